@@ -1,0 +1,3 @@
+"""Train and sample denoising diffusion models."""
+
+__version__ = "0.1.0"

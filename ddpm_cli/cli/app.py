@@ -1,0 +1,126 @@
+"""The command `ddpm`: its subcommands, its global flags, and what becomes of an error.
+
+Importing this must stay cheap: command modules import only the standard library and typer at module level.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from ddpm_cli import __version__
+from ddpm_cli.cli.config_commands import config_app
+from ddpm_cli.cli.export import export
+from ddpm_cli.cli.inspect_schedule import inspect_schedule
+from ddpm_cli.cli.resume import resume
+from ddpm_cli.cli.sample import sample
+from ddpm_cli.cli.train import train
+from ddpm_cli.errors import DdpmError, InterruptedRunError
+
+HELP = """Train and sample denoising diffusion models.
+
+For example:
+
+  ddpm train --preset quick
+
+  ddpm sample --n 36 --out grid.png
+
+  ddpm inspect-schedule --compare linear,cosine
+"""
+
+
+class Commands(TyperGroup):
+    """The group of all commands, in which Ctrl-C becomes an error of ours instead of a silent exit."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand that `ctx` names."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise InterruptedRunError("Stopped by Ctrl-C.", "", signal.SIGINT) from interrupt
+
+
+# Plain help: typer's rich one imports four times as much as all the rest of `ddpm --help`.
+app = typer.Typer(
+    name="ddpm",
+    cls=Commands,
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
+)
+app.command("train", short_help="Train a model.")(train)
+app.command("sample", short_help="Draw images from a trained model.")(sample)
+app.command("resume", short_help="Go on with a run that was stopped.")(resume)
+app.command("inspect-schedule", short_help="Show a noise schedule: its numbers and curves.")(inspect_schedule)
+app.command("export", short_help="Write a trained model to one file.")(export)
+app.add_typer(config_app, name="config")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop, if wanted."""
+    if wanted:
+        typer.echo(f"ddpm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def global_flags(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. May stand anywhere.")] = False,
+) -> None:
+    """Declare the flags that stand before the command."""
+
+
+def split_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Take `--debug` out of the arguments, wherever it stands before a lone `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [argument for argument in arguments[:end] if argument != "--debug"]
+    return kept + list(arguments[end:]), len(kept) < end
+
+
+def run(arguments: Sequence[str], debug: bool) -> int:
+    """Run one command line and return its exit status; an error is shown on stderr, with its traceback if `debug` is set."""
+    try:
+        app(list(arguments), prog_name="ddpm")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except DdpmError as error:
+        return report(error, debug)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place where a fault becomes a message
+        remedy = "" if debug else "Run again with --debug for the traceback."
+        return report(DdpmError(f"internal error: {type(error).__name__}: {error}", remedy), debug)
+    return 0
+
+
+def report(error: DdpmError, debug: bool) -> int:
+    """Show the error that is being handled and return its exit status."""
+    from ddpm_cli.render.console import show_error
+
+    if debug:
+        traceback.print_exc()
+    show_error(error)
+    return error.exit_status
+
+
+def main() -> NoReturn:
+    """Entry point of the installed command."""
+    arguments, debug = split_debug(sys.argv[1:])
+    try:
+        status = run(arguments, debug)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit: give it a place to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

@@ -1,0 +1,131 @@
+"""`ddpm inspect-schedule`: what a noise schedule does. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddpm_cli.cli.options import ConfigOption, JsonOption, OutOption, PresetOption, SetOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ddpm_cli.config.schema import ScheduleConfig
+
+# No sampler plays a part here, but one with more steps than T would be an error: ddpm fits any T.
+NEUTRAL = ("sample.sampler={kind='ddpm', steps='none'}", "train.sampler={kind='ddpm', steps='none'}")
+
+
+def inspect_schedule(
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", "-k", metavar="KIND", help="linear, quadratic, cosine or sigmoid.", show_default=False),
+    ] = None,
+    timesteps: Annotated[
+        int | None, typer.Option("--timesteps", "-T", metavar="T", help="Number of noise levels.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", metavar="KIND,KIND", help="Show several schedules beside each other.", show_default=False),
+    ] = None,
+    sets: SetOption = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    rows: Annotated[int, typer.Option("--rows", min=2, metavar="N", help="Steps in the table.")] = 11,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV on stdout.")] = False,
+) -> None:
+    """Show a noise schedule: its numbers, its curves and what to beware of.
+
+    --set takes any field of the config; a field of the schedule needs no section: --set beta_end=0.03.
+    In a comparison each schedule takes the settings that it has.
+
+    For example:
+
+      ddpm inspect-schedule --kind linear
+
+      ddpm inspect-schedule --kind cosine --timesteps 400 --set s=0.01
+
+      ddpm inspect-schedule --compare linear,cosine --out plot.png
+
+      ddpm inspect-schedule --kind cosine --json
+    """
+    _check_choices(kind, compare, as_json=as_json, as_csv=as_csv)
+    from ddpm_cli.diffusion.schedules import schedule_warnings
+    from ddpm_cli.engine.build import build_schedule
+    from ddpm_cli.events import Notice
+    from ddpm_cli.render.console import show_notice
+    from ddpm_cli.render.schedule import NamedSchedule, print_schedules_csv, print_schedules_json, show_schedules
+
+    configs = load_schedules(kind, compare, timesteps, sets=sets or (), preset=preset, file=config)
+    schedules = [NamedSchedule(schedule, build_schedule(schedule)) for schedule in configs]
+    if out:
+        from ddpm_cli.render.schedule_plot import save_schedule_plot
+
+        save_schedule_plot(schedules, out)
+    if as_json:
+        print_schedules_json(schedules, compared=compare is not None)
+    elif as_csv:
+        print_schedules_csv(schedules)
+    else:
+        show_schedules(schedules, rows)
+    for named in schedules:
+        for warning in schedule_warnings(named.schedule, max_beta=getattr(named.config, "max_beta", 0.999)):
+            show_notice(Notice(f"{named.kind}: {warning}"))
+    if out:
+        show_notice(Notice(f"Plot written to {out}."))
+
+
+def _check_choices(kind: str | None, compare: str | None, *, as_json: bool, as_csv: bool) -> None:
+    from ddpm_cli.errors import RequestError
+
+    if kind is not None and compare is not None:
+        raise RequestError("--kind and --compare exclude each other.", "Name every schedule in --compare.")
+    if as_json and as_csv:
+        raise RequestError("--json and --csv exclude each other.", "Choose one.")
+
+
+def load_schedules(
+    kind: str | None, compare: str | None, timesteps: int | None, *, sets: Sequence[str], preset: str | None, file: Path | None
+) -> list[ScheduleConfig]:
+    """The schedules that the command line asks for.
+
+    Raises:
+        ConfigError: If one is not valid.
+    """
+    from ddpm_cli.config.loader import load_config
+
+    sets = [_with_section(text) for text in sets]
+    kinds = list(dict.fromkeys(name.strip() for name in compare.split(","))) if compare is not None else [kind]
+    flag = "--kind" if compare is None else "--compare"
+    # Another kind drops the options of the one before; here T is kept, so that the two can be compared.
+    base = load_config(preset=preset, file=file, sets=NEUTRAL).config.schedule.timesteps
+    found = []
+    for name in kinds:
+        mine = sets if compare is None else _sets_for(name or "", kinds, sets)
+        first = [] if timesteps is not None else [f"schedule.timesteps={base}"]
+        flags = {"schedule.kind": (name, flag), "schedule.timesteps": (timesteps, "--timesteps")}
+        resolved = load_config(preset=preset, file=file, sets=[*first, *mine, *NEUTRAL], flags=flags)
+        found.append(resolved.config.schedule)
+    return found
+
+
+def _with_section(text: str) -> str:
+    """`beta_end=0.03` stands for `schedule.beta_end=0.03`; `schedule=cosine` and `train.seed=1` stay."""
+    from ddpm_cli.config.outline import sections
+
+    name = text.partition("=")[0].strip()
+    return text if "." in name or name in sections() else f"schedule.{text.strip()}"
+
+
+def _sets_for(kind: str, kinds: Sequence[str | None], sets: Sequence[str]) -> list[str]:
+    """The settings without those that only other kinds of the comparison have."""
+    from ddpm_cli.config.outline import all_keys
+
+    def owners(text: str) -> tuple[str, ...]:
+        return all_keys().get(text.partition("=")[0].strip(), ())
+
+    return [text for text in sets if kind in owners(text) or not set(kinds) & set(owners(text))]

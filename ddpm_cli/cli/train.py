@@ -1,0 +1,100 @@
+"""`ddpm train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddpm_cli.cli.options import (
+    BatchSizeOption,
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    JsonOption,
+    LrOption,
+    MinutesOption,
+    NameOption,
+    PresetOption,
+    RunsOption,
+    SeedOption,
+    SetOption,
+    StepsOption,
+    given,
+)
+
+if TYPE_CHECKING:
+    from ddpm_cli.events import TrainPlan, TrainSummary
+
+
+def train(
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+    data: DataOption = None,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LrOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    name: NameOption = None,
+    out: RunsOption = Path("runs"),
+    sets: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, show the start table, and stop.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train a model; without arguments a faithful DDPM on Fashion-MNIST.
+
+    Settings come from the defaults, then the preset, then the TOML file, then --set and the flags.
+    Ctrl-C saves before it stops; `ddpm resume` goes on from there.
+
+    For example:
+
+      ddpm train --preset quick
+
+      ddpm train --epochs 20 --device mps
+
+      ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
+    """
+    from ddpm_cli.config.loader import load_config
+
+    flags = given(
+        {
+            "data.kind": (data, "--data"),
+            "train.epochs": (epochs, "--epochs"),
+            "train.steps": (steps, "--steps"),
+            "train.minutes": (minutes, "--minutes"),
+            "train.batch_size": (batch_size, "--batch-size"),
+            "optimizer.lr": (lr, "--lr"),
+            "train.seed": (seed, "--seed"),
+            "train.device": (device, "--device"),
+        }
+    )
+    resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
+
+    from ddpm_cli.engine.train import train as run_training
+    from ddpm_cli.events import Event
+    from ddpm_cli.render.console import print_json
+    from ddpm_cli.render.images import draw_samples
+    from ddpm_cli.render.training import TrainingView
+
+    prefix = config.stem if config is not None else preset or "default"
+    with TrainingView() as view:
+
+        def listen(event: Event) -> None:
+            draw_samples(event)
+            view(event)
+
+        result = run_training(resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, on_event=listen)
+    if json:
+        print_json(as_json(result))
+
+
+def as_json(result: TrainPlan | TrainSummary) -> dict[str, object]:
+    """A plan or a summary as JSON, its paths as text."""
+    from dataclasses import asdict
+
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}

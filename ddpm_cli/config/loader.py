@@ -1,0 +1,147 @@
+"""From presets, TOML files, `--set` and flags to one config that says of each value where it came from."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ddpm_cli.config.faults import DEFAULT, Fault, config_error, nearest, translate
+from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
+from ddpm_cli.config.outline import choices
+from ddpm_cli.config.preset_files import preset_names, preset_text
+from ddpm_cli.config.schema import Config
+
+MAX_FILE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A valid config and where each of its values came from.
+
+    Attributes:
+        config: All sections.
+        origins: Dotted key to "default", "preset NAME", the TOML file's path, "--set" or a flag such as "--lr".
+    """
+
+    config: Config
+    origins: Mapping[str, str]
+
+
+def load_config(
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[Any, str]] | None = None,
+) -> Resolved:
+    """Resolve a config: defaults < preset < TOML file < `--set` and flags.
+
+    Args:
+        preset: Name of a preset; takes the place of the one that the file may name by a top-level `preset = "..."`.
+        file: TOML file.
+        sets: `section.key=value` texts.
+        flags: Dotted key to (value, flag's name); a value of None was not given.
+    Raises:
+        ConfigError: With all faults of all layers.
+    """
+    faults: list[Fault] = []
+    tree = _read_file(file, faults) if file else {}
+    named = tree.pop("preset", None)
+    base = _preset_tree(preset, "--preset", faults) if preset is not None else _preset_tree(named, str(file), faults)
+    whole = not faults
+    layers = [
+        layer_from_tree(base, f"preset {named if preset is None else preset}", faults),
+        layer_from_tree(tree, str(file), faults),
+        layer_from_user(sets, flags or {}, faults),
+    ]
+    if not whole:  # without a layer, what the others set may look wrong and be right
+        raise config_error(faults)
+    return _resolve(layers, faults)
+
+
+def from_toml_text(text: str, source: str = "config") -> Config:
+    """The config that a stored TOML text holds, as `to_toml` wrote it.
+
+    Args:
+        text: TOML.
+        source: What to call it in an error.
+    Raises:
+        ConfigError: With all its faults.
+    """
+    faults: list[Fault] = []
+    tree = _parse(text, source, faults)
+    if faults:
+        raise config_error(faults)
+    return _resolve([layer_from_tree(tree, source, faults)], faults).config
+
+
+def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None) -> Config:
+    """A config with some of its values replaced by `--set` and flags (see `load_config`).
+
+    Raises:
+        ConfigError: With all faults.
+    """
+    faults: list[Fault] = []
+    layers = [layer_from_tree(config.model_dump(mode="json"), "the run's config", []), layer_from_user(sets, flags or {}, faults)]
+    return _resolve(layers, faults).config
+
+
+def _resolve(layers: Sequence[Layer], faults: Sequence[Fault]) -> Resolved:
+    """Merge the layers over the defaults and validate the result."""
+    merged = layer_from_tree(Config().model_dump(mode="json", exclude_none=True), DEFAULT, [])
+    for layer in layers:
+        merged = merge(merged, layer)
+    try:
+        config = Config.model_validate(tree_from_layer(merged))
+    except ValidationError as error:
+        origins = {key: entry.origin for key, entry in merged.items()}
+        kinds = {path: str(merged[f"{path}.kind"].value) for path in choices()}
+        details = error.errors(include_url=False)
+        raise config_error([*faults, *(translate(detail, origins, kinds) for detail in details)]) from None
+    if faults:
+        raise config_error(faults)
+    values = layer_from_tree(config.model_dump(mode="json"), DEFAULT, [])
+    return Resolved(config, {key: merged.get(key, entry).origin for key, entry in values.items()})
+
+
+def _preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
+    if name is None:
+        return {}
+    if name not in preset_names():
+        faults.append(Fault("preset", f'unknown preset "{name}"; {nearest(str(name), preset_names())}', origin))
+        return {}
+    return tomllib.loads(preset_text(name))
+
+
+def _read_file(file: Path, faults: list[Fault]) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        faults.append(Fault("", f"{file}: no such file", "--config"))
+    except OSError as error:
+        faults.append(Fault("", f"{file}: cannot be read: {error.strerror}", "--config"))
+    else:
+        if len(content) > MAX_FILE_BYTES:
+            faults.append(Fault("", f"{file}: larger than {MAX_FILE_BYTES:,} bytes, so hardly a config", "--config"))
+            return {}
+        try:
+            return _parse(content.decode("utf-8-sig"), str(file), faults)
+        except UnicodeDecodeError as error:
+            faults.append(Fault("", f"{file}: is not UTF-8 text (byte {error.start})", "--config"))
+    return {}
+
+
+def _parse(text: str, source: str, faults: list[Fault]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        faults.append(Fault("", f"{source}: TOML syntax error: {error}"))
+    except RecursionError:
+        faults.append(Fault("", f"{source}: is nested too deeply"))
+    return {}

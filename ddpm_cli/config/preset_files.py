@@ -1,0 +1,22 @@
+"""The presets that come with the package: TOML files in `presets/`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+
+@cache
+def preset_names() -> tuple[str, ...]:
+    """Names of all presets, in alphabetical order."""
+    folder = files("ddpm_cli.config") / "presets"
+    return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
+
+
+def preset_text(name: str) -> str:
+    """The TOML text of a preset.
+
+    Args:
+        name: One of `preset_names()`.
+    """
+    return (files("ddpm_cli.config") / "presets" / f"{name}.toml").read_text(encoding="utf-8")

@@ -1,0 +1,130 @@
+"""Batches from images in memory: an endless stream in which every batch is a pure function of (seed, step).
+
+Nothing is carried from one batch to the next, so a run that resumes at step N sees what it would have seen, and each of several
+processes takes its own rows of the one global batch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddpm_cli.errors import DataError
+
+WHOLE = slice(None)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Map pixels, uint8 in [0, 255], to float32 in [-1, 1] (DDPM, Sec. 3.3)."""
+    return pixels.float() / 127.5 - 1.0
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Map images in [-1, 1] to the nearest pixels, uint8 in [0, 255]; what lies outside is clamped. Undoes `normalise`."""
+    return ((x.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def fits_on_device(nbytes: int, device: torch.device) -> bool:
+    """Whether data of this size may stay on the device: on CUDA a third of the free memory at most, elsewhere always.
+
+    Other devices share the memory that the data already lies in.
+    """
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return 3 * nbytes <= free
+
+
+def place(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Images as a tensor, uint8 [N, C, H, W], on the device if they fit there and else on the CPU."""
+    tensor = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    return tensor.to(device) if fits_on_device(tensor.nbytes, device) else tensor
+
+
+class Batches:
+    """An endless stream of batches; each pass over the images is a new permutation of them.
+
+    Position p of the stream is image `p % N` of the permutation of epoch `p // N`; batch `step` is positions step * batch_size up
+    to (step + 1) * batch_size. A batch may therefore reach over the end of an epoch, none is ever partial, and a set of
+    fewer images than a batch works.
+
+    Args:
+        images: Pixels, uint8, [N, C, H, W], where `place` left them.
+        batch_size: Images of a batch, over all processes.
+        seed: Fixes the permutations and the flips, in [0, 2**32).
+        horizontal_flip: Mirror each image with probability 1/2, drawn anew in each epoch.
+        device: Where batches are wanted; by default where the images are.
+    Raises:
+        DataError: If there are no images.
+    """
+
+    def __init__(
+        self, images: Tensor, *, batch_size: int, seed: int, horizontal_flip: bool = False, device: torch.device | None = None
+    ) -> None:
+        if len(images) == 0:
+            raise DataError("The training set holds no images.", "Choose another data set.")
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.horizontal_flip = horizontal_flip
+        self.device = images.device if device is None else device
+        # Two, because a batch may reach over the end of an epoch and be asked for in parts.
+        self._draws = lru_cache(maxsize=2)(self._draw_epoch)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps of one pass over the images; not a whole number in general."""
+        return len(self.images) / self.batch_size
+
+    def epoch_of(self, step: int) -> int:
+        """Epoch, from 0, that the first image of batch `step` belongs to."""
+        return step * self.batch_size // len(self.images)
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Which images make batch `step`, int64, [batch_size]."""
+        return self._take(step, WHOLE)[0]
+
+    def images_at(self, step: int, part: slice = WHOLE) -> Tensor:
+        """Batch `step`, or some of its rows.
+
+        Args:
+            step: Number of the batch, from 0.
+            part: Rows of the global batch that this process, or this micro-batch, is for.
+        Returns:
+            x_0 in [-1, 1], float32, [B, C, H, W], on `device`.
+        """
+        indices, flips = self._take(step, part)
+        pixels = self.images.index_select(0, _move(torch.from_numpy(indices), self.images.device))
+        x_0 = normalise(_move(pixels, self.device))
+        if not self.horizontal_flip:
+            return x_0
+        mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]
+        return torch.where(mask, x_0.flip(-1), x_0)
+
+    def _take(self, step: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        first = step * self.batch_size
+        positions = np.arange(first, first + self.batch_size, dtype=np.int64)[part]
+        epochs, offsets = np.divmod(positions, len(self.images))
+        indices, flips = np.empty_like(positions), np.empty(len(positions), np.bool_)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            order, mirrored = self._draws(epoch)
+            indices[here], flips[here] = order[offsets[here]], mirrored[offsets[here]]
+        return indices, flips
+
+    def _draw_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        # Raw bits, because NumPy promises that they stay the same from version to version, and not so its shuffles.
+        n = len(self.images)
+        bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(2 * n)
+        return np.argsort(bits[:n], kind="stable").astype(np.int64), bits[n:] >= 2**63
+
+
+def _move(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move to the device; to CUDA through pinned memory, so that the host does not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

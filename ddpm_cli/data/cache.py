@@ -1,0 +1,64 @@
+"""The folder that downloads are kept in, and how they get there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+SILENCE_SECONDS = 10.0
+
+
+def cache_directory() -> Path:
+    """Folder for downloads: $DDPM_CACHE, or `ddpm` in the platform's own cache folder. It need not exist yet."""
+    if chosen := os.environ.get("DDPM_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ddpm"
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "ddpm"
+
+
+def fetch(url: str, path: Path, md5: str) -> None:
+    """Download a file with torchvision; `path` appears once it is complete and its sum is right.
+
+    Args:
+        url: Where it is.
+        path: Where it goes; missing folders are made.
+        md5: Published sum, hexadecimal.
+    Raises:
+        OSError: If the server cannot be reached, says nothing for 10 s, sends something else, or `path` cannot be written.
+    """
+    from torchvision.datasets.utils import download_url
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
+        try:
+            with _short_timeout(), _silence():
+                download_url(url, folder, filename=path.name, md5=md5)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise OSError(f"{url}: {getattr(error, 'reason', None) or error}") from error
+        os.replace(Path(folder) / path.name, path)
+
+
+@contextlib.contextmanager
+def _short_timeout() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep torchvision's own progress bar off the console, which belongs to the caller."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

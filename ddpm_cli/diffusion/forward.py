@@ -1,0 +1,100 @@
+"""The forward process: noising images, and the posterior that runs it backwards where x_0 is known."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.errors import ShapeError
+
+
+@lru_cache(maxsize=128)
+def _table(schedule: NoiseSchedule, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Cast before moving: MPS has no float64.
+    return torch.tensor(getattr(schedule, name), dtype=dtype).to(device)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float32 and float64 stay as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def extract(schedule: NoiseSchedule, name: str, t: Tensor, x: Tensor) -> Tensor:
+    """One entry of a schedule's table for each image, shaped to multiply x.
+
+    Args:
+        schedule: The noise schedule.
+        name: A float64 table of it, for example "alphas_cumprod".
+        t: Steps in [0, T), int64, [B].
+        x: Images, [B, ...]; give the shape and the device.
+    Returns:
+        Values on x's device, [B, 1, ..., 1]; float64 if x is, else float32, never less.
+    Raises:
+        ShapeError: If t does not hold one step for each image.
+    """
+    if t.shape != x.shape[:1]:
+        raise ShapeError(f"t must hold one step for each of {x.shape[0]} images, but has shape {tuple(t.shape)}.")
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return _table(schedule, name, x.device, dtype)[t].view(-1, *[1] * (x.ndim - 1))
+
+
+def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Noise clean images to step t (DDPM, Eq. 4).
+
+    x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * eps
+
+    Computed in float32 or float64, also under autocast.
+
+    Args:
+        x_0: Images in [-1, 1], [B, C, H, W].
+        t: Steps in [0, T), int64, [B].
+        eps: Standard normal noise, shaped like x_0.
+        schedule: The noise schedule.
+    Returns:
+        x_t, with the shape and dtype of x_0.
+    Raises:
+        ShapeError: If eps and x_0 differ in shape, or t does not hold one step for each image.
+    """
+    check_same_shape("eps", eps, "x_0", x_0)
+    signal = extract(schedule, "sqrt_alphas_cumprod", t, x_0)
+    noise = extract(schedule, "sqrt_one_minus_alphas_cumprod", t, x_0)
+    return (signal * x_0 + noise * eps).to(x_0.dtype)
+
+
+def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 6 and 7).
+
+    mean = sqrt(alphas_cumprod_prev) * betas / (1 - alphas_cumprod) * x_0
+         + sqrt(alphas) * (1 - alphas_cumprod_prev) / (1 - alphas_cumprod) * x_t
+    variance = betas * (1 - alphas_cumprod_prev) / (1 - alphas_cumprod)
+
+    Args:
+        x_0: Images in [-1, 1], [B, C, H, W].
+        x_t: The same images at step t, shaped like x_0.
+        t: Steps in [0, T), int64, [B].
+        schedule: The noise schedule.
+    Returns:
+        mean, [B, C, H, W]; variance and log_variance_clipped, [B, 1, 1, 1]. The variance is 0 at t = 0; its log has there the
+        value of t = 1.
+    Raises:
+        ShapeError: If x_t and x_0 differ in shape, or t does not hold one step for each image.
+    """
+    check_same_shape("x_t", x_t, "x_0", x_0)
+    coef_x_0 = extract(schedule, "posterior_mean_coef_x_0", t, x_0)
+    coef_x_t = extract(schedule, "posterior_mean_coef_x_t", t, x_0)
+    variance = extract(schedule, "posterior_variance", t, x_0)
+    log_variance = extract(schedule, "posterior_log_variance_clipped", t, x_0)
+    return coef_x_0 * x_0 + coef_x_t * x_t, variance, log_variance
+
+
+def check_same_shape(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuse tensors that would only fit together by broadcasting.
+
+    Raises:
+        ShapeError: If the shapes differ.
+    """
+    if x.shape != other.shape:
+        raise ShapeError(f"{name} has shape {tuple(x.shape)}, but {other_name} has {tuple(other.shape)}.")

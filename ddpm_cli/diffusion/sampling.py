@@ -1,0 +1,101 @@
+"""The one reverse loop (DDPM, Alg. 2): from noise to images, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.parameterization import Denoise
+from ddpm_cli.errors import ScheduleError
+
+Noise = Callable[[], Tensor]
+"""Each call returns fresh standard normal noise, shaped like x_t."""
+
+
+class StepOutput(NamedTuple):
+    """What one reverse step made, [B, C, H, W] each.
+
+    Attributes:
+        x_s: The images at the next, less noisy step.
+        x0_hat: The estimate of the clean images that it is made from.
+    """
+
+    x_s: Tensor
+    x0_hat: Tensor
+
+
+Step = Callable[[Denoise, Tensor, int, int, Noise], StepOutput]
+"""step(denoise, x_t, t, s, noise) goes from step t to s < t; s = -1 is clean data."""
+
+
+class ImageNoise:
+    """Standard normal noise with one generator per image, so that image i depends on its seed alone, not on its batch.
+
+    Each call returns the next noise, [B, C, H, W]; the first is x_T. Noise is drawn on the CPU in float32, so that it is the same
+    on every device and for every dtype.
+
+    Args:
+        seeds: One seed for each image.
+        shape: (C, H, W).
+        device: Where the noise goes.
+        dtype: What the noise is cast to.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        shape: tuple[int, int, int],
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        self._shape = shape
+        self._device = device
+        self._dtype = dtype
+
+    def __call__(self) -> Tensor:
+        """Return the next noise, [B, C, H, W]."""
+        images = [torch.randn(self._shape, generator=generator, dtype=torch.float32) for generator in self._generators]
+        return torch.stack(images).to(device=self._device, dtype=self._dtype)
+
+
+def sample_steps(denoise: Denoise, step: Step, timesteps: Sequence[int], x_T: Tensor, noise: Noise) -> Iterator[StepOutput]:
+    """Denoise x_T along a list of steps and yield what each step made, without gradients.
+
+    Args:
+        denoise: The denoiser, see make_denoise.
+        step: A sampler's step function; a new one for each call.
+        timesteps: Strictly descending steps, see select_timesteps. The step before the last is always the next entry of this list.
+        x_T: Images at timesteps[0], [B, C, H, W]; pure noise where that is T - 1.
+        noise: Fresh noise for samplers that add some.
+    Yields:
+        One StepOutput per entry of timesteps; the last one's x_s are the images.
+    Raises:
+        ScheduleError: If timesteps is empty, does not descend or is negative.
+    """
+    path = [*timesteps, -1]
+    if len(path) == 1 or any(s >= t for t, s in pairwise(path)):
+        raise ScheduleError("The steps of a sampler must be one or more, strictly descending and not negative.")
+    x_t = x_T
+    for t, s in pairwise(path):
+        # Not around the yield: the caller's own gradient mode must hold between steps.
+        with torch.no_grad():
+            output = step(denoise, x_t, t, s, noise)
+        yield output
+        x_t = output.x_s
+
+
+def sample(denoise: Denoise, step: Step, timesteps: Sequence[int], x_T: Tensor, noise: Noise) -> Tensor:
+    """Denoise x_T to images (DDPM, Alg. 2); arguments and errors as in sample_steps.
+
+    Returns:
+        x_0, [B, C, H, W].
+    """
+    x_0 = x_T
+    for output in sample_steps(denoise, step, timesteps, x_T, noise):
+        x_0 = output.x_s
+    return x_0

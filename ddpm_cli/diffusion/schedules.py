@@ -1,0 +1,277 @@
+"""Noise schedules: the betas and all that follows from them. NumPy only, so that they can be inspected without torch.
+
+Steps are 0-based: t = 0 is the paper's t = 1, and t = -1 stands for clean data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.errors import ScheduleError
+
+Table = NDArray[np.float64]
+
+REFERENCE_TIMESTEPS = 1000
+MAX_BETA = 0.999
+
+
+def linear_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
+    """Betas evenly spaced (Ho et al. 2020, Sec. 4).
+
+    betas = linspace(beta_start, beta_end, T) * 1000 / T, at most 0.999
+
+    The published range is for T = 1000. The factor 1000 / T, here and in the other schedules given by a range of betas, keeps the
+    noise at the last step about the same for another T.
+
+    Args:
+        timesteps: T, at least 1.
+        beta_start: First beta at T = 1000, in (0, 1).
+        beta_end: Last beta at T = 1000, in (0, 1).
+    Returns:
+        Betas, float64, [T].
+    """
+    return _scaled(np.linspace(beta_start, beta_end, timesteps), timesteps)
+
+
+def quadratic_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
+    """Square roots of the betas evenly spaced (Song et al. 2021, DDIM, App. D.1).
+
+    betas = linspace(sqrt(beta_start), sqrt(beta_end), T)**2 * 1000 / T, at most 0.999
+
+    Args:
+        timesteps: T, at least 1.
+        beta_start: First beta at T = 1000, in (0, 1).
+        beta_end: Last beta at T = 1000, in (0, 1).
+    Returns:
+        Betas, float64, [T].
+    """
+    return _scaled(np.linspace(beta_start**0.5, beta_end**0.5, timesteps) ** 2, timesteps)
+
+
+def sigmoid_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
+    """Betas that follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff).
+
+    betas = (beta_start + (beta_end - beta_start) * sigmoid(linspace(-6, 6, T))) * 1000 / T, at most 0.999
+
+    Args:
+        timesteps: T, at least 1.
+        beta_start: Lower asymptote of the betas at T = 1000, in (0, 1).
+        beta_end: Upper asymptote of the betas at T = 1000, in (0, 1).
+    Returns:
+        Betas, float64, [T].
+    """
+    rise = 1.0 / (1.0 + np.exp(-np.linspace(-6.0, 6.0, timesteps)))
+    return _scaled(beta_start + (beta_end - beta_start) * rise, timesteps)
+
+
+def cosine_betas(timesteps: int, s: float = 0.008, max_beta: float = MAX_BETA) -> Table:
+    """Betas for which alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
+
+    f(t) = cos((t / T + s) / (1 + s) * pi / 2)**2
+    betas[t] = min(1 - f(t + 1) / f(t), max_beta)
+
+    Args:
+        timesteps: T, at least 1.
+        s: Offset that keeps the first betas from being too small, at least 0.
+        max_beta: Where betas are clipped, in (0, 1).
+    Returns:
+        Betas, float64, [T].
+    """
+    f: Table = np.cos((np.arange(timesteps + 1) / timesteps + s) / (1.0 + s) * np.pi / 2.0) ** 2
+    return np.minimum(1.0 - f[1:] / f[:-1], max_beta)
+
+
+BETA_SCHEDULES: dict[str, Callable[..., Table]] = {
+    "linear": linear_betas,
+    "quadratic": quadratic_betas,
+    "cosine": cosine_betas,
+    "sigmoid": sigmoid_betas,
+}
+
+
+def make_beta_schedule(kind: str, timesteps: int, **options: Any) -> Table:
+    """Betas of a schedule by its name.
+
+    Args:
+        kind: "linear", "quadratic", "cosine" or "sigmoid".
+        timesteps: T, at least 1.
+        options: The options of that schedule's own function.
+    Returns:
+        Betas, float64, [T].
+    Raises:
+        ScheduleError: If there is no such schedule, or T < 1.
+    """
+    if kind not in BETA_SCHEDULES:
+        raise ScheduleError(f"There is no schedule {kind!r}.", f"Choose one of: {', '.join(BETA_SCHEDULES)}.")
+    if timesteps < 1:
+        raise ScheduleError(f"A schedule needs at least 1 timestep, not {timesteps}.", "Raise schedule.timesteps.")
+    return BETA_SCHEDULES[kind](timesteps, **options)
+
+
+def compute_alphas(betas: Table) -> tuple[Table, Table, Table]:
+    """The alphas and their running products (DDPM, Sec. 2, above Eq. 4).
+
+    alphas = 1 - betas
+    alphas_cumprod[t] = alphas[0] * ... * alphas[t]
+    alphas_cumprod_prev[t] = alphas_cumprod[t - 1], and 1 at t = 0
+
+    Args:
+        betas: Float64, [T], in (0, 1].
+    Returns:
+        alphas, alphas_cumprod, alphas_cumprod_prev; each float64, [T].
+    """
+    alphas = 1.0 - betas
+    alphas_cumprod: Table = np.cumprod(alphas, dtype=np.float64)
+    return alphas, alphas_cumprod, np.concatenate([[1.0], alphas_cumprod[:-1]])
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The tables of a diffusion process of T steps; all float64, [T], read-only.
+
+    Attributes:
+        betas: Variance that step t adds, in (0, 1].
+        alphas: 1 - betas.
+        alphas_cumprod: abar, the share of the data's variance that is left in x_t.
+        alphas_cumprod_prev: abar of the step before; 1 at t = 0.
+        posterior_variance: Variance of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7); 0 at t = 0.
+        posterior_log_variance_clipped: Its log, with the value at t = 1 standing in for log(0) at t = 0.
+    """
+
+    betas: Table
+    alphas: Table
+    alphas_cumprod: Table
+    alphas_cumprod_prev: Table
+    posterior_variance: Table
+    posterior_log_variance_clipped: Table
+
+    @classmethod
+    def from_betas(cls, betas: Table) -> NoiseSchedule:
+        """Compute all tables from the betas.
+
+        posterior_variance = betas * (1 - alphas_cumprod_prev) / (1 - alphas_cumprod)
+
+        Args:
+            betas: [T], in (0, 1]; 1 at the last step alone (zero terminal SNR).
+        Raises:
+            ScheduleError: If betas are not finite or outside of (0, 1], too small for float64, or leave no signal before the last
+                step.
+        """
+        betas = np.array(betas, dtype=np.float64)
+        _check_betas(betas)
+        alphas, alphas_cumprod, alphas_cumprod_prev = compute_alphas(betas)
+        _check_alphas_cumprod(alphas_cumprod)
+        variance = betas * (1.0 - alphas_cumprod_prev) / (1.0 - alphas_cumprod)
+        # With T = 1 there is no second entry to stand in; beta is the upper bound of the same variance (DDPM, Sec. 3.2).
+        first = variance[1] if len(betas) > 1 else betas[0]
+        log_variance = np.log(np.concatenate([[first], variance[1:]]))
+        tables = (betas, alphas, alphas_cumprod, alphas_cumprod_prev, variance, log_variance)
+        for table in tables:
+            table.setflags(write=False)
+        return cls(*tables)
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return len(self.betas)
+
+    @property
+    def sqrt_alphas_cumprod(self) -> Table:
+        """Scale of the data in x_t."""
+        return np.sqrt(self.alphas_cumprod)
+
+    @property
+    def sqrt_one_minus_alphas_cumprod(self) -> Table:
+        """Scale of the noise in x_t."""
+        return np.sqrt(1.0 - self.alphas_cumprod)
+
+    @property
+    def snr(self) -> Table:
+        """Signal-to-noise ratio abar / (1 - abar), a ratio of variances."""
+        return self.alphas_cumprod / (1.0 - self.alphas_cumprod)
+
+    @property
+    def sigmas(self) -> Table:
+        """Noise over signal, sqrt((1 - abar) / abar); infinite where abar = 0."""
+        with np.errstate(divide="ignore"):
+            return np.sqrt((1.0 - self.alphas_cumprod) / self.alphas_cumprod)
+
+    @property
+    def half_logsnr(self) -> Table:
+        """log(sqrt(abar) / sqrt(1 - abar)), the lambda of Lu et al. 2022; -inf where abar = 0."""
+        with np.errstate(divide="ignore"):
+            return 0.5 * np.log(self.snr)
+
+    @property
+    def posterior_mean_coef_x_0(self) -> Table:
+        """Weight of x_0 in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
+        return np.sqrt(self.alphas_cumprod_prev) * self.betas / (1.0 - self.alphas_cumprod)
+
+    @property
+    def posterior_mean_coef_x_t(self) -> Table:
+        """Weight of x_t in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
+        return np.sqrt(self.alphas) * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
+
+    def alpha_bar(self, t: int) -> float:
+        """Give abar at one step, for t in [-1, T); 1 for clean data, t = -1.
+
+        Raises:
+            ScheduleError: If t is not a step of this schedule.
+        """
+        if not -1 <= t < self.timesteps:
+            raise ScheduleError(f"Step {t} is outside of the schedule's 0 to {self.timesteps - 1}.")
+        return 1.0 if t == -1 else float(self.alphas_cumprod[t])
+
+
+def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> list[str]:
+    """What a user should know about a schedule; empty if there is nothing.
+
+    Args:
+        schedule: Any schedule.
+        max_beta: Where its betas were clipped.
+    """
+    warnings = []
+    last = float(schedule.alphas_cumprod[-1])
+    if last > 0.0:
+        decibels = 10.0 * np.log10(schedule.snr[-1])
+        scale, decibels = last**0.5, 10.0 * np.log10(schedule.snr[-1])
+        warnings.append(
+            f"Terminal SNR is not zero: sqrt(alpha_bar) at t = {schedule.timesteps - 1} is {scale:.2g} (SNR {decibels:.1f} dB), so "
+            "a trace of the image is left in what sampling replaces by pure noise (Lin et al. 2024)."
+        )
+    clipped = np.flatnonzero(schedule.betas >= max_beta)
+    if clipped.size:
+        where = f"t = {clipped[0]}" if clipped.size == 1 else f"t = {clipped[0]} to {clipped[-1]}"
+        warnings.append(f"{clipped.size} of {schedule.timesteps} betas clipped at {max_beta:g} ({where}).")
+    return warnings
+
+
+def _scaled(betas: Table, timesteps: int) -> Table:
+    return np.minimum(betas * (REFERENCE_TIMESTEPS / timesteps), MAX_BETA)
+
+
+def _check_betas(betas: Table) -> None:
+    if betas.ndim != 1 or betas.size == 0:
+        raise ScheduleError(f"Betas must be a list of at least one number, not an array of shape {betas.shape}.")
+    wrong = np.flatnonzero(~((betas > 0.0) & (betas <= 1.0)))
+    if wrong.size:
+        raise ScheduleError(
+            f"Betas must be in (0, 1], but {wrong.size} of {betas.size} are not; the first is {betas[wrong[0]]} at t = {wrong[0]}.",
+            "Change the schedule's options.",
+        )
+
+
+def _check_alphas_cumprod(alphas_cumprod: Table) -> None:
+    if alphas_cumprod[0] == 1.0:
+        raise ScheduleError("The first beta is so small that 1 - beta is 1 in float64.", "Raise beta_start.")
+    if alphas_cumprod.size > 1 and alphas_cumprod[-2] == 0.0:
+        first = int(np.flatnonzero(alphas_cumprod == 0.0)[0])
+        raise ScheduleError(
+            f"No signal is left from t = {first} on, so {alphas_cumprod.size - 1 - first} further steps would do nothing.",
+            "Lower the betas or the number of timesteps.",
+        )

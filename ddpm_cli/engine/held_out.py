@@ -1,0 +1,47 @@
+"""The loss on images that training never sees."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.data.batches import normalise
+from ddpm_cli.diffusion.losses import p_losses
+from ddpm_cli.diffusion.parameterization import Parameterization
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.timestep_draws import draw_timesteps
+from ddpm_cli.engine.seeds import generator
+
+SEED = 0  # the same noise in every run, so that runs can be compared
+
+
+@torch.no_grad()
+def held_out_loss_sum(
+    network: nn.Module, images: Tensor, schedule: NoiseSchedule, parameterization: Parameterization, batch_size: int, part: slice
+) -> Tensor:
+    """Sum of the training loss over held-out images, with noise and steps that never change.
+
+    Args:
+        network: The denoiser, in evaluation mode.
+        images: uint8 [N, C, H, W].
+        schedule: The noise schedule.
+        parameterization: What the network predicts.
+        batch_size: Images per forward pass.
+        part: The images that this process takes; every process draws the noise of all.
+
+    Returns:
+        A float32 scalar; over all parts, divided by N, it is the held-out loss.
+    """
+    device = next(network.parameters()).device
+    draws = generator(device, SEED, "held-out")
+    t = draw_timesteps("stratified", len(images), schedule.timesteps, draws, device)
+    total = torch.zeros((), device=device)
+    start, stop, _ = part.indices(len(images))
+    for first in range(0, len(images), batch_size):
+        chunk = images[first : first + batch_size]
+        eps = torch.randn(chunk.shape, generator=draws, device=device)
+        rows = slice(max(start - first, 0), max(min(stop - first, len(chunk)), 0))
+        if rows.start < rows.stop:
+            x_0 = normalise(chunk[rows].to(device))
+            total += p_losses(network, x_0, t[first : first + batch_size][rows], eps[rows], schedule, parameterization).sum()
+    return total

@@ -1,0 +1,278 @@
+"""Start a run, or go on with one: everything around the training loop."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ddpm_cli import __version__
+from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.diffusion.parameterization import check_parameterization
+from ddpm_cli.engine.budget import Budget
+from ddpm_cli.engine.build import build_dataset, build_model, build_sampler, build_schedule
+from ddpm_cli.engine.device import resolve_device, resolve_precision
+from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
+from ddpm_cli.engine.recorder import recorder
+from ddpm_cli.engine.signals import stop_on_signals
+from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.errors import DataError
+from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
+from ddpm_cli.files import atomic_write
+from ddpm_cli.models.cost import forward_flops, parameter_count
+from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
+from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.metrics_log import MetricsLog
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ddpm_cli.config.schema import Config
+    from ddpm_cli.data.images import Dataset
+
+PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
+
+
+def train(
+    config: Config,
+    *,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    prefix: str = "run",
+    dry_run: bool = False,
+    on_event: Listener = ignore,
+) -> TrainSummary | TrainPlan:
+    """Train a model from the start.
+
+    Args:
+        config: What to do.
+        runs: The folder of runs; the run's own folder is made in it.
+        name: Of the run; numbered `prefix-001` and on if None.
+        prefix: See `name`.
+        dry_run: Resolve everything, return the plan, and write nothing.
+        on_event: Told of everything that happens.
+
+    Returns:
+        How the run ended, or the plan of a dry run.
+
+    Raises:
+        RequestError: If something asked for cannot be had; nothing was written then.
+        InterruptedRunError: After a signal, when the run has been saved.
+        DivergedError: If training produced no finite gradients.
+    """
+    accelerator, dataset = _resolve(config, on_event)
+    if dry_run:
+        plan = make_plan(config, dataset, accelerator, None, 0)
+        on_event(TrainPlanned(plan))
+        return plan
+    on_event = on_event if accelerator.is_main_process else ignore
+    run = _new_run(accelerator, runs, name, prefix)
+    with locked(run) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            atomic_write(run.config_path, to_toml(config))
+            write_info(run, _provenance(config, dataset, accelerator))
+        trainer = Trainer(config, dataset, accelerator, to_toml(config), _both(recorder(run), on_event))
+        return _run(trainer, run, dataset, on_event)
+
+
+def resume(
+    path: Path | None,
+    *,
+    runs: Path = Path("runs"),
+    budget: dict[str, Any] | None = None,
+    device: str | None = None,
+    on_event: Listener = ignore,
+) -> TrainSummary | None:
+    """Go on with a run from its newest complete checkpoint.
+
+    Args:
+        path: The run's folder, or its name below `runs`; None takes the newest.
+        runs: The folder of runs.
+        budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget.
+        device: Another device than the one it was started on.
+        on_event: Told of everything that happens.
+
+    Returns:
+        How the run ended, or None if it had ended before and was not extended.
+
+    Raises:
+        RunError: If there is no such run, another process works in it, or its data have changed.
+        CheckpointError: If the checkpoint does not fit the config.
+    """
+    run = find_run(runs, path, need_checkpoint=True)
+    with locked(run):
+        run.sweep()
+        checkpoint = latest_checkpoint(run)
+        for skipped in checkpoint.skipped:
+            on_event(Notice(skipped, important=True))
+        config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
+        accelerator, dataset = _resolve(config, on_event)
+        on_event = on_event if accelerator.is_main_process else ignore
+        if dataset.sha256 != checkpoint.state["data_sha256"]:
+            raise DataError(
+                f"{dataset.source} holds other training images than the run {run.path} was trained on.",
+                "Bring the same data back (see run.json), or start a new run.",
+            )
+        trainer = Trainer(config, dataset, accelerator, to_toml(config), _both(recorder(run), on_event))
+        trainer.restore(checkpoint)
+        if trainer.share >= 1:
+            on_event(Notice(_finished(run, trainer.step)))
+            return None
+        if budget and config.optimizer.decay != "constant":
+            on_event(Notice(_new_decay(config, trainer)))
+        MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
+        atomic_write(run.config_path, to_toml(config))
+        return _run(trainer, run, dataset, on_event)
+
+
+def _finished(run: RunDirectory, step: int) -> str:
+    return (
+        f"{run.path} is finished at step {step:,}; there is nothing left to do. "
+        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.path} --steps {2 * step}"
+    )
+
+
+def _new_decay(config: Config, trainer: Trainer) -> str:
+    return (
+        f"The learning rate now falls ({config.optimizer.decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
+        f"where the new curve stands at step {trainer.step:,}."
+    )
+
+
+def _extended(config: Config, budget: dict[str, Any] | None, device: str | None) -> Config:
+    changes: dict[str, Any] = {} if device is None else {"device": device}
+    if budget:
+        changes |= {"epochs": None, "steps": None, "minutes": None, **budget}
+    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+
+
+def _resolve(config: Config, on_event: Listener) -> tuple[Accelerator, Dataset]:
+    """Check everything that can be wrong before anything is written."""
+    accelerator = make_accelerator(config.train.device, config.train.precision)
+    dataset = build_dataset(config.data, on_event)
+    if len(dataset.train.images) == 0 or len(dataset.test.images) == 0:
+        raise DataError(f"{dataset.source} has no images to train on or none held out.", "Name another data set.")
+    schedule = build_schedule(config.schedule)
+    check_parameterization(config.objective.parameterization, schedule)
+    build_sampler(config.train.sampler, schedule)
+    build_sampler(config.sample.sampler, schedule)
+    with torch.device("meta"):
+        build_model(config.model, dataset.image_shape)
+    if accelerator.is_main_process:
+        for notice in dataset.notices:
+            on_event(Notice(notice, important=True))
+    return accelerator, dataset
+
+
+def make_accelerator(device_name: str, precision: str) -> Accelerator:
+    """Accelerate's handle on device, precision and processes; under `torchrun` each process takes its own device.
+
+    Raises:
+        DeviceError: If this machine lacks the device or the precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    device = resolve_device(device_name)
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not distributed:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    mixed = {"fp32": "no"}.get(resolved := resolve_precision(precision, device), resolved)
+    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
+
+
+def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str) -> RunDirectory:
+    """Made by the main process; the others are told its name."""
+    from accelerate.utils import broadcast_object_list
+
+    paths = [str(create_run(runs, name, prefix).path) if accelerator.is_main_process else ""]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(paths)
+    return RunDirectory(Path(paths[0]))
+
+
+def _run(trainer: Trainer, run: RunDirectory, dataset: Dataset, on_event: Listener) -> TrainSummary:
+    on_event(TrainPlanned(make_plan(trainer.config, dataset, trainer.accelerator, run.path, trainer.step)))
+    with stop_on_signals() as stop:
+        summary = trainer.run(run, stop)
+    on_event(TrainEnded(summary))
+    return summary
+
+
+def make_plan(config: Config, dataset: Dataset, accelerator: Accelerator, run: Path | None, start_step: int) -> TrainPlan:
+    """What the run will do and cost; a few passes through a copy of the network are timed for it."""
+    model = build_model(config.model, dataset.image_shape)
+    train, schedule, processes = config.train, config.schedule, accelerator.num_processes
+    share = -(-train.batch_size // processes)
+    micro = min(train.micro_batch_size or share, share)
+    budget = Budget.of(train, len(dataset.train.images))
+    seconds = seconds_per_image(model, dataset.image_shape, micro, accelerator.device) * train.batch_size / processes
+    by_steps = None if budget.steps is None else max(budget.steps - start_step, 0) * seconds
+    limits = [limit for limit in (by_steps, budget.seconds) if limit is not None]
+    precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    return TrainPlan(
+        run=run,
+        data=dataset.name,
+        data_source=dataset.source,
+        train_images=len(dataset.train.images),
+        held_out_images=min(len(dataset.test.images), train.eval_images),
+        image_shape=dataset.image_shape,
+        parameters=parameter_count(model),
+        flops_per_image=forward_flops(model, dataset.image_shape),
+        device=str(accelerator.device),
+        precision=precision,
+        processes=processes,
+        batch_size=train.batch_size,
+        objective=f"{config.objective.parameterization}-prediction, {schedule.kind} schedule, T = {schedule.timesteps}",
+        start_step=start_step,
+        total_steps=budget.steps,
+        minutes=train.minutes,
+        epochs=None if budget.steps is None else budget.steps * train.batch_size / len(dataset.train.images),
+        estimated_seconds=min(limits),
+        estimated_bytes=training_bytes(model, dataset.image_shape, micro),
+    )
+
+
+def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    return {
+        "created": time.time(),
+        "command": sys.argv,
+        "ddpm": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "device": str(accelerator.device),
+        "device_name": torch.cuda.get_device_name(accelerator.device)
+        if accelerator.device.type == "cuda"
+        else platform.processor(),
+        "precision": accelerator.mixed_precision,
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "seed": config.train.seed,
+        "data": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "train_images": len(dataset.train.images),
+            "test_images": len(dataset.test.images),
+            "sha256": dataset.sha256,
+            "notices": list(dataset.notices),
+        },
+    }
+
+
+def _both(first: Listener, second: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen

@@ -1,0 +1,99 @@
+"""Everything that can go wrong, as one tree.
+
+    DdpmError                     exit status 1
+    ├── RequestError              exit status 2: what was asked for cannot be done
+    │   ├── ConfigError           a config file, preset, flag or --set is wrong
+    │   ├── ScheduleError         betas that make no schedule, steps outside it
+    │   ├── ShapeError            tensors or images whose sizes do not fit
+    │   ├── DeviceError           a device or precision this machine does not have
+    │   ├── DataError             a data set that is missing, damaged or unusable
+    │   ├── RunError              no such run, or a run that cannot be used now
+    │   │   └── RunLockedError    another process is working in the run
+    │   ├── CheckpointError       damaged, or of another architecture
+    │   └── OutputError           a path that cannot be written
+    ├── DivergedError             training produced no finite loss
+    └── InterruptedRunError               a signal ended the work after it was saved
+
+A message names the thing and the reason; `remedy` says what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class DdpmError(Exception):
+    """Base of every error that is shown to a user as one message.
+
+    Args:
+        message: What is wrong and why, one or two sentences.
+        remedy: What to do about it; empty if there is nothing to add.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class RequestError(DdpmError):
+    """What was asked for cannot be done; nothing was touched."""
+
+    exit_status = 2
+
+
+class ConfigError(RequestError):
+    """A config file, a preset, a flag or a --set is wrong."""
+
+
+class ScheduleError(RequestError):
+    """Betas that make no noise schedule, or steps outside of one."""
+
+
+class ShapeError(RequestError):
+    """Tensors or images whose sizes do not fit together."""
+
+
+class DeviceError(RequestError):
+    """A device or a precision that this machine does not have."""
+
+
+class DataError(RequestError):
+    """A data set that is missing, damaged or unusable."""
+
+
+class RunError(RequestError):
+    """No such run, or a run that cannot be used now."""
+
+
+class RunLockedError(RunError):
+    """Another process is working in the run folder."""
+
+
+class CheckpointError(RequestError):
+    """A checkpoint that is damaged or of another architecture."""
+
+
+class OutputError(RequestError):
+    """A path that cannot be written."""
+
+
+class DivergedError(DdpmError):
+    """Training produced no finite loss for several steps in a row."""
+
+
+class InterruptedRunError(DdpmError):
+    """A signal ended the work after it was saved.
+
+    Args:
+        message: What was saved and where.
+        remedy: How to go on.
+        signal_number: The signal; the exit status is 128 plus it.
+    """
+
+    def __init__(self, message: str, remedy: str, signal_number: int) -> None:
+        super().__init__(message, remedy)
+        self.exit_status = 128 + signal_number

@@ -1,0 +1,207 @@
+"""What long jobs tell their listener.
+
+A job takes `on_event: Listener` and knows nothing of consoles or log files; the progress bar and the metrics log are listeners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something the user must know that is no error.
+
+    Attributes:
+        message: One or two sentences.
+        important: True where it changes what the result means.
+    """
+
+    message: str
+    important: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """What a run will do, known before its first step.
+
+    Attributes:
+        run: Its folder, or None for a dry run.
+        data: Name of the data set.
+        data_source: Where its files came from.
+        train_images: Images to train on.
+        held_out_images: Images for the held-out loss.
+        image_shape: Channels, height and width.
+        parameters: Trainable numbers in the network.
+        flops_per_image: Floating-point operations of one forward pass of one image.
+        device: Where it trains.
+        precision: fp32, bf16 or fp16.
+        processes: Processes that share each batch.
+        batch_size: Images per optimizer step over all processes.
+        objective: One line on what is learned.
+        start_step: Steps taken already.
+        total_steps: Steps at the end, or None where minutes alone end the run.
+        minutes: Budget in minutes, or None.
+        epochs: Passes over the data at the end, or None where minutes alone end the run.
+        estimated_seconds: Until the end, from a few timed passes.
+        estimated_bytes: Memory of weights, optimizer, EMA and activations.
+    """
+
+    run: Path | None
+    data: str
+    data_source: str
+    train_images: int
+    held_out_images: int
+    image_shape: tuple[int, int, int]
+    parameters: int
+    flops_per_image: int
+    device: str
+    precision: str
+    processes: int
+    batch_size: int
+    objective: str
+    start_step: int
+    total_steps: int | None
+    minutes: float | None
+    epochs: float | None
+    estimated_seconds: float
+    estimated_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlanned(Event):
+    """Everything is resolved and no step has been taken."""
+
+    plan: TrainPlan
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress(Event):
+    """One optimizer step was taken.
+
+    Attributes:
+        step: Steps taken so far.
+        share: Part of the budget that is used, in [0, 1].
+        images_per_second: Since training started in this process.
+        seconds_left: Estimate from the progress so far, or None at the start.
+    """
+
+    step: int
+    share: float
+    images_per_second: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsLogged(Event):
+    """A row of metrics.jsonl.
+
+    Attributes:
+        row: `step`, `epoch`, `images`, `seconds` and some of `loss`, `held_out_loss`, `lr`, `grad_norm`, `images_per_second`.
+    """
+
+    row: Mapping[str, float | int]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded(Event):
+    """A pass over the data, or the last part of one, is over.
+
+    Attributes:
+        history: All rows of metrics.json so far, this epoch's last.
+    """
+
+    history: Sequence[Mapping[str, float | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesDrawn(Event):
+    """Samples of the EMA weights, taken during training.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        step: Steps taken so far.
+        path: Where the run keeps the picture of this step.
+        newest: Where the run keeps the newest picture.
+    """
+
+    images: NDArray[np.uint8]
+    step: int
+    path: Path
+    newest: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved(Event):
+    """A checkpoint is complete on disk."""
+
+    path: Path
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSummary:
+    """How a run ended.
+
+    Attributes:
+        run: Its folder.
+        step: Optimizer steps taken, over all sessions of the run.
+        epochs: Passes over the data.
+        images: Training images seen.
+        seconds: Time in training, over all sessions of the run.
+        images_per_second: In this session.
+        loss: Mean training loss of the last logging interval, or None if there was none.
+        held_out_loss: Last held-out loss, or None.
+        best_held_out_loss: Lowest held-out loss, or None.
+    """
+
+    run: Path
+    step: int
+    epochs: float
+    images: int
+    seconds: float
+    images_per_second: float
+    loss: float | None
+    held_out_loss: float | None
+    best_held_out_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEnded(Event):
+    """The budget is used up."""
+
+    summary: TrainSummary
+
+
+@dataclass(frozen=True, slots=True)
+class SampleProgress(Event):
+    """One denoising step of one batch was taken.
+
+    Attributes:
+        done: Denoising steps taken over all batches.
+        total: Denoising steps that there are over all batches.
+        images_done: Images that are finished.
+    """
+
+    done: int
+    total: int
+    images_done: int
+
+
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """A listener that does nothing; the default of every long job."""

@@ -1,0 +1,92 @@
+"""One file with the weights and the text that is needed to use them, in the safetensors format.
+
+The format holds numbers and text only, so that reading a stranger's file runs none of its code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import atomic_write
+
+FORMAT_VERSION = "1"
+_VERSION_KEY = "ddpm_format_version"
+_CHECKSUM_KEY = "ddpm_sha256"
+_FRAMEWORK = {"format": "pt"}  # other readers of safetensors files look for it
+_OWN_KEYS = {_VERSION_KEY, _CHECKSUM_KEY, *_FRAMEWORK}
+
+
+def save_model_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata into one safetensors file, as a whole or not at all.
+
+    Args:
+        path: File to create or replace; its folder must exist.
+        tensors: Weights by name, on any device, of any layout.
+        metadata: Text by name, such as the config as JSON.
+    Raises:
+        OutputError: If the file cannot be written; what was there before stays.
+        ValueError: If metadata uses a name that the format itself needs.
+    """
+    reserved = _OWN_KEYS.intersection(metadata)
+    if reserved:
+        raise ValueError(f"reserved metadata names: {sorted(reserved)}")
+    copies = {name: _to_cpu(tensor) for name, tensor in tensors.items()}
+    text = {**metadata, **_FRAMEWORK, _VERSION_KEY: FORMAT_VERSION}
+    atomic_write(path, save(copies, metadata={**text, _CHECKSUM_KEY: _checksum(copies, text)}))
+
+
+def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what `save_model_file` wrote.
+
+    Returns:
+        Tensors on the CPU by name, and the caller's metadata.
+    Raises:
+        CheckpointError: If the file is missing, truncated, altered, of another program or of a newer format.
+    """
+    tensors, metadata = _read(path)
+    version = metadata.get(_VERSION_KEY)
+    if version is None:
+        raise CheckpointError(f"{path} is no model exported by ddpm.", "Export one with `ddpm export`.")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, but this ddpm reads version {FORMAT_VERSION}.",
+            "Install the version of ddpm that wrote it, or export the run again.",
+        )
+    if metadata.pop(_CHECKSUM_KEY, None) != _checksum(tensors, metadata):
+        raise CheckpointError(f"{path} was altered: its checksum does not fit its content.", "Export the run again.")
+    return tensors, {name: text for name, text in metadata.items() if name not in _OWN_KEYS}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Clones, because the originals are views of the file, which may change while they are in use.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {path}.", "Check the path.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}).", "Export the run again.") from error
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    # A copy of its own for each name: the format cannot say that two of them share memory.
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of names, dtypes, shapes, metadata and bytes, so that no part can change unnoticed."""
+    names = sorted(tensors)
+    described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    digest = hashlib.sha256(json.dumps([described, dict(metadata)], sort_keys=True).encode())
+    for name in names:
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

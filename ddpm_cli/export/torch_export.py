@@ -1,0 +1,82 @@
+"""The denoiser as a program that runs without this package (torch.export)."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import atomic_write
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+STEPS = 1000
+"""Random noise levels for comparing are drawn below this."""
+
+
+def save_program(model: nn.Module, example_x: Tensor, path: Path) -> None:
+    """Write the denoiser as a `.pt2` program for the CPU, in evaluation mode, with a batch of any size.
+
+    The program is called as program(x, t): x as example_x but for the batch, t int64 [B].
+
+    Args:
+        model: Denoiser called as model(x, t); it is not changed.
+        example_x: Images of the right shape and dtype, [B, C, H, W].
+        path: File to create or replace, as a whole; its folder must exist.
+    Raises:
+        OutputError: If the file cannot be written; what was there before stays.
+    """
+    # torch.export.save warns of channels_last weights, which it takes for parts of larger tensors.
+    on_cpu = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    # Two images: torch.export takes a size of 1 for a constant.
+    x = torch.zeros(2, *example_x.shape[1:], dtype=example_x.dtype)
+    t = torch.zeros(2, dtype=torch.int64)
+    any_batch = {0: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(on_cpu, (x, t), dynamic_shapes=(any_batch, any_batch))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def load_program(path: Path) -> nn.Module:
+    """Read a program that `save_program` has just written, to check it.
+
+    Only for files of our own: torch.export.load unpickles parts of a file if the file asks for it (seen in torch 2.15: weights
+    marked as pickled, custom constants, and example inputs that plain loading refuses), so a stranger's file could run code.
+
+    Returns:
+        The program, called as program(x, t), on the CPU.
+    Raises:
+        CheckpointError: If the file is missing, damaged or no such program.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+    try:
+        return torch.export.load(io.BytesIO(data)).module()
+    except Exception as error:  # a damaged archive can fail anywhere inside torch
+        raise CheckpointError(f"{path} is damaged or no torch.export program ({error}).", "Export the run again.") from error
+
+
+@torch.no_grad()
+def largest_difference(a: Denoiser, b: Denoiser, shape: Sequence[int], batches: Sequence[int] = (1, 3)) -> float:
+    """Largest absolute difference of two denoisers on random images and noise levels; NaN if either gives NaN.
+
+    Args:
+        a: Denoiser on the CPU.
+        b: Denoiser on the CPU.
+        shape: (C, H, W) of an image.
+        batches: Batch sizes to try.
+    """
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for batch in batches:
+        x = torch.randn(batch, *shape, generator=generator)
+        t = torch.randint(STEPS, (batch,), generator=generator)
+        differences.append((a(x, t) - b(x, t)).abs().max())
+    return torch.stack(differences).max().item()

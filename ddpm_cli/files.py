@@ -1,0 +1,283 @@
+"""Files that are either wholly written or not there at all.
+
+Everything is written under a temporary name in the same folder, synced and renamed. A kill at any instant leaves the old
+file, or none, and perhaps a temporary one, which `sweep_temporaries` removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddpm_cli.errors import OutputError
+
+TEMPORARY_PREFIX = ".ddpm-tmp-"
+JSON_LIMIT = 10_000_000
+"""Largest JSON or TOML file that is read, in bytes: a stranger's file must not fill the memory."""
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder."),
+    errno.EFBIG: ("the file would exceed the largest size allowed", "Raise the limit (ulimit -f) or choose another file system."),
+    errno.EROFS: ("the file system is read-only", "Choose another folder."),
+    errno.EACCES: ("permission denied", "Choose a folder that you may write to."),
+    errno.EPERM: ("permission denied", "Choose a folder that you may write to."),
+    errno.ENOENT: ("its folder does not exist", "Create the folder first or choose another one."),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another path."),
+    errno.EISDIR: ("it is a folder", "Name a file."),
+    errno.EEXIST: ("a file of that name is in the way", "Remove it or choose another name."),
+    errno.ELOOP: ("it is a symbolic link", "Remove the link or choose another path."),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
+}
+
+
+class UnreadableError(ValueError):
+    """A file that is not what it should be; the message says why, without naming the file."""
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        fallback = (error.strerror or str(error), "Check the disk or choose another folder.")
+        reason, remedy = _REASONS.get(error.errno or 0, fallback)
+        raise OutputError(f"Cannot write {path}: {reason}.", remedy) from error
+
+
+def temporary_path(path: Path) -> Path:
+    """A fresh name beside `path`; it keeps the suffix, from which writers of images infer the format."""
+    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{path.suffix}"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes `path` at the end of the block.
+
+    On an exception the temporary file is removed and what `path` was before stays. A symbolic link at `path` is replaced
+    itself, its target is not written to.
+
+    Args:
+        path: The file to create or replace; its folder must exist.
+    Raises:
+        OutputError: If it cannot be written (disk full, quota, read-only, no folder, no permission).
+    """
+    temporary = temporary_path(path)
+    try:
+        with output_errors(path):
+            yield temporary
+            sync_path(temporary)
+            os.replace(temporary, path)
+            sync_path(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Create or replace `path` as a whole; text is written as UTF-8.
+
+    Raises:
+        OutputError: If it cannot be written; what was there before stays.
+    """
+    with replacing(path) as temporary:
+        write_new(temporary, content)
+
+
+def write_new(path: Path, content: bytes | str) -> None:
+    """Write a file that must not exist yet and sync it.
+
+    Raises:
+        OSError: If it exists or cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte: one os.write may take only a part, for instance when the disk fills up or above 2 GiB."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync_path(path: Path) -> None:
+    """Wait until the file's bytes, or the folder's names, are on the disk.
+
+    Raises:
+        OSError: If the disk reports an error.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder: they keep its names on the server at once.
+        if not (error.errno in (errno.EINVAL, errno.ENOTSUP) and path.is_dir()):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def require_writable_parent(path: Path) -> None:
+    """Refuse an output path before the work that would be lost with it.
+
+    Raises:
+        OutputError: If the folder does not exist or may not be written to, or if `path` is something other than a file.
+    """
+    with output_errors(path):
+        parent = os.stat(path.parent)
+        if not stat.S_ISDIR(parent.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder")
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, "read-only")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable")
+        with contextlib.suppress(FileNotFoundError):
+            _require_regular(os.stat(path).st_mode)
+
+
+def require_writable_folder(folder: Path) -> None:
+    """Refuse a folder for outputs that neither can be written to nor could be made.
+
+    Raises:
+        OutputError: See `require_writable_parent`.
+    """
+    require_writable_parent(folder / "file" if folder.is_dir() else folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"Cannot write to {folder}: it is a file.", "Name a folder.")
+
+
+def _require_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, which cannot be replaced as a whole")
+
+
+def sweep_temporaries(folder: Path) -> list[str]:
+    """Remove what a killed process left half written in `folder` (not below it).
+
+    Only for folders that no other process is writing to: call it under the run's lock.
+
+    Returns:
+        The names that were removed.
+    Raises:
+        OutputError: If one cannot be removed.
+    """
+    if not folder.is_dir():
+        return []
+    leftovers = sorted(path for path in folder.iterdir() if path.name.startswith(TEMPORARY_PREFIX))
+    for path in leftovers:
+        with output_errors(path):
+            remove(path)
+    return [path.name for path in leftovers]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not its target) or a folder with all that is in it.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder such that a kill meanwhile leaves it whole or under a temporary name, never half there.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    temporary = temporary_path(folder)
+    os.rename(folder, temporary)
+    remove(temporary)
+
+
+def open_regular(path: Path) -> int:
+    """Open an ordinary file for reading; links, pipes and devices, on which a stranger's folder could make us hang, are refused.
+
+    Returns:
+        A file descriptor.
+    Raises:
+        UnreadableError: If it is missing or no ordinary file.
+        OSError: If it cannot be opened, which says nothing about the file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise UnreadableError("is missing") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnreadableError("is a symbolic link") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError("is not an ordinary file")
+    return descriptor
+
+
+def read_text(path: Path, limit: int = JSON_LIMIT) -> str:
+    """The text of an ordinary UTF-8 file of at most `limit` bytes.
+
+    Raises:
+        UnreadableError: If it is missing, larger, not UTF-8 or no ordinary file.
+        OSError: If it cannot be opened or read.
+    """
+    with open(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UnreadableError(f"is larger than {limit:,} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError("is not UTF-8 text") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, which may come from a stranger.
+
+    Raises:
+        UnreadableError: If it is missing, too large, nested too deeply, or not a JSON object.
+        OSError: If it cannot be opened or read.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except RecursionError as error:
+        raise UnreadableError("is nested too deeply") from error
+    except UnreadableError:
+        raise
+    except ValueError as error:
+        raise UnreadableError(f"is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UnreadableError("is not a JSON object")
+    return value
+
+
+def to_json(value: object) -> str:
+    """JSON text that ends in a newline; floats keep every bit, and NaN and infinity are written as Python reads them.
+
+    Raises:
+        ValueError: If it would be larger than what is read again.
+    """
+    text = json.dumps(value, indent=2) + "\n"
+    if len(text) > JSON_LIMIT:  # ASCII, one byte a character
+        raise ValueError(f"{len(text):,} bytes of JSON exceed the {JSON_LIMIT:,} that are read again")
+    return text

@@ -1,0 +1,163 @@
+"""The parts of the U-Net: residual block, self-attention, down- and upsampling.
+
+Nothing here casts for autocast. On CUDA autocast itself runs group_norm in float32; on the CPU group_norm takes bfloat16 but
+sums and normalises in float32; scaled_dot_product_attention keeps its softmax in float32 on both.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddpm_cli.errors import ConfigError
+
+M = TypeVar("M", bound=nn.Module)
+
+NORM_EPS = 1e-6
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Convolution that keeps H and W at stride 1, initialised as by Ho et al. 2020: uniform with variance 1 / fan_avg, bias 0."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # there is a bias
+    return layer
+
+
+def linear(in_channels: int, out_channels: int) -> nn.Linear:
+    """Linear layer, initialised as `conv` is."""
+    layer = nn.Linear(in_channels, out_channels)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def zeroed(layer: M) -> M:
+    """Set all weights of a layer to 0, so that the branch that it ends does nothing at first."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def group_norm(channels: int, most_groups: int) -> nn.GroupNorm:
+    """GroupNorm (Wu & He 2018) with the largest number of groups that divides the channels and is at most `most_groups`."""
+    groups = next(n for n in range(min(channels, most_groups), 0, -1) if channels % n == 0)
+    return nn.GroupNorm(groups, channels, eps=NORM_EPS)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around the time embedding, plus a shortcut (Ho et al. 2020, App. B).
+
+    h = conv_in(silu(norm_in(x)));  h = norm_out(h + project(silu(embedding)));  result = shortcut(x) + conv_out(dropout(silu(h)))
+
+    With scale_shift the embedding acts on the normalised features instead (Dhariwal & Nichol 2021, Sec. 4.3, AdaGN):
+    h = norm_out(h) * (1 + scale) + shift.
+
+    Args:
+        in_channels: Channels of x.
+        out_channels: Channels of the result; where they differ from those of x the shortcut is a 1x1 convolution.
+        embedding_channels: Length of the embedding.
+        dropout: Probability that an activation is dropped in training.
+        scale_shift: Whether the embedding scales and shifts instead of being added.
+        norm_groups: Groups of each GroupNorm at most.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_channels: int,
+        *,
+        dropout: float,
+        scale_shift: bool,
+        norm_groups: int,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.norm_in = group_norm(in_channels, norm_groups)
+        self.conv_in = conv(in_channels, out_channels)
+        self.project = linear(embedding_channels, 2 * out_channels if scale_shift else out_channels)
+        self.norm_out = group_norm(out_channels, norm_groups)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = zeroed(conv(out_channels, out_channels))
+        self.shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W]."""
+        h = self.conv_in(functional.silu(self.norm_in(x)))
+        condition = self.project(functional.silu(embedding))[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = condition.chunk(2, dim=1)
+            h = self.norm_out(h) * (1 + scale) + shift
+        else:
+            h = self.norm_out(h + condition)
+        result: Tensor = self.shortcut(x) + self.conv_out(self.dropout(functional.silu(h)))
+        return result
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over all pixels, added to its input (Ho et al. 2020, App. B; Vaswani et al. 2017, Eq. 1).
+
+    Linear layers over a channels-last view are the paper's 1x1 convolutions.
+
+    Args:
+        channels: Channels of x and of the result.
+        heads: Attention heads.
+        norm_groups: Groups of the GroupNorm at most.
+    Raises:
+        ConfigError: If heads does not divide channels.
+    """
+
+    def __init__(self, channels: int, heads: int, norm_groups: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ConfigError(
+                f"model.attention_heads ({heads}) does not divide the {channels} channels that get attention.",
+                f"Choose a divisor of {channels}.",
+            )
+        self.heads = heads
+        self.norm = group_norm(channels, norm_groups)
+        self.query = linear(channels, channels)
+        self.key = linear(channels, channels)
+        self.value = linear(channels, channels)
+        self.project = zeroed(linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, C, H, W] to [B, C, H, W]."""
+        pixels = self.norm(x).flatten(2).transpose(1, 2)
+        query, key, value = (self._by_head(layer(pixels)) for layer in (self.query, self.key, self.value))
+        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        result: Tensor = x + self.project(mixed).transpose(1, 2).reshape(x.shape)
+        return result
+
+    def _by_head(self, pixels: Tensor) -> Tensor:
+        """[B, H*W, C] -> [B, heads, H*W, C / heads]."""
+        return pixels.view(*pixels.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class Downsample(nn.Module):
+    """Halve H and W with a convolution of stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv(channels, channels, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, C, H, W], H and W even, to [B, C, H / 2, W / 2]."""
+        result: Tensor = self.conv(x)
+        return result
+
+
+class Upsample(nn.Module):
+    """Double H and W by repeating pixels, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, C, H, W] to [B, C, 2 H, 2 W]."""
+        result: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return result

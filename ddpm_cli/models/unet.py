@@ -1,0 +1,258 @@
+"""The U-Net that predicts noise, x_0 or v from a noisy image and its noise level (Ho et al. 2020, App. B)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddpm_cli.errors import ConfigError, ShapeError
+from ddpm_cli.models.embeddings import TimeEmbedding
+from ddpm_cli.models.layers import Downsample, ResidualBlock, SelfAttention, Upsample, conv, group_norm, zeroed
+
+LEAST_BASE_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What all stages of a network have in common; the fields are those of `ResidualBlock` and `SelfAttention`."""
+
+    embedding_channels: int
+    dropout: float
+    scale_shift: bool
+    norm_groups: int
+    heads: int
+
+
+class Stage(nn.Module):
+    """A residual block, followed by self-attention where asked for."""
+
+    def __init__(self, in_channels: int, out_channels: int, options: StageOptions, *, attention: bool) -> None:
+        super().__init__()
+        self.block = ResidualBlock(
+            in_channels,
+            out_channels,
+            options.embedding_channels,
+            dropout=options.dropout,
+            scale_shift=options.scale_shift,
+            norm_groups=options.norm_groups,
+        )
+        self.attention = SelfAttention(out_channels, options.heads, options.norm_groups) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W]."""
+        result: Tensor = self.attention(self.block(x, embedding))
+        return result
+
+
+class DownLevel(nn.Module):
+    """The stages of one resolution on the way down, then halving, except at the lowest.
+
+    `skip_channels` lists the channels of each feature map that `forward` returns.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stages: int, options: StageOptions, *, attention: bool, halves: bool
+    ) -> None:
+        super().__init__()
+        inputs = [in_channels, *[out_channels] * (stages - 1)]
+        self.stages = nn.ModuleList(Stage(channels, out_channels, options, attention=attention) for channels in inputs)
+        self.downsample = Downsample(out_channels) if halves else None
+        self.skip_channels = [out_channels] * (stages + halves)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Every feature map on the way, the last of which goes on downwards."""
+        features: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x, embedding)
+            features.append(x)
+        if self.downsample is not None:
+            features.append(self.downsample(x))
+        return features
+
+
+class UpLevel(nn.Module):
+    """The stages of one resolution on the way up, each fed a feature map from the way down, then doubling, except at the top."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        skip_channels: Sequence[int],
+        options: StageOptions,
+        *,
+        attention: bool,
+        doubles: bool,
+    ) -> None:
+        super().__init__()
+        inputs = [in_channels, *[out_channels] * (len(skip_channels) - 1)]
+        self.stages = nn.ModuleList(
+            Stage(channels + skip, out_channels, options, attention=attention)
+            for channels, skip in zip(inputs, skip_channels, strict=True)
+        )
+        self.upsample = Upsample(out_channels) if doubles else nn.Identity()
+
+    def forward(self, x: Tensor, skips: Sequence[Tensor], embedding: Tensor) -> Tensor:
+        """Map x [B, in_channels, H, W] and a skip [B, C_i, H, W] per stage to [B, out_channels, 2 H, 2 W] (H, W at the top)."""
+        for stage, skip in zip(self.stages, skips, strict=True):
+            x = stage(torch.cat([x, skip], dim=1), embedding)
+        result: Tensor = self.upsample(x)
+        return result
+
+
+class UNet(nn.Module):
+    """U-Net of Ho et al. 2020, App. B, for images of one size.
+
+    An image is padded with zeros, half of them on each side, to a multiple of stem * 2 ** (levels - 1), and the result is cropped
+    back. Zeros are what the 3x3 convolutions already see beyond the border, and they fit an image of any size; reflection needs
+    an image larger than the padding, and copied pixels are noise that is not independent.
+
+    The zero-initialised last convolution makes the output of a new network exactly 0.
+
+    Args:
+        in_channels: Channels of x.
+        image_size: (H, W) of x, each at least 1.
+        base_channels: Channels of the first level, at least 4.
+        channel_mult: Channels of each level as multiples of base_channels; each level but the last halves H and W.
+        blocks_per_level: Residual blocks in each level on the way down; one more on the way up.
+        attention_resolutions: Heights of the feature maps, after padding and stem, that get self-attention.
+        attention_heads: Heads of each self-attention.
+        middle_attention: Whether there is self-attention between the two middle blocks.
+        dropout: Dropout probability in the residual blocks, in [0, 1).
+        scale_shift_norm: Whether the time embedding scales and shifts the norm instead of being added.
+        norm_groups: Groups of each GroupNorm at most; the largest divisor of its channels is taken.
+        stem: Space-to-depth factor: stem x stem pixels become channels in front of the network and pixels again behind it.
+        out_channels: Channels of the result; those of x if None.
+    Raises:
+        ConfigError: If an attention resolution is the height of no feature map, if attention_heads does not divide the channels
+            that get attention, or if base_channels is less than 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        image_size: tuple[int, int],
+        base_channels: int,
+        channel_mult: Sequence[int],
+        blocks_per_level: int,
+        attention_resolutions: Collection[int],
+        attention_heads: int,
+        middle_attention: bool,
+        dropout: float,
+        scale_shift_norm: bool,
+        norm_groups: int,
+        stem: int,
+        out_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if base_channels < LEAST_BASE_CHANNELS:
+            raise ConfigError(
+                f"model.base_channels ({base_channels}) is too small for a time embedding.",
+                f"Set it to at least {LEAST_BASE_CHANNELS}.",
+            )
+        self.in_channels, self.image_size, self.stem = in_channels, image_size, stem
+        levels = len(channel_mult)
+        self.padding = _padding(image_size, stem * 2 ** (levels - 1))
+        heights = _feature_heights(image_size[0] + sum(self.padding[2:]), stem, levels)
+        _check_attention(attention_resolutions, heights)
+        attention = [height in attention_resolutions for height in heights]
+        channels = [base_channels * multiple for multiple in channel_mult]
+        options = StageOptions(4 * base_channels, dropout, scale_shift_norm, norm_groups, attention_heads)
+
+        self.time_embedding = TimeEmbedding(base_channels, options.embedding_channels)
+        self.conv_in = conv(in_channels * stem**2, base_channels)
+
+        self.down = nn.ModuleList()
+        skip_channels = [base_channels]
+        for level in range(levels):
+            down = DownLevel(
+                skip_channels[-1],
+                channels[level],
+                blocks_per_level,
+                options,
+                attention=attention[level],
+                halves=level < levels - 1,
+            )
+            self.down.append(down)
+            skip_channels += down.skip_channels
+
+        self.middle_in = Stage(channels[-1], channels[-1], options, attention=middle_attention)
+        self.middle_out = Stage(channels[-1], channels[-1], options, attention=False)
+
+        self.up = nn.ModuleList()
+        below = channels[-1]
+        for level in reversed(range(levels)):
+            skips = [skip_channels.pop() for _ in range(blocks_per_level + 1)]
+            self.up.append(UpLevel(below, channels[level], skips, options, attention=attention[level], doubles=level > 0))
+            below = channels[level]
+
+        self.norm_out = group_norm(channels[0], norm_groups)
+        self.conv_out = zeroed(conv(channels[0], (out_channels or in_channels) * stem**2))
+        self.skips_per_level = blocks_per_level + 1
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predict from noisy images and their noise levels.
+
+        Args:
+            x: Noisy images x_t, [B, C, H, W].
+            t: Noise levels, [B], int or float.
+        Returns:
+            Prediction, [B, out_channels, H, W].
+        Raises:
+            ShapeError: If the images have another size or other channels than the network was built for.
+        """
+        self._check_shape(x)
+        embedding = self.time_embedding(t)
+        h = self.conv_in(functional.pixel_unshuffle(functional.pad(x, self.padding), self.stem))
+
+        skips = [h]
+        for level in self.down:
+            skips += level(skips[-1], embedding)
+
+        h = self.middle_out(self.middle_in(skips[-1], embedding), embedding)
+
+        for level in self.up:
+            h = level(h, [skips.pop() for _ in range(self.skips_per_level)], embedding)
+
+        h = self.conv_out(functional.silu(self.norm_out(h)))
+        return self._crop(functional.pixel_shuffle(h, self.stem))
+
+    def _check_shape(self, x: Tensor) -> None:
+        expected = (self.in_channels, *self.image_size)
+        if tuple(x.shape[1:]) != expected:
+            raise ShapeError(
+                f"The network takes images of [C, H, W] = {list(expected)}, not {list(x.shape[1:])}.",
+                "Resize the images, or build the network for them.",
+            )
+
+    def _crop(self, x: Tensor) -> Tensor:
+        left, _, top, _ = self.padding
+        height, width = self.image_size
+        return x[:, :, top : top + height, left : left + width]
+
+
+def _padding(image_size: tuple[int, int], multiple: int) -> tuple[int, int, int, int]:
+    """Zeros to add left, right, above and below, so that both sides are divisible by `multiple`."""
+    height, width = (-side % multiple for side in image_size)
+    return width // 2, width - width // 2, height // 2, height - height // 2
+
+
+def _feature_heights(padded_height: int, stem: int, levels: int) -> list[int]:
+    return [padded_height // (stem * 2**level) for level in range(levels)]
+
+
+def _check_attention(resolutions: Collection[int], heights: Sequence[int]) -> None:
+    unknown = sorted(set(resolutions) - set(heights))
+    if unknown:
+        raise ConfigError(
+            f"model.attention_resolutions names {_enumerate(unknown)}, but the feature maps are {_enumerate(heights)} high.",
+            "Choose from those heights; they are counted after stem and padding.",
+        )
+
+
+def _enumerate(numbers: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in numbers)

@@ -1,0 +1,54 @@
+"""The two consoles: results go to stdout, everything said about the work to stderr.
+
+rich honours NO_COLOR, FORCE_COLOR and TERM by itself, and draws no colour into a pipe or a file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ddpm_cli.errors import DdpmError
+from ddpm_cli.events import Notice
+
+results = Console(highlight=False)
+messages = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on stdout, and nothing else; NaN and infinities, which JSON lacks, are refused.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    results.out(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """Print text on stdout exactly as it is: no markup, no wrapping."""
+    results.out(text)
+
+
+def show_error(error: DdpmError) -> None:
+    """Show the message and, below it, the remedy, on stderr."""
+    show_line("error:", "bold red", error.message)
+    if error.remedy:
+        _say(Text(f"  {error.remedy}"))
+
+
+def show_notice(notice: Notice) -> None:
+    """Show a notice on stderr; an important one stands out."""
+    show_line("note:", "bold yellow" if notice.important else "dim", notice.message)
+
+
+def show_line(label: str, style: str, text: str) -> None:
+    """Write a line with a label to stderr."""
+    _say(Text.assemble((label, style), " ", text))
+
+
+def _say(text: Text) -> None:
+    """Wrap between words on a terminal, and never in a file or pipe, where others search the text."""
+    messages.print(text, soft_wrap=not messages.is_terminal)

@@ -1,0 +1,92 @@
+"""Images as files: near-square grids, single pictures, animations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpm_cli.events import Event, SamplesDrawn
+from ddpm_cli.files import replacing
+
+Images = NDArray[np.uint8]
+PADDING = 2
+FRAME_MS = 80
+LAST_FRAME_MS = 2000
+
+
+def picture(image: Images) -> Image.Image:
+    """One image, uint8 [C, H, W], as a PIL image: grey for one channel, grey with alpha for two, colour for three, RGBA for four.
+
+    Other channel counts show their first channel.
+    """
+    if image.shape[0] not in (1, 2, 3, 4):
+        image = image[:1]
+    return Image.fromarray(np.ascontiguousarray(image.squeeze(0) if image.shape[0] == 1 else image.transpose(1, 2, 0)))
+
+
+def grid(images: Images, columns: int | None = None) -> Images:
+    """Images side by side on black, 2 pixels apart.
+
+    Args:
+        images: uint8 [N, C, H, W], N at least 1.
+        columns: Images in a row; as near to a square as possible if None.
+
+    Returns:
+        uint8 [C, rows * (H + 2) + 2, columns * (W + 2) + 2].
+    """
+    count, channels, height, width = images.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    canvas = np.zeros((channels, rows * (height + PADDING) + PADDING, columns * (width + PADDING) + PADDING), np.uint8)
+    if channels in (2, 4):
+        canvas[-1] = 255
+    for number, image in enumerate(images):
+        top = PADDING + (number // columns) * (height + PADDING)
+        left = PADDING + (number % columns) * (width + PADDING)
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas
+
+
+def save_picture(path: Path, image: Images) -> None:
+    """Write uint8 [C, H, W] to an image file, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with replacing(path) as temporary:
+        picture(image).save(temporary, format=_format(path))
+
+
+def save_grid(path: Path, images: Images, columns: int | None = None) -> None:
+    """Write images, uint8 [N, C, H, W], as one grid (see `grid`)."""
+    save_picture(path, grid(images, columns))
+
+
+def save_animation(path: Path, frames: Sequence[Images], columns: int | None = None) -> None:
+    """Write grids as a GIF that plays forever and rests on its last frame.
+
+    Args:
+        path: The file.
+        frames: Each uint8 [N, C, H, W].
+        columns: Images in a row.
+    """
+    pictures = [picture(grid(frame, columns)).convert("RGB" if frame.shape[1] >= 3 else "L") for frame in frames]
+    durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
+    with replacing(path) as temporary:
+        pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+
+def _format(path: Path) -> str:
+    return Image.registered_extensions().get(path.suffix.lower(), "PNG")
+
+
+def draw_samples(event: Event) -> None:
+    """A listener that writes the sample grids of a run."""
+    if isinstance(event, SamplesDrawn):
+        save_grid(event.path, event.images)
+        save_grid(event.newest, event.images)

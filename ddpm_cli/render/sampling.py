@@ -1,0 +1,41 @@
+"""What `sample` shows while it works."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ddpm_cli.events import Event, SampleProgress
+from ddpm_cli.render.console import messages
+
+
+class SamplingView:
+    """A listener that draws the denoising steps as a bar on stderr; a context manager that owns the bar."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]sampling"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+            console=messages,
+            transient=True,
+            disable=not messages.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> SamplingView:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        if isinstance(event, SampleProgress):
+            if self._task is None:
+                self._task = self._progress.add_task("sampling", total=event.total)
+            self._progress.update(self._task, completed=event.done)

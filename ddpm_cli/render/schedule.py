@@ -1,0 +1,171 @@
+"""Noise schedules as tables and curves in the terminal, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ddpm_cli.config.schema import ScheduleConfig
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.render.canvas import Canvas
+from ddpm_cli.render.console import print_json, print_text, results
+
+STYLES = ("cyan", "yellow", "magenta", "green")
+CURVE_ROWS = 10
+LABEL_WIDTH = 7
+WIDEST_CURVE = 90
+"""Characters; two curves beside each other if both fit."""
+
+
+@dataclass(frozen=True)
+class NamedSchedule:
+    """A schedule with the config it was built from."""
+
+    config: ScheduleConfig
+    schedule: NoiseSchedule
+
+    @property
+    def kind(self) -> str:
+        """Its kind, by which a reader tells it from others."""
+        return self.config.kind
+
+    @property
+    def title(self) -> str:
+        """Kind and options in one line."""
+        options = self.config.model_dump(exclude={"kind", "timesteps"})
+        return ", ".join([f"{self.kind}: T = {self.config.timesteps}", *(f"{name} = {value:g}" for name, value in options.items())])
+
+
+def snr_decibels(schedule: NoiseSchedule) -> NDArray[np.float64]:
+    """SNR in dB, [T]; -inf where no signal is left."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(10.0 * np.log10(schedule.snr))
+
+
+def selected_steps(timesteps: int, rows: int) -> list[int]:
+    """At most `rows` steps, evenly spread from 0 to T-1."""
+    return sorted({round(step) for step in np.linspace(0, timesteps - 1, min(rows, timesteps)).tolist()})
+
+
+def show_schedules(schedules: Sequence[NamedSchedule], rows: int) -> None:
+    """Print titles, a table of `rows` steps, and the curves of alpha_bar and SNR."""
+    for index, named in enumerate(schedules):
+        results.print(
+            Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")), soft_wrap=True
+        )
+    steps = selected_steps(schedules[0].schedule.timesteps, rows)
+    results.print(_table(schedules[0], steps) if len(schedules) == 1 else _comparison(schedules, steps))
+    if results.encoding.startswith("utf"):
+        _show_curves(schedules)
+
+
+def _table(named: NamedSchedule, steps: Sequence[int]) -> Table:
+    schedule, decibels = named.schedule, snr_decibels(named.schedule)
+    table = _empty_table(1, "t", "beta", "alpha_bar", "SNR dB", "posterior variance")
+    for t in steps:
+        numbers = (f"{schedule.betas[t]:.4g}", f"{schedule.alphas_cumprod[t]:.5g}", f"{decibels[t]:.2f}")
+        table.add_row(f"{t}", *numbers, f"{schedule.posterior_variance[t]:.4g}")
+    return table
+
+
+def _comparison(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> Table:
+    headings = (heading for named in schedules for heading in (f"{named.kind}\nalpha_bar", "\nSNR dB"))
+    table = _empty_table(0, "\nt", *headings)
+    decibels = [snr_decibels(named.schedule) for named in schedules]
+    for t in steps:
+        pairs = zip(schedules, decibels, strict=True)
+        table.add_row(f"{t}", *(text for n, d in pairs for text in (f"{n.schedule.alphas_cumprod[t]:.4g}", f"{d[t]:.1f}")))
+    return table
+
+
+def _empty_table(gap: int, *headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
+    decibels = [snr_decibels(named.schedule) for named in schedules]
+    finite = np.concatenate(decibels)[np.isfinite(np.concatenate(decibels))]
+    low, high = 10 * np.floor(finite.min() / 10), 10 * np.ceil(finite.max() / 10)
+    beside = results.width >= 2 * 50
+    columns = min(results.width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
+    last = schedules[0].schedule.timesteps - 1
+    panels = [
+        _panel("alpha_bar", [named.schedule.alphas_cumprod for named in schedules], 0.0, 1.0, columns, last),
+        _panel("SNR dB", decibels, float(low), float(max(high, low + 10)), columns, last),
+    ]
+    if beside:
+        for left, right in zip(*panels, strict=True):
+            left.append(" " * (columns + LABEL_WIDTH + 3 - left.cell_len))
+            results.print(left.append_text(right), soft_wrap=True)
+    else:
+        for line in [*panels[0], Text(), *panels[1]]:
+            results.print(line, soft_wrap=True)
+    if len(schedules) > 1:
+        legend = [(f"  {_mark(i, schedules)} {named.kind}", STYLES[i % 4]) for i, named in enumerate(schedules)]
+        results.print(Text.assemble(" " * (LABEL_WIDTH - 1), *legend), soft_wrap=True)
+
+
+def _panel(title: str, curves: Sequence[NDArray[np.float64]], low: float, high: float, columns: int, last: int) -> list[Text]:
+    canvas = Canvas(columns, CURVE_ROWS)
+    for index, values in enumerate(curves):
+        heights = (np.maximum(values, low) - low) / (high - low)
+        canvas.curve(heights, STYLES[index % 4], _mark(index, curves), (index + 1) / (len(curves) + 1))
+    labels = {0: high, CURVE_ROWS - 1: low}
+    lines = [Text(f"{'':{LABEL_WIDTH}} {title} over t", style="bold")]
+    for row, line in enumerate(canvas.lines()):
+        label = f"{labels[row]:g}" if row in labels else ""
+        lines.append(Text.assemble((f"{label:>{LABEL_WIDTH}}", "dim"), ("┤" if label else "│", "dim"), line))
+    lines.append(Text(f"{'':{LABEL_WIDTH}}└{'─' * columns}", style="dim"))
+    lines.append(Text(f"{'':{LABEL_WIDTH}} 0{last:>{columns - 1}}", style="dim"))
+    return lines
+
+
+def _mark(index: int, all_curves: Sequence[object]) -> str:
+    """The character that stands for a curve; none for a curve alone."""
+    return chr(ord("a") + index) if len(all_curves) > 1 else ""
+
+
+def print_schedules_json(schedules: Sequence[NamedSchedule], *, compared: bool) -> None:
+    """Print full tables: one object with `kind, timesteps, betas, alphas_cumprod, snr, posterior_variance`.
+
+    Compared schedules are a list of such objects under the key `schedules`.
+    """
+    objects = [_as_json(named) for named in schedules]
+    print_json({"schedules": objects} if compared else objects[0])
+
+
+def _as_json(named: NamedSchedule) -> dict[str, Any]:
+    schedule = named.schedule
+    return {
+        "kind": named.kind,
+        "timesteps": schedule.timesteps,
+        "betas": schedule.betas.tolist(),
+        "alphas_cumprod": schedule.alphas_cumprod.tolist(),
+        "snr": schedule.snr.tolist(),
+        "posterior_variance": schedule.posterior_variance.tolist(),
+    }
+
+
+def print_schedules_csv(schedules: Sequence[NamedSchedule]) -> None:
+    """Print one row for each schedule and step, with every digit."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "t", "beta", "alpha_bar", "snr", "posterior_variance"])
+    for named in schedules:
+        schedule = named.schedule
+        columns = (schedule.betas, schedule.alphas_cumprod, schedule.snr, schedule.posterior_variance)
+        for t, numbers in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            writer.writerow([named.kind, t, *numbers])
+    print_text(text.getvalue().rstrip("\n"))

@@ -1,0 +1,172 @@
+"""What `train` and `resume` show: a start table, a live bar, an end table."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.box import SIMPLE
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from ddpm_cli.events import (
+    CheckpointSaved,
+    Event,
+    MetricsLogged,
+    Notice,
+    SamplesDrawn,
+    TrainEnded,
+    TrainPlan,
+    TrainPlanned,
+    TrainProgress,
+    TrainSummary,
+)
+from ddpm_cli.render.console import messages, show_line, show_notice
+from ddpm_cli.render.format import duration, loss, quantity
+
+HOUR = 3600.0
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def plan_facts(plan: TrainPlan) -> dict[str, str]:
+    """The start table's rows."""
+    channels, height, width = plan.image_shape
+    processes = f" x {plan.processes} processes" if plan.processes > 1 else ""
+    facts = {
+        "data": f"{plan.data}: {plan.train_images:,} images, {height}x{width}x{channels}, {plan.held_out_images:,} held out",
+        "from": plan.data_source,
+        "model": f"U-Net, {plan.parameters:,} parameters, {quantity(plan.flops_per_image, 'FLOP')} per image",
+        "learns": plan.objective,
+        "device": f"{plan.device}, {plan.precision}{processes}",
+        "budget": _budget(plan),
+        "estimate": f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory",
+        "run": "none, a dry run" if plan.run is None else str(plan.run),
+    }
+    if plan.start_step:
+        facts["goes on"] = f"from step {plan.start_step:,}"
+    return facts
+
+
+def _budget(plan: TrainPlan) -> str:
+    parts = []
+    if plan.total_steps is not None:
+        parts.append(f"{plan.total_steps:,} steps of {plan.batch_size} images ({plan.epochs:.3g} epochs)")
+    if plan.minutes is not None:
+        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {plan.batch_size} images a step"))
+    return " or ".join(parts)
+
+
+def summary_facts(summary: TrainSummary) -> dict[str, str]:
+    """The end table's rows."""
+    return {
+        "trained": f"{summary.step:,} steps, {summary.epochs:.3g} epochs, {summary.images:,} images",
+        "time": f"{duration(summary.seconds)}, {summary.images_per_second:,.0f} images/s",
+        "loss": loss(summary.loss),
+        "held-out loss": f"{loss(summary.held_out_loss)} (best {loss(summary.best_held_out_loss)})",
+        "run": str(summary.run),
+        "samples": str(summary.run / "samples.png"),
+    }
+
+
+def next_commands(summary: TrainSummary) -> list[str]:
+    """What a user is likely to run after training."""
+    return [
+        f"ddpm sample {summary.run} --n 36 --out grid.png",
+        f"ddpm resume {summary.run} --steps {2 * summary.step}",
+        f"ddpm export {summary.run} --format safetensors",
+    ]
+
+
+def _table(title: str, facts: dict[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in facts.items():
+        table.add_row(label, value)
+    return table
+
+
+class TrainingView:
+    """A listener that draws training on stderr; a context manager that owns the live bar.
+
+    On a terminal the bar is live; in a pipe or a log file there is a line for each logging interval instead.
+    """
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[status]}"),
+            console=messages,
+            expand=True,
+            disable=not messages.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._loss: float | None = None
+        self._status = ""
+        self._last_line = 0.0
+
+    def __enter__(self) -> TrainingView:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        match event:
+            case TrainPlanned(plan):
+                self._start(plan)
+            case TrainProgress():
+                self._advance(event)
+            case MetricsLogged(row):
+                self._log(row.get("loss"), row.get("held_out_loss"), int(row["step"]))
+            case SamplesDrawn():
+                self._say(f"samples at step {event.step:,}: {event.path}")
+            case CheckpointSaved():
+                self._say(f"checkpoint at step {event.step:,}: {event.path}")
+            case TrainEnded(summary):
+                self._end(summary)
+            case Notice():
+                show_notice(event)
+
+    def _start(self, plan: TrainPlan) -> None:
+        messages.print(_table("ddpm train", plan_facts(plan)))
+        if plan.estimated_seconds > HOUR:
+            show_line(
+                "note:",
+                "bold yellow",
+                f"This will take about {duration(plan.estimated_seconds)} on {plan.device}. "
+                "For a first picture in minutes: ddpm train --preset quick",
+            )
+        if plan.run is not None:
+            self._task = self._progress.add_task("training", total=1.0, status="")
+            self._progress.start()
+
+    def _advance(self, event: TrainProgress) -> None:
+        left = "" if event.seconds_left is None else f"{duration(event.seconds_left)} left"
+        current = "" if self._loss is None else f"loss {self._loss:.4f}"
+        parts = (f"step {event.step:,}", current, f"{event.images_per_second:,.0f} images/s", left)
+        self._status = "  ".join(part for part in parts if part)
+        if self._task is not None:
+            self._progress.update(self._task, completed=event.share, status=self._status)
+
+    def _log(self, current: float | None, held_out: float | None, step: int) -> None:
+        if current is not None:
+            self._loss = current
+        if held_out is not None:
+            self._say(f"held-out loss at step {step:,}: {held_out:.5f}")
+        elif not messages.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._say(self._status)
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, style="dim", soft_wrap=True, markup=False)
+
+    def _end(self, summary: TrainSummary) -> None:
+        self._progress.stop()
+        messages.print(_table("done", summary_facts(summary)))
+        messages.print("next:", style="bold")
+        for command in next_commands(summary):
+            messages.print(f"  {command}", soft_wrap=True, markup=False)

@@ -1,0 +1,391 @@
+"""Checkpoints: folders that are whole or do not exist.
+
+    checkpoints/step-00001000/
+      model.safetensors  ema.safetensors  ...   tensors, one file per group
+      state.json                                everything else
+      config.toml                               the resolved config
+      manifest.json                             step, whether it was the best, size and SHA-256 of each file
+
+It is written under a temporary name, synced and renamed, and only then are older ones removed.
+
+That a checkpoint was the best so far stands in its own manifest: both become true in the same rename, where a pointer beside it
+could be lost in between. A run's best only improves, so the newest one marked so is the best.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import (
+    UnreadableError,
+    discard_folder,
+    open_regular,
+    output_errors,
+    read_json_object,
+    read_text,
+    sync_path,
+    temporary_path,
+    to_json,
+    write_new,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm_cli.runs.directory import RunDirectory
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+CONFIG = "config.toml"
+_SUFFIX = ".safetensors"
+_REPLACED = ".replaced"
+_FOLDER_NAME = re.compile(r"step-(\d{8,15})(\.replaced)?")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_REMEDY = "Use another checkpoint, or copy this one again from where it is whole."
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        step: Optimizer steps taken.
+        best: True if its held-out loss was the lowest of the run so far.
+        files: Size in bytes and SHA-256 (hex) of each file, by name.
+    """
+
+    step: int
+    best: bool
+    files: Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint whose files agree with their sums.
+
+    Attributes:
+        path: Its folder.
+        step: Optimizer steps taken.
+        best: True if its held-out loss was the lowest of the run so far.
+        state: Everything that is no tensor.
+        config_toml: The resolved config of the run.
+        skipped: Why newer checkpoints were passed over, one sentence each.
+    """
+
+    path: Path
+    step: int
+    best: bool
+    state: dict[str, Any]
+    config_toml: str
+    skipped: tuple[str, ...] = ()
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read one group of tensors, on the CPU.
+
+        Args:
+            name: The group, for example "ema".
+        Raises:
+            CheckpointError: If the checkpoint has no such group or its file is no safetensors file.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if name + _SUFFIX not in read_manifest(self.path).files:
+            raise CheckpointError(
+                f"Checkpoint {self.path} has no {name} tensors.", "Use a checkpoint that was made by `ddpm train`."
+            )
+        try:
+            return load_file(self.path / (name + _SUFFIX))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{self.path / (name + _SUFFIX)} is no safetensors file ({error}).", _REMEDY) from error
+
+
+# -------------------------------------------------------------------------------------------------------------- saving
+
+
+def save_checkpoint(
+    run: RunDirectory,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    config_toml: str,
+    *,
+    keep_last: int,
+    best: bool,
+) -> Path:
+    """Write a checkpoint, then remove those no longer needed.
+
+    Once this returns the checkpoint survives a loss of power; until it is in place the earlier ones are all there. One of the same
+    step is replaced. One of a later step is removed: it is damaged, or belongs to a course of training that this one leaves.
+
+    Args:
+        run: The run, locked by this process.
+        step: Optimizer steps taken.
+        tensors: Groups of tensors by name, for example "model" and "ema"; each becomes one file. Any device; each group is held
+            once more in memory while it is written.
+        state: Everything else, as JSON: string keys; floats keep every bit.
+        config_toml: The resolved config.
+        keep_last: How many checkpoints to keep, newest first, at least 1.
+        best: True if the held-out loss is the lowest so far; the newest such checkpoint is kept beyond `keep_last`.
+    Returns:
+        The checkpoint's folder.
+    Raises:
+        OutputError: If it cannot be written (disk full, quota, read-only); the earlier checkpoints are untouched.
+    """
+    folder = run.checkpoints_folder
+    path = folder / f"step-{step:08d}"
+    temporary = temporary_path(path)
+    with output_errors(path):
+        if not folder.is_dir():
+            os.mkdir(folder)
+            sync_path(run.path)
+        try:
+            os.mkdir(temporary)
+            _write_files(temporary, _contents(tensors, state, config_toml), step, best)
+            _put_in_place(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _prune(run, path, keep_last)
+    return path
+
+
+def _contents(
+    tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], config_toml: str
+) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of the files, one at a time so that only one is in memory."""
+    from safetensors.torch import save
+
+    yield CONFIG, config_toml.encode()
+    yield STATE, to_json(dict(state)).encode()
+    for name, group in tensors.items():
+        yield name + _SUFFIX, save({key: _standing_alone(tensor) for key, tensor in group.items()})
+
+
+def _standing_alone(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU, contiguous, and not a part of a larger storage, which safetensors refuses."""
+    plain = tensor.detach().cpu().contiguous()
+    return plain if plain.untyped_storage().nbytes() == plain.nbytes else plain.clone()
+
+
+def _write_files(folder: Path, contents: Iterator[tuple[str, bytes]], step: int, best: bool) -> None:
+    files = {}
+    for name, data in contents:
+        files[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        write_new(folder / name, data)
+    write_new(folder / MANIFEST, to_json({"format": FORMAT, "step": step, "best": best, "files": files}))
+    sync_path(folder)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Rename, keeping an earlier checkpoint of the same step readable under a second name until the new one is there."""
+    if path.exists():
+        replaced = path.with_name(path.name + _REPLACED)
+        if replaced.exists():
+            discard_folder(replaced)
+        os.rename(path, replaced)
+    os.rename(temporary, path)
+    sync_path(path.parent)
+
+
+def _prune(run: RunDirectory, saved: Path, keep_last: int) -> None:
+    readable = [path for path in list_checkpoints(run) if _order(path) <= _order(saved) and _manifest(path)]
+    best = [path for path in readable if _is_best(path)]
+    keep = {*readable[-keep_last:], *best[-1:]}
+    for path in _folders(run):
+        if path not in keep:
+            discard_folder(path)
+
+
+def _is_best(path: Path) -> bool:
+    manifest = _manifest(path)
+    return manifest is not None and manifest.best
+
+
+def _manifest(path: Path) -> Manifest | None:
+    """The manifest, or None if there is no valid one; an OSError if the disk gives no answer, so that nothing is removed then."""
+    try:
+        return _parse_manifest(read_json_object(path / MANIFEST))
+    except UnreadableError:
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------------- finding
+
+
+def list_checkpoints(run: RunDirectory) -> list[Path]:
+    """The checkpoints' folders, oldest first, one per step; their files have not been looked at.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    by_step = {}
+    for path in _folders(run):
+        by_step[path.name.removesuffix(_REPLACED)] = path
+    return list(by_step.values())
+
+
+def _folders(run: RunDirectory) -> list[Path]:
+    """All checkpoint folders by step; one that is being replaced comes before what replaces it."""
+    if not run.checkpoints_folder.is_dir():
+        return []
+    found = [path for path in run.checkpoints_folder.iterdir() if _FOLDER_NAME.fullmatch(path.name)]
+    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), key=_order)
+
+
+def _order(path: Path) -> tuple[int, bool]:
+    name = path.name.removesuffix(_REPLACED)
+    return int(name.removeprefix("step-")), name == path.name
+
+
+def has_checkpoint(run: RunDirectory) -> bool:
+    """True if some checkpoint has all its files with their sizes; the sums are looked at when it is loaded."""
+    try:
+        return any(_is_complete(path) for path in _folders(run))
+    except OSError:
+        return False
+
+
+def _is_complete(path: Path) -> bool:
+    try:
+        for name, (size, _) in read_manifest(path).files.items():
+            _check_size(path / name, size)
+    except CheckpointError:
+        return False
+    return True
+
+
+def latest_checkpoint(run: RunDirectory) -> Checkpoint:
+    """The newest checkpoint that is whole.
+
+    Returns:
+        It, with `skipped` telling of newer ones that are damaged.
+    Raises:
+        CheckpointError: If there is none.
+    """
+    with _reading(run.checkpoints_folder):
+        candidates = _folders(run)
+    return _newest_whole(run, candidates, "checkpoint")
+
+
+def best_checkpoint(run: RunDirectory) -> Checkpoint:
+    """The checkpoint with the lowest held-out loss.
+
+    Returns:
+        It, with `skipped` telling of better ones that are damaged.
+    Raises:
+        CheckpointError: If none that is whole was marked as the best.
+    """
+    with _reading(run.checkpoints_folder):
+        candidates = [path for path in _folders(run) if _is_best(path)]
+    return _newest_whole(run, candidates, "best checkpoint")
+
+
+def _newest_whole(run: RunDirectory, candidates: list[Path], what: str) -> Checkpoint:
+    skipped: list[str] = []
+    for path in reversed(candidates):
+        try:
+            return replace(load_checkpoint(path), skipped=tuple(skipped))
+        except CheckpointError as error:
+            skipped.append(error.message)
+    raise CheckpointError(" ".join([f"Run {run.path} has no usable {what}.", *skipped]), "Choose another run, or train again.")
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint after all its files were found to agree with their sums; its tensors are read when asked for.
+
+    Args:
+        path: The checkpoint's folder.
+    Raises:
+        CheckpointError: If it is none, or a file is missing, truncated, altered or a link; the message names the file.
+    """
+    manifest = read_manifest(path)
+    _refuse_links(path)
+    for name, (size, sha256) in manifest.files.items():
+        _check_size(path / name, size)
+        _check_sum(path / name, sha256)
+    with _reading(path / STATE):
+        state = read_json_object(path / STATE)
+    with _reading(path / CONFIG):
+        config_toml = read_text(path / CONFIG)
+    return Checkpoint(path, manifest.step, manifest.best, state, config_toml)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read what a checkpoint says of itself, without looking at its files.
+
+    Raises:
+        CheckpointError: If `path` is no checkpoint, or one of a newer format.
+    """
+    with _reading(path / MANIFEST):
+        return _parse_manifest(read_json_object(path / MANIFEST))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what can go wrong with reading `path` into a CheckpointError that names it."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} {error}.", _REMEDY) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).", _REMEDY) from error
+
+
+def _parse_manifest(raw: dict[str, Any]) -> Manifest:
+    version, step, best, files = (raw.get(key) for key in ("format", "step", "best", "files"))
+    if isinstance(version, int) and version > FORMAT:
+        raise UnreadableError(f"has format {version}, newer than this program's {FORMAT}; update ddpm-cli")
+    if version != FORMAT or not _is_count(step) or not isinstance(best, bool) or not isinstance(files, dict):
+        raise UnreadableError("lacks its format, step, best or files")
+    if not {STATE, CONFIG} <= files.keys():
+        raise UnreadableError(f"does not list {STATE} and {CONFIG}")
+    return Manifest(step, best, {name: _parse_entry(name, entry) for name, entry in files.items()})
+
+
+def _parse_entry(name: str, entry: Any) -> tuple[int, str]:
+    if not _FILE_NAME.fullmatch(name):
+        raise UnreadableError(f"names {json.dumps(name[:100])}, which is no plain file name")
+    size, sha256 = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+    if not _is_count(size) or not isinstance(sha256, str):
+        raise UnreadableError(f"has no size and SHA-256 of {name}")
+    return size, sha256
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _refuse_links(folder: Path) -> None:
+    with _reading(folder):
+        for path in folder.iterdir():
+            if path.is_symlink():
+                raise UnreadableError(f"holds a symbolic link, {path.name!r}, which a checkpoint must not")
+
+
+def _check_size(path: Path, size: int) -> None:
+    with _reading(path), open(open_regular(path), "rb") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found != size:
+            what = "truncated" if found < size else "too long"
+            raise UnreadableError(f"is {what}: {found:,} bytes instead of {size:,}")
+
+
+def _check_sum(path: Path, sha256: str) -> None:
+    with _reading(path), open(open_regular(path), "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise UnreadableError("was altered: its SHA-256 differs from the manifest's")

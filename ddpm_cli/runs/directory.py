@@ -1,0 +1,245 @@
+"""The run folder: where things are in it, how one is made and found."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddpm_cli.errors import RunError
+from ddpm_cli.files import (
+    UnreadableError,
+    atomic_write,
+    output_errors,
+    read_json_object,
+    sweep_temporaries,
+    sync_path,
+    to_json,
+)
+from ddpm_cli.runs.checkpoints import has_checkpoint
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The layout of one run.
+
+    Attributes:
+        path: The run's folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config, enough to start the run again."""
+        return self.path / "config.toml"
+
+    @property
+    def info_path(self) -> Path:
+        """Versions, device, data, command line, seed and when it was created."""
+        return self.path / "run.json"
+
+    @property
+    def metrics_log(self) -> Path:
+        """One line per logging interval."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def metrics_history(self) -> Path:
+        """One row per epoch."""
+        return self.path / "metrics.json"
+
+    @property
+    def samples_folder(self) -> Path:
+        """A grid per interval."""
+        return self.path / "samples"
+
+    @property
+    def samples_png(self) -> Path:
+        """The newest grid."""
+        return self.path / "samples.png"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """One folder per checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock_path(self) -> Path:
+        """Names the process that works in the run, or the last one that did."""
+        return self.path / "lock"
+
+    def sweep(self) -> list[str]:
+        """Remove what a killed process left half written; to be called under the run's lock.
+
+        Returns:
+            The names that were removed.
+        Raises:
+            OutputError: If one cannot be removed.
+        """
+        folders = (self.path, self.samples_folder, self.checkpoints_folder)
+        return [name for folder in folders for name in sweep_temporaries(folder)]
+
+
+def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
+    """Make a new run folder with its `samples` and `checkpoints`.
+
+    Args:
+        root: The folder of all runs; made if it does not exist, but not the folders above it.
+        name: The run's name, or None for the next free `prefix-001`, `prefix-002`, ...
+        prefix: Start of the numbered name.
+    Raises:
+        RunError: If the name is taken or no plain file name.
+        OutputError: If the folder cannot be made.
+    """
+    check_run_name(prefix if name is None else name)
+    with output_errors(root):
+        root.mkdir(exist_ok=True)
+        run = RunDirectory(_make_numbered(root, prefix) if name is None else _make_named(root, name))
+    with output_errors(run.path):
+        run.samples_folder.mkdir()
+        run.checkpoints_folder.mkdir()
+        sync_path(run.path)
+        sync_path(root)
+    return run
+
+
+def check_run_name(name: str) -> None:
+    """Refuse names that are no single, visible, portable part of a path, so that no run lands outside its root.
+
+    Raises:
+        RunError: If it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise RunError(
+            f"{name!r} cannot be the name of a run.",
+            "Use 1 to 100 letters a-z, digits, '.', '_' and '-', starting with a letter or digit.",
+        )
+
+
+def _make_numbered(root: Path, prefix: str) -> Path:
+    pattern = re.compile(re.escape(prefix) + r"-(\d{1,9})")
+    taken = [int(found[1]) for path in root.iterdir() if (found := pattern.fullmatch(path.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        path = root / f"{prefix}-{number:03d}"
+        try:
+            os.mkdir(path)
+        except FileExistsError:  # another process was faster
+            number += 1
+        else:
+            return path
+
+
+def _make_named(root: Path, name: str) -> Path:
+    path = root / name
+    try:
+        os.mkdir(path)
+    except FileExistsError as error:
+        raise RunError(
+            f"There is already a run {path}.", f"Go on with it by `ddpm resume {name}`, or choose another name."
+        ) from error
+    return path
+
+
+def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = False) -> RunDirectory:
+    """The run that was asked for, or the newest.
+
+    Args:
+        root: The folder of all runs.
+        run: A name below `root`, the path of a run folder, or None for the run that was created last.
+        need_checkpoint: When choosing the newest, pass over runs that have no checkpoint.
+    Raises:
+        RunError: If there is none; names that are nearly the same are suggested.
+    """
+    if run is None:
+        return _newest(root, need_checkpoint)
+    below = root / run
+    is_name = _NAME.fullmatch(str(run)) is not None
+    path = below if is_name and below.is_dir() else Path(run)
+    if not os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
+        raise _not_found(root, str(run))
+    return _checked(RunDirectory(path))
+
+
+def list_runs(root: Path) -> list[RunDirectory]:
+    """All runs below `root` with a readable run.json, the one created last first."""
+    if not root.is_dir():
+        return []
+    moments = {path: _created(RunDirectory(path)) for path in root.iterdir()}
+    dated = [(moment, path) for path, moment in moments.items() if moment is not None]
+    return [RunDirectory(path) for _, path in sorted(dated, reverse=True)]
+
+
+def _newest(root: Path, need_checkpoint: bool) -> RunDirectory:
+    for run in list_runs(root):
+        if not need_checkpoint or has_checkpoint(run):
+            return _checked(run)
+    with_checkpoint = " with a checkpoint" if need_checkpoint else ""
+    raise RunError(f"No run{with_checkpoint} was found below {root}.", "Train one first: ddpm train --preset quick")
+
+
+def _checked(run: RunDirectory) -> RunDirectory:
+    if not run.info_path.is_file():
+        raise RunError(
+            f"{run.path} is not a run folder: it has no run.json.", "Name a run below runs/ or the path of a run folder."
+        )
+    for folder in (run.checkpoints_folder, run.samples_folder):
+        if folder.is_symlink():  # whoever made it could have us write anywhere
+            raise RunError(
+                f"{folder} is a symbolic link, which a run folder must not contain.", "Link the whole run folder instead."
+            )
+    return run
+
+
+def _not_found(root: Path, run: str) -> RunError:
+    names = [known.path.name for known in list_runs(root)]
+    if not names:
+        return RunError(f"There is no run {run!r}: no run was found below {root}.", "Train one first: ddpm train --preset quick")
+    near = difflib.get_close_matches(run, names, n=3, cutoff=0.6)
+    remedy = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names[:10])}."
+    return RunError(f"There is no run {run!r} below {root}, and no such folder.", remedy)
+
+
+def _created(run: RunDirectory) -> float | None:
+    """When the run was created, in seconds since 1970, or None if it is no run."""
+    try:
+        created = read_info(run).get("created")
+    except RunError:
+        return None
+    return created if isinstance(created, float) and math.isfinite(created) else -math.inf
+
+
+def write_info(run: RunDirectory, info: Mapping[str, Any]) -> None:
+    """Write run.json; `created`, in seconds since 1970, is what the newest run is chosen by.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    atomic_write(run.info_path, to_json(dict(info)))
+
+
+def read_info(run: RunDirectory) -> dict[str, Any]:
+    """Read run.json, which may come from a stranger.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    try:
+        return read_json_object(run.info_path)
+    except UnreadableError as error:
+        raise RunError(f"{run.info_path} {error}.", "Choose another run, or restore the file.") from error
+    except OSError as error:
+        raise RunError(f"{run.info_path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error

@@ -1,0 +1,128 @@
+"""metrics.jsonl, one line per logging interval, and metrics.json, the history by epoch."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpm_cli.errors import RunError
+from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, to_json
+
+Row = Mapping[str, float | int | str]
+_LINE_LIMIT = 1_000_000
+
+
+class MetricsLog:
+    """Appends rows to a file of JSON lines.
+
+    A row is written at once and whole: a kill can only tear the last line, which readers pass over and `truncate_after` drops.
+
+    Args:
+        path: The file; created with the first row.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def append(self, row: Row) -> None:
+        """Add a row.
+
+        Raises:
+            OutputError: If it cannot be written; the lines before it stay whole.
+        """
+        line = json.dumps(row).encode() + b"\n"
+        with output_errors(self.path):
+            descriptor = self._open()
+            end = os.fstat(descriptor).st_size
+            if os.write(descriptor, line) != len(line):
+                os.ftruncate(descriptor, end)
+                raise OSError(errno.ENOSPC, "written in part")
+
+    def sync(self) -> None:
+        """Wait until all rows are on the disk; called before a checkpoint, whose step the rows must reach.
+
+        Raises:
+            OutputError: If the disk reports an error.
+        """
+        with output_errors(self.path):
+            os.fsync(self._open())
+
+    def truncate_after(self, step: int) -> None:
+        """Drop what was logged after `step` and any torn line, so that a resumed run neither repeats nor continues one.
+
+        Args:
+            step: The step that training resumes from.
+        Raises:
+            OutputError: If the file cannot be rewritten; it then stays as it was.
+            RunError: If it is no ordinary file.
+        """
+        self.close()
+        if not self.path.exists():
+            return
+        with replacing(self.path) as temporary, open(temporary, "xb") as kept:
+            kept.writelines(line for line, row in _whole_lines(self.path) if row["step"] <= step)
+
+    def close(self) -> None:
+        """Close the file; the next row opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            self._descriptor = os.open(self.path, flags, 0o666)
+        return self._descriptor
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All whole rows in the order of writing; none if there is no file.
+
+    Raises:
+        RunError: If it is no ordinary file or cannot be read.
+    """
+    return [row for _, row in _whole_lines(path)] if path.exists() else []
+
+
+def write_history(path: Path, rows: Sequence[Row]) -> None:
+    """Write metrics.json, a list of one row per epoch.
+
+    Raises:
+        OutputError: If it cannot be written; what was there before stays.
+    """
+    atomic_write(path, to_json(list(rows)))
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    try:
+        descriptor = open_regular(path)
+    except UnreadableError as error:
+        raise RunError(f"The metrics log {path} {error}.", "Move it away.") from error
+    except OSError as error:
+        raise RunError(
+            f"The metrics log {path} cannot be read ({error.strerror}).", "Check the disk and its permissions."
+        ) from error
+    with open(descriptor, "rb") as file:
+        while line := file.readline(_LINE_LIMIT):
+            row = _parse(line)
+            if row is not None:
+                yield line, row
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

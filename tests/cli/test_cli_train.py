@@ -1,0 +1,175 @@
+"""`ddpm train` and `ddpm resume` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Ddpm, assert_refused, environment, files_below
+from PIL import Image
+from safetensors.numpy import load_file
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ddpm_cli", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, text: str = "", seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not (path.exists() and (not text or text in path.read_text())):
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    newest = max((run / "checkpoints").glob("step-*"))
+    return {
+        f"{group}/{k}": v.tobytes() for group in ("model", "ema") for k, v in load_file(newest / f"{group}.safetensors").items()
+    }
+
+
+def test_a_run_leaves_what_the_readme_lists(trained_folder: Path) -> None:
+    run = trained_folder / "runs" / "tiny"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert all(row["loss"] > 0 and row["lr"] == 2e-4 for row in rows)
+    assert "held_out_loss" in rows[-1]
+    history = json.loads((run / "metrics.json").read_text())
+    assert history[-1]["step"] == 6
+    info = json.loads((run / "run.json").read_text())
+    assert info["data"]["train_images"] == 10_000
+    assert len(info["data"]["sha256"]) == 64
+    assert info["seed"] == 0
+    assert "torch" in info["packages"]
+    assert "--steps=6" in info["command"]
+    checkpoint = run / "checkpoints" / "step-00000006"
+    assert {path.name for path in checkpoint.iterdir()} == {
+        "model.safetensors",
+        "ema.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "config.toml",
+        "manifest.json",
+    }
+    with Image.open(run / "samples.png") as grid:
+        assert grid.size == (2 * 30 + 2, 2 * 30 + 2)
+    assert (run / "samples" / "step-00000006.png").exists()
+
+
+def test_start_and_end_tables_and_json(ddpm: Ddpm) -> None:
+    done = ddpm("train", *TINY, "--steps=2", "--json", "--seed=3")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["step"] == 2
+    assert summary["run"] == "runs/default-001"
+    for text in ("10,000 images, 28x28x1", "parameters", "FLOP per image", "cpu, fp32", "images/s", "ddpm sample runs/default-001"):
+        assert text in done.stderr, text
+
+
+def test_dry_run_writes_nothing_and_long_runs_name_the_quicker_preset(ddpm: Ddpm, tmp_path: Path) -> None:
+    done = ddpm("train", "--dry-run", "--epochs=2000", "--data=fashion-mnist-10k", "--device=cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "ddpm train --preset quick" in done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["run"] is None
+    assert plan["estimated_seconds"] > 3600
+    assert plan["total_steps"] == 156_250
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_by_a_signal_and_resumed_equals_never_stopped(number: int, tmp_path: Path) -> None:
+    arguments = (*TINY, "--steps=60", "--name=run", "--set=checkpoint.every=5", "--set=train.log_every=1")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    process = start(tmp_path, "train", *arguments)
+    wait_for(tmp_path / "runs/run/metrics.jsonl", '"step": 7,')
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), errors
+    if number != signal.SIGKILL:
+        assert "Go on with: ddpm resume runs/run" in errors
+        assert "Traceback" not in errors
+    resumed = start(tmp_path, "resume", "run", "--json")
+    summary, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    assert json.loads(summary)["step"] == 60
+    uninterrupted = start(whole, "train", *arguments)
+    uninterrupted.communicate(timeout=120)
+    assert uninterrupted.returncode == 0
+    assert weights(tmp_path / "runs/run") == weights(whole / "runs/run")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 61))
+
+
+def test_a_budget_of_minutes_ends(ddpm: Ddpm) -> None:
+    done = ddpm("train", *TINY, "--minutes=0.02", "--set=optimizer.decay=linear", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 1.2 <= json.loads(done.stdout)["seconds"] < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "modle.base_channels=3"], ["modle", "model"]),
+        (["--set", "train.batch_size=0"], ["train.batch_size"]),
+        (["--set", "schedule.kind=cosin"], ["cosin", "cosine"]),
+        (["--set", "sample.sampler.steps=2000"], ["2000", "1000"]),
+        (["--lr", "-1", "--batch-size", "0"], ["--lr", "--batch-size"]),
+        (["--preset", "quik"], ["quik", "quick"]),
+        (["--config", "missing.toml"], ["missing.toml"]),
+        (["--device", "mps:7"], ["mps:7", "Present:", "cpu"]),
+        (["--set", "model.attention_resolutions=[9]"], ["9", "14, 7"]),
+        (["--set", "train.precision=fp16", "--device", "cpu"], ["fp16", "cpu"]),
+        (["--name", "../outside"], ["../outside"]),
+        (["--out", "absent/runs"], ["absent"]),
+        (["--set", "data.root=nowhere", "--data", "fashion-mnist"], ["nowhere"]),
+    ],
+)
+def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, tmp_path: Path) -> None:
+    done = ddpm("train", "--data", "fashion-mnist-10k", *arguments) if "--data" not in arguments else ddpm("train", *arguments)
+    assert_refused(done, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_taken_is_refused(ddpm: Ddpm, trained_folder: Path) -> None:
+    before = files_below(trained_folder)
+    assert_refused(ddpm("train", *TINY, "--name=tiny", "--steps=1", cwd=trained_folder), "runs/tiny", "ddpm resume")
+    assert files_below(trained_folder) == before
+
+
+def test_resume_without_runs(ddpm: Ddpm, tmp_path: Path) -> None:
+    assert_refused(ddpm("resume"), "No run", "ddpm train")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_of_a_finished_run_says_how_to_extend_it(ddpm: Ddpm, trained_folder: Path) -> None:
+    done = ddpm("resume", cwd=trained_folder)
+    assert done.returncode == 0
+    assert "finished at step 6" in done.stderr
+    assert "--steps 12" in done.stderr
+
+
+def test_a_run_in_use_is_refused(tmp_path: Path, ddpm: Ddpm) -> None:
+    process = start(tmp_path, "train", *TINY, "--steps=100000", "--name=busy", "--set=checkpoint.every=1")
+    try:
+        wait_for(tmp_path / "runs/busy/metrics.jsonl", '"step": 4,')
+        assert_refused(ddpm("resume", "busy"), "in use", str(process.pid))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
+@pytest.mark.skipif(os.geteuid() != 0 and sys.platform == "darwin", reason="needs a folder that cannot be written to")
+def test_a_folder_that_is_a_file_is_refused(ddpm: Ddpm, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    assert_refused(ddpm("train", *TINY, "--steps=1"), "runs")
+    assert (tmp_path / "runs").read_text() == "a file"

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
+
+
+def ddpm(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ddpm_cli", *arguments]
+    return subprocess.run(command, cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=120)
+
+
+def modules_after(*arguments: str, cwd: Path) -> set[str]:
+    """The modules that are loaded when the command line is done."""
+    code = (
+        "import sys; from ddpm_cli.cli.app import run; status = run(sys.argv[1:], False); "
+        "print('\\nMODULES', *sys.modules); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("\nMODULES ")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        ("--help", "torch numpy pydantic PIL matplotlib"),
+        ("train --help", "torch numpy PIL matplotlib"),
+        ("config show --preset quick", "torch PIL matplotlib"),
+        ("inspect-schedule --kind linear", "torch PIL matplotlib"),
+        ("inspect-schedule --kind linear --json", "torch PIL matplotlib"),
+        ("inspect-schedule --compare linear,cosine --out plot.png", "torch matplotlib.pyplot"),
+    ],
+)
+def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
+    modules = modules_after(*arguments.split(), cwd=tmp_path)
+    assert "ddpm_cli.cli.app" in modules
+    assert sorted(modules & set(absent.split())) == []
+
+
+def test_help_lists_every_command_and_each_has_examples(tmp_path):
+    text = ddpm("--help", cwd=tmp_path).stdout
+    for command in ("train", "sample", "resume", "inspect-schedule", "export", "config"):
+        assert f"\n  {command} " in text
+        assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
+
+
+def test_version(tmp_path):
+    from ddpm_cli import __version__
+
+    done = ddpm("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"ddpm {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["config", "shw"], ["inspect-schedule", "--kid", "linear"], ["inspect-schedule", "--rows", "x"]]
+)
+def test_usage_errors_exit_2_with_nothing_on_stdout(arguments, tmp_path):
+    done = ddpm(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_is_a_message_and_a_remedy_unless_debugged(tmp_path):
+    plain = ddpm("config", "show", "--preset", "quik", cwd=tmp_path)
+    assert plain.returncode == 2
+    assert plain.stderr.splitlines() == [
+        'error: preset: unknown preset "quik"; the nearest of default, paper-cifar10, quick is "quick" (--preset)',
+        "  `ddpm config show` prints every key with its value.",
+    ]
+    for arguments in (["--debug", "config", "show", "--preset", "quik"], ["config", "show", "--preset", "quik", "--debug"]):
+        debugged = ddpm(*arguments, cwd=tmp_path)
+        assert debugged.returncode == 2
+        assert "Traceback" in debugged.stderr
+        assert "unknown preset" in debugged.stderr.splitlines()[-2]
+
+
+def run_with(broken: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command whose config loader does `broken`."""
+    code = (
+        "import sys, ddpm_cli.config.loader as loader\n"
+        f"def load_config(**layers): {broken}\n"
+        "loader.load_config = load_config\n"
+        "from ddpm_cli.cli.app import main; main()"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_fault_of_ours_is_one_line_unless_debugged(tmp_path):
+    plain = run_with("raise ValueError('oh [/bold] no')", "config", "show", cwd=tmp_path)
+    assert plain.returncode == 1
+    assert plain.stderr.splitlines() == [
+        "error: internal error: ValueError: oh [/bold] no",
+        "  Run again with --debug for the traceback.",
+    ]
+    debugged = run_with("raise ValueError('oh no')", "config", "show", "--debug", cwd=tmp_path)
+    assert debugged.returncode == 1
+    assert "Traceback" in debugged.stderr
+
+
+def test_ctrl_c_is_130_and_one_line(tmp_path):
+    done = run_with("raise KeyboardInterrupt", "config", "show", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines() == ["error: Stopped by Ctrl-C."]
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    line = f"{sys.executable} -m ddpm_cli inspect-schedule --timesteps 50000 --csv | head -n 1"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "kind,t,beta,alpha_bar,snr,posterior_variance\n"
+    assert "error" not in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+def test_no_color_is_respected(tmp_path):
+    coloured = {"FORCE_COLOR": "1", "NO_COLOR": "", "TERM": "xterm-256color"}
+    assert "\x1b[3" in ddpm("inspect-schedule", cwd=tmp_path, **coloured).stdout
+    assert "\x1b[3" not in ddpm("inspect-schedule", cwd=tmp_path, **{**coloured, "NO_COLOR": "1"}).stdout

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.forward import q_posterior
+from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.samplers.ddpm import Variance, ddpm
+from ddpm_cli.diffusion.schedules import NoiseSchedule, compute_alphas
+
+SHAPE = (2, 1, 2, 2)
+X_T, X0_HAT, Z = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def denoise(x_t: Tensor, t: int) -> Denoised:
+    return Denoised(X0_HAT, torch.full_like(x_t, torch.nan))
+
+
+def no_noise() -> Tensor:
+    raise AssertionError("no noise belongs here")
+
+
+def step(schedule: NoiseSchedule, variance: Variance, t: int, s: int, noise: Any = lambda: Z) -> Tensor:
+    return ddpm(schedule, variance=variance)(denoise, X_T, t, s, noise).x_s
+
+
+@pytest.mark.parametrize("t", [1, 2, 300, 999])
+def test_a_step_over_one_level_samples_the_posterior(t: int, linear: NoiseSchedule) -> None:
+    mean, variance, _ = q_posterior(X0_HAT, X_T, torch.full((2,), t), linear)
+    torch.testing.assert_close(step(linear, "fixed-small", t, t - 1), mean + variance.sqrt() * Z)
+    torch.testing.assert_close(step(linear, "fixed-large", t, t - 1), mean + linear.betas[t] ** 0.5 * Z)
+
+
+@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
+def test_a_respaced_step_is_a_step_of_the_respaced_schedule(variance: Variance, linear: NoiseSchedule) -> None:
+    """The chain over [0, 3, 250, 600, 999] is itself a diffusion process of 5 steps (Nichol & Dhariwal 2021, Sec. 4)."""
+    kept = [0, 3, 250, 600, 999]
+    abar = [1.0, *linear.alphas_cumprod[kept]]
+    short = NoiseSchedule.from_betas(1 - torch.tensor([b / a for a, b in pairwise(abar)], dtype=torch.float64).numpy())
+    torch.testing.assert_close(compute_alphas(short.betas)[1], linear.alphas_cumprod[kept])
+    for i in range(1, 5):
+        expected = step(short, variance, i, i - 1)
+        torch.testing.assert_close(step(linear, variance, kept[i], kept[i - 1]), expected)
+
+
+@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
+@pytest.mark.parametrize("t", [0, 19])
+def test_the_last_step_draws_no_noise_and_ends_in_the_estimate(t: int, variance: Variance, linear: NoiseSchedule) -> None:
+    """PITFALL 3."""
+    torch.testing.assert_close(step(linear, variance, t, -1, no_noise), X0_HAT)
+
+
+def test_the_two_variances_differ_where_steps_are_long(linear: NoiseSchedule) -> None:
+    assert not torch.allclose(step(linear, "fixed-small", 100, 50), step(linear, "fixed-large", 100, 50), rtol=0.01)
+
+
+def test_zero_terminal_snr_gives_a_finite_first_step() -> None:
+    schedule = NoiseSchedule.from_betas(torch.tensor([0.1, 0.5, 1.0]).numpy())
+    assert step(schedule, "fixed-small", 2, 1).isfinite().all()

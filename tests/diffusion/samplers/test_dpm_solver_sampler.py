@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.parameterization import Denoise, Denoised, make_denoise
+from ddpm_cli.diffusion.samplers.ddim import ddim
+from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
+from ddpm_cli.diffusion.sampling import sample
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.timesteps import Spacing, select_timesteps
+
+
+def no_noise() -> Tensor:
+    raise AssertionError("a deterministic solver draws no noise")
+
+
+def toy_denoise(schedule: NoiseSchedule) -> Denoise:
+    return make_denoise(lambda x, t: torch.tanh(x + t[0] / 1000), schedule, "eps", clip=True)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("n", [1, 2, 10, 50])
+def test_first_order_is_ddim(n: int, spacing: Spacing, linear: NoiseSchedule) -> None:
+    """PITFALL 18."""
+    x_T = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    steps = select_timesteps(1000, n, spacing)
+    ours = sample(toy_denoise(linear), dpm_solver(linear, order=1), steps, x_T, no_noise)
+    torch.testing.assert_close(ours, sample(toy_denoise(linear), ddim(linear), steps, x_T, no_noise), rtol=1e-9, atol=1e-9)
+
+
+def test_second_order_is_not_first_order(linear: NoiseSchedule) -> None:
+    x_T = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    steps = select_timesteps(1000, 10, "trailing")
+    results = [sample(toy_denoise(linear), dpm_solver(linear, order=order), steps, x_T, no_noise) for order in (1, 2)]
+    assert not torch.allclose(*results, rtol=1e-3)
+
+
+def test_three_steps_by_hand(linear: NoiseSchedule) -> None:
+    """Lu et al. 2022, Alg. 2, written out with logarithms and exponentials."""
+    estimates = {999: 0.1, 600: -0.4, 200: 0.8}
+
+    def denoise(x_t: Tensor, t: int) -> Denoised:
+        return Denoised(torch.full_like(x_t, estimates[t]), x_t)
+
+    alpha = {t: math.sqrt(linear.alphas_cumprod[t]) for t in estimates}
+    sigma = {t: math.sqrt(1 - linear.alphas_cumprod[t]) for t in estimates}
+    lam = {t: math.log(alpha[t] / sigma[t]) for t in estimates}
+    x = 1.7
+    h1 = lam[600] - lam[999]
+    x = sigma[600] / sigma[999] * x - alpha[600] * math.expm1(-h1) * estimates[999]
+    h2 = lam[200] - lam[600]
+    r = h1 / h2
+    d = (1 + 1 / (2 * r)) * estimates[600] - 1 / (2 * r) * estimates[999]
+    x = sigma[200] / sigma[600] * x - alpha[200] * math.expm1(-h2) * d
+
+    step = dpm_solver(linear)
+    x_600 = step(denoise, torch.tensor([1.7], dtype=torch.float64), 999, 600, no_noise).x_s
+    x_200 = step(denoise, x_600, 600, 200, no_noise).x_s
+    assert x_200.item() == pytest.approx(x, rel=1e-12)
+    assert step(denoise, x_200, 200, -1, no_noise).x_s.item() == pytest.approx(0.8, abs=1e-12)
+
+
+def test_a_new_trajectory_does_not_use_the_history_of_the_last(linear: NoiseSchedule) -> None:
+    x_T = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    step, steps = dpm_solver(linear), select_timesteps(1000, 5, "trailing")
+    first = sample(toy_denoise(linear), step, steps, x_T, no_noise)
+    assert torch.equal(sample(toy_denoise(linear), step, steps, x_T, no_noise), first)
+
+
+def test_zero_terminal_snr_gives_finite_images() -> None:
+    schedule = NoiseSchedule.from_betas(np.array([0.1, 0.3, 0.5, 0.7, 1.0]))
+    denoise = make_denoise(lambda x, t: torch.tanh(x), schedule, "v", clip=True)
+    assert sample(denoise, dpm_solver(schedule), [4, 3, 2, 1, 0], torch.randn(1, 1, 2, 2), no_noise).isfinite().all()

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from ddpm_cli.config.schema import ScheduleBase, ScheduleConfig
+from ddpm_cli.diffusion.schedules import (
+    BETA_SCHEDULES,
+    NoiseSchedule,
+    compute_alphas,
+    cosine_betas,
+    make_beta_schedule,
+    schedule_warnings,
+)
+from ddpm_cli.errors import ScheduleError
+
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
+
+
+def decimal_cos(x: Decimal) -> Decimal:
+    """Its power series; x in [0, pi/2] needs few terms."""
+    term = total = Decimal(1)
+    for k in range(1, 40):
+        term = -term * x * x / ((2 * k - 1) * (2 * k))
+        total += term
+    return total
+
+
+def exact_linear(timesteps: int) -> list[Decimal]:
+    start, end = Fraction(1, 10_000), Fraction(2, 100)
+    betas = []
+    for i in range(timesteps):
+        share = Fraction(i, timesteps - 1) if timesteps > 1 else Fraction(0)
+        beta = min((start + (end - start) * share) * Fraction(1000, timesteps), Fraction(999, 1000))
+        betas.append(Decimal(beta.numerator) / Decimal(beta.denominator))
+    return betas
+
+
+def exact_cosine(timesteps: int) -> list[Decimal]:
+    s = Decimal("0.008")
+
+    def abar(t: int) -> Decimal:
+        return decimal_cos((Decimal(t) / timesteps + s) / (1 + s) * PI / 2) ** 2
+
+    return [min(1 - abar(t + 1) / abar(t), Decimal("0.999")) for t in range(timesteps)]
+
+
+@pytest.mark.parametrize("timesteps", [7, 250, 1000])
+@pytest.mark.parametrize(("kind", "oracle"), [("linear", exact_linear), ("cosine", exact_cosine)])
+def test_betas_and_abar_equal_fifty_digit_arithmetic(kind: str, oracle: Any, timesteps: int) -> None:
+    with localcontext() as context:
+        context.prec = 50
+        expected = oracle(timesteps)
+        product, expected_abar = Decimal(1), []
+        for beta in expected:
+            product *= 1 - beta
+            expected_abar.append(product)
+    schedule = NoiseSchedule.from_betas(make_beta_schedule(kind, timesteps))
+    np.testing.assert_allclose(schedule.betas, np.array([float(b) for b in expected]), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(schedule.alphas_cumprod, np.array([float(a) for a in expected_abar]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs"),
+    [("linear", "linear"), ("quadratic", "scaled_linear"), ("cosine", "squaredcos_cap_v2"), ("sigmoid", "sigmoid")],
+)
+def test_betas_equal_diffusers(kind: str, theirs: str) -> None:
+    from diffusers import DDPMScheduler
+
+    reference = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs)
+    np.testing.assert_allclose(make_beta_schedule(kind, 1000), reference.betas.numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_shorter_linear_schedule_ends_as_noisy_as_the_paper_s() -> None:
+    """PITFALL 4: without the factor 1000/T, 100 steps would leave sqrt(abar) = 0.6."""
+    paper, short = (NoiseSchedule.from_betas(make_beta_schedule("linear", n)) for n in (1000, 100))
+    assert paper.sqrt_alphas_cumprod[-1] == pytest.approx(6.4e-3, rel=0.02)
+    assert short.sqrt_alphas_cumprod[-1] < 0.01
+    assert short.betas[0] == pytest.approx(10 * paper.betas[0])
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 10, 100, 1000, 4000])
+@pytest.mark.parametrize("kind", BETA_SCHEDULES)
+def test_every_schedule_of_any_length_has_sound_tables(kind: str, timesteps: int) -> None:
+    schedule = NoiseSchedule.from_betas(make_beta_schedule(kind, timesteps))
+    assert schedule.timesteps == timesteps
+    for name in (*NoiseSchedule.__dataclass_fields__, "snr", "sigmas", "half_logsnr", "sqrt_one_minus_alphas_cumprod"):
+        table = getattr(schedule, name)
+        assert table.shape == (timesteps,)
+        assert table.dtype == np.float64
+        assert np.isfinite(table).all(), name
+    assert (np.diff(schedule.alphas_cumprod) < 0).all()
+    assert schedule.betas.max() <= 0.999
+
+
+@pytest.mark.parametrize("member", get_args(get_args(ScheduleConfig)[0]))
+def test_the_fields_of_each_config_are_the_options_of_its_schedule(member: type[ScheduleBase]) -> None:
+    config = member()
+    betas = make_beta_schedule(**config.model_dump())
+    assert len(betas) == config.timesteps
+
+
+def test_cosine_options_are_used() -> None:
+    assert cosine_betas(100, max_beta=0.5).max() == 0.5
+    assert cosine_betas(100, s=0.1)[0] > 5 * cosine_betas(100)[0]
+
+
+def test_compute_alphas_small_by_hand() -> None:
+    alphas, abar, abar_prev = compute_alphas(np.array([0.5, 0.5, 0.75]))
+    np.testing.assert_array_equal(alphas, [0.5, 0.5, 0.25])
+    np.testing.assert_array_equal(abar, [0.5, 0.25, 0.0625])
+    np.testing.assert_array_equal(abar_prev, [1.0, 0.5, 0.25])
+
+
+def test_posterior_variance_is_zero_at_the_first_step_and_its_log_is_that_of_the_second(linear: NoiseSchedule) -> None:
+    """PITFALL 3."""
+    assert linear.posterior_variance[0] == 0.0
+    assert (linear.posterior_variance[1:] > 0).all()
+    assert linear.posterior_log_variance_clipped[0] == np.log(linear.posterior_variance[1])
+    np.testing.assert_array_equal(linear.posterior_log_variance_clipped[1:], np.log(linear.posterior_variance[1:]))
+
+
+def test_terminal_signal_is_what_the_pitfalls_state(linear: NoiseSchedule, cosine: NoiseSchedule) -> None:
+    assert linear.sqrt_alphas_cumprod[-1] == pytest.approx(6.4e-3, rel=0.01)
+    assert cosine.sqrt_alphas_cumprod[-1] == pytest.approx(4.9e-5, rel=0.01)
+
+
+def test_snr_sigmas_and_half_logsnr_are_one_quantity(linear: NoiseSchedule) -> None:
+    np.testing.assert_allclose(linear.sigmas, linear.snr**-0.5, rtol=1e-12)
+    np.testing.assert_allclose(np.exp(linear.half_logsnr), 1 / linear.sigmas, rtol=1e-12)
+
+
+def test_alpha_bar_takes_clean_data_and_refuses_other_steps(linear: NoiseSchedule) -> None:
+    assert linear.alpha_bar(-1) == 1.0
+    assert linear.alpha_bar(0) == 1.0 - 1e-4
+    assert linear.alpha_bar(999) == linear.alphas_cumprod[999]
+    for t in (-2, 1000):
+        with pytest.raises(ScheduleError, match=str(t)):
+            linear.alpha_bar(t)
+
+
+def test_tables_cannot_be_changed_and_do_not_follow_the_caller_s_array() -> None:
+    betas = np.full(4, 0.1)
+    schedule = NoiseSchedule.from_betas(betas)
+    betas[:] = 0.9
+    assert schedule.betas[0] == 0.1
+    with pytest.raises(ValueError, match="read-only"):
+        schedule.betas[0] = 0.2
+
+
+def test_zero_terminal_snr_is_a_schedule() -> None:
+    schedule = NoiseSchedule.from_betas(np.array([0.1, 0.5, 1.0]))
+    assert schedule.alphas_cumprod[-1] == 0.0
+    assert schedule.half_logsnr[-1] == -np.inf
+    assert schedule.sigmas[-1] == np.inf
+    assert np.isfinite(schedule.posterior_log_variance_clipped).all()
+
+
+@pytest.mark.parametrize(
+    ("betas", "message"),
+    [
+        ([0.1, float("nan")], "t = 1"),
+        ([0.1, float("inf")], "t = 1"),
+        ([0.0, 0.1], "t = 0"),
+        ([-0.1], "t = 0"),
+        ([0.1, 1.5], "1.5"),
+        ([], "at least one"),
+        ([[0.1, 0.2]], "shape"),
+        ([1e-20, 0.1], "so small"),
+        ([0.1, 1.0, 0.1, 0.1], "from t = 1 on"),
+    ],
+)
+def test_betas_that_make_no_schedule_are_refused(betas: list[float], message: str) -> None:
+    with pytest.raises(ScheduleError, match=message):
+        NoiseSchedule.from_betas(np.array(betas))
+
+
+def test_an_unknown_schedule_is_answered_with_those_that_exist() -> None:
+    with pytest.raises(ScheduleError, match="linaer") as caught:
+        make_beta_schedule("linaer", 10)
+    assert all(kind in caught.value.remedy for kind in BETA_SCHEDULES)
+
+
+def test_a_schedule_without_timesteps_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="at least 1"):
+        make_beta_schedule("linear", 0)
+
+
+def test_warnings_name_the_terminal_snr_and_the_clipped_betas(linear: NoiseSchedule, cosine: NoiseSchedule) -> None:
+    (terminal,) = schedule_warnings(linear)
+    assert "0.0064" in terminal
+    assert "-43.9 dB" in terminal
+    terminal, clipped = schedule_warnings(cosine)
+    assert "4.9e-05" in terminal
+    assert "1 of 1000 betas clipped at 0.999 (t = 999)" in clipped
+    short = NoiseSchedule.from_betas(make_beta_schedule("cosine", 20, max_beta=0.3))
+    assert "betas clipped at 0.3 (t = 1" in schedule_warnings(short, max_beta=0.3)[1]
+
+
+def test_no_warning_of_the_terminal_snr_where_it_is_zero() -> None:
+    schedule = NoiseSchedule.from_betas(np.array([0.1, 0.5, 1.0]))
+    assert not any("SNR" in warning for warning in schedule_warnings(schedule))
+
+
+def test_schedules_import_no_torch() -> None:
+    program = "import sys, ddpm_cli.diffusion.schedules; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

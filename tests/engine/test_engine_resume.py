@@ -1,0 +1,180 @@
+"""A run that was stopped and resumed equals one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.schema import Config
+from ddpm_cli.engine.train import resume, train
+from ddpm_cli.errors import DataError, InterruptedRunError
+from ddpm_cli.events import Event, Listener, Notice, TrainProgress
+from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.metrics_log import read_rows
+
+STEPS = 12  # of 8 images out of 40: the run crosses two epochs
+MODES: dict[str, list[str]] = {
+    "plain": [],
+    "accumulation": ["train.micro_batch_size=3"],
+    "stratified, v, falling lr": [
+        "objective.timesteps=stratified",
+        "objective.parameterization=v",
+        "optimizer.decay=cosine",
+        "optimizer.warmup_steps=3",
+    ],
+    "flips, adamw": ["data.horizontal_flip=true", "optimizer.kind=adamw", "optimizer.weight_decay=0.01"],
+}
+
+
+def tiny(*sets: str, steps: int = STEPS) -> Config:
+    settings = [
+        "data.kind=fashion-mnist-10k",
+        "data.limit=40",
+        "model.base_channels=8",
+        "model.channel_mult=[1,2]",
+        "model.blocks_per_level=1",
+        "model.stem=4",
+        "model.dropout=0.2",
+        "train.batch_size=8",
+        "train.log_every=3",
+        "train.eval_every=5",
+        "train.eval_images=8",
+        "train.sample_n=1",
+        "train.sampler.steps=1",
+        "train.device=cpu",
+        "checkpoint.every=4",
+    ]
+    return load_config(sets=[*settings, f"train.steps={steps}", *sets]).config
+
+
+def stop_at(step: int) -> Listener:
+    """A signal that comes after one step is acted upon after the next."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, TrainProgress) and event.step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return listen
+
+
+def final_state(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    checkpoint = latest_checkpoint(RunDirectory(runs / "run"))
+    assert checkpoint.step == STEPS
+    tensors = {f"{group}/{k}": v for group in ("model", "ema", "optimizer") for k, v in checkpoint.tensors(group).items()}
+    return tensors, checkpoint.state
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {}
+    for mode, sets in MODES.items():
+        folders[mode] = tmp_path_factory.mktemp("whole")
+        train(tiny(*sets), runs=folders[mode], name="run")
+    return folders
+
+
+@pytest.mark.parametrize("step", [2, 4, 7, 11])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_stopped_run_ends_with_the_same_bits(mode: str, step: int, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    with pytest.raises(InterruptedRunError) as stopped:
+        train(tiny(*MODES[mode]), runs=tmp_path, name="run", on_event=stop_at(step))
+    assert stopped.value.exit_status == 143
+    assert latest_checkpoint(RunDirectory(tmp_path / "run")).step == step
+    resume(tmp_path / "run")
+
+    whole, whole_state = final_state(uninterrupted[mode])
+    ours, our_state = final_state(tmp_path)
+    assert whole.keys() == ours.keys()
+    assert [name for name in whole if not torch.equal(whole[name], ours[name])] == []
+    for key in ("ema_updates", "loss_sums", "loss_steps", "best_held_out_loss", "last_loss"):
+        assert our_state[key] == whole_state[key], key
+    rows, whole_rows = (read_rows(folder / "run" / "metrics.jsonl") for folder in (tmp_path, uninterrupted[mode]))
+    assert without_times(rows) == without_times(whole_rows)
+
+
+def test_the_comparison_above_can_fail(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    """Another seed gives other bits."""
+    train(tiny("train.seed=1"), runs=tmp_path, name="run")
+    other, whole = final_state(tmp_path)[0], final_state(uninterrupted["plain"])[0]
+    assert any(not torch.equal(other[name], whole[name]) for name in whole)
+
+
+def test_accumulation_gives_the_same_run_as_one_large_pass(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+    for name, sets in (("whole", []), ("parts", ["train.micro_batch_size=3"])):
+        train(tiny("model.dropout=0", *sets), runs=tmp_path / name, name="run")
+    whole, parts = (final_state(tmp_path / name)[0] for name in ("whole", "parts"))
+    for name, value in whole.items():
+        if name.startswith("model/"):
+            torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_finished_run_stops_at_once_and_can_be_extended(tmp_path: Path) -> None:
+    train(tiny("optimizer.decay=linear", steps=4), runs=tmp_path, name="run")
+    notices: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Notice):
+            notices.append(event.message)
+
+    assert resume(tmp_path / "run", on_event=listen) is None
+    assert "finished at step 4" in notices[0]
+    assert "--steps" in notices[0]
+    summary = resume(tmp_path / "run", budget={"steps": 8}, on_event=listen)
+    assert summary is not None
+    assert summary.step == 8
+    assert "learning rate now falls (linear) over the new budget" in notices[1]
+    assert "goes on from 1.00e-04" in notices[1]  # half of 2e-4 at half of the new budget
+    steps = [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert steps == sorted(set(steps))
+
+
+def test_extending_gives_the_same_bits_as_asking_for_more_at_once(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    train(tiny(steps=5), runs=tmp_path, name="run")
+    resume(tmp_path / "run", budget={"steps": STEPS})
+    whole, ours = final_state(uninterrupted["plain"])[0], final_state(tmp_path)[0]
+    assert [name for name in whole if not torch.equal(whole[name], ours[name])] == []
+
+
+def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny(steps=4), runs=tmp_path, name="run")
+    from dataclasses import replace
+
+    import ddpm_cli.engine.train as module
+
+    original = module.build_dataset
+    monkeypatch.setattr(module, "build_dataset", lambda *arguments: replace(original(*arguments), sha256="0" * 64))
+    with pytest.raises(DataError, match="other training images"):
+        resume(tmp_path / "run", budget={"steps": 8})
+
+
+def test_after_a_kill_the_run_goes_on_from_the_checkpoint_before(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
+    """A kill leaves rows after the last checkpoint and a torn line; neither survives."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill(event: Event) -> None:
+        if isinstance(event, TrainProgress) and event.step == 10:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(tiny(), runs=tmp_path, name="run", on_event=kill)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 10, "lo')
+    assert latest_checkpoint(RunDirectory(tmp_path / "run")).step == 8
+    resume(tmp_path / "run")
+    whole, ours = final_state(uninterrupted["plain"])[0], final_state(tmp_path)[0]
+    assert [name for name in whole if not torch.equal(whole[name], ours[name])] == []
+    rows, whole_rows = (read_rows(folder / "run" / "metrics.jsonl") for folder in (tmp_path, uninterrupted["plain"]))
+    assert without_times(rows) == without_times(whole_rows)
