@@ -200,6 +200,52 @@ class SampleProgress(Event):
     images_done: int
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluateProgress(Event):
+    """The network was evaluated once on one batch.
+
+    Attributes:
+        metric: What is measured.
+        done: Evaluations over all batches.
+        total: Evaluations that there are over all batches.
+    """
+
+    metric: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of merit with all that it depends on.
+
+    Attributes:
+        metric: Its name.
+        unit: Of value, error and terms.
+        value: A mean over images.
+        standard_error: Of that mean, over images; None for a single image.
+        terms: What the value is the sum of, by name; empty if it is not a sum.
+        details: How it was measured, by name.
+        n: Images.
+        split: Of the data set.
+        data: The data set.
+        sha256: Of the bytes of these very images.
+        seed: Of everything random.
+    """
+
+    metric: str
+    unit: str
+    value: float
+    standard_error: float | None
+    terms: dict[str, float]
+    details: dict[str, str | int | float]
+    n: int
+    split: str
+    data: str
+    sha256: str
+    seed: int
+
+
 Listener = Callable[[Event], None]
 
 

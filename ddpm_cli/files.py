@@ -258,17 +258,24 @@ def read_json_object(path: Path) -> dict[str, Any]:
         UnreadableError: If it is missing, too large, nested too deeply, or not a JSON object.
         OSError: If it cannot be opened or read.
     """
-    try:
-        value = json.loads(read_text(path))
-    except RecursionError as error:
-        raise UnreadableError("is nested too deeply") from error
-    except UnreadableError:
-        raise
-    except ValueError as error:
-        raise UnreadableError(f"is not valid JSON ({error})") from error
+    value = parse_json(read_text(path))
     if not isinstance(value, dict):
         raise UnreadableError("is not a JSON object")
     return value
+
+
+def parse_json(text: str) -> Any:
+    """The value that a stranger's JSON text holds.
+
+    Raises:
+        UnreadableError: If it is nested too deeply or not JSON.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise UnreadableError("is nested too deeply") from error
+    except ValueError as error:
+        raise UnreadableError(f"is not valid JSON ({error})") from error
 
 
 def to_json(value: object) -> str:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test imports torch: two workers with two threads each would fight for two cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 Ddpm = Callable[..., subprocess.CompletedProcess[str]]
 
 # A network that takes a step in milliseconds, on the images that come with the package.
@@ -29,7 +32,7 @@ TINY = (
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONWARNINGS": "default"}
+    return os.environ | {"COLUMNS": "100", "PYTHONWARNINGS": "default"}
 
 
 def run_ddpm(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:

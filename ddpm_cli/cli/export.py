@@ -21,7 +21,8 @@ def export(
     """Write the EMA weights of a run to one file, and check the file against the run before saying so.
 
     safetensors: weights with the config beside them, one file that `ddpm sample` takes.
-    torch-export: the denoiser as a program, (x_t, t) to its prediction, with any batch size; it runs without ddpm.
+    torch-export: the denoiser as a program, (x_t, t) to its prediction, with any batch size; it runs without ddpm. A model that
+    was trained with class labels takes (x_t, t, labels), where the label after the last class stands for any class.
 
     For example:
 

@@ -1,8 +1,9 @@
-"""`ddpm inspect-schedule`: what a noise schedule does. Imports no torch."""
+"""`ddpm inspect-schedule`: what a noise schedule does. Imports no torch, unless the schedule was learned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,18 +11,29 @@ import typer
 from ddpm_cli.cli.options import ConfigOption, JsonOption, OutOption, PresetOption, SetOption
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ddpm_cli.config.schema import ScheduleConfig
+    from ddpm_cli.render.schedule import NamedSchedule
 
 # No sampler plays a part here, but one with more steps than T would be an error: ddpm fits any T.
 NEUTRAL = ("sample.sampler={kind='ddpm', steps='none'}", "train.sampler={kind='ddpm', steps='none'}")
 
 
 def inspect_schedule(
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]", help="Show the schedule of this run, checkpoint or exported file, as trained.", show_default=False
+        ),
+    ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", "-k", metavar="KIND", help="linear, quadratic, cosine or sigmoid.", show_default=False),
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="KIND",
+            help="linear, scaled-linear, quadratic, cosine, sigmoid, table or learned.",
+            show_default=False,
+        ),
     ] = None,
     timesteps: Annotated[
         int | None, typer.Option("--timesteps", "-T", metavar="T", help="Number of noise levels.", show_default=False)
@@ -52,16 +64,23 @@ def inspect_schedule(
       ddpm inspect-schedule --compare linear,cosine --out plot.png
 
       ddpm inspect-schedule --kind cosine --json
+
+      ddpm inspect-schedule runs/quick-001 --compare linear,cosine
+
+      ddpm inspect-schedule --kind table --set path=betas.csv --timesteps 250
     """
     _check_choices(kind, compare, as_json=as_json, as_csv=as_csv)
+    if run is not None:
+        _refuse_with_run({"--kind": kind, "--timesteps": timesteps, "--set": sets, "--preset": preset, "--config": config})
     from ddpm_cli.diffusion.schedules import schedule_warnings
-    from ddpm_cli.engine.build import build_schedule
     from ddpm_cli.events import Notice
     from ddpm_cli.render.console import show_notice
-    from ddpm_cli.render.schedule import NamedSchedule, print_schedules_csv, print_schedules_json, show_schedules
+    from ddpm_cli.render.schedule import print_schedules_csv, print_schedules_json, show_schedules
 
-    configs = load_schedules(kind, compare, timesteps, sets=sets or (), preset=preset, file=config)
-    schedules = [NamedSchedule(schedule, build_schedule(schedule)) for schedule in configs]
+    schedules = [] if run is None else [_of_run(run)]
+    if run is None or compare is not None:
+        steps = schedules[0].schedule.timesteps if schedules else timesteps
+        schedules += _asked_for(kind, compare, steps, sets or (), preset, config)
     if out:
         from ddpm_cli.render.schedule_plot import save_schedule_plot
 
@@ -77,6 +96,34 @@ def inspect_schedule(
             show_notice(Notice(f"{named.kind}: {warning}"))
     if out:
         show_notice(Notice(f"Plot written to {out}."))
+
+
+def _of_run(run: Path) -> NamedSchedule:
+    from ddpm_cli.engine.stored import stored_schedule
+    from ddpm_cli.render.schedule import NamedSchedule
+
+    return NamedSchedule(*stored_schedule(run))
+
+
+def _asked_for(
+    kind: str | None, compare: str | None, timesteps: int | None, sets: Sequence[str], preset: str | None, file: Path | None
+) -> list[NamedSchedule]:
+    from ddpm_cli.engine.build import build_schedule
+    from ddpm_cli.render.schedule import NamedSchedule
+
+    configs = load_schedules(kind, compare, timesteps, sets=sets, preset=preset, file=file)
+    return [NamedSchedule(schedule, build_schedule(schedule)) for schedule in configs]
+
+
+def _refuse_with_run(options: Mapping[str, object]) -> None:
+    from ddpm_cli.errors import RequestError
+
+    for name, value in options.items():
+        if value is not None:
+            raise RequestError(
+                f"{name} does not go with a run, whose schedule is what it was trained with.",
+                "Leave one of them out; --compare shows other schedules beside that of a run.",
+            )
 
 
 def _check_choices(kind: str | None, compare: str | None, *, as_json: bool, as_csv: bool) -> None:

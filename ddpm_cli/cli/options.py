@@ -45,7 +45,7 @@ RunsOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Fo
 RunArgument = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[RUN]", help="Run folder or name, checkpoint, exported file; the newest run if left out.", show_default=False
+        metavar="RUN", help="Run folder or name, checkpoint, exported file; the newest run if left out.", show_default=False
     ),
 ]
 EpochsOption = Annotated[

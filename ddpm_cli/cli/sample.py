@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
 
 MAX_SEEDS = 1_000_000
+ALL = "all"
+IMAGES_PER_CLASS = 8
 
 
 def sample(
@@ -26,10 +28,21 @@ def sample(
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
     out: GridOption = Path("samples.png"),
     sampler: Annotated[
-        str | None, typer.Option("--sampler", metavar="NAME", help="ddpm, ddim or dpm-solver++.", show_default=False)
+        str | None,
+        typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", help="Network evaluations per image.", show_default=False)
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label", metavar="CLASS", help="Class by number or name; all: a row of --n images for each class.", show_default=False
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the first image; the next has the next.")] = 0,
     seeds: Annotated[
@@ -55,7 +68,8 @@ def sample(
 ) -> None:
     """Draw images from a run, a checkpoint or an exported file into one grid.
 
-    An image depends on its seed alone: not on the others, nor on the batch size.
+    An image depends on its seed, and its class, alone: not on the others, nor on the batch size. A model that was trained with
+    class labels gives seed number i class i, counted round, if --label is left out.
 
     For example:
 
@@ -63,13 +77,18 @@ def sample(
 
       ddpm sample runs/quick-001 --sampler ddim --steps 50 --seeds 0-63
 
+      ddpm sample --label all --guidance 2
+
       ddpm sample model.safetensors --trajectory denoising.gif --each images
     """
+    from ddpm_cli.errors import RequestError
     from ddpm_cli.files import require_writable_folder, require_writable_parent
 
     numbers = parse_seeds(seeds) if seeds is not None else None
     for option, value in (("--n", n), ("--nrow", nrow)):
         require_positive(option, value)
+    if nrow is not None and label == ALL:
+        raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
     for path in (out, trajectory):
         if path is not None:
             require_writable_parent(path)
@@ -78,7 +97,7 @@ def sample(
 
     from ddpm_cli.config.loader import override
     from ddpm_cli.engine.device import resolve_device
-    from ddpm_cli.engine.generate import load_trained
+    from ddpm_cli.engine.generate import labels_from_seeds, load_trained
     from ddpm_cli.render.console import print_json, show_line
 
     trained = load_trained(run, resolve_device(device or "auto"), ema=ema)
@@ -87,15 +106,31 @@ def sample(
             "sample.sampler.kind": (sampler, "--sampler"),
             "sample.sampler.steps": (steps, "--steps"),
             "sample.batch_size": (batch_size, "--batch-size"),
+            "sample.guidance.scale": (guidance, "--guidance"),
         }
     )
     settings = override(trained.config, sets=sets or [], flags=flags).sample
-    numbers = numbers if numbers is not None else list(range(seed, seed + (n or settings.n)))
-    described = settings.sampler.model_dump() | {"steps": settings.sampler.evaluations(trained.schedule.timesteps)}
+    classes = pick_classes(label, trained)
+    per_row = n or (IMAGES_PER_CLASS if label == ALL else settings.n)
+    numbers = numbers if numbers is not None else list(range(seed, seed + per_row))
+    outputs = Outputs(out, nrow, each, trajectory)
+    if label == ALL:
+        outputs = Outputs(out, len(numbers), each, trajectory, row_names=trained.class_names)
+    labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
+    numbers = numbers * max(len(classes), 1)
+    T = trained.schedule.timesteps
+    described = settings.sampler.model_dump() | {
+        "steps": settings.sampler.number_of_steps(T),
+        "evaluations": settings.sampler.evaluations(T),
+    }
     show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if ema else 'last'} weights)")
     show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps")
 
-    singles = draw(trained, settings, numbers, Outputs(out, nrow, each, trajectory))
+    if labels:
+        named = "by seed" if label is None else ALL if label == ALL else trained.class_names[classes[0]]
+        show_line("class:", "cyan", f"{named}, guidance {settings.guidance.scale:g}")
+
+    singles = draw(trained, settings, numbers, labels or None, outputs)
     written = [path for path in (out, trajectory) if path is not None]
     for path in written:
         show_line("wrote:", "green", str(path))
@@ -103,21 +138,45 @@ def sample(
         show_line("wrote:", "green", f"{len(singles)} images to {each}")
     if json:
         facts = {"model": str(trained.origin), "step": trained.step, "ema": ema, "sampler": described, "seeds": numbers}
+        if labels:
+            facts |= {"labels": labels, "guidance": settings.guidance.model_dump()}
         print_json(facts | {"files": [str(path) for path in [*written, *singles]]})
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What to write: a grid, and on request single images and an animation."""
+    """What to write: a grid, its rows named or not, and on request single images and an animation."""
 
     grid: Path
     columns: int | None
     each: Path | None
     trajectory: Path | None
+    row_names: tuple[str, ...] | None = None
 
 
-def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], outputs: Outputs) -> list[Path]:
-    """Draw one image for each seed and write what was asked for; each file appears whole or not at all.
+def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:
+    """The classes that --label asks for; none if it was left out.
+
+    Raises:
+        RequestError: If there is no such class, or the model knows none.
+    """
+    from ddpm_cli.data.classes import find_class
+    from ddpm_cli.errors import RequestError
+
+    if label is None:
+        return []
+    if trained.num_classes is None:
+        raise RequestError(
+            f"{trained.origin} was trained without class labels, so that --label {label} means nothing to it.",
+            "Leave --label out, or train a model with --set model.num_classes=auto.",
+        )
+    return list(range(len(trained.class_names))) if label == ALL else [find_class(label, trained.class_names)]
+
+
+def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], labels: list[int] | None, outputs: Outputs) -> list[Path]:
+    """Draw one image for each seed, and class if there are any, and write what was asked for.
+
+    Each file appears whole or not at all.
 
     Returns:
         The files of the single images.
@@ -132,24 +191,17 @@ def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], output
     images: list[NDArray[np.uint8]] = []
     singles: list[Path] = []
     with SamplingView() as view:
-        for batch in generate_samples(
-            trained,
-            seeds,
-            sampler=settings.sampler,
-            batch_size=settings.batch_size,
-            clip=settings.clip,
-            on_event=view,
-            on_frame=frames,
-        ):
+        for batch in generate_samples(trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
             for image in batch.numpy():
                 if outputs.each is not None:
                     outputs.each.mkdir(exist_ok=True)
-                    singles.append(outputs.each / f"{seeds[len(images)]}.png")
+                    row = f"{labels[len(images)]}-" if labels and outputs.row_names else ""
+                    singles.append(outputs.each / f"{row}{seeds[len(images)]}.png")
                     save_picture(singles[-1], image)
                 images.append(image)
-    save_grid(outputs.grid, np.stack(images), outputs.columns)
+    save_grid(outputs.grid, np.stack(images), outputs.columns, outputs.row_names)
     if frames is not None and outputs.trajectory is not None:
-        save_animation(outputs.trajectory, frames.stacked(), outputs.columns)
+        save_animation(outputs.trajectory, frames.stacked(), outputs.columns, outputs.row_names)
     return singles
 
 

@@ -111,6 +111,7 @@ REASONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "path_type": lambda _: "must be a path",
     "finite_number": lambda _: "must be a finite number",
     "missing": lambda _: "is missing",
+    "union_tag_not_found": lambda _: 'needs a "kind"',
     "greater_than": lambda context: f"must be greater than {_number(context['gt'])}",
     "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
     "less_than": lambda context: f"must be less than {_number(context['lt'])}",

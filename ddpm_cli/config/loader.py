@@ -100,7 +100,7 @@ def _resolve(layers: Sequence[Layer], faults: Sequence[Fault]) -> Resolved:
         config = Config.model_validate(tree_from_layer(merged))
     except ValidationError as error:
         origins = {key: entry.origin for key, entry in merged.items()}
-        kinds = {path: str(merged[f"{path}.kind"].value) for path in choices()}
+        kinds = {path: str(merged[f"{path}.kind"].value) for path in choices() if f"{path}.kind" in merged}
         details = error.errors(include_url=False)
         raise config_error([*faults, *(translate(detail, origins, kinds) for detail in details)]) from None
     if faults:

@@ -58,12 +58,20 @@ class Batches:
         seed: Fixes the permutations and the flips, in [0, 2**32).
         horizontal_flip: Mirror each image with probability 1/2, drawn anew in each epoch.
         device: Where batches are wanted; by default where the images are.
+        labels: Class of each image, int64, [N]; only for `labels_at`.
     Raises:
         DataError: If there are no images.
     """
 
     def __init__(
-        self, images: Tensor, *, batch_size: int, seed: int, horizontal_flip: bool = False, device: torch.device | None = None
+        self,
+        images: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        horizontal_flip: bool = False,
+        device: torch.device | None = None,
+        labels: NDArray[np.int64] | None = None,
     ) -> None:
         if len(images) == 0:
             raise DataError("The training set holds no images.", "Choose another data set.")
@@ -71,6 +79,7 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.horizontal_flip = horizontal_flip
+        self.labels = labels
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
         self._draws = lru_cache(maxsize=2)(self._draw_epoch)
@@ -104,6 +113,16 @@ class Batches:
             return x_0
         mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]
         return torch.where(mask, x_0.flip(-1), x_0)
+
+    def labels_at(self, step: int) -> Tensor:
+        """The classes of batch `step`, int64, [batch_size], on `device`.
+
+        Raises:
+            DataError: If the images have no labels.
+        """
+        if self.labels is None:
+            raise DataError("The training set has no labels.", "Choose another data set.")
+        return _move(torch.from_numpy(self.labels[self.indices(step)]), self.device)
 
     def _take(self, step: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         first = step * self.batch_size

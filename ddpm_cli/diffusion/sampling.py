@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise
+from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.errors import ScheduleError
 
 Noise = Callable[[], Tensor]

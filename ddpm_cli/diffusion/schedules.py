@@ -53,6 +53,21 @@ def quadratic_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 
     return _scaled(np.linspace(beta_start**0.5, beta_end**0.5, timesteps) ** 2, timesteps)
 
 
+def scaled_linear_betas(timesteps: int, beta_start: float = 0.00085, beta_end: float = 0.012) -> Table:
+    """Square roots of the betas evenly spaced, over the range of latent diffusion (Rombach et al. 2022, LDM).
+
+    The formula of quadratic_betas; the field knows it by both names, each with its own usual range.
+
+    Args:
+        timesteps: T, at least 1.
+        beta_start: First beta at T = 1000, in (0, 1).
+        beta_end: Last beta at T = 1000, in (0, 1).
+    Returns:
+        Betas, float64, [T].
+    """
+    return quadratic_betas(timesteps, beta_start, beta_end)
+
+
 def sigmoid_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
     """Betas that follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff).
 
@@ -88,6 +103,7 @@ def cosine_betas(timesteps: int, s: float = 0.008, max_beta: float = MAX_BETA) -
 
 BETA_SCHEDULES: dict[str, Callable[..., Table]] = {
     "linear": linear_betas,
+    "scaled-linear": scaled_linear_betas,
     "quadratic": quadratic_betas,
     "cosine": cosine_betas,
     "sigmoid": sigmoid_betas,
@@ -98,7 +114,7 @@ def make_beta_schedule(kind: str, timesteps: int, **options: Any) -> Table:
     """Betas of a schedule by its name.
 
     Args:
-        kind: "linear", "quadratic", "cosine" or "sigmoid".
+        kind: "linear", "scaled-linear", "quadratic", "cosine" or "sigmoid".
         timesteps: T, at least 1.
         options: The options of that schedule's own function.
     Returns:
@@ -111,6 +127,65 @@ def make_beta_schedule(kind: str, timesteps: int, **options: Any) -> Table:
     if timesteps < 1:
         raise ScheduleError(f"A schedule needs at least 1 timestep, not {timesteps}.", "Raise schedule.timesteps.")
     return BETA_SCHEDULES[kind](timesteps, **options)
+
+
+def betas_from_alphas_cumprod(alphas_cumprod: Table) -> Table:
+    """The betas of which a table of abar is the running product (DDPM, above Eq. 4, solved for beta).
+
+    betas[t] = 1 - alphas_cumprod[t] / alphas_cumprod[t - 1], with alphas_cumprod[-1] = 1
+
+    Args:
+        alphas_cumprod: [T], strictly falling, in (0, 1); the last may be 0.
+    Returns:
+        Betas, float64, [T].
+    Raises:
+        ScheduleError: If a value is not finite, outside of its range, or not below the one before.
+    """
+    alphas_cumprod = np.array(alphas_cumprod, dtype=np.float64)
+    _check_falling(alphas_cumprod)
+    before = np.concatenate([[1.0], alphas_cumprod[:-1]])
+    # Not 1 - abar / before: the difference of two nearby numbers is exact, their quotient is rounded.
+    betas: Table = (before - alphas_cumprod) / before
+    return betas
+
+
+def shift_logsnr(alphas_cumprod: Table, shift: float) -> Table:
+    """Add a constant to the log SNR of every step (Hoogeboom et al. 2023, Simple diffusion, Eq. 4).
+
+    abar' = sigmoid(log(abar / (1 - abar)) + shift) = abar / (abar + (1 - abar) * exp(-shift))
+
+    Larger images need more noise to lose the same content: 2 * log(64 / size), which is negative above 64 pixels, gives an image of
+    `size` pixels the noise that the schedule meant for one of 64.
+
+    Args:
+        alphas_cumprod: [T], in [0, 1).
+        shift: In nats; below 0 adds noise.
+    Returns:
+        abar', float64, [T]; 0 stays 0.
+    """
+    shifted: Table = alphas_cumprod / (alphas_cumprod + (1.0 - alphas_cumprod) * np.exp(-shift))
+    return shifted
+
+
+def rescale_to_zero_terminal_snr(alphas_cumprod: Table) -> Table:
+    """Shift and scale sqrt(abar) so that no signal is left at the last step (Lin et al. 2024, Alg. 1).
+
+    sqrt(abar') = (sqrt(abar) - sqrt(abar[T - 1])) * sqrt(abar[0]) / (sqrt(abar[0]) - sqrt(abar[T - 1]))
+
+    The first step stays as it was.
+
+    Args:
+        alphas_cumprod: [T], strictly falling, in [0, 1).
+    Returns:
+        abar', float64, [T]; the last is 0.
+    Raises:
+        ScheduleError: If there is only one step, which would be both the first and the last.
+    """
+    if len(alphas_cumprod) < 2:
+        raise ScheduleError("Zero terminal SNR needs at least 2 timesteps.", "Raise schedule.timesteps.")
+    root = np.sqrt(alphas_cumprod)
+    scaled: Table = ((root - root[-1]) * (root[0] / (root[0] - root[-1]))) ** 2
+    return scaled
 
 
 def compute_alphas(betas: Table) -> tuple[Table, Table, Table]:
@@ -175,6 +250,17 @@ class NoiseSchedule:
             table.setflags(write=False)
         return cls(*tables)
 
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: Table) -> NoiseSchedule:
+        """Compute all tables from abar.
+
+        Args:
+            alphas_cumprod: [T], strictly falling, in (0, 1); the last may be 0 (zero terminal SNR).
+        Raises:
+            ScheduleError: If they make no schedule, see betas_from_alphas_cumprod.
+        """
+        return cls.from_betas(betas_from_alphas_cumprod(alphas_cumprod))
+
     @property
     def timesteps(self) -> int:
         """T."""
@@ -228,6 +314,23 @@ class NoiseSchedule:
         return 1.0 if t == -1 else float(self.alphas_cumprod[t])
 
 
+def adjusted(schedule: NoiseSchedule, *, logsnr_shift: float = 0.0, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """A schedule with its log SNR shifted, then rescaled to zero terminal SNR, if asked for.
+
+    Args:
+        schedule: Any schedule.
+        logsnr_shift: See shift_logsnr; 0 leaves the schedule alone.
+        zero_terminal_snr: See rescale_to_zero_terminal_snr.
+    Raises:
+        ScheduleError: If nothing is left of the schedule, or it has one step and is to be rescaled.
+    """
+    if logsnr_shift != 0.0:
+        schedule = NoiseSchedule.from_alphas_cumprod(shift_logsnr(schedule.alphas_cumprod, logsnr_shift))
+    if zero_terminal_snr:
+        schedule = NoiseSchedule.from_alphas_cumprod(rescale_to_zero_terminal_snr(schedule.alphas_cumprod))
+    return schedule
+
+
 def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> list[str]:
     """What a user should know about a schedule; empty if there is nothing.
 
@@ -238,13 +341,12 @@ def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) ->
     warnings = []
     last = float(schedule.alphas_cumprod[-1])
     if last > 0.0:
-        decibels = 10.0 * np.log10(schedule.snr[-1])
         scale, decibels = last**0.5, 10.0 * np.log10(schedule.snr[-1])
         warnings.append(
             f"Terminal SNR is not zero: sqrt(alpha_bar) at t = {schedule.timesteps - 1} is {scale:.2g} (SNR {decibels:.1f} dB), so "
             "a trace of the image is left in what sampling replaces by pure noise (Lin et al. 2024)."
         )
-    clipped = np.flatnonzero(schedule.betas >= max_beta)
+    clipped = np.flatnonzero(np.isclose(schedule.betas, max_beta, rtol=1e-9, atol=0.0))
     if clipped.size:
         where = f"t = {clipped[0]}" if clipped.size == 1 else f"t = {clipped[0]} to {clipped[-1]}"
         warnings.append(f"{clipped.size} of {schedule.timesteps} betas clipped at {max_beta:g} ({where}).")
@@ -253,6 +355,26 @@ def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) ->
 
 def _scaled(betas: Table, timesteps: int) -> Table:
     return np.minimum(betas * (REFERENCE_TIMESTEPS / timesteps), MAX_BETA)
+
+
+def _check_falling(alphas_cumprod: Table) -> None:
+    if alphas_cumprod.ndim != 1 or alphas_cumprod.size == 0:
+        raise ScheduleError(f"alpha_bar must be a list of at least one number, not an array of shape {alphas_cumprod.shape}.")
+    last = np.arange(alphas_cumprod.size) == alphas_cumprod.size - 1
+    outside = np.flatnonzero(~((alphas_cumprod > 0.0) & (alphas_cumprod < 1.0) | (last & (alphas_cumprod == 0.0))))
+    if outside.size:
+        t = outside[0]
+        raise ScheduleError(
+            f"alpha_bar must be in (0, 1), 0 at the last step alone, but is {alphas_cumprod[t]} at t = {t}.",
+            "The first value is that after the first step; clean data, alpha_bar = 1, is left out.",
+        )
+    rising = np.flatnonzero(np.diff(alphas_cumprod) >= 0.0)
+    if rising.size:
+        t = int(rising[0]) + 1
+        raise ScheduleError(
+            f"alpha_bar must fall from step to step, but goes from {alphas_cumprod[t - 1]} to {alphas_cumprod[t]} at t = {t}.",
+            "Each step adds noise; check the order of the values.",
+        )
 
 
 def _check_betas(betas: Table) -> None:

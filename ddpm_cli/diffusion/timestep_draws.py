@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Protocol, assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.errors import CheckpointError
+
 TimestepDraws = Literal["uniform", "stratified"]
+
+
+class Draw(NamedTuple):
+    """Steps for one batch.
+
+    Attributes:
+        t: Steps in [0, T), int64, [B].
+        weights: What each image's loss is multiplied by, float32, [B]; 1 on average.
+    """
+
+    t: Tensor
+    weights: Tensor
+
+
+class TimestepSampler(Protocol):
+    """Draws the steps of each batch; one that learns from the losses keeps tensors that belong into the checkpoint."""
+
+    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw one step for each image, with randomness from `generator` alone."""
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Learn from the losses of a whole batch, [B], before any weighting; with several processes each must be told the same."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that is needed to go on exactly as if never stopped; empty if there is nothing to keep."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state_dict."""
+
+
+class _Memoryless:
+    """The half of a TimestepSampler that learns nothing."""
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Nothing to learn."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to go on from."""
 
 
 def draw_timesteps(
@@ -38,3 +86,131 @@ def draw_timesteps(
         case _:
             assert_never(kind)
     return t.to(device)
+
+
+class FlatDraws(_Memoryless):
+    """Each step alone is uniform, see draw_timesteps.
+
+    Args:
+        kind: "uniform" or "stratified".
+    """
+
+    def __init__(self, kind: TimestepDraws) -> None:
+        self.kind = kind
+
+    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw steps; all weights are 1."""
+        t = draw_timesteps(self.kind, batch, schedule.timesteps, generator, device)
+        return Draw(t, torch.ones(batch, device=device))
+
+
+class LogitNormalDraws(_Memoryless):
+    """More steps from the middle: logit(t / T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19).
+
+    t = floor(T * sigmoid(mean + std * z)), z ~ N(0, 1)
+
+    The weights are 1, so this changes what is minimised: it is a weighting by another means.
+
+    Args:
+        mean: Below 0 favours little noise.
+        std: Spread, above 0; small ones keep to the middle.
+    """
+
+    def __init__(self, mean: float, std: float) -> None:
+        self.mean, self.std = mean, std
+
+    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw steps; all weights are 1."""
+        z = torch.randn(batch, generator=generator, device=generator.device)
+        share = torch.sigmoid(self.mean + self.std * z)
+        t = (schedule.timesteps * share).long().clamp_(max=schedule.timesteps - 1)
+        return Draw(t.to(device), torch.ones(batch, device=device))
+
+
+class LogNormalDraws(_Memoryless):
+    """The noise level is log-normal, as in EDM (Karras et al. 2022, Table 1), and t the step of the schedule nearest to it.
+
+    log sigma = p_mean + p_std * z, z ~ N(0, 1);  t has the log sigma = -half_logsnr nearest to it, sigma = sqrt((1 - abar) / abar)
+
+    The weights are 1; with EDM's parameterization and the weighting "simple" the loss is that of the paper's Eq. 8.
+
+    Args:
+        p_mean: Mean of log sigma.
+        p_std: Its standard deviation, above 0.
+    """
+
+    def __init__(self, p_mean: float, p_std: float) -> None:
+        self.p_mean, self.p_std = p_mean, p_std
+
+    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw steps; all weights are 1."""
+        z = torch.randn(batch, generator=generator, device=generator.device)
+        wanted = (self.p_mean + self.p_std * z).double().cpu().numpy()
+        levels = -schedule.half_logsnr
+        # The last level may be infinite (zero terminal SNR); nothing is nearer to it than to the one before.
+        t = np.searchsorted((levels[1:] + levels[:-1]) / 2.0, wanted)
+        return Draw(torch.from_numpy(t).to(device), torch.ones(batch, device=device))
+
+
+class LossAwareDraws:
+    """Draw a step in proportion to the root mean square of its last losses (Nichol & Dhariwal 2021, Eq. 18).
+
+    p[t] = sqrt(mean of loss[t]**2) / sum, mixed with `uniform_share` of the uniform distribution
+    weights = 1 / (T * p[t])
+
+    The weights undo the preference: the mean loss stays that of uniform t, only with less variance. Until every step has a full
+    history, t is uniform.
+
+    Args:
+        timesteps: T.
+        history: Losses kept for each step.
+        uniform_share: Share of uniform draws, in (0, 1), so that no weight grows without bound.
+    """
+
+    def __init__(self, timesteps: int, history: int = 10, uniform_share: float = 0.001) -> None:
+        self.uniform_share = uniform_share
+        self.losses = torch.zeros(timesteps, history, dtype=torch.float64)
+        self.counts = torch.zeros(timesteps, dtype=torch.int64)
+
+    def probabilities(self) -> Tensor:
+        """Of each step to be drawn, float64, [T]."""
+        timesteps, history = self.losses.shape
+        uniform = torch.full((timesteps,), 1.0 / timesteps, dtype=torch.float64)
+        scale = self.losses.square().mean(1).sqrt()
+        if bool((self.counts < history).any()) or not float(scale.sum()) > 0.0:
+            return uniform
+        return (1.0 - self.uniform_share) * scale / scale.sum() + self.uniform_share * uniform
+
+    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw steps with their weights."""
+        probabilities = self.probabilities()
+        # Not torch.multinomial: its float64 is missing on MPS, and the draw must not depend on the device.
+        u = torch.rand(batch, generator=generator, device=generator.device).double().cpu()
+        t = torch.searchsorted(probabilities.cumsum(0), u, right=True).clamp_(max=len(probabilities) - 1)
+        weights = 1.0 / (len(probabilities) * probabilities[t])
+        return Draw(t.to(device), weights.float().to(device))
+
+    def update(self, t: Tensor, losses: Tensor) -> None:
+        """Keep the losses of a batch, [B]; one that is not finite is left out."""
+        for step, loss in zip(t.tolist(), losses.double().tolist(), strict=True):
+            if math.isfinite(loss):
+                self.losses[step] = torch.cat([self.losses[step, 1:], self.losses.new_tensor([loss])])
+                self.counts[step] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The history."""
+        return {"losses": self.losses.clone(), "counts": self.counts.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a history.
+
+        Raises:
+            CheckpointError: If it is that of another number of steps.
+        """
+        if state["losses"].shape != self.losses.shape:
+            raise CheckpointError(
+                f"The checkpoint's history of losses has the shape {tuple(state['losses'].shape)}, not {tuple(self.losses.shape)}.",
+                "Use the config that the checkpoint was trained with.",
+            )
+        self.losses.copy_(state["losses"])
+        self.counts.copy_(state["counts"])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
+import numpy as np
+
+from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -27,13 +32,78 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
     Raises:
         ScheduleError: If n is not in 1 to T.
     """
+    n = _checked(timesteps, steps)
+    below_last = [_step(timesteps, n, spacing, i) for i in range(n - 1)]
+    return [timesteps - 1, *reversed(below_last)]
+
+
+def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None) -> list[int]:
+    """Steps to visit, evenly spaced in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
+
+    log(sigma) = linspace(log(sigma_max), log(sigma_min), n), each rounded to the nearest step
+
+    Args:
+        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar).
+        steps: n, how many to visit, 1 to T; None is all of them.
+    Returns:
+        n strictly descending steps from T - 1 to 0. Where rounding makes two the same, one moves to a neighbour; an infinite sigma
+        at T - 1 is visited, and the others are spaced from T - 2.
+    Raises:
+        ScheduleError: If n is not in 1 to T.
+    """
+    return _by_sigma(schedule, steps, lambda most, least, share: math.exp(math.log(most) + share * math.log(least / most)))
+
+
+def karras_timesteps(schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0) -> list[int]:
+    """Steps to visit, evenly spaced in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
+
+    sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho, each rounded to the nearest step
+
+    Args:
+        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar).
+        steps: n, how many to visit, 1 to T; None is all of them.
+        rho: At least 1; the larger, the more steps at low noise. 7 is the paper's.
+    Returns:
+        As logsnr_timesteps.
+    Raises:
+        ScheduleError: If n is not in 1 to T.
+    """
+    root = 1.0 / rho
+    return _by_sigma(schedule, steps, lambda most, least, share: (most**root + share * (least**root - most**root)) ** rho)
+
+
+def _by_sigma(schedule: NoiseSchedule, steps: int | None, spaced: Callable[[float, float, float], float]) -> list[int]:
+    """Steps nearest to sigmas between the most and the least; `spaced` takes these two and a share of the way in [0, 1]."""
+    T = schedule.timesteps
+    n = _checked(T, steps)
+    if n == 1:
+        return [T - 1]
+    sigmas = schedule.sigmas
+    above = [T - 1] if np.isinf(sigmas[-1]) else []
+    finite = sigmas[: T - len(above)]
+    shares = np.linspace(0.0, 1.0, n - len(above))
+    wanted = [spaced(float(finite[-1]), float(finite[0]), share) for share in shares.tolist()]
+    nearest = np.interp(np.log(wanted), np.log(finite), np.arange(len(finite))).round().astype(int)
+    return _distinct([*above, *nearest.tolist()])
+
+
+def _distinct(descending: Sequence[int]) -> list[int]:
+    """Strictly descending steps, as near to the given ones as leaves room for all of them above -1."""
+    distinct: list[int] = []
+    for index, t in enumerate(descending):
+        room_below = len(descending) - 1 - index
+        t = max(t, room_below)
+        distinct.append(min(t, distinct[-1] - 1) if distinct else t)
+    return distinct
+
+
+def _checked(timesteps: int, steps: int | None) -> int:
     n = timesteps if steps is None else steps
     if not 1 <= n <= timesteps:
         raise ScheduleError(
             f"A sampler cannot take {n} steps in a schedule of {timesteps}.", f"Choose a number of steps from 1 to {timesteps}."
         )
-    below_last = [_step(timesteps, n, spacing, i) for i in range(n - 1)]
-    return [timesteps - 1, *reversed(below_last)]
+    return n
 
 
 def _step(timesteps: int, n: int, spacing: Spacing, i: int) -> int:

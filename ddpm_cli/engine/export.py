@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.generate import TrainedModel, load_trained, model_facts
+from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.export.safetensors import save_model_file
-from ddpm_cli.export.torch_export import largest_difference, load_program, save_program
+from ddpm_cli.export.torch_export import Denoiser, largest_difference, load_program, save_program
 from ddpm_cli.files import replacing
 
 TOLERANCE = {"safetensors": 0.0, "torch-export": 1e-4}
-
-Network = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,8 @@ def export_model(run: Path | None, kind: str, out: Path, *, runs: Path = Path("r
     trained = load_trained(run, torch.device("cpu"), runs=runs)
     with replacing(out) as temporary:
         copy = WRITERS[kind](trained, temporary)
-        difference = largest_difference(trained.network, copy, trained.image_shape)
+        labels = None if trained.num_classes is None else trained.num_classes + 1
+        difference = largest_difference(trained.network, copy, trained.image_shape, labels=labels)
         if not difference <= TOLERANCE[kind]:
             raise DdpmError(
                 f"The exported file differs from {trained.origin} by {difference:.3g}.", "It was not kept; please report this."
@@ -65,14 +63,15 @@ def export_model(run: Path | None, kind: str, out: Path, *, runs: Path = Path("r
     return ExportResult(trained.origin, trained.step, out, size, difference)
 
 
-def _write_safetensors(trained: TrainedModel, path: Path) -> Network:
-    save_model_file(path, trained.network.state_dict(), model_facts(trained, to_toml(trained.config)))
+def _write_safetensors(trained: TrainedModel, path: Path) -> Denoiser:
+    save_model_file(path, all_weights(trained), model_facts(trained, to_toml(trained.config)))
     return load_trained(path, torch.device("cpu")).network
 
 
-def _write_program(trained: TrainedModel, path: Path) -> Network:
-    save_program(trained.network, torch.zeros(2, *trained.image_shape), path)
+def _write_program(trained: TrainedModel, path: Path) -> Denoiser:
+    example = torch.zeros(2, *trained.image_shape)
+    save_program(trained.network, example, path, with_labels=trained.num_classes is not None)
     return load_program(path)
 
 
-WRITERS: dict[str, Callable[[TrainedModel, Path], Network]] = {"safetensors": _write_safetensors, "torch-export": _write_program}
+WRITERS: dict[str, Callable[[TrainedModel, Path], Denoiser]] = {"safetensors": _write_safetensors, "torch-export": _write_program}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.data.batches import to_uint8
-from ddpm_cli.diffusion.parameterization import make_denoise
+from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise, sample_steps
-from ddpm_cli.engine.build import build_model, build_sampler, build_schedule
-from ddpm_cli.errors import CheckpointError, RunError
+from ddpm_cli.engine.build import (
+    build_guided,
+    build_model,
+    build_parameterization,
+    build_sampler,
+    build_schedule,
+    build_threshold,
+    resolved_classes,
+)
+from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
+from ddpm_cli.engine.weights import load_weights
+from ddpm_cli.errors import CheckpointError, RequestError, RunError
 from ddpm_cli.events import Listener, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
-from ddpm_cli.runs.checkpoints import latest_checkpoint, load_checkpoint
-from ddpm_cli.runs.directory import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +37,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import Config, SamplerConfig
+    from ddpm_cli.config.schema import Config, SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+SCHEDULE = "schedule."
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class TrainedModel:
         image_shape: Channels, height and width of its images.
         origin: The run, checkpoint or file that it came from.
         step: Optimizer steps that it was trained for.
+        class_names: Name of each class of its data.
+        schedule_weights: Those of a learned schedule's network; None if the schedule is not learned.
     """
 
     network: nn.Module
@@ -51,6 +64,13 @@ class TrainedModel:
     image_shape: tuple[int, int, int]
     origin: Path
     step: int
+    class_names: tuple[str, ...]
+    schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes its labels are of; None if it takes no labels."""
+        return resolved_classes(self.config.model)
 
 
 def load_trained(path: Path | None, device: torch.device, *, ema: bool = True, runs: Path = Path("runs")) -> TrainedModel:
@@ -69,12 +89,10 @@ def load_trained(path: Path | None, device: torch.device, *, ema: bool = True, r
     """
     if path is not None and path.is_file():
         return _from_file(path, device, ema)
-    if path is not None and (path / "manifest.json").is_file():
-        checkpoint = load_checkpoint(path)
-    else:
-        checkpoint = latest_checkpoint(find_run(runs, path, need_checkpoint=True))
-    weights = checkpoint.tensors("ema" if ema else "model")
-    return _trained(checkpoint.config_toml, checkpoint.state["image_shape"], weights, checkpoint.path, checkpoint.step, device)
+    checkpoint = find_checkpoint(path, runs)
+    config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
+    return _trained(config, checkpoint.state, weights, of_schedule, checkpoint.path, device)
 
 
 def _from_file(path: Path, device: torch.device, ema: bool) -> TrainedModel:
@@ -83,27 +101,45 @@ def _from_file(path: Path, device: torch.device, ema: bool) -> TrainedModel:
     weights, metadata = load_model_file(path)
     try:
         facts = json.loads(metadata["ddpm"])
-        config, shape, step = facts["config"], facts["image_shape"], facts["step"]
+        config_toml, _, _ = facts["config"], facts["image_shape"], facts["step"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} was not written by `ddpm export`.", "Export the run again.") from error
-    return _trained(config, shape, weights, path, step, device)
+    config = from_toml_text(config_toml, str(path))
+    if not isinstance(config.schedule, LearnedSchedule):
+        return _trained(config, facts, weights, None, path, device)
+    of_schedule = {name.removeprefix(SCHEDULE): weights.pop(name) for name in list(weights) if name.startswith(SCHEDULE)}
+    return _trained(config, facts, weights, of_schedule, path, device)
+
+
+def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
+    """The tensors of an exported file: the network's, and those of a learned schedule with a name that starts with SCHEDULE."""
+    of_schedule = trained.schedule_weights or {}
+    return trained.network.state_dict() | {f"{SCHEDULE}{name}": weight for name, weight in of_schedule.items()}
 
 
 def model_facts(trained: TrainedModel, config_toml: str) -> dict[str, str]:
     """The metadata of an exported file: all that `load_trained` needs besides the weights."""
-    return {"ddpm": json.dumps({"config": config_toml, "image_shape": trained.image_shape, "step": trained.step})}
+    facts = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
+    return {"ddpm": json.dumps({"config": config_toml, **facts})}
 
 
 def _trained(
-    config_toml: str, image_shape: Any, weights: Mapping[str, Tensor], origin: Path, step: int, device: torch.device
+    config: Config,
+    facts: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    schedule_weights: Mapping[str, Tensor] | None,
+    origin: Path,
+    device: torch.device,
 ) -> TrainedModel:
-    config = from_toml_text(config_toml, str(origin))
-    channels, height, width = _checked_shape(image_shape, origin)
-    network = build_model(config.model, (channels, height, width))
+    """`facts` holds image_shape and step, and class_names if the data had classes."""
+    image_shape = _checked_shape(facts["image_shape"], origin)
+    class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
+    network = build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
     load_weights(network, weights, origin)
-    schedule = build_schedule(config.schedule)
+    schedule = build_schedule(config.schedule, schedule_weights, origin)
+    network.eval().requires_grad_(False).to(device)
     return TrainedModel(
-        network.eval().requires_grad_(False).to(device), schedule, config, (channels, height, width), origin, int(step)
+        network, schedule, config, image_shape, origin, int(facts["step"]), class_names, schedule_weights=schedule_weights
     )
 
 
@@ -113,28 +149,11 @@ def _checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
     raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
-    """Put weights into a network of the same architecture.
-
-    Raises:
-        CheckpointError: If names or shapes differ, naming the first that does.
-    """
-    expected = network.state_dict()
-    for name in expected.keys() | weights.keys():
-        ours, theirs = expected.get(name), weights.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            found = (
-                "missing"
-                if theirs is None
-                else "not part of it"
-                if ours is None
-                else f"{tuple(theirs.shape)}, not {tuple(ours.shape)}"
-            )
-            raise CheckpointError(
-                f"{origin} holds another architecture than its config describes: {name} is {found}.",
-                "Use the config that the checkpoint was trained with.",
-            )
-    network.load_state_dict(dict(weights))
+def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> tuple[str, ...]:
+    whole = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if not whole or (num_classes is not None and len(value) != num_classes):
+        raise CheckpointError(f"{origin} does not name its {num_classes or ''} classes.", "Name another checkpoint.")
+    return tuple(value)
 
 
 FrameListener = Callable[[int, int, Tensor], None]
@@ -161,10 +180,9 @@ class Frames:
 def generate_samples(
     trained: TrainedModel,
     seeds: Sequence[int],
+    settings: SampleConfig | None = None,
     *,
-    sampler: SamplerConfig | None = None,
-    batch_size: int | None = None,
-    clip: bool | None = None,
+    labels: Sequence[int] | None = None,
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Iterator[Tensor]:
@@ -172,27 +190,31 @@ def generate_samples(
 
     Args:
         trained: The model.
-        seeds: One for each image; an image depends on its own seed alone.
-        sampler: How to denoise; the config's `sample.sampler` if None.
-        batch_size: Images at a time; the config's if None.
-        clip: Clip each estimate of x_0; the config's if None.
+        seeds: One for each image; an image depends on its own seed and label alone.
+        settings: Sampler, guidance, batch size and threshold; those of the model's config if None.
+        labels: Class of each image, for a model that was trained with classes; those of `labels_from_seeds` if None.
         on_event: Told of each denoising step.
         on_frame: Given (index of the step, number of steps, x_s [B, C, H, W]) after each denoising step of each batch.
 
     Yields:
         Images, uint8 [B, C, H, W] on the CPU, in the order of the seeds.
+    Raises:
+        RequestError: If there are labels that the model does not know, or more or fewer than seeds.
     """
-    settings = trained.config.sample
-    sampler = sampler or settings.sampler
-    size = min(batch_size or settings.batch_size, len(seeds))
+    settings = settings or trained.config.sample
+    size = min(settings.batch_size, len(seeds))
     device = next(trained.network.parameters()).device
-    denoise = make_denoise(
-        trained.network, trained.schedule, trained.config.objective.parameterization, clip=settings.clip if clip is None else clip
-    )
+    num_classes = trained.num_classes
+    labels = labels_from_seeds(seeds, num_classes) if labels is None else _checked_labels(labels, len(seeds), num_classes)
+    predict = predictor(trained.network, trained.schedule, build_parameterization(trained.config.objective))
+    predict = build_guided(settings.guidance, predict, trained.schedule, num_classes)
+    threshold = build_threshold(settings.threshold)
     batches = [seeds[start : start + size] for start in range(0, len(seeds), size)]
     done = 0
     for number, batch in enumerate(batches):
-        step, timesteps = build_sampler(sampler, trained.schedule)
+        step, timesteps = build_sampler(settings.sampler, trained.schedule)
+        of_batch = torch.tensor(labels[number * size : number * size + len(batch)], device=device) if labels else None
+        denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
         x_T = x_s = noise()
         for index, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise)):
@@ -202,3 +224,19 @@ def generate_samples(
             done += 1
             on_event(SampleProgress(done, len(batches) * len(timesteps), images_done))
         yield to_uint8(x_s).cpu()
+
+
+def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:
+    """The class of each image where none is asked for: seed modulo num_classes, so that it follows from the seed alone.
+
+    Empty for a model without classes.
+    """
+    return [] if num_classes is None else [seed % num_classes for seed in seeds]
+
+
+def _checked_labels(labels: Sequence[int], images: int, num_classes: int | None) -> list[int]:
+    if num_classes is None:
+        raise RequestError("The model was trained without class labels.", "Train one with --set model.num_classes=auto.")
+    if len(labels) != images or not all(0 <= label < num_classes for label in labels):
+        raise RequestError(f"There must be {images:,} labels in [0, {num_classes}), one for each seed.", "Correct the labels.")
+    return list(labels)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.data.batches import normalise
-from ddpm_cli.diffusion.losses import p_losses
-from ddpm_cli.diffusion.parameterization import Parameterization
+from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.diffusion.losses import Loss
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timestep_draws import draw_timesteps
 from ddpm_cli.engine.seeds import generator
@@ -17,7 +17,13 @@ SEED = 0  # the same noise in every run, so that runs can be compared
 
 @torch.no_grad()
 def held_out_loss_sum(
-    network: nn.Module, images: Tensor, schedule: NoiseSchedule, parameterization: Parameterization, batch_size: int, part: slice
+    network: nn.Module,
+    images: Tensor,
+    schedule: NoiseSchedule,
+    loss: Loss,
+    batch_size: int,
+    part: slice,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Sum of the training loss over held-out images, with noise and steps that never change.
 
@@ -25,9 +31,10 @@ def held_out_loss_sum(
         network: The denoiser, in evaluation mode.
         images: uint8 [N, C, H, W].
         schedule: The noise schedule.
-        parameterization: What the network predicts.
+        loss: What training minimises; t is uniform here, whatever training draws.
         batch_size: Images per forward pass.
         part: The images that this process takes; every process draws the noise of all.
+        labels: Class of each image, int64 [N], for a network that takes them.
 
     Returns:
         A float32 scalar; over all parts, divided by N, it is the held-out loss.
@@ -43,5 +50,6 @@ def held_out_loss_sum(
         rows = slice(max(start - first, 0), max(min(stop - first, len(chunk)), 0))
         if rows.start < rows.stop:
             x_0 = normalise(chunk[rows].to(device))
-            total += p_losses(network, x_0, t[first : first + batch_size][rows], eps[rows], schedule, parameterization).sum()
+            here = None if labels is None else labels[first : first + batch_size][rows].to(device)
+            total += loss(with_labels(network, here), x_0, t[first : first + batch_size][rows], eps[rows], schedule).sum()
     return total

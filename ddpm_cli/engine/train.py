@@ -18,7 +18,15 @@ from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.budget import Budget
-from ddpm_cli.engine.build import build_dataset, build_model, build_sampler, build_schedule
+from ddpm_cli.engine.build import (
+    build_dataset,
+    build_model,
+    build_parameterization,
+    build_sampler,
+    build_schedule,
+    self_contained,
+    with_classes,
+)
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.recorder import recorder
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.models.unet import UNet
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -69,7 +78,7 @@ def train(
         InterruptedRunError: After a signal, when the run has been saved.
         DivergedError: If training produced no finite gradients.
     """
-    accelerator, dataset = _resolve(config, on_event)
+    config, accelerator, dataset = _resolve(config, on_event)
     if dry_run:
         plan = make_plan(config, dataset, accelerator, None, 0)
         on_event(TrainPlanned(plan))
@@ -115,7 +124,7 @@ def resume(
         for skipped in checkpoint.skipped:
             on_event(Notice(skipped, important=True))
         config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
-        accelerator, dataset = _resolve(config, on_event)
+        config, accelerator, dataset = _resolve(config, on_event)
         on_event = on_event if accelerator.is_main_process else ignore
         if dataset.sha256 != checkpoint.state["data_sha256"]:
             raise DataError(
@@ -155,22 +164,24 @@ def _extended(config: Config, budget: dict[str, Any] | None, device: str | None)
     return config.model_copy(update={"train": config.train.model_copy(update=changes)})
 
 
-def _resolve(config: Config, on_event: Listener) -> tuple[Accelerator, Dataset]:
-    """Check everything that can be wrong before anything is written."""
+def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
+    """Check everything that can be wrong before anything is written, and fill in what the config leaves to the data."""
+    config = self_contained(config)
     accelerator = make_accelerator(config.train.device, config.train.precision)
     dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0 or len(dataset.test.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on or none held out.", "Name another data set.")
+    config = with_classes(config, dataset.train.class_names)
     schedule = build_schedule(config.schedule)
-    check_parameterization(config.objective.parameterization, schedule)
+    check_parameterization(build_parameterization(config.objective), schedule)
     build_sampler(config.train.sampler, schedule)
     build_sampler(config.sample.sampler, schedule)
     with torch.device("meta"):
-        build_model(config.model, dataset.image_shape)
+        _build_model(config, dataset)
     if accelerator.is_main_process:
         for notice in dataset.notices:
             on_event(Notice(notice, important=True))
-    return accelerator, dataset
+    return config, accelerator, dataset
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:
@@ -209,10 +220,14 @@ def _run(trainer: Trainer, run: RunDirectory, dataset: Dataset, on_event: Listen
     return summary
 
 
+def _build_model(config: Config, dataset: Dataset) -> UNet:
+    return build_model(config.model, dataset.image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+
+
 def make_plan(config: Config, dataset: Dataset, accelerator: Accelerator, run: Path | None, start_step: int) -> TrainPlan:
     """What the run will do and cost; a few passes through a copy of the network are timed for it."""
-    model = build_model(config.model, dataset.image_shape)
-    train, schedule, processes = config.train, config.schedule, accelerator.num_processes
+    model = _build_model(config, dataset)
+    train, processes = config.train, accelerator.num_processes
     share = -(-train.batch_size // processes)
     micro = min(train.micro_batch_size or share, share)
     budget = Budget.of(train, len(dataset.train.images))
@@ -233,7 +248,7 @@ def make_plan(config: Config, dataset: Dataset, accelerator: Accelerator, run: P
         precision=precision,
         processes=processes,
         batch_size=train.batch_size,
-        objective=f"{config.objective.parameterization}-prediction, {schedule.kind} schedule, T = {schedule.timesteps}",
+        objective=_objective(config),
         start_step=start_step,
         total_steps=budget.steps,
         minutes=train.minutes,
@@ -241,6 +256,13 @@ def make_plan(config: Config, dataset: Dataset, accelerator: Accelerator, run: P
         estimated_seconds=min(limits),
         estimated_bytes=training_bytes(model, dataset.image_shape, micro),
     )
+
+
+def _objective(config: Config) -> str:
+    classes = f", {config.model.num_classes} classes" if config.model.num_classes else ""
+    schedule, objective = config.schedule, config.objective
+    loss = "" if objective.loss.kind == "simple" else f" by the {objective.loss.kind} loss"
+    return f"{objective.parameterization.kind}-prediction{loss}, {schedule.kind} schedule, T = {schedule.timesteps}{classes}"
 
 
 def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:

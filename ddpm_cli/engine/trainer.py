@@ -13,14 +13,22 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.data.batches import Batches, place
-from ddpm_cli.diffusion.losses import p_losses
-from ddpm_cli.diffusion.timestep_draws import draw_timesteps
+from ddpm_cli.diffusion.guidance import drop_labels, with_labels
 from ddpm_cli.engine.budget import Budget, lr_factor
-from ddpm_cli.engine.build import build_model, build_optimizer, build_schedule
+from ddpm_cli.engine.build import (
+    build_loss,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_schedule_learner,
+    build_timestep_sampler,
+    resolved_classes,
+)
 from ddpm_cli.engine.ema import Ema
-from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_weights
+from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.held_out import held_out_loss_sum
 from ddpm_cli.engine.seeds import generator, seed_of
+from ddpm_cli.engine.weights import load_weights
 from ddpm_cli.errors import DivergedError, InterruptedRunError
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.diffusion.learned_schedule import ScheduleLearner
     from ddpm_cli.engine.signals import StopRequest
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.directory import RunDirectory
@@ -63,9 +72,14 @@ class Trainer:
         self.config_toml = config_toml
         self.on_event = on_event
         self.device: torch.device = accelerator.device
-        self.schedule = build_schedule(config.schedule)
+        self.learner = build_schedule_learner(config)
+        self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
+        self.loss = build_loss(config.objective)
+        self.timestep_sampler = build_timestep_sampler(config.objective.timesteps, self.schedule.timesteps)
         self.image_shape = dataset.image_shape
         self.data_sha256 = dataset.sha256
+        self.class_names = dataset.train.class_names
+        self.num_classes = resolved_classes(config.model)
         train = config.train
         self.batches = Batches(
             place(dataset.train.images, self.device),
@@ -73,12 +87,15 @@ class Trainer:
             seed=train.seed,
             horizontal_flip=config.data.horizontal_flip,
             device=self.device,
+            labels=dataset.train.labels,
         )
         self.held_out_images = torch.from_numpy(dataset.test.images[: train.eval_images])
+        self.held_out_labels = torch.from_numpy(dataset.test.labels[: train.eval_images]) if self.num_classes else None
         self.budget = Budget.of(train, len(dataset.train.images))
 
         torch.manual_seed(seed_of(train.seed, "weights"))
-        self.model = build_model(config.model, self.image_shape).to(self.device)
+        learned_variance = config.objective.reverse_variance == "learned-range"
+        self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance).to(self.device)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup)
         self.network, self.optimizer = accelerator.prepare(self.model, build_optimizer(config.optimizer, self.model.parameters()))
 
@@ -107,23 +124,46 @@ class Trainer:
         train, accelerator = self.config.train, self.accelerator
         torch.manual_seed(seed_of(train.seed, "dropout", self.step, accelerator.process_index))
         draws = generator(self.device, train.seed, "noise", self.step)
-        objective = self.config.objective
-        t = draw_timesteps(objective.timesteps.kind, train.batch_size, self.schedule.timesteps, draws, self.device)
+        t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
         eps = torch.randn(train.batch_size, *self.image_shape, generator=draws, device=self.device)
 
+        labels = self._labels()
         parts = self._parts()
-        loss = torch.zeros((), device=self.device)
+        losses = torch.zeros(train.batch_size, device=self.device)
         for number, part in enumerate(parts):
             x_0 = self.batches.images_at(self.step, part)
+            network = with_labels(self.network, None if labels is None else labels[part])
+            probe = self.learner.probe(network, x_0, t[part], eps[part]) if self.learner else None
             with accelerator.no_sync(self.network) if number + 1 < len(parts) else nullcontext():
-                losses = p_losses(self.network, x_0, t[part], eps[part], self.schedule, objective.parameterization)
-                part_loss = losses.sum() / train.batch_size
+                part_losses = self.loss(probe or network, x_0, t[part], eps[part], self.schedule)
+                part_loss = (weights[part] * part_losses).sum() / train.batch_size
                 accelerator.backward(part_loss * accelerator.num_processes)
-            loss += part_loss.detach()
-        self._count_loss(accelerator.reduce(loss, "sum"))
+            losses[part] = part_losses.detach()
+            if self.learner and probe:
+                self.learner.collect(probe, part)
+        losses = accelerator.reduce(losses, "sum")
+        self.timestep_sampler.update(t, losses)
+        self._count_loss((weights * losses).mean())
         self._optimizer_step()
+        if self.learner:
+            self.learner.step(t, self._sum)
+            self.schedule = self.learner.schedule
         self.step += 1
         self.session_images += train.batch_size
+
+    def _labels(self) -> Tensor | None:
+        """The labels of the global batch, some of them hidden; None if the model takes none."""
+        if self.num_classes is None:
+            return None
+        draws = generator(self.device, self.config.train.seed, "label dropout", self.step)
+        return drop_labels(self.batches.labels_at(self.step), self.num_classes, self.config.objective.label_dropout, draws)
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """A CPU tensor added up over all processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        total: Tensor = self.accelerator.reduce(values.to(self.device), "sum")
+        return total.to(values.device)
 
     def _parts(self) -> list[slice]:
         """The rows of the global batch that this process takes, in micro-batches."""
@@ -290,16 +330,25 @@ class Trainer:
         part = slice(rank * count // processes, (rank + 1) * count // processes)
         batch = self.config.train.micro_batch_size or self.config.train.batch_size
         total = held_out_loss_sum(
-            self.ema.model, self.held_out_images, self.schedule, self.config.objective.parameterization, batch, part
+            self.ema.model,
+            self.held_out_images,
+            self.schedule,
+            self.loss,
+            batch,
+            part,
+            self.held_out_labels,
         )
         return float(self.accelerator.reduce(total, "sum")) / count
 
     def draw_samples(self, run: RunDirectory) -> None:
         """Hand a grid of samples of the EMA weights to the listener, always from the same seeds."""
         if self.accelerator.is_main_process:
-            trained = TrainedModel(self.ema.model, self.schedule, self.config, self.image_shape, run.path, self.step)
+            trained = TrainedModel(
+                self.ema.model, self.schedule, self.config, self.image_shape, run.path, self.step, self.class_names
+            )
             seeds = range(self.config.train.sample_n)
-            images = torch.cat(list(generate_samples(trained, seeds, sampler=self.config.train.sampler))).numpy()
+            settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
+            images = torch.cat(list(generate_samples(trained, seeds, settings))).numpy()
             path = run.samples_folder / f"step-{self.step:08d}.png"
             self.on_event(SamplesDrawn(np.ascontiguousarray(images), self.step, path, run.samples_png))
         self.accelerator.wait_for_everyone()
@@ -329,6 +378,11 @@ class Trainer:
                 "ema": self.ema.model.state_dict(),
                 "optimizer": flatten_optimizer(self.optimizer.state_dict()),
             }
+            if self.learner:
+                tensors["schedule"] = self.learner.gamma.state_dict()
+                tensors["schedule-optimizer"] = flatten_optimizer(self.learner.optimizer.state_dict())
+            if history := self.timestep_sampler.state_dict():
+                tensors["timesteps"] = history
             settings = self.config.checkpoint
             saved = save_checkpoint(
                 run,
@@ -357,6 +411,7 @@ class Trainer:
             "seconds": self.seconds(),
             "image_shape": list(self.image_shape),
             "data_sha256": self.data_sha256,
+            "class_names": list(self.class_names),
             "ema_updates": self.ema.updates,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "loss_sums": {span: float(value) for span, value in self.loss_sums.items()},
@@ -378,6 +433,10 @@ class Trainer:
         load_weights(self.model, checkpoint.tensors("model"), checkpoint.path)
         load_weights(self.ema.model, checkpoint.tensors("ema"), checkpoint.path)
         self.optimizer.load_state_dict(unflatten_optimizer(checkpoint.tensors("optimizer"), self.optimizer.state_dict()))
+        if self.learner:
+            self._restore_schedule(self.learner, checkpoint)
+        if self.timestep_sampler.state_dict():
+            self.timestep_sampler.load_state_dict(checkpoint.tensors("timesteps"))
         state = checkpoint.state
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -394,6 +453,13 @@ class Trainer:
         self.best_held_out_loss = state["best_held_out_loss"]
         self.best_saved_loss = state["best_saved_loss"]
         self.non_finite_steps = state["non_finite_steps"]
+
+    def _restore_schedule(self, learner: ScheduleLearner, checkpoint: Checkpoint) -> None:
+        load_weights(learner.gamma, checkpoint.tensors("schedule"), checkpoint.path)
+        moments = checkpoint.tensors("schedule-optimizer")
+        learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer.state_dict()))
+        learner.refresh()
+        self.schedule = learner.schedule
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The U-Net that predicts noise, x_0 or v from a noisy image and its noise level (Ho et al. 2020, App. B)."""
+"""The U-Net that predicts noise, x_0 or v from a noisy image, its noise level and perhaps its class (Ho et al. 2020, App. B)."""
 
 from __future__ import annotations
 
@@ -126,6 +126,8 @@ class UNet(nn.Module):
         norm_groups: Groups of each GroupNorm at most; the largest divisor of its channels is taken.
         stem: Space-to-depth factor: stem x stem pixels become channels in front of the network and pixels again behind it.
         out_channels: Channels of the result; those of x if None.
+        num_classes: Classes of the images, each with a learned vector that is added to the time embedding (Nichol & Dhariwal 2021,
+            Sec. 2.3). Label `num_classes` is the null label, an image of any class, with a vector of its own. None: no labels.
     Raises:
         ConfigError: If an attention resolution is the height of no feature map, if attention_heads does not divide the channels
             that get attention, or if base_channels is less than 4.
@@ -147,6 +149,7 @@ class UNet(nn.Module):
         norm_groups: int,
         stem: int,
         out_channels: int | None = None,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if base_channels < LEAST_BASE_CHANNELS:
@@ -164,6 +167,8 @@ class UNet(nn.Module):
         options = StageOptions(4 * base_channels, dropout, scale_shift_norm, norm_groups, attention_heads)
 
         self.time_embedding = TimeEmbedding(base_channels, options.embedding_channels)
+        self.num_classes = num_classes
+        self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
         self.conv_in = conv(in_channels * stem**2, base_channels)
 
         self.down = nn.ModuleList()
@@ -194,19 +199,21 @@ class UNet(nn.Module):
         self.conv_out = zeroed(conv(channels[0], (out_channels or in_channels) * stem**2))
         self.skips_per_level = blocks_per_level + 1
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict from noisy images and their noise levels.
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predict from noisy images, their noise levels and their classes.
 
         Args:
             x: Noisy images x_t, [B, C, H, W].
             t: Noise levels, [B], int or float.
+            labels: Classes in [0, num_classes], int64, [B]; None stands for the null label.
         Returns:
             Prediction, [B, out_channels, H, W].
         Raises:
-            ShapeError: If the images have another size or other channels than the network was built for.
+            ShapeError: If the images have another size or other channels than the network was built for, or if there are labels and
+                it was built for none.
         """
         self._check_shape(x)
-        embedding = self.time_embedding(t)
+        embedding = self._embed(t, labels)
         h = self.conv_in(functional.pixel_unshuffle(functional.pad(x, self.padding), self.stem))
 
         skips = [h]
@@ -220,6 +227,18 @@ class UNet(nn.Module):
 
         h = self.conv_out(functional.silu(self.norm_out(h)))
         return self._crop(functional.pixel_shuffle(h, self.stem))
+
+    def _embed(self, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The vector that all residual blocks read, [B, embedding_channels]."""
+        embedding: Tensor = self.time_embedding(t)
+        if self.label_embedding is None or self.num_classes is None:
+            if labels is not None:
+                raise ShapeError("The network takes no class labels.", "Build it with num_classes.")
+            return embedding
+        if labels is None:
+            labels = torch.full_like(t, self.num_classes, dtype=torch.int64)
+        embedding = embedding + self.label_embedding(labels)
+        return embedding
 
     def _check_shape(self, x: Tensor) -> None:
         expected = (self.in_channels, *self.image_size)

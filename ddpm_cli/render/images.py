@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_cli.events import Event, SamplesDrawn
 from ddpm_cli.files import replacing
@@ -17,6 +17,7 @@ Images = NDArray[np.uint8]
 PADDING = 2
 FRAME_MS = 80
 LAST_FRAME_MS = 2000
+FONT_PIXELS = (8, 24)
 
 
 def picture(image: Images) -> Image.Image:
@@ -62,20 +63,50 @@ def save_picture(path: Path, image: Images) -> None:
         picture(image).save(temporary, format=_format(path))
 
 
-def save_grid(path: Path, images: Images, columns: int | None = None) -> None:
-    """Write images, uint8 [N, C, H, W], as one grid (see `grid`)."""
-    save_picture(path, grid(images, columns))
+def with_row_names(grid: Image.Image, names: Sequence[str]) -> Image.Image:
+    """A grid with a margin on its left that names each row, white on black.
+
+    Args:
+        grid: Rows of the same height, one for each name.
+        names: From top to bottom.
+    """
+    height = grid.height / len(names)
+    smallest, largest = FONT_PIXELS
+    font = ImageFont.load_default(size=min(max(height / 2.5, smallest), largest))
+    margin = math.ceil(max(font.getlength(name) for name in names)) + 3 * PADDING
+    result = Image.new(grid.mode, (margin + grid.width, grid.height), "black")
+    result.paste(grid, (margin, 0))
+    draw = ImageDraw.Draw(result)
+    for row, name in enumerate(names):
+        draw.text((2 * PADDING, (row + 0.5) * height), name, fill="white", font=font, anchor="lm")
+    return result
 
 
-def save_animation(path: Path, frames: Sequence[Images], columns: int | None = None) -> None:
+def save_grid(path: Path, images: Images, columns: int | None = None, row_names: Sequence[str] | None = None) -> None:
+    """Write images, uint8 [N, C, H, W], as one grid (see `grid`), its rows named if there are names.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    drawn = picture(grid(images, columns))
+    with replacing(path) as temporary:
+        (with_row_names(drawn, row_names) if row_names else drawn).save(temporary, format=_format(path))
+
+
+def save_animation(
+    path: Path, frames: Sequence[Images], columns: int | None = None, row_names: Sequence[str] | None = None
+) -> None:
     """Write grids as a GIF that plays forever and rests on its last frame.
 
     Args:
         path: The file.
         frames: Each uint8 [N, C, H, W].
         columns: Images in a row.
+        row_names: Name of each row, if they have names.
     """
     pictures = [picture(grid(frame, columns)).convert("RGB" if frame.shape[1] >= 3 else "L") for frame in frames]
+    if row_names:
+        pictures = [with_row_names(picture, row_names) for picture in pictures]
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
     with replacing(path) as temporary:
         pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)

@@ -22,6 +22,8 @@ from ddpm_cli.render.console import print_json, print_text, results
 STYLES = ("cyan", "yellow", "magenta", "green")
 CURVE_ROWS = 10
 LABEL_WIDTH = 7
+ADJUSTMENTS = ("logsnr_shift", "zero_terminal_snr")
+TABLE = ("path", "values", "betas")
 WIDEST_CURVE = 90
 """Characters; two curves beside each other if both fit."""
 
@@ -41,8 +43,15 @@ class NamedSchedule:
     @property
     def title(self) -> str:
         """Kind and options in one line."""
-        options = self.config.model_dump(exclude={"kind", "timesteps"})
-        return ", ".join([f"{self.kind}: T = {self.config.timesteps}", *(f"{name} = {value:g}" for name, value in options.items())])
+        options = self.config.model_dump(exclude={"kind", "timesteps", *ADJUSTMENTS, *TABLE})
+        adjusted = self.config.model_dump(include={*ADJUSTMENTS}, exclude_defaults=True)
+        written = [f"{name} = {value:g}" for name, value in options.items()]
+        return ", ".join([f"{self.kind}: T = {self.config.timesteps}", *written, *map(_written, adjusted.items())])
+
+
+def _written(option: tuple[str, Any]) -> str:
+    name, value = option
+    return name if value is True else f"{name} = {value:g}"
 
 
 def snr_decibels(schedule: NoiseSchedule) -> NDArray[np.float64]:

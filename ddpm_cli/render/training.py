@@ -132,7 +132,7 @@ class TrainingView:
                 show_notice(event)
 
     def _start(self, plan: TrainPlan) -> None:
-        messages.print(_table("ddpm train", plan_facts(plan)))
+        messages.print(_table("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan)))
         if plan.estimated_seconds > HOUR:
             show_line(
                 "note:",

@@ -78,10 +78,11 @@ def test_trajectory_is_an_animation_from_noise_to_image(ddpm: Ddpm, folder: Path
 
 def test_samplers_by_name(ddpm: Ddpm, folder: Path) -> None:
     pictures = {}
-    for name in ("ddpm", "ddim", "dpm-solver++"):
+    for name in ("ddpm", "heun", "dpm-solver++"):
         done = ddpm("sample", RUN, "--sampler", name, "--steps", "5", "--n", "1", "--out", "s.png", "--json", cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["sampler"]["kind"] == name
+        told = json.loads(done.stdout)["sampler"]
+        assert (told["kind"], told["steps"], told["evaluations"]) == (name, 5, 9 if name == "heun" else 5)
         pictures[name] = pixels(folder / "s.png").tobytes()
     assert len(set(pictures.values())) == 3
 
@@ -139,6 +140,8 @@ def test_an_altered_export_is_refused(ddpm: Ddpm, folder: Path) -> None:
         (["--device", "tpu"], ["tpu", "cpu"]),
         (["runs/tyni"], ["tyni", "tiny"]),
         (["--set", "sample.sampler.eta=1"], ["eta"]),
+        (["--sampler", "unipc", "--set", "sample.sampler.order=4"], ["order", "1, 2 or 3"]),
+        (["--set", "sample.sampler.spacing=karas"], ["karas", "karras"]),
     ],
 )
 def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, trained_folder: Path) -> None:

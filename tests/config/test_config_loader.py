@@ -140,7 +140,7 @@ def test_all_faults_of_all_layers_are_reported_together(write):
     assert sorted(line.strip() for line in lines[1:]) == sorted(
         [
             f'lr: unknown key; it is a key of another section: "optimizer.lr" ({file})',
-            f'sample.sampler: unknown sampler "ddmp"; the nearest of ddpm, ddim, dpm-solver++ is "ddpm" ({file})',
+            f'sample.sampler: unknown sampler "ddmp"; the nearest is "ddpm" ({file})',
             f'shedule: unknown section; the nearest is "schedule" ({file})',
             f'optimizer.lrr: unknown key; the nearest is "lr" ({file})',
             f"optimizer.lr: must be greater than 0, not -1 ({file})",
@@ -254,3 +254,34 @@ def test_stored_text_reports_its_source():
         from_toml_text("[optimizer]\nlrr = 1", "runs/a/config.toml")
     with pytest.raises(ConfigError, match=r"runs/a/config\.toml: TOML syntax error"):
         from_toml_text("[optimizer", "runs/a/config.toml")
+
+
+@pytest.mark.parametrize(
+    ("sets", "reason"),
+    [
+        (["sample.sampler.spacing=karas"], 'unknown spacing "karas"; the nearest of leading, trailing, linspace, logsnr, karras'),
+        (["sample.sampler.spacing.rho=7"], 'sample.sampler.spacing.rho: the kind "trailing" has no such key; "karras" has it'),
+        (["sample.sampler=heun", "sample.sampler.spacing.rho=7"], 'sample.sampler.spacing: needs a "kind", not {"rho": 7}'),
+        (["sample.sampler=unipc", "sample.sampler.order=4"], "sample.sampler.order: must be 1, 2 or 3, not 4"),
+        (["sample.sampler=dpm-solver++", "sample.sampler.order=3", "sample.sampler.sde=true"], "order 3 has no SDE variant"),
+        (["sample.sampler.variance=learned-range"], 'needs a model trained with objective.variance = "learned-range"'),
+        (["sample.threshold=dynamik"], 'unknown threshold "dynamik"; the nearest of none, clamp, dynamic is "dynamic"'),
+        (["sample.threshold.quantile=0.9"], 'the kind "clamp" has no such key; "dynamic" has it'),
+        (["sample.sampler=ddim", "sample.sampler.s_churn=1"], 'the kind "ddim" has no such key; "euler" and "heun" have it'),
+    ],
+)
+def test_faults_of_samplers_are_told_in_plain_words(sets, reason):
+    assert reason in faults_of(sets=sets)
+
+
+def test_another_sampler_drops_the_spacing_of_the_one_below(write):
+    file = write("[sample.sampler]\nkind = 'heun'\nspacing = { kind = 'karras', rho = 5.0 }\n[sample]\nthreshold = 'none'")
+    config = load_config(file=file).config.sample
+    assert (config.sampler.spacing.rho, config.threshold.kind) == (5.0, "none")
+    assert load_config(file=file, sets=["sample.sampler.spacing.rho=3"]).config.sample.sampler.spacing.rho == 3.0
+    assert load_config(file=file, sets=["sample.sampler=euler"]).config.sample.sampler.spacing.kind == "trailing"
+
+
+def test_heun_evaluates_the_network_twice_but_for_the_last_step():
+    sampler = load_config(sets=["sample.sampler=heun", "sample.sampler.steps=7"]).config.sample.sampler
+    assert (sampler.number_of_steps(1000), sampler.evaluations(1000)) == (7, 13)

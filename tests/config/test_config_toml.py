@@ -17,7 +17,9 @@ MEMBERS = [(path, kind) for path in choices() for kind in sections()[path]]
 
 
 def test_the_outline_knows_every_choice_and_its_kinds():
-    assert choices() == ("data", "schedule", "objective.timesteps", "train.sampler", "sample.sampler")
+    for path in ("data", "schedule", "objective.timesteps", "train.sampler", "sample.sampler", "sample.sampler.spacing"):
+        assert path in choices()
+    assert "sample.guidance" not in choices()
     assert ("sample.sampler", "dpm-solver++") in MEMBERS
     assert all_keys()["schedule.s"] == ("cosine",)
     assert all_keys()["optimizer.lr"] == ("",)
@@ -87,7 +89,7 @@ def test_the_default_preset_is_the_schemas_defaults():
 def test_the_default_preset_is_the_papers_ddpm():
     config = load_config(preset="default").config
     assert config.schedule.model_dump() == {"kind": "linear", "timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-    assert config.objective.parameterization == "eps"
+    assert config.objective.parameterization.kind == "eps"
     assert (config.optimizer.kind, config.optimizer.lr) == ("adam", 2e-4)
     assert (config.ema.decay, config.ema.warmup) == (0.9999, True)
     assert config.sample.sampler.model_dump(exclude={"spacing"}) == {"kind": "ddpm", "steps": None, "variance": "fixed-small"}

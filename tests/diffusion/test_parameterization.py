@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_cli.diffusion.denoise import clamp, make_denoise, predictor
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.parameterization import (
     Parameterization,
     eps_from_x_0,
-    make_denoise,
     target,
     to_x0_eps,
     v_from_x_0_eps,
@@ -78,8 +78,8 @@ def test_clipping_derives_the_noise_anew(kind: Parameterization, linear: NoiseSc
     """PITFALL 2: image and noise must still add up to x_t."""
     x_t = 3 * torch.randn(2, 1, 4, 4, dtype=torch.float64)
     t, steps = 400, torch.full((2,), 400)
-    x0_hat, eps_hat = make_denoise(lambda x, _: 0.9 * x, linear, kind, clip=True)(x_t, t)
-    unclipped = make_denoise(lambda x, _: 0.9 * x, linear, kind, clip=False)(x_t, t)
+    x0_hat, eps_hat = make_denoise(predictor(lambda x, _: 0.9 * x, linear, kind), linear, threshold=clamp)(x_t, t)
+    unclipped = make_denoise(predictor(lambda x, _: 0.9 * x, linear, kind), linear, threshold=None)(x_t, t)
     assert (unclipped.x0_hat.abs() > 1).any()
     assert torch.equal(x0_hat, unclipped.x0_hat.clamp(-1, 1))
     torch.testing.assert_close(q_sample(x0_hat, steps, eps_hat, linear), x_t)
@@ -93,7 +93,7 @@ def test_the_network_gets_one_int64_step_per_image(linear: NoiseSchedule) -> Non
         seen.append(t)
         return x_t
 
-    make_denoise(network, linear, "eps", clip=True)(torch.zeros(3, 1, 2, 2), 17)
+    make_denoise(predictor(network, linear, "eps"), linear, threshold=clamp)(torch.zeros(3, 1, 2, 2), 17)
     assert seen[0].dtype == torch.int64
     assert seen[0].tolist() == [17, 17, 17]
 
@@ -120,14 +120,16 @@ def test_eps_prediction_is_refused_under_zero_terminal_snr() -> None:
     """PITFALL 6."""
     schedule = NoiseSchedule.from_betas(np.array([0.1, 0.5, 1.0]))
     with pytest.raises(ScheduleError, match="zero terminal SNR") as caught:
-        make_denoise(lambda x, _: x, schedule, "eps", clip=False)
+        make_denoise(predictor(lambda x, _: x, schedule, "eps"), schedule, threshold=None)
     assert '"v"' in caught.value.remedy
     for kind in ("x0", "v"):
-        x0_hat, eps_hat = make_denoise(lambda x, _: x, schedule, kind, clip=True)(torch.ones(1, 1, 2, 2), 2)
+        x0_hat, eps_hat = make_denoise(predictor(lambda x, _: x, schedule, kind), schedule, threshold=clamp)(
+            torch.ones(1, 1, 2, 2), 2
+        )
         assert x0_hat.isfinite().all()
         assert eps_hat.isfinite().all()
 
 
 def test_a_network_with_the_wrong_number_of_channels_is_refused(linear: NoiseSchedule) -> None:
     with pytest.raises(ShapeError, match="output"):
-        make_denoise(lambda x, _: x[:, :1], linear, "eps", clip=True)(torch.zeros(2, 3, 4, 4), 5)
+        make_denoise(predictor(lambda x, _: x[:, :1], linear, "eps"), linear, threshold=clamp)(torch.zeros(2, 3, 4, 4), 5)

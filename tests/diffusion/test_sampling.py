@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise, Denoised, make_denoise
+from ddpm_cli.diffusion.denoise import Denoise, clamp, make_denoise, predictor
+from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.sampling import ImageNoise, Noise, StepOutput, sample, sample_steps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
@@ -59,7 +60,7 @@ def test_noise_leaves_the_global_random_state_alone() -> None:
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch(linear: NoiseSchedule) -> None:
-    denoise = make_denoise(lambda x, t: 0.9 * x, linear, "eps", clip=True)
+    denoise = make_denoise(predictor(lambda x, t: 0.9 * x, linear, "eps"), linear, threshold=clamp)
 
     def images(seeds: list[int]) -> Tensor:
         noise = ImageNoise(seeds, SHAPE, "cpu")

@@ -9,15 +9,19 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from ddpm_cli.config.schema import ScheduleBase, ScheduleConfig
+from ddpm_cli.config.schema import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
 from ddpm_cli.diffusion.schedules import (
     BETA_SCHEDULES,
     NoiseSchedule,
+    adjusted,
+    betas_from_alphas_cumprod,
     compute_alphas,
     cosine_betas,
     make_beta_schedule,
+    rescale_to_zero_terminal_snr,
     schedule_warnings,
 )
+from ddpm_cli.engine.build import build_schedule
 from ddpm_cli.errors import ScheduleError
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
@@ -66,15 +70,87 @@ def test_betas_and_abar_equal_fifty_digit_arithmetic(kind: str, oracle: Any, tim
     np.testing.assert_allclose(schedule.alphas_cumprod, np.array([float(a) for a in expected_abar]), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "theirs"),
-    [("linear", "linear"), ("quadratic", "scaled_linear"), ("cosine", "squaredcos_cap_v2"), ("sigmoid", "sigmoid")],
+    ("kind", "theirs", "span"),
+    [
+        ("linear", "linear", (1e-4, 0.02)),
+        ("scaled-linear", "scaled_linear", (0.00085, 0.012)),
+        ("quadratic", "scaled_linear", (1e-4, 0.02)),
+        ("cosine", "squaredcos_cap_v2", (1e-4, 0.02)),
+        ("sigmoid", "sigmoid", (1e-4, 0.02)),
+    ],
 )
-def test_betas_equal_diffusers(kind: str, theirs: str) -> None:
+def test_betas_equal_diffusers(kind: str, theirs: str, span: tuple[float, float], zero_terminal_snr: bool) -> None:
     from diffusers import DDPMScheduler
+    from diffusers.schedulers.scheduling_ddpm import rescale_zero_terminal_snr
 
-    reference = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs)
-    np.testing.assert_allclose(make_beta_schedule(kind, 1000), reference.betas.numpy(), rtol=0, atol=1e-6)
+    reference = DDPMScheduler(1000, beta_start=span[0], beta_end=span[1], beta_schedule=theirs).betas.double()
+    if zero_terminal_snr:  # in float64: in float32, as their scheduler calls it, it is off by up to 2e-6
+        reference = rescale_zero_terminal_snr(reference)
+    ours = adjusted(NoiseSchedule.from_betas(make_beta_schedule(kind, 1000)), zero_terminal_snr=zero_terminal_snr)
+    np.testing.assert_allclose(ours.betas, reference.numpy(), rtol=0, atol=1e-6)
+    assert (ours.betas[-1] == 1.0) == zero_terminal_snr
+
+
+@pytest.mark.parametrize("kind", BETA_SCHEDULES)
+def test_zero_terminal_snr_leaves_the_first_step_and_empties_the_last(kind: str) -> None:
+    """Lin et al. 2024, Alg. 1; warnings of clipped betas and of the terminal SNR would be wrong."""
+    plain = NoiseSchedule.from_betas(make_beta_schedule(kind, 1000))
+    rescaled = adjusted(plain, zero_terminal_snr=True)
+    assert rescaled.alphas_cumprod[-1] == 0.0
+    assert rescaled.alphas_cumprod[0] == pytest.approx(plain.alphas_cumprod[0], rel=1e-14)
+    roots, before = np.sqrt(rescaled.alphas_cumprod), np.sqrt(plain.alphas_cumprod)
+    np.testing.assert_allclose(np.diff(roots) / np.diff(before), roots[0] / (before[0] - before[-1]), rtol=1e-9)
+    assert schedule_warnings(rescaled) == []
+
+
+@pytest.mark.parametrize("kind", BETA_SCHEDULES)
+@pytest.mark.parametrize("size", [32, 128, 512])
+def test_a_shift_is_added_to_the_log_snr_of_every_step(kind: str, size: int) -> None:
+    """Hoogeboom et al. 2023: an image twice as large gets a quarter of the SNR."""
+    plain = NoiseSchedule.from_betas(make_beta_schedule(kind, 1000))
+    shifted = adjusted(plain, logsnr_shift=2 * np.log(64 / size))
+    np.testing.assert_allclose(shifted.snr, plain.snr * (64 / size) ** 2, rtol=1e-8)
+    both = adjusted(plain, logsnr_shift=1.0, zero_terminal_snr=True)
+    assert both.snr[0] == pytest.approx(plain.snr[0] * np.e)
+    assert both.snr[-1] == 0.0
+
+
+def test_no_adjustment_keeps_every_bit(linear: NoiseSchedule) -> None:
+    assert adjusted(linear) is linear
+
+
+def test_one_step_cannot_be_rescaled() -> None:
+    with pytest.raises(ScheduleError, match="at least 2 timesteps"):
+        rescale_to_zero_terminal_snr(np.array([0.5]))
+
+
+@pytest.mark.parametrize("kind", BETA_SCHEDULES)
+def test_betas_come_back_from_abar(kind: str) -> None:
+    betas = make_beta_schedule(kind, 1000)
+    abar = NoiseSchedule.from_betas(betas).alphas_cumprod
+    np.testing.assert_allclose(betas_from_alphas_cumprod(abar), betas, rtol=1e-9)
+    np.testing.assert_allclose(NoiseSchedule.from_alphas_cumprod(abar).alphas_cumprod, abar, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("alphas_cumprod", "message"),
+    [
+        ([0.9, 0.5, 0.5], "goes from 0.5 to 0.5"),
+        ([0.9, 0.5, 0.7], "goes from 0.5 to 0.7"),
+        ([0.1, 0.5], "goes from 0.1 to 0.5"),
+        ([1.0, 0.5], "is 1.0 at t = 0"),
+        ([0.5, 0.0, 0.0], "is 0.0 at t = 1"),
+        ([0.5, -0.1], "is -0.1 at t = 1"),
+        ([0.5, float("nan")], "is nan at t = 1"),
+        ([], "at least one"),
+        ([[0.5]], "shape"),
+    ],
+)
+def test_abar_that_makes_no_schedule_is_refused(alphas_cumprod: list[float], message: str) -> None:
+    with pytest.raises(ScheduleError, match=message):
+        NoiseSchedule.from_alphas_cumprod(np.array(alphas_cumprod))
 
 
 def test_a_shorter_linear_schedule_ends_as_noisy_as_the_paper_s() -> None:
@@ -100,10 +176,18 @@ def test_every_schedule_of_any_length_has_sound_tables(kind: str, timesteps: int
 
 
 @pytest.mark.parametrize("member", get_args(get_args(ScheduleConfig)[0]))
-def test_the_fields_of_each_config_are_the_options_of_its_schedule(member: type[ScheduleBase]) -> None:
-    config = member()
-    betas = make_beta_schedule(**config.model_dump())
-    assert len(betas) == config.timesteps
+@pytest.mark.parametrize("adjustments", [{}, {"logsnr_shift": -1.0}, {"zero_terminal_snr": True}])
+def test_each_config_builds_a_schedule_with_each_adjustment(member: type[ScheduleBase], adjustments: dict[str, Any]) -> None:
+    options = {"betas": [0.1] * 20} if member is TableSchedule else {}
+    if member is LearnedSchedule and adjustments.get("zero_terminal_snr"):
+        with pytest.raises(ValueError, match="raise gamma_max instead"):
+            member(timesteps=20, **adjustments)
+        return
+    plain, schedule = (build_schedule(member(timesteps=20, **options, **more)) for more in ({}, adjustments))
+    assert schedule.timesteps == 20
+    shift = adjustments.get("logsnr_shift", 0.0)
+    assert schedule.half_logsnr[0] == pytest.approx(plain.half_logsnr[0] + shift / 2, abs=1e-6)
+    assert (schedule.alphas_cumprod[-1] == 0.0) == ("zero_terminal_snr" in adjustments)
 
 
 def test_cosine_options_are_used() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 
-from ddpm_cli.diffusion.timesteps import Spacing, select_timesteps
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
+from ddpm_cli.diffusion.timesteps import Spacing, karras_timesteps, logsnr_timesteps, select_timesteps
 from ddpm_cli.errors import ScheduleError
 
 SPACINGS = get_args(Spacing)
@@ -56,3 +58,48 @@ def test_steps_outside_of_the_schedule_are_refused(steps: int) -> None:
     with pytest.raises(ScheduleError, match=str(steps)) as caught:
         select_timesteps(10, steps, "trailing")
     assert "1 to 10" in caught.value.remedy
+
+
+BY_NOISE = [logsnr_timesteps, karras_timesteps, lambda schedule, n: karras_timesteps(schedule, n, rho=1.0)]
+
+
+@pytest.mark.parametrize("select", BY_NOISE)
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 10, 97])
+@pytest.mark.parametrize("last_beta", [None, 1.0])
+def test_any_number_of_steps_by_noise(timesteps: int, kind: str, select: Any, last_beta: float | None) -> None:
+    betas = make_beta_schedule(kind, timesteps)
+    if last_beta is not None:
+        betas[-1] = last_beta
+    schedule = NoiseSchedule.from_betas(betas)
+    for n in range(1, timesteps + 1):
+        steps = select(schedule, n)
+        assert len(steps) == n
+        assert steps[0] == timesteps - 1
+        assert n == 1 or steps[-1] == 0 or (n == 2 and last_beta is not None)
+        assert all(t > s for t, s in pairwise(steps))
+    assert select(schedule, None) == list(range(timesteps - 1, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("select", "scale"),
+    [
+        (logsnr_timesteps, np.log),
+        (karras_timesteps, lambda sigma: sigma ** (1 / 7)),
+        (lambda schedule, n: karras_timesteps(schedule, n, rho=3.0), lambda sigma: sigma ** (1 / 3)),
+    ],
+)
+def test_steps_by_noise_are_even_on_their_own_scale(select: Any, scale: Any, linear: NoiseSchedule) -> None:
+    """To half a step of the schedule."""
+    steps = select(linear, 12)
+    places = scale(linear.sigmas)
+    exact = np.linspace(places[-1], places[0], 12)
+    width = np.gradient(places)[steps]
+    assert (abs(places[steps] - exact) <= 0.55 * width).all()
+
+
+@pytest.mark.parametrize("select", [logsnr_timesteps, karras_timesteps])
+def test_steps_by_noise_outside_of_the_schedule_are_refused(select: Any, linear: NoiseSchedule) -> None:
+    for steps in (0, 1001):
+        with pytest.raises(ScheduleError, match=str(steps)):
+            select(linear, steps)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise
+from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -24,11 +28,43 @@ def ddim(schedule: NoiseSchedule, *, eta: float = 0.0) -> Step:
 
     def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
         abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
-        x0_hat, eps_hat = denoise(x_t, t)
+        estimate = denoise(x_t, t)
         sigma = eta * ((1.0 - abar_s) / (1.0 - abar_t)) ** 0.5 * (1.0 - abar_t / abar_s) ** 0.5
         # The difference is 0 up to rounding where sigma takes all of the variance.
         direction = max(1.0 - abar_s - sigma**2, 0.0) ** 0.5
-        x_s = abar_s**0.5 * x0_hat + direction * eps_hat
-        return StepOutput(x_s + sigma * noise() if sigma > 0.0 else x_s, x0_hat)
+        x_s = abar_s**0.5 * estimate.x0_hat + direction * estimate.eps_hat
+        return StepOutput(x_s + sigma * noise() if sigma > 0.0 else x_s, estimate.x0_hat)
 
     return step
+
+
+@torch.no_grad()
+def ddim_invert(denoise: Denoise, schedule: NoiseSchedule, timesteps: Sequence[int], x_0: Tensor, *, iterations: int = 1) -> Tensor:
+    """The noise from which DDIM with eta = 0 makes an image (Song et al. 2021, Sec. 5.4: Eq. 13 run backwards).
+
+    sigma = sqrt((1 - abar) / abar)
+    x_t = sqrt(abar_t) * (x_s / sqrt(abar_s) + (sigma_t - sigma_s) * eps_hat(x_t, t))
+
+    x_t stands on both sides. It is iterated from x_t = x_s (Pan et al. 2023, AIDI): once is the usual explicit inversion, whose
+    error falls with the number of steps; more makes it the inverse of the very same list of steps.
+
+    Args:
+        denoise: The denoiser, best without a threshold, which cannot be undone.
+        schedule: The noise schedule.
+        timesteps: The list of steps that DDIM would visit, from noisy to clean. It should end near 0, because the last step cannot
+            be told from any other with the same estimate of the image: spacings "linspace" and "leading" do.
+        x_0: Images in [-1, 1], [B, C, H, W].
+        iterations: Network evaluations for each step, at least 1.
+    Returns:
+        x_t at timesteps[0], shaped like x_0.
+    """
+    x_s = x_0
+    for s, t in pairwise([-1, *reversed(timesteps)]):
+        abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
+        ratio = (abar_t / abar_s) ** 0.5
+        noise_scale = (1.0 - abar_t) ** 0.5 - ratio * (1.0 - abar_s) ** 0.5
+        x_t = x_s
+        for _ in range(iterations):
+            x_t = ratio * x_s + noise_scale * denoise(x_t, t).eps_hat
+        x_s = x_t
+    return x_s

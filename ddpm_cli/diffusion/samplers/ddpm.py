@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, assert_never
 
+import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise
+from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.errors import RequestError
 
-Variance = Literal["fixed-small", "fixed-large"]
+Variance = Literal["fixed-small", "fixed-large", "learned-range"]
 
 
 def ddpm(schedule: NoiseSchedule, *, variance: Variance = "fixed-small") -> Step:
@@ -20,27 +24,43 @@ def ddpm(schedule: NoiseSchedule, *, variance: Variance = "fixed-small") -> Step
     mean = sqrt(abar_s) * beta / (1 - abar_t) * x0_hat + sqrt(alpha) * (1 - abar_s) / (1 - abar_t) * x_t
     x_s = mean + sqrt(variance) * z
     fixed-small: variance = beta * (1 - abar_s) / (1 - abar_t)    fixed-large: variance = beta    (DDPM, Sec. 3.2)
+    learned-range: log(variance) = v * log(fixed-large) + (1 - v) * log(fixed-small), v the network's variance_fraction for each
+    pixel (Nichol & Dhariwal 2021, Eq. 15)
 
-    Where s = t - 1, alpha and beta are the schedule's own. Either variance adds no noise at the last step (s = -1).
+    Where s = t - 1, alpha and beta are the schedule's own. No variance adds noise at the last step (s = -1).
 
     Args:
         schedule: The noise schedule.
-        variance: "fixed-small" or "fixed-large".
+        variance: "fixed-small", "fixed-large" or "learned-range".
     Returns:
-        The step function.
+        The step function; for "learned-range" it raises RequestError if the network does not predict its variance.
     """
 
     def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
         abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
         alpha = abar_t / abar_s
         beta = 1.0 - alpha
-        x0_hat = denoise(x_t, t).x0_hat
+        estimate = denoise(x_t, t)
         coef_x_0 = abar_s**0.5 * beta / (1.0 - abar_t)
         coef_x_t = alpha**0.5 * (1.0 - abar_s) / (1.0 - abar_t)
-        mean = coef_x_0 * x0_hat + coef_x_t * x_t
+        mean = coef_x_0 * estimate.x0_hat + coef_x_t * x_t
         if s == -1:
-            return StepOutput(mean, x0_hat)
-        std = (beta if variance == "fixed-large" else beta * (1.0 - abar_s) / (1.0 - abar_t)) ** 0.5
-        return StepOutput(mean + std * noise(), x0_hat)
+            return StepOutput(mean, estimate.x0_hat)
+        std = _std(variance, beta, beta * (1.0 - abar_s) / (1.0 - abar_t), estimate)
+        return StepOutput(mean + std * noise(), estimate.x0_hat)
 
     return step
+
+
+def _std(variance: Variance, large: float, small: float, estimate: Denoised) -> float | Tensor:
+    match variance:
+        case "fixed-small":
+            return math.sqrt(small)
+        case "fixed-large":
+            return math.sqrt(large)
+        case "learned-range":
+            fraction = estimate.variance_fraction
+            if fraction is None:
+                raise RequestError("This network does not predict its variance.", 'Sample with variance "fixed-small".')
+            return math.sqrt(small) * torch.exp(0.5 * math.log(large / small) * fraction)
+    assert_never(variance)

@@ -1,59 +1,69 @@
-"""DPM-Solver++, a fast solver of the probability-flow ODE."""
+"""DPM-Solver++, fast solvers of the probability-flow ODE and of the reverse SDE."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise
+from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.samplers.multistep import Estimate, half_logsnr_at, mean_estimate
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.errors import RequestError
 
 
-class _Previous(NamedTuple):
-    """The step before: from t to s, and its estimate."""
+def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, sde: bool = False) -> Step:
+    """DPM-Solver++ multistep for any list of steps (Lu et al. 2022, DPM-Solver++, Alg. 2).
 
-    t: int
-    s: int
-    x0_hat: Tensor
-
-
-def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2] = 2) -> Step:
-    """DPM-Solver++(2M) for any list of steps (Lu et al. 2022, DPM-Solver++, Alg. 2).
-
-    alpha = sqrt(abar)    sigma = sqrt(1 - abar)    lambda = log(alpha / sigma)
-    h = lambda_s - lambda_t    r = (lambda_t - lambda_previous) / h
-    D = (1 + 1 / (2 * r)) * x0_hat - 1 / (2 * r) * x0_hat_previous
+    alpha = sqrt(abar)    sigma = sqrt(1 - abar)    lambda = log(alpha / sigma)    h = lambda_s - lambda_t
     x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - exp(-h)) * D
+    order 1: D = x0_hat    order 2: D = x0_hat + D1 / 2    order 3: D = x0_hat + moments[1] * D1 + moments[2] * D2
 
-    Two steps are of first order, with D = x0_hat: the first, which has nothing before it, and the last (s = -1), where
-    lambda_s is infinite, so that r would be 0; it ends in x_s = x0_hat.
+    D1 and D2 are h and h**2 / 2 times the first and second derivative in lambda at t of the line or parabola through the last
+    estimates. The published code of order 3 has half of our D2, with which it converges at order 2 only.
+
+    sde (SDE-DPM-Solver++, the same paper): the same D with another weight, and fresh noise z
+    x_s = sigma_s / sigma_t * exp(-h) * x_t + alpha_s * (1 - exp(-2 * h)) * D + sigma_s * sqrt(1 - exp(-2 * h)) * z
+
+    The order is lower while there are too few estimates (none is used where the SNR is 0), and 1 in the last step (s = -1),
+    which ends in x_s = x0_hat.
 
     Args:
         schedule: The noise schedule.
-        order: 2, or 1 for first order throughout, which is DDIM with eta = 0.
+        order: 1 to 3. Order 1 is DDIM with eta = 0, or with sde DDPM with the fixed-small variance.
+        sde: Solve the reverse SDE instead of the ODE; orders 1 and 2.
     Returns:
-        The step function. It remembers its last estimate: use one for each trajectory.
+        The step function. It remembers its last estimates: use one for each trajectory.
+    Raises:
+        RequestError: If order is 3 and sde is set.
     """
-    half_logsnr = schedule.half_logsnr
-    previous: _Previous | None = None
-
-    def combined(x0_hat: Tensor, t: int, s: int) -> Tensor:
-        if order == 1 or s == -1 or previous is None or previous.s != t:
-            return x0_hat
-        inverse_r = float((half_logsnr[s] - half_logsnr[t]) / (half_logsnr[t] - half_logsnr[previous.t]))
-        return (1.0 + 0.5 * inverse_r) * x0_hat - 0.5 * inverse_r * previous.x0_hat
+    if order not in (1, 2, 3) or (sde and order == 3):
+        raise RequestError(f"DPM-Solver++ has no order {order}{' for the SDE' if sde else ''}.", "Choose 1, 2 or, without sde, 3.")
+    history: list[Estimate] = []
+    expected = schedule.timesteps
 
     def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
-        nonlocal previous
+        nonlocal expected
+        if t != expected:
+            history.clear()
         abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
-        x0_hat = denoise(x_t, t).x0_hat
+        now = Estimate(half_logsnr_at(schedule, t), denoise(x_t, t).x0_hat)
+        past = [] if s == -1 or order == 1 else history[1 - order :]
+        D = mean_estimate(now, past, half_logsnr_at(schedule, s))
         ratio = ((1.0 - abar_s) / (1.0 - abar_t)) ** 0.5
-        # alpha_s * (1 - exp(-h)) without a logarithm, which has no value at s = -1.
-        coef_x_0 = abar_s**0.5 - abar_t**0.5 * ratio
-        x_s = ratio * x_t + coef_x_0 * combined(x0_hat, t, s)
-        previous = _Previous(t, s, x0_hat)
-        return StepOutput(x_s, x0_hat)
+        # exp(-h) without a logarithm, which has no value at s = -1.
+        decay = ratio * (abar_t / abar_s) ** 0.5
+        if sde:
+            x_s = ratio * decay * x_t + abar_s**0.5 * (1.0 - decay**2) * D
+            if s != -1:
+                x_s = x_s + ((1.0 - abar_s) * (1.0 - decay**2)) ** 0.5 * noise()
+        else:
+            x_s = ratio * x_t + abar_s**0.5 * (1.0 - decay) * D
+        if abar_t > 0.0:
+            history.append(now)
+            del history[:-2]
+        expected = s
+        return StepOutput(x_s, now.x0_hat)
 
     return step

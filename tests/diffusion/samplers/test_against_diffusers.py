@@ -3,7 +3,9 @@
 Their tables are float32, so trajectories agree to 1e-4 and not further. Two differences are theirs to have and are kept out of
 these comparisons: DDIMScheduler takes `t - T // n` as the previous step, which is wrong unless the steps lie exactly T // n apart
 ("linspace", or n that does not divide T), so it is compared on "trailing" with n that divides T; DDPMScheduler, fixed_large, adds
-noise at the last step if that is not t = 0, where we add none, so that variance is compared on lists that end in 0.
+noise at the last step if that is not t = 0, where we add none, so that variance is compared on lists that end in 0. Two more are
+mistakes of theirs, and the tests of order 3 say so: DPMSolverMultistepScheduler takes half of the second difference; and
+UniPCMultistepScheduler, like ours of order 1 in the last step, also lowers the last but one, so that step is left out.
 """
 
 from __future__ import annotations
@@ -13,16 +15,29 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Parameterization, make_denoise
+from ddpm_cli.diffusion.denoise import clamp, make_denoise, predictor
+from ddpm_cli.diffusion.parameterization import Parameterization
+from ddpm_cli.diffusion.samplers import multistep
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
+from ddpm_cli.diffusion.samplers.euler import euler
+from ddpm_cli.diffusion.samplers.heun import heun
+from ddpm_cli.diffusion.samplers.unipc import unipc
 from ddpm_cli.diffusion.sampling import Step, sample_steps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.timesteps import Spacing, select_timesteps
+from ddpm_cli.diffusion.thresholding import dynamic_threshold
+from ddpm_cli.diffusion.timesteps import Spacing, karras_timesteps, logsnr_timesteps, select_timesteps
 
 SHAPE = (3, 1, 6, 6)
 THEIR_NAME = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -39,15 +54,16 @@ def normal(seed: int) -> Callable[[], Tensor]:
 
 
 def our_trajectory(schedule: NoiseSchedule, step: Step, steps: list[int], kind: Parameterization, clip: bool) -> list[Tensor]:
-    denoise = make_denoise(network, schedule, kind, clip=clip)
+    denoise = make_denoise(predictor(network, schedule, kind), schedule, threshold=clamp if clip else None)
     return [output.x_s for output in sample_steps(denoise, step, steps, normal(0)(), normal(1))]
 
 
 def their_trajectory(scheduler: Any, **options: Any) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
+    if not isinstance(scheduler, UniPCMultistepScheduler):
+        options["generator"] = torch.Generator().manual_seed(1)
     x_t, trajectory = normal(0)(), []
     for t in scheduler.timesteps:
-        x_t = scheduler.step(network(x_t, t.expand(3)), t, x_t, generator=generator, **options).prev_sample
+        x_t = scheduler.step(network(x_t, t.expand(3)), t, x_t, **options).prev_sample
         trajectory.append(x_t)
     return trajectory
 
@@ -100,3 +116,113 @@ def test_dpm_solver(n: int, order: Any, spacing: Spacing, kind: Parameterization
     scheduler.set_timesteps(timesteps=steps)
     assert scheduler.timesteps.tolist() == steps
     assert_same(our_trajectory(linear, dpm_solver(linear, order=order), steps, kind, False), their_trajectory(scheduler))
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("kind", ["x0", "v"])
+def test_dpm_solver_sde(n: int, order: Any, kind: Parameterization, linear: NoiseSchedule) -> None:
+    scheduler = DPMSolverMultistepScheduler(
+        **CONFIG, solver_order=order, algorithm_type="sde-dpmsolver++", final_sigmas_type="zero", prediction_type=THEIR_NAME[kind]
+    )
+    steps = select_timesteps(1000, n, "trailing")
+    scheduler.set_timesteps(timesteps=steps)
+    ours = our_trajectory(linear, dpm_solver(linear, order=order, sde=True), steps, kind, False)
+    assert_same(ours, their_trajectory(scheduler))
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+def test_dpm_solver_of_order_3_but_for_half_of_the_second_difference(
+    n: int, linear: NoiseSchedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs has the weight (exp(-h) - 1 + h) / h**2 - 1/2 for D2 = h**2 / 2 * x0'', half of its integral: order 2 only."""
+    scheduler = DPMSolverMultistepScheduler(
+        **CONFIG,
+        solver_order=3,
+        algorithm_type="dpmsolver++",
+        final_sigmas_type="zero",
+        lower_order_final=False,
+        prediction_type="sample",
+    )
+    steps = select_timesteps(1000, n, "trailing")
+    scheduler.set_timesteps(timesteps=steps)
+    theirs = their_trajectory(scheduler)
+    ours = our_trajectory(linear, dpm_solver(linear, order=3), steps, "x0", False)
+    assert not torch.allclose(torch.stack(ours), torch.stack(theirs), rtol=1e-4, atol=1e-4)
+
+    exact = multistep.moments
+
+    def halved(h: float, count: int) -> tuple[float, ...]:
+        return tuple(moment / 2 if k == 2 else moment for k, moment in enumerate(exact(h, count), 1))
+
+    monkeypatch.setattr(multistep, "moments", halved)
+    assert_same(our_trajectory(linear, dpm_solver(linear, order=3), steps, "x0", False), theirs)
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["x0", "v"])
+def test_unipc(n: int, order: Any, kind: Parameterization, linear: NoiseSchedule) -> None:
+    scheduler = UniPCMultistepScheduler(
+        **CONFIG,
+        solver_order=order,
+        solver_type="bh2",
+        final_sigmas_type="zero",
+        timestep_spacing="trailing",
+        prediction_type=THEIR_NAME[kind],
+    )
+    steps = select_timesteps(1000, n, "trailing")
+    scheduler.set_timesteps(n)
+    assert scheduler.timesteps.tolist() == steps
+    kept = n - 2 if order == 3 else n
+    assert_same(our_trajectory(linear, unipc(linear, order=order), steps, kind, False)[:kept], their_trajectory(scheduler)[:kept])
+
+
+def their_ve_trajectory(scheduler: Any, schedule: NoiseSchedule, evaluations: int) -> list[Tensor]:
+    """Theirs has y = x / sqrt(abar) as its state; x after each of its stages."""
+    y, trajectory = normal(0)() / schedule.alpha_bar(999) ** 0.5, []
+    for index, t in enumerate(scheduler.timesteps):
+        x_t = scheduler.scale_model_input(y, t)
+        y = scheduler.step(network(x_t, t.expand(3)), t, y).prev_sample
+        sigma = scheduler.sigmas[index + 1]
+        trajectory.append(y / (1 + sigma**2) ** 0.5)
+    assert len(trajectory) == evaluations
+    return trajectory
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("kind", ["eps", "v"])
+def test_euler(n: int, spacing: Spacing, kind: Parameterization, linear: NoiseSchedule) -> None:
+    scheduler = EulerDiscreteScheduler(**CONFIG, prediction_type=THEIR_NAME[kind])
+    steps = select_timesteps(1000, n, spacing)
+    scheduler.set_timesteps(timesteps=steps)
+    assert_same(our_trajectory(linear, euler(linear), steps, kind, False), their_ve_trajectory(scheduler, linear, n))
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize(("kind", "clip"), [("eps", True), ("v", True), ("v", False)])
+def test_heun(n: int, spacing: Spacing, kind: Parameterization, clip: bool, linear: NoiseSchedule) -> None:
+    scheduler = HeunDiscreteScheduler(**CONFIG, clip_sample=clip, prediction_type=THEIR_NAME[kind])
+    steps = select_timesteps(1000, n, spacing)
+    scheduler.set_timesteps(timesteps=steps)
+    theirs = their_ve_trajectory(scheduler, linear, 2 * n - 1)
+    # Each second stage completes a step; the last step has one stage.
+    assert_same(our_trajectory(linear, heun(linear), steps, kind, clip), [*theirs[1::2], theirs[-1]])
+
+
+def test_dynamic_threshold() -> None:
+    x0_hat = 2 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)) * torch.tensor([0.1, 1.0, 3.0]).view(3, 1, 1, 1)
+    for quantile in (0.5, 0.9, 0.995, 1.0):
+        scheduler = DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=quantile, sample_max_value=1e9)
+        torch.testing.assert_close(dynamic_threshold(quantile)(x0_hat), scheduler._threshold_sample(x0_hat))
+
+
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_spacings_by_noise(n: int, linear: NoiseSchedule) -> None:
+    """One step apart at most: theirs interpolates between levels where ours takes the nearest."""
+    for ours, option in ((karras_timesteps(linear, n), "use_karras_sigmas"), (logsnr_timesteps(linear, n), "use_lu_lambdas")):
+        scheduler = DPMSolverMultistepScheduler(**CONFIG, **{option: True})
+        scheduler.set_timesteps(n)
+        assert all(abs(t - other) <= 1 for t, other in zip(ours, scheduler.timesteps.tolist(), strict=True))

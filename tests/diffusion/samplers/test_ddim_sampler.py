@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.forward import q_posterior, q_sample
-from ddpm_cli.diffusion.parameterization import Denoise, Denoised, eps_from_x_0
+from ddpm_cli.diffusion.parameterization import Denoised, eps_from_x_0
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.sampling import ImageNoise, sample

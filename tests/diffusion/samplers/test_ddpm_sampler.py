@@ -11,6 +11,7 @@ from ddpm_cli.diffusion.forward import q_posterior
 from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.samplers.ddpm import Variance, ddpm
 from ddpm_cli.diffusion.schedules import NoiseSchedule, compute_alphas
+from ddpm_cli.errors import RequestError
 
 SHAPE = (2, 1, 2, 2)
 X_T, X0_HAT, Z = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
@@ -47,7 +48,7 @@ def test_a_respaced_step_is_a_step_of_the_respaced_schedule(variance: Variance, 
         torch.testing.assert_close(step(linear, variance, kept[i], kept[i - 1]), expected)
 
 
-@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
+@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large", "learned-range"])
 @pytest.mark.parametrize("t", [0, 19])
 def test_the_last_step_draws_no_noise_and_ends_in_the_estimate(t: int, variance: Variance, linear: NoiseSchedule) -> None:
     """PITFALL 3."""
@@ -61,3 +62,27 @@ def test_the_two_variances_differ_where_steps_are_long(linear: NoiseSchedule) ->
 def test_zero_terminal_snr_gives_a_finite_first_step() -> None:
     schedule = NoiseSchedule.from_betas(torch.tensor([0.1, 0.5, 1.0]).numpy())
     assert step(schedule, "fixed-small", 2, 1).isfinite().all()
+
+
+@pytest.mark.parametrize("t", [2, 300, 999])
+def test_the_learned_variance_lies_between_the_fixed_ones(t: int, linear: NoiseSchedule) -> None:
+    """Nichol & Dhariwal 2021, Eq. 15, pixel by pixel: 0 is fixed-small, 1 fixed-large, and 1/2 their geometric mean."""
+
+    def learned(x_t: Tensor, t: int) -> Denoised:
+        return Denoised(X0_HAT, x_t, torch.tensor([[0.0, 0.5], [1.0, 0.5]], dtype=torch.float64).expand(SHAPE))
+
+    def noise_of(variance: Variance) -> Tensor:
+        outputs = [
+            ddpm(linear, variance=variance)(learned, X_T, t, t - 1, lambda z=z: torch.full(SHAPE, z)).x_s for z in (0.0, 1.0)
+        ]
+        return outputs[1] - outputs[0]
+
+    small, large, ours = noise_of("fixed-small"), noise_of("fixed-large"), noise_of("learned-range")
+    torch.testing.assert_close(ours[..., 0, 0], small[..., 0, 0])
+    torch.testing.assert_close(ours[..., 1, 0], large[..., 1, 0])
+    torch.testing.assert_close(ours[..., 1], (small * large).sqrt()[..., 1])
+
+
+def test_a_learned_variance_that_was_not_learned_is_refused(linear: NoiseSchedule) -> None:
+    with pytest.raises(RequestError, match="variance"):
+        step(linear, "learned-range", 10, 9)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise, Denoised, make_denoise
+from ddpm_cli.diffusion.denoise import Denoise, clamp, make_denoise, predictor
+from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
 from ddpm_cli.diffusion.sampling import sample
@@ -20,7 +21,7 @@ def no_noise() -> Tensor:
 
 
 def toy_denoise(schedule: NoiseSchedule) -> Denoise:
-    return make_denoise(lambda x, t: torch.tanh(x + t[0] / 1000), schedule, "eps", clip=True)
+    return make_denoise(predictor(lambda x, t: torch.tanh(x + t[0] / 1000), schedule, "eps"), schedule, threshold=clamp)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -74,5 +75,5 @@ def test_a_new_trajectory_does_not_use_the_history_of_the_last(linear: NoiseSche
 
 def test_zero_terminal_snr_gives_finite_images() -> None:
     schedule = NoiseSchedule.from_betas(np.array([0.1, 0.3, 0.5, 0.7, 1.0]))
-    denoise = make_denoise(lambda x, t: torch.tanh(x), schedule, "v", clip=True)
+    denoise = make_denoise(predictor(lambda x, t: torch.tanh(x), schedule, "v"), schedule, threshold=clamp)
     assert sample(denoise, dpm_solver(schedule), [4, 3, 2, 1, 0], torch.randn(1, 1, 2, 2), no_noise).isfinite().all()

@@ -14,7 +14,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoise, Denoised
+from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver

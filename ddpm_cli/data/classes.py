@@ -1,0 +1,34 @@
+"""Classes by name, as people type them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from ddpm_cli.errors import RequestError
+
+
+def find_class(text: str, class_names: Sequence[str]) -> int:
+    """The class that a name or a number stands for; case, spaces and punctuation of names do not matter.
+
+    Args:
+        text: Such as "3", "bag" or "ankle-boot". A class whose name is a number goes before the class of that number.
+        class_names: Name of each class.
+    Returns:
+        Its number, in [0, len(class_names)).
+    Raises:
+        RequestError: If there is no such class, with the nearest name.
+    """
+    plain_names = [_plain(name) for name in class_names]
+    if _plain(text) in plain_names:
+        return plain_names.index(_plain(text))
+    if text.isascii() and text.isdigit() and int(text) < len(class_names):
+        return int(text)
+    close = difflib.get_close_matches(_plain(text), plain_names, n=1, cutoff=0.5)
+    nearest = f'The nearest is "{class_names[plain_names.index(close[0])]}". ' if close else ""
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(class_names))
+    raise RequestError(f'There is no class "{text}".', f"{nearest}Classes: {listed}.")
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,91 @@
+"""The one denoiser that samplers see: a network's prediction, then guidance, then clipping, each of them once.
+
+predict = predictor(network, schedule, "v")       network's output -> x0_hat, eps_hat
+denoise = make_denoise(predict, schedule)         one step for the whole batch, clipped
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.parameterization import (
+    Denoised,
+    Parameterization,
+    check_parameterization,
+    eps_from_x_0,
+    network_input,
+    split_output,
+    to_x0_eps,
+)
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+
+class Network(Protocol):
+    """Takes x_t [B, C, H, W], t int64 [B] and, if it was trained with labels, these, int64 [B]; returns its prediction."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor: ...  # noqa: D102
+
+
+Predict = Callable[[Tensor, Tensor, Tensor | None], Denoised]
+"""Takes x_t [B, C, H, W], steps int64 [B] and labels int64 [B] or None."""
+
+Denoise = Callable[[Tensor, int], Denoised]
+"""Takes x_t [B, C, H, W] and its step t in [0, T)."""
+
+Threshold = Callable[[Tensor], Tensor]
+"""Brings estimates of x_0, [B, C, H, W], back into the range of images."""
+
+
+def clamp(x0_hat: Tensor) -> Tensor:
+    """Clip to [-1, 1], the range of images (DDPM, Sec. 3.3)."""
+    return x0_hat.clamp(-1.0, 1.0)
+
+
+def predictor(network: Network, schedule: NoiseSchedule, parameterization: Parameterization) -> Predict:
+    """Read a network's output as estimates of the image and the noise.
+
+    Args:
+        network: The network.
+        schedule: The noise schedule.
+        parameterization: What the network predicts.
+    Raises:
+        ScheduleError: If network and schedule do not go together, see check_parameterization.
+    """
+    check_parameterization(parameterization, schedule)
+
+    def predict(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+        x_in, t_in = network_input(parameterization, x_t, t, schedule)
+        output = network(x_in, t_in) if labels is None else network(x_in, t_in, labels)
+        prediction, fraction = split_output(output, x_t)
+        return to_x0_eps(parameterization, prediction, x_t, t, schedule)._replace(variance_fraction=fraction)
+
+    return predict
+
+
+def make_denoise(
+    predict: Predict, schedule: NoiseSchedule, *, threshold: Threshold | None = clamp, labels: Tensor | None = None
+) -> Denoise:
+    """The denoiser of one batch.
+
+    Args:
+        predict: Estimates of the image and the noise, guided or not.
+        schedule: The noise schedule.
+        threshold: Applied to x0_hat; eps_hat is derived anew then, so that the two still make up x_t. None leaves both alone.
+        labels: The class of each image, int64 [B], or None.
+    Returns:
+        denoise(x_t, t), with t one step for the whole batch.
+    """
+
+    def denoise(x_t: Tensor, t: int) -> Denoised:
+        steps = torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device)
+        estimate = predict(x_t, steps, labels)
+        if threshold is None:
+            return estimate
+        x0_hat = threshold(estimate.x0_hat)
+        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, steps, schedule))
+
+    return denoise

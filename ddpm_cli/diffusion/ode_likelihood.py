@@ -1,0 +1,163 @@
+"""The likelihood of images under the probability-flow ODE (Song et al. 2021, Score-Based Generative Modeling, Sec. 4.3).
+
+The ODE turns noise into images without any randomness, so that the density of an image follows from the change of variables. In the
+angle phi of x_phi = cos(phi) * x_0 + sin(phi) * eps it is free of singularities, up to and with zero terminal SNR:
+
+    d x / d phi = v(x, phi)                                         (Salimans & Ho 2022, App. D)
+    log p(x_data) = log N(x_T; 0, I) + integral of div v d phi + D / 2 * log abar_0
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.denoise import Predict
+from ddpm_cli.diffusion.parameterization import v_from_x_0_eps
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.errors import ScheduleError
+
+BIN = 2.0 / 255.0
+"""Distance between neighbouring pixel values, of which 256 lie in [-1, 1]."""
+
+Field = Callable[[Tensor], Tensor]
+"""A vector field: [B, C, H, W] -> [B, C, H, W], each image by itself."""
+
+Divergence = Callable[[Field, Tensor], tuple[Tensor, Tensor]]
+"""Takes a field and x [B, C, H, W]; returns the field at x and its divergence for each image, [B]."""
+
+
+def exact_divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The trace of the field's Jacobian, one dimension at a time: D backward passes, for few dimensions."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = field(x)
+        flat = value.flatten(1)
+        columns = range(flat.shape[1])
+        diagonal = [torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i] for i in columns]
+    return value.detach(), torch.stack(diagonal).sum(0)
+
+
+def hutchinson_divergence(probe: Tensor) -> Divergence:
+    """An unbiased estimate of the divergence by one backward pass (Hutchinson 1990; Song et al. 2021, Eq. 40).
+
+    div f = E[probe^T (d f / d x) probe] for a probe whose elements are independent with mean 0 and variance 1
+
+    The same probe serves all along the path, as in Grathwohl et al. 2019 (FFJORD).
+
+    Args:
+        probe: For example random signs, [B, C, H, W].
+    """
+
+    def divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            value = field(x)
+            (product,) = torch.autograd.grad((value * probe).sum(), x)
+        return value.detach(), (product * probe).flatten(1).sum(1)
+
+    return divergence
+
+
+def ode_log_density(
+    predict: Predict,
+    x: Tensor,
+    schedule: NoiseSchedule,
+    timesteps: Sequence[int],
+    divergence: Divergence,
+    *,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Log density of the model's ODE at x, by Heun's method of second order from data to noise (Song et al. 2021, Eq. 39).
+
+    The path starts at the schedule's first noise level, whose noise is taken for none (as with epsilon in Song et al., App. D.2).
+
+    Args:
+        predict: The network's estimates, not clipped.
+        x: Continuous images, [B, C, H, W].
+        schedule: The noise schedule.
+        timesteps: Steps in [0, T), strictly ascending from 0 to T - 1, see logsnr_grid. Each interval takes two evaluations.
+        divergence: exact_divergence, or an estimate of it.
+        labels: The class of each image, int64, [B], or None.
+    Returns:
+        Log density in nats, float64, [B].
+    Raises:
+        ScheduleError: If timesteps do not ascend from 0 to T - 1.
+    """
+    if list(timesteps[:1]) != [0] or timesteps[-1] != schedule.timesteps - 1 or any(s <= t for t, s in pairwise(timesteps)):
+        raise ScheduleError("The steps of the likelihood must ascend from 0 to T - 1.")
+
+    def velocity(t: int) -> Field:
+        steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+
+        def field(x_t: Tensor) -> Tensor:
+            estimate = predict(x_t, steps, labels)
+            return v_from_x_0_eps(estimate.x0_hat, estimate.eps_hat, steps, schedule)
+
+        return field
+
+    angles = [math.atan2(math.sqrt(1.0 - abar), math.sqrt(abar)) for abar in schedule.alphas_cumprod]
+    dimensions = x[0].numel()
+    change = torch.full((len(x),), 0.5 * dimensions * math.log(schedule.alphas_cumprod[0]), dtype=torch.float64)
+    x_t = schedule.alpha_bar(0) ** 0.5 * x
+    for t, s in pairwise(timesteps):
+        step = angles[s] - angles[t]
+        slope, growth = divergence(velocity(t), x_t)
+        slope_ahead, growth_ahead = divergence(velocity(s), x_t + step * slope)
+        x_t = x_t + 0.5 * step * (slope + slope_ahead)
+        change += 0.5 * step * (growth + growth_ahead).double().cpu()
+    noise = x_t.double().cpu().flatten(1)
+    prior: Tensor = -0.5 * (noise.square().sum(1) + dimensions * math.log(2.0 * math.pi))
+    return prior + change
+
+
+def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
+    """Steps from 0 to T - 1, about evenly spaced in log SNR; where that repeats a step, the nearest free ones are taken.
+
+    Args:
+        schedule: The noise schedule.
+        intervals: How many, in [1, T - 1].
+    Raises:
+        ScheduleError: If there are not as many steps.
+    """
+    last = schedule.timesteps - 1
+    if not 1 <= intervals <= last:
+        raise ScheduleError(f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.", "Change --steps.")
+    level = schedule.half_logsnr.copy()
+    if not math.isfinite(level[-1]):
+        level[-1] = 2.0 * level[-2] - level[-3] if last > 1 else level[-2] - 1.0
+    share = (level[0] - level) / (level[0] - level[-1]) * intervals
+    grid = [0]
+    for number in range(1, intervals):
+        nearest = int(abs(share - number).argmin())
+        grid.append(min(max(nearest, grid[-1] + 1), last - (intervals - number)))
+    return [*grid, last]
+
+
+def dequantised(x_0: Tensor, generator: torch.Generator) -> Tensor:
+    """Spread each pixel evenly over its bin, which makes pixels continuous (Theis et al. 2016, Sec. 3.1).
+
+    Args:
+        x_0: Images on the grid of 256 values in [-1, 1], [B, C, H, W].
+        generator: On the device of x_0.
+    Returns:
+        Images in [-1 - 1/255, 1 + 1/255], shaped like x_0.
+    """
+    u = torch.rand(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
+    return x_0 + BIN * (u - 0.5)
+
+
+def density_bits(log_density: Tensor, dimensions: int) -> Tensor:
+    """Bits per dimension of pixels whose dequantised log density is this; on average at least those of the pixels themselves.
+
+    -(log_density + D * log(2/255)) / (D * log 2)
+
+    Args:
+        log_density: In nats, [B].
+        dimensions: D, the number of pixels times channels.
+    """
+    return -(log_density / dimensions + math.log(BIN)) / math.log(2.0)

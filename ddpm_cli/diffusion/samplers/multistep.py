@@ -1,0 +1,82 @@
+"""What multistep solvers share: the integral of a polynomial through several estimates of x_0.
+
+In lambda = log(sqrt(abar) / sqrt(1 - abar)) the probability-flow ODE from t to s has the solution (Lu et al. 2022, DPM-Solver++,
+Eq. 8), with h = lambda_s - lambda_t and v = (lambda - lambda_t) / h:
+
+    x_s = sqrt((1 - abar_s) / (1 - abar_t)) * x_t + sqrt(abar_s) * (1 - exp(-h)) * mean of x0_hat(v)
+
+The mean over v in [0, 1] has the weight exp(-h * (1 - v)). Solvers differ in how they guess x0_hat(v).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+
+class Estimate(NamedTuple):
+    """An estimate of x_0, [B, C, H, W], and the lambda that it was made at."""
+
+    half_logsnr: float
+    x0_hat: Tensor
+
+
+def half_logsnr_at(schedule: NoiseSchedule, t: int) -> float:
+    """Lambda at a step in [-1, T): infinite for clean data, -infinite where the SNR is 0."""
+    return math.inf if t == -1 else float(schedule.half_logsnr[t])
+
+
+def moments(h: float, count: int) -> tuple[float, ...]:
+    """Mean of v**k for k = 1 ... count under the weight exp(-h * (1 - v)) on [0, 1].
+
+    moments[0] = 1    moments[k] = 1 / (1 - exp(-h)) - k / h * moments[k - 1]
+
+    Args:
+        h: Step in lambda, greater than 0.
+        count: How many, at least 0.
+    """
+    total = -math.expm1(-h)
+    if h < 1.0:
+        # The recursion would subtract nearly equal numbers; the exponential's series does not.
+        return tuple(h / total * _series(k, h) for k in range(1, count + 1))
+    found = [1.0]
+    for k in range(1, count + 1):
+        found.append(1.0 / total - k / h * found[-1])
+    return tuple(found[1:])
+
+
+def _series(k: int, h: float) -> float:
+    """Integral of v**k * exp(-h * (1 - v)) over [0, 1]; 20 terms are exact in float64 for h < 1."""
+    return math.fsum(math.factorial(k) * (-h) ** j / math.factorial(k + j + 1) for j in range(20))
+
+
+def mean_estimate(start: Estimate, others: Sequence[Estimate], end: float) -> Tensor:
+    """Mean over a step of the polynomial through several estimates.
+
+    sum over j of rho[j] * v[j]**(k - 1) = moments[k] for k = 1 ... len(others)
+    mean = x0_hat + sum over j of rho[j] / v[j] * (x0_hat[j] - x0_hat)
+
+    With one other, moments[1] is 1/2, its value at h = 0: so the second-order solvers are published (DPM-Solver++, Alg. 2).
+
+    Args:
+        start: The estimate where the step starts, v = 0, at a finite lambda unless there are no others.
+        others: Estimates at other v; none makes the mean that of a constant.
+        end: Lambda where the step ends; finite unless there are no others.
+    """
+    if not others:
+        return start.x0_hat
+    h = end - start.half_logsnr
+    v = np.array([(other.half_logsnr - start.half_logsnr) / h for other in others])
+    means = (0.5,) if len(others) == 1 else moments(h, len(others))
+    rho = np.linalg.solve(v ** np.arange(len(v))[:, None], np.array(means))
+    weights = (rho / v).tolist()
+    mean: Tensor = (1.0 - sum(weights)) * start.x0_hat
+    for weight, other in zip(weights, others, strict=True):
+        mean = mean + weight * other.x0_hat
+    return mean

@@ -1,0 +1,94 @@
+"""Betas from a user's file. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_cli.diffusion.schedules import Table, betas_from_alphas_cumprod
+from ddpm_cli.errors import ScheduleError
+from ddpm_cli.files import UnreadableError, parse_json, read_text
+
+NAMES = {"beta": "betas", "betas": "betas", "alpha_bar": "alpha_bar", "alphas_cumprod": "alpha_bar"}
+"""Column names and keys that are understood; those that `inspect-schedule` writes are among them."""
+
+REMEDY = 'Write a CSV column or a JSON list named "betas" or "alpha_bar".'
+
+
+def read_schedule_table(path: Path, values: str | None = None) -> Table:
+    """Read the betas that a CSV or JSON file holds, as such or as alpha_bar.
+
+    Args:
+        path: JSON with a list under one of NAMES or a list alone; or CSV with one of NAMES in its first row, or one column alone.
+        values: "betas" or "alpha_bar": which to take. If None, what the file names, betas first; one that names nothing is refused.
+    Returns:
+        Betas, float64, [T].
+    Raises:
+        ScheduleError: If the file cannot be read, says not what it holds, or its values make no schedule.
+    """
+    try:
+        text = read_text(path.resolve()).strip()
+        # Neither bracket begins a CSV of numbers or names.
+        columns = _from_json(parse_json(text)) if text[:1] in ("[", "{") else _from_csv(text)
+        kind, numbers = _chosen(columns, values)
+    except UnreadableError as error:
+        raise ScheduleError(f"{path} {error}.", REMEDY) from error
+    except OSError as error:
+        raise ScheduleError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
+    try:
+        return betas_from_alphas_cumprod(numbers) if kind == "alpha_bar" else numbers
+    except ScheduleError as error:
+        raise ScheduleError(f"{path}: {error.message}", error.remedy) from error
+
+
+Columns = dict[str, list[Any]]
+"""Lists by what they hold; "" for one without a name."""
+
+
+def _from_json(value: Any) -> Columns:
+    if isinstance(value, list):
+        return {"": value}
+    return {NAMES[name]: column for name, column in value.items() if name in NAMES and isinstance(column, list)}
+
+
+def _from_csv(text: str) -> Columns:
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if row]
+    except csv.Error as error:
+        raise UnreadableError(f"is no CSV file ({error})") from error
+    if not rows:
+        raise UnreadableError("is empty")
+    header = [name.strip().lower() for name in rows[0]]
+    if not set(header) & NAMES.keys():
+        if len(header) > 1:
+            raise UnreadableError(f"has no column named {' or '.join(NAMES)}")
+        return {"": [row[0] for row in rows]}
+    short = next((number for number, row in enumerate(rows, 1) if len(row) != len(header)), None)
+    if short is not None:
+        raise UnreadableError(f"has {len(rows[short - 1])} cells in row {short}, but {len(header)} in the first")
+    columns = zip(header, zip(*rows[1:], strict=True), strict=True) if len(rows) > 1 else ()
+    return {NAMES[name]: list(column) for name, column in columns if name in NAMES}
+
+
+def _chosen(columns: Columns, values: str | None) -> tuple[str, Table]:
+    if "" in columns and values is None:
+        raise UnreadableError("does not say whether its values are betas or alpha_bar; set schedule.values")
+    wanted = [values] if values else ["betas", "alpha_bar"]
+    found = next((name for name in [*wanted, ""] if name in columns), None)
+    if found is None:
+        raise UnreadableError(f"holds no {' and no '.join(wanted)}")
+    return found or str(values), np.array([_number(value, t) for t, value in enumerate(columns[found])])
+
+
+def _number(value: Any, t: int) -> float:
+    try:
+        number = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or not np.isfinite(number):
+        shown = repr(value)
+        raise UnreadableError(f"has {shown if len(shown) < 40 else 'no number'} at t = {t}, where a finite number must be")
+    return number

@@ -1,0 +1,65 @@
+"""What a run keeps of itself, read without importing torch where that is possible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.engine.build import build_schedule
+from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint, load_checkpoint
+from ddpm_cli.runs.directory import find_run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm_cli.config.schema import ScheduleConfig
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+
+def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
+    """The newest checkpoint of a run, or the one that is named.
+
+    Args:
+        path: A run folder or the name of one below `runs`, or a checkpoint folder; None takes the newest run below `runs`.
+        runs: The folder of runs.
+    Raises:
+        RunError: If there is no such run.
+        CheckpointError: If it has no complete checkpoint.
+    """
+    if path is not None and (path / "manifest.json").is_file():
+        return load_checkpoint(path)
+    return latest_checkpoint(find_run(runs, path, need_checkpoint=True))
+
+
+def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConfig, NoiseSchedule]:
+    """The noise schedule of a run, checkpoint or exported file, with the config that it was made from.
+
+    Only a learned schedule and an exported file need torch.
+
+    Args:
+        path: See `find_checkpoint`; or an exported `.safetensors` file.
+        runs: The folder of runs.
+    Raises:
+        RequestError: If there is no such run or it is damaged.
+    """
+    if path.is_file():
+        import torch
+
+        from ddpm_cli.engine.generate import load_trained
+
+        trained = load_trained(path, torch.device("cpu"))
+        return trained.config.schedule, trained.schedule
+    checkpoint = find_checkpoint(path, runs)
+    config = from_toml_text(checkpoint.config_toml, str(checkpoint.path)).schedule
+    return config, build_schedule(config, stored_schedule_weights(checkpoint, config), checkpoint.path)
+
+
+def stored_schedule_weights(checkpoint: Checkpoint, config: ScheduleConfig) -> dict[str, Tensor] | None:
+    """The weights of a learned schedule's network, None if the schedule is not learned.
+
+    Raises:
+        CheckpointError: If they are missing.
+    """
+    return checkpoint.tensors("schedule") if isinstance(config, LearnedSchedule) else None

@@ -1,0 +1,169 @@
+"""Class labels and guidance as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Ddpm, assert_refused, files_below, run_ddpm
+from PIL import Image
+
+from ddpm_cli.cli.app import run
+
+CELL = 30  # 28 pixels and 2 between
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L")).astype(int)
+
+
+@pytest.fixture
+def ddpm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ddpm:
+    """The command's own entry, in this process: torch is imported once, and not for each of the many commands here."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        status = run(arguments, debug=False)
+        stdout, stderr = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, stdout, stderr)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of a model with classes, and its export."""
+    folder = tmp_path_factory.mktemp("labels")
+    # Groups of one channel would take the vector of the class out again.
+    settings = (
+        "--set=model.num_classes=auto",
+        "--set=model.norm_groups=4",
+        "--set=schedule.timesteps=50",
+        "--set=optimizer.lr=1e-2",
+        "--set=ema.decay=0.5",
+    )
+    for command in (("train", *TINY, "--steps=6", "--name=classes", *settings), ("export", "--json")):
+        done = run_ddpm(*command, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["largest_difference"] == 0
+    return folder
+
+
+def test_a_class_by_number_and_by_name(ddpm: Ddpm, folder: Path) -> None:
+    for label, out in (("8", "number.png"), ("bag", "name.png"), ("3", "other.png")):
+        done = ddpm("sample", "--label", label, "--n", "2", "--steps", "3", "--out", out, "--json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["labels"] == [3 if label == "3" else 8] * 2
+    assert (folder / "number.png").read_bytes() == (folder / "name.png").read_bytes() != (folder / "other.png").read_bytes()
+    assert "class: Dress, guidance 1" in done.stderr
+
+
+def test_all_classes_make_a_row_each_with_its_name(ddpm: Ddpm, folder: Path) -> None:
+    common = ("sample", "--guidance", "2", "--steps", "3", "--seed", "4", "--n", "3")
+    done = ddpm(
+        *common, "--label", "all", "--out", "all.png", "--each", "each", "--trajectory", "all.gif", "--batch-size", "7", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    grid = pixels(folder / "all.png")
+    margin = grid.shape[1] - (3 * CELL + 2)
+    assert grid.shape[0] == 10 * CELL + 2
+    assert margin > 30
+    named = [grid[row * CELL : (row + 1) * CELL, :margin] for row in range(10)]
+    assert all(name.max() > 150 for name in named)
+    assert len({name.tobytes() for name in named}) == 10
+
+    done = ddpm(*common, "--label", "sandal", "--nrow", "3", "--out", "one.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    row = grid[5 * CELL : 6 * CELL, margin:]
+    assert abs(row[2:] - pixels(folder / "one.png")[2:CELL]).max() <= 1
+    assert abs(row[2:CELL, 2:30] - pixels(folder / "each/5-4.png")).max() == 0
+    assert len(list((folder / "each").iterdir())) == 30
+    with Image.open(folder / "all.gif") as animation:
+        assert animation.size == (grid.shape[1], grid.shape[0])
+
+
+def test_guidance_changes_images_and_0_ignores_the_class(ddpm: Ddpm, folder: Path) -> None:
+    pictures = {}
+    for label, scale in (("3", "1"), ("3", "4"), ("3", "0"), ("8", "0")):
+        done = ddpm("sample", "--label", label, "--guidance", scale, "--n", "1", "--steps", "5", "--out", "g.png", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        pictures[label, scale] = pixels(folder / "g.png").tobytes()
+    assert pictures["3", "0"] == pictures["8", "0"]
+    assert len(set(pictures.values())) == 3
+
+
+def test_the_exported_file_knows_its_classes(ddpm: Ddpm, folder: Path) -> None:
+    for source, out in (("runs/classes", "run.png"), ("model.safetensors", "file.png")):
+        done = ddpm(
+            "sample", source, "--label", "ankle boot", "--guidance", "3", "--n", "2", "--steps", "3", "--out", out, cwd=folder
+        )
+        assert done.returncode == 0, done.stderr
+    assert (folder / "run.png").read_bytes() == (folder / "file.png").read_bytes()
+    assert_refused(ddpm("sample", "model.safetensors", "--label", "boots", cwd=folder), "boots", "Ankle boot")
+
+
+def test_the_exported_program_takes_labels(ddpm: Ddpm, folder: Path) -> None:
+    done = ddpm("export", "--format", "torch-export", "--out", "denoiser.pt2", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["largest_difference"] < 1e-4
+    program = torch.export.load(folder / "denoiser.pt2").module()
+    for batch in (1, 5):
+        x, t = torch.randn(batch, 1, 28, 28), torch.full((batch,), 3)
+        of_class = [program(x, t, torch.full((batch,), label)) for label in (0, 10)]
+        assert of_class[0].shape == x.shape
+        assert not torch.equal(*of_class)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--label", "bga"], ['no class "bga"', 'nearest is "Bag"']),
+        (["--label", "10"], ['no class "10"', "9 Ankle boot"]),
+        (["--label", "all", "--nrow", "3"], ["--nrow", "row"]),
+        (["--guidance=-1"], ["sample.guidance.scale", "at least 0"]),
+        (["--guidance=nan"], ["sample.guidance.scale"]),
+        (["--set", "sample.guidance.interval=[3,1]"], ["sample.guidance", "low < high"]),
+        (["--set", "sample.guidance.rescale=2"], ["sample.guidance.rescale", "at most 1"]),
+    ],
+)
+def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, folder: Path) -> None:
+    before = files_below(folder)
+    assert_refused(ddpm("sample", *arguments, "--out", "never.png", cwd=folder), *words)
+    assert files_below(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--guidance", "2"], ["guidance", "model.num_classes=auto"]),
+        (["--guidance", "2", "--set", "model.num_classes=10"], ["guidance", "model.num_classes=auto"]),
+        (["--label", "3"], ["--label 3", "model.num_classes=auto"]),
+        (["--label", "all"], ["--label all", "model.num_classes=auto"]),
+    ],
+)
+def test_a_model_without_classes_refuses_labels_and_guidance(
+    arguments: list[str], words: list[str], ddpm: Ddpm, trained_folder: Path
+) -> None:
+    before = files_below(trained_folder)
+    assert_refused(ddpm("sample", *arguments, cwd=trained_folder), *words)
+    assert files_below(trained_folder) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.num_classes=7", ["model.num_classes is 7", "has 10 classes"]),
+        ("model.num_classes=0", ["model.num_classes", "at least 1"]),
+        ("sample.guidance.scale=2", ["sample.guidance.scale", "model.num_classes=auto"]),
+        ("objective.label_dropout=1.5", ["objective.label_dropout", "at most 1"]),
+    ],
+)
+def test_bad_settings_start_no_run(setting: str, words: list[str], ddpm: Ddpm, tmp_path: Path) -> None:
+    assert_refused(ddpm("train", *TINY, "--steps=1", "--set", setting), *words)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm_cli.data.batches import Batches
+from ddpm_cli.data.classes import find_class
+from ddpm_cli.data.fashion_mnist import CLASS_NAMES
+from ddpm_cli.errors import DataError, RequestError
+
+
+def test_labels_go_with_their_images() -> None:
+    images = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 2, 2).contiguous()
+    labels = np.arange(10, dtype=np.int64) * 7 % 10
+    batches = Batches(images, batch_size=4, seed=3, horizontal_flip=True, labels=labels)
+    for step in range(8):  # crosses two epochs
+        pixels = ((batches.images_at(step)[:, 0, 0, 0] + 1) * 127.5).round().long()
+        result = batches.labels_at(step)
+        assert result.dtype == torch.int64
+        assert result.tolist() == (pixels * 7 % 10).tolist()
+
+
+def test_images_without_labels() -> None:
+    with pytest.raises(DataError, match="no labels"):
+        Batches(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), batch_size=1, seed=0).labels_at(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3", 3), ("0", 0), ("bag", 8), ("Bag", 8), ("ankle boot", 9), ("Ankle-Boot", 9), ("t-shirt/top", 0), ("TSHIRTTOP", 0)],
+)
+def test_a_class_by_number_or_name(text: str, number: int) -> None:
+    assert find_class(text, CLASS_NAMES) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"), [("bga", "Bag"), ("sneakers", "Sneaker"), ("dres", "Dress"), ("boot", "Ankle boot"), ("t-shirt", "Shirt")]
+)
+def test_an_unknown_class_is_answered_with_the_nearest(text: str, nearest: str) -> None:
+    with pytest.raises(RequestError) as error:
+        find_class(text, CLASS_NAMES)
+    assert text in error.value.message
+    assert f'The nearest is "{nearest}"' in error.value.remedy
+
+
+@pytest.mark.parametrize("text", ["10", "-1", "xyzzy", "", " ", "²", "1e1", "99999999999999999999"])
+def test_what_is_near_no_class_is_answered_with_all(text: str) -> None:
+    with pytest.raises(RequestError) as error:
+        find_class(text, CLASS_NAMES)
+    assert "0 T-shirt/top, 1 Trouser" in error.value.remedy
+
+
+def test_a_name_that_is_a_number_goes_before_the_number() -> None:
+    assert find_class("1", ("1", "0")) == 0
+    assert find_class("0", ("1", "0")) == 1

@@ -1,0 +1,102 @@
+"""Orders of convergence on a mixture of three Gaussians in the plane, whose best denoiser is known in closed form.
+
+The schedule is even in lambda from -6 to 3, so that 10, 20, 40 and 80 steps are exactly even; the reference is the probability-flow
+ODE itself, solved to 1e-12 by an eighth-order Runge-Kutta method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from plane_mixture import best_denoise, best_x_0
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from ddpm_cli.diffusion.samplers.ddim import ddim
+from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
+from ddpm_cli.diffusion.samplers.euler import euler
+from ddpm_cli.diffusion.samplers.heun import heun
+from ddpm_cli.diffusion.samplers.multistep import moments
+from ddpm_cli.diffusion.samplers.unipc import unipc
+from ddpm_cli.diffusion.sampling import Step
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+LAST = 80
+LAMBDA = np.linspace(3.0, -6.0, LAST + 1)
+STEPS = (10, 20, 40, 80)
+
+
+@cache
+def even_schedule() -> NoiseSchedule:
+    abar = 1.0 / (1.0 + np.exp(-2.0 * LAMBDA))
+    return NoiseSchedule.from_betas(1.0 - abar / np.concatenate([[1.0], abar[:-1]]))
+
+
+@cache
+def start_and_exact_end() -> tuple[Tensor, Tensor]:
+    schedule = even_schedule()
+    x_T = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def slope(half_logsnr: float, flat: np.ndarray) -> np.ndarray:
+        y = torch.from_numpy(flat).view(-1, 2)
+        return (best_x_0(y, math.exp(-half_logsnr)) - y).flatten().numpy()
+
+    y_T = (x_T / schedule.alpha_bar(LAST) ** 0.5).flatten().numpy()
+    solution = solve_ivp(slope, (LAMBDA[-1], LAMBDA[0]), y_T, method="DOP853", rtol=1e-12, atol=1e-13)
+    return x_T, torch.from_numpy(solution.y[:, -1]).view(-1, 2) * schedule.alpha_bar(0) ** 0.5
+
+
+def no_noise() -> Tensor:
+    raise AssertionError("a deterministic solver draws no noise")
+
+
+def error(make: Callable[[NoiseSchedule], Step], n: int) -> float:
+    x_t, exact = start_and_exact_end()
+    step, denoise = make(even_schedule()), best_denoise(even_schedule())
+    for t, s in pairwise(range(LAST, -1, -LAST // n)):
+        x_t = step(denoise, x_t, t, s, no_noise).x_s
+    return float((x_t - exact).square().mean().sqrt())
+
+
+@pytest.mark.parametrize(
+    ("make", "least", "most"),
+    [
+        pytest.param(ddim, 0.9, 1.1, id="ddim"),
+        pytest.param(euler, 0.9, 1.1, id="euler"),
+        pytest.param(heun, 1.8, 2.4, id="heun"),
+        pytest.param(partial(dpm_solver, order=1), 0.9, 1.1, id="dpm-solver++ 1"),
+        pytest.param(partial(dpm_solver, order=2), 1.7, 2.3, id="dpm-solver++ 2M"),
+        pytest.param(partial(dpm_solver, order=3), 2.7, 3.3, id="dpm-solver++ 3M"),
+        # The corrector adds one order in the limit; order 1 keeps its published weight 1/2, and little is seen of it at 2.
+        pytest.param(partial(unipc, order=1), 1.7, 2.3, id="unipc 1"),
+        pytest.param(partial(unipc, order=2), 2.0, 3.2, id="unipc 2"),
+        pytest.param(partial(unipc, order=3), 2.8, 4.2, id="unipc 3"),
+    ],
+)
+def test_the_error_falls_with_the_order_of_the_solver(make: Callable[[NoiseSchedule], Step], least: float, most: float) -> None:
+    errors = [error(make, n) for n in STEPS]
+    slope = -np.polyfit(np.log(STEPS), np.log(errors), 1)[0]
+    assert least < slope < most, (slope, errors)
+    assert all(more > less for more, less in pairwise(errors))
+
+
+def test_at_80_steps_each_order_is_better_than_the_one_below() -> None:
+    by_order = [error(partial(dpm_solver, order=order), 80) for order in (1, 2, 3)]
+    assert by_order[0] > 5 * by_order[1] > 25 * by_order[2]
+    assert error(unipc, 80) < error(dpm_solver, 80)
+
+
+@pytest.mark.parametrize("h", [1e-6, 0.01, 0.3, 0.999, 1.0, 1.7, 8.0, 60.0])
+def test_moments_are_the_weighted_means(h: float) -> None:
+    """Against Gauss-Legendre quadrature."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    v = (nodes + 1) / 2
+    density = weights * np.exp(-h * (1 - v))
+    expected = [(density * v**k).sum() / density.sum() for k in (1, 2, 3)]
+    assert moments(h, 3) == pytest.approx(expected, rel=1e-9)
