@@ -2,42 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-
-# Before any test imports torch: two workers with two threads each would fight for two cores.
-os.environ["OMP_NUM_THREADS"] = "1"
-
-Ddpm = Callable[..., subprocess.CompletedProcess[str]]
-
-# A network that takes a step in milliseconds, on the images that come with the package.
-TINY = (
-    "--data=fashion-mnist-10k",
-    "--batch-size=8",
-    "--set=model.base_channels=8",
-    "--set=model.channel_mult=[1,2]",
-    "--set=model.blocks_per_level=1",
-    "--set=model.stem=2",
-    "--set=model.dropout=0.1",
-    "--set=train.eval_images=16",
-    "--set=train.sample_n=4",
-    "--set=train.sampler.steps=2",
-    "--set=train.log_every=2",
-)
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"COLUMNS": "100", "PYTHONWARNINGS": "default"}
-
-
-def run_ddpm(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ddpm_cli", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False)
+from command import TINY, Ddpm, run_ddpm
 
 
 @pytest.fixture
@@ -57,18 +26,3 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_ddpm("train", *TINY, "--steps=6", "--name=tiny", "--set=schedule.timesteps=50", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
-
-
-def files_below(folder: Path) -> dict[str, int]:
-    """Every file below a folder with its time of change, to see that nothing was touched."""
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """One message on stderr with these words, exit status 2, and no traceback."""
-    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    flat = " ".join(done.stderr.split())
-    missing: Sequence[str] = [word for word in words if word not in flat]
-    assert not missing, (missing, done.stderr)

@@ -22,7 +22,8 @@ def export(
 
     safetensors: weights with the config beside them, one file that `ddpm sample` takes.
     torch-export: the denoiser as a program, (x_t, t) to its prediction, with any batch size; it runs without ddpm. A model that
-    was trained with class labels takes (x_t, t, labels), where the label after the last class stands for any class.
+    was trained with class labels takes (x_t, t, labels), where the label after the last class stands for any class. With the
+    parameterization edm it takes (c_in x_t, c_noise); where the variance was learned it gives twice the channels.
 
     For example:
 

@@ -57,7 +57,13 @@ def sample(
         int | None, typer.Option("--nrow", metavar="N", help="Images in a row of the grid.", show_default=False)
     ] = None,
     each: Annotated[
-        Path | None, typer.Option("--each", metavar="DIR", help="Also write each image to DIR/SEED.png.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--each",
+            metavar="DIR",
+            help="Also write each image to DIR/SEED.png, with --label all CLASS-SEED.png.",
+            show_default=False,
+        ),
     ] = None,
     trajectory: Annotated[
         Path | None, typer.Option("--trajectory", metavar="FILE", help="Also write the denoising as a GIF.", show_default=False)

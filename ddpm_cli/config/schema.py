@@ -144,7 +144,7 @@ class LearnedSchedule(ScheduleBase):
     endpoint_range: float = Field(
         0.0, ge=0, le=10, description="How far training may move each endpoint to tighten the bound; 0 keeps them fixed."
     )
-    lr: float = Field(1e-2, gt=0, description="Learning rate of the schedule's own Adam.")
+    learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the schedule's own Adam.")
 
     @model_validator(mode="after")
     def _endpoints_apart(self) -> LearnedSchedule:

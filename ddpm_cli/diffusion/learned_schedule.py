@@ -39,8 +39,8 @@ LearnableParameterization = Literal["eps", "x0", "v"]
 class GammaNetwork(nn.Module):
     """gamma(u) = -log SNR, strictly rising from its first to its last endpoint (VDM, Sec. 3.1 and App. H).
 
-    rise(u) = u + sum over k of height[k] * sigmoid(steepness[k] * u + offset[k]),    heights and steepnesses positive
-    share(u) = (rise(u) - rise(0)) / (rise(1) - rise(0)),   mixed with 0.001 of u
+    rise(u) = u + sum over k of height[k] * (sigmoid(steepness[k] * u + offset[k]) - sigmoid(offset[k])),   height, steepness > 0
+    share(u) = 0.999 * rise(u) / rise(1) + 0.001 * u
     gamma(u) = first + (last - first) * share(u)
 
     At first it is nearly a straight line. The endpoints stay within `endpoint_range` of where they start, whatever the weights.
@@ -68,12 +68,13 @@ class GammaNetwork(nn.Module):
 
     def share(self, u: Tensor) -> Tensor:
         """How far gamma has risen at u in [0, 1], float64 [N]: 0 at u = 0, 1 at u = 1, strictly rising between."""
-        ends = self._rise(torch.tensor([0.0, 1.0], dtype=torch.float64))
-        curve = (self._rise(u) - ends[0]) / (ends[1] - ends[0])
-        return LEAST_SLOPE * u + (1.0 - LEAST_SLOPE) * curve
+        curve = self._rise(u) / self._rise(torch.ones(1, dtype=torch.float64))
+        share: Tensor = LEAST_SLOPE * u + (1.0 - LEAST_SLOPE) * curve
+        return share
 
     def _rise(self, u: Tensor) -> Tensor:
-        bends = torch.sigmoid(softplus(self.steepness) * u[:, None] + self.offset)
+        # Each bend's own difference: that of their sums would be rounding alone where the heights are huge.
+        bends = torch.sigmoid(softplus(self.steepness) * u[:, None] + self.offset) - torch.sigmoid(self.offset)
         return u + bends @ softplus(self.height)
 
     def forward(self, u: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def build_schedule_learner(config: Config) -> ScheduleLearner | None:
     if kind == "edm":
         raise ConfigError("A learned schedule cannot train with EDM's parameterization.", 'Set objective.parameterization = "v".')
     return ScheduleLearner(
-        build_gamma(config.schedule), config.schedule.timesteps, kind, config.schedule.lr, config.train.batch_size
+        build_gamma(config.schedule), config.schedule.timesteps, kind, config.schedule.learning_rate, config.train.batch_size
     )
 
 

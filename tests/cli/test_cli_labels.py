@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Ddpm, assert_refused, files_below, run_ddpm
+from command import TINY, Ddpm, assert_refused, files_below, run_ddpm
 from PIL import Image
 
 from ddpm_cli.cli.app import run

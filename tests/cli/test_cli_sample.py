@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Ddpm, assert_refused, files_below
+from command import Ddpm, assert_refused, files_below
 from PIL import Image
 
 RUN = "runs/tiny"

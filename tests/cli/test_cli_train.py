@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Ddpm, assert_refused, environment, files_below
+from command import TINY, Ddpm, assert_refused, environment, files_below
 from PIL import Image
 from safetensors.numpy import load_file
 

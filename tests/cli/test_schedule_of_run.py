@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Ddpm, assert_refused, environment, run_ddpm
+from command import TINY, Ddpm, assert_refused, environment, run_ddpm
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.engine.build import build_schedule

@@ -177,8 +177,11 @@ def test_all_faults_of_all_layers_are_reported_together(write):
         ("train.device=3", "train.device: must be text, not 3"),
         ("train.epochs={a=1}", "train.epochs: must be a number"),
         ("model.channel_mult=[]", "model.channel_mult: needs at least 1 value"),
-        ("schedule=cosin", 'schedule: unknown schedule "cosin"; the nearest of linear, quadratic, cosine, sigmoid is "cosine"'),
-        ("schedule.kind=3", 'schedule: unknown schedule "3"; choose from linear, quadratic, cosine, sigmoid'),
+        ("schedule=cosin", 'schedule: unknown schedule "cosin"; the nearest is "cosine"'),
+        (
+            "schedule.kind=3",
+            'schedule: unknown schedule "3"; choose from linear, scaled-linear, quadratic, cosine, sigmoid, table, learned',
+        ),
         ("schedule.kind=[1]", "schedule: "),
         ("data=mnist", 'data: unknown data set "mnist"; the nearest of fashion-mnist, '),
         ("schedule.beta_start=0.5", "schedule: beta_start (0.5) must not exceed beta_end (0.02)"),

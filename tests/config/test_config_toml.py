@@ -88,7 +88,8 @@ def test_the_default_preset_is_the_schemas_defaults():
 
 def test_the_default_preset_is_the_papers_ddpm():
     config = load_config(preset="default").config
-    assert config.schedule.model_dump() == {"kind": "linear", "timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+    paper = {"kind": "linear", "timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+    assert config.schedule.model_dump() == paper | {"logsnr_shift": 0.0, "zero_terminal_snr": False}
     assert config.objective.parameterization.kind == "eps"
     assert (config.optimizer.kind, config.optimizer.lr) == ("adam", 2e-4)
     assert (config.ema.decay, config.ema.warmup) == (0.9999, True)

@@ -132,8 +132,33 @@ def test_the_diffusion_loss_is_the_kl_of_a_step(kind: LearnableParameterization,
     assert loss.item() == pytest.approx(kl, rel=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_of_the_diffusion_loss_is_the_same_in_every_space(kind: LearnableParameterization) -> None:
+    """One estimate, x0_hat = tanh(x_t), seen as each kind of prediction, against autograd through all of it."""
+    x_0, eps = torch.rand(3, 1, 4, 4, dtype=torch.float64), torch.randn(3, 1, 4, 4, dtype=torch.float64)
+    gamma_s = torch.tensor([-6.0, -1.0, 4.0], dtype=torch.float64)
+
+    def error(kind: str, gamma: Tensor) -> Tensor:
+        def network(x_t: Tensor) -> Tensor:
+            signal, noise = (torch.sigmoid(sign * gamma).sqrt().view(-1, 1, 1, 1) for sign in (-1, 1))
+            x0_hat = torch.tanh(x_t)
+            eps_hat = (x_t - signal * x0_hat) / noise
+            return {"eps": eps_hat, "x0": x0_hat, "v": signal * eps_hat - noise * x0_hat}[kind]
+
+        return own_error(kind, x_0, eps, gamma, network)
+
+    gamma_t = (gamma_s + 0.3).requires_grad_()
+    exact = 0.5 * 7 * torch.expm1(gamma_t - gamma_s) * error("eps", gamma_t)
+    squared = error(kind, gamma_t)
+    (slope,) = torch.autograd.grad(squared.sum(), gamma_t)
+    found = diffusion_losses(squared.detach(), slope, gamma_t, gamma_s, kind, 7)
+    torch.testing.assert_close(found, exact)
+    gradients = [torch.autograd.grad(value.sum(), gamma_t)[0] for value in (found, exact)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4, 1e18])
 def test_gamma_is_monotone_and_within_its_bounds_under_any_weights(seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     gamma = GammaNetwork(-9.0, 10.0, endpoint_range=2.0)
@@ -233,6 +258,17 @@ def test_images_without_a_finite_error_are_left_out() -> None:
     learner.step(t)
     assert np.isfinite(learner.schedule.alphas_cumprod).all()
     assert not np.array_equal(before, learner.schedule.alphas_cumprod)
+
+
+def test_the_first_step_which_has_none_before_it_teaches_nothing() -> None:
+    learner = ScheduleLearner(GammaNetwork(-9.0, 10.0), 100, "eps", lr=0.01, batch=2)
+    x_0, eps, t = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 4, 4), torch.tensor([0, 0])
+    probe = learner.probe(lambda x_t, t: torch.tanh(x_t), x_0, t, eps)
+    p_losses(probe, x_0, t, eps, learner.schedule).sum().backward()
+    learner.collect(probe, slice(0, 2))
+    before = learner.schedule.betas
+    learner.step(t)
+    assert np.array_equal(learner.schedule.betas, before)
 
 
 def test_two_processes_take_the_step_of_one() -> None:

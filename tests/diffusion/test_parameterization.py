@@ -78,7 +78,7 @@ def test_clipping_derives_the_noise_anew(kind: Parameterization, linear: NoiseSc
     """PITFALL 2: image and noise must still add up to x_t."""
     x_t = 3 * torch.randn(2, 1, 4, 4, dtype=torch.float64)
     t, steps = 400, torch.full((2,), 400)
-    x0_hat, eps_hat = make_denoise(predictor(lambda x, _: 0.9 * x, linear, kind), linear, threshold=clamp)(x_t, t)
+    x0_hat, eps_hat, _ = make_denoise(predictor(lambda x, _: 0.9 * x, linear, kind), linear, threshold=clamp)(x_t, t)
     unclipped = make_denoise(predictor(lambda x, _: 0.9 * x, linear, kind), linear, threshold=None)(x_t, t)
     assert (unclipped.x0_hat.abs() > 1).any()
     assert torch.equal(x0_hat, unclipped.x0_hat.clamp(-1, 1))
@@ -123,7 +123,7 @@ def test_eps_prediction_is_refused_under_zero_terminal_snr() -> None:
         make_denoise(predictor(lambda x, _: x, schedule, "eps"), schedule, threshold=None)
     assert '"v"' in caught.value.remedy
     for kind in ("x0", "v"):
-        x0_hat, eps_hat = make_denoise(predictor(lambda x, _: x, schedule, kind), schedule, threshold=clamp)(
+        x0_hat, eps_hat, _ = make_denoise(predictor(lambda x, _: x, schedule, kind), schedule, threshold=clamp)(
             torch.ones(1, 1, 2, 2), 2
         )
         assert x0_hat.isfinite().all()

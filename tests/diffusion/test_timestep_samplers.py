@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
+from ddpm_cli.diffusion.timestep_draws import (
+    FlatDraws,
+    LogitNormalDraws,
+    LogNormalDraws,
+    LossAwareDraws,
+    TimestepSampler,
+    draw_timesteps,
+)
+from ddpm_cli.errors import CheckpointError
+
+N = 20_000
+ALARM = 1e-4
+"""False-alarm rate of each test below, seeds being fixed."""
+
+
+def source(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def samplers(timesteps: int) -> list[TimestepSampler]:
+    return [
+        FlatDraws("uniform"),
+        FlatDraws("stratified"),
+        LogitNormalDraws(0.0, 10.0),
+        LogNormalDraws(-1.2, 10.0),
+        LossAwareDraws(timesteps),
+    ]
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 50])
+def test_draws_are_steps_of_the_schedule_and_repeat_with_the_seed(timesteps: int) -> None:
+    schedule = NoiseSchedule.from_betas(make_beta_schedule("linear", 1000)[:timesteps])
+    for sampler in samplers(timesteps):
+        t, weights = sampler.draw(512, schedule, source(3), "cpu")
+        assert t.dtype == torch.int64
+        assert t.shape == weights.shape == (512,)
+        assert int(t.min()) >= 0
+        assert int(t.max()) < timesteps
+        assert torch.equal(t, sampler.draw(512, schedule, source(3), "cpu").t)
+        assert weights.dtype == torch.float32
+        torch.testing.assert_close(weights, torch.ones(512))
+
+
+def test_flat_draws_are_draw_timesteps(linear: NoiseSchedule) -> None:
+    for kind in ("uniform", "stratified"):
+        assert torch.equal(FlatDraws(kind).draw(8, linear, source(), "cpu").t, draw_timesteps(kind, 8, 1000, source(), "cpu"))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-1.5, 0.5)])
+def test_logit_normal_has_its_density(mean: float, std: float, linear: NoiseSchedule) -> None:
+    """Chi-squared over 20 bins of the density of Esser et al. 2024, Eq. 19, integrated."""
+    t = LogitNormalDraws(mean, std).draw(N, linear, source(1), "cpu").t.numpy()
+    edges = np.linspace(0, 1, 21)
+    shares = np.diff(stats.norm(mean, std).cdf(special.logit(edges)))
+    found = np.histogram((t + 0.5) / 1000, edges)[0]
+    kept = shares * N >= 5
+    expected = np.append(shares[kept], shares[~kept].sum())
+    counts = np.append(found[kept], found[~kept].sum())
+    used = expected > 0
+    assert stats.chisquare(counts[used], expected[used] * N).pvalue > ALARM
+
+
+def test_log_normal_draws_the_step_with_the_nearest_noise_level(linear: NoiseSchedule) -> None:
+    t = LogNormalDraws(-1.2, 1.2).draw(N, linear, source(2), "cpu").t.numpy()
+    log_sigma = np.log(linear.sigmas[t])
+    middle = (log_sigma > -3.5) & (log_sigma < 2.5)  # where the levels lie close together, far from both ends
+    low, high = stats.norm(-1.2, 1.2).cdf([-3.5, 2.5])
+    assert stats.binomtest(int(middle.sum()), N, high - low).pvalue > ALARM
+    assert stats.kstest(log_sigma[middle], stats.truncnorm((-3.5 + 1.2) / 1.2, (2.5 + 1.2) / 1.2, -1.2, 1.2).cdf).statistic < 0.02
+    narrow = LogNormalDraws(float(np.log(linear.sigmas[321])), 1e-9).draw(4, linear, source(), "cpu").t
+    assert narrow.tolist() == [321] * 4
+
+
+def full_history(timesteps: int = 5, history: int = 3) -> LossAwareDraws:
+    sampler = LossAwareDraws(timesteps, history, uniform_share=0.1)
+    for round_ in range(history):
+        sampler.update(torch.arange(timesteps), torch.arange(1.0, timesteps + 1) * (1 + round_))
+    return sampler
+
+
+def test_loss_aware_draws_follow_the_second_moment() -> None:
+    sampler = full_history()
+    rms = np.sqrt(np.mean([[((1 + k) * loss) ** 2 for k in range(3)] for loss in range(1, 6)], axis=1))
+    expected = 0.9 * rms / rms.sum() + 0.1 / 5
+    np.testing.assert_allclose(sampler.probabilities().numpy(), expected, rtol=1e-12)
+    schedule = NoiseSchedule.from_betas(make_beta_schedule("linear", 1000)[:5])
+    t, weights = sampler.draw(N, schedule, source(4), "cpu")
+    assert stats.chisquare(np.bincount(t.numpy(), minlength=5), expected * N).pvalue > ALARM
+    np.testing.assert_allclose(weights.numpy(), 1 / (5 * expected[t.numpy()]), rtol=1e-6)
+
+
+def test_loss_aware_weights_keep_the_mean_loss() -> None:
+    """sum over t of p * weight * loss is the mean over uniform t, whatever the losses."""
+    sampler = full_history()
+    schedule = NoiseSchedule.from_betas(make_beta_schedule("linear", 1000)[:5])
+    t, weights = sampler.draw(2000, schedule, source(5), "cpu")
+    weight_of = torch.zeros(5, dtype=torch.float64).scatter_(0, t, weights.double())
+    losses = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0], dtype=torch.float64)
+    assert (sampler.probabilities() * weight_of * losses).sum().item() == pytest.approx(losses.mean().item(), rel=1e-6)
+
+
+def test_loss_aware_is_uniform_until_every_step_has_its_history() -> None:
+    sampler = LossAwareDraws(4, 2)
+    sampler.update(torch.tensor([0, 0, 1, 1, 2, 2, 3]), torch.arange(1.0, 8.0))
+    torch.testing.assert_close(sampler.probabilities(), torch.full((4,), 0.25, dtype=torch.float64))
+    sampler.update(torch.tensor([3, 3]), torch.tensor([torch.nan, torch.inf]))
+    torch.testing.assert_close(sampler.probabilities(), torch.full((4,), 0.25, dtype=torch.float64))
+    sampler.update(torch.tensor([3]), torch.tensor([8.0]))
+    assert sampler.probabilities()[3] > sampler.probabilities()[0]
+
+
+def test_loss_aware_forgets_the_oldest_loss_first() -> None:
+    sampler = LossAwareDraws(1, 2)
+    sampler.update(torch.tensor([0, 0, 0]), torch.tensor([1.0, 2.0, 3.0]))
+    assert sampler.losses.tolist() == [[2.0, 3.0]]
+
+
+def test_loss_aware_goes_on_from_its_state() -> None:
+    sampler, other = full_history(), LossAwareDraws(5, 3, uniform_share=0.1)
+    other.load_state_dict(sampler.state_dict())
+    assert torch.equal(other.probabilities(), sampler.probabilities())
+    other.update(torch.tensor([0]), torch.tensor([50.0]))
+    assert not torch.equal(other.probabilities(), sampler.probabilities())
+    with pytest.raises(CheckpointError, match="history"):
+        LossAwareDraws(6, 3).load_state_dict(sampler.state_dict())
