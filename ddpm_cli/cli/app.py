@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ddpm_cli import __version__
+from ddpm_cli.cli.choices import help_with_choices
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
@@ -58,10 +59,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100},
 )
-app.command("train", short_help="Train a model.")(train)
-app.command("sample", short_help="Draw images from a trained model.")(sample)
+app.command("train", cls=help_with_choices("data", "schedule", "objective", "sample"), short_help="Train a model.")(train)
+app.command("sample", cls=help_with_choices("sample"), short_help="Draw images from a trained model.")(sample)
 app.command("resume", short_help="Go on with a run that was stopped.")(resume)
-app.command("inspect-schedule", short_help="Show a noise schedule: its numbers and curves.")(inspect_schedule)
+app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="Show a noise schedule: its numbers and curves.")(
+    inspect_schedule
+)
 app.command("evaluate", short_help="Measure a trained model on held-out images.")(evaluate)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.add_typer(config_app, name="config")

@@ -200,7 +200,9 @@ class ModelConfig(Section):
     dropout: Share = Field(0.0, description="Dropout in the residual blocks.")
     scale_shift_norm: bool = Field(False, description="The time embedding scales and shifts the norm instead of being added.")
     norm_groups: PositiveInt = Field(
-        32, description="Groups of each GroupNorm at most; the largest divisor of the channels is taken."
+        8,
+        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a group the "
+        "norm takes the time embedding out again.",
     )
     stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
