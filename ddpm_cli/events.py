@@ -112,7 +112,7 @@ class MetricsLogged(Event):
         row: `step`, `epoch`, `images`, `seconds` and some of `loss`, `held_out_loss`, `lr`, `grad_norm`, `images_per_second`.
     """
 
-    row: Mapping[str, float | int]
+    row: Mapping[str, float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class EpochEnded(Event):
         history: All rows of metrics.json so far, this epoch's last.
     """
 
-    history: Sequence[Mapping[str, float | int]]
+    history: Sequence[Mapping[str, float | int | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,7 @@ class TrainSummary:
         loss: Mean training loss of the last logging interval, or None if there was none.
         held_out_loss: Last held-out loss, or None.
         best_held_out_loss: Lowest held-out loss, or None.
+        non_finite_steps: Steps that were skipped because their gradient was not finite.
     """
 
     run: Path
@@ -176,6 +177,7 @@ class TrainSummary:
     loss: float | None
     held_out_loss: float | None
     best_held_out_loss: float | None
+    non_finite_steps: int
 
 
 @dataclass(frozen=True, slots=True)

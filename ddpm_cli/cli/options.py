@@ -48,6 +48,9 @@ RunArgument = Annotated[
         metavar="RUN", help="Run folder or name, checkpoint, exported file; the newest run if left out.", show_default=False
     ),
 ]
+ResumeArgument = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="Run folder or name; the newest run if left out.", show_default=False)
+]
 EpochsOption = Annotated[
     float | None, typer.Option("--epochs", metavar="N", help="Stop after this many passes over the data.", show_default=False)
 ]

@@ -7,14 +7,14 @@ from ddpm_cli.cli.options import (
     EpochsOption,
     JsonOption,
     MinutesOption,
-    RunArgument,
+    ResumeArgument,
     StepsOption,
     given,
 )
 
 
 def resume(
-    run: RunArgument = None,
+    run: ResumeArgument = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,

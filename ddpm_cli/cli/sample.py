@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
 
 MAX_SEEDS = 1_000_000
+MAX_SEED = 10**18 - 1
 ALL = "all"
 IMAGES_PER_CLASS = 8
 
@@ -44,7 +45,17 @@ def sample(
             "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the first image; the next has the next.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            max=MAX_SEED,
+            help="Seed of the first image, 0 if left out; the next has the next.",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[
         str | None,
         typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
@@ -88,16 +99,21 @@ def sample(
       ddpm sample model.safetensors --trajectory denoising.gif --each images
     """
     from ddpm_cli.errors import RequestError
-    from ddpm_cli.files import require_writable_folder, require_writable_parent
+    from ddpm_cli.files import require_writable_folder
 
+    if seeds is not None and (n is not None or seed is not None):
+        raise RequestError(
+            "--seeds says which images to draw, so that --n and --seed have no place beside it.", "Leave one of them out."
+        )
     numbers = parse_seeds(seeds) if seeds is not None else None
     for option, value in (("--n", n), ("--nrow", nrow)):
         require_positive(option, value)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
-    for path in (out, trajectory):
-        if path is not None:
-            require_writable_parent(path)
+    check_outputs(out, trajectory)
+    foreign = [text for text in sets or [] if not text.startswith("sample.")]
+    if foreign:
+        raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
     if each is not None:
         require_writable_folder(each)
 
@@ -118,7 +134,7 @@ def sample(
     settings = override(trained.config, sets=sets or [], flags=flags).sample
     classes = pick_classes(label, trained)
     per_row = n or (IMAGES_PER_CLASS if label == ALL else settings.n)
-    numbers = numbers if numbers is not None else list(range(seed, seed + per_row))
+    numbers = numbers if numbers is not None else list(range(seed or 0, (seed or 0) + per_row))
     outputs = Outputs(out, nrow, each, trajectory)
     if label == ALL:
         outputs = Outputs(out, len(numbers), each, trajectory, row_names=trained.class_names)
@@ -209,6 +225,27 @@ def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], labels
     if frames is not None and outputs.trajectory is not None:
         save_animation(outputs.trajectory, frames.stacked(), outputs.columns, outputs.row_names)
     return singles
+
+
+def check_outputs(grid: Path, trajectory: Path | None) -> None:
+    """Refuse outputs before the work that would be lost with them.
+
+    Raises:
+        RequestError: If a file cannot be written, has a name that stands for something else, or both are the same.
+    """
+    from ddpm_cli.errors import OutputError
+    from ddpm_cli.files import require_writable_parent
+    from ddpm_cli.render.images import require_picture_name
+
+    require_picture_name(grid)
+    require_writable_parent(grid)
+    if trajectory is None:
+        return
+    require_writable_parent(trajectory)
+    if trajectory.suffix.lower() != ".gif":
+        raise OutputError(f"Cannot write {trajectory}: an animation is a GIF.", "Give --trajectory a name that ends in .gif.")
+    if trajectory.resolve() == grid.resolve():
+        raise OutputError(f"--out and --trajectory both name {grid}.", "Give them two names.")
 
 
 def require_positive(option: str, value: int | None) -> None:

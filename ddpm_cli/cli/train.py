@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +83,7 @@ def train(
     from ddpm_cli.render.images import draw_samples
     from ddpm_cli.render.training import TrainingView
 
-    prefix = config.stem if config is not None else preset or "default"
+    prefix = name_from(config) if config is not None else preset or "default"
     with TrainingView() as view:
 
         def listen(event: Event) -> None:
@@ -93,8 +95,19 @@ def train(
         print_json(as_json(result))
 
 
+def name_from(config: Path) -> str:
+    """The start of a run's name out of a config file's, without what a run's name must not have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:80] or "run"
+
+
 def as_json(result: TrainPlan | TrainSummary) -> dict[str, object]:
-    """A plan or a summary as JSON, its paths as text."""
+    """A plan or a summary as JSON: paths as text, and null for numbers that JSON lacks."""
     from dataclasses import asdict
 
-    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}
+    return {key: _json_value(value) for key, value in asdict(result).items()}
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

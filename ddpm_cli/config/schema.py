@@ -30,12 +30,15 @@ def kind_alone(value: Any) -> Any:
 
 
 class DataBase(Section):
-    root: Path | None = Field(None, description="Folder that holds the data set's files; looked in first.")
     limit: PositiveInt | None = Field(None, description="Use only this many training images.")
     horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2. Wrong for letters, digits and shoes.")
 
 
-class FashionMnistData(DataBase):
+class DataFromFiles(DataBase):
+    root: Path | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+
+
+class FashionMnistData(DataFromFiles):
     """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28x28 grey (Xiao et al. 2017)."""
 
     kind: Literal["fashion-mnist"] = "fashion-mnist"
@@ -47,7 +50,7 @@ class FashionMnist10kData(DataBase):
     kind: Literal["fashion-mnist-10k"] = "fashion-mnist-10k"
 
 
-class Cifar10Data(DataBase):
+class Cifar10Data(DataFromFiles):
     """CIFAR-10: 50,000 training and 10,000 test images, 32x32 colour (Krizhevsky 2009)."""
 
     kind: Literal["cifar10"] = "cifar10"
@@ -201,8 +204,8 @@ class ModelConfig(Section):
     scale_shift_norm: bool = Field(False, description="The time embedding scales and shifts the norm instead of being added.")
     norm_groups: PositiveInt = Field(
         8,
-        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a group the "
-        "norm takes the time embedding out again.",
+        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a "
+        "group the norm takes the time embedding out again.",
     )
     stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
@@ -368,6 +371,10 @@ class ObjectiveConfig(Section):
             raise ValueError('variance "learned-range" is not trained by the loss "simple"; set objective.loss = "hybrid" or "vlb"')
         if variance != "learned-range" and loss == "hybrid":
             raise ValueError(f'the loss "hybrid" learns the variance, it cannot be "{variance}"; set objective.variance = "auto"')
+        if loss != "simple" and self.timesteps.kind in ("logit-normal", "log-normal"):
+            raise ValueError(
+                f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
+            )
         if loss == "vlb" and self.weighting.kind != "simple":
             raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "vlb"; leave it at "simple"')
         return self
@@ -579,9 +586,9 @@ class SampleConfig(Section):
 
 
 class TrainConfig(Section):
-    epochs: float | None = Field(None, gt=0, description="Budget in passes over the data.")
-    steps: PositiveInt | None = Field(None, description="Budget in optimizer steps.")
-    minutes: float | None = Field(None, gt=0, description="Budget in minutes of training; such a run follows the clock.")
+    epochs: float | None = Field(None, gt=0, le=1e9, description="Budget in passes over the data.")
+    steps: int | None = Field(None, ge=1, le=10**15, description="Budget in optimizer steps.")
+    minutes: float | None = Field(None, gt=0, le=1e9, description="Budget in minutes of training; such a run follows the clock.")
     batch_size: PositiveInt = Field(128, description="Images per optimizer step, over all processes.")
     micro_batch_size: PositiveInt | None = Field(
         None, description="Images per forward pass and process; a larger share is accumulated."
@@ -639,9 +646,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _guidance_has_classes(self) -> Config:
-        if self.model.num_classes is None and self.sample.guidance.scale != 1.0:
+        if self.model.num_classes is None and self.sample.guidance != GuidanceConfig():
             raise ValueError(
-                f"sample.guidance.scale ({self.sample.guidance.scale}) needs a model that was trained with classes "
+                f"sample.guidance (scale {self.sample.guidance.scale:g}) needs a model that was trained with classes "
                 "(--set model.num_classes=auto)"
             )
         return self

@@ -32,8 +32,8 @@ class Budget:
 
     def share(self, step: int, seconds: float) -> float:
         """Part of the budget that is used after `step` steps and `seconds` of training, in [0, 1]."""
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = seconds / self.seconds if self.seconds else 0.0
+        by_steps = 0.0 if self.steps is None else step / self.steps
+        by_time = 0.0 if self.seconds is None else seconds / self.seconds
         return min(1.0, max(by_steps, by_time))
 
 

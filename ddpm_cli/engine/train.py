@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddpm_cli import __version__
-from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.loader import from_toml_text, override
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.budget import Budget
@@ -89,7 +89,7 @@ def train(
         if accelerator.is_main_process:
             atomic_write(run.config_path, to_toml(config))
             write_info(run, _provenance(config, dataset, accelerator))
-        trainer = Trainer(config, dataset, accelerator, to_toml(config), _both(recorder(run), on_event))
+        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event))
         return _run(trainer, run, dataset, on_event)
 
 
@@ -118,28 +118,32 @@ def resume(
         CheckpointError: If the checkpoint does not fit the config.
     """
     run = find_run(runs, path, need_checkpoint=True)
-    with locked(run):
-        run.sweep()
+    # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
+    main = os.environ.get("RANK", "0") == "0"
+    on_event = on_event if main else ignore
+    with locked(run) if main else nullcontext():
         checkpoint = latest_checkpoint(run)
         for skipped in checkpoint.skipped:
             on_event(Notice(skipped, important=True))
         config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
         config, accelerator, dataset = _resolve(config, on_event)
-        on_event = on_event if accelerator.is_main_process else ignore
         if dataset.sha256 != checkpoint.state["data_sha256"]:
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
             )
-        trainer = Trainer(config, dataset, accelerator, to_toml(config), _both(recorder(run), on_event))
+        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event))
         trainer.restore(checkpoint)
         if trainer.share >= 1:
             on_event(Notice(_finished(run, trainer.step)))
             return None
-        if budget and config.optimizer.decay != "constant":
-            on_event(Notice(_new_decay(config, trainer)))
-        MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
-        atomic_write(run.config_path, to_toml(config))
+        if budget:
+            on_event(Notice(_new_learning_rate(config, trainer)))
+        if main:
+            run.sweep()
+            MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
+            atomic_write(run.config_path, to_toml(config))
+        accelerator.wait_for_everyone()
         return _run(trainer, run, dataset, on_event)
 
 
@@ -150,7 +154,9 @@ def _finished(run: RunDirectory, step: int) -> str:
     )
 
 
-def _new_decay(config: Config, trainer: Trainer) -> str:
+def _new_learning_rate(config: Config, trainer: Trainer) -> str:
+    if config.optimizer.decay == "constant":
+        return f"The learning rate stays at {trainer.lr():.2e}: it is constant, whatever the budget."
     return (
         f"The learning rate now falls ({config.optimizer.decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
         f"where the new curve stands at step {trainer.step:,}."
@@ -158,10 +164,8 @@ def _new_decay(config: Config, trainer: Trainer) -> str:
 
 
 def _extended(config: Config, budget: dict[str, Any] | None, device: str | None) -> Config:
-    changes: dict[str, Any] = {} if device is None else {"device": device}
-    if budget:
-        changes |= {"epochs": None, "steps": None, "minutes": None, **budget}
-    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
+    return override(config, flags=flags | {"train.device": (device, "--device")})
 
 
 def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
@@ -292,9 +296,14 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
     }
 
 
-def _both(first: Listener, second: Listener) -> Listener:
+def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener) -> Listener:
+    """The recorder, then the caller's listener; the other processes record and draw nothing."""
+    if not accelerator.is_main_process:
+        return ignore
+    record = recorder(run)
+
     def listen(event: Event) -> None:
-        first(event)
-        second(event)
+        record(event)
+        on_event(event)
 
     return listen

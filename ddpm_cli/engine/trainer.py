@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ddpm_cli.runs.directory import RunDirectory
 
 MAX_NON_FINITE_STEPS = 10
+MAX_OVERFLOWS = 50  # fp16: while the loss scale is found, a step overflows now and then and is no failure
 
 
 class Trainer:
@@ -108,9 +109,10 @@ class Trainer:
         self.session_train_seconds = 0.0
         self.loss_sums = {"interval": torch.zeros((), device=self.device), "epoch": torch.zeros((), device=self.device)}
         self.loss_steps = {"interval": 0, "epoch": 0}
-        self.history: list[dict[str, float | int]] = []
+        self.history: list[dict[str, float | int | None]] = []
         self.last_loss: float | None = None
         self.held_out_loss: float | None = None
+        self.held_out_step = 0
         self.best_held_out_loss: float | None = None
         self.best_saved_loss: float | None = None
         self.non_finite_steps = 0
@@ -181,11 +183,11 @@ class Trainer:
         scaled = self.accelerator.scaler is not None
         if scaled or math.isfinite(self.grad_norm):
             self.optimizer.step()
-            if not self.accelerator.optimizer_step_was_skipped:
-                self.ema.update(self.model.parameters())
-            self.non_finite_in_a_row = 0
+        if not math.isfinite(self.grad_norm) or self.accelerator.optimizer_step_was_skipped:
+            self._count_non_finite(MAX_OVERFLOWS if scaled else MAX_NON_FINITE_STEPS)
         else:
-            self._count_non_finite()
+            self.ema.update(self.model.parameters())
+            self.non_finite_in_a_row = 0
         self.optimizer.zero_grad()
 
     def lr(self) -> float:
@@ -194,19 +196,23 @@ class Trainer:
         return optimizer.lr * lr_factor(optimizer, self.step, self.share)
 
     def _count_loss(self, loss: Tensor) -> None:
+        """Add a step's loss to the means; one that is not finite would make them so, and its step is counted elsewhere."""
+        if not math.isfinite(float(loss)):
+            return
         for span in self.loss_sums:
             self.loss_sums[span] += loss
             self.loss_steps[span] += 1
 
-    def _count_non_finite(self) -> None:
+    def _count_non_finite(self, limit: int) -> None:
         self.non_finite_steps += 1
         self.non_finite_in_a_row += 1
-        if self.non_finite_in_a_row >= MAX_NON_FINITE_STEPS:
+        if self.non_finite_in_a_row >= limit:
             raise DivergedError(
-                f"The gradients were not finite in {MAX_NON_FINITE_STEPS} steps in a row, the last being step {self.step}.",
+                f"The gradients were not finite in {limit} steps in a row, the last being step {self.step}.",
                 "The checkpoints before are intact. Lower optimizer.lr, lower train.max_grad_norm, or set train.precision to fp32.",
             )
-        self.on_event(Notice(f"Step {self.step}: the gradient is not finite; the step is skipped.", important=True))
+        if limit == MAX_NON_FINITE_STEPS:
+            self.on_event(Notice(f"Step {self.step}: the gradient is not finite; the step is skipped.", important=True))
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -239,6 +245,7 @@ class Trainer:
         log = last or self.step % train.log_every == 0
         if evaluate:
             self.held_out_loss = self.measure_held_out_loss()
+            self.held_out_step = self.step
             known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
             self.best_held_out_loss = min(known)
         self._end_epoch(last)
@@ -280,9 +287,9 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------------------------- metrics
 
-    def _row(self, log: bool, evaluate: bool) -> dict[str, float | int]:
+    def _row(self, log: bool, evaluate: bool) -> dict[str, float | int | None]:
         images = self.step * self.config.train.batch_size
-        row: dict[str, float | int] = {
+        row: dict[str, float | int | None] = {
             "step": self.step,
             "epoch": round(self.step / self.batches.steps_per_epoch, 4),
             "images": images,
@@ -290,16 +297,17 @@ class Trainer:
         }
         if log:
             self.last_loss = self._mean("interval")
-            row |= {"loss": self.last_loss, "lr": self.lr(), "grad_norm": self.grad_norm}
+            row |= {"loss": self.last_loss, "lr": self.lr(), "grad_norm": finite(self.grad_norm)}
             row |= {"images_per_second": round(self._images_per_second(), 1)}
         if evaluate and self.held_out_loss is not None:
-            row["held_out_loss"] = self.held_out_loss
+            row["held_out_loss"] = finite(self.held_out_loss)
         if self.non_finite_steps:
             row["non_finite_steps"] = self.non_finite_steps
         return row
 
-    def _mean(self, span: str) -> float:
-        return float(self.loss_sums[span]) / max(self.loss_steps[span], 1)
+    def _mean(self, span: str) -> float | None:
+        """Mean loss of the steps whose loss was finite, None if there were none."""
+        return float(self.loss_sums[span]) / self.loss_steps[span] if self.loss_steps[span] else None
 
     def _reset(self, span: str) -> None:
         self.loss_sums[span].zero_()
@@ -311,14 +319,14 @@ class Trainer:
         full = math.floor(self.step / per_epoch) > math.floor((self.step - 1) / per_epoch)
         if not (full or last):
             return
-        row: dict[str, float | int] = {
+        row: dict[str, float | int | None] = {
             "epoch": math.floor(self.step / per_epoch) if full else round(self.step / per_epoch, 4),
             "step": self.step,
             "loss": self._mean("epoch"),
             "seconds": round(self.seconds(), 3),
         }
         if self.held_out_loss is not None:
-            row["held_out_loss"] = self.held_out_loss
+            row |= {"held_out_loss": finite(self.held_out_loss), "held_out_step": self.held_out_step}
         if full:
             self.history.append(row)
             self._reset("epoch")
@@ -365,6 +373,7 @@ class Trainer:
             loss=self.last_loss,
             held_out_loss=self.held_out_loss,
             best_held_out_loss=self.best_held_out_loss,
+            non_finite_steps=self.non_finite_steps,
         )
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
@@ -420,6 +429,7 @@ class Trainer:
             "last_loss": self.last_loss,
             "last_held_out_loss": self.held_out_loss,
             "best_held_out_loss": self.best_held_out_loss,
+            "held_out_step": self.held_out_step,
             "best_saved_loss": self.best_saved_loss,
             "non_finite_steps": self.non_finite_steps,
         }
@@ -452,6 +462,7 @@ class Trainer:
         self.held_out_loss = state["last_held_out_loss"]
         self.best_held_out_loss = state["best_held_out_loss"]
         self.best_saved_loss = state["best_saved_loss"]
+        self.held_out_step = state["held_out_step"]
         self.non_finite_steps = state["non_finite_steps"]
 
     def _restore_schedule(self, learner: ScheduleLearner, checkpoint: Checkpoint) -> None:
@@ -460,6 +471,11 @@ class Trainer:
         learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer.state_dict()))
         learner.refresh()
         self.schedule = learner.schedule
+
+
+def finite(value: float) -> float | None:
+    """The number itself, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -74,6 +74,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no file {path}.", "Check the path.") from error
     except (SafetensorError, OSError) as error:
+        if path.suffix != ".safetensors":
+            raise CheckpointError(
+                f"{path} is no model that can be sampled.", "Name a run, a checkpoint, or a .safetensors file of `ddpm export`."
+            ) from error
         raise CheckpointError(f"{path} is truncated or no safetensors file ({error}).", "Export the run again.") from error
 
 

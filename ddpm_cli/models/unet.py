@@ -14,6 +14,7 @@ from ddpm_cli.models.embeddings import TimeEmbedding
 from ddpm_cli.models.layers import Downsample, ResidualBlock, SelfAttention, Upsample, conv, group_norm, zeroed
 
 LEAST_BASE_CHANNELS = 4
+LARGEST_SMALL_PADDING = 32  # tiny images may be padded beyond their own size
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ class UNet(nn.Module):
         self.in_channels, self.image_size, self.stem = in_channels, image_size, stem
         levels = len(channel_mult)
         self.padding = _padding(image_size, stem * 2 ** (levels - 1))
+        _check_padding(image_size, self.padding, levels)
         heights = _feature_heights(image_size[0] + sum(self.padding[2:]), stem, levels)
         _check_attention(attention_resolutions, heights)
         attention = [height in attention_resolutions for height in heights]
@@ -258,6 +260,16 @@ def _padding(image_size: tuple[int, int], multiple: int) -> tuple[int, int, int,
     """Zeros to add left, right, above and below, so that both sides are divisible by `multiple`."""
     height, width = (-side % multiple for side in image_size)
     return width // 2, width - width // 2, height // 2, height - height // 2
+
+
+def _check_padding(image_size: tuple[int, int], padding: tuple[int, int, int, int], levels: int) -> None:
+    """Refuse networks that would work on more padding than image, each level doubling it."""
+    (height, width), (left, right, top, bottom) = image_size, padding
+    if left + right > max(width, LARGEST_SMALL_PADDING) or top + bottom > max(height, LARGEST_SMALL_PADDING):
+        raise ConfigError(
+            f"A network of {levels} levels would pad images of {height}x{width} to {height + top + bottom}x{width + left + right}.",
+            "Give model.channel_mult fewer levels, or lower model.stem.",
+        )
 
 
 def _feature_heights(padded_height: int, stem: int, levels: int) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ddpm_cli.errors import OutputError
 from ddpm_cli.events import Event, SamplesDrawn
 from ddpm_cli.files import replacing
 
@@ -110,6 +111,18 @@ def save_animation(
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
     with replacing(path) as temporary:
         pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+
+def require_picture_name(path: Path) -> None:
+    """Refuse file names whose suffix stands for no picture format that can be written.
+
+    Raises:
+        OutputError: Naming the suffix.
+    """
+    if path.suffix and Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise OutputError(
+            f"Cannot write {path}: {path.suffix} is no picture format that can be written.", "Use .png, .jpg or .webp."
+        )
 
 
 def _format(path: Path) -> str:

@@ -58,11 +58,15 @@ def _budget(plan: TrainPlan) -> str:
 
 def summary_facts(summary: TrainSummary) -> dict[str, str]:
     """The end table's rows."""
+    skipped = (
+        {"skipped": f"{summary.non_finite_steps:,} steps, their gradients were not finite"} if summary.non_finite_steps else {}
+    )
     return {
         "trained": f"{summary.step:,} steps, {summary.epochs:.3g} epochs, {summary.images:,} images",
         "time": f"{duration(summary.seconds)}, {summary.images_per_second:,.0f} images/s",
         "loss": loss(summary.loss),
         "held-out loss": f"{loss(summary.held_out_loss)} (best {loss(summary.best_held_out_loss)})",
+        **skipped,
         "run": str(summary.run),
         "samples": str(summary.run / "samples.png"),
     }
@@ -121,7 +125,7 @@ class TrainingView:
             case TrainProgress():
                 self._advance(event)
             case MetricsLogged(row):
-                self._log(row.get("loss"), row.get("held_out_loss"), int(row["step"]))
+                self._log(row.get("loss"), row.get("held_out_loss"), int(row["step"] or 0))
             case SamplesDrawn():
                 self._say(f"samples at step {event.step:,}: {event.path}")
             case CheckpointSaved():

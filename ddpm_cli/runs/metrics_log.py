@@ -12,7 +12,7 @@ from typing import Any
 from ddpm_cli.errors import RunError
 from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, to_json
 
-Row = Mapping[str, float | int | str]
+Row = Mapping[str, float | int | str | None]
 _LINE_LIMIT = 1_000_000
 
 
@@ -35,7 +35,7 @@ class MetricsLog:
         Raises:
             OutputError: If it cannot be written; the lines before it stay whole.
         """
-        line = json.dumps(row).encode() + b"\n"
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
         with output_errors(self.path):
             descriptor = self._open()
             end = os.fstat(descriptor).st_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -128,6 +127,11 @@ def test_a_budget_of_minutes_ends(ddpm: Ddpm) -> None:
         (["--device", "mps:7"], ["mps:7", "Present:", "cpu"]),
         (["--set", "model.attention_resolutions=[9]"], ["9", "14, 7"]),
         (["--set", "train.precision=fp16", "--device", "cpu"], ["fp16", "cpu"]),
+        (["--epochs", "1e308"], ["train.epochs", "--epochs"]),
+        (["--set", "model.channel_mult=[1,1,1,1,1,1,1,1,1,1,1,1]"], ["12 levels", "4096x4096", "channel_mult"]),
+        (["--set", "sample.guidance.rescale=0.5"], ["sample.guidance", "num_classes"]),
+        (["--set", "objective.loss=vlb", "--set", "objective.timesteps=logit-normal"], ["logit-normal", "uniform"]),
+        (["--set", "data.root=nowhere"], ["data.root"]),
         (["--name", "../outside"], ["../outside"]),
         (["--out", "absent/runs"], ["absent"]),
         (["--set", "data.root=nowhere", "--data", "fashion-mnist"], ["nowhere"]),
@@ -150,6 +154,72 @@ def test_resume_without_runs(ddpm: Ddpm, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--steps", "0"], ["train.steps", "--steps"]),
+        (["--steps=-5"], ["train.steps"]),
+        (["--minutes=-1"], ["train.minutes", "--minutes"]),
+        (["--epochs", "nan"], ["train.epochs"]),
+        (["--epochs", "0"], ["train.epochs"]),
+        (["--device", "tpu"], ["tpu", "cpu"]),
+        (["runs/tyni"], ["tyni", "tiny"]),
+    ],
+)
+def test_bad_requests_to_resume_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, trained_folder: Path) -> None:
+    before = {name: time for name, time in files_below(trained_folder).items() if not name.endswith("lock")}
+    assert_refused(ddpm("resume", *arguments, cwd=trained_folder), *words)
+    assert {name: time for name, time in files_below(trained_folder).items() if not name.endswith("lock")} == before
+
+
+def test_divergence_is_counted_and_told(ddpm: Ddpm, tmp_path: Path) -> None:
+    """Steps without a finite gradient are skipped, are no success in silence, and leave valid JSON."""
+    done = ddpm("train", *TINY, "--steps=6", "--name=wild", "--set=optimizer.lr=1e30", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert summary["non_finite_steps"] > 0
+    assert "their gradients were not finite" in done.stderr
+    for line in (tmp_path / "runs/wild/metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    done = ddpm("train", *TINY, "--steps=60", "--name=lost", "--set=optimizer.lr=1e30")
+    assert done.returncode == 1
+    assert "10 steps in a row" in done.stderr
+    assert "Lower optimizer.lr" in done.stderr
+
+
+def test_a_config_with_blanks_in_its_name_makes_a_run(ddpm: Ddpm, tmp_path: Path) -> None:
+    (tmp_path / "my cfg.toml").write_text('data = "fashion-mnist-10k"\n')
+    done = ddpm("train", *TINY, "--config", "my cfg.toml", "--steps=1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs/my-cfg-001").is_dir()
+
+
+def test_two_processes_train_and_resume_like_one(tmp_path: Path) -> None:
+    arguments = (*TINY, "--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5")
+    for name, processes in (("one", 1), ("two", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port=29517"]
+        for command in (("train", *arguments, "--steps=5"), ("resume", "run", "--steps=10")):
+            done = subprocess.run(
+                [*launch, "-m", "ddpm_cli", *command],
+                cwd=folder,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "runs/run/metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert [row["step"] for row in one] == [row["step"] for row in two] == [2, 4, 5, 6, 8, 10]
+    for first, second in zip(one, two, strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
+
+
 def test_resume_of_a_finished_run_says_how_to_extend_it(ddpm: Ddpm, trained_folder: Path) -> None:
     done = ddpm("resume", cwd=trained_folder)
     assert done.returncode == 0
@@ -168,7 +238,6 @@ def test_a_run_in_use_is_refused(tmp_path: Path, ddpm: Ddpm) -> None:
     assert process.returncode == 143
 
 
-@pytest.mark.skipif(os.geteuid() != 0 and sys.platform == "darwin", reason="needs a folder that cannot be written to")
 def test_a_folder_that_is_a_file_is_refused(ddpm: Ddpm, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     assert_refused(ddpm("train", *TINY, "--steps=1"), "runs")
