@@ -16,6 +16,7 @@ from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise, sample_steps
+from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
     build_model,
@@ -87,6 +88,7 @@ def load_trained(path: Path | None, device: torch.device, *, ema: bool = True, r
         RunError: If there is no such run, or it has no complete checkpoint.
         CheckpointError: If the file is damaged or its weights do not fit its config.
     """
+    keep_freed_memory()
     if path is not None and path.is_file():
         return _from_file(path, device, ema)
     checkpoint = find_checkpoint(path, runs)

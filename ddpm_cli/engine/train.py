@@ -17,6 +17,7 @@ from ddpm_cli import __version__
 from ddpm_cli.config.loader import from_toml_text, override
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
+from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.engine.build import (
     build_dataset,
@@ -197,6 +198,7 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    keep_freed_memory()
     device = resolve_device(device_name)
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if not distributed:

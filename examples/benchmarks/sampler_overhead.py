@@ -28,6 +28,7 @@ from ddpm_cli.config.schema import (
 )
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise, sample
+from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
     build_model,
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
+    keep_freed_memory()
     bench = Bench(options.device, options.batch, options.steps)
     plain, guided = GuidanceConfig(), GuidanceConfig(scale=2.0)
     bench.seconds(DdimSampler(), plain)  # warm-up
