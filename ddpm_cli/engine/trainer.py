@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from ddpm_cli.engine.ema import Ema
 from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.held_out import held_out_loss_sum
 from ddpm_cli.engine.seeds import generator, seed_of
-from ddpm_cli.engine.weights import load_weights
+from ddpm_cli.engine.weights import flatten_optimizer, load_weights, unflatten_optimizer
 from ddpm_cli.errors import DivergedError, InterruptedRunError
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -476,17 +475,3 @@ class Trainer:
 def finite(value: float) -> float | None:
     """The number itself, or None where JSON has no word for it."""
     return value if math.isfinite(value) else None
-
-
-def flatten_optimizer(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """An optimizer's moments as flat tensors, `<number of the parameter>.<name>`; its hyperparameters are in the config."""
-    return {f"{number}.{name}": value for number, entry in state["state"].items() for name, value in entry.items()}
-
-
-def unflatten_optimizer(tensors: Mapping[str, Tensor], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten_optimizer`, with the hyperparameters of a fresh optimizer's state."""
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, _, name = key.partition(".")
-        entries.setdefault(int(number), {})[name] = value
-    return {"state": entries, "param_groups": fresh["param_groups"]}

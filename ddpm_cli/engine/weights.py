@@ -1,9 +1,10 @@
-"""Weights into networks."""
+"""Weights into networks, and an optimizer's moments out of it and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,3 +33,17 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path
                 "Use the config that the checkpoint was trained with.",
             )
     network.load_state_dict(dict(weights))
+
+
+def flatten_optimizer(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An optimizer's moments as flat tensors, `<number of the parameter>.<name>`; its hyperparameters are in the config."""
+    return {f"{number}.{name}": value for number, entry in state["state"].items() for name, value in entry.items()}
+
+
+def unflatten_optimizer(tensors: Mapping[str, Tensor], fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten_optimizer`, with the hyperparameters of a fresh optimizer's state."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        entries.setdefault(int(number), {})[name] = value
+    return {"state": entries, "param_groups": fresh["param_groups"]}

@@ -142,7 +142,7 @@ def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm
     ("arguments", "words"),
     [
         (["--guidance", "2"], ["guidance", "model.num_classes=auto"]),
-        (["--guidance", "2", "--set", "model.num_classes=10"], ["guidance", "model.num_classes=auto"]),
+        (["--guidance", "2", "--set", "model.num_classes=10"], ["--set model.num_classes=10", "sample.*"]),
         (["--label", "3"], ["--label 3", "model.num_classes=auto"]),
         (["--label", "all"], ["--label all", "model.num_classes=auto"]),
     ],
@@ -160,7 +160,7 @@ def test_a_model_without_classes_refuses_labels_and_guidance(
     [
         ("model.num_classes=7", ["model.num_classes is 7", "has 10 classes"]),
         ("model.num_classes=0", ["model.num_classes", "at least 1"]),
-        ("sample.guidance.scale=2", ["sample.guidance.scale", "model.num_classes=auto"]),
+        ("sample.guidance.scale=2", ["sample.guidance", "model.num_classes=auto"]),
         ("objective.label_dropout=1.5", ["objective.label_dropout", "at most 1"]),
     ],
 )

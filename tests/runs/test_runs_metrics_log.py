@@ -29,13 +29,19 @@ def steps(path: Path) -> list[int]:
 def test_rows_are_on_disk_at_once_and_exact(path: Path) -> None:
     log = MetricsLog(path)
     assert not path.exists()
-    rows = [{"step": 1, "loss": 0.1 + 0.2}, {"step": 2, "loss": math.inf, "note": "é\n"}]
+    rows = [{"step": 1, "loss": 0.1 + 0.2}, {"step": 2, "loss": None, "note": "é\n"}]
     for count, row in enumerate(rows, 1):
         log.append(row)
         assert read_rows(path) == rows[:count]
         assert path.read_bytes().count(b"\n") == count
     log.sync()
     log.close()
+
+
+def test_a_number_that_json_lacks_is_refused(path: Path) -> None:
+    with MetricsLog(path) as log, pytest.raises(ValueError, match="not JSON compliant"):
+        log.append({"step": 1, "loss": math.inf})
+    assert not path.exists()
 
 
 def test_one_write_per_row(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
