@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,7 +61,10 @@ def load_program(path: Path) -> nn.Module:
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
     try:
-        return torch.export.load(io.BytesIO(data)).module()
+        with warnings.catch_warnings():
+            # torch 2.11 says so of its own reading; the weights are only read.
+            warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+            return torch.export.load(io.BytesIO(data)).module()
     except Exception as error:  # a damaged archive can fail anywhere inside torch
         raise CheckpointError(f"{path} is damaged or no torch.export program ({error}).", "Export the run again.") from error
 
