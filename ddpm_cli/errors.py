@@ -12,7 +12,7 @@
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
     ├── DivergedError             training produced no finite loss
-    └── InterruptedRunError               a signal ended the work after it was saved
+    └── InterruptedRunError       a signal ended the work after it was saved
 
 A message names the thing and the reason; `remedy` says what to do about it.
 """

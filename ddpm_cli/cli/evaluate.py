@@ -75,14 +75,14 @@ def evaluate(
     from ddpm_cli.engine.evaluate import METRICS, EvaluateSettings
     from ddpm_cli.engine.evaluate import evaluate as measure
     from ddpm_cli.engine.generate import load_trained
-    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.render.console import print_json, show_line, show_notices
     from ddpm_cli.render.evaluate import EvaluateView, show_figures
 
     names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise RequestError(f"There is no metric {unknown[0]!r}.", f"Metrics: {', '.join(METRICS)}.")
-    trained = load_trained(run, resolve_device(device or "auto"), ema=ema)
+    trained = load_trained(run, resolve_device(device or "auto"), ema=ema, on_event=show_notices)
     show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if ema else 'last'} weights)")
     settings = EvaluateSettings(n, steps, batch_size, seed, cast("ModelVariance | None", variance))
     with EvaluateView() as view:

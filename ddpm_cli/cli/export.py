@@ -42,9 +42,9 @@ def export(
     require_writable_parent(out)
 
     from ddpm_cli.engine.export import export_model
-    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.render.console import print_json, show_line, show_notices
 
-    result = export_model(run, format, out)
+    result = export_model(run, format, out, on_event=show_notices)
     show_line("model:", "cyan", f"{result.origin} (step {result.step:,}, EMA weights)")
     show_line("wrote:", "green", f"{result.path} ({result.bytes / 1e6:.2f} MB)")
     show_line("checked:", "green", f"largest difference on random input {result.largest_difference:.3g}")

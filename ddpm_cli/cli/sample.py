@@ -120,9 +120,9 @@ def sample(
     from ddpm_cli.config.loader import override
     from ddpm_cli.engine.device import resolve_device
     from ddpm_cli.engine.generate import labels_from_seeds, load_trained
-    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.render.console import print_json, show_line, show_notices
 
-    trained = load_trained(run, resolve_device(device or "auto"), ema=ema)
+    trained = load_trained(run, resolve_device(device or "auto"), ema=ema, on_event=show_notices)
     flags = given(
         {
             "sample.sampler.kind": (sampler, "--sampler"),

@@ -11,6 +11,7 @@ import torch
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
 from ddpm_cli.errors import DdpmError
+from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.safetensors import save_model_file
 from ddpm_cli.export.torch_export import Denoiser, largest_difference, load_program, save_program
 from ddpm_cli.files import replacing
@@ -37,7 +38,7 @@ class ExportResult:
     largest_difference: float
 
 
-def export_model(run: Path | None, kind: str, out: Path, *, runs: Path = Path("runs")) -> ExportResult:
+def export_model(run: Path | None, kind: str, out: Path, *, runs: Path = Path("runs"), on_event: Listener = ignore) -> ExportResult:
     """Export the EMA weights of a run; the file replaces an older one only after it was compared with the original.
 
     Args:
@@ -45,12 +46,13 @@ def export_model(run: Path | None, kind: str, out: Path, *, runs: Path = Path("r
         kind: safetensors or torch-export.
         out: The file.
         runs: The folder of runs.
+        on_event: See `load_trained`.
 
     Raises:
         DdpmError: If the file, loaded again, does not predict what the original predicts.
         RequestError: If the run or the output path cannot be used.
     """
-    trained = load_trained(run, torch.device("cpu"), runs=runs)
+    trained = load_trained(run, torch.device("cpu"), runs=runs, on_event=on_event)
     with replacing(out) as temporary:
         copy = WRITERS[kind](trained, temporary)
         labels = None if trained.num_classes is None else trained.num_classes + 1

@@ -29,7 +29,7 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import load_weights
 from ddpm_cli.errors import CheckpointError, RequestError, RunError
-from ddpm_cli.events import Listener, SampleProgress, ignore
+from ddpm_cli.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class TrainedModel:
         return resolved_classes(self.config.model)
 
 
-def load_trained(path: Path | None, device: torch.device, *, ema: bool = True, runs: Path = Path("runs")) -> TrainedModel:
+def load_trained(
+    path: Path | None, device: torch.device, *, ema: bool = True, runs: Path = Path("runs"), on_event: Listener = ignore
+) -> TrainedModel:
     """Load a model from a run, one of its checkpoints or an exported file.
 
     Args:
@@ -83,6 +85,7 @@ def load_trained(path: Path | None, device: torch.device, *, ema: bool = True, r
         device: Where the network goes.
         ema: Take the averaged weights, which give better images than the last ones.
         runs: The folder of runs.
+        on_event: Told of damaged checkpoints that were passed over.
 
     Raises:
         RunError: If there is no such run, or it has no complete checkpoint.
@@ -92,6 +95,8 @@ def load_trained(path: Path | None, device: torch.device, *, ema: bool = True, r
     if path is not None and path.is_file():
         return _from_file(path, device, ema)
     checkpoint = find_checkpoint(path, runs)
+    for skipped in checkpoint.skipped:
+        on_event(Notice(skipped, important=True))
     config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
     weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
     return _trained(config, checkpoint.state, weights, of_schedule, checkpoint.path, device)

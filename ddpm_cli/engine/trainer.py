@@ -243,10 +243,10 @@ class Trainer:
         evaluate = save or self.step % train.eval_every == 0
         log = last or self.step % train.log_every == 0
         if evaluate:
-            self.held_out_loss = self.measure_held_out_loss()
+            self.held_out_loss = finite(self.measure_held_out_loss())
             self.held_out_step = self.step
             known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
-            self.best_held_out_loss = min(known)
+            self.best_held_out_loss = min(known, default=None)
         self._end_epoch(last)
         if log or evaluate:
             self.on_event(MetricsLogged(self._row(log, evaluate)))
@@ -298,8 +298,8 @@ class Trainer:
             self.last_loss = self._mean("interval")
             row |= {"loss": self.last_loss, "lr": self.lr(), "grad_norm": finite(self.grad_norm)}
             row |= {"images_per_second": round(self._images_per_second(), 1)}
-        if evaluate and self.held_out_loss is not None:
-            row["held_out_loss"] = finite(self.held_out_loss)
+        if evaluate:
+            row["held_out_loss"] = self.held_out_loss
         if self.non_finite_steps:
             row["non_finite_steps"] = self.non_finite_steps
         return row
@@ -325,7 +325,7 @@ class Trainer:
             "seconds": round(self.seconds(), 3),
         }
         if self.held_out_loss is not None:
-            row |= {"held_out_loss": finite(self.held_out_loss), "held_out_step": self.held_out_step}
+            row |= {"held_out_loss": self.held_out_loss, "held_out_step": self.held_out_step}
         if full:
             self.history.append(row)
             self._reset("epoch")
@@ -378,7 +378,7 @@ class Trainer:
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
     def save(self, run: RunDirectory, held_out_loss: float | None) -> None:
-        """Write a checkpoint; `held_out_loss` is the one of this very step, or None if it was not measured."""
+        """Write a checkpoint; `held_out_loss` is the one of this very step, None if it was not measured or not finite."""
         if self.accelerator.is_main_process:
             best = self._is_best(held_out_loss)
             tensors = {

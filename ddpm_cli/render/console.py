@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ddpm_cli.errors import DdpmError
-from ddpm_cli.events import Notice
+from ddpm_cli.events import Event, Notice
 
 results = Console(highlight=False)
 messages = Console(stderr=True, highlight=False)
@@ -42,6 +42,12 @@ def show_error(error: DdpmError) -> None:
 def show_notice(notice: Notice) -> None:
     """Show a notice on stderr; an important one stands out."""
     show_line("note:", "bold yellow" if notice.important else "dim", notice.message)
+
+
+def show_notices(event: Event) -> None:
+    """A listener that shows notices and nothing else."""
+    if isinstance(event, Notice):
+        show_notice(event)
 
 
 def show_line(label: str, style: str, text: str) -> None:

@@ -175,6 +175,18 @@ def test_a_damaged_checkpoint_is_passed_over_or_refused(ddpm: Ddpm, trained_fold
     assert_refused(ddpm("sample", RUN), "truncated")
 
 
+def test_a_damaged_newer_checkpoint_is_passed_over_and_named(ddpm: Ddpm, trained_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_folder / "runs", tmp_path / "runs")
+    checkpoints = tmp_path / RUN / "checkpoints"
+    shutil.copytree(checkpoints / "step-00000006", checkpoints / "step-00000007")
+    (checkpoints / "step-00000007/ema.safetensors").write_bytes(b"torn")
+    for command in (("sample", "--n", "1", "--steps", "1"), ("export",)):
+        done = ddpm(*command)
+        assert done.returncode == 0, done.stderr
+        assert "step-00000007/ema.safetensors is truncated" in done.stderr
+        assert "model: runs/tiny/checkpoints/step-00000006" in done.stderr
+
+
 def test_weights_of_another_architecture_are_refused(ddpm: Ddpm, trained_folder: Path, tmp_path: Path) -> None:
     import hashlib
 

@@ -178,6 +178,9 @@ def test_divergence_is_counted_and_told(ddpm: Ddpm, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout, parse_constant=pytest.fail)
     assert summary["non_finite_steps"] > 0
+    assert summary["held_out_loss"] is summary["best_held_out_loss"] is None
+    manifests = [json.loads(path.read_text()) for path in tmp_path.glob("runs/wild/checkpoints/*/manifest.json")]
+    assert [manifest["best"] for manifest in manifests] == [False]
     assert "their gradients were not finite" in done.stderr
     for line in (tmp_path / "runs/wild/metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
