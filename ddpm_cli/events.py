@@ -228,11 +228,16 @@ class Figure:
         standard_error: Of that mean, over images; None for a single image.
         terms: What the value is the sum of, by name; empty if it is not a sum.
         details: How it was measured, by name.
-        n: Images.
-        split: Of the data set.
+        n: Images measured: held-out ones for a likelihood, generated ones for a metric of samples.
+        split: Of the data set: the images measured, or the reference that samples are measured against.
         data: The data set.
-        sha256: Of the bytes of these very images.
-        seed: Of everything random.
+        sha256: Of the bytes of the images of that split that were used.
+        seed: Of everything random; the first of `repeats` sets of samples.
+        spread: Standard deviation of value over the repeats; None for one alone.
+        repeats: Independent sets of samples that value is the mean of.
+        floor: The metric of real held-out images against the same reference, the best that can be hoped for; None if it has none.
+        floor_n: Real images that the floor was measured with.
+        notes: What a reader must know before trusting the value, such as an n that is too small.
     """
 
     metric: str
@@ -246,6 +251,11 @@ class Figure:
     data: str
     sha256: str
     seed: int
+    spread: float | None = None
+    repeats: int = 1
+    floor: float | None = None
+    floor_n: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 Listener = Callable[[Event], None]
