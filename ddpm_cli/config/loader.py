@@ -50,9 +50,9 @@ def load_config(
         ConfigError: With all faults of all layers.
     """
     faults: list[Fault] = []
-    tree = _read_file(file, faults) if file else {}
+    tree = read_toml(file, "--config", faults) if file else {}
     named = tree.pop("preset", None)
-    base = _preset_tree(preset, "--preset", faults) if preset is not None else _preset_tree(named, str(file), faults)
+    base = preset_tree(preset, "--preset", faults) if preset is not None else preset_tree(named, str(file), faults)
     whole = not faults
     layers = [
         layer_from_tree(base, f"preset {named if preset is None else preset}", faults),
@@ -93,6 +93,22 @@ def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tu
 
 def _resolve(layers: Sequence[Layer], faults: Sequence[Fault]) -> Resolved:
     """Merge the layers over the defaults and validate the result."""
+    found = list(faults)
+    resolved = validate_layers(layers, found)
+    if resolved is None or found:
+        raise config_error(found)
+    return resolved
+
+
+def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | None:
+    """Merge layers over the defaults, the last one highest, and validate the result.
+
+    Args:
+        layers: See `layers.layer_from_tree`.
+        faults: Gets what is wrong with the result.
+    Returns:
+        The config, or None if there is a fault in it.
+    """
     merged = layer_from_tree(Config().model_dump(mode="json", exclude_none=True), DEFAULT, [])
     for layer in layers:
         merged = merge(merged, layer)
@@ -102,14 +118,14 @@ def _resolve(layers: Sequence[Layer], faults: Sequence[Fault]) -> Resolved:
         origins = {key: entry.origin for key, entry in merged.items()}
         kinds = {path: str(merged[f"{path}.kind"].value) for path in choices() if f"{path}.kind" in merged}
         details = error.errors(include_url=False)
-        raise config_error([*faults, *(translate(detail, origins, kinds) for detail in details)]) from None
-    if faults:
-        raise config_error(faults)
+        faults += [translate(detail, origins, kinds) for detail in details]
+        return None
     values = layer_from_tree(config.model_dump(mode="json"), DEFAULT, [])
     return Resolved(config, {key: merged.get(key, entry).origin for key, entry in values.items()})
 
 
-def _preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
+def preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
+    """The nested tables of a preset, none for None; an unknown name is added to `faults`, as coming from `origin`."""
     if name is None:
         return {}
     if name not in preset_names():
@@ -118,22 +134,23 @@ def _preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
     return tomllib.loads(preset_text(name))
 
 
-def _read_file(file: Path, faults: list[Fault]) -> dict[str, Any]:
+def read_toml(file: Path, origin: str, faults: list[Fault]) -> dict[str, Any]:
+    """The nested tables of a TOML file; why it cannot be read is added to `faults`, as coming from `origin`."""
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        faults.append(Fault("", f"{file}: no such file", "--config"))
+        faults.append(Fault("", f"{file}: no such file", origin))
     except OSError as error:
-        faults.append(Fault("", f"{file}: cannot be read: {error.strerror}", "--config"))
+        faults.append(Fault("", f"{file}: cannot be read: {error.strerror}", origin))
     else:
         if len(content) > MAX_FILE_BYTES:
-            faults.append(Fault("", f"{file}: larger than {MAX_FILE_BYTES:,} bytes, so hardly a config", "--config"))
+            faults.append(Fault("", f"{file}: larger than {MAX_FILE_BYTES:,} bytes, so hardly a config", origin))
             return {}
         try:
             return _parse(content.decode("utf-8-sig"), str(file), faults)
         except UnicodeDecodeError as error:
-            faults.append(Fault("", f"{file}: is not UTF-8 text (byte {error.start})", "--config"))
+            faults.append(Fault("", f"{file}: is not UTF-8 text (byte {error.start})", origin))
     return {}
 
 

@@ -139,7 +139,7 @@ def _trained(
     device: torch.device,
 ) -> TrainedModel:
     """`facts` holds image_shape and step, and class_names if the data had classes."""
-    image_shape = _checked_shape(facts["image_shape"], origin)
+    image_shape = checked_shape(facts["image_shape"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
     network = build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
     load_weights(network, weights, origin)
@@ -150,7 +150,12 @@ def _trained(
     )
 
 
-def _checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
+def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
+    """Channels, height and width of a checkpoint's images, as its state gives them.
+
+    Raises:
+        CheckpointError: If it gives none; `origin` is what the message names.
+    """
     if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 < v <= 65536 for v in value):
         return value[0], value[1], value[2]
     raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")

@@ -1,0 +1,87 @@
+"""Runs grouped into arms: the repeats of one experiment, which differ in nothing but their seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.layers import layer_from_tree
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema import Config
+    from ddpm_cli.engine.run_record import RunRecord
+
+SEED, DEVICE, DATA = "train.seed", "train.device", "data.sha256"
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in nothing but seed, name and device.
+
+    Attributes:
+        name: That of the first run, without its seed.
+        runs: In the order in which they were named.
+        settings: What they were trained with, by dotted key; `data.sha256` tells apart data that only share their name.
+    """
+
+    name: str
+    runs: tuple[RunRecord, ...]
+    settings: Settings
+
+    @property
+    def finished(self) -> bool:
+        """Whether any run has used up its budget."""
+        return any(run.finished for run in self.runs)
+
+    @property
+    def counted(self) -> tuple[RunRecord, ...]:
+        """The independent repeats: one run of each seed, and only finished ones if any is."""
+        by_seed: dict[int, RunRecord] = {}
+        for run in self.runs:
+            if run.finished or not self.finished:
+                by_seed.setdefault(run.seed, run)
+        return tuple(by_seed.values())
+
+
+def group_arms(runs: Sequence[RunRecord]) -> list[Arm]:
+    """The arms of some runs, in the order of their first run; each has a name of its own."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
+    arms: list[Arm] = []
+    for group in groups.values():
+        arms.append(Arm(_new_name(_name(group[0]), [arm.name for arm in arms]), tuple(group), _settings(group[0])))
+    return arms
+
+
+def differences(arms: Sequence[Arm]) -> dict[str, tuple[Any, ...]]:
+    """The settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key."""
+    keys = dict.fromkeys(key for arm in arms for key in arm.settings)
+    values = {key: tuple(arm.settings.get(key) for arm in arms) for key in keys}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def flatten(config: Config) -> Settings:
+    """Every value of a config by its dotted key, as JSON has it; an unset one is "none"."""
+    layer = layer_from_tree(config.model_dump(mode="json"), "", [])
+    return {key: "none" if entry.value is None else entry.value for key, entry in layer.items()}
+
+
+def _settings(run: RunRecord) -> Settings:
+    settings = {key: value for key, value in flatten(run.config).items() if key not in (SEED, DEVICE)}
+    return settings | {DATA: run.data_sha256}
+
+
+def _name(run: RunRecord) -> str:
+    """A run's name without the seed that a sweep puts at its end."""
+    return run.name.removesuffix(f"-s{run.seed}") or run.name
+
+
+def _new_name(name: str, taken: Sequence[str]) -> str:
+    """The name itself, or with the first number that makes it a new one."""
+    numbered = (name if number == 1 else f"{name} ({number})" for number in range(1, len(taken) + 2))
+    return next(candidate for candidate in numbered if candidate not in taken)

@@ -1,0 +1,121 @@
+"""Runs beside each other: what they were told, how they went, and whether they differ."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddpm_cli.engine.arms import Arm, differences, group_arms
+from ddpm_cli.engine.measures import Apart, Measure, figure_measures, loss_measures
+from ddpm_cli.engine.run_record import RunRecord, find_runs, printable, read_run
+from ddpm_cli.errors import RunError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of runs found.
+
+    Attributes:
+        arms: The runs, grouped.
+        baseline: Name of the arm that the others are compared with.
+        differences: The settings in which arms differ: dotted key to the value of each arm, None where it has no such key.
+        measures: Losses and figures that can be put beside each other.
+        apart: Figures that cannot.
+        failures: Why runs failed, by name.
+        notes: What a reader must know.
+    """
+
+    arms: tuple[Arm, ...]
+    baseline: str
+    differences: Mapping[str, tuple[Any, ...]]
+    measures: tuple[Measure, ...]
+    apart: tuple[Apart, ...]
+    failures: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """All runs, arm by arm."""
+        return [run for arm in self.arms for run in arm.runs]
+
+    @property
+    def only_seed(self) -> bool:
+        """Whether the runs differ in nothing but their seed."""
+        return len(self.arms) == 1
+
+
+def compare(
+    paths: Sequence[Path],
+    *,
+    runs: Path = Path("runs"),
+    baseline: str | None = None,
+    failures: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Compare runs.
+
+    Args:
+        paths: Names below `runs`, run folders, or folders of runs, which stand for all runs in them.
+        runs: The folder of all runs.
+        baseline: Name of the arm, or of one of its runs, that the others are compared with; None takes the first.
+        failures: Why runs failed, by name, where that is known.
+    Raises:
+        RunError: If there are fewer than two runs, one does not exist or is damaged, or there is no such baseline.
+    """
+    found = find_runs(paths, runs)
+    if len(found) < 2:
+        raise RunError(
+            f"There is one run to compare, {found[0].path}." if found else "There is no run to compare.",
+            "Name two or more runs, or the folder of a sweep.",
+        )
+    arms = group_arms(_with_own_names([read_run(run) for run in found]))
+    chosen = _baseline(arms, baseline)
+    measures, apart = figure_measures(arms, chosen)
+    known = {run.name: failures[run.name] for arm in arms for run in arm.runs if failures and run.name in failures}
+    return Comparison(
+        arms=tuple(arms),
+        baseline=chosen,
+        differences=differences(arms),
+        measures=(*loss_measures(arms, chosen), *measures),
+        apart=tuple(apart),
+        failures=known,
+        notes=tuple(_notes(arms, known)),
+    )
+
+
+def _with_own_names(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs that share their name go by their path."""
+    names = [record.name for record in records]
+    return [r if names.count(r.name) == 1 else replace(r, name=printable(str(r.path))) for r in records]
+
+
+def _baseline(arms: Sequence[Arm], wanted: str | None) -> str:
+    if wanted is None:
+        return arms[0].name
+    by_name = {run.name: arm.name for arm in arms for run in arm.runs} | {arm.name: arm.name for arm in arms}
+    if wanted in by_name:
+        return by_name[wanted]
+    near = difflib.get_close_matches(wanted, by_name, n=3)
+    raise RunError(
+        f"There is no arm or run {wanted!r} to compare with.",
+        f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(arm.name for arm in arms[:10])}.",
+    )
+
+
+def _notes(arms: Sequence[Arm], failures: Mapping[str, str]) -> list[str]:
+    notes = [f"{name} failed: {reason}" for name, reason in failures.items()]
+    for arm in arms:
+        notes += [
+            f"{run.name} has not finished (step {run.step:,}): it counts in no verdict."
+            for run in arm.runs
+            if not run.finished and run.name not in failures
+        ]
+        seeds = [run.seed for run in arm.runs]
+        notes += [
+            f"{run.name} repeats seed {run.seed} of {arm.name}: the same experiment, not another repeat; the first counts."
+            for place, run in enumerate(arm.runs)
+            if run.seed in seeds[:place]
+        ]
+    return notes

@@ -1,0 +1,188 @@
+"""The figures of arms, put beside each other only where they were measured the same way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.engine.arms import Arm
+from ddpm_cli.engine.verdicts import ArmFigures, Verdict, judge
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema import Config
+    from ddpm_cli.engine.run_record import RunRecord, StoredFigure
+
+OWN = "each run's own"
+OBJECTIVES = Verdict("not comparable", "losses of different objectives, not comparable")
+HELD_OUT = Verdict("not comparable", "measured with other images or other noise, not comparable")
+
+Conditions = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of all arms, measured the same way.
+
+    Attributes:
+        metric: What it is.
+        conditions: How it was measured, by name.
+        arms: Its values; an arm without it has none.
+        verdicts: One for each arm; empty where there is one arm alone.
+    """
+
+    metric: str
+    conditions: Conditions
+    arms: tuple[ArmFigures, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A figure that no other run or arm has one beside which it could be put."""
+
+    run: str
+    metric: str
+    value: float
+    conditions: Conditions
+
+
+def loss_measures(arms: Sequence[Arm], baseline: str) -> list[Measure]:
+    """Final and best losses; those of different objectives get no verdict."""
+    reference = next(arm for arm in arms if arm.name == baseline)
+    measures = []
+    for metric, value in LOSSES.items():
+        figures = [ArmFigures(arm.name, _values(arm, value), _obstacle(metric, arm, reference)) for arm in arms]
+        if any(arm.values for arm in figures):
+            measures.append(_measure(metric, {}, figures, baseline))
+    return measures
+
+
+LOSSES = {
+    "training loss": lambda run: run.last("loss"),
+    "held-out loss": lambda run: run.last("held_out_loss"),
+    "best held-out loss": lambda run: run.best("held_out_loss"),
+}
+
+
+def _values(arm: Arm, value: Any) -> dict[str, float]:
+    return {run.name: found for run in arm.counted if (found := value(run)) is not None}
+
+
+def _measure(metric: str, conditions: Conditions, figures: Sequence[ArmFigures], baseline: str) -> Measure:
+    verdicts = judge(metric, figures, baseline) if len(figures) > 1 else []
+    return Measure(metric, conditions, tuple(figures), tuple(verdicts))
+
+
+# ----------------------------------------------------------------------------------------------------------- objectives
+
+
+def _obstacle(metric: str, arm: Arm, reference: Arm) -> Verdict | None:
+    """Losses are the same quantity only under one objective; and held-out ones share their noise only with the same images in
+    the same batches.
+    """
+    if arm is reference:
+        return _unfinished(arm)
+    one, other = arm.runs[0], reference.runs[0]
+    if _objective(one.config) != _objective(other.config) or _learns_its_objective(one.config):
+        return OBJECTIVES
+    if metric == "training loss":
+        draws, others = one.config.objective, other.config.objective
+        same = (draws.timesteps, draws.label_dropout) == (others.timesteps, others.label_dropout)
+        return _unfinished(arm) if same else OBJECTIVES
+    return _unfinished(arm) if _held_out(one) == _held_out(other) else HELD_OUT
+
+
+def _unfinished(arm: Arm) -> Verdict | None:
+    return None if arm.finished else Verdict("cannot be told", f"cannot be told: no run of {arm.name} is finished")
+
+
+def _objective(config: Config) -> Conditions:
+    objective = config.objective
+    return {
+        "schedule": config.schedule,
+        "parameterization": objective.parameterization,
+        "loss": objective.loss,
+        "weighting": objective.weighting,
+        "variance": None if objective.loss.kind == "simple" else objective.reverse_variance,
+    }
+
+
+def _learns_its_objective(config: Config) -> bool:
+    """A learned schedule moves the noise levels at which L_simple is taken, in each run its own way; the bound it leaves alone."""
+    return isinstance(config.schedule, LearnedSchedule) and config.objective.loss.kind != "vlb"
+
+
+def _held_out(run: RunRecord) -> tuple[Any, ...]:
+    train = run.config.train
+    data = run.config.data.model_dump(exclude={"limit", "horizontal_flip"})
+    return run.held_out, data, train.eval_images, train.micro_batch_size or train.batch_size
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+def figure_measures(arms: Sequence[Arm], baseline: str) -> tuple[list[Measure], list[Apart]]:
+    """What was measured of the runs: figures that can be put beside each other, and those that cannot.
+
+    They can where metric, number of images, reference, extractor, sampler and all other conditions are equal; or where the
+    sampler differs because each run was measured with its own, as its config says it.
+    """
+    found = [(arm, run, stored) for arm in arms for run in arm.counted for stored in run.figures]
+    measures, rest = _grouped(found, lambda run, stored: _conditions(stored), arms, baseline)
+    own, apart = _grouped(rest, lambda run, stored: _with_own(_conditions(stored), run.config), arms, baseline)
+    return [*measures, *own], [Apart(run.name, s.figure.metric, s.figure.value, _conditions(s)) for _, run, s in apart]
+
+
+_Found = tuple[Arm, "RunRecord", "StoredFigure"]
+
+
+def _grouped(found: Iterable[_Found], conditions: Any, arms: Sequence[Arm], baseline: str) -> tuple[list[Measure], list[_Found]]:
+    groups: dict[str, list[_Found]] = {}
+    for item in found:
+        key = json.dumps([item[2].figure.metric, conditions(item[1], item[2])], sort_keys=True)
+        groups.setdefault(key, []).append(item)
+    measures, rest = [], []
+    for group in groups.values():
+        if not _beside_each_other(group, arms):
+            rest += group
+            continue
+        metric = group[0][2].figure.metric
+        figures = [ArmFigures(arm.name, _newest(item for item in group if item[0] is arm), _unfinished(arm)) for arm in arms]
+        measures.append(_measure(metric, conditions(group[0][1], group[0][2]), figures, baseline))
+    return measures, rest
+
+
+def _beside_each_other(group: Sequence[_Found], arms: Sequence[Arm]) -> bool:
+    several = {run.name for _, run, _ in group} if len(arms) == 1 else {arm.name for arm, _, _ in group}
+    return len(several) > 1
+
+
+def _newest(group: Iterable[_Found]) -> dict[str, float]:
+    """The figure of each run: of its newest checkpoint, over the most repeats, measured last."""
+    ordered = sorted(group, key=lambda item: (item[2].step, item[2].figure.repeats, item[2].created))
+    return {run.name: stored.figure.value for _, run, stored in ordered}
+
+
+def _conditions(stored: StoredFigure) -> Conditions:
+    figure = stored.figure
+    facts: Conditions = {"n": figure.n, "data": figure.data, "split": figure.split, "sha256": figure.sha256}
+    return facts | dict(figure.details) | ({} if stored.ema else {"weights": "last"})
+
+
+def _with_own(conditions: Conditions, config: Config) -> Conditions:
+    """The conditions with OWN in place of each that is what the run's own config says."""
+    sampler, T = config.sample.sampler, config.schedule.timesteps
+    likelihood = "timesteps" in conditions
+    own: Mapping[str, Any] = {
+        "sampler": sampler.kind,
+        "steps": sampler.number_of_steps(T),
+        "evaluations": T if likelihood else sampler.evaluations(T),
+        "guidance": config.sample.guidance.scale,
+        "threshold": config.sample.threshold.kind,
+        "variance": config.objective.reverse_variance,
+        "timesteps": T,
+    }
+    return {name: OWN if name in own and own[name] == value else value for name, value in conditions.items()}

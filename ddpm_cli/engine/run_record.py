@@ -1,0 +1,269 @@
+"""What a run tells of itself: how it was trained, how it went, and what was measured of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.engine.budget import Budget
+from ddpm_cli.errors import RunError
+from ddpm_cli.events import Figure
+from ddpm_cli.files import UnreadableError, read_text
+from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
+from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
+from ddpm_cli.runs.metrics_log import read_rows
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema import Config
+
+FIGURES = Path("evaluations") / "figures.jsonl"
+NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps"})
+LONGEST_TEXT = 200
+
+
+class Curve(NamedTuple):
+    """A figure logged during training: its values, and how many images and seconds of training each came after."""
+
+    images: tuple[float, ...]
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StoredFigure:
+    """A figure that was measured of a checkpoint.
+
+    Attributes:
+        figure: It, with how it was measured.
+        step: Of the checkpoint.
+        ema: Whether it is of the averaged weights.
+        created: When it was measured, in seconds since 1970.
+    """
+
+    figure: Figure
+    step: int
+    ema: bool
+    created: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells of it.
+
+    Attributes:
+        path: Its folder.
+        name: The folder's name.
+        config: What it was trained with.
+        data_sha256: Of its training images; empty if unknown.
+        held_out: Which images were held out, as far as the run knows: the data set's name and their number.
+        device: What it was trained on.
+        step: Optimizer steps taken.
+        images: Training images seen, over all passes.
+        seconds: Time in training.
+        images_per_second: As logged last; None if nothing was.
+        parameters: Trainable numbers in the network; None without a checkpoint.
+        has_checkpoint: Whether images can be drawn.
+        finished: Whether its budget is used up.
+        curves: "loss", "held_out_loss" and the metrics logged during training, by name.
+        figures: What `ddpm evaluate` stored.
+    """
+
+    path: Path
+    name: str
+    config: Config
+    data_sha256: str
+    held_out: str
+    device: str
+    step: int
+    images: int
+    seconds: float
+    images_per_second: float | None
+    parameters: int | None
+    has_checkpoint: bool
+    finished: bool
+    curves: Mapping[str, Curve]
+    figures: tuple[StoredFigure, ...]
+
+    @property
+    def seed(self) -> int:
+        """Of everything random in training."""
+        return self.config.train.seed
+
+    def last(self, curve: str) -> float | None:
+        """The value that was logged last, if one was."""
+        return self.curves[curve].values[-1] if curve in self.curves else None
+
+    def best(self, curve: str) -> float | None:
+        """The lowest value that was logged, if one was."""
+        return min(self.curves[curve].values) if curve in self.curves else None
+
+
+def find_runs(paths: Iterable[Path], root: Path) -> list[RunDirectory]:
+    """The runs that are named; a folder that holds runs stands for all of them, in the order in which they were made.
+
+    Args:
+        paths: Names below `root`, run folders, or folders of runs.
+        root: The folder of all runs.
+    Raises:
+        RunError: If one is neither; names that are nearly the same are suggested.
+    """
+    found = [run for path in paths for run in _runs_at(path, root)]
+    return list({run.path.resolve(): run for run in found}.values())
+
+
+def folder_of_runs(path: Path, root: Path) -> Path | None:
+    """The folder of runs that `path` names, below `root` or by itself; None if it is something else."""
+    for folder in (root / path, path):
+        if folder.is_dir() and not RunDirectory(folder).info_path.is_file() and list_runs(folder):
+            return folder
+    return None
+
+
+def _runs_at(path: Path, root: Path) -> list[RunDirectory]:
+    folder = folder_of_runs(path, root)
+    return list(reversed(list_runs(folder))) if folder else [find_run(root, path)]
+
+
+def read_run(run: RunDirectory) -> RunRecord:
+    """Read a run's folder, which may come from a stranger.
+
+    Raises:
+        RunError: If it is damaged; the message names the file.
+        ConfigError: If its config is no config.
+        CheckpointError: If it has checkpoints and all are damaged.
+    """
+    info, config = read_info(run), _read_config(run)
+    checkpoint = _newest_checkpoint(run)
+    rows = read_rows(run.metrics_log)
+    step, images, seconds = _last(rows, "step") or 0, _last(rows, "images") or 0, _last(rows, "seconds") or 0.0
+    data = info.get("data")
+    data = data if isinstance(data, dict) else {}
+    return RunRecord(
+        path=run.path,
+        name=printable(run.name),
+        config=config,
+        data_sha256=_text(data.get("sha256")),
+        held_out=f"{_text(data.get('name'))}, {_finite(data.get('test_images'))} images",
+        device=_text(info.get("device_name")) or _text(info.get("device")) or "unknown",
+        step=int(step),
+        images=int(images),
+        seconds=seconds,
+        images_per_second=_last(rows, "images_per_second") or (images / seconds if seconds else None),
+        parameters=None if checkpoint is None else _parameters(config, checkpoint),
+        has_checkpoint=checkpoint is not None,
+        finished=checkpoint is not None and budget_used(checkpoint, config, data.get("train_images")) >= 1,
+        curves=_curves(rows),
+        figures=tuple(_read_figures(run.path / FIGURES)),
+    )
+
+
+def budget_used(checkpoint: Checkpoint, config: Config, train_images: Any) -> float:
+    """Part of a run's budget, in [0, 1], that was used when the checkpoint was written; `train_images` as run.json counts them."""
+    images = train_images if isinstance(train_images, int) and train_images > 0 else 1
+    return Budget.of(config.train, images).share(checkpoint.step, _finite(checkpoint.state.get("seconds")) or 0.0)
+
+
+def _read_config(run: RunDirectory) -> Config:
+    try:
+        text = read_text(run.config_path)
+    except UnreadableError as error:
+        raise RunError(f"{run.config_path} {error}.", "Choose another run, or restore the file.") from error
+    except OSError as error:
+        raise RunError(f"{run.config_path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
+    return from_toml_text(text, str(run.config_path))
+
+
+def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
+    return latest_checkpoint(run) if any(run.checkpoints_folder.glob("step-*")) else None
+
+
+def _parameters(config: Config, checkpoint: Checkpoint) -> int:
+    import torch
+
+    from ddpm_cli.engine.build import build_model
+    from ddpm_cli.engine.generate import checked_shape
+    from ddpm_cli.models.cost import parameter_count
+
+    shape = checked_shape(checkpoint.state.get("image_shape"), checkpoint.path)
+    with torch.device("meta"):
+        learned_variance = config.objective.reverse_variance == "learned-range"
+        return parameter_count(build_model(config.model, shape, learned_variance=learned_variance))
+
+
+# ------------------------------------------------------------------------------------------------- what strangers wrote
+
+
+def _curves(rows: list[dict[str, Any]]) -> dict[str, Curve]:
+    names = dict.fromkeys(name for row in rows for name in row if name not in NO_MEASURE)
+    points = {name: list(_points(rows, name)) for name in names}
+    return {printable(name): Curve(*map(tuple, zip(*found, strict=True))) for name, found in points.items() if found}
+
+
+def _points(rows: list[dict[str, Any]], name: str) -> Iterator[tuple[float, float, float]]:
+    for row in rows:
+        images, seconds, value = (_finite(row.get(key)) for key in ("images", "seconds", name))
+        if images is not None and seconds is not None and value is not None:
+            yield images, seconds, value
+
+
+def _last(rows: list[dict[str, Any]], name: str) -> float | None:
+    found = [value for row in rows if (value := _finite(row.get(name))) is not None]
+    return found[-1] if found else None
+
+
+def _read_figures(path: Path) -> Iterator[StoredFigure]:
+    """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
+    for row in read_rows(path):
+        known = {field.name: row[field.name] for field in fields(Figure) if field.name in row}
+        try:
+            figure = Figure(**known)
+        except TypeError:
+            continue
+        created, ema = _finite(row.get("created")), row.get("ema")
+        if _is_sound(figure) and created is not None and isinstance(ema, bool):
+            yield StoredFigure(_cleaned(figure), row["step"], ema, created)
+
+
+def _is_sound(figure: Figure) -> bool:
+    texts = (figure.metric, figure.unit, figure.split, figure.data, figure.sha256)
+    counts = (figure.n, figure.repeats, figure.seed)
+    optional = (figure.standard_error, figure.spread, figure.floor)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(count, int) for count in counts)
+        and all(value is None or _finite(value) is not None for value in optional)
+        and _finite(figure.value) is not None
+        and isinstance(figure.terms, dict)
+        and isinstance(figure.details, dict)
+        and isinstance(figure.notes, list | tuple)
+    )
+
+
+def _cleaned(figure: Figure) -> Figure:
+    details = {printable(name): _detail(value) for name, value in figure.details.items()}
+    notes = tuple(printable(str(note)) for note in figure.notes)
+    return replace(figure, metric=printable(figure.metric), unit=printable(figure.unit), details=details, notes=notes)
+
+
+def _detail(value: Any) -> str | int | float:
+    return value if _finite(value) is not None else printable(str(value))
+
+
+def _finite(value: Any) -> float | None:
+    """A number that is one; JSON's true, text, NaN and infinity are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _text(value: Any) -> str:
+    return printable(value) if isinstance(value, str) else ""
+
+
+def printable(text: str) -> str:
+    """A text without the control characters by which a stranger's file could write over a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_TEXT])

@@ -1,0 +1,124 @@
+"""Do arms differ in a figure? The answer in words, from Welch's test against one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Literal
+
+from ddpm_cli.metrics.significance import LEVEL, holm, welch
+
+Kind = Literal["baseline", "different", "not different", "cannot be told", "not comparable"]
+Better = Literal["lower", "higher"]
+
+LOWER = frozenset({"fid", "kid", "fcd", "bits-per-dim", "nll-ode", "training loss", "held-out loss", "best held-out loss"})
+HIGHER = frozenset({"inception-score", "precision", "recall"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of an arm beside the baseline.
+
+    Attributes:
+        kind: The answer.
+        text: It in words, with the figures it rests on.
+        change: (mean - baseline's mean) / baseline's mean; None where that is not positive, or there is no such mean.
+        p: Welch's p-value, adjusted for the number of arms; None where nothing was tested.
+    """
+
+    kind: Kind
+    text: str
+    change: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """One figure of the independent repeats of an arm.
+
+    Attributes:
+        arm: Its name.
+        values: By the name of the run; empty if none has the figure.
+        obstacle: The verdict where nothing may be tested, whatever the values are.
+    """
+
+    arm: str
+    values: Mapping[str, float]
+    obstacle: Verdict | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Over the repeats."""
+        return fmean(self.values.values()) if self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the repeats; None for fewer than two."""
+        return stdev(self.values.values()) if len(self.values) > 1 else None
+
+
+def better(metric: str) -> Better | None:
+    """Which way a metric improves, if that is known."""
+    return "lower" if metric in LOWER else "higher" if metric in HIGHER else None
+
+
+def judge(metric: str, arms: Sequence[ArmFigures], baseline: str) -> list[Verdict]:
+    """Compare each arm with the baseline by Welch's test; Holm's correction keeps all false alarms together below LEVEL.
+
+    Args:
+        metric: What the figures are of.
+        arms: The baseline among them.
+        baseline: Its name.
+    Returns:
+        A verdict for each arm, in their order.
+    """
+    reference = next(arm for arm in arms if arm.arm == baseline)
+    tested = {arm.arm: p for arm in arms if (p := _p_value(arm, reference)) is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [_verdict(metric, arm, reference, adjusted.get(arm.arm)) for arm in arms]
+
+
+def _p_value(arm: ArmFigures, reference: ArmFigures) -> float | None:
+    if arm is reference or arm.obstacle or reference.obstacle or min(len(arm.values), len(reference.values)) < 2:
+        return None
+    return welch(list(arm.values.values()), list(reference.values.values()))
+
+
+def _verdict(metric: str, arm: ArmFigures, reference: ArmFigures, p: float | None) -> Verdict:
+    if arm is reference:
+        return Verdict("baseline", "the baseline")
+    if obstacle := arm.obstacle or reference.obstacle:
+        return obstacle
+    if arm.mean is None or reference.mean is None:
+        return Verdict("cannot be told", f"cannot be told: {(arm if arm.mean is None else reference).arm} has no such figure")
+    change = (arm.mean - reference.mean) / reference.mean if reference.mean > 0 else None
+    if p is None:
+        return Verdict("cannot be told", f"cannot be told: {_why_untested(arm, reference)}", change)
+    if p >= LEVEL:
+        return Verdict("not different", f"not different ({p_text(p)})", change, p)
+    return Verdict("different", f"{_direction(metric, arm.mean, reference.mean)}, {p_text(p)}", change, p)
+
+
+def _why_untested(arm: ArmFigures, reference: ArmFigures) -> str:
+    single = [of.arm for of in (reference, arm) if len(of.values) == 1]
+    if len(single) == 2:
+        return "one seed each"
+    return f"one seed of {single[0]}" if single else "the seeds do not spread"
+
+
+def _direction(metric: str, mean: float, reference: float) -> str:
+    way = "lower" if mean < reference else "higher"
+    amount = f"{percent(abs(mean - reference) / reference)} %" if reference > 0 else f"{abs(mean - reference):.3g}"
+    good = better(metric)
+    return f"{way} by {amount}" + ("" if good is None else " (better)" if way == good else " (worse)")
+
+
+def percent(share: float) -> str:
+    """A share as a percentage of two significant digits, without an exponent."""
+    return f"{100 * share:.0f}" if share >= 1 else f"{100 * share:.2g}"
+
+
+def p_text(p: float) -> str:
+    """A p-value as it is written."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
