@@ -204,17 +204,47 @@ class SampleProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class EvaluateProgress(Event):
-    """The network was evaluated once on one batch.
+    """A piece of an evaluation's work is done; one bar for each `metric`.
 
     Attributes:
-        metric: What is measured.
-        done: Evaluations over all batches.
-        total: Evaluations that there are over all batches.
+        metric: What is measured, or done for it.
+        done: Pieces done.
+        total: Pieces that there are.
+        unit: What the pieces are.
     """
 
     metric: str
     done: int
     total: int
+    unit: str = "evaluations"
+
+
+@dataclass(frozen=True, slots=True)
+class NearestPairs(Event):
+    """The samples that lie closest to training images.
+
+    Attributes:
+        samples: uint8 [N, C, H, W], the closest first.
+        neighbours: The training image nearest to each, uint8 [N, C, H, W].
+        path: Where the picture belongs.
+    """
+
+    samples: NDArray[np.uint8]
+    neighbours: NDArray[np.uint8]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TimestepLosses(Event):
+    """The loss over t was measured.
+
+    Attributes:
+        rows: See `Figure.rows`.
+        path: Where the plot belongs.
+    """
+
+    rows: Sequence[Mapping[str, float]]
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +268,7 @@ class Figure:
         floor: The metric of real held-out images against the same reference, the best that can be hoped for; None if it has none.
         floor_n: Real images that the floor was measured with.
         notes: What a reader must know before trusting the value, such as an n that is too small.
+        rows: A curve that the value sums up, one mapping of column to number for each point; empty if it is none.
     """
 
     metric: str
@@ -256,6 +287,7 @@ class Figure:
     floor: float | None = None
     floor_n: int | None = None
     notes: tuple[str, ...] = ()
+    rows: tuple[Mapping[str, float], ...] = ()
 
 
 Listener = Callable[[Event], None]

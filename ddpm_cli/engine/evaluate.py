@@ -1,32 +1,47 @@
-"""Figures of merit of a trained model on held-out images."""
+"""Figures of merit of a trained model: what was asked for, what is known already, and who measures the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from ddpm_cli.data.batches import normalise
-from ddpm_cli.data.images import images_sha256
-from ddpm_cli.diffusion.denoise import predictor
-from ddpm_cli.diffusion.likelihood import bits_per_dim
-from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
-from ddpm_cli.engine.build import build_parameterization, build_threshold
-from ddpm_cli.engine.seeds import generator
-from ddpm_cli.errors import RequestError
-from ddpm_cli.events import EvaluateProgress, Figure, Listener, ignore
+from ddpm_cli.config.loader import override
+from ddpm_cli.data.cache import cache_directory
+from ddpm_cli.engine.build import build_dataset
+from ddpm_cli.engine.extractors import Extractors
+from ddpm_cli.engine.generate import load_trained
+from ddpm_cli.engine.likelihood import LIKELIHOODS, measure_likelihood
+from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS, SampleMeasurement, require_enough
+from ddpm_cli.engine.space import require_space
+from ddpm_cli.engine.team import Team
+from ddpm_cli.engine.timestep_losses import loss_per_timestep
+from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.errors import DataError, DdpmError, RequestError
+from ddpm_cli.events import Figure, Listener, Notice, ignore
+from ddpm_cli.files import output_errors, require_writable_folder
+from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.figures import append_figures, stored_figures
+from ddpm_cli.runs.lock import locked
 
 if TYPE_CHECKING:
+    from ddpm_cli.config.schema import SampleConfig
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.diffusion.denoise import Predict
-    from ddpm_cli.diffusion.parameterization import Denoised
     from ddpm_cli.diffusion.vlb import ModelVariance
     from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.metrics.features import FeatureExtractor
 
-ODE_STEPS = 100
+PER_TIMESTEP = "loss-per-timestep"
+HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
+METRICS = (*SAMPLE_METRICS, *HELD_OUT_METRICS)
+USUAL_N = {name: 256 for name in HELD_OUT_METRICS} | {name: 1000 for name in SAMPLE_METRICS}
 
 
 @dataclass(frozen=True)
@@ -34,137 +49,117 @@ class EvaluateSettings:
     """How to measure.
 
     Attributes:
-        n: Images, the first of the test split.
-        steps: Network evaluations per image for bits-per-dim, None for all T; intervals of the ODE for nll-ode, None for 100.
-        batch_size: Images at a time; another one draws other noise.
-        seed: Of noise, steps and probes.
+        n: Samples, or held-out images (the first of the test split) for likelihoods and the loss per timestep; None for 1,000
+            samples and 256 held-out images.
+        likelihood_steps: Network evaluations per image for bits-per-dim, None for all T; intervals of the ODE for nll-ode, None
+            for 100.
+        batch_size: Images at a time; another one draws other noise for likelihoods, and leaves samples as they are.
+        seed: Of noise, steps and probes; sample i of set r has the seed `seed + r * n + i`.
+        repeats: Independent sets of samples.
         variance: Of the reverse steps in bits-per-dim; None for the model's own.
+        sample: Sampler, guidance and threshold; None for the model's own.
+        reference: The split that samples are measured against.
+        extractor_weights: File of the Inception network; None downloads it.
+        fit_extractor: Train a classifier on the data where none is at hand for fcd and nearest.
     """
 
-    n: int = 256
-    steps: int | None = None
+    n: int | None = None
+    likelihood_steps: int | None = None
     batch_size: int = 64
     seed: int = 0
+    repeats: int = 1
     variance: ModelVariance | None = None
+    sample: SampleConfig | None = None
+    reference: Literal["train", "test"] = "train"
+    extractor_weights: Path | None = None
+    fit_extractor: bool = False
+
+    def n_of(self, metric: str) -> int:
+        """Images that a metric is measured with."""
+        return USUAL_N[metric] if self.n is None else self.n
 
 
-def evaluate(
-    trained: TrainedModel,
-    dataset: Dataset,
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of evaluating a run.
+
+    Attributes:
+        figures: In the order of the metrics; none on processes other than the main one.
+        trained: The model.
+        folder: Where figures and pictures are kept; None for an exported file without a folder of its own.
+    """
+
+    figures: list[Figure]
+    trained: TrainedModel
+    folder: Path | None
+
+
+def evaluate_run(
+    path: Path | None,
     metrics: Sequence[str],
     settings: EvaluateSettings | None = None,
     *,
+    runs: Path = Path("runs"),
+    device: str = "auto",
+    ema: bool = True,
+    out: Path | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[Any, str]] | None = None,
     on_event: Listener = ignore,
-) -> list[Figure]:
-    """Measure a model.
+) -> Evaluation:
+    """Measure a run, a checkpoint or an exported file on its own data; under `torchrun` all processes draw the samples.
 
     Args:
-        trained: The model.
-        dataset: Its data; the test split is used.
+        path: See `load_trained`.
         metrics: Names out of METRICS.
         settings: How to measure.
-        on_event: Told of each network evaluation.
-    Returns:
-        One figure for each metric, in their order.
+        runs: The folder of runs.
+        device: auto, cpu, cuda, cuda:N or mps.
+        ema: Take the averaged weights.
+        out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file.
+        sets: `sample.key=value` texts that change how the run samples.
+        flags: The same by dotted key, each with (value, flag's name).
+        on_event: Told of progress, notices and pictures.
     Raises:
-        RequestError: If a metric is unknown, the images are of another size, or the settings do not fit the model.
+        RequestError: If something asked for cannot be had; nothing was written then.
     """
+    check_metrics(metrics)
+    if out is not None:
+        require_writable_folder(out)
+    accelerator = make_accelerator(device, "fp32")
+    team = Team.of(accelerator)
+    on_event = on_event if team.is_main else ignore
+    trained = load_trained(path, accelerator.device, ema=ema, runs=runs, on_event=on_event)
     settings = settings or EvaluateSettings()
+    if sets or flags:
+        settings = replace(settings, sample=override(trained.config, sets=sets, flags=flags).sample)
+    dataset = build_dataset(trained.config.data, on_event)
+    run = run_of(trained)
+    for notice in [*dataset.notices, *_other_data(run, dataset)]:
+        on_event(Notice(notice, important=True))
+    folder = out or (run.evaluations_folder if run else None)
+    return Evaluation(evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event), trained, folder)
+
+
+def run_of(trained: TrainedModel) -> RunDirectory | None:
+    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone."""
+    run = RunDirectory(trained.origin.parent.parent)
+    return run if trained.origin.is_dir() and run.info_path.is_file() else None
+
+
+def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:
+    trained_on = (read_info(run).get("data") or {}).get("sha256") if run else None
+    if trained_on in (None, dataset.sha256):
+        return []
+    return [f"{dataset.source} holds other training images than the model was trained on: the figures are against these."]
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuse metrics that do not exist.
+
+    Raises:
+        RequestError: Naming the first of them.
+    """
     for name in metrics:
         if name not in METRICS:
             raise RequestError(f"There is no metric {name!r}.", f"Metrics: {', '.join(METRICS)}.")
-    if dataset.image_shape != trained.image_shape:
-        raise RequestError(
-            f"The images of {dataset.name} have the shape {dataset.image_shape}, those of the model {trained.image_shape}.",
-            "Name the model's own data set.",
-        )
-    return [METRICS[name](_Measurement(trained, dataset, settings, name, on_event)) for name in metrics]
-
-
-class _Measurement:
-    """What the metrics share: batches of images, a prediction that reports its progress, and the figure at the end."""
-
-    def __init__(
-        self, trained: TrainedModel, dataset: Dataset, settings: EvaluateSettings, metric: str, on_event: Listener
-    ) -> None:
-        self.trained, self.settings, self.metric = trained, settings, metric
-        self.schedule = trained.schedule
-        self.device = next(trained.network.parameters()).device
-        self._dataset = dataset
-        self._images = torch.from_numpy(dataset.test.images[: settings.n])
-        self._labels = torch.from_numpy(dataset.test.labels[: settings.n]) if trained.num_classes is not None else None
-        self._on_event = on_event
-        self._done = 0
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
-        """Images in [-1, 1] and their labels on the device, with a generator of their own."""
-        size = self.settings.batch_size
-        for number, start in enumerate(range(0, len(self._images), size)):
-            rows = slice(start, start + size)
-            labels = None if self._labels is None else self._labels[rows].to(self.device)
-            draws = generator(self.device, self.settings.seed, self.metric, number)
-            yield normalise(self._images[rows].to(self.device)), labels, draws
-
-    def predict(self, evaluations: int) -> Predict:
-        """The model's estimates; `evaluations` is how often each batch asks for them."""
-        predict = predictor(self.trained.network, self.schedule, build_parameterization(self.trained.config.objective))
-        total = evaluations * -(-len(self._images) // self.settings.batch_size)
-
-        def counted(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-            self._done += 1
-            self._on_event(EvaluateProgress(self.metric, self._done, total))
-            return predict(x_t, t, labels)
-
-        return counted
-
-    def figure(self, terms: dict[str, Tensor], details: dict[str, str | int | float]) -> Figure:
-        """The mean over images of the sum of the terms, float64 [N] each."""
-        value = torch.stack(list(terms.values())).sum(0)
-        n = len(value)
-        return Figure(
-            metric=self.metric,
-            unit="bits/dim",
-            value=float(value.mean()),
-            standard_error=float(value.std()) / n**0.5 if n > 1 else None,
-            terms={name: float(term.mean()) for name, term in terms.items()} if len(terms) > 1 else {},
-            details=details,
-            n=n,
-            split="test",
-            data=self._dataset.name,
-            sha256=images_sha256(self._images.numpy()),
-            seed=self.settings.seed,
-        )
-
-
-def _bits_per_dim(measurement: _Measurement) -> Figure:
-    trained, settings, schedule = measurement.trained, measurement.settings, measurement.schedule
-    variance = settings.variance or trained.config.objective.reverse_variance
-    steps = schedule.timesteps if settings.steps is None else settings.steps
-    predict, threshold = measurement.predict(steps), build_threshold(trained.config.sample.threshold)
-    bounds = [
-        bits_per_dim(
-            predict, x_0, schedule, variance=variance, generator=draws, steps=settings.steps, threshold=threshold, labels=labels
-        )
-        for x_0, labels, draws in measurement.batches()
-    ]
-    terms = {name: torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "steps", "decoder")}
-    details: dict[str, str | int | float] = {"variance": variance, "evaluations": steps, "timesteps": schedule.timesteps}
-    return measurement.figure(terms, details | {"threshold": trained.config.sample.threshold.kind})
-
-
-def _nll_ode(measurement: _Measurement) -> Figure:
-    schedule = measurement.schedule
-    intervals = min(ODE_STEPS, schedule.timesteps - 1) if measurement.settings.steps is None else measurement.settings.steps
-    grid = logsnr_grid(schedule, intervals)
-    predict = measurement.predict(2 * intervals)
-    found = []
-    for x_0, labels, draws in measurement.batches():
-        x = dequantised(x_0, draws)
-        signs = torch.randint(2, x.shape, generator=draws, device=x.device).to(x.dtype) * 2 - 1
-        log_density = ode_log_density(predict, x, schedule, grid, hutchinson_divergence(signs), labels=labels)
-        found.append(density_bits(log_density, x[0].numel()))
-    details: dict[str, str | int | float] = {"solver": "heun", "intervals": intervals, "divergence": "hutchinson, 1 probe"}
-    return measurement.figure({"nll-ode": torch.cat(found)}, details | {"dequantisation": "uniform"})
-
-
-METRICS: dict[str, Callable[[_Measurement], Figure]] = {"bits-per-dim": _bits_per_dim, "nll-ode": _nll_ode}

@@ -77,6 +77,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def evaluations_folder(self) -> Path:
+        """Figures of merit, their pictures, and the samples of an evaluation that was cut short."""
+        return self.path / "evaluations"
+
+    @property
     def lock_path(self) -> Path:
         """Names the process that works in the run, or the last one that did."""
         return self.path / "lock"
@@ -196,7 +201,7 @@ def _checked(run: RunDirectory) -> RunDirectory:
         raise RunError(
             f"{run.path} is not a run folder: it has no run.json.", "Name a run below runs/ or the path of a run folder."
         )
-    for folder in (run.checkpoints_folder, run.samples_folder):
+    for folder in (run.checkpoints_folder, run.samples_folder, run.evaluations_folder):
         if folder.is_symlink():  # whoever made it could have us write anywhere
             raise RunError(
                 f"{folder} is a symbolic link, which a run folder must not contain.", "Link the whole run folder instead."
