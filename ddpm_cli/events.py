@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,6 +217,68 @@ class EvaluateProgress(Event):
     done: int
     total: int
     unit: str = "evaluations"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run of a sweep and what is left of it to do.
+
+    Attributes:
+        name: Of its folder.
+        arm: Its settings, as a name.
+        seed: Its train.seed.
+        settings: What makes the arm, by dotted key.
+        standing: new, begun, finished or failed.
+        seconds: Estimate of what is left, the samples for its figures included.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    settings: Mapping[str, Any]
+    standing: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What a sweep will do, known before its first run.
+
+    Attributes:
+        name: Of the sweep.
+        folder: Of its runs.
+        runs: In the order in which they are made.
+        points: The settings of sampling that each run is measured with; none if nothing is measured.
+    """
+
+    name: str
+    folder: Path
+    runs: tuple[PlannedRun, ...]
+    points: tuple[Mapping[str, Any], ...]
+
+    @property
+    def seconds(self) -> float:
+        """Estimate of what is left of all runs."""
+        return sum(run.seconds for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepProgress(Event):
+    """A sweep turns to its next run.
+
+    Attributes:
+        number: Of the run, from 1.
+        total: Runs of the sweep.
+        run: Its name.
+        standing: new, begun, finished or failed before this.
+        seconds_left: Estimate of what is left of the whole sweep.
+    """
+
+    number: int
+    total: int
+    run: str
+    standing: str
+    seconds_left: float
 
 
 @dataclass(frozen=True, slots=True)

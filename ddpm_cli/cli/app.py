@@ -17,12 +17,14 @@ from typer.core import TyperGroup
 
 from ddpm_cli import __version__
 from ddpm_cli.cli.choices import help_with_choices
+from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
+from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
 from ddpm_cli.errors import DdpmError, InterruptedRunError
 
@@ -66,6 +68,8 @@ app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="S
     inspect_schedule
 )
 app.command("evaluate", short_help="Measure a trained model on held-out images.")(evaluate)
+app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
+app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.add_typer(config_app, name="config")
 

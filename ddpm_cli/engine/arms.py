@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.config.layers import layer_from_tree
 
 if TYPE_CHECKING:
+    from ddpm_cli.comparison import Run
     from ddpm_cli.config.schema import Config
     from ddpm_cli.engine.run_record import RunRecord
 
@@ -19,46 +20,46 @@ Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Runs that differ in nothing but seed, name and device.
+class Repeats:
+    """The runs of an arm.
 
     Attributes:
-        name: That of the first run, without its seed.
-        runs: In the order in which they were named.
+        name: Of the arm.
+        records: In the order in which they were named.
         settings: What they were trained with, by dotted key; `data.sha256` tells apart data that only share their name.
     """
 
     name: str
-    runs: tuple[RunRecord, ...]
+    records: tuple[RunRecord, ...]
     settings: Settings
 
     @property
     def finished(self) -> bool:
         """Whether any run has used up its budget."""
-        return any(run.finished for run in self.runs)
+        return any(record.run.finished for record in self.records)
 
     @property
     def counted(self) -> tuple[RunRecord, ...]:
         """The independent repeats: one run of each seed, and only finished ones if any is."""
         by_seed: dict[int, RunRecord] = {}
-        for run in self.runs:
-            if run.finished or not self.finished:
-                by_seed.setdefault(run.seed, run)
+        for record in self.records:
+            if record.run.finished or not self.finished:
+                by_seed.setdefault(record.run.seed, record)
         return tuple(by_seed.values())
 
 
-def group_arms(runs: Sequence[RunRecord]) -> list[Arm]:
+def group_arms(records: Sequence[RunRecord]) -> list[Repeats]:
     """The arms of some runs, in the order of their first run; each has a name of its own."""
     groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
-    arms: list[Arm] = []
+    for record in records:
+        groups.setdefault(json.dumps(_settings(record), sort_keys=True), []).append(record)
+    arms: list[Repeats] = []
     for group in groups.values():
-        arms.append(Arm(_new_name(_name(group[0]), [arm.name for arm in arms]), tuple(group), _settings(group[0])))
+        arms.append(Repeats(_new_name(_name(group[0].run), [arm.name for arm in arms]), tuple(group), _settings(group[0])))
     return arms
 
 
-def differences(arms: Sequence[Arm]) -> dict[str, tuple[Any, ...]]:
+def differences(arms: Sequence[Repeats]) -> dict[str, tuple[Any, ...]]:
     """The settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key."""
     keys = dict.fromkeys(key for arm in arms for key in arm.settings)
     values = {key: tuple(arm.settings.get(key) for arm in arms) for key in keys}
@@ -71,12 +72,12 @@ def flatten(config: Config) -> Settings:
     return {key: "none" if entry.value is None else entry.value for key, entry in layer.items()}
 
 
-def _settings(run: RunRecord) -> Settings:
-    settings = {key: value for key, value in flatten(run.config).items() if key not in (SEED, DEVICE)}
-    return settings | {DATA: run.data_sha256}
+def _settings(record: RunRecord) -> Settings:
+    settings = {key: value for key, value in flatten(record.config).items() if key not in (SEED, DEVICE)}
+    return settings | {DATA: record.data_sha256}
 
 
-def _name(run: RunRecord) -> str:
+def _name(run: Run) -> str:
     """A run's name without the seed that a sweep puts at its end."""
     return run.name.removesuffix(f"-s{run.seed}") or run.name
 

@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ddpm_cli.engine.arms import Arm, differences, group_arms
-from ddpm_cli.engine.measures import Apart, Measure, figure_measures, loss_measures
+from ddpm_cli.comparison import Arm, Comparison
+from ddpm_cli.engine.arms import differences, group_arms
+from ddpm_cli.engine.measures import figure_measures, loss_measures
 from ddpm_cli.engine.run_record import RunRecord, find_runs, printable, read_run
 from ddpm_cli.errors import RunError
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a comparison of runs found.
-
-    Attributes:
-        arms: The runs, grouped.
-        baseline: Name of the arm that the others are compared with.
-        differences: The settings in which arms differ: dotted key to the value of each arm, None where it has no such key.
-        measures: Losses and figures that can be put beside each other.
-        apart: Figures that cannot.
-        failures: Why runs failed, by name.
-        notes: What a reader must know.
-    """
-
-    arms: tuple[Arm, ...]
-    baseline: str
-    differences: Mapping[str, tuple[Any, ...]]
-    measures: tuple[Measure, ...]
-    apart: tuple[Apart, ...]
-    failures: Mapping[str, str]
-    notes: tuple[str, ...]
-
-    @property
-    def runs(self) -> list[RunRecord]:
-        """All runs, arm by arm."""
-        return [run for arm in self.arms for run in arm.runs]
-
-    @property
-    def only_seed(self) -> bool:
-        """Whether the runs differ in nothing but their seed."""
-        return len(self.arms) == 1
 
 
 def compare(
@@ -70,15 +37,17 @@ def compare(
             f"There is one run to compare, {found[0].path}." if found else "There is no run to compare.",
             "Name two or more runs, or the folder of a sweep.",
         )
-    arms = group_arms(_with_own_names([read_run(run) for run in found]))
+    repeats = group_arms(_with_own_names([read_run(run) for run in found]))
+    arms = [Arm(group.name, tuple(record.run for record in group.records)) for group in repeats]
     chosen = _baseline(arms, baseline)
-    measures, apart = figure_measures(arms, chosen)
-    known = {run.name: failures[run.name] for arm in arms for run in arm.runs if failures and run.name in failures}
+    measures, apart = figure_measures(repeats, chosen)
+    names = {run.name for arm in arms for run in arm.runs}
+    known = {name: reason for name, reason in (failures or {}).items() if name in names}
     return Comparison(
         arms=tuple(arms),
         baseline=chosen,
-        differences=differences(arms),
-        measures=(*loss_measures(arms, chosen), *measures),
+        differences=differences(repeats),
+        measures=(*loss_measures(repeats, chosen), *measures),
         apart=tuple(apart),
         failures=known,
         notes=tuple(_notes(arms, known)),
@@ -87,8 +56,13 @@ def compare(
 
 def _with_own_names(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Runs that share their name go by their path."""
-    names = [record.name for record in records]
-    return [r if names.count(r.name) == 1 else replace(r, name=printable(str(r.path))) for r in records]
+    names = [record.run.name for record in records]
+    return [
+        record
+        if names.count(record.run.name) == 1
+        else replace(record, run=replace(record.run, name=printable(str(record.run.path))))
+        for record in records
+    ]
 
 
 def _baseline(arms: Sequence[Arm], wanted: str | None) -> str:

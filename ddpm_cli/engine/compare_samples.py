@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ddpm_cli.engine.device import resolve_device
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.engine.arms import Arm
-    from ddpm_cli.engine.run_record import RunRecord
+    from ddpm_cli.comparison import Arm, Run
 
 MOST_ROWS = 12
 
@@ -45,39 +43,29 @@ def draw_rows(arms: Sequence[Arm], seeds: Sequence[int], *, device: str = "auto"
         if not run.has_checkpoint:
             on_event(Notice(f"{run.name} has no checkpoint, so that it has no row in the grids.", important=True))
     drawn = [run for run in chosen if run.has_checkpoint]
-    total = sum(_steps(run, len(seeds)) for run in drawn)
-    rows, before = [], 0
-    for run in drawn:
-        rows.append(_draw(run, seeds, device, _counted(on_event, before, total)))
-        before += _steps(run, len(seeds))
-    return rows
+    return [_draw(run, seeds, device, _of_all(on_event, place, len(drawn))) for place, run in enumerate(drawn)]
 
 
-def _chosen(arms: Sequence[Arm]) -> list[RunRecord]:
+def _chosen(arms: Sequence[Arm]) -> list[Run]:
     runs = [run for arm in arms for run in arm.runs]
     if len(runs) <= MOST_ROWS:
         return runs
     return [next((run for run in arm.runs if run.has_checkpoint), arm.runs[0]) for arm in arms]
 
 
-def _draw(run: RunRecord, seeds: Sequence[int], device: str, on_event: Listener) -> Row:
+def _draw(run: Run, seeds: Sequence[int], device: str, on_event: Listener) -> Row:
     import torch
 
-    trained = load_trained(Path(run.path), resolve_device(device), on_event=on_event)
+    trained = load_trained(run.path, resolve_device(device), on_event=on_event)
     return Row(run.name, torch.cat(list(generate_samples(trained, seeds, on_event=on_event))).numpy())
 
 
-def _steps(run: RunRecord, images: int) -> int:
-    sample = run.config.sample
-    return sample.sampler.number_of_steps(run.config.schedule.timesteps) * -(-images // sample.batch_size)
-
-
-def _counted(on_event: Listener, before: int, total: int) -> Listener:
-    """A listener that counts the steps of one run among those of all."""
+def _of_all(on_event: Listener, place: int, rows: int) -> Listener:
+    """A listener that turns the progress of one row into that of all, in thousandths of a row, as samplers differ in length."""
 
     def listen(event: Event) -> None:
         if isinstance(event, SampleProgress):
-            event = SampleProgress(before + event.done, total, event.images_done)
+            event = SampleProgress(1000 * place + 1000 * event.done // event.total, 1000 * rows, event.images_done)
         on_event(event)
 
     return listen

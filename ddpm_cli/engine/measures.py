@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.comparison import Apart, ArmFigures, Measure, Run, Verdict
 from ddpm_cli.config.schema import LearnedSchedule
-from ddpm_cli.engine.arms import Arm
-from ddpm_cli.engine.verdicts import ArmFigures, Verdict, judge
+from ddpm_cli.engine.arms import Repeats
+from ddpm_cli.metrics.verdicts import judge
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
@@ -22,34 +22,7 @@ HELD_OUT = Verdict("not comparable", "measured with other images or other noise,
 Conditions = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One figure of all arms, measured the same way.
-
-    Attributes:
-        metric: What it is.
-        conditions: How it was measured, by name.
-        arms: Its values; an arm without it has none.
-        verdicts: One for each arm; empty where there is one arm alone.
-    """
-
-    metric: str
-    conditions: Conditions
-    arms: tuple[ArmFigures, ...]
-    verdicts: tuple[Verdict, ...]
-
-
-@dataclass(frozen=True)
-class Apart:
-    """A figure that no other run or arm has one beside which it could be put."""
-
-    run: str
-    metric: str
-    value: float
-    conditions: Conditions
-
-
-def loss_measures(arms: Sequence[Arm], baseline: str) -> list[Measure]:
+def loss_measures(arms: Sequence[Repeats], baseline: str) -> list[Measure]:
     """Final and best losses; those of different objectives get no verdict."""
     reference = next(arm for arm in arms if arm.name == baseline)
     measures = []
@@ -60,15 +33,15 @@ def loss_measures(arms: Sequence[Arm], baseline: str) -> list[Measure]:
     return measures
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[[Run], float | None]] = {
     "training loss": lambda run: run.last("loss"),
     "held-out loss": lambda run: run.last("held_out_loss"),
     "best held-out loss": lambda run: run.best("held_out_loss"),
 }
 
 
-def _values(arm: Arm, value: Any) -> dict[str, float]:
-    return {run.name: found for run in arm.counted if (found := value(run)) is not None}
+def _values(arm: Repeats, value: Callable[[Run], float | None]) -> dict[str, float]:
+    return {record.run.name: found for record in arm.counted if (found := value(record.run)) is not None}
 
 
 def _measure(metric: str, conditions: Conditions, figures: Sequence[ArmFigures], baseline: str) -> Measure:
@@ -79,13 +52,13 @@ def _measure(metric: str, conditions: Conditions, figures: Sequence[ArmFigures],
 # ----------------------------------------------------------------------------------------------------------- objectives
 
 
-def _obstacle(metric: str, arm: Arm, reference: Arm) -> Verdict | None:
+def _obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
     """Losses are the same quantity only under one objective; and held-out ones share their noise only with the same images in
     the same batches.
     """
     if arm is reference:
         return _unfinished(arm)
-    one, other = arm.runs[0], reference.runs[0]
+    one, other = arm.records[0], reference.records[0]
     if _objective(one.config) != _objective(other.config) or _learns_its_objective(one.config):
         return OBJECTIVES
     if metric == "training loss":
@@ -95,7 +68,7 @@ def _obstacle(metric: str, arm: Arm, reference: Arm) -> Verdict | None:
     return _unfinished(arm) if _held_out(one) == _held_out(other) else HELD_OUT
 
 
-def _unfinished(arm: Arm) -> Verdict | None:
+def _unfinished(arm: Repeats) -> Verdict | None:
     return None if arm.finished else Verdict("cannot be told", f"cannot be told: no run of {arm.name} is finished")
 
 
@@ -115,31 +88,31 @@ def _learns_its_objective(config: Config) -> bool:
     return isinstance(config.schedule, LearnedSchedule) and config.objective.loss.kind != "vlb"
 
 
-def _held_out(run: RunRecord) -> tuple[Any, ...]:
-    train = run.config.train
-    data = run.config.data.model_dump(exclude={"limit", "horizontal_flip"})
-    return run.held_out, data, train.eval_images, train.micro_batch_size or train.batch_size
+def _held_out(record: RunRecord) -> tuple[Any, ...]:
+    train = record.config.train
+    data = record.config.data.model_dump(exclude={"limit", "horizontal_flip"})
+    return record.held_out, data, train.eval_images, train.micro_batch_size or train.batch_size
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
-def figure_measures(arms: Sequence[Arm], baseline: str) -> tuple[list[Measure], list[Apart]]:
+def figure_measures(arms: Sequence[Repeats], baseline: str) -> tuple[list[Measure], list[Apart]]:
     """What was measured of the runs: figures that can be put beside each other, and those that cannot.
 
     They can where metric, number of images, reference, extractor, sampler and all other conditions are equal; or where the
     sampler differs because each run was measured with its own, as its config says it.
     """
-    found = [(arm, run, stored) for arm in arms for run in arm.counted for stored in run.figures]
-    measures, rest = _grouped(found, lambda run, stored: _conditions(stored), arms, baseline)
-    own, apart = _grouped(rest, lambda run, stored: _with_own(_conditions(stored), run.config), arms, baseline)
-    return [*measures, *own], [Apart(run.name, s.figure.metric, s.figure.value, _conditions(s)) for _, run, s in apart]
+    found = [(arm, record, stored) for arm in arms for record in arm.counted for stored in record.figures]
+    measures, rest = _grouped(found, lambda record, stored: _conditions(stored), arms, baseline)
+    own, apart = _grouped(rest, lambda record, stored: _with_own(_conditions(stored), record.config), arms, baseline)
+    return [*measures, *own], [Apart(r.run.name, s.figure.metric, s.figure.value, _conditions(s)) for _, r, s in apart]
 
 
-_Found = tuple[Arm, "RunRecord", "StoredFigure"]
+_Found = tuple[Repeats, "RunRecord", "StoredFigure"]
 
 
-def _grouped(found: Iterable[_Found], conditions: Any, arms: Sequence[Arm], baseline: str) -> tuple[list[Measure], list[_Found]]:
+def _grouped(found: Iterable[_Found], conditions: Callable[[RunRecord, StoredFigure], Conditions], arms: Sequence[Repeats], baseline: str) -> tuple[list[Measure], list[_Found]]:
     groups: dict[str, list[_Found]] = {}
     for item in found:
         key = json.dumps([item[2].figure.metric, conditions(item[1], item[2])], sort_keys=True)
@@ -155,15 +128,15 @@ def _grouped(found: Iterable[_Found], conditions: Any, arms: Sequence[Arm], base
     return measures, rest
 
 
-def _beside_each_other(group: Sequence[_Found], arms: Sequence[Arm]) -> bool:
-    several = {run.name for _, run, _ in group} if len(arms) == 1 else {arm.name for arm, _, _ in group}
+def _beside_each_other(group: Sequence[_Found], arms: Sequence[Repeats]) -> bool:
+    several = {record.run.name for _, record, _ in group} if len(arms) == 1 else {arm.name for arm, _, _ in group}
     return len(several) > 1
 
 
 def _newest(group: Iterable[_Found]) -> dict[str, float]:
     """The figure of each run: of its newest checkpoint, over the most repeats, measured last."""
     ordered = sorted(group, key=lambda item: (item[2].step, item[2].figure.repeats, item[2].created))
-    return {run.name: stored.figure.value for _, run, stored in ordered}
+    return {record.run.name: stored.figure.value for _, record, stored in ordered}
 
 
 def _conditions(stored: StoredFigure) -> Conditions:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.comparison import Curve, Run
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
-from ddpm_cli.events import Figure
 from ddpm_cli.files import UnreadableError, read_text
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
+from ddpm_cli.runs.figures import FILE as FIGURES
+from ddpm_cli.runs.figures import figure_of
 from ddpm_cli.runs.metrics_log import read_rows
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
+    from ddpm_cli.events import Figure
 
-FIGURES = Path("evaluations") / "figures.jsonl"
 NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps"})
 LONGEST_TEXT = 200
-
-
-class Curve(NamedTuple):
-    """A figure logged during training: its values, and how many images and seconds of training each came after."""
-
-    images: tuple[float, ...]
-    seconds: tuple[float, ...]
-    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -55,51 +49,18 @@ class RunRecord:
     """A run as its folder tells of it.
 
     Attributes:
-        path: Its folder.
-        name: The folder's name.
+        run: How it went.
         config: What it was trained with.
         data_sha256: Of its training images; empty if unknown.
         held_out: Which images were held out, as far as the run knows: the data set's name and their number.
-        device: What it was trained on.
-        step: Optimizer steps taken.
-        images: Training images seen, over all passes.
-        seconds: Time in training.
-        images_per_second: As logged last; None if nothing was.
-        parameters: Trainable numbers in the network; None without a checkpoint.
-        has_checkpoint: Whether images can be drawn.
-        finished: Whether its budget is used up.
-        curves: "loss", "held_out_loss" and the metrics logged during training, by name.
         figures: What `ddpm evaluate` stored.
     """
 
-    path: Path
-    name: str
+    run: Run
     config: Config
     data_sha256: str
     held_out: str
-    device: str
-    step: int
-    images: int
-    seconds: float
-    images_per_second: float | None
-    parameters: int | None
-    has_checkpoint: bool
-    finished: bool
-    curves: Mapping[str, Curve]
     figures: tuple[StoredFigure, ...]
-
-    @property
-    def seed(self) -> int:
-        """Of everything random in training."""
-        return self.config.train.seed
-
-    def last(self, curve: str) -> float | None:
-        """The value that was logged last, if one was."""
-        return self.curves[curve].values[-1] if curve in self.curves else None
-
-    def best(self, curve: str) -> float | None:
-        """The lowest value that was logged, if one was."""
-        return min(self.curves[curve].values) if curve in self.curves else None
 
 
 def find_runs(paths: Iterable[Path], root: Path) -> list[RunDirectory]:
@@ -136,18 +97,16 @@ def read_run(run: RunDirectory) -> RunRecord:
         ConfigError: If its config is no config.
         CheckpointError: If it has checkpoints and all are damaged.
     """
-    info, config = read_info(run), _read_config(run)
+    info, config = read_info(run), read_config(run)
     checkpoint = _newest_checkpoint(run)
     rows = read_rows(run.metrics_log)
     step, images, seconds = _last(rows, "step") or 0, _last(rows, "images") or 0, _last(rows, "seconds") or 0.0
     data = info.get("data")
     data = data if isinstance(data, dict) else {}
-    return RunRecord(
+    found = Run(
         path=run.path,
         name=printable(run.name),
-        config=config,
-        data_sha256=_text(data.get("sha256")),
-        held_out=f"{_text(data.get('name'))}, {_finite(data.get('test_images'))} images",
+        seed=config.train.seed,
         device=_text(info.get("device_name")) or _text(info.get("device")) or "unknown",
         step=int(step),
         images=int(images),
@@ -157,7 +116,13 @@ def read_run(run: RunDirectory) -> RunRecord:
         has_checkpoint=checkpoint is not None,
         finished=checkpoint is not None and budget_used(checkpoint, config, data.get("train_images")) >= 1,
         curves=_curves(rows),
-        figures=tuple(_read_figures(run.path / FIGURES)),
+    )
+    return RunRecord(
+        run=found,
+        config=config,
+        data_sha256=_text(data.get("sha256")),
+        held_out=f"{_text(data.get('name'))}, {_finite(data.get('test_images'))} images",
+        figures=tuple(_read_figures(run.evaluations_folder / FIGURES)),
     )
 
 
@@ -167,7 +132,13 @@ def budget_used(checkpoint: Checkpoint, config: Config, train_images: Any) -> fl
     return Budget.of(config.train, images).share(checkpoint.step, _finite(checkpoint.state.get("seconds")) or 0.0)
 
 
-def _read_config(run: RunDirectory) -> Config:
+def read_config(run: RunDirectory) -> Config:
+    """What a run was trained with.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+        ConfigError: If it is no config.
+    """
     try:
         text = read_text(run.config_path)
     except UnreadableError as error:
@@ -218,13 +189,8 @@ def _last(rows: list[dict[str, Any]], name: str) -> float | None:
 def _read_figures(path: Path) -> Iterator[StoredFigure]:
     """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
     for row in read_rows(path):
-        known = {field.name: row[field.name] for field in fields(Figure) if field.name in row}
-        try:
-            figure = Figure(**known)
-        except TypeError:
-            continue
-        created, ema = _finite(row.get("created")), row.get("ema")
-        if _is_sound(figure) and created is not None and isinstance(ema, bool):
+        figure, created, ema = figure_of(row), _finite(row.get("created")), row.get("ema")
+        if figure is not None and _is_sound(figure) and created is not None and isinstance(ema, bool):
             yield StoredFigure(_cleaned(figure), row["step"], ema, created)
 
 
@@ -239,7 +205,6 @@ def _is_sound(figure: Figure) -> bool:
         and _finite(figure.value) is not None
         and isinstance(figure.terms, dict)
         and isinstance(figure.details, dict)
-        and isinstance(figure.notes, list | tuple)
     )
 
 

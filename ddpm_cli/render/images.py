@@ -19,6 +19,8 @@ PADDING = 2
 FRAME_MS = 80
 LAST_FRAME_MS = 2000
 FONT_PIXELS = (8, 24)
+NAME_PIXELS = 14
+NAMED_HEIGHT = 64
 
 
 def picture(image: Images) -> Image.Image:
@@ -92,6 +94,37 @@ def save_grid(path: Path, images: Images, columns: int | None = None, row_names:
     drawn = picture(grid(images, columns))
     with replacing(path) as temporary:
         (with_row_names(drawn, row_names) if row_names else drawn).save(temporary, format=_format(path))
+
+
+def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
+    """Write rows of images below each other, each with its name, whole or not at all.
+
+    Small images are drawn larger, so that names can be read beside them.
+
+    Args:
+        path: The file.
+        rows: Name and images, uint8 [N, C, H, W]; their sizes may differ from row to row.
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    strips = [_enlarged(picture(grid(images, len(images))), images.shape[2]).convert("RGB") for _, images in rows]
+    font = ImageFont.load_default(size=NAME_PIXELS)
+    margin = math.ceil(max(font.getlength(name) for name, _ in rows)) + 4 * PADDING
+    width, height = margin + max(strip.width for strip in strips), sum(strip.height for strip in strips)
+    canvas = Image.new("RGB", (width, height), "black")
+    draw = ImageDraw.Draw(canvas)
+    top = 0
+    for (name, _), strip in zip(rows, strips, strict=True):
+        canvas.paste(strip, (margin, top))
+        draw.text((2 * PADDING, top + strip.height / 2), name, fill="white", font=font, anchor="lm")
+        top += strip.height
+    with replacing(path) as temporary:
+        canvas.save(temporary, format=_format(path))
+
+
+def _enlarged(strip: Image.Image, height: int) -> Image.Image:
+    factor = max(NAMED_HEIGHT // height, 1)
+    return strip.resize((factor * strip.width, factor * strip.height), Image.Resampling.NEAREST)
 
 
 def save_animation(

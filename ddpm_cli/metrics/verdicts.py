@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from collections.abc import Sequence
 from typing import Literal
 
+from ddpm_cli.comparison import ArmFigures, Verdict
 from ddpm_cli.metrics.significance import LEVEL, holm, welch
 
-Kind = Literal["baseline", "different", "not different", "cannot be told", "not comparable"]
 Better = Literal["lower", "higher"]
 
 LOWER = frozenset({"fid", "kid", "fcd", "bits-per-dim", "nll-ode", "training loss", "held-out loss", "best held-out loss"})
 HIGHER = frozenset({"inception-score", "precision", "recall"})
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What can be said of an arm beside the baseline.
-
-    Attributes:
-        kind: The answer.
-        text: It in words, with the figures it rests on.
-        change: (mean - baseline's mean) / baseline's mean; None where that is not positive, or there is no such mean.
-        p: Welch's p-value, adjusted for the number of arms; None where nothing was tested.
-    """
-
-    kind: Kind
-    text: str
-    change: float | None = None
-    p: float | None = None
-
-
-@dataclass(frozen=True)
-class ArmFigures:
-    """One figure of the independent repeats of an arm.
-
-    Attributes:
-        arm: Its name.
-        values: By the name of the run; empty if none has the figure.
-        obstacle: The verdict where nothing may be tested, whatever the values are.
-    """
-
-    arm: str
-    values: Mapping[str, float]
-    obstacle: Verdict | None = None
-
-    @property
-    def mean(self) -> float | None:
-        """Over the repeats."""
-        return fmean(self.values.values()) if self.values else None
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over the repeats; None for fewer than two."""
-        return stdev(self.values.values()) if len(self.values) > 1 else None
 
 
 def better(metric: str) -> Better | None:

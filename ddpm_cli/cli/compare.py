@@ -1,0 +1,134 @@
+"""`ddpm compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddpm_cli.cli.options import DeviceOption, JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ddpm_cli.comparison import Comparison
+
+GridsOption = Annotated[bool, typer.Option("--grids/--no-grids", help="Draw images of every run from the same seeds.")]
+ImagesOption = Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=1000, help="Images of each run in the grids.")]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="NAME",
+        help="Arm or run that the others are judged against; the first if left out.",
+        show_default=False,
+    ),
+]
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Two or more run folders or names, or a folder of runs.", show_default=False),
+    ],
+    baseline: BaselineOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for the files; comparison/, or the folder of runs itself.",
+            show_default=False,
+        ),
+    ] = None,
+    grids: GridsOption = True,
+    n: ImagesOption = 8,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the first image; the next has the next.")] = 0,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put runs beside each other: settings, losses, metrics, time, curves and images, and say whether they differ.
+
+    Runs that differ in nothing but train.seed are repeats of one arm. Arms with two or more seeds are compared by Welch's t-test,
+    corrected for the number of arms (Holm); a single seed tells nothing.
+
+    Writes comparison.md, comparison.json, curves.png, metrics.png and grids.png.
+
+    For example:
+
+      ddpm compare quick-001 quick-002
+
+      ddpm compare runs/schedules --baseline linear --no-grids
+
+      ddpm compare quick-001 quick-002 --json
+    """
+    from ddpm_cli.engine.compare import compare as compare_runs
+    from ddpm_cli.engine.run_record import folder_of_runs
+    from ddpm_cli.engine.sweep import read_failures
+    from ddpm_cli.files import require_writable_folder
+    from ddpm_cli.render.console import print_json
+
+    root = Path("runs")
+    sweeps = [folder for path in runs if (folder := folder_of_runs(path, root)) is not None]
+    folder = out or (sweeps[0] if len(runs) == len(sweeps) == 1 else Path("comparison"))
+    require_writable_folder(folder)
+    failures = {name: why for sweep in sweeps for name, why in read_failures(sweep).items()}
+    comparison = compare_runs(runs, runs=root, baseline=baseline, failures=failures)
+    seeds = range(seed, seed + n) if grids else range(0)
+    result = write_comparison(comparison, folder, seeds, device or "auto", title=f"Comparison of {len(comparison.runs)} runs")
+    if json:
+        print_json(result)
+        return
+    show(comparison, folder, result)
+
+
+def write_comparison(comparison: Comparison, folder: Path, seeds: Sequence[int], device: str, *, title: str) -> dict[str, object]:
+    """Write a comparison with its pictures; no grids without seeds.
+
+    Returns:
+        The JSON object that was written.
+    Raises:
+        OutputError: If something cannot be written.
+    """
+    from ddpm_cli.files import atomic_write, output_errors, to_json
+    from ddpm_cli.render.compare import comparison_json, to_markdown
+    from ddpm_cli.render.compare_plot import save_curves, save_metrics
+
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+    pictures = {"curves": "curves.png"}
+    save_curves(comparison, folder / "curves.png")
+    if save_metrics(comparison, folder / "metrics.png"):
+        pictures["metrics"] = "metrics.png"
+    if seeds and save_grids(comparison, folder / "grids.png", seeds, device):
+        pictures["grids"] = "grids.png"
+    result = comparison_json(comparison) | {"pictures": pictures}
+    atomic_write(folder / "comparison.json", to_json(result))
+    atomic_write(folder / "comparison.md", to_markdown(comparison, title, pictures))
+    return result
+
+
+def save_grids(comparison: Comparison, path: Path, seeds: Sequence[int], device: str) -> bool:
+    """Draw a row of images for each run; whether any has a checkpoint to draw from."""
+    from ddpm_cli.engine.compare_samples import draw_rows
+    from ddpm_cli.render.images import save_named_rows
+    from ddpm_cli.render.sampling import SamplingView
+
+    with SamplingView() as view:
+        rows = draw_rows(comparison.arms, seeds, device=device, on_event=view)
+    if rows:
+        save_named_rows(path, rows)
+    return bool(rows)
+
+
+def show(comparison: Comparison, folder: Path, result: dict[str, object]) -> None:
+    """Print the tables on stdout, and say on stderr what was written."""
+    from ddpm_cli.render.compare import show_comparison
+    from ddpm_cli.render.console import show_line
+
+    show_comparison(comparison)
+    pictures = result["pictures"]
+    for name in ("comparison.md", "comparison.json", *(pictures.values() if isinstance(pictures, dict) else ())):
+        show_line("wrote:", "green", str(folder / name))

@@ -1,0 +1,93 @@
+"""`ddpm sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm_cli.cli.compare import BaselineOption, GridsOption, ImagesOption
+from ddpm_cli.cli.options import JsonOption, RunsOption
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of the sweep.", show_default=False)],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Folder of the sweep; the file's name if left out.", show_default=False),
+    ] = None,
+    out: RunsOption = Path("runs"),
+    baseline: BaselineOption = None,
+    grids: GridsOption = True,
+    n: ImagesOption = 8,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with the time they will take, and stop.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train every combination of settings in a file, one after another, measure the results, and compare them.
+
+    Runs go to runs/NAME/ARM-sSEED/. The same command goes on where it was stopped: finished runs and stored figures are kept.
+
+    The file, all of it optional but for a [grid] or [arms.NAME] to compare:
+
+      preset = "quick"
+
+      seeds = [0, 1, 2]                             # each arm is trained with each
+
+      [base]                                        # as in a config file
+
+      data = "fashion-mnist-10k"
+
+      train.steps = 1000
+
+      [grid]                                        # crossed; keys as in --set
+
+      schedule = ["linear", "cosine"]
+
+      [arms.wide]                                   # or arms by name, crossed with the grid
+
+      model.base_channels = 64
+
+      [evaluate]                                    # as ddpm evaluate: metrics, n, repeats, seed, sampler, steps, guidance
+
+      metrics = ["fcd"]
+
+      n = 2000
+
+      [evaluate.grid]                               # sample.* settings, crossed without training again
+
+      sample.sampler.steps = [5, 10, 20]
+
+    For example:
+
+      ddpm sweep schedules.toml --dry-run
+
+      ddpm sweep schedules.toml
+    """
+    from ddpm_cli.config.sweep import load_sweep
+
+    wanted = load_sweep(file, name)
+
+    from ddpm_cli.cli.compare import show, write_comparison
+    from ddpm_cli.engine.compare import compare
+    from ddpm_cli.engine.sweep import plan_sweep, run_sweep
+    from ddpm_cli.render.console import print_json, show_notices
+    from ddpm_cli.render.sweep import SweepView, plan_json, show_plan
+
+    checked = plan_sweep(wanted, runs=out, on_event=show_notices)
+    plan = checked.plan
+    if dry_run:
+        if json:
+            print_json(plan_json(plan))
+        else:
+            show_plan(plan)
+        return
+    with SweepView() as view:
+        failures = run_sweep(checked, on_event=view)
+    paths = [folder for run in plan.runs if (folder := plan.folder / run.name).is_dir()]
+    comparison = compare(paths, runs=out, baseline=baseline, failures=failures)
+    result = write_comparison(comparison, plan.folder, range(n if grids else 0), "auto", title=f"Sweep {wanted.name}")
+    if json:
+        print_json(result)
+        return
+    show(comparison, plan.folder, result)

@@ -1,0 +1,95 @@
+"""What `sweep` shows: its runs before it starts, and the usual view of each at work."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
+from ddpm_cli.render.compare import setting
+from ddpm_cli.render.console import results, show_line
+from ddpm_cli.render.evaluate import EvaluateView
+from ddpm_cli.render.format import duration
+from ddpm_cli.render.images import draw_samples
+from ddpm_cli.render.training import TrainingView
+
+WORK = {"new": "training", "begun": "training goes on", "finished": "trained already", "failed": "failed before"}
+
+
+def show_plan(plan: SweepPlan) -> None:
+    """Print the runs of a sweep with their settings and times on stdout."""
+    keys = list(dict.fromkeys(key for run in plan.runs for key in run.settings))
+    table = Table(title=f"sweep {plan.name}", title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
+    for column in ("run", *keys, "standing"):
+        table.add_column(Text(column), overflow="fold")
+    table.add_column("time", justify="right")
+    for run in plan.runs:
+        values = [setting(run.settings.get(key)) for key in keys]
+        table.add_row(*map(Text, (run.name, *values, run.standing, duration(run.seconds))))
+    results.print(table)
+    points = len(plan.points)
+    measured = f", each measured with {points} {'setting' if points == 1 else 'settings'} of sampling" if points else ""
+    results.print(Text(f"{len(plan.runs)} runs{measured}: about {duration(plan.seconds)} in all, in {plan.folder}."))
+
+
+def plan_json(plan: SweepPlan) -> dict[str, Any]:
+    """The same as a JSON object."""
+    return {
+        "sweep": plan.name,
+        "folder": str(plan.folder),
+        "seconds": plan.seconds,
+        "runs": [
+            {
+                "name": run.name,
+                "arm": run.arm,
+                "seed": run.seed,
+                "settings": run.settings,
+                "standing": run.standing,
+                "seconds": run.seconds,
+            }
+            for run in plan.runs
+        ],
+        "evaluations": [dict(point) for point in plan.points],
+    }
+
+
+class SweepView:
+    """A listener that draws each run of a sweep in its usual view; a context manager that owns the views."""
+
+    def __init__(self) -> None:
+        self._views = ExitStack()
+        self._training: TrainingView | None = None
+        self._evaluation: EvaluateView | None = None
+
+    def __enter__(self) -> SweepView:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._views.close()
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        if isinstance(event, SweepProgress):
+            self._turn_to(event)
+        elif isinstance(event, EvaluateProgress) or (self._evaluation and isinstance(event, Notice)):
+            self._evaluating()(event)
+        elif self._training:
+            draw_samples(event)
+            self._training(event)
+
+    def _turn_to(self, event: SweepProgress) -> None:
+        self._views.close()
+        self._evaluation = None
+        self._training = self._views.enter_context(TrainingView())
+        left = f", about {duration(event.seconds_left)} left in all" if event.seconds_left else ""
+        show_line(f"run {event.number} of {event.total}:", "bold cyan", f"{event.run}, {WORK[event.standing]}{left}")
+
+    def _evaluating(self) -> EvaluateView:
+        if self._evaluation is None:
+            self._evaluation = self._views.enter_context(EvaluateView())
+        return self._evaluation
