@@ -72,7 +72,6 @@ def measure_memorisation(
         on_event: Told of progress, and given the pairs.
     """
     held_out = held_out.spread(HELD_OUT)
-    rate = max(FALSE_ALARMS, 1 / (held_out.count + 1))
     usual = _of_held_out(held_out, training, extractor, on_event)
     found = [_of_samples(samples, training, extractor, on_event) for samples in sets]
     if folder is not None:
