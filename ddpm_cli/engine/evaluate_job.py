@@ -31,7 +31,7 @@ from ddpm_cli.engine.timestep_losses import loss_per_timestep
 from ddpm_cli.errors import DdpmError, RequestError
 from ddpm_cli.events import Figure, Listener
 from ddpm_cli.runs.directory import RunDirectory
-from ddpm_cli.runs.figures import append_figures, stored_figures
+from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked
 
 if TYPE_CHECKING:

@@ -76,7 +76,9 @@ def measure_memorisation(
     found = [_of_samples(samples, training, extractor, on_event) for samples in sets]
     if folder is not None:
         on_event(_closest_pairs(sets[0], found[0]["pixels"], training, folder))
-    flagged = {space: [int(memorised(of_set[space].distances, usual[space], rate).sum()) for of_set in found] for space in SPACES}
+    verdicts = {space: [memorised(of_set[space].distances, usual[space], FALSE_ALARMS) for of_set in found] for space in SPACES}
+    flagged = {space: [int(of_set.flagged.sum()) for of_set in verdicts[space]] for space in SPACES}
+    rate = verdicts["pixels"][0].false_alarm_rate
     n = sets[0].count
     drawn = n * len(sets)
     details: dict[str, str | int | float] = {

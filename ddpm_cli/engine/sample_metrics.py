@@ -118,8 +118,8 @@ class SampleMeasurement:
             seed=self.sets[0].seeds.start,
             spread=statistics.stdev(values) if len(values) > 1 else None,
             repeats=len(values),
-            floor=floor,
-            floor_n=None if self.held_out is None else min(n, self.held_out.count),
+            floor=floor[name] if floor else None,
+            floor_n=min(n, self.held_out.count) if floor and self.held_out else None,
             notes=self._notes(metric, n),
         )
 
