@@ -72,7 +72,7 @@ class Job:
             )
         of_samples = [metric for metric in metrics if metric in SAMPLE_METRICS]
         if len(dataset.test) == 0 and (set(metrics) & NEED_HELD_OUT or (of_samples and settings.reference == "test")):
-            raise no_held_out(dataset)
+            raise no_held_out(dataset.name)
         for metric in metrics:
             _require_positive(settings.n_of(metric), settings.repeats, settings.batch_size)
             if metric in LIKELIHOODS:

@@ -132,14 +132,14 @@ def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Liste
     """
     pixels = (dataset.train if split == "train" else dataset.test).images
     if len(pixels) == 0:
-        raise no_held_out(dataset)
+        raise no_held_out(dataset.name)
     sha256 = dataset.sha256 if split == "train" else images_sha256(pixels)
     return RealImages(dataset.name, split, pixels, np.arange(len(pixels)), sha256, batch_size, on_event)
 
 
-def no_held_out(dataset: Dataset) -> DataError:
-    """What to say where images that training never saw are needed and there are none."""
-    return DataError(f"{dataset.name} has no held-out images.", "Train with some: ddpm train --set data.held_out=0.1 ...")
+def no_held_out(data: str) -> DataError:
+    """What to say where images that training never saw are needed and a data set has none."""
+    return DataError(f"{data} has no held-out images.", "Train with some: ddpm train --set data.held_out=0.1 ...")
 
 
 def references_folder() -> Path:

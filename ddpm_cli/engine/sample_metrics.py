@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.engine.memorisation import measure_memorisation
-from ddpm_cli.engine.references import RealImages, make_folder, references_folder
+from ddpm_cli.engine.references import RealImages, make_folder, no_held_out, references_folder
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Figure, Listener, ignore
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object, to_json
@@ -93,40 +93,48 @@ class SampleMeasurement:
         """
         if metric == "nearest":
             return [self._memorisation(extractor)]
-        measure = _MEASURES[metric]
-        n = self.sets[0].count
-        found = [measure(self.reference, samples, extractor) for samples in self.sets]
+        n, reference = self.sets[0].count, self._used_reference(metric)
+        found = [_MEASURES[metric](self.reference, samples, extractor) for samples in self.sets]
         floor = self._floor(metric, extractor, n)
-        return [
-            self._figure(metric, name, [values[name] for values in found], extractor, floor and floor[name]) for name in found[0]
-        ]
+        details = self.details(extractor) | _method(metric, self.reference, n, extractor)
+        figures = []
+        for name in found[0]:
+            figure = self._figure(name, SAMPLE_METRICS[metric].unit, [values[name] for values in found], details, reference)
+            if floor and self.held_out:
+                figure = replace(figure, floor=floor[name], floor_n=min(n, self.held_out.count))
+            figures.append(replace(figure, notes=self._notes(metric, n)))
+        return figures
 
-    def _figure(self, metric: str, name: str, values: Sequence[float], extractor: FeatureExtractor, floor: float | None) -> Figure:
-        n = self.sets[0].count
-        reference = self._used_reference(metric)
+    def _memorisation(self, extractor: FeatureExtractor) -> Figure:
+        if self.held_out is None:
+            raise no_held_out(self.reference.data)
+        found = measure_memorisation(self.sets, self.reference, self.held_out, extractor, self.folder, self.on_event)
+        details = self.details(extractor) | found.details
+        figure = self._figure("nearest", SAMPLE_METRICS["nearest"].unit, found.shares, details, self.reference)
+        return replace(figure, notes=found.sentences)
+
+    def _figure(self, name: str, unit: str, values: Sequence[float], details: Details, reference: RealImages | None) -> Figure:
+        """The mean over the sets, and its spread."""
         return Figure(
             metric=name,
-            unit=SAMPLE_METRICS[metric].unit,
+            unit=unit,
             value=statistics.fmean(values),
             standard_error=None,
             terms={},
-            details=self.details(extractor) | _method(metric, self.reference, n, extractor),
-            n=n,
+            details=details,
+            n=self.sets[0].count,
             split=reference.split if reference else "none",
             data=self.reference.data,
             sha256=reference.sha256 if reference else "",
             seed=self.sets[0].seeds.start,
             spread=statistics.stdev(values) if len(values) > 1 else None,
             repeats=len(values),
-            floor=floor[name] if floor else None,
-            floor_n=min(n, self.held_out.count) if floor and self.held_out else None,
-            notes=self._notes(metric, n),
         )
 
     def details(self, extractor: FeatureExtractor) -> Details:
         """What every figure of these samples depends on."""
         sampler = self.sample.sampler
-        options = sampler.model_dump(mode="json", exclude={"kind", "steps"}, exclude_none=True)
+        options = sampler.model_dump(mode="json", exclude={"kind", "steps"}, exclude_defaults=True)
         return {
             "extractor": extractor.name,
             "extractor_sha256": extractor.sha256,
@@ -166,27 +174,6 @@ class SampleMeasurement:
         make_folder(path.parent)
         atomic_write(path, to_json(floor))
         return floor
-
-    def _memorisation(self, extractor: FeatureExtractor) -> Figure:
-        if self.held_out is None:
-            raise RequestError("nearest needs held-out images.", "See data.held_out.")
-        found = measure_memorisation(self.sets, self.reference, self.held_out, extractor, self.folder, self.on_event)
-        return Figure(
-            metric="nearest",
-            unit=SAMPLE_METRICS["nearest"].unit,
-            value=statistics.fmean(found.shares),
-            standard_error=None,
-            terms={},
-            details=self.details(extractor) | found.details,
-            n=self.sets[0].count,
-            split=self.reference.split,
-            data=self.reference.data,
-            sha256=self.reference.sha256,
-            seed=self.sets[0].seeds.start,
-            spread=statistics.stdev(found.shares) if len(found.shares) > 1 else None,
-            repeats=len(found.shares),
-            notes=found.sentences,
-        )
 
 
 def require_enough(metric: str, n: int) -> None:

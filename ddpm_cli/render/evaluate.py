@@ -97,8 +97,9 @@ def _sets(figure: Figure) -> str:
 
 def _sampler(figure: Figure) -> str:
     details = figure.details
+    options = "" if details["sampler_options"] == "{}" else f", {details['sampler_options']}"
     return (
-        f"{details['sampler']}, {details['steps']} steps ({details['evaluations']} evaluations an image), "
+        f"{details['sampler']}{options}, {details['steps']} steps ({details['evaluations']} evaluations an image), "
         f"guidance {details['guidance']:g}, threshold {details['threshold']}"
     )
 
