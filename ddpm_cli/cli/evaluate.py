@@ -2,28 +2,66 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ddpm_cli.cli.options import DeviceOption, JsonOption, RunArgument
+from ddpm_cli.cli.options import DeviceOption, JsonOption, RunArgument, SetOption, given
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.vlb import ModelVariance
+    from ddpm_cli.engine.evaluate import Evaluation
+    from ddpm_cli.engine.references import Split
 
 VARIANCES = ("fixed-small", "fixed-large", "learned-range")
+SPLITS = ("train", "test")
+OF_SAMPLES = ("fid", "kid", "inception-score", "precision-recall", "fcd", "nearest")
+LIKELIHOODS = ("bits-per-dim", "nll-ode")
 
 
 def evaluate(
     run: RunArgument = None,
     metrics: Annotated[
-        str, typer.Option("--metrics", "-m", metavar="LIST", help="Out of bits-per-dim and nll-ode, separated by commas.")
-    ] = "bits-per-dim",
-    n: Annotated[int, typer.Option("--n", "-n", metavar="N", help="Test images.")] = 256,
-    steps: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            "-m",
+            metavar="LIST",
+            help="Separated by commas: fid, kid, inception-score, precision-recall, fcd, nearest, bits-per-dim, nll-ode, "
+            "loss-per-timestep.",
+        ),
+    ] = "fcd",
+    n: Annotated[
         int | None,
         typer.Option(
-            "--steps",
+            "--n",
+            "-n",
+            metavar="N",
+            help="Samples (1,000 if left out), or held-out images for likelihoods and losses (256).",
+            show_default=False,
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler",
+            metavar="NAME",
+            help="ddpm, ddim, euler, heun, dpm-solver++ or unipc; the run's own if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
+        ),
+    ] = None,
+    likelihood_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--likelihood-steps",
             metavar="N",
             help="Network evaluations per image for bits-per-dim (all T if left out), intervals of the ODE for nll-ode (100).",
             show_default=False,
@@ -38,58 +76,148 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of noise, steps and probes.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the first sample; of noise and steps.")] = 0,
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="N", help="Independent sets of samples; their mean and spread are given.")
+    ] = 1,
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="SPLIT", help="What samples are measured against: train or test.")
+    ] = "train",
+    extractor_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--extractor-weights",
+            metavar="FILE",
+            help="Inception's weights as .safetensors; downloaded if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    fit_extractor: Annotated[
+        bool, typer.Option("--fit-extractor", help="Train the classifier that fcd and nearest need, once for each data set.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder of figures and pictures; RUN/evaluations if left out.", show_default=False
+        ),
+    ] = None,
     ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")] = True,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 64,
     device: DeviceOption = None,
+    sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure a model on the test images of its data set.
+    """Measure a model: its samples against real images, or the likelihood of held-out images.
 
-    bits-per-dim: the variational bound on the negative log-likelihood of the pixels, with its terms.
-    nll-ode: the negative log-likelihood of the probability-flow ODE, pixels being spread over their bins.
+    fcd: Fréchet distance of a small classifier's features; cheap, and so what is measured if nothing is asked for.
+    fid, kid, inception-score, precision-recall: by the Inception network, as in papers.
+    nearest: whether samples lie closer to training images than new images do.
+    bits-per-dim, nll-ode: bits per dimension by the variational bound, or by the probability-flow ODE; not to be compared with
+    each other.
+    loss-per-timestep: the training loss of held-out images over t.
 
-    Both are in bits per dimension, where less is better; they are figures of different models of the same network, not to be
-    compared with each other.
+    Figures are kept in RUN/evaluations/figures.jsonl, and the same request is answered from there. A call that was cut short goes
+    on where it stopped. Under torchrun all processes draw samples.
 
     For example:
 
-      ddpm evaluate runs/quick-001 --metrics bits-per-dim --n 256
+      ddpm evaluate runs/quick-001 --sampler ddim --steps 50 --repeats 3
 
-      ddpm evaluate --metrics bits-per-dim,nll-ode --steps 50 --json
+      ddpm evaluate --metrics fid,kid,precision-recall --n 10000
+
+      ddpm evaluate --metrics nearest,loss-per-timestep,bits-per-dim --json
+    """
+    from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
+    from ddpm_cli.events import Event
+    from ddpm_cli.render.evaluate import EvaluateView
+    from ddpm_cli.render.evaluate_pictures import draw_evaluation
+
+    names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
+    counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
+    check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
+    settings = EvaluateSettings(
+        n=n,
+        likelihood_steps=likelihood_steps,
+        batch_size=batch_size,
+        seed=seed,
+        repeats=repeats,
+        variance=cast("ModelVariance | None", variance),
+        reference=cast("Split", reference),
+        extractor_weights=extractor_weights,
+        fit_extractor=fit_extractor,
+    )
+    flags = given(
+        {
+            "sample.sampler.kind": (sampler, "--sampler"),
+            "sample.sampler.steps": (steps, "--steps"),
+            "sample.guidance.scale": (guidance, "--guidance"),
+        }
+    )
+    with EvaluateView() as view:
+
+        def listen(event: Event) -> None:
+            draw_evaluation(event)
+            view(event)
+
+        found = evaluate_run(
+            run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], flags=flags, on_event=listen
+        )
+    if found.figures:
+        show(found, ema, json)
+
+
+def check_options(
+    names: list[str],
+    counts: dict[str, int | None],
+    seed: int,
+    choices: dict[str, tuple[str | None, tuple[str, ...]]],
+    sets: list[str],
+) -> None:
+    """Refuse options that mean nothing, before anything is loaded.
+
+    Args:
+        names: Of metrics.
+        counts: Numbers that must be positive, by option.
+        seed: Of the first sample.
+        choices: Value and possible values, by option.
+        sets: The texts of --set.
+    Raises:
+        RequestError: Naming the option.
     """
     from ddpm_cli.cli.sample import require_positive
     from ddpm_cli.errors import RequestError
 
-    for option, value in (("--n", n), ("--steps", steps), ("--batch-size", batch_size)):
-        require_positive(option, value)
+    for option, count in counts.items():
+        require_positive(option, count)
     if seed < 0 or seed >= 2**32:
         raise RequestError(f"--seed must be at least 0 and below 2**32, not {seed}.", "Give another seed.")
-    if variance is not None and variance not in VARIANCES:
-        raise RequestError(f"There is no variance {variance!r}.", f"Variances: {', '.join(VARIANCES)}.")
+    for option, (value, possible) in choices.items():
+        if value is not None and value not in possible:
+            raise RequestError(f"There is no {option} {value!r}.", f"Choose one of {', '.join(possible)}.")
+    foreign = [text for text in sets if not text.startswith("sample.")]
+    if foreign:
+        raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
+    for option, users in (("--steps", OF_SAMPLES), ("--likelihood-steps", LIKELIHOODS)):
+        if counts[option] is not None and not set(names) & set(users):
+            raise RequestError(
+                f"{option} has no effect on {', '.join(names)}: it is for {', '.join(users)}.",
+                "--steps is of the sampler, --likelihood-steps of likelihoods.",
+            )
 
+
+def show(found: Evaluation, ema: bool, json: bool) -> None:
+    """Print the figures and say where they are kept."""
     from dataclasses import asdict
 
-    from ddpm_cli.engine.build import build_dataset
-    from ddpm_cli.engine.device import resolve_device
-    from ddpm_cli.engine.evaluate import METRICS, EvaluateSettings
-    from ddpm_cli.engine.evaluate import evaluate as measure
-    from ddpm_cli.engine.generate import load_trained
-    from ddpm_cli.render.console import print_json, show_line, show_notices
-    from ddpm_cli.render.evaluate import EvaluateView, show_figures
+    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.render.evaluate import show_figures
 
-    names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise RequestError(f"There is no metric {unknown[0]!r}.", f"Metrics: {', '.join(METRICS)}.")
-    trained = load_trained(run, resolve_device(device or "auto"), ema=ema, on_event=show_notices)
+    trained = found.trained
     show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if ema else 'last'} weights)")
-    settings = EvaluateSettings(n, steps, batch_size, seed, cast("ModelVariance | None", variance))
-    with EvaluateView() as view:
-        dataset = build_dataset(trained.config.data, view)
-        figures = measure(trained, dataset, names, settings, on_event=view)
     if json:
         facts = {"model": str(trained.origin), "step": trained.step, "ema": ema}
-        print_json(facts | {"figures": [asdict(figure) for figure in figures]})
+        print_json(facts | {"figures": [asdict(figure) for figure in found.figures]})
     else:
-        show_figures(figures)
+        show_figures(found.figures)
+    if found.folder is not None:
+        show_line("kept in:", "green", str(found.folder))

@@ -40,7 +40,7 @@ def fetch(url: str, path: Path, md5: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
         try:
-            with _short_timeout(), _silence():
+            with short_timeout(), _silence():
                 download_url(url, folder, filename=path.name, md5=md5)
         except (OSError, RuntimeError, HTTPException) as error:
             raise OSError(f"{url}: {getattr(error, 'reason', None) or error}") from error
@@ -48,7 +48,8 @@ def fetch(url: str, path: Path, md5: str) -> None:
 
 
 @contextlib.contextmanager
-def _short_timeout() -> Iterator[None]:
+def short_timeout() -> Iterator[None]:
+    """Give up on a server that says nothing for 10 s, for downloads that set no limit of their own."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_SECONDS)
     try:

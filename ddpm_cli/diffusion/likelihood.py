@@ -78,18 +78,26 @@ def bits_per_dim(
             estimate = estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, t, schedule))
         return vlb_term(estimate, x_0, x_t, t, schedule, variance)
 
+    check_steps(schedule.timesteps, steps)
     batch, inner = len(x_0), schedule.timesteps - 1
     draws = inner if steps is None else steps - 1
-    if not min(inner, 1) <= draws <= inner:
-        raise ScheduleError(
-            f"The bound takes {min(schedule.timesteps, 2)} to {schedule.timesteps} steps, not {steps}.", "Change --steps."
-        )
     total = torch.zeros(batch, dtype=torch.float64)
     for part in range(draws):
         total += term(_step_of_part(part, draws, inner, batch, generator)).double().cpu()
     decoder = term(torch.zeros(batch, dtype=torch.int64, device=x_0.device))
     mean = total / max(draws, 1)
     return Bound(prior_term(x_0, schedule).double().cpu(), inner * mean, decoder.double().cpu())
+
+
+def check_steps(timesteps: int, steps: int | None) -> None:
+    """Refuse a number of network evaluations that `bits_per_dim` cannot take.
+
+    Raises:
+        ScheduleError: If there are fewer than 2 steps (1 if T = 1) or more than T.
+    """
+    fewest = min(timesteps, 2)
+    if steps is not None and not fewest <= steps <= timesteps:
+        raise ScheduleError(f"The bound takes {fewest} to {timesteps} steps, not {steps}.", "Change --likelihood-steps.")
 
 
 def _step_of_part(part: int, parts: int, inner: int, batch: int, generator: torch.Generator) -> Tensor:

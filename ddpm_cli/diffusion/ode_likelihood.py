@@ -126,7 +126,9 @@ def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
     """
     last = schedule.timesteps - 1
     if not 1 <= intervals <= last:
-        raise ScheduleError(f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.", "Change --steps.")
+        raise ScheduleError(
+            f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.", "Change --likelihood-steps."
+        )
     level = schedule.half_logsnr.copy()
     if not math.isfinite(level[-1]):
         level[-1] = 2.0 * level[-2] - level[-3] if last > 1 else level[-2] - 1.0

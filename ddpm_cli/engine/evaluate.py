@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.loader import override
-from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.engine.build import build_dataset
-from ddpm_cli.engine.extractors import Extractors
+from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS, Job
 from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.likelihood import LIKELIHOODS, measure_likelihood
-from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS, SampleMeasurement, require_enough
-from ddpm_cli.engine.space import require_space
+from ddpm_cli.engine.references import Split
+from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
 from ddpm_cli.engine.team import Team
-from ddpm_cli.engine.timestep_losses import loss_per_timestep
 from ddpm_cli.engine.train import make_accelerator
-from ddpm_cli.errors import DataError, DdpmError, RequestError
+from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Figure, Listener, Notice, ignore
-from ddpm_cli.files import output_errors, require_writable_folder
+from ddpm_cli.files import require_writable_folder
 from ddpm_cli.runs.directory import RunDirectory, read_info
-from ddpm_cli.runs.figures import append_figures, stored_figures
-from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.figures import stored_figures
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import SampleConfig
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.vlb import ModelVariance
     from ddpm_cli.engine.generate import TrainedModel
-    from ddpm_cli.metrics.features import FeatureExtractor
 
-PER_TIMESTEP = "loss-per-timestep"
-HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
 METRICS = (*SAMPLE_METRICS, *HELD_OUT_METRICS)
-USUAL_N = {name: 256 for name in HELD_OUT_METRICS} | {name: 1000 for name in SAMPLE_METRICS}
+USUAL_N = dict.fromkeys(HELD_OUT_METRICS, 256) | dict.fromkeys(SAMPLE_METRICS, 1000)
 
 
 @dataclass(frozen=True)
@@ -70,7 +57,7 @@ class EvaluateSettings:
     repeats: int = 1
     variance: ModelVariance | None = None
     sample: SampleConfig | None = None
-    reference: Literal["train", "test"] = "train"
+    reference: Split = "train"
     extractor_weights: Path | None = None
     fit_extractor: bool = False
 
@@ -138,7 +125,9 @@ def evaluate_run(
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
         on_event(Notice(notice, important=True))
     folder = out or (run.evaluations_folder if run else None)
-    return Evaluation(evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event), trained, folder)
+    return Evaluation(
+        evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event), trained, folder
+    )
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
@@ -163,3 +152,49 @@ def check_metrics(metrics: Sequence[str]) -> None:
     for name in metrics:
         if name not in METRICS:
             raise RequestError(f"There is no metric {name!r}.", f"Metrics: {', '.join(METRICS)}.")
+
+
+def evaluate(
+    trained: TrainedModel,
+    dataset: Dataset,
+    metrics: Sequence[str],
+    settings: EvaluateSettings | None = None,
+    *,
+    out: Path | None = None,
+    ema: bool = True,
+    team: Team | None = None,
+    on_event: Listener = ignore,
+) -> list[Figure]:
+    """Measure a model.
+
+    Figures that `out` holds already are taken from there. Samples are drawn by all processes, in parts that survive a kill; the
+    main process does the rest.
+
+    Args:
+        trained: The model.
+        dataset: Its data.
+        metrics: Names out of METRICS.
+        settings: How to measure.
+        out: Folder that figures are appended to and pictures belong in; None keeps nothing.
+        ema: Whether the weights are the averaged ones, to be stored with the figures.
+        team: The processes.
+        on_event: Told of progress, notices and pictures.
+    Returns:
+        One figure for each metric in their order, two for precision-recall; none on processes other than the main one.
+    Raises:
+        RequestError: If a metric is unknown, the images are of another size, the settings do not fit the model, or the disk or
+            memory cannot hold what is asked for; nothing was written then.
+    """
+    check_metrics(metrics)
+    settings, team = settings or EvaluateSettings(), team or Team()
+    job = Job(trained, dataset, settings, out, ema, team, on_event)
+    job.check(metrics)
+    keys = {metric: job.key(metric) for metric in metrics}
+    known = {metric: stored_figures(out, keys[metric]) if out else [] for metric in metrics}
+    missing = [metric for metric in metrics if not known[metric]]
+    if len(missing) < len(metrics):
+        names = ", ".join(metric for metric in metrics if known[metric])
+        on_event(Notice(f"{names}: measured before with the same settings, taken from {out / 'figures.jsonl' if out else ''}."))
+    if missing:
+        known |= job.measure(missing, keys)
+    return [figure for metric in metrics for figure in known[metric]] if team.is_main else []

@@ -16,7 +16,7 @@ def _alone() -> None:
 
 @dataclass(frozen=True)
 class Team:
-    """This process and how many others work beside it.
+    """A process and those that work beside it.
 
     Attributes:
         rank: Number of this process; 0 is the main one, which alone reduces, stores and prints.

@@ -1,25 +1,30 @@
-"""What `evaluate` shows: a bar while it works, and the figures with all that they depend on."""
+"""What `evaluate` shows: bars while it works, and the figures with all that they depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from ddpm_cli.events import EvaluateProgress, Event, Figure, Notice
-from ddpm_cli.render.console import messages, print_text, show_notice
+from ddpm_cli.render.console import messages, print_text, results, show_notice
+
+SHOWN_ELSEWHERE = {"extractor", "extractor_sha256", "sampler", "steps", "evaluations", "sampler_options", "threshold", "guidance"}
+SHORT_SHA256 = 16
 
 
 class EvaluateView:
-    """A listener that draws one bar for each metric on stderr; a context manager that owns the bars."""
+    """A listener that draws one bar for each kind of work on stderr; a context manager that owns the bars."""
 
     def __init__(self) -> None:
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("evaluations"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             console=messages,
             transient=True,
@@ -40,21 +45,86 @@ class EvaluateView:
             show_notice(event)
         elif isinstance(event, EvaluateProgress):
             if event.metric not in self._tasks:
-                self._tasks[event.metric] = self._progress.add_task(event.metric, total=event.total)
-            self._progress.update(self._tasks[event.metric], completed=event.done)
+                self._tasks[event.metric] = self._progress.add_task(event.metric, total=event.total, unit=event.unit)
+            self._progress.update(self._tasks[event.metric], completed=event.done, total=event.total)
 
 
-def figure_lines(figure: Figure) -> list[str]:
-    """One figure as text: the value, its terms, and what it depends on."""
-    error = "" if figure.standard_error is None else f" +- {figure.standard_error:.4f} (standard error over images)"
-    lines = [f"{figure.metric}: {figure.value:.4f} {figure.unit}{error}"]
-    lines += [f"  {name:<10} {value:.4f}" for name, value in figure.terms.items()]
-    lines.append("  " + ", ".join(f"{name} {value}" for name, value in figure.details.items()))
-    lines.append(f"  {figure.n} images of {figure.data} ({figure.split}), sha256 {figure.sha256[:16]}, seed {figure.seed}")
-    return lines
+def figure_lines(figure: Figure) -> list[tuple[str, str]]:
+    """One figure as labels and texts: the value, its terms or its curve, and what it depends on."""
+    lines = [(figure.metric, _value(figure))]
+    lines += [(f"  {name}", f"{value:.4f}") for name, value in figure.terms.items()]
+    lines += [(f"  t {row['t_first']}-{row['t_last']}", f"{row['loss']:.5f} +- {row['standard_error']:.5f}") for row in figure.rows]
+    lines += [(f"  {label}", text) for label, text in _circumstances(figure)]
+    return lines + [("  note" if number == 0 else "", note) for number, note in enumerate(figure.notes)]
+
+
+def _value(figure: Figure) -> str:
+    parts = [f"{figure.value:.4f} {figure.unit}".strip()]
+    if figure.standard_error is not None:
+        parts.append(f"+- {figure.standard_error:.4f} (standard error over images)")
+    if figure.spread is not None:
+        parts.append(f"+- {figure.spread:.4f} (standard deviation over {figure.repeats} sets of samples)")
+    return " ".join(parts)
+
+
+def _circumstances(figure: Figure) -> Iterator[tuple[str, str]]:
+    details = figure.details
+    if "sampler" not in details:
+        yield "images", f"{figure.n:,} of {figure.data} ({figure.split}), sha256 {figure.sha256[:SHORT_SHA256]}, seed {figure.seed}"
+    else:
+        if figure.floor is not None:
+            yield "floor", f"{figure.floor:.4f} (the same of {figure.floor_n:,} real images)"
+        yield "samples", f"{_sets(figure)}, seed {figure.seed}"
+        if figure.split == "none":
+            yield "reference", "none is needed"
+        else:
+            count, sha256 = int(details["reference_images"]), figure.sha256[:SHORT_SHA256]
+            yield "reference", f"{count:,} images of {figure.data} ({figure.split}), sha256 {sha256}"
+        yield "extractor", f"{details['extractor']}, sha256 {str(details['extractor_sha256'])[:SHORT_SHA256]}"
+        yield "sampler", _sampler(figure)
+    rest = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in details.items() if name not in _shown(figure)]
+    if rest:
+        yield "method", ", ".join(rest)
+
+
+def _shown(figure: Figure) -> set[str]:
+    return SHOWN_ELSEWHERE | {"reference_images"} if "sampler" in figure.details else set()
+
+
+def _sets(figure: Figure) -> str:
+    return f"{figure.n:,}" if figure.repeats == 1 else f"{figure.repeats} sets of {figure.n:,}"
+
+
+def _sampler(figure: Figure) -> str:
+    details = figure.details
+    options = "" if details["sampler_options"] == "{}" else f", {details['sampler_options']}"
+    return (
+        f"{details['sampler']}{options}, {details['steps']} steps ({details['evaluations']} evaluations an image), "
+        f"guidance {details['guidance']:g}, threshold {details['threshold']}"
+    )
+
+
+def _short(value: str | int | float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show_figures(figures: Sequence[Figure]) -> None:
-    """Print figures on stdout."""
-    for figure in figures:
-        print_text("\n".join(figure_lines(figure)))
+    """Print figures on stdout: wrapped into columns on a terminal, one line for each fact in a pipe."""
+    for number, figure in enumerate(figures):
+        lines = figure_lines(figure)
+        if number:
+            print_text("")
+        if results.is_terminal:
+            results.print(_grid(lines))
+        else:
+            width = max(len(label) for label, _ in lines)
+            print_text("\n".join(f"{label:<{width}}  {text}" for label, text in lines))
+
+
+def _grid(lines: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, (label, text) in enumerate(lines):
+        table.add_row(Text(label, "bold" if number == 0 else "cyan"), Text(text, "bold" if number == 0 else ""))
+    return table

@@ -1,0 +1,147 @@
+"""`nearest`: whether samples lie closer to training images than new images do, in pixels and in features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ddpm_cli.engine.references import RealImages, make_folder, references_folder
+from ddpm_cli.events import EvaluateProgress, Listener, NearestPairs
+from ddpm_cli.files import atomic_write
+from ddpm_cli.metrics.nearest import memorised, nearest
+
+if TYPE_CHECKING:
+    from ddpm_cli.engine.sample_parts import SampleSet
+    from ddpm_cli.metrics.features import FeatureExtractor
+
+FALSE_ALARMS = 0.001
+HELD_OUT = 10_000
+"""Held-out images whose distances are measured, at most: enough for a false-alarm rate of one in a thousand."""
+PAIRS = 24
+PICTURE = "nearest.png"
+SPACES = ("pixels", "features")
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """What was found.
+
+    Attributes:
+        shares: Of the samples of each set that are closer to a training image in pixels than new images are.
+        details: The same for features, counts, the rate of false alarms, and typical distances.
+        sentences: What it means, in words.
+    """
+
+    shares: list[float]
+    details: dict[str, str | int | float]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    """Of each image the distance, float64 [N], to its nearest training image, and which one that is, int64 [N]."""
+
+    distances: Tensor
+    indices: Tensor
+
+
+def measure_memorisation(
+    sets: Sequence[SampleSet],
+    training: RealImages,
+    held_out: RealImages,
+    extractor: FeatureExtractor,
+    folder: Path | None,
+    on_event: Listener,
+) -> Memorisation:
+    """Search the training image that is nearest to each sample, and judge its distance by those of held-out images.
+
+    Args:
+        sets: Sets of samples.
+        training: All images that the model was trained on.
+        held_out: Images that it was not trained on.
+        extractor: Of the features.
+        folder: Where the picture of the closest pairs belongs; None for none.
+        on_event: Told of progress, and given the pairs.
+    """
+    held_out = held_out.spread(HELD_OUT)
+    usual = _of_held_out(held_out, training, extractor, on_event)
+    found = [_of_samples(samples, training, extractor, on_event) for samples in sets]
+    if folder is not None:
+        on_event(_closest_pairs(sets[0], found[0]["pixels"], training, folder))
+    verdicts = {space: [memorised(of_set[space].distances, usual[space], FALSE_ALARMS) for of_set in found] for space in SPACES}
+    flagged = {space: [int(of_set.flagged.sum()) for of_set in verdicts[space]] for space in SPACES}
+    rate = verdicts["pixels"][0].false_alarm_rate
+    n = sets[0].count
+    drawn = n * len(sets)
+    details: dict[str, str | int | float] = {
+        "reference_images": training.count,
+        "held_out_images": held_out.count,
+        "false_alarm_rate": rate,
+        "flagged_in_pixels": sum(flagged["pixels"]),
+        "flagged_in_features": sum(flagged["features"]),
+    }
+    for space in SPACES:
+        details[f"median_distance_in_{space}"] = float(torch.cat([of_set[space].distances for of_set in found]).median())
+        details[f"held_out_median_distance_in_{space}"] = float(usual[space].median())
+    sentences = tuple(_sentence(space, sum(flagged[space]), drawn, rate) for space in SPACES)
+    return Memorisation([count / n for count in flagged["pixels"]], details, sentences)
+
+
+def _sentence(space: str, flagged: int, drawn: int, rate: float) -> str:
+    return (
+        f"In {space}, {flagged:,} of {drawn:,} samples ({flagged / drawn:.3g} of all) lie closer to a training image than all but "
+        f"{100 * rate:.3g} % of held-out images do; of new images {100 * rate:.3g} % would."
+    )
+
+
+def _of_samples(samples: SampleSet, training: RealImages, extractor: FeatureExtractor, on_event: Listener) -> dict[str, _Nearest]:
+    images = (samples.images(part) for part in range(samples.parts))
+    return {
+        "pixels": _in_pixels(images, samples.count, training, on_event),
+        "features": _Nearest(*nearest(samples.features(extractor), training.features(extractor))),
+    }
+
+
+def _of_held_out(held_out: RealImages, training: RealImages, extractor: FeatureExtractor, on_event: Listener) -> dict[str, Tensor]:
+    """Distances of held-out images by space, from the cache if they are there."""
+    key = held_out.key("nearest", training.split_sha256, training.count, extractor.name, extractor.sha256)
+    path = references_folder() / f"{key}-nearest.safetensors"
+    try:
+        if path.exists():
+            return load_file(path)
+    except (SafetensorError, OSError):  # damaged: measured anew
+        pass
+    found = {
+        "pixels": _in_pixels(held_out.batches(), held_out.count, training, on_event).distances,
+        "features": nearest(held_out.features(extractor), training.features(extractor))[0],
+    }
+    make_folder(path.parent)
+    atomic_write(path, save(found))
+    return found
+
+
+def _in_pixels(batches: Iterator[Tensor], count: int, training: RealImages, on_event: Listener) -> _Nearest:
+    """Nearest training images by pixels in [0, 255]; images come as uint8 [B, C, H, W]."""
+    references = torch.from_numpy(training.pixels).flatten(1)
+    found, done = [], 0
+    for images in batches:
+        found.append(nearest(images.flatten(1), references))
+        done += len(images)
+        on_event(EvaluateProgress("nearest", min(done, count), count, "images"))
+    distances, indices = zip(*found, strict=True)
+    return _Nearest(torch.cat(distances), torch.cat(indices))
+
+
+def _closest_pairs(samples: SampleSet, found: _Nearest, training: RealImages, folder: Path) -> NearestPairs:
+    closest = found.distances.argsort(stable=True)[:PAIRS].tolist()
+    images = [samples.images(number // samples.part_size)[number % samples.part_size].numpy() for number in closest]
+    neighbours = training.pixels[found.indices[closest].numpy()]
+    return NearestPairs(np.stack(images), np.ascontiguousarray(neighbours), folder / PICTURE)

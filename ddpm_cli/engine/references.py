@@ -1,0 +1,165 @@
+"""Real images as the reference of a metric, or as its floor; what was computed from them is kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ddpm_cli.data.cache import cache_directory
+from ddpm_cli.data.images import images_sha256
+from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
+from ddpm_cli.errors import DataError, ShapeError
+from ddpm_cli.events import EvaluateProgress, Listener, ignore
+from ddpm_cli.files import atomic_write, output_errors
+from ddpm_cli.metrics.frechet import FrechetStatistics
+
+if TYPE_CHECKING:
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.metrics.features import FeatureExtractor, Features
+
+Split = Literal["train", "test"]
+LARGEST_KEPT = 2**30
+"""Bytes of features beyond which only their statistics are kept, unless a metric needs the features themselves."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Images of one split of a data set, all or some of them.
+
+    Attributes:
+        data: Name of the data set.
+        split: train or test.
+        pixels: The whole split, uint8 [M, C, H, W], perhaps mapped from a file.
+        rows: Which of them, int64 [N].
+        split_sha256: Of the bytes of the whole split.
+        batch_size: Images at a time.
+        on_event: Told of progress.
+    """
+
+    data: str
+    split: Split
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    split_sha256: str
+    batch_size: int
+    on_event: Listener = ignore
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return len(self.rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes of these images."""
+        if self.count == len(self.pixels):
+            return self.split_sha256
+        digest = hashlib.sha256()
+        for batch in self.batches():
+            digest.update(batch.numpy().tobytes())
+        return digest.hexdigest()
+
+    def spread(self, n: int) -> RealImages:
+        """At most n of these images, evenly spread over them, so that a split sorted by class gives some of each."""
+        chosen = np.linspace(0, self.count - 1, min(n, self.count)).round().astype(np.int64)
+        return replace(self, rows=self.rows[chosen])
+
+    def batches(self) -> Iterator[Tensor]:
+        """The images, uint8 [B, C, H, W]; only one batch is read at a time."""
+        for start in range(0, self.count, self.batch_size):
+            yield torch.from_numpy(np.ascontiguousarray(self.pixels[self.rows[start : start + self.batch_size]]))
+
+    def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
+        """Mean and covariance of the features, from the cache if they are there."""
+        path = self._path(extractor, "statistics.safetensors")
+        if (known := _read_statistics(path)) is not None:
+            return known
+        kept = 4 * self.count * extractor.dimensions <= LARGEST_KEPT or self._path(extractor, "features.npy").exists()
+        batches = in_batches(self.features(extractor)) if kept else (seen.features for seen in self._seen(extractor))
+        statistics = statistics_of(batches, extractor.dimensions)
+        make_folder(path.parent)
+        atomic_write(path, save(statistics.tensors()))
+        return statistics
+
+    def features(self, extractor: FeatureExtractor) -> Tensor:
+        """All features, float32 [N, D], from the cache if they are there."""
+        return self._rows(self._path(extractor, "features.npy"), (seen.features for seen in self._seen(extractor)))
+
+    def logits(self, extractor: FeatureExtractor) -> Tensor:
+        """All class scores, float32 [N, K], from the cache if they are there."""
+        scores = (seen.logits for seen in self._seen(extractor) if seen.logits is not None)
+        return self._rows(self._path(extractor, "logits.npy"), scores)
+
+    def key(self, *more: str | int) -> str:
+        """Short name of a file about these images."""
+        facts = json.dumps([self.split_sha256, self.split, self.count, *more])
+        return f"{self.split}-{self.count}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}"
+
+    def _path(self, extractor: FeatureExtractor, what: str) -> Path:
+        return references_folder() / f"{self.key(extractor.name, extractor.sha256)}-{what}"
+
+    def _rows(self, path: Path, batches: Iterator[Tensor]) -> Tensor:
+        if not path.exists():
+            make_folder(path.parent)
+            write_rows(path, batches, self.count)
+        return mapped_rows(path)
+
+    def _seen(self, extractor: FeatureExtractor) -> Iterator[Features]:
+        done = 0
+        for batch in self.batches():
+            yield extractor(batch)
+            done += len(batch)
+            self.on_event(EvaluateProgress(f"{self.split} images", done, self.count, "images"))
+
+
+def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Listener = ignore) -> RealImages:
+    """All images of a split.
+
+    Raises:
+        DataError: If it has none.
+    """
+    pixels = (dataset.train if split == "train" else dataset.test).images
+    if len(pixels) == 0:
+        raise no_held_out(dataset.name)
+    sha256 = dataset.sha256 if split == "train" else images_sha256(pixels)
+    return RealImages(dataset.name, split, pixels, np.arange(len(pixels)), sha256, batch_size, on_event)
+
+
+def no_held_out(data: str) -> DataError:
+    """What to say where images that training never saw are needed and a data set has none."""
+    return DataError(f"{data} has no held-out images.", "Train with some: ddpm train --set data.held_out=0.1 ...")
+
+
+def references_folder() -> Path:
+    """Where what was computed from real images is kept."""
+    return cache_directory() / "references"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _read_statistics(path: Path) -> FrechetStatistics | None:
+    """Those of the file; None if there is none, or a damaged one, which is then computed anew."""
+    try:
+        return FrechetStatistics.from_tensors(load_file(path)) if path.exists() else None
+    except (SafetensorError, ShapeError, OSError):
+        return None

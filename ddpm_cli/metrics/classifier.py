@@ -1,0 +1,142 @@
+"""The small classifier whose features `fcd` is measured with: its files, and the one that comes with this package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ddpm_cli.data.batches import normalise
+from ddpm_cli.errors import CheckpointError, ShapeError
+from ddpm_cli.files import UnreadableError, atomic_write, parse_json
+from ddpm_cli.metrics.classifier_fit import FittedClassifier, Task
+from ddpm_cli.metrics.classifier_network import DIMENSIONS, Architecture, ClassifierNetwork, initialised
+from ddpm_cli.metrics.features import Features, in_parts
+from ddpm_cli.metrics.weights_file import load_strictly, read_weights
+
+BUNDLED_NAME = "fashion-mnist-classifier-v1"
+BUNDLED_SHA256 = ""
+
+_METADATA_KEY = "ddpm_classifier"
+_FORMAT_VERSION = 1
+_REMEDY = "Name a file that `ddpm evaluate --fit-extractor` wrote."
+
+_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a classifier's file says of it.
+
+    Attributes:
+        name: With its version, for people.
+        architecture: Shape of the images and number of classes.
+        task: "classes" if it was taught the labels, "flips" if it was taught how images were mirrored.
+        accuracy: On held-out images, in [0, 1]; None if there were none.
+        data_sha256: Of the training images.
+    """
+
+    name: str
+    architecture: Architecture
+    task: Task
+    accuracy: float | None
+    data_sha256: str
+
+
+class ClassifierExtractor:
+    """A `FeatureExtractor` with 64 features, from a file of `save_classifier`.
+
+    Args:
+        network: In evaluation mode.
+        description: What the file says.
+        sha256: Of the file's bytes.
+    """
+
+    dimensions = DIMENSIONS
+
+    def __init__(self, network: ClassifierNetwork, description: Description, sha256: str) -> None:
+        self.network = network
+        self.description = description
+        self.name = description.name
+        self.sha256 = sha256
+
+    def __call__(self, images: Tensor) -> Features:
+        """Look at images, uint8 [N, C, H, W]; see `FeatureExtractor`.
+
+        Raises:
+            ShapeError: If they are not of the size that the classifier was trained on.
+        """
+        shape = tuple(self.description.architecture[:3])
+        if images.shape[1:] != shape:
+            raise ShapeError(
+                f"{self.name} was trained on images of shape {shape}, not {tuple(images.shape[1:])}.",
+                "Fit one to these images with `ddpm evaluate --fit-extractor`.",
+            )
+        return in_parts(self._look, images, _BATCH_SIZE)
+
+    def _look(self, images: Tensor) -> Features:
+        x = normalise(images.to(self.network.head.weight.device))
+        return Features(*self.network(x.contiguous(memory_format=torch.channels_last)))
+
+
+def load_bundled(device: torch.device) -> ClassifierExtractor:
+    """The classifier that comes with this package (`examples/train_fashion_mnist_classifier.py` made it).
+
+    Raises:
+        CheckpointError: If its file is damaged.
+    """
+    with resources.as_file(resources.files("ddpm_cli.metrics").joinpath("bundled", f"{BUNDLED_NAME}.safetensors")) as path:
+        extractor = load_classifier(path, device)
+    if extractor.sha256 != BUNDLED_SHA256:
+        raise CheckpointError(f"{BUNDLED_NAME}, which comes with ddpm-cli, is damaged.", "Install ddpm-cli again.")
+    return extractor
+
+
+def load_classifier(path: Path, device: torch.device) -> ClassifierExtractor:
+    """Read what `save_classifier` wrote.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or something else.
+    """
+    weights = read_weights(path, _REMEDY)
+    description = _described(path, weights.metadata)
+    network = initialised(description.architecture).fold()
+    load_strictly(network, weights.tensors, str(path), _REMEDY)
+    return ClassifierExtractor(network.to(device), description, weights.sha256)
+
+
+def save_classifier(path: Path, fitted: FittedClassifier, *, name: str, accuracy: float | None, data_sha256: str) -> None:
+    """Write a classifier into one safetensors file, in float16; the same classifier gives the same bytes.
+
+    Args:
+        path: File to create or replace; its folder must exist.
+        fitted: As `fit_classifier` returns it.
+        name: With its version, for people.
+        accuracy: See `held_out_accuracy`.
+        data_sha256: Of the images that it was fitted to.
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    tensors = {key: tensor.to("cpu", torch.float16).contiguous() for key, tensor in fitted.network.state_dict().items()}
+    description = Description(name, fitted.network.architecture, fitted.task, accuracy, data_sha256)
+    text = json.dumps({"version": _FORMAT_VERSION, **asdict(description)}, sort_keys=True)
+    # One entry, because the format does not keep the order of several.
+    atomic_write(path, save(tensors, metadata={_METADATA_KEY: text}))
+
+
+def _described(path: Path, metadata: dict[str, str]) -> Description:
+    if _METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path} is no classifier of ddpm.", _REMEDY)
+    try:
+        fields = parse_json(metadata[_METADATA_KEY])
+        version = fields.pop("version")
+        if version != _FORMAT_VERSION:
+            raise CheckpointError(f"{path} has format version {version}, but this ddpm reads {_FORMAT_VERSION}.", _REMEDY)
+        return Description(**{**fields, "architecture": Architecture(*fields["architecture"])})
+    except (UnreadableError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} does not say what its classifier is for ({error}).", _REMEDY) from error

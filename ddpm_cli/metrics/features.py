@@ -1,0 +1,53 @@
+"""What every metric of samples looks through: a network that turns images into vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """What a network says of a batch of images.
+
+    Attributes:
+        features: Activations before the last layer, float32, [N, D], on the extractor's device.
+        logits: Class scores before the softmax, float32, [N, K]; None if the network has no last layer.
+    """
+
+    features: Tensor
+    logits: Tensor | None
+
+
+class FeatureExtractor(Protocol):
+    """A fixed network; figures made with two of them do not compare."""
+
+    @property
+    def name(self) -> str:
+        """What it is, with its version."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes of the file that its weights were read from, hexadecimal."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length D of a feature vector."""
+
+    def __call__(self, images: Tensor) -> Features:
+        """Look at images.
+
+        Args:
+            images: Pixels in [0, 255], uint8, [N, C, H, W], on any device; memory does not grow with N but for the result.
+        Raises:
+            ShapeError: If the network cannot see images of this shape.
+        """
+
+
+@torch.no_grad()
+def in_parts(look: Callable[[Tensor], Features], images: Tensor, size: int) -> Features:
+    """Look at images [N, C, H, W], N at least 1, a few at a time: the activations of only `size` of them are held at once."""
+    features, logits = zip(*(look(images[i : i + size]) for i in range(0, len(images), size)), strict=True)
+    return Features(torch.cat(features), None if logits[0] is None else torch.cat(logits))
