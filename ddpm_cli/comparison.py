@@ -124,12 +124,16 @@ class Measure:
         conditions: How it was measured, by name; empty for a loss of training.
         arms: Its values; an arm without it has none.
         verdicts: One for each arm; empty where there is one arm alone.
+        floor: The metric of real images, the best that can be hoped for; None if there is none, or not one for all.
+        notes: What a reader must know of all its values.
     """
 
     metric: str
     conditions: Mapping[str, Any]
     arms: tuple[ArmFigures, ...]
     verdicts: tuple[Verdict, ...]
+    floor: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

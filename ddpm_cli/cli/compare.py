@@ -66,7 +66,7 @@ def compare(
     """
     from ddpm_cli.engine.compare import compare as compare_runs
     from ddpm_cli.engine.run_record import folder_of_runs
-    from ddpm_cli.engine.sweep import read_failures
+    from ddpm_cli.engine.sweep_plan import read_failures
     from ddpm_cli.files import require_writable_folder
     from ddpm_cli.render.console import print_json
 

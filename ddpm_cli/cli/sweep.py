@@ -70,7 +70,8 @@ def sweep(
 
     from ddpm_cli.cli.compare import show, write_comparison
     from ddpm_cli.engine.compare import compare
-    from ddpm_cli.engine.sweep import plan_sweep, run_sweep
+    from ddpm_cli.engine.sweep import run_sweep
+    from ddpm_cli.engine.sweep_plan import plan_sweep
     from ddpm_cli.render.console import print_json, show_notices
     from ddpm_cli.render.sweep import SweepView, plan_json, show_plan
 

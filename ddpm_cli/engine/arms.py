@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.layers import layer_from_tree
+from ddpm_cli.config.outline import default_of
 
 if TYPE_CHECKING:
     from ddpm_cli.comparison import Run
@@ -60,10 +61,23 @@ def group_arms(records: Sequence[RunRecord]) -> list[Repeats]:
 
 
 def differences(arms: Sequence[Repeats]) -> dict[str, tuple[Any, ...]]:
-    """The settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key."""
+    """The settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key.
+
+    What belongs to a kind that not all arms have is left out where it is as it comes with that kind.
+    """
     keys = dict.fromkeys(key for arm in arms for key in arm.settings)
     values = {key: tuple(arm.settings.get(key) for arm in arms) for key in keys}
-    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+    differing = {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+    return {key: found for key, found in differing.items() if None not in found or not _comes_with_kind(key, arms)}
+
+
+def _comes_with_kind(key: str, arms: Sequence[Repeats]) -> bool:
+    section = key.rpartition(".")[0]
+    having = [arm.settings for arm in arms if key in arm.settings]
+    defaults = [default_of(key, settings[f"{section}.kind"]) for settings in having if f"{section}.kind" in settings]
+    return len(defaults) == len(having) and all(
+        settings[key] == ("none" if default is None else default) for settings, default in zip(having, defaults, strict=True)
+    )
 
 
 def flatten(config: Config) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.comparison import Apart, ArmFigures, Measure, Run, Verdict
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 OWN = "each run's own"
 OBJECTIVES = Verdict("not comparable", "losses of different objectives, not comparable")
+OF_THE_OBJECTIVE = ("loss-per-timestep",)
 HELD_OUT = Verdict("not comparable", "measured with other images or other noise, not comparable")
 
 Conditions = dict[str, Any]
@@ -59,7 +61,7 @@ def _obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
     if arm is reference:
         return _unfinished(arm)
     one, other = arm.records[0], reference.records[0]
-    if _objective(one.config) != _objective(other.config) or _learns_its_objective(one.config):
+    if not _same_objective(arm, reference):
         return OBJECTIVES
     if metric == "training loss":
         draws, others = one.config.objective, other.config.objective
@@ -70,6 +72,11 @@ def _obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
 
 def _unfinished(arm: Repeats) -> Verdict | None:
     return None if arm.finished else Verdict("cannot be told", f"cannot be told: no run of {arm.name} is finished")
+
+
+def _same_objective(arm: Repeats, reference: Repeats) -> bool:
+    one, other = arm.records[0].config, reference.records[0].config
+    return arm is reference or (_objective(one) == _objective(other) and not _learns_its_objective(one))
 
 
 def _objective(config: Config) -> Conditions:
@@ -112,20 +119,40 @@ def figure_measures(arms: Sequence[Repeats], baseline: str) -> tuple[list[Measur
 _Found = tuple[Repeats, "RunRecord", "StoredFigure"]
 
 
-def _grouped(found: Iterable[_Found], conditions: Callable[[RunRecord, StoredFigure], Conditions], arms: Sequence[Repeats], baseline: str) -> tuple[list[Measure], list[_Found]]:
+def _grouped(
+    found: Iterable[_Found],
+    conditions: Callable[[RunRecord, StoredFigure], Conditions],
+    arms: Sequence[Repeats],
+    baseline: str,
+) -> tuple[list[Measure], list[_Found]]:
     groups: dict[str, list[_Found]] = {}
     for item in found:
         key = json.dumps([item[2].figure.metric, conditions(item[1], item[2])], sort_keys=True)
         groups.setdefault(key, []).append(item)
     measures, rest = [], []
     for group in groups.values():
-        if not _beside_each_other(group, arms):
+        if _beside_each_other(group, arms):
+            measures.append(_figure_measure(group, conditions(group[0][1], group[0][2]), arms, baseline))
+        else:
             rest += group
-            continue
-        metric = group[0][2].figure.metric
-        figures = [ArmFigures(arm.name, _newest(item for item in group if item[0] is arm), _unfinished(arm)) for arm in arms]
-        measures.append(_measure(metric, conditions(group[0][1], group[0][2]), figures, baseline))
     return measures, rest
+
+
+def _figure_measure(group: Sequence[_Found], conditions: Conditions, arms: Sequence[Repeats], baseline: str) -> Measure:
+    first, *others = [stored.figure for _, _, stored in group]
+    reference = next(arm for arm in arms if arm.name == baseline)
+    figures = [
+        ArmFigures(arm.name, _newest(item for item in group if item[0] is arm), _figure_obstacle(first.metric, arm, reference))
+        for arm in arms
+    ]
+    floor = first.floor if all(other.floor == first.floor for other in others) else None
+    notes = tuple(note for note in first.notes if all(note in other.notes for other in others))
+    return replace(_measure(first.metric, conditions, figures, baseline), floor=floor, notes=notes)
+
+
+def _figure_obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
+    other_loss = metric in OF_THE_OBJECTIVE and not _same_objective(arm, reference)
+    return OBJECTIVES if other_loss else _unfinished(arm)
 
 
 def _beside_each_other(group: Sequence[_Found], arms: Sequence[Repeats]) -> bool:
@@ -154,6 +181,7 @@ def _with_own(conditions: Conditions, config: Config) -> Conditions:
         "steps": sampler.number_of_steps(T),
         "evaluations": T if likelihood else sampler.evaluations(T),
         "guidance": config.sample.guidance.scale,
+        "sampler_options": json.dumps(sampler.model_dump(mode="json", exclude={"kind", "steps"}, exclude_defaults=True)),
         "threshold": config.sample.threshold.kind,
         "variance": config.objective.reverse_variance,
         "timesteps": T,

@@ -2,187 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ddpm_cli.config.loader import override
-from ddpm_cli.engine.build import self_contained
-from ddpm_cli.engine.run_record import budget_used, printable, read_config
+from ddpm_cli.engine.build import build_dataset
+from ddpm_cli.engine.device import resolve_device
+from ddpm_cli.engine.sweep_plan import LEFT, STATE, CheckedSweep, sampling_flags
 from ddpm_cli.engine.train import resume, train
-from ddpm_cli.errors import DivergedError, InterruptedRunError, RequestError, RunError
-from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, SweepProgress, TrainPlan, ignore
-from ddpm_cli.files import (
-    TEMPORARY_PREFIX,
-    UnreadableError,
-    atomic_write,
-    discard_folder,
-    output_errors,
-    read_json_object,
-    require_writable_folder,
-    to_json,
-)
-from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
+from ddpm_cli.events import Listener, Notice, SweepPlan, SweepProgress, ignore
+from ddpm_cli.files import TEMPORARY_PREFIX, atomic_write, discard_folder, output_errors, to_json
+from ddpm_cli.runs.checkpoints import has_checkpoint
+from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import Config
     from ddpm_cli.config.sweep import Sweep, SweepRun
 
-STATE = "sweep.json"
 OF_A_RUN = frozenset({"config.toml", "run.json", "metrics.jsonl", "metrics.json", "samples", "samples.png", "checkpoints", "lock"})
-
-Standing = Literal["new", "begun", "finished", "failed"]
-LEFT = ("new", "begun")
-
-
-@dataclass(frozen=True)
-class CheckedSweep:
-    """A sweep of which every run fits what lies in its folder.
-
-    Attributes:
-        sweep: What was asked for.
-        plan: What is left to do.
-        failures: Why runs failed, by name.
-    """
-
-    sweep: Sweep
-    plan: SweepPlan
-    failures: Mapping[str, str]
-
-
-# ------------------------------------------------------------------------------------------------------------- planning
-
-
-def plan_sweep(sweep: Sweep, *, runs: Path = Path("runs"), on_event: Listener = ignore) -> CheckedSweep:
-    """See what is left to do, and resolve every arm with its data and its network; nothing is written.
-
-    Raises:
-        RunError: If a run of that name was made with another config.
-        RequestError: If an arm cannot be trained or a metric does not exist.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RequestError("A sweep makes its runs in one process.", "Start it without torchrun.")
-    if sweep.evaluate is not None:
-        from ddpm_cli.engine.evaluate import check_metrics
-
-        check_metrics(sweep.evaluate.metrics)
-    folder = runs / sweep.name
-    require_writable_folder(folder if runs.is_dir() else runs)
-    if RunDirectory(folder).info_path.exists():
-        raise RunError(f"{folder} is a run, not the folder of a sweep.", "Give the sweep another name: --name NAME")
-    failures = read_failures(folder)
-    standings = {run.name: _standing(run, RunDirectory(folder / run.name), failures) for run in sweep.runs}
-    plans = _plans(sweep, standings, _once(on_event))
-    planned = []
-    for run in sweep.runs:
-        standing, seconds = standings[run.name], 0.0
-        if standing in LEFT:
-            seconds = plans[run.arm].estimated_seconds + _sampling_seconds(sweep, run.config, plans[run.arm])
-        planned.append(PlannedRun(run.name, run.arm, run.config.train.seed, run.settings, standing, seconds))
-    points = sweep.points if sweep.evaluate else ()
-    return CheckedSweep(sweep, SweepPlan(sweep.name, folder, tuple(planned), points), failures)
-
-
-def read_failures(folder: Path) -> dict[str, str]:
-    """Why runs of a sweep failed, by name; none if the folder keeps no record of it.
-
-    Raises:
-        RunError: If the record is damaged.
-    """
-    path = folder / STATE
-    if not path.exists():
-        return {}
-    try:
-        failed = read_json_object(path).get("failed")
-    except UnreadableError as error:
-        raise RunError(f"{path} {error}.", "Remove it; runs that failed will be tried again.") from error
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
-    known = failed if isinstance(failed, dict) else {}
-    return {printable(str(name)): printable(str(reason)) for name, reason in known.items()}
-
-
-def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) -> Standing:
-    if not folder.config_path.exists():
-        return "new"
-    _require_same(run, folder)
-    if not any(folder.checkpoints_folder.glob("step-*")):
-        return "failed" if run.name in failures else "new"
-    data = read_info(folder).get("data")
-    images = data.get("train_images") if isinstance(data, dict) else None
-    if budget_used(latest_checkpoint(folder), run.config, images) >= 1:
-        return "finished"
-    return "failed" if run.name in failures else "begun"
-
-
-def _require_same(run: SweepRun, folder: RunDirectory) -> None:
-    stored = read_config(folder)
-    if _compared(stored, stored) != _compared(run.config, stored):
-        raise RunError(
-            f"{folder.path} was made with another config than the file asks for now.",
-            "Restore the file, give the sweep another name (--name NAME), or remove that folder to make the run anew.",
-        )
-
-
-def _compared(config: Config, stored: Config) -> Config:
-    """A config without its device, and with what training fills in from the data as `stored` has it."""
-    config = self_contained(config)
-    model = config.model
-    if model.num_classes == "auto":
-        model = model.model_copy(update={"num_classes": stored.model.num_classes})
-    return config.model_copy(update={"model": model, "train": config.train.model_copy(update={"device": "auto"})})
-
-
-def _plans(sweep: Sweep, standings: Mapping[str, Standing], on_event: Listener) -> dict[str, TrainPlan]:
-    """What one run of each arm that still trains will cost."""
-    left = {run.arm: run for run in sweep.runs if standings[run.name] in LEFT}
-    plans = {}
-    for arm, run in left.items():
-        plan = train(run.config, dry_run=True, on_event=on_event)
-        assert isinstance(plan, TrainPlan)
-        plans[arm] = plan
-    return plans
-
-
-def _once(on_event: Listener) -> Listener:
-    """A listener for notices alone, each of them once, however many arms give it."""
-    said: set[str] = set()
-
-    def listen(event: Event) -> None:
-        if isinstance(event, Notice) and event.message not in said:
-            said.add(event.message)
-            on_event(event)
-
-    return listen
-
-
-def _sampling_seconds(sweep: Sweep, config: Config, plan: TrainPlan) -> float:
-    """Roughly, a forward pass being a third of a step of training; 0 where that is not known."""
-    if sweep.evaluate is None or plan.total_steps is None:
-        return 0.0
-    forward = plan.estimated_seconds / (3 * plan.total_steps * plan.batch_size)
-    samplers = [override(config, flags=_flags(point)).sample.sampler for point in sweep.points]
-    evaluations = sum(sampler.evaluations(config.schedule.timesteps) for sampler in samplers)
-    return forward * evaluations * sweep.evaluate.repeats * (sweep.evaluate.n or 1000)
-
-
-def _flags(point: Mapping[str, object]) -> dict[str, tuple[object, str]]:
-    return {key: (value, "[evaluate]") for key, value in point.items()}
-
-
-# --------------------------------------------------------------------------------------------------------------- making
 
 
 def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str, str]:
     """Train what is left to train and measure what is left to measure.
 
-    A run that diverges is recorded as failed, and the sweep goes on.
+    A run that diverges, or whose figures are not finite, is recorded as failed, and the sweep goes on.
 
     Args:
         checked: See `plan_sweep`.
@@ -201,19 +47,22 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
     failures = {name: why for name, why in checked.failures.items() if standings.get(name, "failed") == "failed"}
     with locked(RunDirectory(plan.folder)):
         _keep_failures(plan.folder, failures)
+        _require_extractors(sweep, standings, on_event)
         clock = _Clock(plan)
         for number, run in enumerate(sweep.runs):
             on_event(clock.progress(number))
             try:
                 _make(sweep, run, plan.folder, standings[run.name], on_event)
-            except DivergedError as error:
-                failures[run.name] = error.message
-                _keep_failures(plan.folder, failures)
-                on_event(Notice(f"{run.name} failed: {error.message}", important=True))
             except InterruptedRunError as error:
                 raise _interrupted(sweep, f"{run.name}: {error.message}", error.exit_status - 128) from error
             except KeyboardInterrupt as error:
                 raise _interrupted(sweep, f"{run.name}: stopped by Ctrl-C.", signal.SIGINT) from error
+            except RequestError:
+                raise
+            except DdpmError as error:
+                failures[run.name] = error.message
+                _keep_failures(plan.folder, failures)
+                on_event(Notice(f"{run.name} failed, and the sweep goes on: {error.message}", important=True))
     return failures
 
 
@@ -245,7 +94,9 @@ def _discard_beginning(folder: RunDirectory) -> None:
 
 
 def _require_nothing_else(folder: RunDirectory) -> None:
-    """A folder is removed only if all that is in it was made by training."""
+    """A folder is removed only if training made all that is in it, and no other process finished it meanwhile."""
+    if has_checkpoint(folder):
+        raise RunError(f"{folder.path} was made by another process just now.", "Start the sweep again.")
     foreign = sorted(path.name for path in folder.path.iterdir() if path.name not in OF_A_RUN)
     foreign = [name for name in foreign if not name.startswith(TEMPORARY_PREFIX)]
     if foreign:
@@ -271,7 +122,25 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     )
     for point in sweep.points:
         device = run.config.train.device
-        evaluate_run(folder.path, asked.metrics, settings, device=device, flags=_flags(point), on_event=on_event)
+        evaluate_run(folder.path, asked.metrics, settings, device=device, flags=sampling_flags(point), on_event=on_event)
+
+
+def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Listener) -> None:
+    """Load, or fit, what will look at the samples: what is missing must not come out after a night of training."""
+    left = [run for run in sweep.runs if standings[run.name] in LEFT]
+    if sweep.evaluate is None or not left:
+        return
+    from ddpm_cli.engine.extractors import Extractors
+    from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
+
+    asked = sweep.evaluate
+    for run in {run.config.data.model_dump_json(): run for run in left}.values():
+        device = resolve_device(run.config.train.device)
+        extractors = Extractors(
+            build_dataset(run.config.data), device, weights=asked.extractor_weights, fit=asked.fit_extractor, on_event=on_event
+        )
+        for kind in {SAMPLE_METRICS[metric].extractor for metric in asked.metrics if metric in SAMPLE_METRICS}:
+            extractors.of(kind)
 
 
 class _Clock:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ddpm_cli.comparison import Arm, Comparison, Curve, Measure
 from ddpm_cli.files import replacing
-from ddpm_cli.render.compare import setting, varying_conditions
+from ddpm_cli.render.compare_tables import setting, varying_conditions
 from ddpm_cli.render.schedule_plot import LINES
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ SMOOTHED = "loss"
 SETTLED = 0.1  # The share of a curve that may leave the axes: its fall from the untrained network's loss.
 AXES_OF_SAMPLING = ("steps", "guidance", "n")
 LINE, SEED_LINE = 1.8, 0.6
+IMAGES, MINUTES, VALUES = 0, 1, 2
 
 Array = NDArray[np.float64]
 Look = dict[str, Any]
@@ -43,12 +45,13 @@ def save_curves(comparison: Comparison, path: Path) -> None:
     if names:
         panels = figure.subplots(len(names), 2, squeeze=False)
         for row, name in enumerate(names):
-            _draw_curves(panels[row, 0], comparison.arms, name, _by_images)
-            _draw_curves(panels[row, 1], comparison.arms, name, _by_minutes)
-            panels[row, 0].set(ylabel=TITLES.get(name, name), xlabel="images seen")
-            panels[row, 1].set_xlabel("minutes of training")
+            for axes, over in zip(panels[row], (IMAGES, MINUTES), strict=True):
+                _draw_curves(axes, comparison.arms, name, over)
+            panels[row, 0].set_ylabel(TITLES.get(name, name))
             panels[row, 1].sharey(panels[row, 0])
-        _legend(figure, panels[0, 0], len(comparison.arms))
+            if name in TITLES and _objectives_differ(comparison):
+                panels[row, 0].set_title("losses of different objectives: not comparable", fontsize=9, loc="left")
+        _legend(figure, comparison.arms)
     _save(figure, path)
 
 
@@ -57,31 +60,31 @@ def look(place: int) -> Look:
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
 
 
-def _by_images(curve: Curve) -> Array:
-    return np.array(curve.images)
+def _objectives_differ(comparison: Comparison) -> bool:
+    verdicts = [verdict for measure in comparison.measures if not measure.conditions for verdict in measure.verdicts]
+    return any(verdict.kind == "not comparable" for verdict in verdicts)
 
 
-def _by_minutes(curve: Curve) -> Array:
-    return np.array(curve.seconds) / 60
-
-
-def _draw_curves(axes: Axes, arms: Sequence[Arm], name: str, place_of: Callable[[Curve], Array]) -> None:
+def _draw_curves(axes: Axes, arms: Sequence[Arm], name: str, over: int) -> None:
+    """The curves of one name; `over` is IMAGES or MINUTES."""
     settled: list[Array] = []
     for number, arm in enumerate(arms):
-        curves = [run.curves[name] for run in arm.runs if name in run.curves]
-        lines = [(place_of(curve), _values(curve, name)) for curve in curves]
-        for x, y in lines if len(lines) > 1 else ():
-            axes.plot(x, y, **look(number), linewidth=SEED_LINE, alpha=0.6)
-        x, y = _mean(lines)
-        axes.plot(x, y, **look(number), linewidth=LINE, marker="o" if len(x) == 1 else "", label=arm.name)
-        settled += [y[int(SETTLED * len(y)) :] for _, y in lines]
+        lines = [_line(run.curves[name], name) for run in arm.runs if name in run.curves]
+        for line in lines if len(lines) > 1 else ():
+            axes.plot(line[over], line[VALUES], **look(number), linewidth=SEED_LINE, alpha=0.6)
+        if lines:
+            mean = _mean(lines)
+            axes.plot(mean[over], mean[VALUES], **look(number), linewidth=LINE, marker="o" if mean.shape[1] == 1 else "")
+        settled += [line[VALUES, int(SETTLED * line.shape[1]) :] for line in lines]
+    axes.set_xlabel("images seen" if over == IMAGES else "minutes of training")
     _scale(axes, np.concatenate(settled))
     axes.grid(alpha=0.3, which="both")
 
 
-def _values(curve: Curve, name: str) -> Array:
+def _line(curve: Curve, name: str) -> Array:
+    """IMAGES, MINUTES and VALUES of a curve, [3, N]."""
     values = np.array(curve.values)
-    return _smooth(values) if name == SMOOTHED else values
+    return np.stack([curve.images, np.array(curve.seconds) / 60, _smooth(values) if name == SMOOTHED else values])
 
 
 def _smooth(values: Array) -> Array:
@@ -94,14 +97,13 @@ def _smooth(values: Array) -> Array:
     return mean
 
 
-def _mean(lines: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The mean of lines where all of them are, at the places of the first."""
-    if not lines:
-        return np.array([]), np.array([])
-    first, last = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
-    places = lines[0][0]
-    places = places[(places >= first) & (places <= last)]
-    return places, np.mean([np.interp(places, x, y) for x, y in lines], axis=0)
+def _mean(lines: Sequence[Array]) -> Array:
+    """The mean of lines, and of the time that each took, where all of them are; at the places of the first."""
+    first, last = max(line[IMAGES, 0] for line in lines), min(line[IMAGES, -1] for line in lines)
+    images = lines[0][IMAGES]
+    images = images[(images >= first) & (images <= last)]
+    rows = [np.mean([np.interp(images, line[IMAGES], line[row]) for line in lines], axis=0) for row in (MINUTES, VALUES)]
+    return np.stack([images, *rows])
 
 
 def _scale(axes: Axes, settled: Array) -> None:
@@ -110,6 +112,8 @@ def _scale(axes: Axes, settled: Array) -> None:
     if low > 0:
         axes.set_yscale("log")
         axes.set_ylim(low / 1.03, high * 1.03)
+        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            axis(lambda value, _: f"{value:g}")
     elif high > low:
         axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
 
@@ -182,15 +186,17 @@ def _draw_dots(axes: Axes, measures: Sequence[Measure]) -> None:
         for place, figures in enumerate(measure.arms):
             values = list(figures.values.values())
             axes.plot([place + shift] * len(values), values, "o", color=look(place)["color"], alpha=0.6, markersize=5)
-            axes.plot([place + shift], [np.nan if figures.mean is None else figures.mean], "_", color=look(place)["color"], markersize=22)
+            axes.plot(
+                [place + shift], [np.nan if figures.mean is None else figures.mean], "_", color=look(place)["color"], markersize=22
+            )
     names = [figures.arm for figures in measures[0].arms]
     axes.set_xticks(range(len(names)), names, rotation=20 if len(names) > 3 else 0, ha="right" if len(names) > 3 else "center")
     axes.set_xlim(-0.6, len(names) - 0.4)
 
 
-def _legend(figure: Figure, axes: Axes, entries: int) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, entries), frameon=False)
+def _legend(figure: Figure, arms: Sequence[Arm]) -> None:
+    handles = [Line2D([], [], **look(number), linewidth=LINE, label=arm.name) for number, arm in enumerate(arms)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(arms)), frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> None:

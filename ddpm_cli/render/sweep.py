@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
-from ddpm_cli.render.compare import setting
-from ddpm_cli.render.console import results, show_line
+from ddpm_cli.render.compare_tables import setting
+from ddpm_cli.render.console import results, show_line, show_notice
 from ddpm_cli.render.evaluate import EvaluateView
+from ddpm_cli.render.evaluate_pictures import draw_evaluation
 from ddpm_cli.render.format import duration
 from ddpm_cli.render.images import draw_samples
 from ddpm_cli.render.training import TrainingView
@@ -76,10 +77,13 @@ class SweepView:
         """Draw one event."""
         if isinstance(event, SweepProgress):
             self._turn_to(event)
-        elif isinstance(event, EvaluateProgress) or (self._evaluation and isinstance(event, Notice)):
+        elif isinstance(event, EvaluateProgress):
             self._evaluating()(event)
+        elif isinstance(event, Notice):
+            show_notice(event)
         elif self._training:
             draw_samples(event)
+            draw_evaluation(event)
             self._training(event)
 
     def _turn_to(self, event: SweepProgress) -> None:
