@@ -227,12 +227,14 @@ def _arms(written: SweepFile, points: Sequence[Point], faults: list[Fault]) -> l
     named = written.arms or {"": {}}
     faults += [fault for label in written.arms for fault in _check_label(label)]
     arms: list[_Arm] = []
+    names: dict[str, str] = {}  # by what an arm is, its seed aside
     for (label, tree), point in product(named.items(), points):
         by_hand = layer_from_tree(tree, f"[arms.{label}]", faults)
         crossed = layer_from_user((), {key: (value, "[grid]") for key, value in point.items()}, faults)
         settings = {key: entry.value for key, entry in by_hand.items()} | point
         shown_point = {key: value for key, value in point.items() if key != SEED}
-        arms.append(_Arm(arm_name(label, shown_point, [arm.name for arm in arms]), settings, (by_hand, crossed)))
+        name = names.setdefault(shown([label, shown_point]), arm_name(label, shown_point, list(names.values())))
+        arms.append(_Arm(name, settings, (by_hand, crossed)))
     return arms
 
 
