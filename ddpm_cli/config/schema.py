@@ -620,7 +620,7 @@ class CheckpointConfig(Section):
     keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
     best_by: Literal["held-out-loss", "fcd"] = Field(
         "held-out-loss",
-        description="What is lowest in the best checkpoint; fcd needs train.evaluate_every, and whenever it has improved a checkpoint "
+        description="What is lowest in the best checkpoint; fcd needs train.evaluate_every, and each time it improves a checkpoint "
         "is written.",
     )
 
