@@ -97,7 +97,7 @@ def measure_memorisation(
 
 def _sentence(space: str, flagged: int, drawn: int, rate: float) -> str:
     return (
-        f"In {space}, {flagged:,} of {drawn:,} samples ({flagged / drawn:.3g} of all) lie closer to a training image than all but "
+        f"In {space}, {flagged:,} of {drawn:,} samples ({100 * flagged / drawn:.3g} %) lie closer to a training image than all but "
         f"{100 * rate:.3g} % of held-out images do; of new images {100 * rate:.3g} % would."
     )
 
