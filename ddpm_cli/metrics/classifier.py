@@ -2,50 +2,59 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ValidationError, field_validator
 from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.errors import CheckpointError, ShapeError
-from ddpm_cli.files import UnreadableError, atomic_write, parse_json
+from ddpm_cli.files import atomic_write
 from ddpm_cli.metrics.classifier_fit import FittedClassifier, Task
-from ddpm_cli.metrics.classifier_network import DIMENSIONS, Architecture, ClassifierNetwork, initialised
+from ddpm_cli.metrics.classifier_network import DIMENSIONS, SMALLEST_SIDE, Architecture, ClassifierNetwork, initialised
 from ddpm_cli.metrics.features import Features, in_parts
 from ddpm_cli.metrics.weights_file import load_strictly, read_weights
 
 BUNDLED_NAME = "fashion-mnist-classifier-v1"
-BUNDLED_SHA256 = ""
+BUNDLED_SHA256 = "92fa1f3db8ae73c22379768270b4d3811d1306dd5842bdb4d8399d0a17fc908e"
 
 _METADATA_KEY = "ddpm_classifier"
-_FORMAT_VERSION = 1
+_LARGEST = 100_000
 _REMEDY = "Name a file that `ddpm evaluate --fit-extractor` wrote."
 
 _BATCH_SIZE = 256
 
 
-@dataclass(frozen=True)
-class Description:
+class Description(BaseModel, frozen=True, extra="forbid", strict=True):
     """What a classifier's file says of it.
 
     Attributes:
-        name: With its version, for people.
+        version: Of the file's format.
+        name: Of the classifier with its own version, for people.
         architecture: Shape of the images and number of classes.
         task: "classes" if it was taught the labels, "flips" if it was taught how images were mirrored.
         accuracy: On held-out images, in [0, 1]; None if there were none.
         data_sha256: Of the training images.
     """
 
+    version: Literal[1] = 1
     name: str
     architecture: Architecture
     task: Task
     accuracy: float | None
     data_sha256: str
+
+    @field_validator("architecture")
+    @classmethod
+    def _of_a_size_to_build(cls, architecture: Architecture) -> Architecture:
+        # A stranger's file must not make us allocate without end.
+        if min(architecture) < 1 or max(architecture) > _LARGEST or min(architecture[1:3]) < SMALLEST_SIDE:
+            raise ValueError(f"numbers must lie in [1, {_LARGEST}], and those of pixels be at least {SMALLEST_SIDE}")
+        return architecture
 
 
 class ClassifierExtractor:
@@ -123,20 +132,23 @@ def save_classifier(path: Path, fitted: FittedClassifier, *, name: str, accuracy
         OutputError: If it cannot be written.
     """
     tensors = {key: tensor.to("cpu", torch.float16).contiguous() for key, tensor in fitted.network.state_dict().items()}
-    description = Description(name, fitted.network.architecture, fitted.task, accuracy, data_sha256)
-    text = json.dumps({"version": _FORMAT_VERSION, **asdict(description)}, sort_keys=True)
+    description = Description(
+        name=name,
+        architecture=fitted.network.architecture,
+        task=fitted.task,
+        accuracy=accuracy,
+        data_sha256=data_sha256,
+    )
     # One entry, because the format does not keep the order of several.
-    atomic_write(path, save(tensors, metadata={_METADATA_KEY: text}))
+    atomic_write(path, save(tensors, metadata={_METADATA_KEY: description.model_dump_json()}))
 
 
 def _described(path: Path, metadata: dict[str, str]) -> Description:
     if _METADATA_KEY not in metadata:
         raise CheckpointError(f"{path} is no classifier of ddpm.", _REMEDY)
     try:
-        fields = parse_json(metadata[_METADATA_KEY])
-        version = fields.pop("version")
-        if version != _FORMAT_VERSION:
-            raise CheckpointError(f"{path} has format version {version}, but this ddpm reads {_FORMAT_VERSION}.", _REMEDY)
-        return Description(**{**fields, "architecture": Architecture(*fields["architecture"])})
-    except (UnreadableError, AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} does not say what its classifier is for ({error}).", _REMEDY) from error
+        return Description.model_validate_json(metadata[_METADATA_KEY])
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"]))
+        raise CheckpointError(f"{path} describes no classifier that this ddpm reads: {field}: {fault['msg']}.", _REMEDY) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -29,7 +27,7 @@ def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
         Distances, float64, [N], and numbers of the references, int64, [N], on the CPU.
     Raises:
         ShapeError: If the vectors differ in length.
-        RequestError: If there is no reference.
+        RequestError: If there are no queries or no references.
     """
     distances, indices = nearest_few(queries, references, 1)
     return distances[:, 0], indices[:, 0]
@@ -47,10 +45,10 @@ def nearest_few(queries: Tensor, references: Tensor, neighbours: int) -> tuple[T
     """
     if queries.ndim != 2 or queries.shape[1:] != references.shape[1:]:
         raise ShapeError(f"Vectors of shapes {tuple(queries.shape)} and {tuple(references.shape)} cannot be compared.")
-    if len(references) == 0:
-        raise RequestError("There is nothing to compare with.", "Use a training set with images.")
+    if len(queries) == 0 or len(references) == 0:
+        raise RequestError("There are no images to compare.", "Use a data set with images.")
     step = max(1, _TABLE_ENTRIES // max(1, _part_length(references)))
-    found = [_search(part, references, neighbours) for part in torch.tensor_split(queries, range(step, len(queries), step))]
+    found = [_search(queries[start : start + step], references, neighbours) for start in range(0, len(queries), step)]
     distances, indices = zip(*found, strict=True)
     return torch.cat(distances), torch.cat(indices)
 
@@ -88,40 +86,3 @@ def _distances(queries: Tensor, references: Tensor, indices: Tensor) -> Tensor:
 
 def _part_length(references: Tensor) -> int:
     return max(1, min(len(references), _PART_ENTRIES // max(1, references.shape[1])))
-
-
-class Verdicts(NamedTuple):
-    """Which samples are nearer to the training set than held-out images are.
-
-    Attributes:
-        p_values: Chance that a new image of the same kind is as near, float64, [N].
-        flagged: Where that is at most `false_alarm_rate`, bool, [N].
-        false_alarm_rate: The share of new images that would be flagged, at most.
-    """
-
-    p_values: Tensor
-    flagged: Tensor
-    false_alarm_rate: float
-
-
-def memorised(sample_distances: Tensor, held_out_distances: Tensor, false_alarm_rate: float = 0.001) -> Verdicts:
-    """Which samples are nearer to the training set than held-out images are, by a conformal test (Vovk et al. 2005).
-
-    p = (1 + number of held-out images as near or nearer) / (1 + number of held-out images)
-
-    A new image that is exchangeable with the held-out ones gets a p of at most r with a probability of at most r.
-
-    Args:
-        sample_distances: Of samples to the training set, [N].
-        held_out_distances: Of held-out images to the same training set, by the same measure, [M].
-        false_alarm_rate: Share of new images that may be flagged; 1 / (1 + M) is taken instead where it is larger: no p is smaller.
-    Raises:
-        RequestError: If there are no held-out images.
-    """
-    m = len(held_out_distances)
-    if m == 0:
-        raise RequestError("Without held-out images nothing says how near is too near.", "Use a data set with held-out images.")
-    rate = max(false_alarm_rate, 1 / (1 + m))
-    as_near = torch.searchsorted(held_out_distances.double().sort().values, sample_distances.double(), right=True)
-    p_values = (1 + as_near).double() / (1 + m)
-    return Verdicts(p_values, p_values <= rate, rate)
