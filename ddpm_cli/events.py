@@ -109,7 +109,8 @@ class MetricsLogged(Event):
     """A row of metrics.jsonl.
 
     Attributes:
-        row: `step`, `epoch`, `images`, `seconds` and some of `loss`, `held_out_loss`, `lr`, `grad_norm`, `images_per_second`.
+        row: `step`, `epoch`, `images`, `seconds` and some of `loss`, `held_out_loss`, `lr`, `grad_norm`, `images_per_second`,
+            and metrics of samples such as `fcd`.
     """
 
     row: Mapping[str, float | int | None]

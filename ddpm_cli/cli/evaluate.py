@@ -213,7 +213,6 @@ def show(found: Evaluation, ema: bool, json: bool) -> None:
     from ddpm_cli.render.evaluate import show_figures
 
     trained = found.trained
-    show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if ema else 'last'} weights)")
     if json:
         facts = {"model": str(trained.origin), "step": trained.step, "ema": ema}
         print_json(facts | {"figures": [asdict(figure) for figure in found.figures]})

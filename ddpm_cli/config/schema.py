@@ -588,7 +588,9 @@ class SampleConfig(Section):
 class TrainConfig(Section):
     epochs: float | None = Field(None, gt=0, le=1e9, description="Budget in passes over the data.")
     steps: int | None = Field(None, ge=1, le=10**15, description="Budget in optimizer steps.")
-    minutes: float | None = Field(None, gt=0, le=1e9, description="Budget in minutes of training; such a run follows the clock.")
+    minutes: float | None = Field(
+        None, gt=0, le=1e9, description="Budget in minutes, evaluation included; such a run follows the clock."
+    )
     batch_size: PositiveInt = Field(128, description="Images per optimizer step, over all processes.")
     micro_batch_size: PositiveInt | None = Field(
         None, description="Images per forward pass and process; a larger share is accumulated."
@@ -600,6 +602,13 @@ class TrainConfig(Section):
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
     eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")
     eval_images: PositiveInt = Field(1024, description="Held-out images, at most.")
+    evaluate_every: PositiveInt | None = Field(
+        None,
+        description="Steps between metrics of samples of the averaged weights, drawn by train.sampler; off if unset. Their time "
+        "counts towards train.minutes, not towards images/s.",
+    )
+    evaluate_metrics: tuple[Literal["fcd"], ...] = Field(("fcd",), min_length=1, description="Which: fcd.")
+    evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
     sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")
@@ -608,7 +617,12 @@ class TrainConfig(Section):
 class CheckpointConfig(Section):
     every: PositiveInt = Field(1000, description="Steps between checkpoints.")
     keep_last: PositiveInt = Field(2, description="Checkpoints that are kept, newest first.")
-    keep_best: bool = Field(True, description="Also keep the one with the lowest held-out loss.")
+    keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
+    best_by: Literal["held-out-loss", "fcd"] = Field(
+        "held-out-loss",
+        description="What is lowest in the best checkpoint; fcd needs train.evaluate_every, and each time it improves a checkpoint "
+        "is written.",
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------- all
@@ -651,6 +665,13 @@ class Config(Section):
                 f"sample.guidance (scale {self.sample.guidance.scale:g}) needs a model that was trained with classes "
                 "(--set model.num_classes=auto)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> Config:
+        best_by = self.checkpoint.best_by
+        if best_by != "held-out-loss" and (self.train.evaluate_every is None or best_by not in self.train.evaluate_metrics):
+            raise ValueError(f'checkpoint.best_by "{best_by}" is never measured; set train.evaluate_every, for example to 1000')
         return self
 
     @model_validator(mode="after")

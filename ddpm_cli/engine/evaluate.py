@@ -117,6 +117,8 @@ def evaluate_run(
     team = Team.of(accelerator)
     on_event = on_event if team.is_main else ignore
     trained = load_trained(path, accelerator.device, ema=ema, runs=runs, on_event=on_event)
+    weights = "EMA" if ema else "last"
+    on_event(Notice(f"Evaluating {trained.origin} (step {trained.step:,}, {weights} weights)."))
     settings = settings or EvaluateSettings()
     if sets or flags:
         settings = replace(settings, sample=override(trained.config, sets=sets, flags=flags).sample)

@@ -112,7 +112,7 @@ class Job:
         digest.update(np.ascontiguousarray(self.trained.schedule.alphas_cumprod).tobytes())
         for name, weight in self.trained.network.state_dict().items():
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @cached_property

@@ -33,6 +33,7 @@ from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
@@ -85,12 +86,13 @@ def train(
         on_event(TrainPlanned(plan))
         return plan
     on_event = on_event if accelerator.is_main_process else ignore
+    metrics = training_metrics(config, dataset, accelerator, on_event)
     run = _new_run(accelerator, runs, name, prefix)
     with locked(run) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             atomic_write(run.config_path, to_toml(config))
             write_info(run, _provenance(config, dataset, accelerator))
-        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event))
+        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event), metrics)
         return _run(trainer, run, dataset, on_event)
 
 
@@ -133,7 +135,8 @@ def resume(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
             )
-        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event))
+        metrics = training_metrics(config, dataset, accelerator, on_event)
+        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event), metrics)
         trainer.restore(checkpoint)
         if trainer.share >= 1:
             on_event(Notice(_finished(run, trainer.step)))

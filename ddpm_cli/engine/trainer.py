@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.learned_schedule import ScheduleLearner
     from ddpm_cli.engine.signals import StopRequest
+    from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.directory import RunDirectory
 
@@ -64,13 +65,23 @@ class Trainer:
         accelerator: Device, precision and processes.
         config_toml: The config as it is kept in checkpoints.
         on_event: Told of everything that happens; on the main process alone.
+        metrics: Measures samples every `train.evaluate_every` steps; None for never.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, config_toml: str, on_event: Listener) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        accelerator: Accelerator,
+        config_toml: str,
+        on_event: Listener,
+        metrics: TrainingMetrics | None = None,
+    ) -> None:
         self.config = config
         self.accelerator = accelerator
         self.config_toml = config_toml
         self.on_event = on_event
+        self.metrics = metrics
         self.device: torch.device = accelerator.device
         self.learner = build_schedule_learner(config)
         self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
@@ -113,7 +124,7 @@ class Trainer:
         self.held_out_loss: float | None = None
         self.held_out_step = 0
         self.best_held_out_loss: float | None = None
-        self.best_saved_loss: float | None = None
+        self.best_saved_score: float | None = None
         self.non_finite_steps = 0
         self.non_finite_in_a_row = 0
         self.grad_norm = 0.0
@@ -239,7 +250,9 @@ class Trainer:
     def _after_step(self, run: RunDirectory, *, last: bool) -> None:
         """Everything that is due at this step: metrics, held-out loss, samples, checkpoint; all of it at the last one."""
         train, checkpoint = self.config.train, self.config.checkpoint
-        save = last or self.step % checkpoint.every == 0
+        measured = self.measure_samples(run, last)
+        score = measured.get(checkpoint.best_by)
+        save = last or self.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
         evaluate = save or self.step % train.eval_every == 0
         log = last or self.step % train.log_every == 0
         if evaluate:
@@ -248,14 +261,14 @@ class Trainer:
             known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
             self.best_held_out_loss = min(known, default=None)
         self._end_epoch(last)
-        if log or evaluate:
-            self.on_event(MetricsLogged(self._row(log, evaluate)))
+        if log or evaluate or measured:
+            self.on_event(MetricsLogged(self._row(log, evaluate) | measured))
         if log and not last:
             self._reset("interval")
         if last or self.step % train.sample_every == 0:
             self.draw_samples(run)
         if save:
-            self.save(run, self.held_out_loss)
+            self.save(run, self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
 
     def _agree(self, share: float, signal_number: int) -> tuple[float, int]:
         """The main process's clock and any process's signal decide for all, so that none steps on alone."""
@@ -347,12 +360,21 @@ class Trainer:
         )
         return float(self.accelerator.reduce(total, "sum")) / count
 
+    def measure_samples(self, run: RunDirectory, last: bool) -> dict[str, float]:
+        """Metrics of samples of the EMA weights if they are due, by name; those that are not finite are left out."""
+        every = self.config.train.evaluate_every
+        if self.metrics is None or every is None or not (last or self.step % every == 0):
+            return {}
+        return {name: value for name, value in self.metrics.measure(self._trained(run)).items() if math.isfinite(value)}
+
+    def _trained(self, run: RunDirectory) -> TrainedModel:
+        """The EMA weights as they are now."""
+        return TrainedModel(self.ema.model, self.schedule, self.config, self.image_shape, run.path, self.step, self.class_names)
+
     def draw_samples(self, run: RunDirectory) -> None:
         """Hand a grid of samples of the EMA weights to the listener, always from the same seeds."""
         if self.accelerator.is_main_process:
-            trained = TrainedModel(
-                self.ema.model, self.schedule, self.config, self.image_shape, run.path, self.step, self.class_names
-            )
+            trained = self._trained(run)
             seeds = range(self.config.train.sample_n)
             settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
             images = torch.cat(list(generate_samples(trained, seeds, settings))).numpy()
@@ -377,10 +399,15 @@ class Trainer:
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
-    def save(self, run: RunDirectory, held_out_loss: float | None) -> None:
-        """Write a checkpoint; `held_out_loss` is the one of this very step, None if it was not measured or not finite."""
+    def save(self, run: RunDirectory, score: float | None) -> None:
+        """Write a checkpoint; `score` is what the best has the lowest of (checkpoint.best_by), at this very step.
+
+        It is None if it was not measured or not finite; such a checkpoint is never the best.
+        """
+        best = self._has_improved(score)
+        if best:
+            self.best_saved_score = score
         if self.accelerator.is_main_process:
-            best = self._is_best(held_out_loss)
             tensors = {
                 "model": self.model.state_dict(),
                 "ema": self.ema.model.state_dict(),
@@ -405,12 +432,9 @@ class Trainer:
         self.saved_step = self.step
         self.accelerator.wait_for_everyone()
 
-    def _is_best(self, held_out_loss: float | None) -> bool:
-        """Whether this checkpoint's held-out loss is the lowest of all checkpoints so far."""
-        if held_out_loss is None or (self.best_saved_loss is not None and held_out_loss >= self.best_saved_loss):
-            return False
-        self.best_saved_loss = held_out_loss
-        return True
+    def _has_improved(self, score: float | None) -> bool:
+        """Whether a score is the lowest of all checkpoints so far."""
+        return score is not None and (self.best_saved_score is None or score < self.best_saved_score)
 
     def _state(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
@@ -429,7 +453,7 @@ class Trainer:
             "last_held_out_loss": self.held_out_loss,
             "best_held_out_loss": self.best_held_out_loss,
             "held_out_step": self.held_out_step,
-            "best_saved_loss": self.best_saved_loss,
+            "best_saved_loss": self.best_saved_score,
             "non_finite_steps": self.non_finite_steps,
         }
 
@@ -460,7 +484,7 @@ class Trainer:
         self.last_loss = state["last_loss"]
         self.held_out_loss = state["last_held_out_loss"]
         self.best_held_out_loss = state["best_held_out_loss"]
-        self.best_saved_loss = state["best_saved_loss"]
+        self.best_saved_score = state["best_saved_loss"]
         self.held_out_step = state["held_out_step"]
         self.non_finite_steps = state["non_finite_steps"]
 

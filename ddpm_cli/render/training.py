@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.box import SIMPLE
@@ -25,6 +26,7 @@ from ddpm_cli.render.console import messages, show_line, show_notice
 from ddpm_cli.render.format import duration, loss, quantity
 
 HOUR = 3600.0
+METRICS_OF_SAMPLES = ("fcd",)
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -126,6 +128,7 @@ class TrainingView:
                 self._advance(event)
             case MetricsLogged(row):
                 self._log(row.get("loss"), row.get("held_out_loss"), int(row["step"] or 0))
+                self._log_metrics(row)
             case SamplesDrawn():
                 self._say(f"samples at step {event.step:,}: {event.path}")
             case CheckpointSaved():
@@ -164,6 +167,11 @@ class TrainingView:
         elif not messages.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._say(self._status)
+
+    def _log_metrics(self, row: Mapping[str, float | int | None]) -> None:
+        for name in METRICS_OF_SAMPLES:
+            if (value := row.get(name)) is not None:
+                self._say(f"{name} of samples at step {row['step']:,}: {value:.4f}")
 
     def _say(self, text: str) -> None:
         self._progress.console.print(text, style="dim", soft_wrap=True, markup=False)

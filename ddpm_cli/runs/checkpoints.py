@@ -61,7 +61,7 @@ class Manifest:
 
     Attributes:
         step: Optimizer steps taken.
-        best: True if its held-out loss was the lowest of the run so far.
+        best: True if it was the best of the run so far: by its held-out loss, or what else checkpoint.best_by names.
         files: Size in bytes and SHA-256 (hex) of each file, by name.
     """
 
@@ -77,7 +77,7 @@ class Checkpoint:
     Attributes:
         path: Its folder.
         step: Optimizer steps taken.
-        best: True if its held-out loss was the lowest of the run so far.
+        best: True if it was the best of the run so far: by its held-out loss, or what else checkpoint.best_by names.
         state: Everything that is no tensor.
         config_toml: The resolved config of the run.
         skipped: Why newer checkpoints were passed over, one sentence each.
@@ -137,7 +137,7 @@ def save_checkpoint(
         state: Everything else, as JSON: string keys; floats keep every bit.
         config_toml: The resolved config.
         keep_last: How many checkpoints to keep, newest first, at least 1.
-        best: True if the held-out loss is the lowest so far; the newest such checkpoint is kept beyond `keep_last`.
+        best: True if it is the best so far; the newest such checkpoint is kept beyond `keep_last`.
     Returns:
         The checkpoint's folder.
     Raises:
@@ -280,7 +280,7 @@ def latest_checkpoint(run: RunDirectory) -> Checkpoint:
 
 
 def best_checkpoint(run: RunDirectory) -> Checkpoint:
-    """The checkpoint with the lowest held-out loss.
+    """The best checkpoint, see Manifest.
 
     Returns:
         It, with `skipped` telling of better ones that are damaged.

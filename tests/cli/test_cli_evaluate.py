@@ -1,14 +1,32 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from command import TINY, Ddpm, assert_refused
+from command import TINY, Ddpm, assert_refused, environment
+
+LIKELIHOODS = "--metrics=bits-per-dim,nll-ode"
+QUICK = ("--sampler=ddim", "--steps=2", "-n", "12", "--batch-size=4")  # torchrun takes --n for one of its own
 
 
-def test_evaluate_prints_one_json_object_with_its_terms(ddpm: Ddpm, trained_folder: Path) -> None:
-    done = ddpm("evaluate", "--metrics=bits-per-dim,nll-ode", "--n=6", "--steps=5", "--json", cwd=trained_folder)
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def tiny(trained_folder: Path, tmp_path: Path) -> Path:
+    """A folder with a copy of the trained run, because evaluating adds to it."""
+    shutil.copytree(trained_folder / "runs", tmp_path / "runs")
+    return tmp_path
+
+
+def test_evaluate_prints_one_json_object_with_its_terms(ddpm: Ddpm, tiny: Path) -> None:
+    done = ddpm("evaluate", LIKELIHOODS, "--n=6", "--likelihood-steps=5", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["step"] == 6
@@ -21,23 +39,85 @@ def test_evaluate_prints_one_json_object_with_its_terms(ddpm: Ddpm, trained_fold
     assert "tiny" in done.stderr
 
 
-def test_evaluate_prints_figures_for_people(ddpm: Ddpm, trained_folder: Path) -> None:
-    done = ddpm("evaluate", "tiny", "--n=2", "--steps=2", "--variance=fixed-large", cwd=trained_folder)
+def test_evaluate_prints_likelihoods_for_people(ddpm: Ddpm, tiny: Path) -> None:
+    done = ddpm("evaluate", "tiny", "-m", "bits-per-dim", "--n=2", "--likelihood-steps=2", "--variance=fixed-large")
     assert done.returncode == 0, done.stderr
-    for words in ("bits-per-dim:", "prior", "decoder", "fixed-large", "2 images of fashion-mnist-10k (test)", "seed 0"):
+    for words in ("bits-per-dim", "prior", "decoder", "fixed-large", "2 of fashion-mnist-10k (test)", "seed 0"):
         assert words in done.stdout
+
+
+def test_evaluate_prints_metrics_of_samples_for_people_and_keeps_them(ddpm: Ddpm, tiny: Path) -> None:
+    command = ("evaluate", "tiny", "--metrics=fcd,nearest,loss-per-timestep", *QUICK, "--repeats=2")
+    done = ddpm(*command)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line and not line.startswith(" ")] == ["fcd", "nearest", "loss-per-timestep"]
+    flat = " ".join(done.stdout.split())
+    words = ["standard deviation over 2 sets of samples", "floor", "the same of 12 real images", "samples 2 sets of 12, seed 0"]
+    words += ["reference 10,000 images of fashion-mnist-10k (train), sha256 ", "extractor fashion-mnist-classifier-v1, sha256 "]
+    words += ["sampler ddim, 2 steps (2 evaluations an image), guidance 1, threshold clamp", "n = 12 is small (below 2,000)"]
+    words += ["of new images 0.1 % would", "false alarm rate 0.001", "t 0-1"]
+    assert [word for word in words if word not in flat] == []
+    evaluations = tiny / "runs" / "tiny" / "evaluations"
+    assert {path.name for path in evaluations.iterdir()} == {"figures.jsonl", "nearest.png", "loss-per-timestep.png", "lock"}
+    again = ddpm(*command)
+    assert again.stdout == done.stdout
+    assert "measured before with the same settings" in " ".join(again.stderr.split())
+    assert len((evaluations / "figures.jsonl").read_text().splitlines()) == 3
+
+
+def test_torchrun_gives_what_one_process_gives(tiny: Path) -> None:
+    def figures(*launcher: str, out: str) -> list[dict[str, object]]:
+        command = [
+            sys.executable,
+            "-m",
+            *launcher,
+            "ddpm_cli",
+            "evaluate",
+            "tiny",
+            *QUICK,
+            "--device=cpu",
+            f"--out={out}",
+            "--json",
+        ]
+        done = subprocess.run(command, cwd=tiny, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, object]] = json.loads(done.stdout)["figures"]
+        return found
+
+    two = figures("torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", out="two")
+    assert two == figures(out="one")
+    assert two[0]["n"] == 12
+
+
+def test_an_exported_file_leaves_nothing_behind(ddpm: Ddpm, tiny: Path) -> None:
+    assert ddpm("export", "tiny", "--out=model.safetensors").returncode == 0
+    shutil.rmtree(tiny / "runs")
+    done = ddpm("evaluate", "model.safetensors", *QUICK, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [figure["metric"] for figure in json.loads(done.stdout)["figures"]] == ["fcd"]
+    assert {path.name for path in tiny.iterdir()} == {"model.safetensors", "cache"}
+    assert not list((tiny / "cache").rglob("part-*"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--metrics=fid"], ["no metric 'fid'", "bits-per-dim, nll-ode"]),
-        (["--steps=51"], ["2 to 50 steps", "51"]),
-        (["--variance=learned-range", "--n=1"], ["did not learn its variance"]),
+        (["--metrics=fidd"], ["no metric 'fidd'", "fid, kid, inception-score, precision-recall, fcd, nearest, bits-per-dim"]),
+        (["--metrics=bits-per-dim", "--likelihood-steps=51"], ["2 to 50 steps", "51", "--likelihood-steps"]),
+        (["--metrics=bits-per-dim", "--steps=5"], ["--steps has no effect on bits-per-dim", "--likelihood-steps of likelihoods"]),
+        (["--metrics=bits-per-dim", "--variance=learned-range", "--n=1"], ["did not learn its variance"]),
+        (["--n=0"], ["--n must be at least 1"]),
+        (["--n=1000000000000"], ["bytes of disk", "bytes free", "Lower --n"]),
+        (["--steps=51"], ["sample.sampler.steps (51) exceeds schedule.timesteps (50)"]),
+        (["--reference=valid"], ["no --reference 'valid'", "train, test"]),
+        (["--set=train.seed=1"], ["belongs to training"]),
+        (["--metrics=fid", "--extractor-weights=runs/tiny/checkpoints/step-00000006/ema.safetensors"], ["ema.safetensors"]),
     ],
 )
-def test_evaluate_refuses_what_it_cannot_do(ddpm: Ddpm, trained_folder: Path, arguments: list[str], words: list[str]) -> None:
-    assert_refused(ddpm("evaluate", *arguments, cwd=trained_folder), *words)
+def test_evaluate_refuses_what_it_cannot_do(ddpm: Ddpm, tiny: Path, arguments: list[str], words: list[str]) -> None:
+    assert_refused(ddpm("evaluate", *arguments), *words)
+    assert not (tiny / "runs" / "tiny" / "evaluations").exists() or arguments[0] == "--metrics=bits-per-dim"
 
 
 def test_learned_variance_trains_and_is_measured_and_sampled_by_the_command(ddpm: Ddpm, tmp_path: Path) -> None:
@@ -51,7 +131,7 @@ def test_learned_variance_trains_and_is_measured_and_sampled_by_the_command(ddpm
     assert done.returncode == 0, done.stderr
     assert "hybrid loss" in done.stderr + done.stdout
     assert ddpm("sample", "hybrid", "--n=2", "--steps=4").returncode == 0
-    figures = json.loads(ddpm("evaluate", "hybrid", "--n=2", "--json").stdout)["figures"]
+    figures = json.loads(ddpm("evaluate", "hybrid", "--metrics=bits-per-dim", "--n=2", "--json").stdout)["figures"]
     assert figures[0]["details"]["variance"] == "learned-range"
 
 

@@ -213,7 +213,7 @@ def test_the_variance_of_the_bound_can_be_chosen(hybrid_run: Path, dataset) -> N
 def test_a_metric_that_does_not_exist_and_images_of_another_size_are_refused(hybrid_run: Path, dataset) -> None:
     trained = load_trained(hybrid_run, torch.device("cpu"))
     with pytest.raises(RequestError, match="no metric"):
-        evaluate(trained, dataset, ["fid"])
+        evaluate(trained, dataset, ["bits"])
     halves = replace(dataset.train, images=dataset.train.images[:, :, ::2, ::2])
     with pytest.raises(RequestError, match="14, 14"):
         evaluate(trained, replace(dataset, train=halves, test=halves), ["bits-per-dim"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.events import Event, Listener, Notice, TrainProgress
-from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
 
@@ -29,6 +30,7 @@ MODES: dict[str, list[str]] = {
         "optimizer.decay=cosine",
         "optimizer.warmup_steps=3",
     ],
+    "metrics of samples": ["train.evaluate_every=3", "train.evaluate_n=4", "checkpoint.best_by=fcd"],
     "flips, adamw": ["data.horizontal_flip=true", "optimizer.kind=adamw", "optimizer.weight_decay=0.01"],
 }
 
@@ -75,6 +77,13 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
@@ -97,10 +106,27 @@ def test_a_stopped_run_ends_with_the_same_bits(mode: str, step: int, tmp_path: P
     ours, our_state = final_state(tmp_path)
     assert whole.keys() == ours.keys()
     assert [name for name in whole if not torch.equal(whole[name], ours[name])] == []
-    for key in ("ema_updates", "loss_sums", "loss_steps", "best_held_out_loss", "last_loss"):
+    for key in ("ema_updates", "loss_sums", "loss_steps", "best_held_out_loss", "best_saved_loss", "last_loss"):
         assert our_state[key] == whole_state[key], key
     rows, whole_rows = (read_rows(folder / "run" / "metrics.jsonl") for folder in (tmp_path, uninterrupted[mode]))
     assert without_times(rows) == without_times(whole_rows)
+
+
+def test_measuring_samples_leaves_training_alone_and_is_logged(uninterrupted: dict[str, Path]) -> None:
+    plain, measured = (final_state(uninterrupted[mode])[0] for mode in ("plain", "metrics of samples"))
+    assert [name for name in plain if not torch.equal(plain[name], measured[name])] == []
+    rows = read_rows(uninterrupted["metrics of samples"] / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "fcd" in row] == [3, 6, 9, 12]
+    assert all(row["fcd"] > 0 for row in rows if "fcd" in row)
+    assert not any("fcd" in row for row in read_rows(uninterrupted["plain"] / "run" / "metrics.jsonl"))
+
+
+def test_the_best_checkpoint_follows_the_metric(uninterrupted: dict[str, Path]) -> None:
+    run = RunDirectory(uninterrupted["metrics of samples"] / "run")
+    values = {row["step"]: row["fcd"] for row in read_rows(run.metrics_log) if "fcd" in row}
+    best = best_checkpoint(run)
+    assert values[best.step] == min(values.values())
+    assert final_state(uninterrupted["metrics of samples"])[1]["best_saved_loss"] == min(values.values())
 
 
 def test_the_comparison_above_can_fail(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
