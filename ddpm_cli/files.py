@@ -23,6 +23,9 @@ TEMPORARY_PREFIX = ".ddpm-tmp-"
 JSON_LIMIT = 10_000_000
 """Largest JSON or TOML file that is read, in bytes: a stranger's file must not fill the memory."""
 
+LONGEST_TEXT = 200
+"""Characters of a stranger's text that are shown."""
+
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
     errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder."),
@@ -288,3 +291,8 @@ def to_json(value: object) -> str:
     if len(text) > JSON_LIMIT:  # ASCII, one byte a character
         raise ValueError(f"{len(text):,} bytes of JSON exceed the {JSON_LIMIT:,} that are read again")
     return text
+
+
+def printable(text: str) -> str:
+    """The start of a stranger's text, without the control characters by which it could write over a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_TEXT])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ddpm_cli.comparison import Comparison
+    from ddpm_cli.engine.compare_samples import Row
 
 GridsOption = Annotated[bool, typer.Option("--grids/--no-grids", help="Draw images of every run from the same seeds.")]
 ImagesOption = Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=1000, help="Images of each run in the grids.")]
@@ -66,9 +67,9 @@ def compare(
     """
     from ddpm_cli.engine.compare import compare as compare_runs
     from ddpm_cli.engine.run_record import folder_of_runs
-    from ddpm_cli.engine.sweep_plan import read_failures
     from ddpm_cli.files import require_writable_folder
     from ddpm_cli.render.console import print_json
+    from ddpm_cli.runs.sweep_state import read_failures
 
     root = Path("runs")
     sweeps = [folder for path in runs if (folder := folder_of_runs(path, root)) is not None]
@@ -95,32 +96,38 @@ def write_comparison(comparison: Comparison, folder: Path, seeds: Sequence[int],
     from ddpm_cli.files import atomic_write, output_errors, to_json
     from ddpm_cli.render.compare import comparison_json, to_markdown
     from ddpm_cli.render.compare_plot import save_curves, save_metrics
+    from ddpm_cli.render.images import save_named_rows
 
+    rows = draw_rows(comparison, seeds, device) if seeds else []
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
     pictures = {"curves": "curves.png"}
     save_curves(comparison, folder / "curves.png")
     if save_metrics(comparison, folder / "metrics.png"):
         pictures["metrics"] = "metrics.png"
-    if seeds and save_grids(comparison, folder / "grids.png", seeds, device):
+    if rows:
         pictures["grids"] = "grids.png"
+        save_named_rows(folder / "grids.png", rows)
     result = comparison_json(comparison) | {"pictures": pictures}
     atomic_write(folder / "comparison.json", to_json(result))
     atomic_write(folder / "comparison.md", to_markdown(comparison, title, pictures))
     return result
 
 
-def save_grids(comparison: Comparison, path: Path, seeds: Sequence[int], device: str) -> bool:
-    """Draw a row of images for each run; whether any has a checkpoint to draw from."""
-    from ddpm_cli.engine.compare_samples import draw_rows
-    from ddpm_cli.render.images import save_named_rows
+def draw_rows(comparison: Comparison, seeds: Sequence[int], device: str) -> list[Row]:
+    """Draw images of each run from the same seeds, with a bar."""
+    from ddpm_cli.engine.compare_samples import draw_rows as draw
+    from ddpm_cli.events import Event
+    from ddpm_cli.render.console import show_notices
     from ddpm_cli.render.sampling import SamplingView
 
     with SamplingView() as view:
-        rows = draw_rows(comparison.arms, seeds, device=device, on_event=view)
-    if rows:
-        save_named_rows(path, rows)
-    return bool(rows)
+
+        def listen(event: Event) -> None:
+            show_notices(event)
+            view(event)
+
+        return draw(comparison.arms, seeds, device=device, on_event=listen)
 
 
 def show(comparison: Comparison, folder: Path, result: dict[str, object]) -> None:

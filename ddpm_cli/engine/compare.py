@@ -10,8 +10,9 @@ from pathlib import Path
 from ddpm_cli.comparison import Arm, Comparison
 from ddpm_cli.engine.arms import differences, group_arms
 from ddpm_cli.engine.measures import figure_measures, loss_measures
-from ddpm_cli.engine.run_record import RunRecord, find_runs, printable, read_run
+from ddpm_cli.engine.run_record import RunRecord, find_runs, read_run
 from ddpm_cli.errors import RunError
+from ddpm_cli.files import printable
 
 
 def compare(

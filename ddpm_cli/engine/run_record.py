@@ -12,7 +12,7 @@ from ddpm_cli.comparison import Curve, Run
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
-from ddpm_cli.files import UnreadableError, read_text
+from ddpm_cli.files import UnreadableError, printable, read_text
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import FILE as FIGURES
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ddpm_cli.events import Figure
 
 NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps"})
-LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -227,8 +226,3 @@ def _finite(value: Any) -> float | None:
 
 def _text(value: Any) -> str:
     return printable(value) if isinstance(value, str) else ""
-
-
-def printable(text: str) -> str:
-    """A text without the control characters by which a stranger's file could write over a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_TEXT])

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
-from ddpm_cli.engine.sweep_plan import LEFT, STATE, CheckedSweep, sampling_flags
+from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, sampling_flags
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
 from ddpm_cli.events import Listener, Notice, SweepPlan, SweepProgress, ignore
-from ddpm_cli.files import TEMPORARY_PREFIX, atomic_write, discard_folder, output_errors, to_json
+from ddpm_cli.files import TEMPORARY_PREFIX, discard_folder, output_errors
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.sweep_state import write_failures
 
 if TYPE_CHECKING:
     from ddpm_cli.config.sweep import Sweep, SweepRun
@@ -46,7 +47,7 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
     standings = {planned.name: planned.standing for planned in plan.runs}
     failures = {name: why for name, why in checked.failures.items() if standings.get(name, "failed") == "failed"}
     with locked(RunDirectory(plan.folder)):
-        _keep_failures(plan.folder, failures)
+        write_failures(plan.folder, failures)
         _require_extractors(sweep, standings, on_event)
         clock = _Clock(plan)
         for number, run in enumerate(sweep.runs):
@@ -61,13 +62,9 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
                 raise
             except DdpmError as error:
                 failures[run.name] = error.message
-                _keep_failures(plan.folder, failures)
+                write_failures(plan.folder, failures)
                 on_event(Notice(f"{run.name} failed, and the sweep goes on: {error.message}", important=True))
     return failures
-
-
-def _keep_failures(folder: Path, failures: Mapping[str, str]) -> None:
-    atomic_write(folder / STATE, to_json({"failed": dict(failures)}))
 
 
 def _interrupted(sweep: Sweep, message: str, signal_number: int) -> InterruptedRunError:

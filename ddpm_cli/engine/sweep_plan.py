@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Literal
 
 from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import self_contained
-from ddpm_cli.engine.run_record import budget_used, printable, read_config
+from ddpm_cli.engine.run_record import budget_used, read_config
 from ddpm_cli.engine.train import train
 from ddpm_cli.errors import RequestError, RunError
 from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, TrainPlan, ignore
-from ddpm_cli.files import UnreadableError, read_json_object, require_writable_folder
+from ddpm_cli.files import require_writable_folder
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.sweep_state import read_failures
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.config.sweep import Sweep, SweepRun
-
-STATE = "sweep.json"
 
 Standing = Literal["new", "begun", "finished", "failed"]
 LEFT = ("new", "begun")
@@ -71,25 +70,6 @@ def plan_sweep(sweep: Sweep, *, runs: Path = Path("runs"), on_event: Listener = 
         planned.append(PlannedRun(run.name, run.arm, run.config.train.seed, run.settings, standing, seconds))
     points = sweep.points if sweep.evaluate else ()
     return CheckedSweep(sweep, SweepPlan(sweep.name, folder, tuple(planned), points), failures)
-
-
-def read_failures(folder: Path) -> dict[str, str]:
-    """Why runs of a sweep failed, by name; none if the folder keeps no record of it.
-
-    Raises:
-        RunError: If the record is damaged.
-    """
-    path = folder / STATE
-    if not path.exists():
-        return {}
-    try:
-        failed = read_json_object(path).get("failed")
-    except UnreadableError as error:
-        raise RunError(f"{path} {error}.", "Remove it; runs that failed will be tried again.") from error
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
-    known = failed if isinstance(failed, dict) else {}
-    return {printable(str(name)): printable(str(reason)) for name, reason in known.items()}
 
 
 def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) -> Standing:

@@ -1,0 +1,39 @@
+"""sweep.json: which runs of a sweep failed, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ddpm_cli.errors import RunError
+from ddpm_cli.files import UnreadableError, atomic_write, printable, read_json_object, to_json
+
+FILE = "sweep.json"
+
+
+def read_failures(folder: Path) -> dict[str, str]:
+    """Why runs of a sweep failed, by name; none if the folder keeps no record of it.
+
+    Raises:
+        RunError: If the record is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    try:
+        failed = read_json_object(path).get("failed")
+    except UnreadableError as error:
+        raise RunError(f"{path} {error}.", "Remove it; runs that failed will be tried again.") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
+    known = failed if isinstance(failed, dict) else {}
+    return {printable(str(name)): printable(str(reason)) for name, reason in known.items()}
+
+
+def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
+    """Keep why runs failed, by name.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    atomic_write(folder / FILE, to_json({"failed": dict(failures)}))
