@@ -40,7 +40,7 @@ from ddpm_cli.runs.directory import check_run_name
 
 SEED = "train.seed"
 SAMPLING = "sample."
-MOST_RUNS = 1000
+MOST = 1000
 REMEDY = "See `ddpm sweep --help` for the form of the file; `ddpm config show` prints every key of a config."
 
 Point = dict[str, Any]
@@ -143,18 +143,21 @@ def load_sweep(file: Path, name: str | None = None) -> Sweep:
     written = _parse(tree, faults) if not faults else None
     if written is None:
         raise config_error(faults, REMEDY)
-    base = preset_tree(written.preset, str(file), faults)
-    points = _crossed(written.grid, "grid", faults)
-    sampling = _sampling_points(written.evaluate, faults)
-    _check_size(len(points) * max(len(written.arms), 1) * len(written.seeds or (0,)), faults)
-    if faults:
-        raise config_error(faults, REMEDY)
+    unusable: list[Fault] = []
+    base = preset_tree(written.preset, str(file), unusable)
+    grid = dict(_axes(written.grid, "grid", "", faults))
+    sampling = dict(_axes(written.evaluate.grid if written.evaluate else {}, "evaluate.grid", "", faults))
+    unusable += _too_many(grid, sampling, written)
+    if unusable:  # what follows from them would hide them
+        raise config_error([*faults, *unusable], REMEDY)
     below = [layer_from_tree(base, f"preset {written.preset}", faults), layer_from_tree(written.base, "[base]", faults)]
-    runs = [run for arm in _arms(written, points, faults) for run in _runs_of(arm, below, written, sampling, faults)]
+    points = _sampling_points(written.evaluate, sampling, faults)
+    arms = _arms(written, _crossed(grid), faults)
+    runs = [run for arm in arms for run in _runs_of(arm, below, written, points, faults)]
     if faults:
         raise config_error(list(dict.fromkeys(faults)), REMEDY)
     by_seed = sorted(runs, key=lambda numbered: numbered[0])
-    return Sweep(name, file, tuple(run for _, run in by_seed), written.evaluate, tuple(sampling))
+    return Sweep(name, file, tuple(run for _, run in by_seed), written.evaluate, tuple(points))
 
 
 def _parse(tree: Mapping[str, Any], faults: list[Fault]) -> SweepFile | None:
@@ -174,20 +177,21 @@ def _fault(detail: Any) -> Fault:
     return Fault(".".join(detail["loc"]), f"unknown key; {nearest(str(name), list(known))}{hint}")
 
 
-def _check_size(runs: int, faults: list[Fault]) -> None:
-    if runs > MOST_RUNS:
-        faults.append(Fault("grid", f"makes {runs:,} runs, and at most {MOST_RUNS:,} are sensible; leave some values out"))
+def _too_many(grid: Mapping[str, list[Any]], sampling: Mapping[str, list[Any]], written: SweepFile) -> list[Fault]:
+    runs = math.prod(map(len, grid.values())) * max(len(written.arms), 1) * len(written.seeds or (0,))
+    counts = {"grid": runs, "evaluate.grid": math.prod(map(len, sampling.values()))}
+    return [
+        Fault(section, f"makes {count:,} runs or settings, and at most {MOST:,} are sensible; leave some values out")
+        for section, count in counts.items()
+        if count > MOST
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------- grids
 
 
-def _crossed(grid: Mapping[str, Any], section: str, faults: list[Fault]) -> list[Point]:
-    """Every combination of the values of a grid; one empty one if there are none."""
-    axes = dict(_axes(grid, section, "", faults))
-    if math.prod(map(len, axes.values())) > MOST_RUNS:
-        _check_size(math.prod(map(len, axes.values())), faults)
-        return []
+def _crossed(axes: Mapping[str, list[Any]]) -> list[Point]:
+    """Every combination of values; one empty one if there are none."""
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
 
@@ -204,13 +208,13 @@ def _axes(grid: Mapping[str, Any], section: str, path: str, faults: list[Fault])
             yield key, values
 
 
-def _sampling_points(evaluate: EvaluatePart | None, faults: list[Fault]) -> list[Point]:
+def _sampling_points(evaluate: EvaluatePart | None, axes: Mapping[str, list[Any]], faults: list[Fault]) -> list[Point]:
     if evaluate is None:
         return [{}]
-    points = _crossed(evaluate.grid, "evaluate.grid", faults)
-    foreign = [key for key in dict.fromkeys(key for point in points for key in point) if not key.startswith(SAMPLING)]
+    foreign = [key for key in axes if not key.startswith(SAMPLING)]
     faults += [Fault(key, "belongs to training; only sample.* keys can be crossed here", "[evaluate.grid]") for key in foreign]
-    return [evaluate.flags | point for point in points]
+    known = {key: values for key, values in axes.items() if key not in foreign}
+    return [evaluate.flags | point for point in _crossed(known)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- arms

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
+from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, sampling_flags
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
@@ -21,6 +23,8 @@ from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.sweep_state import write_failures
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ddpm_cli.config.sweep import Sweep, SweepRun
 
 OF_A_RUN = frozenset({"config.toml", "run.json", "metrics.jsonl", "metrics.json", "samples", "samples.png", "checkpoints", "lock"})
@@ -104,10 +108,10 @@ def _require_nothing_else(folder: RunDirectory) -> None:
 
 
 def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listener) -> None:
-    """Measure a trained run; `evaluate_run` takes figures that are stored instead of measuring them again."""
+    """Measure a trained run; `evaluate` takes figures that are stored instead of measuring them again."""
     if sweep.evaluate is None:
         return
-    from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
+    from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate
 
     asked = sweep.evaluate
     settings = EvaluateSettings(
@@ -117,9 +121,12 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
         extractor_weights=asked.extractor_weights,
         fit_extractor=asked.fit_extractor,
     )
+    trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
+    dataset = build_dataset(trained.config.data, on_event)
     for point in sweep.points:
-        device = run.config.train.device
-        evaluate_run(folder.path, asked.metrics, settings, device=device, flags=sampling_flags(point), on_event=on_event)
+        sample = override(trained.config, flags=sampling_flags(point)).sample
+        asked_here = replace(settings, sample=sample)
+        evaluate(trained, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
 
 
 def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Listener) -> None:
@@ -131,12 +138,13 @@ def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Li
     from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
 
     asked = sweep.evaluate
-    for run in {run.config.data.model_dump_json(): run for run in left}.values():
+    kinds = {SAMPLE_METRICS[metric].extractor for metric in asked.metrics if metric in SAMPLE_METRICS}
+    for run in {run.config.data.model_dump_json(): run for run in left if kinds}.values():
         device = resolve_device(run.config.train.device)
         extractors = Extractors(
             build_dataset(run.config.data), device, weights=asked.extractor_weights, fit=asked.fit_extractor, on_event=on_event
         )
-        for kind in {SAMPLE_METRICS[metric].extractor for metric in asked.metrics if metric in SAMPLE_METRICS}:
+        for kind in kinds:
             extractors.of(kind)
 
 

@@ -134,7 +134,7 @@ def test_settings_of_sampling_are_crossed_without_training_again(tmp_path: Path)
         ("[evaluate.grid]\noptimizer.lr = [1.0]", ["optimizer.lr: belongs to training; only sample.* keys"]),
         ("[evaluate]\nsampler = 'dim'", ['unknown sampler "dim"', "([evaluate])"]),
         ("[base]\nschedule.timesteps = 50\n[evaluate.grid]\nsample.sampler.steps = [20, 60]", ["60", "exceeds schedule.timesteps (50)"]),
-        ("[grid]\n" + "\n".join(f"'a.k{key}' = [1, 2, 3, 4]" for key in range(6)), ["makes 4,096 runs"]),
+        ("[grid]\n" + "\n".join(f"'a.k{key}' = [1, 2, 3, 4]" for key in range(6)), ["grid: makes 4,096 runs"]),
         ("seeds = [1", ["TOML syntax error"]),
     ],
 )
@@ -154,10 +154,12 @@ def test_all_faults_of_all_arms_are_reported_together_and_once(tmp_path: Path) -
         [grid]
         optimizer.lr = [1e-3, -1.0]
         train.batch_size = [8, 0]
+        ema.decay = []
         """,
     )
     lines = message.splitlines()
-    assert lines[0] == "3 faults in the configuration:"
+    assert lines[0] == "4 faults in the configuration:"
+    assert any("ema.decay: must be a list of at least one value" in line for line in lines)
     assert sum("base_chanels" in line for line in lines) == 1
     assert any("optimizer.lr: must be greater than 0, not -1.0" in line for line in lines)
     assert any("train.batch_size: must be at least 1, not 0" in line for line in lines)

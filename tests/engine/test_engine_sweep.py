@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from command import files_below
 import ddpm_cli.engine.sweep as sweeping
 from ddpm_cli.comparison import Comparison
 from ddpm_cli.config.sweep import load_sweep
+from ddpm_cli.data import fashion_mnist
 from ddpm_cli.engine.compare import compare
 from ddpm_cli.engine.sweep import run_sweep
 from ddpm_cli.engine.sweep_plan import plan_sweep
@@ -26,6 +28,14 @@ model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem =
 train = { batch_size = 8, steps = 4, eval_images = 16, sample_n = 2, log_every = 2, eval_every = 2, sampler = { kind = "ddim", steps = 2 } }
 checkpoint.every = 2
 """
+
+
+@pytest.fixture(autouse=True)
+def images_are_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "load_fashion_mnist_10k", unpacked)
+
+
+unpacked = cache(fashion_mnist.load_fashion_mnist_10k)
 
 
 def sweep_in(folder: Path, text: str, listen=lambda event: None) -> dict[str, str]:

@@ -1,0 +1,101 @@
+"""`ddpm sweep` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import Ddpm, assert_refused, environment
+
+BASE = """
+[base]
+data = { kind = "fashion-mnist-10k", limit = 64 }
+schedule.timesteps = 20
+model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2 }
+train = { batch_size = 8, steps = 10, eval_images = 16, sample_n = 2, log_every = 1, sampler = { kind = "ddim", steps = 2 } }
+sample.sampler = { kind = "ddim", steps = 2 }
+checkpoint.every = 4
+"""
+SWEEP = f"""
+seeds = [0, 1]
+{BASE}
+[grid]
+optimizer.lr = [1e-4, 1e-3]
+[evaluate]
+metrics = ["fcd"]
+n = 80
+[evaluate.grid]
+sample.sampler.steps = [2, 4]
+"""
+
+
+def kill_at(folder: Path, log: Path, text: str) -> None:
+    """Start the sweep and kill it as soon as `log` holds the text."""
+    command = [sys.executable, "-m", "ddpm_cli", "sweep", "rates.toml", "--no-grids"]
+    process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not (log.exists() and text in log.read_text()):
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+
+
+def test_a_sweep_is_listed_killed_gone_on_with_and_compared(ddpm: Ddpm, tmp_path: Path) -> None:
+    (tmp_path / "rates.toml").write_text(SWEEP)
+    listed = ddpm("sweep", "rates.toml", "--dry-run", "--json")
+    assert listed.returncode == 0, listed.stderr
+    plan = json.loads(listed.stdout)
+    assert [run["name"] for run in plan["runs"]] == ["lr-0.0001-s0", "lr-0.001-s0", "lr-0.0001-s1", "lr-0.001-s1"]
+    assert plan["runs"][1] | {"seconds": 0} == {
+        "name": "lr-0.001-s0",
+        "arm": "lr-0.001",
+        "seed": 0,
+        "settings": {"optimizer.lr": 0.001},
+        "standing": "new",
+        "seconds": 0,
+    }
+    assert plan["seconds"] == pytest.approx(sum(run["seconds"] for run in plan["runs"]))
+    assert plan["evaluations"] == [{"sample.sampler.steps": 2}, {"sample.sampler.steps": 4}]
+    assert [path.name for path in tmp_path.iterdir()] == ["rates.toml"]
+
+    folder = tmp_path / "runs" / "rates"
+    kill_at(tmp_path, folder / "lr-0.001-s0" / "metrics.jsonl", '"step": 6,')
+    first = (folder / "lr-0.0001-s0" / "evaluations" / "figures.jsonl").read_bytes()
+
+    done = ddpm("sweep", "rates.toml", "--no-grids", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "run 1 of 4: lr-0.0001-s0, trained already" in done.stderr
+    assert "run 2 of 4: lr-0.001-s0, training goes on" in done.stderr
+    assert "run 4 of 4: lr-0.001-s1, training" in done.stderr
+    assert (folder / "lr-0.0001-s0" / "evaluations" / "figures.jsonl").read_bytes() == first
+    result = json.loads(done.stdout)
+    assert all(run["finished"] and run["step"] == 10 for run in result["runs"])
+    assert result["differences"] == {"optimizer.lr": {"lr-0.0001": 0.0001, "lr-0.001": 0.001}}
+    measured = [(measure["metric"], measure["conditions"].get("steps")) for measure in result["measures"]]
+    assert measured[-2:] == [("fcd", 2), ("fcd", 4)]
+    assert all(len(arm["values"]) == 2 for measure in result["measures"] for arm in measure["arms"])
+    assert all(measure["arms"][1]["verdict"]["p"] is not None for measure in result["measures"])
+    files = {path.name for path in folder.iterdir() if path.suffix}
+    assert files >= {"comparison.md", "comparison.json", "curves.png", "metrics.png", "sweep.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("none.toml", None, ["none.toml: no such file"]),
+        ("rates.toml", SWEEP, ["no/such", "its folder does not exist"]),
+        ("my sweep.toml", "", ["'my sweep' cannot be the name of a run"]),
+        ("bad.toml", "[grid]\nschedule = []\noptimizer.lrr = [1]", ["2 faults", "schedule", 'the nearest is "lr"']),
+    ],
+)
+def test_bad_files_are_refused(ddpm: Ddpm, tmp_path: Path, name: str, text: str | None, words: list[str]) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert_refused(ddpm("sweep", name, "--out=no/such"), *words)
+    assert [path.name for path in tmp_path.iterdir()] == [name] * (text is not None)
