@@ -28,34 +28,22 @@ def sweep(
 
     Runs go to runs/NAME/ARM-sSEED/. The same command goes on where it was stopped: finished runs and stored figures are kept.
 
-    The file, all of it optional but for a [grid] or [arms.NAME] to compare:
+    The file crosses the values in [grid], or names its arms, or both; nothing else is needed:
 
+    \b
       preset = "quick"
-
-      seeds = [0, 1, 2]                             # each arm is trained with each
-
-      [base]                                        # as in a config file
-
+      seeds = [0, 1, 2]                     # each arm is trained with each
+      [base]                                # settings of all runs, as in a config file
       data = "fashion-mnist-10k"
-
       train.steps = 1000
-
-      [grid]                                        # crossed; keys as in --set
-
+      [grid]                                # keys as in --set
       schedule = ["linear", "cosine"]
-
-      [arms.wide]                                   # or arms by name, crossed with the grid
-
+      [arms.wide]                           # crossed with the grid
       model.base_channels = 64
-
-      [evaluate]                                    # as ddpm evaluate: metrics, n, repeats, seed, sampler, steps, guidance
-
+      [evaluate]                            # also repeats, seed, sampler, steps, guidance
       metrics = ["fcd"]
-
       n = 2000
-
-      [evaluate.grid]                               # sample.* settings, crossed without training again
-
+      [evaluate.grid]                       # sample.* settings, without training again
       sample.sampler.steps = [5, 10, 20]
 
     For example:

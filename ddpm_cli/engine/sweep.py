@@ -12,7 +12,7 @@ from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, sampling_flags
+from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, notices_once, sampling_flags
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
 from ddpm_cli.events import Listener, Notice, SweepPlan, SweepProgress, ignore
@@ -121,6 +121,7 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
         extractor_weights=asked.extractor_weights,
         fit_extractor=asked.fit_extractor,
     )
+    on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
     dataset = build_dataset(trained.config.data, on_event)
     for point in sweep.points:

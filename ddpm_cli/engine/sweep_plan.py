@@ -61,7 +61,7 @@ def plan_sweep(sweep: Sweep, *, runs: Path = Path("runs"), on_event: Listener = 
         raise RunError(f"{folder} is a run, not the folder of a sweep.", "Give the sweep another name: --name NAME")
     failures = read_failures(folder)
     standings = {run.name: _standing(run, RunDirectory(folder / run.name), failures) for run in sweep.runs}
-    plans = _plans(sweep, standings, _once(on_event))
+    plans = _plans(sweep, standings, notices_once(on_event))
     planned = []
     for run in sweep.runs:
         standing, seconds = standings[run.name], 0.0
@@ -114,14 +114,16 @@ def _plans(sweep: Sweep, standings: Mapping[str, Standing], on_event: Listener) 
     return plans
 
 
-def _once(on_event: Listener) -> Listener:
-    """A listener for notices alone, each of them once, however many arms give it."""
+def notices_once(on_event: Listener) -> Listener:
+    """A listener that hands on each notice once, however many arms or settings give it, and every other event."""
     said: set[str] = set()
 
     def listen(event: Event) -> None:
-        if isinstance(event, Notice) and event.message not in said:
+        if isinstance(event, Notice):
+            if event.message in said:
+                return
             said.add(event.message)
-            on_event(event)
+        on_event(event)
 
     return listen
 

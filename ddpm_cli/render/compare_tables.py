@@ -43,7 +43,7 @@ def lead(comparison: Comparison) -> list[str]:
         lines.append(
             f"Verdicts: Welch's t-test over the seeds against {comparison.baseline}, corrected for {others} "
             f"{'arm' if others == 1 else 'arms'} (Holm). Where nothing differs, each figure by itself says otherwise in at most "
-            "5 % of cases."
+            "5 % of cases. +- is the standard deviation over the seeds."
         )
     return [*lines, *comparison.notes]
 
@@ -53,14 +53,17 @@ def _only_seed(comparison: Comparison) -> str:
     seeds = {run.seed for run in arm.runs}
     if len(seeds) == 1:
         return f"The {len(arm.runs)} runs have the same config and the same train.seed: they are one experiment."
-    spreads = [
-        f"{measure.metric} {number(figures.spread)}"
-        for measure in comparison.measures
-        for figures in measure.arms[:1]
-        if figures.spread is not None
-    ]
+    by_metric: dict[str, list[float]] = {}
+    for measure in comparison.measures:
+        by_metric.setdefault(measure.metric, []).extend(f.spread for f in measure.arms if f.spread is not None)
+    spreads = [f"{metric} {_range(found)}" for metric, found in by_metric.items() if found]
     noise = f"; their spread is the noise of this experiment (standard deviation: {', '.join(spreads)})" if spreads else ""
     return f"The {len(arm.runs)} runs differ only in train.seed: not different{noise}."
+
+
+def _range(values: Sequence[float]) -> str:
+    texts = dict.fromkeys(f"{value:.2g}" for value in (min(values), max(values)))
+    return " to ".join(texts)
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
@@ -123,7 +126,7 @@ def _measure_sheet(title: str, measures: Sequence[Measure], comparison: Comparis
     varying = varying_conditions(measures)
     verdict = (f"against {comparison.baseline}",) if len(comparison.arms) > 1 else ()
     named = ("loss",) if title == LOSSES else ()
-    columns = (*named, *varying, "arm", " mean", " spread", " seeds", *verdict)
+    columns = (*named, *varying, "arm", " mean", " seeds", *verdict)
     rows = tuple(
         (*[measure.metric] * len(named), *(setting(measure.conditions.get(name)) for name in varying), *cells)
         for measure in measures
@@ -148,7 +151,8 @@ def _circumstances(measures: Sequence[Measure]) -> Iterable[str]:
 def _arm_rows(measure: Measure) -> Iterable[tuple[str, ...]]:
     for place, figures in enumerate(measure.arms):
         verdict = (measure.verdicts[place].text,) if measure.verdicts else ()
-        yield (figures.arm, number(figures.mean), number(figures.spread), str(len(figures.values)), *verdict)
+        spread = "" if figures.spread is None else f" +- {figures.spread:.2g}"
+        yield (figures.arm, number(figures.mean) + spread, str(len(figures.values)), *verdict)
 
 
 def varying_conditions(measures: Sequence[Measure]) -> list[str]:

@@ -39,15 +39,20 @@ def test_tables_files_and_pictures(ddpm: Ddpm, runs: Path) -> None:
         "abacus",
     ):
         assert words in shown, done.stdout
-    assert {path.name for path in runs.iterdir() if path.is_file()} == {"comparison.md", "comparison.json", "curves.png", "metrics.png"}
+    assert {path.name for path in runs.iterdir() if path.is_file()} == {
+        "comparison.md",
+        "comparison.json",
+        "curves.png",
+        "metrics.png",
+    }
     text = (runs / "comparison.md").read_text()
     assert "![curves](curves.png)" in text
     assert "![metrics](metrics.png)" in text
     assert "| ddim |" not in text  # the same for all, so below the table
-    assert "| 5 | high | 55.005 | 0.0070711 | 2 | higher by 22 % (worse), p \\< 0.001 |" in text
+    assert "| 5 | high | 55.005 +- 0.0071 | 2 | higher by 22 % (worse), p \\< 0.001 |" in text
     with Image.open(runs / "curves.png") as picture:
         assert picture.size[0] == 1440
-    for name in ("comparison.md", "comparison.json", "curves.png", "metrics.png"):
+    for name in written:
         assert f"wrote: runs/rates/{name}" in done.stderr
 
 

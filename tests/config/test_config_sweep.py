@@ -133,7 +133,10 @@ def test_settings_of_sampling_are_crossed_without_training_again(tmp_path: Path)
         ("[arms.'a/b']\nschedule = 'cosine'", ["'a/b' cannot be the name of a run"]),
         ("[evaluate.grid]\noptimizer.lr = [1.0]", ["optimizer.lr: belongs to training; only sample.* keys"]),
         ("[evaluate]\nsampler = 'dim'", ['unknown sampler "dim"', "([evaluate])"]),
-        ("[base]\nschedule.timesteps = 50\n[evaluate.grid]\nsample.sampler.steps = [20, 60]", ["60", "exceeds schedule.timesteps (50)"]),
+        (
+            "[base]\nschedule.timesteps = 50\n[evaluate.grid]\nsample.sampler.steps = [20, 60]",
+            ["60", "exceeds schedule.timesteps (50)"],
+        ),
         ("[grid]\n" + "\n".join(f"'a.k{key}' = [1, 2, 3, 4]" for key in range(6)), ["grid: makes 4,096 runs"]),
         ("seeds = [1", ["TOML syntax error"]),
     ],

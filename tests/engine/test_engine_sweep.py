@@ -25,7 +25,7 @@ BASE = """
 data = "fashion-mnist-10k"
 schedule.timesteps = 20
 model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2 }
-train = { batch_size = 8, steps = 4, eval_images = 16, sample_n = 2, log_every = 2, eval_every = 2, sampler = { kind = "ddim", steps = 2 } }
+train = { batch_size = 8, steps = 4, eval_images = 16, sample_n = 2, log_every = 2, eval_every = 2, sampler = "ddim" }
 checkpoint.every = 2
 """
 

@@ -88,8 +88,8 @@ def test_a_baseline_below_zero_has_no_percentage() -> None:
 def test_equal_arms_are_called_different_in_at_most_five_per_cent(arms: int, seeds: int, families: int) -> None:
     """All arms have the same normal distribution; a family errs if any of its arms is called different.
 
-    Were the rate exactly LEVEL, the limit of LEVEL + 3 standard errors would be exceeded with a probability of about 0.001; the seed
-    is fixed, so that the outcome is too.
+    Were the rate exactly LEVEL, the limit of LEVEL + 3 standard errors would be exceeded with a probability of about 0.001; the
+    seed is fixed, so that the outcome is too.
     """
     draws = np.random.default_rng(5).normal(20.0, 1.5, (families, arms, seeds))
     wrong = 0
