@@ -73,6 +73,11 @@ def evaluate(
     for name in metrics:
         if name not in METRICS:
             raise RequestError(f"There is no metric {name!r}.", f"Metrics: {', '.join(METRICS)}.")
+    if not len(dataset.test):
+        raise RequestError(
+            f"{dataset.source} has no held-out images to measure with.",
+            "Train with some, data.held_out above 0, or put them into test/ beside train/.",
+        )
     if dataset.image_shape != trained.image_shape:
         raise RequestError(
             f"The images of {dataset.name} have the shape {dataset.image_shape}, those of the model {trained.image_shape}.",

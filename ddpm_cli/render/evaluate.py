@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ddpm_cli.events import EvaluateProgress, Event, Figure, Notice
+from ddpm_cli.events import DataProgress, EvaluateProgress, Event, Figure, Notice
 from ddpm_cli.render.console import messages, print_text, show_notice
 
 
@@ -19,7 +19,7 @@ class EvaluateView:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("evaluations"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             console=messages,
             transient=True,
@@ -38,10 +38,15 @@ class EvaluateView:
         """Draw one event."""
         if isinstance(event, Notice):
             show_notice(event)
+        elif isinstance(event, DataProgress):
+            self._advance(event.what, event.done, event.total, "pictures")
         elif isinstance(event, EvaluateProgress):
-            if event.metric not in self._tasks:
-                self._tasks[event.metric] = self._progress.add_task(event.metric, total=event.total)
-            self._progress.update(self._tasks[event.metric], completed=event.done)
+            self._advance(event.metric, event.done, event.total, "evaluations")
+
+    def _advance(self, name: str, done: int, total: int, unit: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, unit=unit)
+        self._progress.update(self._tasks[name], completed=done)
 
 
 def figure_lines(figure: Figure) -> list[str]:

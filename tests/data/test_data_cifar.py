@@ -8,9 +8,9 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from ddpm_cli.data.cifar10 import load_cifar10
 
 from ddpm_cli.data import cifar10
-from ddpm_cli.data.cifar10 import load_cifar10
 from ddpm_cli.errors import DataError
 
 RECORDS = 4
