@@ -30,7 +30,7 @@ def data_flags(text: str | None) -> dict[str, tuple[Any, str]]:
     elif path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         found = {"kind": "arrays", "path": path.absolute()}
     else:
-        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name exists"
+        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
         raise DataError(
             f"--data {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
         )

@@ -116,10 +116,11 @@ def _counts(counts: dict[str, int]) -> str:
 def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:
     if not groups:
         return "none"
+    plural = "" if len(groups) == 1 else "s"
     lines = [" = ".join(group) for group in groups[:GROUPS_SHOWN]]
     if len(groups) > GROUPS_SHOWN:
         lines.append(f"and {len(groups) - GROUPS_SHOWN:,} more groups (--json lists all)")
-    return "\n".join([f"{len(groups):,} {"group" if len(groups) == 1 else "groups"} {what}", *lines])
+    return "\n".join([f"{len(groups):,} group{plural} {what}", *lines])
 
 
 def show_report(report: Report) -> None:
