@@ -17,6 +17,7 @@ from ddpm_cli.data.layout import cut_at
 from ddpm_cli.errors import DataError
 
 KEYS = ("images", "labels", "test_images", "test_labels")
+ZIP_MAGIC = b"PK"
 MAX_CHANNELS = 4
 AnyLayout = Literal["auto", "NHWC", "NCHW"]
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -57,14 +58,15 @@ def _read(path: Path) -> Arrays:
     if not path.is_file():
         raise DataError(f"There is no file {path}.", "Name an .npz or .npy file.")
     try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="c")
-        if isinstance(loaded, np.ndarray):
-            return {"images": loaded}
-        with loaded:
-            unknown = sorted(set(loaded.files) - set(KEYS))
-            if "images" not in loaded.files:
-                raise DataError(f"{path} has no array images, only {', '.join(unknown) or 'none'}.", f"Keys: {', '.join(KEYS)}.")
-            return {key: loaded[key] for key in loaded.files if key in KEYS}
+        with path.open("rb") as file:
+            if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+                return {"images": np.load(path, allow_pickle=False, mmap_mode="c")}
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as loaded:
+                if "images" not in loaded.files:
+                    names = ", ".join(loaded.files) or "nothing"
+                    raise DataError(f"{path} has no array images, only {names}.", f"Its keys: {', '.join(KEYS)}.")
+                return {key: loaded[key] for key in KEYS if key in loaded.files}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Write it with numpy.savez or numpy.save, as uint8.") from error
 

@@ -72,13 +72,13 @@ def load_huggingface(query: HubQuery, settings: PictureSettings, on_event: Liste
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Keep the library's progress bars off the console."""
-    shown = datasets.utils.are_progress_bars_enabled()
+    """Keep the library's progress bars off the console, which belongs to the caller."""
+    hidden = datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if not hidden:
             datasets.enable_progress_bars()
 
 
