@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from ddpm_cli import __version__
 from ddpm_cli.cli.choices import help_with_choices
 from ddpm_cli.cli.config_commands import config_app
+from ddpm_cli.cli.data_commands import data_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
@@ -68,6 +69,7 @@ app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="S
 app.command("evaluate", short_help="Measure a trained model on held-out images.")(evaluate)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
 
 
 def show_version(wanted: bool) -> None:
