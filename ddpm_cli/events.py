@@ -34,6 +34,21 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DataProgress(Event):
+    """One more image of a data set was worked on.
+
+    Attributes:
+        done: Images so far.
+        total: All of them.
+        what: What is done with them, such as "decoding pictures".
+    """
+
+    done: int
+    total: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainPlan:
     """What a run will do, known before its first step.
 
@@ -42,7 +57,7 @@ class TrainPlan:
         data: Name of the data set.
         data_source: Where its files came from.
         train_images: Images to train on.
-        held_out_images: Images for the held-out loss.
+        held_out_images: Images for the held-out loss; 0 if none are held out.
         image_shape: Channels, height and width.
         parameters: Trainable numbers in the network.
         flops_per_image: Floating-point operations of one forward pass of one image.

@@ -19,6 +19,7 @@ from ddpm_cli import __version__
 from ddpm_cli.cli.choices import help_with_choices
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
+from ddpm_cli.cli.data_commands import data_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
@@ -72,6 +73,7 @@ app.command("compare", short_help="Put runs beside each other and say whether th
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
 
 
 def show_version(wanted: bool) -> None:

@@ -26,7 +26,21 @@ SetOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME", help="Data set: fashion-mnist, fashion-mnist-10k, cifar10.", show_default=False),
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
+        show_default=False,
+    ),
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size", metavar="HxW", help="Bring own pictures to this size (data.size), such as 64 or 64x48.", show_default=False
+    ),
+]
+StrictOption = Annotated[
+    bool | None, typer.Option("--strict", help="Refuse pictures if any of them cannot be read (data.strict).", show_default=False)
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes everything random.", show_default=False)]
 DeviceOption = Annotated[

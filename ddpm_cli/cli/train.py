@@ -23,7 +23,9 @@ from ddpm_cli.cli.options import (
     RunsOption,
     SeedOption,
     SetOption,
+    SizeOption,
     StepsOption,
+    StrictOption,
     given,
 )
 
@@ -35,6 +37,8 @@ def train(
     config: ConfigOption = None,
     preset: PresetOption = None,
     data: DataOption = None,
+    size: SizeOption = None,
+    strict: StrictOption = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
@@ -59,13 +63,17 @@ def train(
 
       ddpm train --epochs 20 --device mps
 
+      ddpm train --data photos --size 64
+
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
+    from ddpm_cli.cli.data_choice import data_flags
     from ddpm_cli.config.loader import load_config
 
-    flags = given(
+    flags = data_flags(data) | given(
         {
-            "data.kind": (data, "--data"),
+            "data.size": (size, "--size"),
+            "data.strict": (strict, "--strict"),
             "train.epochs": (epochs, "--epochs"),
             "train.steps": (steps, "--steps"),
             "train.minutes": (minutes, "--minutes"),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, get_args
 
-from ddpm_cli.config.schema import Config, Section
+from ddpm_cli.config.schema import Config
+from ddpm_cli.config.section import Section
 
 NONE = "none"  # how TOML and --set write None
 

@@ -9,57 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def kind_alone(value: Any) -> Any:
-    """Let `schedule = "cosine"` stand for `schedule = { kind = "cosine" }`."""
-    return {"kind": value} if isinstance(value, str) else value
-
-
-# ---------------------------------------------------------------------------------------------------------------- data
-
-
-class DataBase(Section):
-    limit: PositiveInt | None = Field(None, description="Use only this many training images.")
-    horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2. Wrong for letters, digits and shoes.")
-
-
-class DataFromFiles(DataBase):
-    root: Path | None = Field(None, description="Folder that holds the data set's files; looked in first.")
-
-
-class FashionMnistData(DataFromFiles):
-    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28x28 grey (Xiao et al. 2017)."""
-
-    kind: Literal["fashion-mnist"] = "fashion-mnist"
-
-
-class FashionMnist10kData(DataBase):
-    """The bundled balanced subset of Fashion-MNIST: 10,000 training and 2,000 test images."""
-
-    kind: Literal["fashion-mnist-10k"] = "fashion-mnist-10k"
-
-
-class Cifar10Data(DataFromFiles):
-    """CIFAR-10: 50,000 training and 10,000 test images, 32x32 colour (Krizhevsky 2009)."""
-
-    kind: Literal["cifar10"] = "cifar10"
-
-
-DataConfig = Annotated[
-    Annotated[FashionMnistData | FashionMnist10kData | Cifar10Data, Field(discriminator="kind")], BeforeValidator(kind_alone)
-]
-
+from ddpm_cli.config.data_schema import DataConfig, FashionMnistData
+from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone
 
 # ------------------------------------------------------------------------------------------------------------ schedule
 

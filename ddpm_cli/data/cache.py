@@ -40,11 +40,18 @@ def fetch(url: str, path: Path, md5: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
         try:
-            with short_timeout(), _silence():
+            with quiet_network():
                 download_url(url, folder, filename=path.name, md5=md5)
         except (OSError, RuntimeError, HTTPException) as error:
             raise OSError(f"{url}: {getattr(error, 'reason', None) or error}") from error
         os.replace(Path(folder) / path.name, path)
+
+
+@contextlib.contextmanager
+def quiet_network() -> Iterator[None]:
+    """Give up on servers that say nothing for 10 s, and keep torchvision's progress bar off the console."""
+    with short_timeout(), _silence():
+        yield
 
 
 @contextlib.contextmanager

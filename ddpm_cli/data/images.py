@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with labels, in memory.
+    """Images with labels, in memory or mapped into it from a file.
 
     Attributes:
         images: Pixels in [0, 255], uint8, [N, C, H, W].
         labels: Classes in [0, len(class_names)), int64, [N].
-        class_names: Name of each class.
+        class_names: Name of each class; one or none where there is nothing to tell apart.
     """
 
     images: NDArray[np.uint8]
@@ -35,9 +35,10 @@ class Dataset:
         name: What it is; a fallback carries its own name, not that of what was asked for.
         source: Where it came from, a phrase for people.
         train: Images to train on.
-        test: Held-out images.
+        test: Held-out images; there may be none.
         sha256: Of the bytes of the training images, hexadecimal.
         notices: What the user must know about this data before trusting a result.
+        unreadable: Names of the files that could not be read and were left out.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dataset:
     test: ImageSet
     sha256: str
     notices: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

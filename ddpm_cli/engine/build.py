@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 
 from ddpm_cli.config.schema import (
-    Cifar10Data,
     ClampThreshold,
     DdimSampler,
     DdpmSampler,
@@ -20,8 +19,6 @@ from ddpm_cli.config.schema import (
     DynamicThreshold,
     EdmParameterization,
     EulerSampler,
-    FashionMnist10kData,
-    FashionMnistData,
     HeunSampler,
     HybridLoss,
     KarrasSpacing,
@@ -40,8 +37,8 @@ from ddpm_cli.config.schema import (
     VlbLoss,
 )
 from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted, make_beta_schedule
+from ddpm_cli.engine.build_data import build_dataset as build_dataset
 from ddpm_cli.errors import ConfigError, ScheduleError
-from ddpm_cli.events import Listener, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +49,6 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema import (
         ChurnedSampler,
         Config,
-        DataConfig,
         GuidanceConfig,
         ModelConfig,
         ObjectiveConfig,
@@ -64,7 +60,6 @@ if TYPE_CHECKING:
         TimestepsConfig,
         WeightingConfig,
     )
-    from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.denoise import Predict, Threshold
     from ddpm_cli.diffusion.learned_schedule import GammaNetwork, ScheduleLearner
     from ddpm_cli.diffusion.losses import Loss
@@ -209,31 +204,6 @@ def build_timestep_sampler(config: TimestepsConfig, timesteps: int) -> TimestepS
             assert_never(config)
 
 
-def build_dataset(config: DataConfig, on_event: Listener = ignore) -> Dataset:
-    """The images of a `[data]` section, in memory as uint8; `on_event` hears of downloads."""
-    dataset = _load_dataset(config, on_event)
-    if config.limit is None:
-        return dataset
-    from ddpm_cli.data.images import with_limit
-
-    return with_limit(dataset, config.limit)
-
-
-def _load_dataset(config: DataConfig, on_event: Listener) -> Dataset:
-    from ddpm_cli.data.cifar10 import load_cifar10
-    from ddpm_cli.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_10k
-
-    match config:
-        case FashionMnistData():
-            return load_fashion_mnist(config.root, on_event)
-        case FashionMnist10kData():
-            return load_fashion_mnist_10k()
-        case Cifar10Data():
-            return load_cifar10(config.root, on_event)
-        case _:
-            assert_never(config)
-
-
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> UNet:
     """The network of a `[model]` section for images of `image_shape` (channels, height, width).
 
@@ -264,7 +234,7 @@ def with_classes(config: Config, class_names: Sequence[str]) -> Config:
     Raises:
         ConfigError: If the data has no classes, or another number of them than the config says.
     """
-    wanted, found = config.model.num_classes, len(class_names)
+    wanted, found = config.model.num_classes, len(class_names) if len(class_names) > 1 else 0
     if wanted is None:
         return config
     if wanted not in ("auto", found) or not found:

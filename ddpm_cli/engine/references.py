@@ -139,7 +139,7 @@ def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Liste
 
 def no_held_out(data: str) -> DataError:
     """What to say where images that training never saw are needed and a data set has none."""
-    return DataError(f"{data} has no held-out images.", "Train with some: ddpm train --set data.held_out=0.1 ...")
+    return DataError(f"{data} has no held-out images.", "Train with some: data.held_out above 0, or a folder test/ beside train/.")
 
 
 def references_folder() -> Path:

@@ -176,9 +176,9 @@ def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, D
     """Check everything that can be wrong before anything is written, and fill in what the config leaves to the data."""
     config = self_contained(config)
     accelerator = make_accelerator(config.train.device, config.train.precision)
-    dataset = build_dataset(config.data, on_event)
-    if len(dataset.train.images) == 0 or len(dataset.test.images) == 0:
-        raise DataError(f"{dataset.source} has no images to train on or none held out.", "Name another data set.")
+    dataset = build_dataset(config.data, on_event if accelerator.is_main_process else ignore)
+    if len(dataset.train.images) == 0:
+        raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
     config = with_classes(config, dataset.train.class_names)
     schedule = build_schedule(config.schedule)
     check_parameterization(build_parameterization(config.objective), schedule)
@@ -295,8 +295,13 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
             "source": dataset.source,
             "train_images": len(dataset.train.images),
             "test_images": len(dataset.test.images),
+            "image_shape": list(dataset.image_shape),
+            "channels": dataset.image_shape[0],
+            "classes": list(dataset.train.class_names),
             "sha256": dataset.sha256,
             "notices": list(dataset.notices),
+            "unreadable_count": len(dataset.unreadable),
+            "unreadable": list(dataset.unreadable),
         },
     }
 

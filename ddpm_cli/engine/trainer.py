@@ -255,7 +255,7 @@ class Trainer:
         save = last or self.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
         evaluate = save or self.step % train.eval_every == 0
         log = last or self.step % train.log_every == 0
-        if evaluate:
+        if evaluate and len(self.held_out_images):
             self.held_out_loss = finite(self.measure_held_out_loss())
             self.held_out_step = self.step
             known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
@@ -311,7 +311,7 @@ class Trainer:
             self.last_loss = self._mean("interval")
             row |= {"loss": self.last_loss, "lr": self.lr(), "grad_norm": finite(self.grad_norm)}
             row |= {"images_per_second": round(self._images_per_second(), 1)}
-        if evaluate:
+        if evaluate and len(self.held_out_images):
             row["held_out_loss"] = self.held_out_loss
         if self.non_finite_steps:
             row["non_finite_steps"] = self.non_finite_steps

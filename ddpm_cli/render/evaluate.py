@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from ddpm_cli.events import EvaluateProgress, Event, Figure, Notice
+from ddpm_cli.events import DataProgress, EvaluateProgress, Event, Figure, Notice
 from ddpm_cli.render.console import messages, print_text, results, show_notice
 
 SHOWN_ELSEWHERE = {"extractor", "extractor_sha256", "sampler", "steps", "evaluations", "sampler_options", "threshold", "guidance"}
@@ -43,10 +43,15 @@ class EvaluateView:
         """Draw one event."""
         if isinstance(event, Notice):
             show_notice(event)
+        elif isinstance(event, DataProgress):
+            self._advance(event.what, event.done, event.total, "pictures")
         elif isinstance(event, EvaluateProgress):
-            if event.metric not in self._tasks:
-                self._tasks[event.metric] = self._progress.add_task(event.metric, total=event.total, unit=event.unit)
-            self._progress.update(self._tasks[event.metric], completed=event.done, total=event.total)
+            self._advance(event.metric, event.done, event.total, event.unit)
+
+    def _advance(self, name: str, done: int, total: int, unit: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, unit=unit)
+        self._progress.update(self._tasks[name], completed=done, total=total)
 
 
 def figure_lines(figure: Figure) -> list[tuple[str, str]]:

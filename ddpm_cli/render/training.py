@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ddpm_cli.events import (
     CheckpointSaved,
+    DataProgress,
     Event,
     MetricsLogged,
     Notice,
@@ -23,6 +24,7 @@ from ddpm_cli.events import (
     TrainSummary,
 )
 from ddpm_cli.render.console import messages, show_line, show_notice
+from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import duration, loss, quantity
 
 HOUR = 3600.0
@@ -33,9 +35,10 @@ SECONDS_BETWEEN_LINES = 10.0
 def plan_facts(plan: TrainPlan) -> dict[str, str]:
     """The start table's rows."""
     channels, height, width = plan.image_shape
+    shape = shape_text(height, width, channels)
     processes = f" x {plan.processes} processes" if plan.processes > 1 else ""
     facts = {
-        "data": f"{plan.data}: {plan.train_images:,} images, {height}x{width}x{channels}, {plan.held_out_images:,} held out",
+        "data": f"{plan.data}: {plan.train_images:,} images, {shape}, {plan.held_out_images:,} held out",
         "from": plan.data_source,
         "model": f"U-Net, {plan.parameters:,} parameters, {quantity(plan.flops_per_image, 'FLOP')} per image",
         "learns": plan.objective,
@@ -108,6 +111,7 @@ class TrainingView:
             expand=True,
             disable=not messages.is_terminal,
         )
+        self._data = DataBar()
         self._task: TaskID | None = None
         self._loss: float | None = None
         self._status = ""
@@ -117,11 +121,14 @@ class TrainingView:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._data.stop()
         self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
         match event:
+            case DataProgress():
+                self._data(event)
             case TrainPlanned(plan):
                 self._start(plan)
             case TrainProgress():

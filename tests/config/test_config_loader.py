@@ -183,7 +183,7 @@ def test_all_faults_of_all_layers_are_reported_together(write):
             'schedule: unknown schedule "3"; choose from linear, scaled-linear, quadratic, cosine, sigmoid, table, learned',
         ),
         ("schedule.kind=[1]", "schedule: "),
-        ("data=mnist", 'data: unknown data set "mnist"; the nearest of fashion-mnist, '),
+        ("data=mnits", 'data: unknown data set "mnits"; the nearest is "mnist"'),
         ("schedule.beta_start=0.5", "schedule: beta_start (0.5) must not exceed beta_end (0.02)"),
         ("sample.sampler.steps=1001", "sample.sampler.steps (1001) exceeds schedule.timesteps (1000)"),
         ("schedule.timesteps=0", "schedule.timesteps: must be at least 1, not 0"),

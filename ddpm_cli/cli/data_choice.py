@@ -1,0 +1,37 @@
+"""What `--data` stands for: the name of a data set, a folder, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ARRAY_SUFFIXES = (".npz", ".npy")
+
+
+def data_flags(text: str | None) -> dict[str, tuple[Any, str]]:
+    """The config's keys that `--data` sets; a data set's name goes before a folder's of the same name.
+
+    Args:
+        text: As typed; None was not given.
+    Raises:
+        DataError: If it is neither a name nor the path of a folder or of an array file.
+    """
+    from ddpm_cli.config.outline import sections
+    from ddpm_cli.errors import DataError
+
+    if text is None:
+        return {}
+    names = sections()["data"]
+    path = Path(text).expanduser()
+    if text in names:
+        found: dict[str, Any] = {"kind": text}
+    elif path.is_dir():
+        found = {"kind": "folder", "root": path.absolute()}
+    elif path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
+        found = {"kind": "arrays", "path": path.absolute()}
+    else:
+        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
+        raise DataError(
+            f"--data {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
+        )
+    return {f"data.{key}": (value, "--data") for key, value in found.items()}

@@ -1,0 +1,130 @@
+"""Images in NumPy's files: `.npz` with the keys images, labels, test_images, test_labels, or `.npy` with images alone."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
+from ddpm_cli.data.layout import cut_at
+from ddpm_cli.errors import DataError
+
+KEYS = ("images", "labels", "test_images", "test_labels")
+ZIP_MAGIC = b"PK"
+MAX_CHANNELS = 4
+AnyLayout = Literal["auto", "NHWC", "NCHW"]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -> Dataset:
+    """Load images from an `.npz` or `.npy` file; nothing in it is unpickled.
+
+    Args:
+        path: The file. Images are uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 to 4 channels; labels are whole numbers [N].
+        layout: Where the channels are, if the shape alone does not tell.
+        held_out: Share of the images that is held out where the file has no test_images. As for folders, the sum of an
+            image's bytes decides, and the images are put into the order of these sums.
+    Returns:
+        The images in memory; those of an `.npy` file that is not split are mapped from it.
+    Raises:
+        DataError: If the file is missing, damaged, holds something else, or its layout cannot be told.
+    """
+    arrays = _read(path)
+    images = _images(arrays["images"], "images", path, layout)
+    labels, names = _labels(arrays, "labels", len(images), path)
+    source = f"the file {path}"
+    if "test_images" in arrays:
+        test_images = _images(arrays["test_images"], "test_images", path, layout)
+        if test_images.shape[1:] != images.shape[1:]:
+            raise DataError(f"{path}: images are {images.shape[1:]} and test_images {test_images.shape[1:]}.", "Make them equal.")
+        test_labels, test_names = _labels(arrays, "test_labels", len(test_images), path)
+        if ("labels" in arrays) != ("test_labels" in arrays):
+            raise DataError(f"{path} has labels for one of images and test_images only.", "Give both labels, or none.")
+        names = max(names, test_names, key=len)
+        train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
+    else:
+        train, test = _split(ImageSet(images, labels, names), held_out, source)
+    return Dataset(path.stem, source, train, test, images_sha256(train.images))
+
+
+def _read(path: Path) -> Arrays:
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.", "Name an .npz or .npy file.")
+    try:
+        with path.open("rb") as file:
+            if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+                return {"images": np.load(path, allow_pickle=False, mmap_mode="c")}
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as loaded:
+                if "images" not in loaded.files:
+                    names = ", ".join(loaded.files) or "nothing"
+                    raise DataError(f"{path} has no array images, only {names}.", f"Its keys: {', '.join(KEYS)}.")
+                return {key: loaded[key] for key in KEYS if key in loaded.files}
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Write it with numpy.savez or numpy.save, as uint8.") from error
+
+
+def _images(array: NDArray[np.generic], key: str, path: Path, layout: AnyLayout) -> NDArray[np.uint8]:
+    """The array as [N, C, H, W]."""
+    if array.dtype != np.uint8:
+        raise DataError(f"{path}: {key} are {array.dtype}, not uint8.", "Store pixels from 0 to 255 with .astype(numpy.uint8).")
+    if array.ndim not in (3, 4) or 0 in array.shape:
+        wanted = "[N, H, W], [N, H, W, C] or [N, C, H, W]"
+        raise DataError(f"{path}: {key} have the shape {list(array.shape)}, not {wanted}.", "Reshape them.")
+    pixels = array.astype(np.uint8, copy=False)
+    if array.ndim == 3:
+        return pixels[:, None]
+    return pixels if _layout(array.shape, key, path, layout) == "NCHW" else pixels.transpose(0, 3, 1, 2)
+
+
+def _layout(shape: tuple[int, ...], key: str, path: Path, layout: AnyLayout) -> str:
+    fits = [name for name, channels in (("NHWC", shape[3]), ("NCHW", shape[1])) if channels <= MAX_CHANNELS]
+    if layout != "auto":
+        fits = [name for name in fits if name == layout]
+    if len(fits) == 1:
+        return fits[0]
+    if not fits:
+        where = "" if layout == "auto" else f" in the layout {layout}"
+        raise DataError(f"{path}: {key} of shape {list(shape)} have no 1 to {MAX_CHANNELS} channels{where}.", "Reshape them.")
+    raise DataError(
+        f"{path}: {key} of shape {list(shape)} may have their channels last or first.",
+        "Say which: --set data.layout=NHWC or --set data.layout=NCHW",
+    )
+
+
+def _labels(arrays: Arrays, key: str, count: int, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The labels, and the classes' names, which are their numbers; zeros and no names where there are no labels."""
+    if key not in arrays:
+        return np.zeros(count, np.int64), ()
+    labels = arrays[key]
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        found = f"{labels.dtype} {list(labels.shape)}"
+        raise DataError(f"{path}: {key} are {found}, not {count:,} whole numbers.", "Store one for each image.")
+    numbers = labels.astype(np.int64)
+    if numbers.min() < 0 or numbers.max() >= count:
+        raise DataError(f"{path}: {key} go from {numbers.min()} to {numbers.max()}.", "Number the classes from 0.")
+    return numbers, tuple(str(number) for number in range(int(numbers.max()) + 1))
+
+
+def _split(images: ImageSet, held_out: float, source: str) -> tuple[ImageSet, ImageSet]:
+    if held_out == 0:
+        return images, _take(images, np.zeros(0, np.int64))
+    sums = np.array([_sum(image) for image in images.images], np.uint64)
+    rows = np.argsort(sums, kind="stable")
+    cut = cut_at(sums[rows], held_out, source)
+    return _take(images, rows[cut:]), _take(images, rows[:cut])
+
+
+def _sum(image: NDArray[np.uint8]) -> int:
+    return int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big")
+
+
+def _take(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
+    return ImageSet(np.ascontiguousarray(images.images[rows]), images.labels[rows], images.class_names)

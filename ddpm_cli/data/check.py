@@ -1,0 +1,170 @@
+"""What is in a folder of pictures, and what training would do with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.data.image_cache import plan, unreadable
+from ddpm_cli.data.layout import Layout, Shape, size_counts, too_small
+from ddpm_cli.data.picture import decode, quiet_decoders
+from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
+from ddpm_cli.data.survey import Survey, survey
+from ddpm_cli.errors import DataError
+from ddpm_cli.events import Listener, ignore
+
+FREQUENT = 5
+PREVIEW_IMAGES = 36
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Heights and widths, as the pictures are seen.
+
+    Attributes:
+        different: How many sizes there are.
+        smallest: By area.
+        largest: By area.
+        most_frequent: With how many pictures have it, up to five.
+    """
+
+    different: int
+    smallest: Size
+    largest: Size
+    most_frequent: tuple[tuple[Size, int], ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training would do.
+
+    Attributes:
+        refused: Why it would refuse; None if it would not. Then all else is None or 0.
+        remedy: What to do about that.
+        shape: Channels, height and width of all images.
+        train_images: Images to train on.
+        held_out_images: Images held out.
+        skipped_small: Pictures left out because they are too small.
+    """
+
+    refused: str | None = None
+    remedy: str | None = None
+    shape: Shape | None = None
+    train_images: int = 0
+    held_out_images: int = 0
+    skipped_small: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is in a folder.
+
+    Attributes:
+        source: The folder.
+        pictures: Files that are pictures by their names.
+        readable: Those that can be read to the end.
+        unreadable: Why the others cannot be read, by name.
+        ignored_files: Files that are no pictures by their names.
+        sizes: None if none can be read.
+        modes: Readable pictures of each of Pillow's modes.
+        formats: Readable pictures of each file format.
+        classes: Readable pictures of each class.
+        duplicates: Names of files with the same bytes, group by group.
+        same_pixels: Names of files with the same pixels that are not all the same files.
+        training: What training would do.
+        notices: What else the user must know.
+    """
+
+    source: str
+    pictures: int
+    readable: int
+    unreadable: dict[str, str]
+    ignored_files: int
+    sizes: Sizes | None
+    modes: dict[str, int]
+    formats: dict[str, int]
+    classes: dict[str, int]
+    duplicates: tuple[tuple[str, ...], ...]
+    same_pixels: tuple[tuple[str, ...], ...]
+    training: Training
+    notices: tuple[str, ...]
+
+
+def check_pictures(
+    pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore
+) -> tuple[Report, NDArray[np.uint8] | None]:
+    """Decode every picture and say what was found.
+
+    Args:
+        pictures: The collection.
+        settings: What training would be told.
+        on_event: Told of the progress.
+    Returns:
+        The report, and up to 36 images that would be trained on, uint8 [N, C, H, W]; None if training would refuse.
+    """
+    found = survey(pictures, on_event, thorough=True)
+    training, images = _training(pictures, found, settings)
+    labels = pictures.labels[found.readable]
+    counts = np.bincount(labels, minlength=len(pictures.class_names)).tolist()
+    report = Report(
+        source=pictures.source,
+        pictures=len(pictures),
+        readable=int(found.readable.sum()),
+        unreadable=unreadable(pictures, found),
+        ignored_files=pictures.ignored_files,
+        sizes=_sizes(found),
+        modes=dict(found.modes.most_common()),
+        formats=dict(found.formats.most_common()),
+        classes=dict(zip(pictures.class_names, counts, strict=False)),
+        duplicates=_groups(pictures, found.hashes, found.readable),
+        same_pixels=_same_pixels(pictures, found),
+        training=training,
+        notices=pictures.notices,
+    )
+    return report, images
+
+
+def _training(pictures: Pictures, found: Survey, settings: PictureSettings) -> tuple[Training, NDArray[np.uint8] | None]:
+    try:
+        shape, layout = plan(pictures, found, settings)
+    except DataError as error:
+        return Training(error.message, error.remedy), None
+    skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
+    training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped)
+    return training, _preview(pictures, settings, shape, layout)
+
+
+def _preview(pictures: Pictures, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
+    rows = layout.rows[layout.held_out :][:PREVIEW_IMAGES].tolist()
+    with quiet_decoders():
+        return np.stack([decode(pictures.read(row), shape, settings.background) for row in rows])
+
+
+def _sizes(found: Survey) -> Sizes | None:
+    counts = size_counts(found)
+    if not counts:
+        return None
+    by_area = sorted(counts, key=lambda size: (size[0] * size[1], size))
+    return Sizes(len(counts), by_area[0], by_area[-1], tuple(counts.most_common(FREQUENT)))
+
+
+def _groups(pictures: Pictures, hashes: NDArray[np.uint64], which: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
+    """Names of pictures with the same sum, those groups that have more than one."""
+    numbers = np.flatnonzero(which)
+    order = numbers[np.argsort(hashes[numbers], kind="stable")]
+    starts = np.flatnonzero(hashes[order][1:] != hashes[order][:-1]) + 1
+    groups = [group for group in np.split(order, starts) if len(group) > 1]
+    return tuple(sorted(tuple(printable(pictures.names[i]) for i in group.tolist()) for group in groups))
+
+
+def _same_pixels(pictures: Pictures, found: Survey) -> tuple[tuple[str, ...], ...]:
+    """Groups with the same pixels, in which of the files with the same bytes only the first counts."""
+    if found.pixel_hashes is None:
+        return ()
+    first = np.zeros(len(pictures), np.bool_)
+    first[np.unique(found.hashes, return_index=True)[1]] = True
+    return _groups(pictures, found.pixel_hashes, found.readable & first)

@@ -1,0 +1,187 @@
+"""A folder of own pictures: flat, a subfolder for each class, or either below `train` and `test`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_cli.data.picture import SUFFIXES
+from ddpm_cli.data.pictures import Pictures, first_few, printable
+from ddpm_cli.errors import DataError
+from ddpm_cli.files import UnreadableError
+
+HELD_OUT_NAMES = ("test", "val", "valid", "validation")
+PACKERS_LITTER = "__MACOSX"
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass
+class Tree:
+    """The names below a folder, relative to it.
+
+    Attributes:
+        pictures: Files whose suffix is that of a picture, sorted within each folder.
+        others: How many files have another suffix.
+        links: Links that lead out of the folder, or to other folders; they are not followed.
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    others: int = 0
+    links: list[str] = field(default_factory=list)
+
+
+def scan_folder(root: Path) -> Pictures:
+    """Find the pictures below a folder; none is opened.
+
+    Subfolders are classes, with all that lies below them; where no pictures lie in any, there are no classes. If the subfolders
+    are exactly `train` and one of `test`, `val`, `valid`, `validation`, they are the split, and classes are looked for in each.
+    Hidden files and links that lead out of the folder are left alone.
+
+    Args:
+        root: The folder.
+    Raises:
+        DataError: If it is missing, holds no pictures, or has a class without any.
+    """
+    if not root.is_dir():
+        problem = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"The folder {root} {problem}.", "Name a folder of pictures.")
+    tree = Tree()
+    _walk(root, root.resolve(), "", tree)
+    if not tree.pictures:
+        others = f", only {tree.others:,} files of other kinds" if tree.others else ""
+        raise DataError(
+            f"There are no pictures in the folder {root}{others}.",
+            "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ...",
+        )
+    return _arrange(root, tree)
+
+
+def _walk(root: Path, real_root: Path, below: str, tree: Tree) -> None:
+    files, folders = [], []
+    try:
+        with os.scandir(root / below) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == PACKERS_LITTER:
+                    continue
+                name = f"{below}{entry.name}"
+                if entry.is_symlink() and not _leads_to_own_file(entry.path, real_root):
+                    tree.links.append(name)
+                elif entry.is_dir():
+                    folders.append(f"{name}/")
+                elif entry.is_file() and os.path.splitext(name)[1].lower() in SUFFIXES:
+                    files.append(name)
+                else:
+                    tree.others += 1
+    except OSError as error:
+        raise DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    tree.pictures += sorted(files)
+    for folder in sorted(folders):
+        _walk(root, real_root, folder, tree)
+
+
+def _leads_to_own_file(link: str, real_root: Path) -> bool:
+    target = Path(os.path.realpath(link))
+    return target.is_file() and target.is_relative_to(real_root)
+
+
+def _arrange(root: Path, tree: Tree) -> Pictures:
+    splits = _split_folders(root)
+    homes = {_home(name, splits) for name in tree.pictures} - {None}
+    class_homes = {home for home in homes if home is not None and home not in splits}
+    if class_homes:
+        _require_filled(root, splits, class_homes)
+    classes = sorted({_last_part(home) for home in class_homes})
+    numbers = {home: classes.index(_last_part(home)) for home in class_homes} or dict.fromkeys(splits, 0)
+    names = [name for name in tree.pictures if _home(name, splits) in numbers]
+    loose = [name for name in tree.pictures if _home(name, splits) not in numbers]
+    return Pictures(
+        name=root.name or "folder",
+        source=f"the folder {root}",
+        names=names,
+        labels=np.fromiter((numbers[_home(name, splits) or ""] for name in names), np.int64, len(names)),
+        class_names=tuple(printable(name) for name in classes),
+        held_out=np.array([name.startswith(splits[1]) for name in names], np.bool_) if len(splits) == 2 else None,
+        fingerprint=_fingerprint(root, names),
+        read=lambda number: _read(root, names[number]),
+        check=f"ddpm data check {shlex.quote(str(root))}",
+        notices=tuple(_notices(root, loose, tree.links)),
+        ignored_files=tree.others,
+    )
+
+
+def _split_folders(root: Path) -> tuple[str, ...]:
+    """The folders to train on and to hold out, or the root itself."""
+    folders = _visible_folders(root, "")
+    found = [name for name in HELD_OUT_NAMES if sorted(folders) == sorted(["train/", f"{name}/"])]
+    return ("train/", f"{found[0]}/") if found else ("",)
+
+
+def _visible_folders(root: Path, below: str) -> list[str]:
+    with os.scandir(root / below) as entries:
+        return [
+            f"{below}{entry.name}/"
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != PACKERS_LITTER
+        ]
+
+
+def _home(name: str, splits: tuple[str, ...]) -> str | None:
+    """The class folder that a picture lies in, at any depth; else its split's folder; None if it lies beside these."""
+    for split in splits:
+        if name.startswith(split):
+            top, slash, _ = name[len(split) :].partition("/")
+            return f"{split}{top}/" if slash else split
+    return None
+
+
+def _last_part(folder: str) -> str:
+    return folder.rstrip("/").rpartition("/")[2]
+
+
+def _require_filled(root: Path, splits: tuple[str, ...], class_homes: set[str]) -> None:
+    folders = [folder for split in splits for folder in _visible_folders(root, split)]
+    empty = sorted(printable(folder) for folder in folders if folder not in class_homes)
+    if empty:
+        raise DataError(
+            f"{len(empty):,} of {len(folders):,} class folders in {root} have no pictures: {first_few(empty)}.",
+            "Put some into them, or remove them.",
+        )
+
+
+def _fingerprint(root: Path, names: list[str]) -> str:
+    """Changes when a file comes, goes, or is written to, even by a tool that puts the time of its content back."""
+    digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    for name in names:
+        facts = os.stat(root / name)
+        digest.update(name.encode("utf-8", "surrogateescape"))
+        digest.update(f"\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _read(root: Path, name: str) -> bytes:
+    descriptor = os.open(root / name, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise UnreadableError("is not an ordinary file")
+        if facts.st_size > MAX_FILE_BYTES:
+            raise UnreadableError(f"is larger than {MAX_FILE_BYTES:,} bytes")
+        return file.read()
+
+
+def _notices(root: Path, loose: list[str], links: list[str]) -> list[str]:
+    notices = []
+    if loose:
+        notices.append(
+            f"{len(loose):,} pictures lie beside the class folders of {root}, belong to none of them and are left out: "
+            f"{first_few([printable(name) for name in loose])}."
+        )
+    if links:
+        notices.append(f"{len(links):,} links in {root} are not followed: {first_few([printable(name) for name in links])}.")
+    return notices

@@ -1,0 +1,170 @@
+"""Data sets of Hugging Face: a name on the Hub, a folder in a layout that the `datasets` library reads, or one it saved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.data.image_cache import load_pictures
+from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
+from ddpm_cli.errors import DataError
+from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.files import UnreadableError
+
+INSTALL = "pip install 'ddpm-cli[huggingface]'"
+
+
+@dataclass(frozen=True)
+class HubQuery:
+    """Which images of which data set.
+
+    Attributes:
+        name: On the Hub, or the path of a folder.
+        subset: The Hub's "configuration"; None for its only or default one.
+        split: To train on.
+        held_out_split: Held out; None holds out a share of `split`.
+        image_column: None for the only column of images.
+        label_column: None for the only column of classes, if there is one.
+    """
+
+    name: str
+    subset: str | None = None
+    split: str = "train"
+    held_out_split: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+
+
+def load_huggingface(query: HubQuery, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
+    """Load images through the `datasets` library, decoded by us, once, into the cache. No code of a data set is run.
+
+    Args:
+        query: What to load.
+        settings: What becomes of the pictures.
+        on_event: Told before a download, and of the progress.
+    Raises:
+        DataError: If the library is missing, it finds no such data set or split, or there is no one column of images.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("The kind huggingface needs the library datasets, which is missing.", f"Install it: {INSTALL}") from error
+    splits = [query.split] if query.held_out_split is None else [query.split, query.held_out_split]
+    with _quiet(datasets):
+        parts = [_load_split(datasets, query, split, on_event) for split in splits]
+        image_column = _column(query.image_column, parts[0], datasets.Image, "image_column", query.name)
+        if image_column is None:
+            raise DataError(f"{query.name} has no column of images: {_listed(parts[0])}.", "Name another data set.")
+        label_column = _column(query.label_column, parts[0], datasets.ClassLabel, "label_column", query.name)
+        encoded = [part.cast_column(image_column, datasets.Image(decode=False)) for part in parts]
+        labels = [_labels(part, label_column, query) for part in parts]
+    class_names = _class_names(parts[0], label_column, np.concatenate(labels))
+    return load_pictures(_pictures(query, splits, encoded, image_column, np.concatenate(labels), class_names), settings, on_event)
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Keep the library's progress bars off the console, which belongs to the caller."""
+    hidden = datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not hidden:
+            datasets.enable_progress_bars()
+
+
+def _load_split(datasets: Any, query: HubQuery, split: str, on_event: Listener) -> Any:
+    local = Path(query.name).expanduser()
+    try:
+        if (local / "dataset_dict.json").is_file() or (local / "state.json").is_file():
+            saved = datasets.load_from_disk(str(local))
+            return saved[split] if isinstance(saved, datasets.DatasetDict) else saved
+        if not local.is_dir():
+            on_event(Notice(f"Loading {query.name} ({split}) through the datasets library, which may download it."))
+        return datasets.load_dataset(str(local) if local.is_dir() else query.name, query.subset, split=split)
+    except Exception as error:  # the library and the Hub fail in ways without number
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{query.name}, split {split}, cannot be loaded: {type(error).__name__}: {reason}.",
+            "Check data.name, data.subset and data.split, and the network.",
+        ) from error
+
+
+def _column(named: str | None, part: Any, feature: type, key: str, name: str) -> str | None:
+    """The column that was named, or the only one whose values are of that kind; None if there is none."""
+    if named is not None:
+        if named not in part.features:
+            raise DataError(f"{name} has no column {named!r}: {_listed(part)}.", f"Name another one with --set data.{key}=COLUMN.")
+        return named
+    found = [column for column, kind in part.features.items() if isinstance(kind, feature)]
+    if len(found) > 1:
+        raise DataError(
+            f"{name} has several columns for data.{key}: {', '.join(found)}.", f"Name one with --set data.{key}=COLUMN."
+        )
+    return found[0] if found else None
+
+
+def _listed(part: Any) -> str:
+    return ", ".join(f"{column} ({type(kind).__name__})" for column, kind in part.features.items())
+
+
+def _labels(part: Any, column: str | None, query: HubQuery) -> NDArray[np.int64]:
+    if column is None:
+        return np.zeros(len(part), np.int64)
+    values = np.asarray(part[column][:])
+    if not np.issubdtype(values.dtype, np.integer) or (len(values) and values.min() < 0):
+        raise DataError(
+            f"The column {column} of {query.name} does not hold a class for each image.",
+            "Name another one with --set data.label_column=COLUMN.",
+        )
+    return values.astype(np.int64)
+
+
+def _class_names(part: Any, column: str | None, labels: NDArray[np.int64]) -> tuple[str, ...]:
+    if column is None:
+        return ()
+    names = getattr(part.features[column], "names", None) or [str(number) for number in range(int(labels.max(initial=0)) + 1)]
+    return tuple(printable(name) for name in names)
+
+
+def _pictures(
+    query: HubQuery,
+    splits: list[str],
+    parts: list[Any],
+    image_column: str,
+    labels: NDArray[np.int64],
+    class_names: tuple[str, ...],
+) -> Pictures:
+    counts = [len(part) for part in parts]
+    facts = [str(fact) for part in parts for fact in (part._fingerprint, image_column, len(part))]
+
+    def read(number: int) -> bytes:
+        first = number < counts[0]
+        return _encoded(parts[0 if first else 1][number if first else number - counts[0]][image_column])
+
+    return Pictures(
+        name=Path(query.name).name,
+        source=f"{query.name} ({' and '.join(splits)}) through the datasets library",
+        names=[f"{split}[{row}]" for split, count in zip(splits, counts, strict=True) for row in range(count)],
+        labels=labels,
+        class_names=class_names,
+        held_out=None if len(parts) == 1 else np.arange(sum(counts)) >= counts[0],
+        fingerprint=hashlib.sha256("\n".join([*facts, *class_names]).encode() + labels.tobytes()).hexdigest(),
+        read=read,
+    )
+
+
+def _encoded(value: dict[str, Any] | None) -> bytes:
+    if value is None:
+        raise UnreadableError("is missing")
+    content: bytes | None = value["bytes"]
+    return Path(value["path"]).read_bytes() if content is None else content

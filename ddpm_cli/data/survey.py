@@ -1,0 +1,138 @@
+"""A first look at every picture of a collection: its content's sum, its size and kind; of a million pictures a few arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.data.parallel import in_parallel
+from ddpm_cli.data.picture import Header, decode, quiet_decoders, read_header, read_whole
+from ddpm_cli.data.pictures import Pictures
+from ddpm_cli.events import DataProgress, Listener, ignore
+from ddpm_cli.files import UnreadableError
+
+NO_HASH = b"\0" * 32
+
+
+@dataclass(eq=False)
+class Survey:
+    """What is known of N pictures.
+
+    Attributes:
+        content: Sum over the names, classes, splits and bytes of all pictures, hexadecimal.
+        hashes: First 64 bits of the sum of each picture's bytes, uint64 [N]: random, and equal for equal files.
+        heights: int32 [N], as seen; 0 where it cannot be read.
+        widths: int32 [N].
+        channels: 1 grey, 3 colour, uint8 [N].
+        broken: Why a picture cannot be read, by its number.
+        modes: How many pictures there are of each of Pillow's modes.
+        formats: How many there are of each file format.
+        pixel_hashes: As `hashes`, but of the size and pixels, uint64 [N]; only after a thorough survey.
+    """
+
+    content: str
+    hashes: NDArray[np.uint64]
+    heights: NDArray[np.int32]
+    widths: NDArray[np.int32]
+    channels: NDArray[np.uint8]
+    broken: dict[int, str]
+    modes: Counter[str]
+    formats: Counter[str]
+    pixel_hashes: NDArray[np.uint64] | None = None
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Which pictures can be read as far as is known, bool [N]."""
+        result = np.ones(len(self.hashes), np.bool_)
+        result[list(self.broken)] = False
+        return result
+
+
+class _Look(NamedTuple):
+    digest: bytes
+    header: Header | None
+    reason: str
+    pixels: bytes
+
+
+def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = False) -> Survey:
+    """Look at every picture once.
+
+    Args:
+        pictures: The collection.
+        on_event: Told of the progress.
+        thorough: Also decode them all, which finds every damaged one; else only their headers are read.
+    """
+    count = len(pictures)
+    found = Survey(
+        "",
+        np.zeros(count, np.uint64),
+        np.zeros(count, np.int32),
+        np.zeros(count, np.int32),
+        np.zeros(count, np.uint8),
+        {},
+        Counter(),
+        Counter(),
+        np.zeros(count, np.uint64) if thorough else None,
+    )
+    content = hashlib.sha256()
+    with quiet_decoders():
+        for number, look in enumerate(in_parallel(partial(_look, pictures, thorough), range(count))):
+            held_out = pictures.held_out is not None and pictures.held_out[number]
+            about = f"\0{pictures.labels[number]}\0{int(held_out)}\0"
+            content.update(pictures.names[number].encode("utf-8", "surrogateescape") + about.encode() + look.digest)
+            _note(found, number, look)
+            on_event(DataProgress(number + 1, count, "reading pictures"))
+    found.content = content.hexdigest()
+    return found
+
+
+def _look(pictures: Pictures, thorough: bool, number: int) -> _Look:
+    digest = NO_HASH
+    try:
+        content = pictures.read(number)
+        digest = hashlib.sha256(content).digest()
+        if not thorough:
+            return _Look(digest, read_header(content), "", NO_HASH)
+        header, pixels = read_whole(content)
+        return _Look(digest, header, "", hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest())
+    except UnreadableError as error:
+        return _Look(digest, None, str(error), NO_HASH)
+    except OSError as error:
+        return _Look(digest, None, f"cannot be opened: {error.strerror or error}", NO_HASH)
+
+
+def _note(found: Survey, number: int, look: _Look) -> None:
+    found.hashes[number] = int.from_bytes(look.digest[:8], "big")
+    if found.pixel_hashes is not None:
+        found.pixel_hashes[number] = int.from_bytes(look.pixels[:8], "big")
+    if look.header is None:
+        found.broken[number] = look.reason
+        return
+    found.heights[number], found.widths[number], found.channels[number] = look.header[:3]
+    found.modes[look.header.mode] += 1
+    found.formats[look.header.format] += 1
+
+
+def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore) -> None:
+    """Decode every picture whose header could be read, and add those that are damaged further on to `found.broken`."""
+    numbers = np.flatnonzero(found.readable).tolist()
+    with quiet_decoders():
+        for done, reason in enumerate(in_parallel(partial(_damage, pictures), numbers)):
+            if reason:
+                found.broken[numbers[done]] = reason
+            on_event(DataProgress(done + 1, len(numbers), "checking pictures"))
+
+
+def _damage(pictures: Pictures, number: int) -> str:
+    try:
+        decode(pictures.read(number), (1, 1, 1), "white")
+    except (UnreadableError, OSError) as error:
+        return str(error)
+    return ""

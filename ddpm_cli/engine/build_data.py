@@ -1,0 +1,120 @@
+"""From a `[data]` section to images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from ddpm_cli.config.data_schema import (
+    ArraysData,
+    CelebaData,
+    Cifar10Data,
+    Cifar100Data,
+    EmnistData,
+    FashionMnist10kData,
+    FashionMnistData,
+    FolderData,
+    HuggingFaceData,
+    KmnistData,
+    MnistData,
+    SvhnData,
+)
+from ddpm_cli.errors import DataError
+from ddpm_cli.events import Listener, ignore
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.data_schema import DataConfig
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.data.pictures import PictureSettings
+
+
+def build_dataset(config: DataConfig, on_event: Listener = ignore) -> Dataset:
+    """The images of a `[data]` section, uint8, in memory or mapped into it; `on_event` hears of downloads and progress.
+
+    Raises:
+        DataError: If they are nowhere to be had, or unusable.
+    """
+    dataset = _load_dataset(config, on_event)
+    if config.limit is None:
+        return dataset
+    from ddpm_cli.data.images import with_limit
+
+    return with_limit(dataset, config.limit)
+
+
+def _load_dataset(config: DataConfig, on_event: Listener) -> Dataset:
+    match config:
+        case FashionMnistData() | FashionMnist10kData():
+            return _load_fashion_mnist(config, on_event)
+        case Cifar10Data() | Cifar100Data():
+            from ddpm_cli.data.cifar import CIFAR10, CIFAR100, load_cifar
+
+            return load_cifar(CIFAR10 if isinstance(config, Cifar10Data) else CIFAR100, config.root, on_event)
+        case MnistData() | KmnistData() | EmnistData() | SvhnData():
+            return _load_published(config, on_event)
+        case CelebaData():
+            from ddpm_cli.data.celeba import load_celeba
+
+            return load_celeba(config.root, picture_settings(config), on_event)
+        case FolderData():
+            return _load_folder(config, on_event)
+        case HuggingFaceData():
+            return _load_huggingface(config, on_event)
+        case ArraysData():
+            return _load_arrays(config)
+        case _:
+            assert_never(config)
+
+
+def _load_fashion_mnist(config: FashionMnistData | FashionMnist10kData, on_event: Listener) -> Dataset:
+    from ddpm_cli.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_10k
+
+    return load_fashion_mnist_10k() if isinstance(config, FashionMnist10kData) else load_fashion_mnist(config.root, on_event)
+
+
+def _load_published(config: MnistData | KmnistData | EmnistData | SvhnData, on_event: Listener) -> Dataset:
+    from ddpm_cli.data import torchvision_sets
+
+    match config:
+        case MnistData():
+            return torchvision_sets.load_mnist(config.root, on_event)
+        case KmnistData():
+            return torchvision_sets.load_kmnist(config.root, on_event)
+        case EmnistData():
+            return torchvision_sets.load_emnist(config.split, config.root, on_event)
+        case SvhnData():
+            return torchvision_sets.load_svhn(config.root, on_event)
+
+
+def _load_folder(config: FolderData, on_event: Listener) -> Dataset:
+    from ddpm_cli.data.folder import scan_folder
+    from ddpm_cli.data.image_cache import load_pictures
+
+    if config.root is None:
+        raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
+    return load_pictures(scan_folder(config.root.expanduser()), picture_settings(config), on_event)
+
+
+def _load_huggingface(config: HuggingFaceData, on_event: Listener) -> Dataset:
+    from ddpm_cli.data.huggingface import HubQuery, load_huggingface
+
+    if config.name is None:
+        raise DataError("The kind huggingface needs the name of a data set.", "Name it: --set data.name=NAME")
+    query = HubQuery(config.name, config.subset, config.split, config.held_out_split, config.image_column, config.label_column)
+    return load_huggingface(query, picture_settings(config), on_event)
+
+
+def _load_arrays(config: ArraysData) -> Dataset:
+    from ddpm_cli.data.arrays import load_arrays
+
+    if config.path is None:
+        raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
+    return load_arrays(config.path.expanduser(), config.layout, config.held_out)
+
+
+def picture_settings(config: CelebaData | FolderData | HuggingFaceData) -> PictureSettings:
+    """What a section says about pictures that are still encoded."""
+    from ddpm_cli.data.pictures import PictureSettings
+
+    held_out = 0.0 if isinstance(config, CelebaData) else config.held_out
+    channels = None if isinstance(config.channels, str) else config.channels
+    return PictureSettings(config.size, channels, config.background, config.small, held_out, config.strict)

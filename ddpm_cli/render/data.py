@@ -1,0 +1,139 @@
+"""What is shown of data: a bar while pictures are read, and the report of `ddpm data check`."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.box import SIMPLE
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ddpm_cli.data.check import Report, Training
+from ddpm_cli.events import DataProgress, Event
+from ddpm_cli.render.console import messages, print_text, results
+
+SECONDS_BETWEEN_LINES = 10.0
+GROUPS_SHOWN = 5
+
+
+class DataBar:
+    """A listener that draws a bar on stderr while pictures are read, and in a pipe or log file a line now and then."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=messages,
+            transient=True,
+            expand=True,
+            disable=not messages.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._what = ""
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> DataBar:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = None
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event; the bar goes away with the last picture."""
+        if not isinstance(event, DataProgress):
+            return
+        if self._task is None or event.what != self._what:
+            self.stop()
+            self._what, self._task = event.what, self._progress.add_task(event.what, total=event.total)
+            self._progress.start()
+        self._progress.update(self._task, completed=event.done)
+        if event.done == event.total:
+            self.stop()
+        elif not messages.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            messages.print(f"{event.what}: {event.done:,} of {event.total:,}", soft_wrap=True)
+
+
+def report_facts(report: Report) -> dict[str, str]:
+    """The rows of the report."""
+    facts = {
+        "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; {report.ignored_files:,} other files",
+        "sizes": _sizes(report),
+        "modes": _counts(report.modes),
+        "formats": _counts(report.formats),
+        "classes": _counts(report.classes) or "none: the pictures lie in no subfolders",
+        "copies": _groups(report.duplicates, "with the same bytes"),
+        "same pixels": _groups(report.same_pixels, "in different files"),
+        "unreadable": "\n".join(f"{name}: {reason}" for name, reason in report.unreadable.items()) or "none",
+    }
+    if report.notices:
+        facts["note"] = "\n".join(report.notices)
+    return facts | {"training": training_text(report.training)}
+
+
+def training_text(training: Training) -> str:
+    """What training would do, in a sentence."""
+    if training.shape is None:
+        return f"would refuse: {training.refused}\n{training.remedy}"
+    channels, height, width = training.shape
+    small = f"; {training.skipped_small:,} too small ones left out" if training.skipped_small else ""
+    return (
+        f"{training.train_images:,} images to train on, {training.held_out_images:,} held out, each "
+        f"{shape_text(height, width, channels)}{small}"
+    )
+
+
+def shape_text(height: int, width: int, channels: int) -> str:
+    """`64x48, 3 channels`: height by width."""
+    return f"{height}x{width}, {channels} channel{'' if channels == 1 else 's'}"
+
+
+def _sizes(report: Report) -> str:
+    sizes = report.sizes
+    if sizes is None:
+        return "unknown"
+    frequent = ", ".join(f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_frequent)
+    if sizes.different == 1:
+        return f"{frequent}, height x width"
+    smallest, largest = ("x".join(map(str, size)) for size in (sizes.smallest, sizes.largest))
+    return f"{sizes.different:,}, height x width from {smallest} to {largest}; most frequent: {frequent}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:
+    if not groups:
+        return "none"
+    plural = "" if len(groups) == 1 else "s"
+    lines = [" = ".join(group) for group in groups[:GROUPS_SHOWN]]
+    if len(groups) > GROUPS_SHOWN:
+        lines.append(f"and {len(groups) - GROUPS_SHOWN:,} more groups (--json lists all)")
+    return "\n".join([f"{len(groups):,} group{plural} {what}", *lines])
+
+
+def show_report(report: Report) -> None:
+    """Print a report on stdout: a table on a terminal, and lines that are never wrapped in a pipe or file."""
+    facts = report_facts(report)
+    if not results.is_terminal:
+        print_text(report.source)
+        for label, value in facts.items():
+            print_text(f"{label + ':':<13}" + value.replace("\n", "\n" + " " * 13))
+        return
+    table = Table(title=report.source, title_justify="left", title_style="bold", box=SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in facts.items():
+        table.add_row(label, value)
+    results.print(table, markup=False)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_cli.data.arrays import load_arrays
+from ddpm_cli.data.images import images_sha256
+from ddpm_cli.errors import DataError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (30, 6, 5), np.uint8)
+LAST = RNG.integers(0, 256, (30, 6, 5, 3), np.uint8)
+FIRST = LAST.transpose(0, 3, 1, 2)
+LABELS = np.arange(30) % 3
+
+
+def images_of(dataset) -> set[bytes]:
+    return {image.tobytes() for part in (dataset.train, dataset.test) for image in part.images}
+
+
+@pytest.mark.parametrize(("array", "expected"), [(GREY, GREY[:, None]), (LAST, FIRST), (np.ascontiguousarray(FIRST), FIRST)])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_layouts(tmp_path: Path, suffix: str, array: np.ndarray, expected: np.ndarray) -> None:
+    path = tmp_path / f"mine{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, images=array)
+    dataset = load_arrays(path)
+    assert images_of(dataset) == {image.tobytes() for image in expected}
+    assert dataset.image_shape == expected.shape[1:]
+    assert dataset.train.class_names == ()
+    assert dataset.name == "mine"
+    assert dataset.sha256 == images_sha256(dataset.train.images)
+    assert len(dataset.test) > 0
+    whole = load_arrays(path, held_out=0.0)
+    np.testing.assert_array_equal(whole.train.images, expected)
+    assert len(whole.test) == 0
+
+
+def test_labels_go_with_their_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=GREY, labels=LABELS)
+    dataset = load_arrays(tmp_path / "a.npz", held_out=0.3)
+    assert dataset.train.class_names == ("0", "1", "2")
+    label_of = {image.tobytes(): label for image, label in zip(GREY, LABELS.tolist(), strict=True)}
+    for part in (dataset.train, dataset.test):
+        assert [label_of[image.tobytes()] for image in part.images] == part.labels.tolist()
+
+
+def test_copies_land_on_one_side(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.concatenate([GREY, GREY]))
+    dataset = load_arrays(tmp_path / "a.npy", held_out=0.5)
+    train, test = ({image.tobytes() for image in part.images} for part in (dataset.train, dataset.test))
+    assert not train & test
+    assert len(train | test) == 30
+
+
+def test_a_split_of_its_own(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", images=LAST, labels=LABELS, test_images=LAST[:4], test_labels=LABELS[:4])
+    dataset = load_arrays(tmp_path / "a.npz")
+    np.testing.assert_array_equal(dataset.train.images, FIRST)
+    np.testing.assert_array_equal(dataset.test.images, FIRST[:4])
+    assert dataset.test.labels.tolist() == [0, 1, 2, 0]
+
+
+def test_an_npy_file_that_is_not_split_is_mapped_and_never_written_to(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", GREY)
+    images = load_arrays(tmp_path / "a.npy", held_out=0.0).train.images
+    assert isinstance(images, np.memmap)
+    images[:] = 0
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), GREY)
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("NHWC", (3, 4, 4)), ("NCHW", (4, 4, 3))])
+def test_an_ambiguous_layout_must_be_said(tmp_path: Path, layout: str, shape: tuple[int, int, int]) -> None:
+    np.save(tmp_path / "a.npy", RNG.integers(0, 256, (9, 4, 4, 3), np.uint8))
+    with pytest.raises(DataError, match=r"\[9, 4, 4, 3\] may have their channels last or first") as caught:
+        load_arrays(tmp_path / "a.npy")
+    assert "data.layout=NHWC" in caught.value.remedy
+    assert load_arrays(tmp_path / "a.npy", layout).image_shape == shape  # type: ignore[arg-type] # parametrised
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"images": GREY.astype(np.float32)}, "images are float32, not uint8"),
+        ({"images": GREY[0]}, r"shape \[6, 5\]"),
+        ({"images": GREY[:0]}, r"shape \[0, 6, 5\]"),
+        ({"images": RNG.integers(0, 256, (4, 6, 5, 7), np.uint8)}, "have no 1 to 4 channels"),
+        ({"pictures": GREY}, "no array images, only pictures"),
+        ({"images": GREY, "labels": LABELS[:5]}, "not 30 whole numbers"),
+        ({"images": GREY, "labels": LABELS / 2}, "not 30 whole numbers"),
+        ({"images": GREY, "labels": LABELS - 1}, "labels go from -1 to 1"),
+        ({"images": GREY, "labels": LABELS * 10**6}, "labels go from 0 to 2000000"),
+        ({"images": GREY, "test_images": GREY[:, :3]}, r"images are \(1, 6, 5\) and test_images \(1, 3, 5\)"),
+        ({"images": GREY, "labels": LABELS, "test_images": GREY}, "labels for one"),
+        ({"images": GREY[:1]}, "only one image"),
+        ({"images": np.array([{}, 1], dtype=object)}, "cannot be read: .*allow_pickle"),
+    ],
+)
+def test_what_makes_no_data_set_is_named(tmp_path: Path, arrays: dict[str, np.ndarray], reason: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=reason) as caught:
+        load_arrays(tmp_path / "a.npz")
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00"])
+def test_damaged_files(tmp_path: Path, content: bytes) -> None:
+    for name in ("a.npz", "a.npy"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read"):
+            load_arrays(tmp_path / name)
+    with pytest.raises(DataError, match="no file"):
+        load_arrays(tmp_path / "absent.npz")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from picture_files import write_folder, write_picture
+
+from ddpm_cli.data.folder import scan_folder
+from ddpm_cli.data.pictures import printable
+from ddpm_cli.errors import DataError
+
+
+def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", 3)
+    for name in ("UPPER.JPG", "notes.txt", ".hidden.png", "._000.png"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    pictures = scan_folder(tmp_path / "photos")
+    assert pictures.name == "photos"
+    assert list(pictures.names) == ["000.png", "001.png", "002.png", "UPPER.JPG"]
+    assert pictures.class_names == ()
+    assert pictures.labels.tolist() == [0, 0, 0, 0]
+    assert pictures.held_out is None
+    assert pictures.ignored_files == 1
+    assert pictures.notices == ()
+    assert pictures.read(3) == b"x"
+
+
+def test_subfolders_are_classes_with_all_below_them(tmp_path: Path) -> None:
+    for name in ("dog/1.png", "cat/1.png", "cat/more/deep/2.png", "ant/1.png", ".git/1.png", "__MACOSX/1.png"):
+        write_picture(tmp_path / name, 0)
+    pictures = scan_folder(tmp_path)
+    assert pictures.class_names == ("ant", "cat", "dog")
+    assert list(pictures.names) == ["ant/1.png", "cat/1.png", "cat/more/deep/2.png", "dog/1.png"]
+    assert pictures.labels.tolist() == [0, 1, 1, 2]
+
+
+def test_loose_pictures_beside_classes_are_left_out_and_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, 4, ("a", "b"))
+    write_picture(tmp_path / "loose.png", 9)
+    pictures = scan_folder(tmp_path)
+    assert "loose.png" not in pictures.names
+    assert len(pictures) == 4
+    assert len(pictures.notices) == 1
+    assert "1 pictures" in pictures.notices[0]
+    assert "loose.png" in pictures.notices[0]
+
+
+@pytest.mark.parametrize("held_out", ["test", "val", "valid", "validation"])
+@pytest.mark.parametrize("classes", [("",), ("a", "b")])
+def test_a_pair_of_folders_is_the_split(tmp_path: Path, held_out: str, classes: tuple[str, ...]) -> None:
+    write_folder(tmp_path / "train", 4, classes)
+    write_folder(tmp_path / held_out, 2, classes)
+    pictures = scan_folder(tmp_path)
+    assert pictures.class_names == (() if classes == ("",) else classes)
+    assert pictures.held_out is not None
+    assert [name for name, held in zip(pictures.names, pictures.held_out, strict=True) if held] == [
+        name for name in pictures.names if name.startswith(f"{held_out}/")
+    ]
+    assert pictures.held_out.sum() == 2
+    assert pictures.labels.tolist() == ([0] * 6 if classes == ("",) else [int("/b/" in name) for name in pictures.names])
+
+
+@pytest.mark.parametrize("names", [("train", "test", "val"), ("train", "other"), ("train",), ("test",)])
+def test_other_folders_are_classes_whatever_their_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_folder(tmp_path, 6, names)
+    pictures = scan_folder(tmp_path)
+    assert pictures.held_out is None
+    assert pictures.class_names == tuple(sorted(names))
+
+
+def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", 2)
+    write_picture(tmp_path / "out" / "secret.png", 5)
+    (root / "out.png").symlink_to(tmp_path / "out" / "secret.png")
+    (root / "folder").symlink_to(tmp_path / "out")
+    (root / "loop").symlink_to(root)
+    (root / "gone.png").symlink_to(root / "nothing.png")
+    (root / "own.png").symlink_to(root / "000.png")
+    pictures = scan_folder(root)
+    assert list(pictures.names) == ["000.png", "001.png", "own.png"]
+    assert "4 links" in pictures.notices[0]
+
+
+def test_a_pipe_named_like_a_picture_does_not_hang(tmp_path: Path) -> None:
+    write_folder(tmp_path, 1)
+    os.mkfifo(tmp_path / "pipe.png")
+    assert list(scan_folder(tmp_path).names) == ["000.png"]
+
+
+def test_names_that_are_no_text_are_read_and_shown_as_questions(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", 0)
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xff\x1b[31m.png")
+    pictures = scan_folder(tmp_path)
+    assert pictures.read(0)
+    assert printable(pictures.names[0]) == "??[31m.png".replace("?", "\ufffd", 1)
+
+
+def test_fingerprint_changes_with_what_is_there(tmp_path: Path) -> None:
+    write_folder(tmp_path, 2)
+    seen = [scan_folder(tmp_path).fingerprint]
+    assert scan_folder(tmp_path).fingerprint == seen[0]
+    before = (tmp_path / "000.png").stat()
+    (tmp_path / "000.png").write_bytes((tmp_path / "000.png").read_bytes()[::-1])
+    os.utime(tmp_path / "000.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # as some tools do
+    seen.append(scan_folder(tmp_path).fingerprint)
+    os.rename(tmp_path / "001.png", tmp_path / "002.png")
+    seen.append(scan_folder(tmp_path).fingerprint)
+    assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ((), "There are no pictures"),
+        (("notes.txt",), "only 1 files of other kinds"),
+        (("a/1.png", "b/notes.txt", "c/"), "2 of 3 class folders in .* have no pictures: b/, c/"),
+        (("train/a/1.png", "test/a/1.png", "test/b/"), "have no pictures: test/b/"),
+    ],
+)
+def test_what_makes_no_data_set_is_named(tmp_path: Path, names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).mkdir(parents=True) if name.endswith("/") else (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=reason) as caught:
+        scan_folder(tmp_path)
+    assert caught.value.remedy
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="does not exist"):
+        scan_folder(tmp_path / "absent")
+    with pytest.raises(DataError, match="is a file"):
+        scan_folder(tmp_path / "file")
