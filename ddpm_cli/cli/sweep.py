@@ -40,7 +40,7 @@ def sweep(
       schedule = ["linear", "cosine"]
       [arms.wide]                           # crossed with the grid
       model.base_channels = 64
-      [evaluate]                            # also repeats, seed, sampler, steps, guidance
+      [evaluate]                            # as the options of ddpm evaluate
       metrics = ["fcd"]
       n = 2000
       [evaluate.grid]                       # sample.* settings, without training again

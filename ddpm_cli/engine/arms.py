@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.engine.run_record import RunRecord
 
-SEED, DEVICE, DATA = "train.seed", "train.device", "data.sha256"
+DATA = "data.sha256"
+NO_SETTINGS = ("train.seed", "train.device", "data.root")  # where the data lie says less than their checksum
 
 Settings = dict[str, Any]
 
@@ -87,7 +88,7 @@ def flatten(config: Config) -> Settings:
 
 
 def _settings(record: RunRecord) -> Settings:
-    settings = {key: value for key, value in flatten(record.config).items() if key not in (SEED, DEVICE)}
+    settings = {key: value for key, value in flatten(record.config).items() if key not in NO_SETTINGS}
     return settings | {DATA: record.data_sha256}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OWN = "each run's own"
 OBJECTIVES = Verdict("not comparable", "losses of different objectives, not comparable")
+FINDINGS = ("flagged_in_", "median_distance_in_")  # details of a figure that say what was found, not how
 OF_THE_OBJECTIVE = ("loss-per-timestep",)
 HELD_OUT = Verdict("not comparable", "measured with other images or other noise, not comparable")
 
@@ -97,7 +98,7 @@ def _learns_its_objective(config: Config) -> bool:
 
 def _held_out(record: RunRecord) -> tuple[Any, ...]:
     train = record.config.train
-    data = record.config.data.model_dump(exclude={"limit", "horizontal_flip"})
+    data = record.config.data.model_dump(exclude={"limit", "horizontal_flip", "root"})
     return record.held_out, data, train.eval_images, train.micro_batch_size or train.batch_size
 
 
@@ -169,7 +170,8 @@ def _newest(group: Iterable[_Found]) -> dict[str, float]:
 def _conditions(stored: StoredFigure) -> Conditions:
     figure = stored.figure
     facts: Conditions = {"n": figure.n, "data": figure.data, "split": figure.split, "sha256": figure.sha256}
-    return facts | dict(figure.details) | ({} if stored.ema else {"weights": "last"})
+    details = {name: value for name, value in figure.details.items() if not name.startswith(FINDINGS)}
+    return facts | details | ({} if stored.ema else {"weights": "last"})
 
 
 def _with_own(conditions: Conditions, config: Config) -> Conditions:

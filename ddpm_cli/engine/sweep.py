@@ -116,6 +116,8 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     asked = sweep.evaluate
     settings = EvaluateSettings(
         n=asked.n,
+        likelihood_steps=asked.likelihood_steps,
+        reference=asked.reference,
         seed=asked.seed,
         repeats=asked.repeats,
         extractor_weights=asked.extractor_weights,

@@ -21,18 +21,12 @@ def show_comparison(comparison: Comparison) -> None:
         results.print(Text(line))
     for sheet in sheets(comparison):
         results.print(_table(sheet))
+        if sheet.remark:
+            results.print(Text(f"{sheet.remark}\n", "dim"))
 
 
 def _table(sheet: Sheet) -> Table:
-    table = Table(
-        title=sheet.title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE,
-        pad_edge=False,
-        caption=sheet.remark or None,
-        caption_justify="left",
-    )
+    table = Table(title=sheet.title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
     for column in sheet.columns:
         table.add_column(Text(column.strip()), justify="right" if column.startswith(" ") else "left", overflow="fold")
     for row in sheet.rows:

@@ -164,7 +164,9 @@ def _draw_over(axes: Axes, measures: Sequence[Measure], over: str) -> None:
         style = look(place if several_arms else number)
         if several_arms:
             style["linestyle"] = LINES[list(groups).index(label) % len(LINES)]
-        _draw_line(axes, groups[label], place, over, " ".join([measures[0].arms[place].arm] * several_arms + [label]), style)
+        arm = measures[0].arms[place].arm
+        name = f"{arm} {label}".strip() if several_arms else label or arm
+        _draw_line(axes, groups[label], place, over, name, style)
     axes.set_xlabel(over)
     axes.set_xscale("log" if over != "guidance" else "linear")
     ticks = sorted({measure.conditions[over] for group in groups.values() for measure in group})

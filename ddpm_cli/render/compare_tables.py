@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddpm_cli.comparison import Arm, Comparison, Measure, Run
+from ddpm_cli.comparison import Apart, Arm, Comparison, Measure, Run
 from ddpm_cli.render.format import duration, quantity
 
 SHA_DIGITS = 12
@@ -165,12 +165,23 @@ def varying_conditions(measures: Sequence[Measure]) -> list[str]:
 def _apart_sheets(comparison: Comparison) -> list[Sheet]:
     if not comparison.apart:
         return []
+    by_metric: dict[str, list[Apart]] = {}
+    for apart in comparison.apart:
+        by_metric.setdefault(apart.metric, []).append(apart)
+    known = [(figure.metric, figure.conditions) for figure in (*comparison.measures, *comparison.apart)]
     rows = tuple(
-        (apart.run, apart.metric, number(apart.value), ", ".join(f"{k} {setting(v)}" for k, v in apart.conditions.items()))
-        for apart in comparison.apart
+        (apart.run, metric, number(apart.value), _how(apart, [conditions for name, conditions in known if name == metric]))
+        for metric, group in by_metric.items()
+        for apart in group
     )
     remark = "Measured in different ways, or of one run alone: not comparable."
     return [Sheet("measured apart", ("run", "metric", " value", "how"), rows, remark)]
+
+
+def _how(apart: Apart, known: Sequence[Mapping[str, Any]]) -> str:
+    """The conditions in which the figures of one metric differ; all of them where they do not differ."""
+    differing = [name for name, value in apart.conditions.items() if any(other.get(name) != value for other in known)]
+    return ", ".join(f"{name} {setting(apart.conditions[name])}" for name in differing or apart.conditions)
 
 
 def number(value: float | None) -> str:

@@ -127,6 +127,22 @@ def test_figures_measured_in_different_ways_are_kept_apart(tmp_path: Path) -> No
     assert sorted((apart.run, apart.value) for apart in comparison.apart) == [("a", 16.0), ("a", 30.0), ("b", 15.0), ("b", 31.0)]
 
 
+def test_what_was_found_is_no_condition(tmp_path: Path) -> None:
+    for name, found in (("a", 3), ("b", 4)):
+        run = fake_run(tmp_path, name, f"optimizer.lr={found}e-3")
+        details = {"flagged_in_pixels": found, "median_distance_in_features": found / 7, "false_alarm_rate": 0.001}
+        add_figure(run, found / 100, "nearest", **details)
+    comparison = compare([tmp_path], runs=tmp_path)
+    assert [dict(arm.values) for arm in measure(comparison, "nearest").arms] == [{"a": 0.03}, {"b": 0.04}]
+    assert measure(comparison, "nearest").conditions["false_alarm_rate"] == 0.001
+
+
+def test_a_loss_per_timestep_belongs_to_its_objective(tmp_path: Path) -> None:
+    for name, kind in (("a", "eps"), ("b", "v")):
+        add_figure(fake_run(tmp_path, name, f"objective.parameterization={kind}"), 0.1, "loss-per-timestep")
+    assert measure(compare([tmp_path], runs=tmp_path), "loss-per-timestep").verdicts[1].kind == "not comparable"
+
+
 def test_samplers_that_differ_on_purpose_are_beside_each_other(tmp_path: Path) -> None:
     a = fake_run(tmp_path, "a", "sample.sampler=ddim", "sample.sampler.steps=50")
     b = fake_run(tmp_path, "b", "sample.sampler=dpm-solver++", "sample.sampler.steps=10")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.comparison import Arm, ArmFigures, Comparison, Curve, Measure, Run, Verdict
+from ddpm_cli.comparison import Apart, Arm, ArmFigures, Comparison, Curve, Measure, Run, Verdict
 from ddpm_cli.render.compare import comparison_json, to_markdown
 from ddpm_cli.render.compare_plot import look, save_curves, save_metrics
 from ddpm_cli.render.compare_tables import lead, setting, sheets
@@ -25,7 +26,9 @@ def falling(end: float, points: int = 30) -> Curve:
     return Curve(tuple(64 * at for at in places), places, tuple(end + 1 / at for at in places))
 
 
-def comparison(arms: int = 12, seeds: int = 2, steps: tuple[int, ...] = (5, 10)) -> Comparison:
+def comparison(
+    arms: int = 12, seeds: int = 2, steps: tuple[int, ...] = (5, 10), samplers: tuple[str, ...] = ("ddim", "unipc")
+) -> Comparison:
     named = tuple(
         Arm(f"arm-{number}", tuple(run(f"arm-{number}-s{seed}", seed, falling(0.1 + number / 50)) for seed in range(seeds)))
         for number in range(arms)
@@ -38,7 +41,7 @@ def comparison(arms: int = 12, seeds: int = 2, steps: tuple[int, ...] = (5, 10))
             tuple(ArmFigures(arm.name, {r.name: 20.0 + r.seed + count for r in arm.runs}) for arm in named),
             (Verdict("baseline", "the baseline"), *[verdict] * (arms - 1)) if arms > 1 else (),
         )
-        for sampler in ("ddim", "unipc")
+        for sampler in samplers
         for count in steps
     )
     differing = {"optimizer.lr": tuple(10.0**-number for number in range(arms))} if arms > 1 else {}
@@ -67,9 +70,12 @@ def test_runs_without_curves_or_of_one_point_are_drawn_too(tmp_path: Path) -> No
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["none.png", "one.png"]
 
 
+@pytest.mark.parametrize("samplers", [("ddim",), ("ddim", "unipc")])
 @pytest.mark.parametrize(("arms", "steps"), [(3, (5, 10)), (1, (5, 10)), (3, (5,))])
-def test_metrics_are_drawn_over_steps_or_arm_beside_arm(tmp_path: Path, arms: int, steps: tuple[int, ...]) -> None:
-    assert save_metrics(comparison(arms, steps=steps), tmp_path / "metrics.png")
+def test_metrics_are_drawn_over_steps_or_arm_beside_arm(
+    tmp_path: Path, arms: int, steps: tuple[int, ...], samplers: tuple[str, ...]
+) -> None:
+    assert save_metrics(comparison(arms, steps=steps, samplers=samplers), tmp_path / "metrics.png")
     with Image.open(tmp_path / "metrics.png") as picture:
         assert picture.size == (720, 552)
 
@@ -89,6 +95,13 @@ def test_the_longer_side_of_the_differences_is_down() -> None:
     many = Comparison(many.arms, "arm-0", {f"key.{n}": (n, None) for n in range(3)}, (), (), {}, ())
     assert sheets(many)[0].columns == ("key", "arm-0", "arm-1")
     assert sheets(many)[0].rows[1:] == (("key.0", "0", "-"), ("key.1", "1", "-"), ("key.2", "2", "-"))
+
+
+def test_a_figure_apart_says_how_it_differs() -> None:
+    found = replace(comparison(2), apart=(Apart("arm-0-s0", "fcd", 31.0, {"n": 500, "sampler": "ddim", "steps": 5}),))
+    assert sheets(found)[-1].rows == (("arm-0-s0", "fcd", "31", "n 500, sampler ddim, steps 5"),)
+    alone = replace(found, measures=found.measures[:1])
+    assert sheets(alone)[-1].rows[0][-1] == "n 500"
 
 
 def test_one_arm_says_that_only_the_seed_differs() -> None:
