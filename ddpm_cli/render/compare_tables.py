@@ -168,7 +168,8 @@ def _apart_sheets(comparison: Comparison) -> list[Sheet]:
     by_metric: dict[str, list[Apart]] = {}
     for apart in comparison.apart:
         by_metric.setdefault(apart.metric, []).append(apart)
-    known = [(figure.metric, figure.conditions) for figure in (*comparison.measures, *comparison.apart)]
+    known = [(measure.metric, measure.conditions) for measure in comparison.measures]
+    known += [(apart.metric, apart.conditions) for apart in comparison.apart]
     rows = tuple(
         (apart.run, metric, number(apart.value), _how(apart, [conditions for name, conditions in known if name == metric]))
         for metric, group in by_metric.items()
