@@ -26,9 +26,11 @@ from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.references import real_images
 from ddpm_cli.engine.sample_parts import SampleSet, draw_parts
 from ddpm_cli.engine.team import Team
-from ddpm_cli.errors import CheckpointError, DataError, RequestError
+from ddpm_cli.errors import CheckpointError, DataError, RequestError, RunLockedError
 from ddpm_cli.events import EvaluateProgress, Event, Figure, NearestPairs, Notice, TimestepLosses
 from ddpm_cli.metrics.frechet import frechet_distance
+from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.lock import locked
 
 N = 22
 SETTINGS = EvaluateSettings(n=N, batch_size=4)
@@ -131,6 +133,12 @@ def test_two_processes_give_what_one_gives(trained: TrainedModel, dataset: Datas
     assert not (shared / "figures.jsonl").exists()
     assert fcd(trained, dataset, out=shared, team=Team(rank=0, size=2)) == alone
     assert sorted(drawn) == list(range(N))
+
+
+def test_two_evaluations_do_not_work_in_one_folder(trained: TrainedModel, dataset: Dataset, tmp_path: Path) -> None:
+    out = folder(tmp_path / "out")
+    with locked(RunDirectory(out)), pytest.raises(RunLockedError, match="Another evaluation is at work"):
+        fcd(trained, dataset, out=out)
 
 
 def test_more_samples_contain_the_fewer(trained: TrainedModel, tmp_path: Path) -> None:
