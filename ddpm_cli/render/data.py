@@ -68,7 +68,7 @@ class DataBar:
 def report_facts(report: Report) -> dict[str, str]:
     """The rows of the report."""
     facts = {
-        "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; files of other kinds: {report.ignored_files:,}",
+        "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; other files: {report.ignored_files:,}",
         "sizes": _sizes(report),
         "modes": _counts(report.modes),
         "formats": _counts(report.formats),
