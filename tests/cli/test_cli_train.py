@@ -68,7 +68,14 @@ def test_start_and_end_tables_and_json(ddpm: Ddpm) -> None:
     summary = json.loads(done.stdout)
     assert summary["step"] == 2
     assert summary["run"] == "runs/default-001"
-    for text in ("10,000 images, 28x28x1", "parameters", "FLOP per image", "cpu, fp32", "images/s", "ddpm sample runs/default-001"):
+    for text in (
+        "10,000 images, 28x28, 1 channel,",
+        "parameters",
+        "FLOP per image",
+        "cpu, fp32",
+        "images/s",
+        "ddpm sample runs/default-001",
+    ):
         assert text in done.stderr, text
 
 
