@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 
 def write_picture(path: Path, seed: int, shape: tuple[int, ...] = (8, 8, 3)) -> Path:
@@ -20,3 +23,84 @@ def write_folder(root: Path, count: int, classes: tuple[str, ...] = ("",), shape
     for number in range(count):
         write_picture(root / classes[number % len(classes)] / f"{number:03}.png", number, shape)
     return root
+
+
+def mixed_picture(seed: int) -> tuple[str, bytes]:
+    """A suffix and a small picture; the kind of both, out of all that occur in real folders, goes round with the seed."""
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(16, 33, 2).tolist()
+    form, make, options = KINDS[seed % len(KINDS)]
+    buffer = io.BytesIO()
+    make(rng, height, width).save(buffer, form, **options)
+    return SUFFIXES[form][seed // len(KINDS) % len(SUFFIXES[form])], buffer.getvalue()
+
+
+def _noise(rng: np.random.Generator, *shape: int) -> Image.Image:
+    return Image.fromarray(rng.integers(0, 256, shape, np.uint8))
+
+
+def _colour(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    return _noise(rng, height, width, 3)
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def _lab(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    image = ImageCms.applyTransform(_colour(rng, height, width), ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+    assert image is not None
+    return image
+
+
+Make = Callable[[np.random.Generator, int, int], Image.Image]
+SECOND_FRAME = {"save_all": True, "append_images": [Image.new("RGB", (32, 32), "red")]}
+KINDS: tuple[tuple[str, Make, dict[str, Any]], ...] = (
+    ("PNG", _colour, {}),
+    ("JPEG", _colour, {"quality": 90}),
+    ("PNG", lambda rng, h, w: _noise(rng, h, w), {}),
+    ("JPEG", lambda rng, h, w: _noise(rng, h, w), {}),
+    ("PNG", lambda rng, h, w: _colour(rng, h, w).quantize(16), {}),
+    ("PNG", lambda rng, h, w: _colour(rng, h, w).quantize(16), {"transparency": 3}),
+    ("GIF", _colour, {}),
+    ("GIF", _colour, SECOND_FRAME),
+    ("PNG", lambda rng, h, w: _noise(rng, h, w, 4), {}),
+    ("WEBP", lambda rng, h, w: _noise(rng, h, w, 4), {}),
+    ("PNG", lambda rng, h, w: _noise(rng, h, w, 2), {}),
+    ("PNG", lambda rng, h, w: Image.fromarray(rng.integers(0, 65536, (h, w)).astype(np.uint16)), {}),
+    ("TIFF", lambda rng, h, w: Image.fromarray(rng.integers(0, 65536, (h, w)).astype(np.uint16)), {}),
+    ("TIFF", lambda rng, h, w: Image.fromarray(rng.random((h, w), np.float32)), {}),
+    ("TIFF", lambda rng, h, w: Image.fromarray(rng.integers(0, 60_000, (h, w)).astype(np.int32)), {}),
+    ("TIFF", lambda rng, h, w: _colour(rng, h, w).convert("CMYK"), {}),
+    ("JPEG", lambda rng, h, w: _colour(rng, h, w).convert("CMYK"), {}),
+    ("TIFF", _lab, {}),
+    ("TIFF", lambda rng, h, w: _colour(rng, h, w).convert("YCbCr"), {}),
+    ("PNG", lambda rng, h, w: _noise(rng, h, w).convert("1"), {}),
+    ("BMP", _colour, {}),
+    ("PPM", _colour, {}),
+    ("JPEG", _colour, {"exif": _turned()}),
+    ("PNG", _colour, SECOND_FRAME),
+)
+SUFFIXES = {
+    "PNG": ("png", "PNG"),
+    "JPEG": ("jpg", "JPG", "jpeg"),
+    "GIF": ("gif", "GIF"),
+    "WEBP": ("webp",),
+    "TIFF": ("tif", "TIFF"),
+    "BMP": ("bmp", "BMP"),
+    "PPM": ("ppm",),
+}
+
+
+def broken_files(count: int) -> list[tuple[str, bytes]]:
+    """Suffixes and contents of files that no program can show whole: cut, empty, of another kind, or far too large."""
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    kinds = [("png", bomb.getvalue()), ("jpg", b""), ("png", b"This is text.\n"), ("gif", b"\x89PNG\r\n\x1a\n" + b"\0" * 64)]
+    for seed in range(count - len(kinds)):
+        suffix, content = mixed_picture(seed)
+        kinds.append((suffix, content[: len(content) * 2 // 3]))
+    return kinds

@@ -26,9 +26,9 @@ def data_flags(text: str | None) -> dict[str, tuple[Any, str]]:
     if text in names:
         found: dict[str, Any] = {"kind": text}
     elif path.is_dir():
-        found = {"kind": "folder", "root": path.absolute()}
+        found = {"kind": "folder", "root": path}
     elif path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
-        found = {"kind": "arrays", "path": path.absolute()}
+        found = {"kind": "arrays", "path": path}
     else:
         problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
         raise DataError(

@@ -52,7 +52,7 @@ def check(
 
     named = {
         "data.kind": ("folder", "DIR"),
-        "data.root": (folder.absolute(), "DIR"),
+        "data.root": (folder, "DIR"),
         "data.size": (size, "--size"),
         "data.channels": (channels, "--channels"),
         "data.strict": (strict, "--strict"),

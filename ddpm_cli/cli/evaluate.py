@@ -127,14 +127,15 @@ def evaluate(
 
       ddpm evaluate --metrics nearest,loss-per-timestep,bits-per-dim --json
     """
+    names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
+    counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
+    check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
+
     from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
     from ddpm_cli.events import Event
     from ddpm_cli.render.evaluate import EvaluateView
     from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
-    names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
-    counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
-    check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
     settings = EvaluateSettings(
         n=n,
         likelihood_steps=likelihood_steps,

@@ -5,11 +5,11 @@ Its 40 attributes are no classes, so there is nothing to condition on. The train
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from ddpm_cli.data.folder import fingerprint, read_file
 from ddpm_cli.data.image_cache import load_pictures
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.pictures import Pictures, PictureSettings
@@ -38,9 +38,8 @@ def load_celeba(root: Path | None, settings: PictureSettings, on_event: Listener
         labels=np.zeros(len(names), np.int64),
         class_names=(),
         held_out=np.arange(len(names)) >= count,
-        # The files are published and never change: their names and the split stand for them.
-        fingerprint=hashlib.sha256("\n".join([str(folder.resolve()), str(count), *names]).encode()).hexdigest(),
-        read=lambda number: (folder / names[number]).read_bytes(),
+        fingerprint=fingerprint(folder, names),
+        read=lambda number: read_file(folder, names[number]),
     )
     return load_pictures(pictures, settings, on_event)
 

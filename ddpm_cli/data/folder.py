@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,8 +109,8 @@ def _arrange(root: Path, tree: Tree) -> Pictures:
         labels=np.fromiter((numbers[_home(name, splits) or ""] for name in names), np.int64, len(names)),
         class_names=tuple(printable(name) for name in classes),
         held_out=np.array([name.startswith(splits[1]) for name in names], np.bool_) if len(splits) == 2 else None,
-        fingerprint=_fingerprint(root, names),
-        read=lambda number: _read(root, names[number]),
+        fingerprint=fingerprint(root, names),
+        read=lambda number: read_file(root, names[number]),
         check=f"ddpm data check {shlex.quote(str(root))}",
         notices=tuple(_notices(root, loose, tree.links)),
         ignored_files=tree.others,
@@ -154,17 +156,27 @@ def _require_filled(root: Path, splits: tuple[str, ...], class_homes: set[str]) 
         )
 
 
-def _fingerprint(root: Path, names: list[str]) -> str:
-    """Changes when a file comes, goes, or is written to, even by a tool that puts the time of its content back."""
+def fingerprint(root: Path, names: Sequence[str]) -> str:
+    """A sum that changes when a file below `root` comes, goes, or is written to, though none is read for it.
+
+    It holds names, sizes and two times: that of the content can be put back by a tool, that of the last change cannot.
+    """
     digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
     for name in names:
-        facts = os.stat(root / name)
         digest.update(name.encode("utf-8", "surrogateescape"))
-        digest.update(f"\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0".encode())
+        with contextlib.suppress(OSError):  # one that is gone meanwhile is told of when it is read
+            facts = os.stat(root / name)
+            digest.update(f"\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0".encode())
     return digest.hexdigest()
 
 
-def _read(root: Path, name: str) -> bytes:
+def read_file(root: Path, name: str) -> bytes:
+    """The bytes of an ordinary file below `root`.
+
+    Raises:
+        UnreadableError: If it is something else, or larger than a gigabyte.
+        OSError: If it cannot be opened.
+    """
     descriptor = os.open(root / name, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)

@@ -64,7 +64,7 @@ def load_huggingface(query: HubQuery, settings: PictureSettings, on_event: Liste
         if image_column is None:
             raise DataError(f"{query.name} has no column of images: {_listed(parts[0])}.", "Name another data set.")
         label_column = _column(query.label_column, parts[0], datasets.ClassLabel, "label_column", query.name)
-        encoded = [part.cast_column(image_column, datasets.Image(decode=False)) for part in parts]
+        encoded = [part.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False)) for part in parts]
         labels = [_labels(part, label_column, query) for part in parts]
     class_names = _class_names(parts[0], label_column, np.concatenate(labels))
     return load_pictures(_pictures(query, splits, encoded, image_column, np.concatenate(labels), class_names), settings, on_event)

@@ -92,9 +92,8 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
     root = cache_directory() / "images"
     with output_errors(root):
         (root / "fingerprints").mkdir(parents=True, exist_ok=True)
-    known = root / "fingerprints" / pictures.fingerprint
-    content = _read_content(known)
-    found = None
+    remembered = root / "fingerprints" / pictures.fingerprint
+    content, found = _read_content(remembered), None
     if content is None:
         found = survey(pictures, on_event)
         content = found.content
@@ -105,13 +104,14 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
             entry = _read_entry(folder)
             if entry is None:
                 entry = _build(folder, pictures, settings, found or survey(pictures, on_event), on_event)
-    atomic_write(known, content)
+    if found is not None:
+        atomic_write(remembered, content)
     return _dataset(folder, entry, pictures, settings)
 
 
-def _read_content(known: Path) -> str | None:
+def _read_content(remembered: Path) -> str | None:
     with contextlib.suppress(OSError, UnreadableError):
-        return read_text(known)
+        return read_text(remembered)
     return None
 
 

@@ -35,7 +35,7 @@ def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -
     """
     readable = found.readable
     if not len(pictures):
-        raise DataError(f"There are no pictures in {pictures.source}.", "Name a folder that has some.")
+        raise DataError(f"There are no pictures in {pictures.source}.", "Name another one.")
     if not readable.any():
         reasons = [f"{printable(pictures.names[i])} {reason}" for i, reason in found.broken.items()]
         raise DataError(

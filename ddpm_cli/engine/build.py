@@ -38,6 +38,7 @@ from ddpm_cli.config.schema import (
 )
 from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted, make_beta_schedule
 from ddpm_cli.engine.build_data import build_dataset as build_dataset
+from ddpm_cli.engine.build_data import with_absolute_paths
 from ddpm_cli.errors import ConfigError, ScheduleError
 
 if TYPE_CHECKING:
@@ -117,14 +118,13 @@ def with_betas(config: TableSchedule) -> TableSchedule:
 
 
 def self_contained(config: Config) -> Config:
-    """A config that needs no file of the user's any more: a table schedule holds its betas.
+    """A config that means the same tomorrow and elsewhere: a table schedule holds its betas, and paths of data are absolute.
 
     Raises:
         ScheduleError: If the table cannot be used, see with_betas.
     """
-    if not isinstance(config.schedule, TableSchedule):
-        return config
-    return config.model_copy(update={"schedule": with_betas(config.schedule)})
+    schedule = with_betas(config.schedule) if isinstance(config.schedule, TableSchedule) else config.schedule
+    return config.model_copy(update={"schedule": schedule, "data": with_absolute_paths(config.data)})
 
 
 def build_gamma(

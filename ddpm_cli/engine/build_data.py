@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from ddpm_cli.config.data_schema import (
@@ -109,6 +110,12 @@ def _load_arrays(config: ArraysData) -> Dataset:
     if config.path is None:
         raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
     return load_arrays(config.path.expanduser(), config.layout, config.held_out)
+
+
+def with_absolute_paths(config: DataConfig) -> DataConfig:
+    """The section with paths that hold from any folder."""
+    paths = {key: value for key in ("root", "path") if isinstance(value := getattr(config, key, None), Path)}
+    return config.model_copy(update={key: value.expanduser().absolute() for key, value in paths.items()})
 
 
 def picture_settings(config: CelebaData | FolderData | HuggingFaceData) -> PictureSettings:

@@ -117,8 +117,6 @@ def evaluate_run(
     team = Team.of(accelerator)
     on_event = on_event if team.is_main else ignore
     trained = load_trained(path, accelerator.device, ema=ema, runs=runs, on_event=on_event)
-    weights = "EMA" if ema else "last"
-    on_event(Notice(f"Evaluating {trained.origin} (step {trained.step:,}, {weights} weights)."))
     settings = settings or EvaluateSettings()
     if sets or flags:
         settings = replace(settings, sample=override(trained.config, sets=sets, flags=flags).sample)
@@ -194,6 +192,8 @@ def evaluate(
     keys = {metric: job.key(metric) for metric in metrics}
     known = {metric: stored_figures(out, keys[metric]) if out else [] for metric in metrics}
     missing = [metric for metric in metrics if not known[metric]]
+    weights = "EMA" if ema else "last"
+    on_event(Notice(f"Evaluating {trained.origin} (step {trained.step:,}, {weights} weights)."))
     if len(missing) < len(metrics):
         names = ", ".join(metric for metric in metrics if known[metric])
         on_event(Notice(f"{names}: measured before with the same settings, taken from {out / 'figures.jsonl' if out else ''}."))

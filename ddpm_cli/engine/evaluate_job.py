@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from ddpm_cli.engine.space import needed_bytes, require_space
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.timestep_losses import METRIC as PER_TIMESTEP
 from ddpm_cli.engine.timestep_losses import loss_per_timestep
-from ddpm_cli.errors import DdpmError, RequestError
+from ddpm_cli.errors import DdpmError, RequestError, RunLockedError
 from ddpm_cli.events import Figure, Listener
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.figures import append_figures
@@ -163,7 +163,7 @@ class Job:
         if self.out or of_samples:
             make_folder(self.folder)
         busy = self.team.is_main and (self.out or of_samples)
-        with locked(RunDirectory(self.folder)) if busy else nullcontext():
+        with self._alone() if busy else nullcontext():
             sets = self._sample_sets(of_samples) if of_samples else []
             if sets:
                 extractors = {self._extractor(metric) for metric in of_samples}
@@ -174,6 +174,17 @@ class Job:
             found = {metric: self._store(self._measured(metric, sets), keys[metric]) for metric in metrics}
             _remove(sets)
             return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other evaluations out of the folder, whose parts they would take away."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(RunDirectory(self.folder)))
+            except RunLockedError as error:
+                remedy = "Wait for it, or give another folder by --out."
+                raise RunLockedError(f"Another evaluation is at work in {self.folder}.", remedy) from error
+            yield
 
     def _sample_sets(self, of_samples: Sequence[str]) -> list[SampleSet]:
         settings, size = self.settings, part_size(self.settings.batch_size)

@@ -62,7 +62,7 @@ def fit_classifier(
         images: Pixels, uint8, [N, C, H, W], of at least 8 pixels a side.
         labels: Class of each image, from 0, int64, [N]; or None.
         seed: Of weights, order and mirrors, in [0, 2**32).
-        epochs: Passes over the images; None for as many as show 480,000, whatever the number of images.
+        epochs: Passes over the images, at least 1; None for as many as show 480,000, whatever the number of images.
         device: Where it is trained; None for the CPU.
         on_event: Told of each step.
     Raises:
@@ -76,7 +76,7 @@ def fit_classifier(
     channels, height, width = images.shape[1:]
     classes = len(FLIPS) if labels is None else int(labels.max()) + 1
     network = initialised(Architecture(channels, height, width, classes), seed)
-    passes = epochs or math.ceil(_IMAGES_SEEN / len(images))
+    passes = math.ceil(_IMAGES_SEEN / len(images)) if epochs is None else epochs
     steps = passes * math.ceil(len(images) / _BATCH_SIZE)
     _train(network.to(device or torch.device("cpu")), _batches(images, labels, seed), steps, on_event)
     network.fold().to("cpu").to(memory_format=torch.contiguous_format)

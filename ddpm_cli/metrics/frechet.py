@@ -70,7 +70,7 @@ class FrechetStatistics:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the state by name, for a file; `from_tensors` undoes it, bit for bit."""
-        return {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self._scatter}
+        return {"count": torch.tensor(self.count), "mean": self.mean.clone(), "scatter": self._scatter.clone()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FrechetStatistics:
@@ -98,7 +98,7 @@ class FrechetStatistics:
 
 
 def frechet_distance(a: FrechetStatistics, b: FrechetStatistics) -> float:
-    """Squared Fréchet distance of two Gaussians (Dowson & Landau 1982, Eq. 4; Heusel et al. 2017, Eq. 6).
+    """Squared Fréchet distance of two Gaussians (Dowson & Landau 1982; Heusel et al. 2017, Eq. 6).
 
     |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ddpm_cli.data.cache import short_timeout
 from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
+from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.metrics.features import Features, in_parts
 from ddpm_cli.metrics.weights_file import WeightsFile, file_sha256, load_strictly, read_weights
 
@@ -74,13 +75,14 @@ class InceptionExtractor:
         return Features(features, logits if self._has_head else None)
 
 
-def load_inception(weights: Path | None, device: torch.device) -> InceptionExtractor:
+def load_inception(weights: Path | None, device: torch.device, on_event: Listener = ignore) -> InceptionExtractor:
     """Build the network with weights from a file, or from torch-fidelity's download.
 
     Args:
         weights: A safetensors file, float32 or float16, with the names of torch-fidelity's `FeatureExtractorInceptionV3`; None
             for its own file, which is downloaded once into torch's cache.
         device: Where to work.
+        on_event: Is told before a download begins.
     Raises:
         RequestError: If torch-fidelity is not installed, or the download fails.
         CheckpointError: If the file is missing, damaged or not of this network.
@@ -90,7 +92,7 @@ def load_inception(weights: Path | None, device: torch.device) -> InceptionExtra
             "FID, KID, Inception Score, precision and recall need torch-fidelity, which is not installed.",
             "pip install 'ddpm-cli[metrics]'",
         )
-    content = _downloaded() if weights is None else read_weights(weights, _REMEDY)
+    content = _downloaded(on_event) if weights is None else read_weights(weights, _REMEDY)
     network = _blank_network()
     load_strictly(network, content.tensors, str(weights or "The downloaded file"), _REMEDY)
     return InceptionExtractor(network.to(device), content.sha256)
@@ -119,10 +121,11 @@ def _no_download(library: ModuleType) -> Iterator[None]:
         setattr(library, name, download)
 
 
-def _downloaded() -> WeightsFile:
+def _downloaded(on_event: Listener) -> WeightsFile:
     path = Path(torch.hub.get_dir(), "checkpoints", URL.rsplit("/", 1)[1])
     try:
         if not path.is_file():
+            on_event(Notice(f"Downloading Inception's weights (96 MB) into {path.parent}."))
             path.parent.mkdir(parents=True, exist_ok=True)
             with short_timeout():
                 torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256, progress=False)

@@ -30,7 +30,7 @@ def usable_subset_size(real: int, generated: int, subset_size: int = SUBSET_SIZE
 def kernel_distance(
     real: Tensor, generated: Tensor, *, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = SEED
 ) -> tuple[float, float]:
-    """Squared maximum mean discrepancy with a cubic kernel, over random subsets (Binkowski et al. 2018, Eq. 4 and Sec. 4).
+    """Squared maximum mean discrepancy with a cubic kernel, over random subsets (Binkowski et al. 2018, Sec. 4).
 
     It is unbiased, so that it may fall below 0 for sets that are alike, and its expectation does not depend on n.
 

@@ -28,11 +28,13 @@ class Verdicts(NamedTuple):
 
 
 def relative_distances(distances: Tensor) -> Tensor:
-    """Distance to the nearest training image in units of the mean distance of the 50 nearest (after Carlini et al. 2023, Sec. 5.1).
+    """Distance to the nearest training image in units of the mean distance of the 50 nearest (after Carlini et al. 2023, Sec. 5).
 
-    The distance alone calls whatever lies in a dense region a copy, such as a pair of trousers, and finds no copy of a bag, whose
-    next neighbour is far away. Of 1,000 training images of Fashion-MNIST with noise of 8/255, 824 are flagged by this ratio
-    in pixels at a false-alarm rate of 0.001, and 5 by the distance.
+    The distance alone calls whatever lies in a dense region a copy, and misses copies of unusual images, whose other neighbours are
+    far away. On Fashion-MNIST, with 5,000 held-out images and a false-alarm rate of 0.001, this ratio finds 1,000 of 1,000 exact
+    copies in pixels and in features, and of those with noise of 8/255 in pixels 824 where the distance finds 5. Neither finds a
+    copy that is shifted by a pixel. Fifty neighbours, rather than two, keep an image that the training set holds many times
+    from being its own excuse.
 
     Args:
         distances: Of the 50 nearest training images, the nearest first, [N, k], from `nearest_few`.
@@ -44,7 +46,7 @@ def relative_distances(distances: Tensor) -> Tensor:
 
 
 def memorised(sample_distances: Tensor, held_out_distances: Tensor, false_alarm_rate: float = FALSE_ALARM_RATE) -> Verdicts:
-    """Which samples are nearer to the training set than held-out images are, by a conformal test (Vovk et al. 2005, Sec. 2.2).
+    """Which samples are nearer to the training set than held-out images are, by a conformal test (Vovk et al. 2005).
 
     p = (1 + number of held-out images as near or nearer) / (1 + number of held-out images)
 

@@ -61,7 +61,7 @@ def _search(queries: Tensor, references: Tensor, neighbours: int) -> tuple[Tenso
 
 
 def _candidates(queries: Tensor, references: Tensor, count: int) -> Tensor:
-    """Numbers of the references that are nearest up to rounding, int64, [N, count], the lowest number first."""
+    """Numbers of the references that are nearest up to rounding, int64, [N, count], in ascending order."""
     # Near the origin float32 resolves finer differences, and distances do not depend on it.
     origin = queries.float().mean(dim=0)
     x = queries.float() - origin

@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.box import SIMPLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ddpm_cli.data.check import Report, Training
 from ddpm_cli.events import DataProgress, Event
@@ -67,7 +68,7 @@ class DataBar:
 def report_facts(report: Report) -> dict[str, str]:
     """The rows of the report."""
     facts = {
-        "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; {report.ignored_files:,} other files",
+        "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; other files: {report.ignored_files:,}",
         "sizes": _sizes(report),
         "modes": _counts(report.modes),
         "formats": _counts(report.formats),
@@ -131,7 +132,8 @@ def show_report(report: Report) -> None:
         for label, value in facts.items():
             print_text(f"{label + ':':<13}" + value.replace("\n", "\n" + " " * 13))
         return
-    table = Table(title=report.source, title_justify="left", title_style="bold", box=SIMPLE, show_header=False, pad_edge=False)
+    title = Text(report.source, style="bold")
+    table = Table(title=title, title_justify="left", box=SIMPLE, show_header=False, pad_edge=False)
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in facts.items():

@@ -146,7 +146,7 @@ class TrainingView:
                 show_notice(event)
 
     def _start(self, plan: TrainPlan) -> None:
-        messages.print(_table("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan)))
+        messages.print(_table("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan)), markup=False)
         if plan.estimated_seconds > HOUR:
             show_line(
                 "note:",
@@ -185,7 +185,7 @@ class TrainingView:
 
     def _end(self, summary: TrainSummary) -> None:
         self._progress.stop()
-        messages.print(_table("done", summary_facts(summary)))
+        messages.print(_table("done", summary_facts(summary)), markup=False)
         messages.print("next:", style="bold")
         for command in next_commands(summary):
             messages.print(f"  {command}", soft_wrap=True, markup=False)

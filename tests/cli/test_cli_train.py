@@ -68,7 +68,14 @@ def test_start_and_end_tables_and_json(ddpm: Ddpm) -> None:
     summary = json.loads(done.stdout)
     assert summary["step"] == 2
     assert summary["run"] == "runs/default-001"
-    for text in ("10,000 images, 28x28x1", "parameters", "FLOP per image", "cpu, fp32", "images/s", "ddpm sample runs/default-001"):
+    for text in (
+        "10,000 images, 28x28, 1 channel,",
+        "parameters",
+        "FLOP per image",
+        "cpu, fp32",
+        "images/s",
+        "ddpm sample runs/default-001",
+    ):
         assert text in done.stderr, text
 
 
@@ -197,8 +204,16 @@ def test_a_config_with_blanks_in_its_name_makes_a_run(ddpm: Ddpm, tmp_path: Path
     assert (tmp_path / "runs/my-cfg-001").is_dir()
 
 
-def test_two_processes_train_and_resume_like_one(tmp_path: Path) -> None:
-    arguments = (*TINY, "--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5")
+def test_two_processes_train_and_resume_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    arguments = [*TINY, "--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5"]
+    # Samples in batches of 4, so that both processes have some to draw.
+    arguments += [
+        "--set=train.evaluate_every=5",
+        "--set=train.evaluate_n=12",
+        "--set=sample.batch_size=4",
+        "--set=checkpoint.best_by=fcd",
+    ]
     for name, processes in (("one", 1), ("two", 2)):
         folder = tmp_path / name
         folder.mkdir()
@@ -221,6 +236,9 @@ def test_two_processes_train_and_resume_like_one(tmp_path: Path) -> None:
     assert [row["step"] for row in one] == [row["step"] for row in two] == [2, 4, 5, 6, 8, 10]
     for first, second in zip(one, two, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
+    measured = [{row["step"]: row["fcd"] for row in rows if "fcd" in row} for rows in (one, two)]
+    assert measured[0].keys() == {5, 10}
+    assert measured[0] == pytest.approx(measured[1], rel=1e-3)
 
 
 def test_resume_of_a_finished_run_says_how_to_extend_it(ddpm: Ddpm, trained_folder: Path) -> None:

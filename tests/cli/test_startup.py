@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from picture_files import write_folder
 
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
@@ -34,12 +35,14 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
         ("--help", "torch numpy pydantic PIL matplotlib"),
         ("train --help", "torch numpy PIL matplotlib"),
         ("config show --preset quick", "torch PIL matplotlib"),
+        ("data check pictures", "torch matplotlib"),
         ("inspect-schedule --kind linear", "torch PIL matplotlib"),
         ("inspect-schedule --kind linear --json", "torch PIL matplotlib"),
         ("inspect-schedule --compare linear,cosine --out plot.png", "torch matplotlib.pyplot"),
     ],
 )
 def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
+    write_folder(tmp_path / "pictures", 2)
     modules = modules_after(*arguments.split(), cwd=tmp_path)
     assert "ddpm_cli.cli.app" in modules
     assert sorted(modules & set(absent.split())) == []
@@ -47,7 +50,7 @@ def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
     text = ddpm("--help", cwd=tmp_path).stdout
-    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "export", "config"):
+    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "export", "config", "data"):
         assert f"\n  {command} " in text
         assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
 

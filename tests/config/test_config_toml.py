@@ -48,6 +48,15 @@ def test_none_is_left_out_or_written_where_the_default_is_something_else():
     assert from_toml_text(to_toml(config)) == config
 
 
+@pytest.mark.parametrize("text", ["64x48", "[64, 48]", "'64X48'"])
+def test_a_size_is_written_as_people_write_it_and_survives(text: str):
+    config = load_config(sets=["data=folder", f"data.size={text}", "data.channels=3"]).config
+    assert config.data.size == (64, 48)
+    assert 'size = "64x48"' in to_toml(config)
+    assert from_toml_text(to_toml(config)) == config
+    assert load_config(sets=["data=folder", "data.size=32"]).config.data.size == (32, 32)
+
+
 def test_odd_paths_survive(tmp_path: Path):
     root = tmp_path / 'a "b" # c\\d \u00e9\n'
     config = load_config(flags={"data.root": (root, "--root")}).config

@@ -26,9 +26,11 @@ from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.references import real_images
 from ddpm_cli.engine.sample_parts import SampleSet, draw_parts
 from ddpm_cli.engine.team import Team
-from ddpm_cli.errors import CheckpointError, DataError, RequestError
+from ddpm_cli.errors import CheckpointError, DataError, RequestError, RunLockedError
 from ddpm_cli.events import EvaluateProgress, Event, Figure, NearestPairs, Notice, TimestepLosses
 from ddpm_cli.metrics.frechet import frechet_distance
+from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.lock import locked
 
 N = 22
 SETTINGS = EvaluateSettings(n=N, batch_size=4)
@@ -133,6 +135,12 @@ def test_two_processes_give_what_one_gives(trained: TrainedModel, dataset: Datas
     assert sorted(drawn) == list(range(N))
 
 
+def test_two_evaluations_do_not_work_in_one_folder(trained: TrainedModel, dataset: Dataset, tmp_path: Path) -> None:
+    out = folder(tmp_path / "out")
+    with locked(RunDirectory(out)), pytest.raises(RunLockedError, match="Another evaluation is at work"):
+        fcd(trained, dataset, out=out)
+
+
 def test_more_samples_contain_the_fewer(trained: TrainedModel, tmp_path: Path) -> None:
     few, many = (SampleSet(folder(tmp_path / str(n)), range(n), 4) for n in (8, 12))
     draw_parts([few, many], trained, trained.config.sample.model_copy(update={"batch_size": 4}), [], Team())
@@ -235,7 +243,7 @@ def test_what_was_computed_is_not_computed_again(
 
     assert fcd(trained, dataset, out=out, on_event=listen) == first
     assert (looked_at, drawn) == ([], [])
-    assert "fcd: measured before" in notices[0]
+    assert "fcd: measured before" in notices[1]
     fcd(trained, dataset, replace(SETTINGS, seed=100), out=out)
     assert sum(looked_at) == N  # reference and floor are in the cache
     rows = [json.loads(line) for line in (out / "figures.jsonl").read_text().splitlines()]

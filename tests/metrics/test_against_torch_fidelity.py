@@ -182,7 +182,9 @@ def test_download_is_read_where_its_sum_is_right(case: Case, tmp_path: Path, mon
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("ddpm_cli.metrics.inception.URL", case.weights.with_suffix(".pth").as_uri())
     monkeypatch.setattr("ddpm_cli.metrics.inception.SHA256", hashlib.sha256(content).hexdigest())
+    events: list[object] = []
     for _ in range(2):  # downloaded, then cached
-        extractor = load_inception(None, CPU)
+        extractor = load_inception(None, CPU, on_event=events.append)
         assert extractor.sha256 == hashlib.sha256(content).hexdigest()
     assert torch.equal(extractor.network.fc.weight, case.extractor.network.fc.weight)
+    assert [type(event).__name__ for event in events] == ["Notice"]

@@ -17,7 +17,7 @@ def test_expectation_is_0_for_sets_of_one_kind_and_not_for_others() -> None:
     generator = torch.Generator().manual_seed(0)
     real, same, other = (torch.randn(400, 8, generator=generator) + shift for shift in (0, 0, 0.5))
     mean, deviation = kernel_distance(real, same, subset_size=100)
-    assert abs(mean) < 0.02  # the deviation of one subset of 100 is 0.02, so this fails by chance in far less than 1 of 1,000
+    assert abs(mean) < 0.03  # over 60 pairs of sets it deviated by 0.0084: beyond 0.03 lies less than 1 of 1,000
     assert deviation > 0
     assert kernel_distance(real, other, subset_size=100)[0] > 0.1
 

@@ -40,8 +40,8 @@ def main() -> None:
         peaks = {n: peak_bytes(*EVALUATE, f"--n={n}", cwd=folder) for n in (500, 1000, 10_000)}
     difference = peaks[10_000] - peaks[1000]
     for n, peak in peaks.items():
-        sys.stdout.write(f"{n:>6} samples: {peak / 1e6:,.1f} MB\n")
-    sys.stdout.write(f"difference of 10,000 and 1,000: {difference / 1e6:,.1f} MB, at most {LIMIT / 1e6:,.0f} MB\n")
+        print(f"{n:>6} samples: {peak / 1e6:,.1f} MB")
+    print(f"difference of 10,000 and 1,000: {difference / 1e6:,.1f} MB, at most {LIMIT / 1e6:,.0f} MB")
     if difference > LIMIT:
         raise SystemExit(1)
 

@@ -1,0 +1,304 @@
+"""Own pictures through the command: checked, trained on, refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import TINY, Ddpm
+from picture_files import broken_files, mixed_picture, write_folder, write_picture
+from PIL import Image
+
+from ddpm_cli.cli.app import run
+
+SMALL = [argument for argument in TINY if not argument.startswith("--data=")]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, and a cache beside it."""
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def check(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The JSON of `ddpm data check`, run in this process."""
+    capsys.readouterr()
+    assert run(["data", "check", *arguments, "--json"], debug=False) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one message of a command that is refused, run in this process; nothing was written where it ran."""
+    before = sorted(Path.cwd().rglob("*"))
+    assert run(list(arguments), debug=False) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("error:") == 1
+    assert "Traceback" not in error
+    assert sorted(Path.cwd().rglob("*")) == before
+    return " ".join(error.split())
+
+
+# ------------------------------------------------------------------------------------------------------------ the check
+
+
+def test_check_says_what_is_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 20, ("cat", "dog"), (20, 30, 3))
+    write_picture(here / "pics" / "cat" / "big.png", 50, (60, 40, 3))
+    (here / "pics" / "cat" / "copy.png").write_bytes((here / "pics" / "cat" / "000.png").read_bytes())
+    with Image.open(here / "pics" / "dog" / "001.png") as image:
+        image.save(here / "pics" / "dog" / "same.bmp")
+    (here / "pics" / "dog" / "bad.jpg").write_bytes(b"")
+    (here / "pics" / "dog" / "notes.txt").write_bytes(b"")
+    write_picture(here / "pics" / "loose.png", 60)
+    report = check(capsys, "pics", "--size", "16x24", "--out", "preview.png")
+    assert (report["pictures"], report["readable"], report["ignored_files"]) == (24, 23, 1)
+    assert report["unreadable"] == {"dog/bad.jpg": "is empty"}
+    assert report["sizes"] == {
+        "different": 2,
+        "smallest": [20, 30],
+        "largest": [60, 40],
+        "most_frequent": [[[20, 30], 22], [[60, 40], 1]],
+    }
+    assert report["modes"] == {"RGB": 23}
+    assert report["formats"] == {"PNG": 22, "BMP": 1}
+    assert report["classes"] == {"cat": 12, "dog": 11}
+    assert report["duplicates"] == [["cat/000.png", "cat/copy.png"]]
+    assert report["same_pixels"] == [["dog/001.png", "dog/same.bmp"]]
+    assert "loose.png" in report["notices"][0]
+    training = report["training"]
+    assert training["refused"] is None
+    assert training["shape"] == [3, 16, 24]
+    assert training["train_images"] + training["held_out_images"] == 23
+    with Image.open("preview.png") as image:
+        columns = min(6, int(np.ceil(training["train_images"] ** 0.5)))
+        assert image.width == columns * 26 + 2
+
+
+def test_what_the_check_foretells_comes_true(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ddpm_cli.config.data_schema import FolderData
+    from ddpm_cli.engine.build import build_dataset
+
+    write_folder(here / "pics", 30, ("a", "b"), (20, 30, 3))
+    write_picture(here / "pics" / "a" / "low.png", 60, (9, 30, 3))
+    training = check(capsys, "pics", "--size", "16", "--set", "data.small=skip", "--set", "data.held_out=0.3")["training"]
+    dataset = build_dataset(FolderData(root=here / "pics", size="16", small="skip", held_out=0.3))
+    assert training["train_images"] == len(dataset.train)
+    assert training["held_out_images"] == len(dataset.test)
+    assert training["shape"] == list(dataset.image_shape)
+    assert training["skipped_small"] == 1
+
+
+def test_check_is_no_error_where_training_would_refuse(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 4, shape=(20, 30, 3))
+    write_picture(here / "pics" / "grey.png", 9, (20, 30))
+    training = check(capsys, "pics", "--out", "preview.png")["training"]
+    assert "1 are grey and 4 are colour" in training["refused"]
+    assert "data.channels=3" in training["remedy"]
+    assert not Path("preview.png").exists()
+    assert check(capsys, "pics", "--channels", "1")["training"]["shape"] == [1, 20, 30]
+
+
+def test_the_report_in_a_pipe_is_plain_and_names_all(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 4)
+    for number in range(12):
+        (here / "pics" / f"broken-with-a-long-name-{number}.png").write_bytes(b"")
+    capsys.readouterr()
+    assert run(["data", "check", "pics"], debug=False) == 0
+    out = capsys.readouterr().out
+    assert all(f"broken-with-a-long-name-{number}.png: is empty\n" in out for number in range(12))
+    assert "8x8, 3 channels" in out
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def test_five_thousand_mixed_files_train_and_all_forty_broken_ones_are_named(here: Path, ddpm: Ddpm) -> None:
+    root = here / "pics"
+    for label in ("cats", "dogs", "other"):
+        (root / label).mkdir(parents=True)
+    broken = set()
+    places = random.Random(0).sample(range(5_000), 40)
+    files = dict(zip(places, broken_files(40), strict=True))
+    for number in range(5_000):
+        suffix, content = files.get(number) or mixed_picture(number)
+        name = f"{('cats', 'dogs', 'other')[number % 3]}/{number:04}.{suffix}"
+        (root / name).write_bytes(content)
+        if number in files:
+            broken.add(name)
+    assert len(broken) == 40
+
+    checked = ddpm("data", "check", "pics", "--size=16", "--channels=3", "--json", cwd=here)
+    assert checked.returncode == 0, checked.stderr
+    report = json.loads(checked.stdout)
+    assert set(report["unreadable"]) == broken
+    assert report["readable"] == 4_960
+    assert {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "I", "CMYK", "YCbCr", "LAB"} <= set(report["modes"])
+
+    arguments = ("--data=pics", "--size=16", "--set=data.channels=3", "--steps=2", "--name=mixed", "--set=model.num_classes=auto")
+    done = ddpm("train", *SMALL, *arguments, cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "40 pictures in the folder" in done.stderr
+    assert "ddpm data check" in done.stderr
+    data = json.loads((here / "runs" / "mixed" / "run.json").read_text())["data"]
+    assert set(data["unreadable"]) == broken
+    assert data["unreadable_count"] == 40
+    assert data["train_images"] + data["test_images"] == 4_960
+    assert data["train_images"] == report["training"]["train_images"]
+    assert data["image_shape"] == [3, 16, 16]
+    assert data["classes"] == ["cats", "dogs", "other"]
+
+
+def train(*arguments: str) -> int:
+    return run(["train", *SMALL, "--steps=2", "--name=a", *arguments], debug=False)
+
+
+def test_training_without_held_out_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 1, shape=(8, 12, 3))
+    assert train("--data=pics", "--set=data.held_out=0", "--set=train.eval_every=1") == 0
+    assert "1 images, 8x12, 3 channels, 0 held out" in " ".join(capsys.readouterr().err.split())
+    rows = [json.loads(line) for line in Path("runs/a/metrics.jsonl").read_text().splitlines()]
+    assert all("held_out_loss" not in row for row in rows)
+    assert json.loads(Path("runs/a/run.json").read_text())["data"]["test_images"] == 0
+    (checkpoint,) = Path("runs/a/checkpoints").iterdir()
+    assert checkpoint.name == "step-00000002"
+    assert run(["resume", "--steps=3"], debug=False) == 0
+    capsys.readouterr()
+    message = refused(capsys, "evaluate", "runs/a", "--n=2", "--steps=2")
+    assert "no held-out images" in message
+    assert "data.held_out" in message
+
+
+def test_arrays_through_the_flag(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 10), np.uint8)
+    np.savez("mine.npz", images=images, labels=np.arange(20) % 2)
+    assert train("--data=mine.npz", "--set=model.num_classes=auto") == 0
+    assert "6x10, 1 channel," in " ".join(capsys.readouterr().err.split())
+    data = json.loads(Path("runs/a/run.json").read_text())["data"]
+    assert data["classes"] == ["0", "1"]
+
+
+def test_a_run_on_a_folder_goes_on_from_elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(here / "pics", 10)
+    assert train("--data=pics") == 0
+    monkeypatch.chdir(here.parent)
+    assert run(["resume", "here/runs/a", "--steps=3"], debug=False) == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def empty(root: Path) -> None:
+    root.mkdir()
+
+
+def one_picture(root: Path) -> None:
+    write_folder(root, 1)
+
+
+def pictures_of_8(root: Path) -> None:
+    write_folder(root, 4)
+
+
+def class_without_pictures(root: Path) -> None:
+    write_folder(root, 4, ("a", "b"))
+    (root / "birds").mkdir()
+
+
+def grey_and_colour(root: Path) -> None:
+    write_folder(root, 4)
+    write_picture(root / "grey.png", 9, (8, 8))
+
+
+def two_sizes(root: Path) -> None:
+    write_folder(root, 4)
+    write_picture(root / "other.png", 9, (20, 8, 3))
+
+
+def all_broken(root: Path) -> None:
+    root.mkdir()
+    (root / "a.png").write_bytes(b"")
+
+
+def some_broken(root: Path) -> None:
+    write_folder(root, 4)
+    (root / "bad.png").write_bytes(b"")
+
+
+def one_class(root: Path) -> None:
+    write_folder(root, 4, ("only",))
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "words"),
+    [
+        (empty, [], ["There are no pictures in the folder"]),
+        (one_picture, [], ["only one image", "--set data.held_out=0"]),
+        (pictures_of_8, ["--size=64"], ["4 of 4 pictures", "smaller than 64x64: 000.png (8x8)", "--size 8", "data.small=enlarge"]),
+        (class_without_pictures, [], ["1 of 3 class folders", "birds/", "remove"]),
+        (grey_and_colour, [], ["1 are grey and 4 are colour", "grey.png", "--set data.channels=3"]),
+        (two_sizes, [], ["2 sizes", "8x8 (4), 20x8 (1)", "--size 8"]),
+        (all_broken, [], ["None of the 1 pictures", "a.png is empty"]),
+        (some_broken, ["--strict"], ["1 pictures", "bad.png is empty", "--strict"]),
+        (one_class, ["--set=model.num_classes=auto"], ["has no classes", "model.num_classes = none"]),
+        (pictures_of_8, ["--size=big"], ["data.size", 'must be HxW such as "64x48"', "--size"]),
+        (pictures_of_8, ["--size=0x4"], ["data.size", "must be at least 1"]),
+        (pictures_of_8, ["--set=data.channels=2"], ['must be 1, 3, 4 or "auto"']),
+        (pictures_of_8, ["--set=data.background=pink"], ['must be "white", "black" or "#rrggbb"']),
+    ],
+)
+def test_refusals(here: Path, capsys: pytest.CaptureFixture[str], make: Any, arguments: list[str], words: list[str]) -> None:
+    make(here / "pics")
+    message = refused(capsys, "train", *SMALL, "--data=pics", "--steps=2", *arguments)
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("fashion", ["--data fashion is no data set", "fashion-mnist", "celeba", "folder of pictures"]),
+        ("missing/folder", ["no data set, and no folder or file of that name"]),
+        ("note.txt", ["is a file, but no .npz or .npy"]),
+        ("bad.npz", ["cannot be read"]),
+        ("folder", ["needs a folder", "--data DIR"]),
+        ("arrays", ["needs a file", "--data FILE.npz"]),
+        ("huggingface", ["needs the name", "--set data.name=NAME"]),
+    ],
+)
+def test_what_is_no_data(here: Path, capsys: pytest.CaptureFixture[str], data: str, words: list[str]) -> None:
+    Path("note.txt").write_text("text")
+    Path("bad.npz").write_text("text")
+    message = refused(capsys, "train", "--data", data, "--steps=2")
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_size_for_data_that_has_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "train", "--data=mnist", "--size=64")
+    assert 'the kind "mnist" has no such key' in message
+    assert '"folder"' in message
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "words"),
+    [
+        (empty, [], ["There are no pictures"]),
+        (lambda root: None, [], ["does not exist"]),
+        (some_broken, ["--strict"], ["bad.png is empty"]),
+        (pictures_of_8, ["--out=no/such/preview.png"], ["its folder does not exist"]),
+        (pictures_of_8, ["--out=preview.doc"], ["no picture format"]),
+    ],
+)
+def test_refusals_of_check(
+    here: Path, capsys: pytest.CaptureFixture[str], make: Any, arguments: list[str], words: list[str]
+) -> None:
+    make(here / "pics")
+    message = refused(capsys, "data", "check", "pics", *arguments)
+    assert [word for word in words if word not in message] == []
