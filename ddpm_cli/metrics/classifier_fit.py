@@ -25,7 +25,7 @@ Task = Literal["classes", "flips"]
 Labels = NDArray[np.int64]
 
 _BATCH_SIZE = 128
-_IMAGES_SEEN = 480_000
+_MOST_SEEN, _FEWEST_SEEN, _USUAL_PASSES = 480_000, 60_000, 25
 _LEARNING_RATE = 0.01
 _WEIGHT_DECAY = 0.05
 
@@ -62,7 +62,7 @@ def fit_classifier(
         images: Pixels, uint8, [N, C, H, W], of at least 8 pixels a side.
         labels: Class of each image, from 0, int64, [N]; or None.
         seed: Of weights, order and mirrors, in [0, 2**32).
-        epochs: Passes over the images, at least 1; None for as many as show 480,000, whatever the number of images.
+        epochs: Passes over the images, at least 1; None for what `usual_epochs` says.
         device: Where it is trained; None for the CPU.
         on_event: Told of each step.
     Raises:
@@ -76,11 +76,21 @@ def fit_classifier(
     channels, height, width = images.shape[1:]
     classes = len(FLIPS) if labels is None else int(labels.max()) + 1
     network = initialised(Architecture(channels, height, width, classes), seed)
-    passes = math.ceil(_IMAGES_SEEN / len(images)) if epochs is None else epochs
+    passes = usual_epochs(len(images)) if epochs is None else epochs
     steps = passes * math.ceil(len(images) / _BATCH_SIZE)
     _train(network.to(device or torch.device("cpu")), _batches(images, labels, seed), steps, on_event)
     network.fold().to("cpu").to(memory_format=torch.contiguous_format)
     return FittedClassifier(network, "flips" if labels is None else "classes")
+
+
+def usual_epochs(images: int) -> int:
+    """Passes over so many images that a classifier has learned what it can: 25, but no fewer than 60,000 and no more than 480,000
+    images in all.
+
+    Args:
+        images: In the training set, at least 1.
+    """
+    return math.ceil(min(_MOST_SEEN, max(_USUAL_PASSES * images, _FEWEST_SEEN)) / images)
 
 
 def held_out_accuracy(fitted: FittedClassifier, images: NDArray[np.uint8], labels: Labels | None) -> float | None:

@@ -19,7 +19,7 @@ from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
 from ddpm_cli.events import EvaluateProgress
 from ddpm_cli.metrics import classifier as module
 from ddpm_cli.metrics.classifier import load_bundled, load_classifier, save_classifier
-from ddpm_cli.metrics.classifier_fit import FittedClassifier, fit_classifier, held_out_accuracy
+from ddpm_cli.metrics.classifier_fit import FittedClassifier, fit_classifier, held_out_accuracy, usual_epochs
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
 
 CPU = torch.device("cpu")
@@ -216,3 +216,8 @@ def test_script_makes_the_same_file_again(tmp_path: Path) -> None:
     assert accuracies[0] == accuracies[1]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert load_classifier(tmp_path / "a", CPU).description.accuracy == accuracies[0]
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(60_000, 8), (4_500, 25), (40, 1_500), (1_000_000, 1)])
+def test_large_sets_are_shown_less_often_than_small_ones(images: int, epochs: int) -> None:
+    assert usual_epochs(images) == epochs
