@@ -172,7 +172,7 @@ def test_training_without_held_out_images(here: Path, capsys: pytest.CaptureFixt
     assert checkpoint.name == "step-00000002"
     assert run(["resume", "--steps=3"], debug=False) == 0
     capsys.readouterr()
-    message = refused(capsys, "evaluate", "runs/a", "--n=2", "--steps=2")
+    message = refused(capsys, "evaluate", "runs/a", "--metrics=bits-per-dim", "--n=2")
     assert "no held-out images" in message
     assert "data.held_out" in message
 
