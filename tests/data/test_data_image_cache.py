@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,13 @@ def test_mixed_channels_need_a_word(cache: Path, tmp_path: Path) -> None:
         load(root)
     assert "--set data.channels=3" in caught.value.remedy
     assert load(root, channels=3).image_shape == (3, 8, 8)
+
+
+def test_other_names_of_classes_are_another_entry(cache: Path, tmp_path: Path) -> None:
+    pictures = scan_folder(write_folder(tmp_path / "in", 10, ("a", "b")))
+    load_pictures(pictures, PictureSettings())
+    renamed = load_pictures(replace(pictures, class_names=("cat", "dog")), PictureSettings())
+    assert renamed.train.class_names == ("cat", "dog")
 
 
 def test_small_pictures(cache: Path, tmp_path: Path) -> None:
