@@ -173,7 +173,7 @@ def test_five_thousand_mixed_files_train_and_all_forty_broken_ones_are_named(her
     arguments = ("--data=pics", "--size=16", "--set=data.channels=3", "--steps=2", "--name=mixed", "--set=model.num_classes=auto")
     done = ddpm("train", *SMALL, *arguments, cwd=here)
     assert done.returncode == 0, done.stderr
-    assert "40 pictures in the folder" in done.stderr
+    assert "Left out 40 pictures of the folder" in done.stderr
     assert "ddpm data check" in done.stderr
     data = json.loads((here / "runs" / "mixed" / "run.json").read_text())["data"]
     assert set(data["unreadable"]) == broken
