@@ -78,7 +78,7 @@ def check(
 
     pictures, settings = scan_folder(folder), picture_settings(config)
     with DataBar() as bar:
-        report, images = check_pictures(pictures, settings, bar)
+        report, images = check_pictures(pictures, settings, bar, preview=out is not None)
     if settings.strict:
         require_all_readable(pictures, report.unreadable)
     if json:

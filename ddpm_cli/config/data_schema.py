@@ -78,7 +78,7 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, str):
         match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", value.strip())
         if match is None:
-            raise ValueError(f'must be HxW such as "64x48", or one number, not "{value}"')
+            raise ValueError(f'must be HxW such as "64x48", or one number, of up to five digits, not "{value}"')
         return (int(match[1]), int(match[2] or match[1]))
     return value
 

@@ -17,7 +17,7 @@ from ddpm_cli.data.layout import cut_at
 from ddpm_cli.errors import DataError
 
 KEYS = ("images", "labels", "test_images", "test_labels")
-ZIP_MAGIC = b"PK"
+ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
 MAX_CHANNELS = 4
 AnyLayout = Literal["auto", "NHWC", "NCHW"]
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -59,7 +59,10 @@ def _read(path: Path) -> Arrays:
         raise DataError(f"There is no file {path}.", "Name an .npz or .npy file.")
     try:
         with path.open("rb") as file:
-            if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+            start = file.read(len(NPY_MAGIC))
+            if not start.startswith(ZIP_MAGIC):
+                if start != NPY_MAGIC:
+                    raise ValueError("it is neither an .npz nor an .npy file")
                 return {"images": np.load(path, allow_pickle=False, mmap_mode="c")}
             file.seek(0)
             with np.load(file, allow_pickle=False) as loaded:
@@ -68,14 +71,18 @@ def _read(path: Path) -> Arrays:
                     raise DataError(f"{path} has no array images, only {names}.", f"Its keys: {', '.join(KEYS)}.")
                 return {key: loaded[key] for key in KEYS if key in loaded.files}
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}.", "Write it with numpy.savez or numpy.save, as uint8.") from error
+        raise DataError(
+            f"{path} cannot be read: {str(error).rstrip('.')}.", "Write it with numpy.savez or numpy.save, as uint8."
+        ) from error
 
 
 def _images(array: NDArray[np.generic], key: str, path: Path, layout: AnyLayout) -> NDArray[np.uint8]:
     """The array as [N, C, H, W]."""
     if array.dtype != np.uint8:
         raise DataError(f"{path}: {key} are {array.dtype}, not uint8.", "Store pixels from 0 to 255 with .astype(numpy.uint8).")
-    if array.ndim not in (3, 4) or 0 in array.shape:
+    if not array.size:
+        raise DataError(f"{path}: {key} of shape {list(array.shape)} are empty.", "Name a file that holds images.")
+    if array.ndim not in (3, 4):
         wanted = "[N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise DataError(f"{path}: {key} have the shape {list(array.shape)}, not {wanted}.", "Reshape them.")
     pixels = array.astype(np.uint8, copy=False)
@@ -109,7 +116,8 @@ def _labels(arrays: Arrays, key: str, count: int, path: Path) -> tuple[NDArray[n
         raise DataError(f"{path}: {key} are {found}, not {count:,} whole numbers.", "Store one for each image.")
     numbers = labels.astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= count:
-        raise DataError(f"{path}: {key} go from {numbers.min()} to {numbers.max()}.", "Number the classes from 0.")
+        found = f"{numbers.min()} to {numbers.max()}, for {count:,} images"
+        raise DataError(f"{path}: {key} go from {found}.", "Number the classes 0, 1, 2 and so on, without large gaps.")
     return numbers, tuple(str(number) for number in range(int(numbers.max()) + 1))
 
 

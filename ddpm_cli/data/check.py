@@ -17,6 +17,7 @@ from ddpm_cli.events import Listener, ignore
 
 FREQUENT = 5
 PREVIEW_IMAGES = 36
+PREVIEW_BYTES = 1 << 28
 
 Size = tuple[int, int]
 
@@ -95,7 +96,7 @@ class Report:
 
 
 def check_pictures(
-    pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore
+    pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore, *, preview: bool = False
 ) -> tuple[Report, NDArray[np.uint8] | None]:
     """Decode every picture and say what was found.
 
@@ -103,11 +104,15 @@ def check_pictures(
         pictures: The collection.
         settings: What training would be told.
         on_event: Told of the progress.
+        preview: Also decode some images as training would see them.
     Returns:
-        The report, and up to 36 images that would be trained on, uint8 [N, C, H, W]; None if training would refuse.
+        The report, and up to 36 images that would be trained on, fewer if they are large, uint8 [N, C, H, W]; None if no preview
+        was asked for or training would refuse.
+    Raises:
+        DataError: If a preview was asked for and one image alone is too large for it.
     """
     found = survey(pictures, on_event, thorough=True)
-    training, images = _training(pictures, found, settings)
+    training, images = _training(pictures, found, settings, preview)
     labels = pictures.labels[found.readable]
     counts = np.bincount(labels, minlength=len(pictures.class_names)).tolist()
     report = Report(
@@ -128,18 +133,26 @@ def check_pictures(
     return report, images
 
 
-def _training(pictures: Pictures, found: Survey, settings: PictureSettings) -> tuple[Training, NDArray[np.uint8] | None]:
+def _training(
+    pictures: Pictures, found: Survey, settings: PictureSettings, preview: bool
+) -> tuple[Training, NDArray[np.uint8] | None]:
     try:
         shape, layout = plan(pictures, found, settings)
     except DataError as error:
         return Training(error.message, error.remedy), None
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
     training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped)
-    return training, _preview(pictures, settings, shape, layout)
+    return training, _preview(pictures, settings, shape, layout) if preview else None
 
 
 def _preview(pictures: Pictures, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
-    rows = layout.rows[layout.held_out :][:PREVIEW_IMAGES].tolist()
+    channels, height, width = shape
+    fit = PREVIEW_BYTES // (channels * height * width)
+    if not fit:
+        raise DataError(
+            f"One image of {height}x{width} is too large for a preview.", "Leave out --out, or choose a smaller --size."
+        )
+    rows = layout.rows[layout.held_out :][: min(fit, PREVIEW_IMAGES)].tolist()
     with quiet_decoders():
         return np.stack([decode(pictures.read(row), shape, settings.background) for row in rows])
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 
 from ddpm_cli.errors import RequestError
 
 
 def find_class(text: str, class_names: Sequence[str]) -> int:
-    """The class that a name or a number stands for; case, spaces and punctuation of names do not matter.
+    """The class that a name or a number stands for; case, spaces and punctuation matter only where names differ in them alone.
 
     Args:
         text: Such as "3", "bag" or "ankle-boot". A class whose name is a number goes before the class of that number.
@@ -19,8 +20,10 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
     Raises:
         RequestError: If there is no such class, with the nearest name.
     """
-    plain_names = [_plain(name) for name in class_names]
-    if _plain(text) in plain_names:
+    composed, plain_names = [_composed(name) for name in class_names], [_plain(name) for name in class_names]
+    if _composed(text) in composed:
+        return composed.index(_composed(text))
+    if _plain(text) and plain_names.count(_plain(text)) == 1:
         return plain_names.index(_plain(text))
     if text.isascii() and text.isdigit() and int(text) < len(class_names):
         return int(text)
@@ -31,4 +34,9 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
 
 
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    return "".join(letter for letter in _composed(name).casefold() if letter.isalnum())
+
+
+def _composed(name: str) -> str:
+    """Accents in one with their letters, as keyboards write them; folders' names on macOS may hold them apart."""
+    return unicodedata.normalize("NFC", name)

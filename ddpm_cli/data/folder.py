@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_cli.data.picture import SUFFIXES
-from ddpm_cli.data.pictures import Pictures, first_few, printable
+from ddpm_cli.data.pictures import Pictures, counted, first_few, printable
 from ddpm_cli.errors import DataError
 from ddpm_cli.files import UnreadableError
 
@@ -52,11 +52,20 @@ def scan_folder(root: Path) -> Pictures:
     """
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"The folder {root} {problem}.", "Name a folder of pictures.")
+        raise DataError(
+            f"The folder {root} {problem}.",
+            "Name a folder of pictures; one that a run was trained on must be put back, or linked to.",
+        )
     tree = Tree()
     _walk(root, root.resolve(), "", tree)
     if not tree.pictures:
-        others = f", only {tree.others:,} files of other kinds" if tree.others else ""
+        others = f", only {counted(tree.others, 'file')} of other kinds" if tree.others else ""
+        if tree.links:
+            raise DataError(
+                f"There are no pictures in the folder {root}{others}, and links that lead out of it are not followed: "
+                f"{first_few([printable(name) for name in tree.links])}.",
+                "Name the folder that they lead to, or copy the pictures.",
+            )
         raise DataError(
             f"There are no pictures in the folder {root}{others}.",
             "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ...",
@@ -151,7 +160,8 @@ def _require_filled(root: Path, splits: tuple[str, ...], class_homes: set[str]) 
     empty = sorted(printable(folder) for folder in folders if folder not in class_homes)
     if empty:
         raise DataError(
-            f"{len(empty):,} of {len(folders):,} class folders in {root} have no pictures: {first_few(empty)}.",
+            f"The folder {root} has {counted(len(empty), 'class folder')} without pictures, of {len(folders):,}: "
+            f"{first_few(empty)}.",
             "Put some into them, or remove them.",
         )
 
@@ -191,9 +201,9 @@ def _notices(root: Path, loose: list[str], links: list[str]) -> list[str]:
     notices = []
     if loose:
         notices.append(
-            f"{len(loose):,} pictures lie beside the class folders of {root}, belong to none of them and are left out: "
+            f"Left out {counted(len(loose))} beside the class folders of {root}, which belong to none of them: "
             f"{first_few([printable(name) for name in loose])}."
         )
     if links:
-        notices.append(f"{len(links):,} links in {root} are not followed: {first_few([printable(name) for name in links])}.")
+        notices.append(f"Did not follow {counted(len(links), 'link')} in {root}: {first_few([printable(name) for name in links])}.")
     return notices

@@ -30,7 +30,7 @@ from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.data.picture import decode, quiet_decoders
-from ddpm_cli.data.pictures import Pictures, PictureSettings, first_few, printable
+from ddpm_cli.data.pictures import Pictures, PictureSettings, counted, first_few, printable
 from ddpm_cli.data.survey import Survey, find_damaged, survey
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.events import DataProgress, Listener, Notice, ignore
@@ -336,7 +336,7 @@ def require_all_readable(pictures: Pictures, unreadable: dict[str, str]) -> None
     if unreadable:
         listed = "; ".join(f"{name} {reason}" for name, reason in unreadable.items())
         raise DataError(
-            f"{len(unreadable):,} pictures in {pictures.source} cannot be read: {listed}.",
+            f"{counted(len(unreadable))} in {pictures.source} cannot be read: {listed}.",
             "Replace or remove them, or leave out --strict (data.strict), and they are skipped.",
         )
 
@@ -345,11 +345,11 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
     if entry.unreadable:
         more = f" Their names: {pictures.check}" if pictures.check else ""
         yield (
-            f"{len(entry.unreadable):,} pictures in {pictures.source} cannot be read and are left out: "
+            f"Left out {counted(len(entry.unreadable))} of {pictures.source} that cannot be read: "
             f"{first_few(list(entry.unreadable))}.{more}"
         )
     if entry.small:
-        yield f'{entry.small:,} pictures smaller than {entry.shape[2]}x{entry.shape[3]} are left out (data.small = "skip").'
+        yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'
     counts = np.bincount(labels, minlength=len(entry.class_names))
     if absent := [name for name, count in zip(entry.class_names, counts, strict=False) if not count]:
         yield f"No picture of the class {first_few(absent)} is left to train on: all of them are held out."

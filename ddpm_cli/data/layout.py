@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.data.pictures import Pictures, PictureSettings, first_few, printable
+from ddpm_cli.data.pictures import Pictures, PictureSettings, counted, first_few, printable
 from ddpm_cli.data.survey import Survey
 from ddpm_cli.errors import DataError
 
@@ -39,7 +39,7 @@ def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -
     if not readable.any():
         reasons = [f"{printable(pictures.names[i])} {reason}" for i, reason in found.broken.items()]
         raise DataError(
-            f"None of the {len(pictures):,} pictures in {pictures.source} can be read: {first_few(reasons, 3)}.",
+            f"Of {counted(len(pictures))} in {pictures.source} none can be read: {first_few(reasons, 3)}.",
             "Check the files; PNG, JPEG, WebP, GIF, BMP, TIFF and PPM are read.",
         )
     height, width = settings.size or _common_size(pictures, found)
@@ -156,9 +156,9 @@ def cut_at(hashes: NDArray[np.uint64], share: float, source: str) -> int:
         return 0
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])  # where an image is no copy of the one before
     if len(starts) < 2:
-        kind = "one image" if len(hashes) == 1 else f"{len(hashes):,} copies of one image"
+        found = "is only one image" if len(hashes) == 1 else f"are only {len(hashes):,} copies of one image"
         raise DataError(
-            f"There is only {kind} in {source}, so none can be held out.",
+            f"There {found} in {source}, so none can be held out.",
             "Add others, or train without held-out images: --set data.held_out=0",
         )
     below = int(np.searchsorted(hashes, np.uint64(int(share * 2**64))))

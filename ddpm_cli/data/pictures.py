@@ -73,7 +73,12 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def first_few(items: Sequence[str], few: int = FEW) -> str:
+def counted(count: int, noun: str = "picture") -> str:
+    """`1 picture`, `2,000 pictures`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def first_few(items: Sequence[str], few: int = FEW, between: str = ", ") -> str:
     """`a, b, c and 37 more`."""
     rest = f" and {len(items) - few:,} more" if len(items) > few else ""
-    return ", ".join(items[:few]) + rest
+    return between.join(items[:few]) + rest

@@ -115,7 +115,10 @@ def _load_arrays(config: ArraysData) -> Dataset:
 def with_absolute_paths(config: DataConfig) -> DataConfig:
     """The section with paths that hold from any folder."""
     paths = {key: value for key in ("root", "path") if isinstance(value := getattr(config, key, None), Path)}
-    return config.model_copy(update={key: value.expanduser().absolute() for key, value in paths.items()})
+    absolute: dict[str, Path | str] = {key: value.expanduser().absolute() for key, value in paths.items()}
+    if isinstance(config, HuggingFaceData) and config.name is not None and Path(config.name).expanduser().is_dir():
+        absolute["name"] = str(Path(config.name).expanduser().absolute())
+    return config.model_copy(update=absolute)
 
 
 def picture_settings(config: CelebaData | FolderData | HuggingFaceData) -> PictureSettings:

@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.data.check import Report, Training
+from ddpm_cli.data.pictures import counted, first_few
 from ddpm_cli.events import DataProgress, Event
 from ddpm_cli.render.console import messages, print_text, results
 
 SECONDS_BETWEEN_LINES = 10.0
 GROUPS_SHOWN = 5
+NAMES_SHOWN = 10
 
 
 class DataBar:
@@ -70,8 +72,8 @@ def report_facts(report: Report) -> dict[str, str]:
     facts = {
         "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; other files: {report.ignored_files:,}",
         "sizes": _sizes(report),
-        "modes": _counts(report.modes),
-        "formats": _counts(report.formats),
+        "modes": _counts(report.modes) or "unknown",
+        "formats": _counts(report.formats) or "unknown",
         "classes": _counts(report.classes) or "none: the pictures lie in no subfolders",
         "copies": _groups(report.duplicates, "with the same bytes"),
         "same pixels": _groups(report.same_pixels, "in different files"),
@@ -89,14 +91,14 @@ def training_text(training: Training) -> str:
     channels, height, width = training.shape
     small = f"; {training.skipped_small:,} too small ones left out" if training.skipped_small else ""
     return (
-        f"{training.train_images:,} images to train on, {training.held_out_images:,} held out, each "
+        f"{counted(training.train_images, 'image')} to train on, {training.held_out_images:,} held out, each "
         f"{shape_text(height, width, channels)}{small}"
     )
 
 
 def shape_text(height: int, width: int, channels: int) -> str:
     """`64x48, 3 channels`: height by width."""
-    return f"{height}x{width}, {channels} channel{'' if channels == 1 else 's'}"
+    return f"{height}x{width}, {counted(channels, 'channel')}"
 
 
 def _sizes(report: Report) -> str:
@@ -117,11 +119,10 @@ def _counts(counts: dict[str, int]) -> str:
 def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:
     if not groups:
         return "none"
-    plural = "" if len(groups) == 1 else "s"
-    lines = [" = ".join(group) for group in groups[:GROUPS_SHOWN]]
+    lines = [first_few(group, NAMES_SHOWN, " = ") for group in groups[:GROUPS_SHOWN]]
     if len(groups) > GROUPS_SHOWN:
-        lines.append(f"and {len(groups) - GROUPS_SHOWN:,} more groups (--json lists all)")
-    return "\n".join([f"{len(groups):,} group{plural} {what}", *lines])
+        lines.append(f"and {counted(len(groups) - GROUPS_SHOWN, 'more group')} (--json lists all)")
+    return "\n".join([f"{counted(len(groups), 'group')} {what}", *lines])
 
 
 def show_report(report: Report) -> None:

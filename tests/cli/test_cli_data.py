@@ -107,6 +107,33 @@ def test_check_is_no_error_where_training_would_refuse(here: Path, capsys: pytes
     assert check(capsys, "pics", "--channels", "1")["training"]["shape"] == [1, 20, 30]
 
 
+def test_a_preview_holds_little_in_memory(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(here / "pics", 10)
+    huge = check(capsys, "pics", "--size=99999", "--set=data.small=enlarge")  # decodes none of them at that size
+    assert huge["training"]["shape"] == [3, 99999, 99999]
+    assert "too large for a preview" in refused(
+        capsys, "data", "check", "pics", "--size=99999", "--set=data.small=enlarge", "--out=p.png"
+    )
+    monkeypatch.setattr("ddpm_cli.data.check.PREVIEW_BYTES", 2 * 3 * 8 * 8)
+    check(capsys, "pics", "--out=p.png")
+    with Image.open("p.png") as picture:
+        assert max(picture.size) < 3 * 8
+
+
+def test_a_report_is_short_of_many_copies_and_says_one_picture(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(40):
+        write_picture(here / "pics" / f"{number:02d}.png", 1)
+    write_picture(here / "pics" / "other.png", 2)
+    assert run(["data", "check", "pics", "--set=data.held_out=0.99"], debug=False) == 0
+    out = capsys.readouterr().out
+    assert "08.png = 09.png and 30 more\n" in out
+    (here / "two").mkdir()
+    for number in range(2):
+        write_picture(here / "two" / f"{number}.png", number)
+    assert run(["data", "check", "two"], debug=False) == 0
+    assert "1 image to train on" in capsys.readouterr().out
+
+
 def test_the_report_in_a_pipe_is_plain_and_names_all(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(here / "pics", 4)
     for number in range(12):
@@ -146,7 +173,7 @@ def test_five_thousand_mixed_files_train_and_all_forty_broken_ones_are_named(her
     arguments = ("--data=pics", "--size=16", "--set=data.channels=3", "--steps=2", "--name=mixed", "--set=model.num_classes=auto")
     done = ddpm("train", *SMALL, *arguments, cwd=here)
     assert done.returncode == 0, done.stderr
-    assert "40 pictures in the folder" in done.stderr
+    assert "Left out 40 pictures of the folder" in done.stderr
     assert "ddpm data check" in done.stderr
     data = json.loads((here / "runs" / "mixed" / "run.json").read_text())["data"]
     assert set(data["unreadable"]) == broken
@@ -243,11 +270,11 @@ def one_class(root: Path) -> None:
         (empty, [], ["There are no pictures in the folder"]),
         (one_picture, [], ["only one image", "--set data.held_out=0"]),
         (pictures_of_8, ["--size=64"], ["4 of 4 pictures", "smaller than 64x64: 000.png (8x8)", "--size 8", "data.small=enlarge"]),
-        (class_without_pictures, [], ["1 of 3 class folders", "birds/", "remove"]),
+        (class_without_pictures, [], ["1 class folder without pictures, of 3", "birds/", "remove"]),
         (grey_and_colour, [], ["1 are grey and 4 are colour", "grey.png", "--set data.channels=3"]),
         (two_sizes, [], ["2 sizes", "8x8 (4), 20x8 (1)", "--size 8"]),
-        (all_broken, [], ["None of the 1 pictures", "a.png is empty"]),
-        (some_broken, ["--strict"], ["1 pictures", "bad.png is empty", "--strict"]),
+        (all_broken, [], ["Of 1 picture in", "a.png is empty"]),
+        (some_broken, ["--strict"], ["1 picture in", "bad.png is empty", "--strict"]),
         (one_class, ["--set=model.num_classes=auto"], ["has no classes", "model.num_classes = none"]),
         (pictures_of_8, ["--size=big"], ["data.size", 'must be HxW such as "64x48"', "--size"]),
         (pictures_of_8, ["--size=0x4"], ["data.size", "must be at least 1"]),

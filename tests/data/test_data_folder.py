@@ -42,7 +42,7 @@ def test_loose_pictures_beside_classes_are_left_out_and_named(tmp_path: Path) ->
     assert "loose.png" not in pictures.names
     assert len(pictures) == 4
     assert len(pictures.notices) == 1
-    assert "1 pictures" in pictures.notices[0]
+    assert "1 picture beside" in pictures.notices[0]
     assert "loose.png" in pictures.notices[0]
 
 
@@ -80,6 +80,10 @@ def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
     pictures = scan_folder(root)
     assert list(pictures.names) == ["000.png", "001.png", "own.png"]
     assert "4 links" in pictures.notices[0]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "out.png").symlink_to(tmp_path / "out" / "secret.png")
+    with pytest.raises(DataError, match=r"links that lead out of it are not followed: out\.png"):
+        scan_folder(tmp_path / "links")
 
 
 def test_a_pipe_named_like_a_picture_does_not_hang(tmp_path: Path) -> None:
@@ -113,9 +117,9 @@ def test_fingerprint_changes_with_what_is_there(tmp_path: Path) -> None:
     ("names", "reason"),
     [
         ((), "There are no pictures"),
-        (("notes.txt",), "only 1 files of other kinds"),
-        (("a/1.png", "b/notes.txt", "c/"), "2 of 3 class folders in .* have no pictures: b/, c/"),
-        (("train/a/1.png", "test/a/1.png", "test/b/"), "have no pictures: test/b/"),
+        (("notes.txt",), "only 1 file of other kinds"),
+        (("a/1.png", "b/notes.txt", "c/"), "2 class folders without pictures, of 3: b/, c/"),
+        (("train/a/1.png", "test/a/1.png", "test/b/"), "1 class folder without pictures, of 3: test/b/"),
     ],
 )
 def test_what_makes_no_data_set_is_named(tmp_path: Path, names: tuple[str, ...], reason: str) -> None:

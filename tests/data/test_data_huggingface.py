@@ -9,9 +9,11 @@ import pytest
 from picture_files import write_folder, write_picture
 from PIL import Image
 
+from ddpm_cli.config.data_schema import HuggingFaceData
 from ddpm_cli.data import image_cache
 from ddpm_cli.data.huggingface import HubQuery, load_huggingface
 from ddpm_cli.data.pictures import PictureSettings
+from ddpm_cli.engine.build_data import with_absolute_paths
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Event, Notice
 
@@ -141,3 +143,10 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DataError) as caught:
         load_huggingface(HubQuery("any"), PictureSettings())
     assert "pip install 'ddpm-cli[huggingface]'" in caught.value.remedy
+
+
+def test_a_local_folder_is_found_from_elsewhere_and_a_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert with_absolute_paths(HuggingFaceData(name="pics")).name == str(tmp_path / "pics")
+    assert with_absolute_paths(HuggingFaceData(name="mnist")).name == "mnist"

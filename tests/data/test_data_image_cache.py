@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_one_picture_trains_if_none_is_held_out(cache: Path, tmp_path: Path) -> 
         load(root)
     assert "data.held_out=0" in caught.value.remedy
     shutil.copy(root / "000.png", root / "001.png")
-    with pytest.raises(DataError, match="2 copies of one image"):
+    with pytest.raises(DataError, match="There are only 2 copies of one image"):
         load(root)
 
 
@@ -241,6 +242,13 @@ def test_mixed_channels_need_a_word(cache: Path, tmp_path: Path) -> None:
     assert load(root, channels=3).image_shape == (3, 8, 8)
 
 
+def test_other_names_of_classes_are_another_entry(cache: Path, tmp_path: Path) -> None:
+    pictures = scan_folder(write_folder(tmp_path / "in", 10, ("a", "b")))
+    load_pictures(pictures, PictureSettings())
+    renamed = load_pictures(replace(pictures, class_names=("cat", "dog")), PictureSettings())
+    assert renamed.train.class_names == ("cat", "dog")
+
+
 def test_small_pictures(cache: Path, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "in", 10, shape=(20, 20, 3))
     write_picture(root / "low.png", 9, (15, 40, 3))
@@ -249,7 +257,7 @@ def test_small_pictures(cache: Path, tmp_path: Path) -> None:
     assert all(word in caught.value.remedy for word in ("--size", "data.small=skip", "data.small=enlarge"))
     skipped = load(root, size=(18, 18), small="skip")
     assert len(skipped.train) + len(skipped.test) == 10
-    assert any("1 pictures smaller than 18x18 are left out" in notice for notice in skipped.notices)
+    assert any("Left out 1 picture smaller than 18x18" in notice for notice in skipped.notices)
     enlarged = load(root, size=(18, 18), small="enlarge")
     assert len(enlarged.train) + len(enlarged.test) == 11
     with pytest.raises(DataError, match="11 of 11"):
@@ -260,7 +268,7 @@ def test_all_unreadable(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(5):
         (tmp_path / "in" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"None of the 5 pictures .* 0\.png is empty, .* and 2 more"):
+    with pytest.raises(DataError, match=r"Of 5 pictures .* none can be read: 0\.png is empty, .* and 2 more"):
         load(tmp_path / "in")
     assert list(cache.glob("*/entry.json")) == []
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,20 @@ def test_what_is_near_no_class_is_answered_with_all(text: str) -> None:
     with pytest.raises(RequestError) as error:
         find_class(text, CLASS_NAMES)
     assert "0 T-shirt/top, 1 Trouser" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("c++", 1), ("C", 0), ("🐱", 3), ("🐶", 2), ("zażółć", 4), ("ZAŻÓŁĆ", 4)],
+)
+def test_a_name_as_it_is_written_goes_before_its_likes(text: str, number: int) -> None:
+    assert find_class(text, ("C", "c++", "🐶", "🐱", unicodedata.normalize("NFD", "zażółć"))) == number
+
+
+@pytest.mark.parametrize("text", ["c", "!", "🐭"])
+def test_a_name_that_may_be_several_is_none(text: str) -> None:
+    with pytest.raises(RequestError):
+        find_class(text, ("C", "c++", "🐶", "🐱"))
 
 
 def test_a_name_that_is_a_number_goes_before_the_number() -> None:
