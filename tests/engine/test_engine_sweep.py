@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from command import files_below
 
+import ddpm_cli.engine.evaluate as evaluating
 import ddpm_cli.engine.sweep as sweeping
 from ddpm_cli.comparison import Comparison
 from ddpm_cli.config.sweep import load_sweep
@@ -18,6 +20,7 @@ from ddpm_cli.engine.sweep import run_sweep
 from ddpm_cli.engine.sweep_plan import plan_sweep
 from ddpm_cli.errors import ConfigError, DivergedError, InterruptedRunError, RequestError, RunError
 from ddpm_cli.events import Event, MetricsLogged, SweepProgress, TrainSummary
+from ddpm_cli.models.unet import UNet
 from ddpm_cli.render.compare_tables import lead
 
 BASE = """
@@ -90,6 +93,27 @@ def test_stopped_anywhere_and_run_again_gives_the_same_comparison(tmp_path: Path
     assert (stopped / "runs" / "tiny" / "eps-s0" / "evaluations" / "figures.jsonl").read_text() == figures
     assert compared(stopped).measures == compared(whole).measures
     assert {measure.metric for measure in compared(whole).measures} >= {"held-out loss", "bits-per-dim"}
+
+
+def test_each_repeat_of_an_arm_is_measured_with_seeds_of_its_own_and_memory_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The luck of one set of samples must be in the spread."""
+    seeds, networks = [], []
+    monkeypatch.setattr(evaluating, "evaluate", lambda trained, data, metrics, settings, **rest: seeds.append(settings.seed))
+
+    def count_networks(event: Event) -> None:
+        if isinstance(event, SweepProgress):
+            networks.append(sum(type(thing) is UNet for thing in gc.get_objects()))
+
+    text = "seeds = [5, 3]\n" + BASE.replace("steps = 4", "steps = 2") + "[arms.a]\n"
+    gc.disable()  # what it would do by itself, sooner or later, is no part of the test
+    try:
+        sweep_in(tmp_path, text + "[evaluate]\nmetrics = ['fcd']\nn = 3\nrepeats = 2\nseed = 7\n", count_networks)
+    finally:
+        gc.enable()
+    assert seeds == [7, 13]
+    assert networks[1] <= networks[0]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
