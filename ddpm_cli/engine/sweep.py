@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import time
 from collections.abc import Mapping
@@ -69,7 +68,6 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
                 failures[run.name] = error.message
                 write_failures(plan.folder, failures)
                 on_event(Notice(f"{run.name} failed, and the sweep goes on: {error.message}", important=True))
-            gc.collect()  # a trainer, its network and its images refer to each other, and would stay for many runs
     return failures
 
 
