@@ -57,7 +57,9 @@ def fake_run(
     return run
 
 
-def add_figure(run: RunDirectory, value: float, metric: str = "fcd", *, n: int = 2000, step: int = STEPS, **details: Any) -> None:
+def add_figure(
+    run: RunDirectory, value: float, metric: str = "fcd", *, n: int = 2000, step: int = STEPS, seed: int = 0, **details: Any
+) -> None:
     """Store a figure as `ddpm evaluate` does."""
     run.evaluations_folder.mkdir(exist_ok=True)
     figure = Figure(
@@ -71,7 +73,7 @@ def add_figure(run: RunDirectory, value: float, metric: str = "fcd", *, n: int =
         split="train",
         data="fashion-mnist-10k",
         sha256="a" * 64,
-        seed=0,
+        seed=seed,
         floor=0.5,
         floor_n=n,
     )

@@ -21,8 +21,9 @@ Arms are crossed with the grid. A key may be written with dots, quoted or not, o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,7 +66,7 @@ class EvaluatePart(Section):
     metrics: tuple[str, ...] = Field(("fcd",), min_length=1, description="Names of metrics.")
     n: PositiveInt | None = Field(None, description="Samples, or held-out images for likelihoods.")
     repeats: PositiveInt = Field(1, description="Independent sets of samples.")
-    seed: Seed = Field(0, description="Of the samples.")
+    seed: Seed = Field(0, description="Of the samples of each arm's first run; its next run has the seeds after those.")
     sampler: str | None = Field(None, description="Kind of sampler; each run's own if left out.")
     steps: PositiveInt | None = Field(None, description="Its steps.")
     guidance: float | None = Field(None, description="Scale of guidance.")
@@ -102,12 +103,14 @@ class SweepRun:
         arm: The arm that it repeats.
         settings: What makes the arm: dotted key to value.
         config: The whole config.
+        repeat: Which run of its arm it is, from 0.
     """
 
     name: str
     arm: str
     settings: Point
     config: Config
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ def load_sweep(file: Path, name: str | None = None) -> Sweep:
     runs = [run for arm in arms for run in _runs_of(arm, below, written, points, faults)]
     if faults:
         raise config_error(list(dict.fromkeys(faults)), REMEDY)
-    by_seed = sorted(runs, key=lambda numbered: numbered[0])
-    return Sweep(name, file, tuple(run for _, run in by_seed), written.evaluate, tuple(points))
+    numbered = sorted(_numbered(runs), key=lambda run: run.repeat)
+    return Sweep(name, file, tuple(numbered), written.evaluate, tuple(points))
 
 
 def _parse(tree: Mapping[str, Any], faults: list[Fault]) -> SweepFile | None:
@@ -254,8 +257,8 @@ def _check_label(label: str) -> Iterator[Fault]:
 
 def _runs_of(
     arm: _Arm, below: Sequence[Layer], written: SweepFile, sampling: Sequence[Point], faults: list[Fault]
-) -> Iterator[tuple[int, SweepRun]]:
-    """The repeats of an arm, numbered."""
+) -> Iterator[SweepRun]:
+    """The repeats of an arm."""
     if written.seeds is not None:
         faults += [
             Fault(SEED, "is set by `seeds` already; leave one of them out", layer[SEED].origin)
@@ -267,9 +270,17 @@ def _runs_of(
         return
     _check_sampling(resolved.config, sampling, faults)
     train = resolved.config.train
-    for number, seed in enumerate(written.seeds or (train.seed,)):
+    for seed in written.seeds or (train.seed,):
         config = resolved.config.model_copy(update={"train": train.model_copy(update={"seed": seed})})
-        yield number, SweepRun(f"{arm.name}-s{seed}", arm.name, arm.settings, config)
+        yield SweepRun(f"{arm.name}-s{seed}", arm.name, arm.settings, config)
+
+
+def _numbered(runs: Sequence[SweepRun]) -> Iterator[SweepRun]:
+    """The runs, the repeats of each arm counted: its seeds come from `seeds`, or from the grid."""
+    seen = Counter[str]()
+    for run in runs:
+        yield replace(run, repeat=seen[run.arm])
+        seen[run.arm] += 1
 
 
 def _check_sampling(config: Config, points: Sequence[Point], faults: list[Fault]) -> None:

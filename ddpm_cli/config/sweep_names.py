@@ -36,8 +36,9 @@ def _part(key: str, value: Any) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
+    if isinstance(value, int | float):
+        sign, size = "minus" if value < 0 else "", abs(value)  # a name keeps no other sign: 1e+06 would end as 1e-06
+        return sign + (str(size) if isinstance(size, int) else f"{size:g}".replace("e+0", "e").replace("e+", "e"))
     if isinstance(value, list):
         return "_".join(map(_text, value)) or "none"
     if isinstance(value, dict):

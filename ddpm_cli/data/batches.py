@@ -6,7 +6,7 @@ processes takes its own rows of the one global batch.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ class Batches:
         self.labels = labels
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
-        self._draws = lru_cache(maxsize=2)(self._draw_epoch)
+        # And of a function that knows not this object, which would otherwise hold itself and its images.
+        self._draws = lru_cache(maxsize=2)(partial(_draw_epoch, len(images), seed))
 
     @property
     def steps_per_epoch(self) -> float:
@@ -135,11 +136,12 @@ class Batches:
             indices[here], flips[here] = order[offsets[here]], mirrored[offsets[here]]
         return indices, flips
 
-    def _draw_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        # Raw bits, because NumPy promises that they stay the same from version to version, and not so its shuffles.
-        n = len(self.images)
-        bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(2 * n)
-        return np.argsort(bits[:n], kind="stable").astype(np.int64), bits[n:] >= 2**63
+
+def _draw_epoch(n: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The order of n images in an epoch, and which of them are mirrored."""
+    # Raw bits, because NumPy promises that they stay the same from version to version, and not so its shuffles.
+    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(2 * n)
+    return np.argsort(bits[:n], kind="stable").astype(np.int64), bits[n:] >= 2**63
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ import copy
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 
 PROBE_IMAGES = 16
 PROBE_PASSES = 2
@@ -55,18 +55,16 @@ def training_bytes(network: nn.Module, image_shape: tuple[int, int, int], batch:
 def _activation_bytes(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Bytes that one image's forward pass saves for its backward pass, weights left out; each storage counts once."""
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    sizes: dict[int, int] = {}
-    kept: list[Tensor] = []
+    kept: dict[int, UntypedStorage] = {}  # alive, so that no address is used twice
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            sizes[storage.data_ptr()] = storage.nbytes()
-            kept.append(tensor)
-        return tensor
+            kept[storage.data_ptr()] = storage
+        return tensor.detach()  # the tensor itself would hold the graph that holds it, and nothing would ever free the two
 
     device = next(network.parameters()).device
     x, t = torch.zeros(1, *image_shape, device=device), torch.zeros(1, device=device)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         network(x, t)
-    return sum(sizes.values())
+    return sum(storage.nbytes() for storage in kept.values())

@@ -13,6 +13,8 @@ from ddpm_cli.diffusion.timestep_draws import draw_timesteps
 from ddpm_cli.engine.seeds import generator
 
 SEED = 0  # the same noise in every run, so that runs can be compared
+CHUNK = 64
+"""Images whose noise is drawn at once, whatever the batch size, which therefore changes nothing."""
 
 
 @torch.no_grad()
@@ -32,7 +34,7 @@ def held_out_loss_sum(
         images: uint8 [N, C, H, W].
         schedule: The noise schedule.
         loss: What training minimises; t is uniform here, whatever training draws.
-        batch_size: Images per forward pass.
+        batch_size: Images per forward pass, at most; CHUNK is never exceeded.
         part: The images that this process takes; every process draws the noise of all.
         labels: Class of each image, int64 [N], for a network that takes them.
 
@@ -44,12 +46,13 @@ def held_out_loss_sum(
     t = draw_timesteps("stratified", len(images), schedule.timesteps, draws, device)
     total = torch.zeros((), device=device)
     start, stop, _ = part.indices(len(images))
-    for first in range(0, len(images), batch_size):
-        chunk = images[first : first + batch_size]
-        eps = torch.randn(chunk.shape, generator=draws, device=device)
-        rows = slice(max(start - first, 0), max(min(stop - first, len(chunk)), 0))
-        if rows.start < rows.stop:
-            x_0 = normalise(chunk[rows].to(device))
-            here = None if labels is None else labels[first : first + batch_size][rows].to(device)
-            total += loss(with_labels(network, here), x_0, t[first : first + batch_size][rows], eps[rows], schedule).sum()
+    for first in range(0, len(images), CHUNK):
+        eps = torch.randn(images[first : first + CHUNK].shape, generator=draws, device=device)
+        last = min(first + len(eps), stop)
+        for here in range(max(first, start), last, batch_size):
+            rows = slice(here, min(here + batch_size, last))
+            x_0 = normalise(images[rows].to(device))
+            of_batch = None if labels is None else labels[rows].to(device)
+            noise = eps[rows.start - first : rows.stop - first]
+            total += loss(with_labels(network, of_batch), x_0, t[rows], noise, schedule).sum()
     return total

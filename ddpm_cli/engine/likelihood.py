@@ -14,6 +14,7 @@ from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
 from ddpm_cli.engine.build import build_parameterization, build_threshold
+from ddpm_cli.engine.drawing import drawing_facts
 from ddpm_cli.engine.seeds import generator
 from ddpm_cli.events import EvaluateProgress, Figure, Listener, ignore
 
@@ -124,7 +125,8 @@ def _bits_per_dim(measurement: _Measurement) -> Figure:
     ]
     terms = {name: torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "steps", "decoder")}
     details: dict[str, str | int | float] = {"variance": variance, "evaluations": steps, "timesteps": schedule.timesteps}
-    return measurement.figure(terms, details | {"threshold": trained.config.sample.threshold.kind})
+    facts = drawing_facts(trained.config.sample, schedule.timesteps)
+    return measurement.figure(terms, details | {name: facts[name] for name in ("threshold", "threshold_options")})
 
 
 def _nll_ode(measurement: _Measurement) -> Figure:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.comparison import Apart, ArmFigures, Measure, Run, Verdict
 from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.engine.arms import Repeats
+from ddpm_cli.engine.drawing import NO_OPTIONS, drawing_facts
 from ddpm_cli.metrics.verdicts import judge
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ OWN = "each run's own"
 OBJECTIVES = Verdict("not comparable", "losses of different objectives, not comparable")
 FINDINGS = ("flagged_in_", "median_distance_in_")  # details of a figure that say what was found, not how
 OF_THE_OBJECTIVE = ("loss-per-timestep",)
-HELD_OUT = Verdict("not comparable", "measured with other images or other noise, not comparable")
+OTHER_IMAGES = Verdict("not comparable", "losses of other images, not comparable")
 
 Conditions = dict[str, Any]
 
@@ -56,9 +57,7 @@ def _measure(metric: str, conditions: Conditions, figures: Sequence[ArmFigures],
 
 
 def _obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
-    """Losses are the same quantity only under one objective; and held-out ones share their noise only with the same images in
-    the same batches.
-    """
+    """Losses are the same quantity only under one objective and on the same images."""
     if arm is reference:
         return _unfinished(arm)
     one, other = arm.records[0], reference.records[0]
@@ -66,9 +65,10 @@ def _obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
         return OBJECTIVES
     if metric == "training loss":
         draws, others = one.config.objective, other.config.objective
-        same = (draws.timesteps, draws.label_dropout) == (others.timesteps, others.label_dropout)
-        return _unfinished(arm) if same else OBJECTIVES
-    return _unfinished(arm) if _held_out(one) == _held_out(other) else HELD_OUT
+        if (draws.timesteps, draws.label_dropout) != (others.timesteps, others.label_dropout):
+            return OBJECTIVES
+    images = _trained_on if metric == "training loss" else _held_out
+    return _unfinished(arm) if images(one) == images(other) else OTHER_IMAGES
 
 
 def _unfinished(arm: Repeats) -> Verdict | None:
@@ -96,10 +96,13 @@ def _learns_its_objective(config: Config) -> bool:
     return isinstance(config.schedule, LearnedSchedule) and config.objective.loss.kind != "vlb"
 
 
+def _trained_on(record: RunRecord) -> tuple[Any, ...]:
+    return record.data_sha256, record.config.data.horizontal_flip
+
+
 def _held_out(record: RunRecord) -> tuple[Any, ...]:
-    train = record.config.train
     data = record.config.data.model_dump(exclude={"limit", "horizontal_flip", "root"})
-    return record.held_out, data, train.eval_images, train.micro_batch_size or train.batch_size
+    return record.held_out, data, record.config.train.eval_images
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
@@ -171,21 +174,14 @@ def _conditions(stored: StoredFigure) -> Conditions:
     figure = stored.figure
     facts: Conditions = {"n": figure.n, "data": figure.data, "split": figure.split, "sha256": figure.sha256}
     details = {name: value for name, value in figure.details.items() if not name.startswith(FINDINGS)}
-    return facts | details | ({} if stored.ema else {"weights": "last"})
+    options = {f"{name}_options": NO_OPTIONS for name in ("sampler", "threshold", "guidance") if name in details}
+    return facts | options | details | ({} if stored.ema else {"weights": "last"})
 
 
 def _with_own(conditions: Conditions, config: Config) -> Conditions:
     """The conditions with OWN in place of each that is what the run's own config says."""
-    sampler, T = config.sample.sampler, config.schedule.timesteps
-    likelihood = "timesteps" in conditions
-    own: Mapping[str, Any] = {
-        "sampler": sampler.kind,
-        "steps": sampler.number_of_steps(T),
-        "evaluations": T if likelihood else sampler.evaluations(T),
-        "guidance": config.sample.guidance.scale,
-        "sampler_options": json.dumps(sampler.model_dump(mode="json", exclude={"kind", "steps"}, exclude_defaults=True)),
-        "threshold": config.sample.threshold.kind,
-        "variance": config.objective.reverse_variance,
-        "timesteps": T,
-    }
+    T = config.schedule.timesteps
+    own = drawing_facts(config.sample, T) | {"variance": config.objective.reverse_variance, "timesteps": T}
+    if "timesteps" in conditions:  # of a likelihood, which takes all T steps
+        own["evaluations"] = T
     return {name: OWN if name in own and own[name] == value else value for name, value in conditions.items()}

@@ -86,7 +86,7 @@ def measure_memorisation(
         folder: Where the picture of the closest pairs belongs; None for none.
         on_event: Told of progress, and given the pairs.
     """
-    held_out = held_out.spread(HELD_OUT)
+    held_out = held_out.some(HELD_OUT)
     usual = _of_held_out(held_out, training, extractor, on_event)
     found = [_of_samples(samples, training, extractor, on_event) for samples in sets]
     if folder is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ddpm_cli.metrics.features import FeatureExtractor, Features
 
 Split = Literal["train", "test"]
+DRAW_SEED = 0
 LARGEST_KEPT = 2**30
 """Bytes of features beyond which only their statistics are kept, unless a metric needs the features themselves."""
 
@@ -71,10 +72,16 @@ class RealImages:
             digest.update(batch.numpy().tobytes())
         return digest.hexdigest()
 
-    def spread(self, n: int) -> RealImages:
-        """At most n of these images, evenly spread over them, so that a split sorted by class gives some of each."""
-        chosen = np.linspace(0, self.count - 1, min(n, self.count)).round().astype(np.int64)
-        return replace(self, rows=self.rows[chosen])
+    def some(self, n: int) -> RealImages:
+        """At most n of these images, drawn at random once and for all.
+
+        Not the first, which may be of one class; nor every tenth, which may be of one class too, or give each class its exact
+        share: the floor of such images is not that of n samples.
+        """
+        if n >= self.count:
+            return self
+        chosen = np.random.default_rng(DRAW_SEED).choice(self.count, n, replace=False)
+        return replace(self, rows=self.rows[np.sort(chosen)])
 
     def batches(self) -> Iterator[Tensor]:
         """The images, uint8 [B, C, H, W]; only one batch is read at a time."""
@@ -104,7 +111,8 @@ class RealImages:
 
     def key(self, *more: str | int) -> str:
         """Short name of a file about these images."""
-        facts = json.dumps([self.split_sha256, self.split, self.count, *more])
+        whole = self.count == len(self.pixels)
+        facts = json.dumps([self.split_sha256, self.split, "all" if whole else f"drawn with {DRAW_SEED}", self.count, *more])
         return f"{self.split}-{self.count}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}"
 
     def _path(self, extractor: FeatureExtractor, what: str) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddpm_cli.engine.drawing import drawing_facts
 from ddpm_cli.engine.memorisation import measure_memorisation
 from ddpm_cli.engine.references import RealImages, make_folder, no_held_out, references_folder
 from ddpm_cli.errors import RequestError
@@ -133,23 +133,13 @@ class SampleMeasurement:
 
     def details(self, extractor: FeatureExtractor) -> Details:
         """What every figure of these samples depends on."""
-        sampler = self.sample.sampler
-        options = sampler.model_dump(mode="json", exclude={"kind", "steps"}, exclude_defaults=True)
-        return {
-            "extractor": extractor.name,
-            "extractor_sha256": extractor.sha256,
-            "sampler": sampler.kind,
-            "steps": sampler.number_of_steps(self.timesteps),
-            "evaluations": sampler.evaluations(self.timesteps),
-            "sampler_options": json.dumps(options),
-            "threshold": self.sample.threshold.kind,
-            "guidance": self.sample.guidance.scale,
-        }
+        of_extractor: Details = {"extractor": extractor.name, "extractor_sha256": extractor.sha256}
+        return of_extractor | drawing_facts(self.sample, self.timesteps)
 
     def _used_reference(self, metric: str) -> RealImages | None:
         if metric == "inception-score":
             return None
-        return self.reference.spread(self.sets[0].count) if metric == "precision-recall" else self.reference
+        return self.reference.some(self.sets[0].count) if metric == "precision-recall" else self.reference
 
     def _notes(self, metric: str, n: int) -> tuple[str, ...]:
         rules, notes = SAMPLE_METRICS[metric], []
@@ -165,7 +155,7 @@ class SampleMeasurement:
         """The metric of real images that are not the reference, from the cache if it is there."""
         if self.held_out is None or self.held_out.count < SAMPLE_METRICS[metric].smallest_n:
             return None
-        real = self.held_out.spread(n)
+        real = self.held_out.some(n)
         key = real.key("floor", metric, self.reference.split_sha256, self.reference.count, extractor.name, extractor.sha256)
         path = references_folder() / f"{key}-floor.json"
         if (known := _read_floor(path)) is not None:
@@ -210,7 +200,7 @@ def _inception_score(_: RealImages, images: FeatureSource, extractor: FeatureExt
 
 def _precision_recall(reference: RealImages, images: FeatureSource, extractor: FeatureExtractor) -> Values:
     """Against as many real images as there are others, because the manifold of more images has smaller balls."""
-    real = reference.spread(images.count).features(extractor)
+    real = reference.some(images.count).features(extractor)
     precision, recall = precision_recall(real, images.features(extractor))
     return {"precision": precision, "recall": recall}
 

@@ -25,7 +25,7 @@ from ddpm_cli.runs.sweep_state import write_failures
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ddpm_cli.config.sweep import Sweep, SweepRun
+    from ddpm_cli.config.sweep import EvaluatePart, Sweep, SweepRun
 
 OF_A_RUN = frozenset({"config.toml", "run.json", "metrics.jsonl", "metrics.json", "samples", "samples.png", "checkpoints", "lock"})
 
@@ -118,7 +118,7 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
         n=asked.n,
         likelihood_steps=asked.likelihood_steps,
         reference=asked.reference,
-        seed=asked.seed,
+        seed=_first_seed(asked, run.repeat),
         repeats=asked.repeats,
         extractor_weights=asked.extractor_weights,
         fit_extractor=asked.fit_extractor,
@@ -130,6 +130,17 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
         sample = override(trained.config, flags=sampling_flags(point)).sample
         asked_here = replace(settings, sample=sample)
         evaluate(trained, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
+
+
+def _first_seed(asked: EvaluatePart, repeat: int) -> int:
+    """The first of seeds that no other repeat of an arm has, and the same repeat of every arm has.
+
+    If all had the same, the luck of one set of samples would be in every repeat and therefore in no spread, and the arm that it
+    favours would be called better.
+    """
+    from ddpm_cli.engine.evaluate import USUAL_N
+
+    return asked.seed + repeat * asked.repeats * (asked.n or max(USUAL_N.values()))
 
 
 def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Listener) -> None:

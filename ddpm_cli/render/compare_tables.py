@@ -182,7 +182,8 @@ def _apart_sheets(comparison: Comparison) -> list[Sheet]:
 def _how(apart: Apart, known: Sequence[Mapping[str, Any]]) -> str:
     """The conditions in which the figures of one metric differ; all of them where they do not differ."""
     differing = [name for name, value in apart.conditions.items() if any(other.get(name) != value for other in known)]
-    return ", ".join(f"{name} {setting(apart.conditions[name])}" for name in differing or apart.conditions)
+    told = differing or [name for name, value in apart.conditions.items() if value != NO_OPTIONS]
+    return ", ".join(f"{name} {setting(apart.conditions[name])}" for name in told)
 
 
 def number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -10,9 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.events import DataProgress, EvaluateProgress, Event, Figure, Notice
+from ddpm_cli.render.compare_tables import NO_OPTIONS
 from ddpm_cli.render.console import messages, print_text, results, show_notice
 
-SHOWN_ELSEWHERE = {"extractor", "extractor_sha256", "sampler", "steps", "evaluations", "sampler_options", "threshold", "guidance"}
+SHOWN_ELSEWHERE = {
+    *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
+    *("sampler_options", "threshold_options", "guidance_options"),
+}
 SHORT_SHA256 = 16
 
 
@@ -87,7 +91,8 @@ def _circumstances(figure: Figure) -> Iterator[tuple[str, str]]:
             yield "reference", f"{count:,} images of {figure.data} ({figure.split}), sha256 {sha256}"
         yield "extractor", f"{details['extractor']}, sha256 {str(details['extractor_sha256'])[:SHORT_SHA256]}"
         yield "sampler", _sampler(figure)
-    rest = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in details.items() if name not in _shown(figure)]
+    shown = {name: value for name, value in details.items() if name not in _shown(figure) and value != NO_OPTIONS}
+    rest = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items()]
     if rest:
         yield "method", ", ".join(rest)
 
@@ -102,11 +107,21 @@ def _sets(figure: Figure) -> str:
 
 def _sampler(figure: Figure) -> str:
     details = figure.details
-    options = "" if details["sampler_options"] == "{}" else f", {details['sampler_options']}"
+    sampler, threshold, guidance = (_options(details, name) for name in ("sampler", "threshold", "guidance"))
+    steps, evaluations = (_counted(int(details[name]), name.removesuffix("s")) for name in ("steps", "evaluations"))
     return (
-        f"{details['sampler']}{options}, {details['steps']} steps ({details['evaluations']} evaluations an image), "
-        f"guidance {details['guidance']:g}, threshold {details['threshold']}"
+        f"{details['sampler']}{sampler}, {steps} ({evaluations} an image), "
+        f"guidance {details['guidance']:g}{guidance}, threshold {details['threshold']}{threshold}"
     )
+
+
+def _options(details: Mapping[str, str | int | float], name: str) -> str:
+    options = details.get(f"{name}_options", NO_OPTIONS)
+    return "" if options == NO_OPTIONS else f" {options}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _short(value: str | int | float) -> str:

@@ -35,7 +35,8 @@ def show_plan(plan: SweepPlan) -> None:
     results.print(table)
     points = len(plan.points)
     measured = f", each measured with {points} {'setting' if points == 1 else 'settings'} of sampling" if points else ""
-    results.print(Text(f"{len(plan.runs)} runs{measured}: about {duration(plan.seconds)} in all, in {plan.folder}."))
+    runs = "1 run" if len(plan.runs) == 1 else f"{len(plan.runs)} runs"
+    results.print(Text(f"{runs}{measured}: about {duration(plan.seconds)} in all, in {plan.folder}."))
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def test_evaluate_prints_one_json_object_with_its_terms(ddpm: Ddpm, tiny: Path) 
     assert [bound["metric"], ode["metric"]] == ["bits-per-dim", "nll-ode"]
     assert bound["value"] == pytest.approx(sum(bound["terms"].values()))
     assert (bound["n"], bound["split"], bound["seed"], bound["data"]) == (6, "test", 0, "fashion-mnist-10k")
-    assert bound["details"] == {"variance": "fixed-small", "evaluations": 5, "timesteps": 50, "threshold": "clamp"}
+    threshold = {"threshold": "clamp", "threshold_options": "{}"}
+    assert bound["details"] == {"variance": "fixed-small", "evaluations": 5, "timesteps": 50} | threshold
     assert len(bound["sha256"]) == 64
     assert "tiny" in done.stderr
 

@@ -66,7 +66,7 @@ def test_arms_by_hand_are_crossed_with_the_grid(tmp_path: Path) -> None:
 
 def test_without_seeds_the_seed_is_a_key_like_any_other(tmp_path: Path) -> None:
     sweep = load(tmp_path, "[base]\nschedule = 'cosine'\n[grid]\ntrain.seed = [4, 5]")
-    assert [(run.name, run.config.train.seed) for run in sweep.runs] == [("base-s4", 4), ("base-s5", 5)]
+    assert [(run.name, run.config.train.seed, run.repeat) for run in sweep.runs] == [("base-s4", 4, 0), ("base-s5", 5, 1)]
     by_hand = load(tmp_path, "[arms.a]\ntrain.seed = 1\n[arms.b]\ntrain.seed = 2")
     assert [run.name for run in by_hand.runs] == ["a-s1", "b-s2"]
 
@@ -88,6 +88,12 @@ def test_every_name_is_legal_and_its_own(tmp_path: Path) -> None:
         check_run_name(name)
     assert names[0] == "dpm-solver-channel_mult-1_2-max_grad_norm-none-attention_resolutions-none-s0"
     assert "heun-s_churn-0.5-channel_mult-1_2_2-max_grad_norm-1-attention_resolutions-7-s0" in names
+
+
+def test_the_name_of_a_number_is_no_other_number(tmp_path: Path) -> None:
+    sweep = load(tmp_path, "[grid]\noptimizer.lr = [1e6, 1e-6]\nschedule.logsnr_shift = [-1.5, 1.5]")
+    names = [f"lr-{lr}-logsnr_shift-{shift}-s0" for lr in ("1e6", "1e-06") for shift in ("minus1.5", "1.5")]
+    assert [run.name for run in sweep.runs] == names
 
 
 def test_settings_of_sampling_are_crossed_without_training_again(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +171,16 @@ def test_cuda_batches_equal_those_of_the_cpu_without_waiting(images_on: str) -> 
     for step, x_0 in enumerate(batches):
         assert x_0.device.type == "cuda"
         assert torch.equal(x_0.cpu(), on_cpu.images_at(step))
+
+
+def test_images_are_freed_with_their_batches() -> None:
+    """At once, not when the garbage collector comes by: a sweep would hold the images of many runs."""
+    gc.disable()
+    try:
+        batches = Batches(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), batch_size=3, seed=0)
+        batches.images_at(1)
+        gone = weakref.ref(batches)
+        del batches
+        assert gone() is None
+    finally:
+        gc.enable()

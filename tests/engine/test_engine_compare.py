@@ -21,7 +21,7 @@ def two_arms(root: Path, *second: str, shift: float = 0.0, seeds: int = 3) -> Co
     for arm, sets, change in (("one", (), 0.0), ("two", second, shift)):
         for seed in range(seeds):
             run = fake_run(root, f"{arm}-s{seed}", *sets, f"train.seed={seed}", held_out=0.05 + NOISE[seed] + change)
-            add_figure(run, 20 + 100 * (NOISE[seed] + change))
+            add_figure(run, 20 + 100 * (NOISE[seed] + change), seed=2000 * seed)
     return compare([root], runs=root)
 
 
@@ -94,7 +94,8 @@ def test_losses_of_different_objectives_get_no_verdict(tmp_path: Path) -> None:
     ("setting", "held_out", "training"),
     [
         ("train.eval_images=100", "not comparable", "not different"),
-        ("train.batch_size=20", "not comparable", "not different"),
+        ("train.batch_size=20", "not different", "not different"),
+        ("data.horizontal_flip=true", "not different", "not comparable"),
         ("objective.timesteps=stratified", "not different", "not comparable"),
         ("objective.weighting=min-snr", "not comparable", "not comparable"),
         ("data.limit=5000", "not different", "not different"),
@@ -105,6 +106,15 @@ def test_losses_are_compared_where_they_are_the_same_quantity(tmp_path: Path, se
     comparison = two_arms(tmp_path, setting, seeds=2)
     assert measure(comparison, "held-out loss").verdicts[1].kind == held_out
     assert measure(comparison, "training loss").verdicts[1].kind == training
+
+
+def test_training_losses_of_other_images_are_no_verdict_on_a_change(tmp_path: Path) -> None:
+    for arm, sha256 in (("all", "a" * 64), ("few", "b" * 64)):
+        for seed in (0, 1):
+            fake_run(tmp_path, f"{arm}-s{seed}", f"train.seed={seed}", sha256=sha256)
+    comparison = compare([tmp_path], runs=tmp_path)
+    assert measure(comparison, "training loss").verdicts[1].text == "losses of other images, not comparable"
+    assert measure(comparison, "held-out loss").verdicts[1].kind == "not different"
 
 
 def test_a_learned_schedule_makes_each_run_its_own_objective(tmp_path: Path) -> None:
@@ -125,6 +135,20 @@ def test_figures_measured_in_different_ways_are_kept_apart(tmp_path: Path) -> No
     comparison = compare([tmp_path], runs=tmp_path)
     assert [dict(arm.values) for arm in measure(comparison, "fcd").arms] == [{"a": 20.0}, {"b": 21.0}]
     assert sorted((apart.run, apart.value) for apart in comparison.apart) == [("a", 16.0), ("a", 30.0), ("b", 15.0), ("b", 31.0)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"guidance_options": '{"interval": [0.0, 1.0]}'}, {"threshold": "dynamic", "threshold_options": '{"quantile": 0.9}'}],
+)
+def test_options_of_sampling_keep_figures_apart(tmp_path: Path, options: dict[str, str]) -> None:
+    a, b = fake_run(tmp_path, "a"), fake_run(tmp_path, "b", "optimizer.lr=0.001")
+    for run, value in ((a, 20.0), (b, 21.0)):
+        add_figure(run, value, threshold_options="{}", guidance_options="{}")
+        add_figure(run, value + 5, **options)
+    comparison = compare([tmp_path], runs=tmp_path)
+    found = [[dict(arm.values) for arm in measure.arms] for measure in comparison.measures if measure.metric == "fcd"]
+    assert found == [[{"a": 20.0}, {"b": 21.0}], [{"a": 25.0}, {"b": 26.0}]]
 
 
 def test_what_was_found_is_no_condition(tmp_path: Path) -> None:

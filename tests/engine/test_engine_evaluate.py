@@ -183,13 +183,23 @@ def test_the_floor_is_the_distance_of_real_images(trained: TrainedModel, dataset
     figure = fcd(trained, dataset)
     extractor = extractors.load_bundled(torch.device("cpu"))
     train, test = (real_images(dataset, split, 4) for split in ("train", "test"))
-    chosen = test.spread(N)
+    chosen = test.some(N)
     assert len(set(chosen.rows.tolist())) == N
-    assert {0, 39} <= set(chosen.rows.tolist())
     assert figure.floor == pytest.approx(frechet_distance(train.statistics(extractor), chosen.statistics(extractor)))
     assert figure.floor is not None
     assert figure.floor < figure.value
     assert figure.floor_n == N
+
+
+def test_some_images_of_a_split_are_a_random_draw_whatever_its_order(dataset: Dataset) -> None:
+    """By turns or sorted, ten classes of 100: a draw of 100 finds all, and some more often than others, as samples do."""
+    everything = replace(real_images(dataset, "train", 4), rows=np.arange(1000))
+    rows = everything.some(100).rows
+    for classes in (rows % 10, rows // 100):
+        counts = np.bincount(classes, minlength=10)
+        assert 3 <= counts.min() < counts.max() <= 20  # P < 1e-2 a side for a random draw, which is always the same one
+    assert everything.some(100).rows.tolist() == rows.tolist()
+    assert everything.some(2000) is everything
 
 
 def test_a_floor_of_fewer_images_says_so(trained: TrainedModel, dataset: Dataset) -> None:

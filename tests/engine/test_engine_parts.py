@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from ddpm_cli.config.schema import OptimizerConfig, TrainConfig
+from ddpm_cli.config.schema import ObjectiveConfig, OptimizerConfig, TrainConfig
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.engine.budget import Budget, lr_factor
+from ddpm_cli.engine.build import build_loss
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.ema import Ema, ema_decay
 from ddpm_cli.engine.estimate import training_bytes
+from ddpm_cli.engine.held_out import held_out_loss_sum
 from ddpm_cli.engine.seeds import generator, seed_of
 from ddpm_cli.errors import DeviceError
 
@@ -105,4 +110,34 @@ def test_memory_estimate_counts_weights_and_saved_tensors() -> None:
             return (x * self.weight).exp()
 
     # x (needed for the weight's gradient) and the result of exp: 8 floats each for one image; 5 copies of 8 weights.
-    assert training_bytes(Square(), (1, 1, 8), batch=3) == 5 * 32 + 3 * (32 + 32)
+    network = Square()
+    assert training_bytes(network, (1, 1, 8), batch=3) == 5 * 32 + 3 * (32 + 32)
+    weight = weakref.ref(network.weight)
+    del network
+    gc.collect()
+    assert weight() is None  # a graph whose saved tensors hold it would keep it for ever
+
+
+def test_the_held_out_loss_depends_on_neither_the_batch_size_nor_the_processes() -> None:
+    class Affine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            return self.scale * x + t[:, None, None, None] / 100
+
+    images = torch.randint(256, (150, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    sizes: list[int] = []
+
+    def loss(batch_size: int, *parts: slice) -> float:
+        schedule, of_config = NoiseSchedule.from_betas(make_beta_schedule("linear", 20)), build_loss(ObjectiveConfig())
+        return sum(float(held_out_loss_sum(Affine(), images, schedule, of_config, batch_size, part)) for part in parts)
+
+    whole = loss(64, slice(0, 150))
+    assert sizes == [64, 64, 22]
+    for batch_size in (1, 7, 100, 1000):
+        assert loss(batch_size, slice(0, 150)) == pytest.approx(whole, rel=1e-6)
+    assert loss(50, slice(0, 37), slice(37, 37), slice(37, 140), slice(140, 150)) == pytest.approx(whole, rel=1e-6)
+    assert max(sizes) == 64

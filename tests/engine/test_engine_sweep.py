@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command import files_below
 
+import ddpm_cli.engine.evaluate as evaluating
 import ddpm_cli.engine.sweep as sweeping
 from ddpm_cli.comparison import Comparison
 from ddpm_cli.config.sweep import load_sweep
@@ -90,6 +91,15 @@ def test_stopped_anywhere_and_run_again_gives_the_same_comparison(tmp_path: Path
     assert (stopped / "runs" / "tiny" / "eps-s0" / "evaluations" / "figures.jsonl").read_text() == figures
     assert compared(stopped).measures == compared(whole).measures
     assert {measure.metric for measure in compared(whole).measures} >= {"held-out loss", "bits-per-dim"}
+
+
+def test_each_repeat_of_an_arm_is_measured_with_seeds_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The luck of one set of samples must be in the spread."""
+    seeds = []
+    monkeypatch.setattr(evaluating, "evaluate", lambda trained, data, metrics, settings, **rest: seeds.append(settings.seed))
+    text = "seeds = [5, 3]\n" + BASE.replace("steps = 4", "steps = 2") + "[arms.a]\n"
+    sweep_in(tmp_path, text + "[evaluate]\nmetrics = ['fcd']\nn = 3\nrepeats = 2\nseed = 7\n")
+    assert seeds == [7, 13]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
