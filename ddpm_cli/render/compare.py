@@ -13,6 +13,7 @@ from rich.text import Text
 from ddpm_cli.comparison import Comparison, Measure, Run
 from ddpm_cli.render.compare_tables import Sheet, lead, sheets
 from ddpm_cli.render.console import results
+from ddpm_cli.render.training import METRICS_OF_SAMPLES
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -101,6 +102,7 @@ def _run_json(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
         "best_loss": run.best("loss"),
         "held_out_loss": run.last("held_out_loss"),
         "best_held_out_loss": run.best("held_out_loss"),
+        **{f"{best}{name}": value(name) for name in METRICS_OF_SAMPLES for best, value in (("", run.last), ("best_", run.best))},
     }
 
 
