@@ -101,7 +101,7 @@ def measure_memorisation(
     details: dict[str, str | int | float] = {
         "reference_images": training.count,
         "held_out_images": held_out.count,
-        "closeness": f"distance to the nearest over the mean distance to the {NEIGHBOURS} nearest",
+        "closeness": f"distance to the nearest over the mean distance to the {min(NEIGHBOURS, training.count)} nearest",
         "false_alarm_rate": rate,
         "flagged_in_pixels": sum(flagged["pixels"]),
         "flagged_in_features": sum(flagged["features"]),

@@ -13,6 +13,7 @@ from rich.text import Text
 from ddpm_cli.comparison import Comparison, Measure, Run
 from ddpm_cli.render.compare_tables import Sheet, lead, sheets
 from ddpm_cli.render.console import results
+from ddpm_cli.render.training import METRICS_OF_SAMPLES
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -101,7 +102,12 @@ def _run_json(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
         "best_loss": run.best("loss"),
         "held_out_loss": run.last("held_out_loss"),
         "best_held_out_loss": run.best("held_out_loss"),
+        **{f"{best}{name}": value(name) for name in _logged(run) for best, value in (("", run.last), ("best_", run.best))},
     }
+
+
+def _logged(run: Run) -> list[str]:
+    return [name for name in METRICS_OF_SAMPLES if name in run.curves]
 
 
 def _measure_json(measure: Measure) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ddpm_cli.comparison import Apart, Arm, Comparison, Measure, Run
 from ddpm_cli.render.format import duration, quantity
+from ddpm_cli.render.training import METRICS_OF_SAMPLES
 
 SHA_DIGITS = 12
 MOST_ITEMS = 8
@@ -108,10 +109,12 @@ def _run_row(run: Run, failures: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _run_loss_sheet(runs: Sequence[Run]) -> Sheet:
-    rows = tuple(
-        (run.name, *(number(value(name)) for name in ("loss", "held_out_loss") for value in (run.last, run.best))) for run in runs
-    )
-    return Sheet("losses of the runs", ("run", " training", " best", " held-out", " best"), rows)
+    """Losses, and the metrics of `train.evaluate_every`, each as it was last and at its lowest."""
+    metrics = [name for name in METRICS_OF_SAMPLES if any(name in run.curves for run in runs)]
+    names = ("loss", "held_out_loss", *metrics)
+    rows = tuple((run.name, *(number(value(name)) for name in names for value in (run.last, run.best))) for run in runs)
+    columns = [column for name in ("training", "held-out", *metrics) for column in (f" {name}", " best")]
+    return Sheet("losses and metrics of the runs" if metrics else "losses of the runs", ("run", *columns), rows)
 
 
 def _measure_sheets(comparison: Comparison) -> list[Sheet]:

@@ -119,6 +119,10 @@ def test_after_a_kill_only_the_missing_parts_are_drawn(
         fcd(trained, dataset, out=out, on_event=kill)
     assert len(list(out.rglob("part-*.safetensors"))) == 6  # three parts, images and features
     drawn.clear()
+    other = replace(SETTINGS, sample=load_config(sets=["sample.sampler.kind=ddim", "sample.sampler.steps=1"]).config.sample)
+    fcd(trained, dataset, other, out=out)
+    assert drawn == list(range(N))  # what one sampler has left is of no use to another
+    drawn.clear()
     assert fcd(trained, dataset, out=out) == whole
     assert drawn == list(range(12, N))
     assert not (out / "work").exists()

@@ -13,7 +13,10 @@ import torch
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.train import resume, train
+from ddpm_cli.engine.build import build_dataset
+from ddpm_cli.engine.generate import load_trained
+from ddpm_cli.engine.train import make_accelerator, resume, train
+from ddpm_cli.engine.training_metrics import TrainingMetrics
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.events import Event, Listener, Notice, TrainProgress
 from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
@@ -91,6 +94,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folders[mode] = tmp_path_factory.mktemp("whole")
         train(tiny(*sets), runs=folders[mode], name="run")
     return folders
+
+
+def test_metrics_of_training_are_of_the_averaged_weights(uninterrupted: dict[str, Path]) -> None:
+    run = uninterrupted["metrics of samples"] / "run"
+    config, cpu = tiny(*MODES["metrics of samples"]), torch.device("cpu")
+    metrics = TrainingMetrics(config, build_dataset(config.data), make_accelerator("cpu", "fp32"))
+    averaged, last = (metrics.measure(load_trained(run, cpu, ema=ema))["fcd"] for ema in (True, False))
+    assert read_rows(run / "metrics.jsonl")[-1]["fcd"] == averaged != last
 
 
 @pytest.mark.parametrize("step", [2, 4, 7, 11])

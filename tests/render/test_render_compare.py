@@ -104,6 +104,14 @@ def test_a_figure_apart_says_how_it_differs() -> None:
     assert sheets(alone)[-1].rows[0][-1] == "n 500"
 
 
+def test_metrics_that_were_logged_in_training_stand_beside_the_losses() -> None:
+    curve = Curve((8.0, 16.0, 24.0), (1.0, 2.0, 3.0), (9.0, 5.0, 7.0))
+    found = replace(comparison(1), arms=(Arm("a", (run("a-s0", 0, curve), run("a-s1", 1, None))),))
+    table = next(sheet for sheet in sheets(found) if sheet.title == "losses and metrics of the runs")
+    assert table.columns == ("run", " training", " best", " held-out", " best", " fcd", " best")
+    assert [row[-2:] for row in table.rows] == [("7", "5"), ("-", "-")]
+
+
 def test_one_arm_says_that_only_the_seed_differs() -> None:
     one = comparison(1)
     assert lead(one) == [
@@ -111,7 +119,7 @@ def test_one_arm_says_that_only_the_seed_differs() -> None:
         "fcd 0.71).",
         "A note.",
     ]
-    assert [sheet.title for sheet in sheets(one)] == ["runs", "losses of the runs", "fcd"]
+    assert [sheet.title for sheet in sheets(one)] == ["runs", "losses and metrics of the runs", "fcd"]
 
 
 def test_markdown_is_whole_and_harmless() -> None:
