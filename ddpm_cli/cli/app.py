@@ -68,7 +68,7 @@ app.command("resume", short_help="Go on with a run that was stopped.")(resume)
 app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="Show a noise schedule: its numbers and curves.")(
     inspect_schedule
 )
-app.command("evaluate", short_help="Measure a trained model on held-out images.")(evaluate)
+app.command("evaluate", short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
 app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("export", short_help="Write a trained model to one file.")(export)

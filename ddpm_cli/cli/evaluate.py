@@ -109,11 +109,12 @@ def evaluate(
 ) -> None:
     """Measure a model: its samples against real images, or the likelihood of held-out images.
 
-    fcd: Fréchet distance of a small classifier's features; cheap, and so what is measured if nothing is asked for.
-    fid, kid, inception-score, precision-recall: by the Inception network, as in papers.
-    nearest: whether samples lie closer to training images than new images do.
-    bits-per-dim, nll-ode: bits per dimension by the variational bound, or by the probability-flow ODE; not to be compared with
-    each other.
+    \b
+    fcd: Fréchet distance of a small classifier's features; cheap.
+    fid, kid, inception-score, precision-recall: by Inception, as in papers.
+    nearest: whether samples lie closer to training images than new ones do.
+    bits-per-dim: of held-out images, by the variational bound.
+    nll-ode: the same by the probability-flow ODE; another model's figure.
     loss-per-timestep: the training loss of held-out images over t.
 
     Figures are kept in RUN/evaluations/figures.jsonl, and the same request is answered from there. A call that was cut short goes
