@@ -22,7 +22,7 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="NAME",
-        help="Arm or run that the others are judged against; the first if left out.",
+        help="Arm or run that the others are judged against; the first finished if left out.",
         show_default=False,
     ),
 ]

@@ -60,6 +60,7 @@ def sweep(
     from ddpm_cli.engine.compare import compare
     from ddpm_cli.engine.sweep import run_sweep
     from ddpm_cli.engine.sweep_plan import plan_sweep
+    from ddpm_cli.errors import DdpmError
     from ddpm_cli.render.console import print_json, show_notices
     from ddpm_cli.render.sweep import SweepView, plan_json, show_plan
 
@@ -78,5 +79,10 @@ def sweep(
     result = write_comparison(comparison, plan.folder, range(n if grids else 0), "auto", title=f"Sweep {wanted.name}")
     if json:
         print_json(result)
-        return
-    show(comparison, plan.folder, result)
+    else:
+        show(comparison, plan.folder, result)
+    if failures:
+        raise DdpmError(
+            f"{len(failures)} of the {len(plan.runs)} runs of the sweep failed: {', '.join(failures)}.",
+            "The comparison says why. A failed run is tried again once its folder is removed.",
+        )

@@ -27,7 +27,7 @@ def compare(
     Args:
         paths: Names below `runs`, run folders, or folders of runs, which stand for all runs in them.
         runs: The folder of all runs.
-        baseline: Name of the arm, or of one of its runs, that the others are compared with; None takes the first.
+        baseline: Name of the arm, or of one of its runs, that the others are compared with; None takes the first that has finished.
         failures: Why runs failed, by name, where that is known.
     Raises:
         RunError: If there are fewer than two runs, one does not exist or is damaged, or there is no such baseline.
@@ -68,7 +68,7 @@ def _with_own_names(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _baseline(arms: Sequence[Arm], wanted: str | None) -> str:
     if wanted is None:
-        return arms[0].name
+        return next((arm.name for arm in arms if any(run.finished for run in arm.runs)), arms[0].name)
     by_name = {run.name: arm.name for arm in arms for run in arm.runs} | {arm.name: arm.name for arm in arms}
     if wanted in by_name:
         return by_name[wanted]

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from command import Ddpm, assert_refused, environment
 
+from ddpm_cli.cli.app import run
+
 BASE = """
 [base]
 data = { kind = "fashion-mnist-10k", limit = 64 }
@@ -99,3 +101,15 @@ def test_bad_files_are_refused(ddpm: Ddpm, tmp_path: Path, name: str, text: str 
         (tmp_path / name).write_text(text)
     assert_refused(ddpm("sweep", name, "--out=no/such"), *words)
     assert [path.name for path in tmp_path.iterdir()] == [name] * (text is not None)
+
+
+def test_a_run_that_fails_is_named_and_the_status_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first arm diverges; the other one is trained all the same, and is what there is to compare with."""
+    monkeypatch.chdir(tmp_path)
+    Path("rates.toml").write_text(f"{BASE.replace('steps = 10', 'steps = 14')}[grid]\noptimizer.lr = [1e30, 1e-3]\n")
+    assert run(["sweep", "rates.toml", "--no-grids", "--json"], debug=False) == 1
+    told = capsys.readouterr()
+    assert "1 of the 2 runs of the sweep failed" in told.err
+    assert json.loads(told.out)["baseline"] == "lr-0.001"
