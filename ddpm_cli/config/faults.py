@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 FEW = 5
+MOST_FAULTS = 20
+"""As many are told of; to look for the key that was meant takes time for each."""
+LONGEST_VALUE = 200
+"""Characters of a value that are shown."""
 NOUNS = {"data": "data set", "timesteps": "way to draw timesteps"}
 REMEDY = "`ddpm config show` prints every key with its value."
 
@@ -43,7 +47,10 @@ def config_error(faults: Sequence[Fault], remedy: str = REMEDY) -> ConfigError:
     """One error that reports all faults."""
     if len(faults) == 1:
         return ConfigError(str(faults[0]), remedy)
-    return ConfigError("\n".join([f"{len(faults)} faults in the configuration:", *(f"  {fault}" for fault in faults)]), remedy)
+    listed = [f"  {fault}" for fault in faults[:MOST_FAULTS]]
+    if len(faults) > MOST_FAULTS:
+        listed.append(f"  and {len(faults) - MOST_FAULTS:,} more")
+    return ConfigError("\n".join([f"{len(faults):,} faults in the configuration:", *listed]), remedy)
 
 
 def nearest(name: str, names: Collection[str]) -> str:
@@ -131,8 +138,12 @@ def _expected(expected: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as TOML and JSON write it."""
-    return json.dumps(value, default=str)
+    """A value as TOML and JSON write it, its start if it is long."""
+    try:
+        text = json.dumps(value, default=str)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def unknown_kind(path: str, kind: str) -> str:
