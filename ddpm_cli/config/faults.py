@@ -18,6 +18,8 @@ DEFAULT = "default"
 FEW = 5
 MOST_FAULTS = 20
 """As many are told of; to look for the key that was meant takes time for each."""
+LONGEST_REASON = 2000
+"""Characters of a fault that are shown; ours have fewer, but a stranger's key may be of any length."""
 LONGEST_VALUE = 200
 """Characters of a value that are shown."""
 NOUNS = {"data": "data set", "timesteps": "way to draw timesteps"}
@@ -39,8 +41,13 @@ class Fault:
     origin: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.path}: {self.reason}" if self.path else self.reason
+        reason = _start(self.reason)
+        text = f"{_start(self.path)}: {reason}" if self.path else reason
         return f"{text} ({self.origin})" if self.origin else text
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def config_error(faults: Sequence[Fault], remedy: str = REMEDY) -> ConfigError:
@@ -72,6 +79,11 @@ def translate(detail: ErrorDetails, origins: Mapping[str, str], kinds: Mapping[s
     """
     path = _path(detail["loc"])
     return Fault(path, _reason(detail, path, kinds), _origin(path, origins))
+
+
+def untold(detail: ErrorDetails) -> Fault:
+    """A fault that is counted and not told of, see MOST_FAULTS."""
+    return Fault(".".join(map(str, detail["loc"])), detail["msg"])
 
 
 def _path(location: Sequence[int | str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, translate
+from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, translate, untold
 from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
 from ddpm_cli.config.outline import choices
 from ddpm_cli.config.preset_files import preset_names, preset_text
@@ -125,8 +125,7 @@ def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | 
         kinds = {path: str(merged[f"{path}.kind"].value) for path in choices() if f"{path}.kind" in merged}
         details = error.errors(include_url=False)
         faults += [translate(detail, origins, kinds) for detail in details[:MOST_FAULTS]]
-        if len(details) > MOST_FAULTS:
-            faults.append(Fault("", f"and {len(details) - MOST_FAULTS:,} more"))
+        faults += [untold(detail) for detail in details[MOST_FAULTS:]]
         return None
     values = layer_from_tree(config.model_dump(mode="json"), DEFAULT, [])
     return Resolved(config, {key: merged.get(key, entry).origin for key, entry in values.items()})

@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from ddpm_cli.config.faults import DEFAULT, Fault, config_error, nearest, shown, translate
+from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, shown, translate, untold
 from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user
 from ddpm_cli.config.loader import preset_tree, read_toml, validate_layers
 from ddpm_cli.config.outline import all_keys, join, sections
@@ -171,7 +171,9 @@ def _parse(tree: Mapping[str, Any], faults: list[Fault]) -> SweepFile | None:
     try:
         return SweepFile.model_validate(tree)
     except ValidationError as error:
-        faults += [_fault(detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        faults += [_fault(detail) for detail in details[:MOST_FAULTS]]
+        faults += [untold(detail) for detail in details[MOST_FAULTS:]]
         return None
 
 
