@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ddpm_cli.files import UnreadableError
+
+# Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # A list of our own: Pillow knows formats that start other programs (EPS) or that it can name but not read.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF")
