@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 FEW = 5
+MOST_FAULTS = 20
+"""As many are told of; to look for the key that was meant takes time for each."""
+LONGEST_REASON = 2000
+"""Characters of a fault that are shown; ours have fewer, but a stranger's key may be of any length."""
+LONGEST_VALUE = 200
+"""Characters of a value that are shown."""
 NOUNS = {"data": "data set", "timesteps": "way to draw timesteps"}
 REMEDY = "`ddpm config show` prints every key with its value."
 
@@ -35,15 +41,23 @@ class Fault:
     origin: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.path}: {self.reason}" if self.path else self.reason
+        reason = _start(self.reason)
+        text = f"{_start(self.path)}: {reason}" if self.path else reason
         return f"{text} ({self.origin})" if self.origin else text
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def config_error(faults: Sequence[Fault], remedy: str = REMEDY) -> ConfigError:
     """One error that reports all faults."""
     if len(faults) == 1:
         return ConfigError(str(faults[0]), remedy)
-    return ConfigError("\n".join([f"{len(faults)} faults in the configuration:", *(f"  {fault}" for fault in faults)]), remedy)
+    listed = [f"  {fault}" for fault in faults[:MOST_FAULTS]]
+    if len(faults) > MOST_FAULTS:
+        listed.append(f"  and {len(faults) - MOST_FAULTS:,} more")
+    return ConfigError("\n".join([f"{len(faults):,} faults in the configuration:", *listed]), remedy)
 
 
 def nearest(name: str, names: Collection[str]) -> str:
@@ -65,6 +79,11 @@ def translate(detail: ErrorDetails, origins: Mapping[str, str], kinds: Mapping[s
     """
     path = _path(detail["loc"])
     return Fault(path, _reason(detail, path, kinds), _origin(path, origins))
+
+
+def untold(detail: ErrorDetails) -> Fault:
+    """A fault that is counted and not told of, see MOST_FAULTS."""
+    return Fault(".".join(map(str, detail["loc"])), detail["msg"])
 
 
 def _path(location: Sequence[int | str]) -> str:
@@ -131,8 +150,12 @@ def _expected(expected: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as TOML and JSON write it."""
-    return json.dumps(value, default=str)
+    """A value as TOML and JSON write it, its start if it is long."""
+    try:
+        text = json.dumps(value, default=str)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def unknown_kind(path: str, kind: str) -> str:

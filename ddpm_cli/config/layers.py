@@ -81,7 +81,7 @@ def _layer_from_set(text: str, faults: list[Fault]) -> Layer:
         return {}
     try:
         return layer_from_tree(_nest(key, parse_value(value)), "--set", faults)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         faults.append(Fault(key, f"{shown(value)} is no TOML value: {error}", "--set"))
     except RecursionError:
         faults.append(Fault(key, "is nested too deeply", "--set"))
@@ -92,11 +92,11 @@ def parse_value(text: str) -> Any:
     """A value as TOML writes it; a bare word is text.
 
     Raises:
-        tomllib.TOMLDecodeError: If it starts like a list, table or quoted text and is none.
+        ValueError: If it starts like a list, table or quoted text and is none.
     """
     try:
         tree = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         if text[0] in "[{\"'":
             raise
         return text

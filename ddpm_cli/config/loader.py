@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddpm_cli.config.faults import DEFAULT, Fault, config_error, nearest, translate
+from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, translate, untold
 from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
 from ddpm_cli.config.outline import choices
 from ddpm_cli.config.preset_files import preset_names, preset_text
-from ddpm_cli.config.schema import Config
+from ddpm_cli.config.schema import Config, TableSchedule
+from ddpm_cli.config.toml_reading import parse_toml
+from ddpm_cli.files import UnreadableError
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -77,7 +79,11 @@ def from_toml_text(text: str, source: str = "config") -> Config:
     tree = _parse(text, source, faults)
     if faults:
         raise config_error(faults)
-    return _resolve([layer_from_tree(tree, source, faults)], faults).config
+    config = _resolve([layer_from_tree(tree, source, faults)], faults).config
+    if isinstance(config.schedule, TableSchedule) and config.schedule.path is not None:
+        # to_toml never writes one: a stranger's config must not have us open files of this machine.
+        raise config_error([Fault("schedule.path", "names a file outside, where a stored config holds the betas", source)])
+    return config
 
 
 def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None) -> Config:
@@ -118,7 +124,8 @@ def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | 
         origins = {key: entry.origin for key, entry in merged.items()}
         kinds = {path: str(merged[f"{path}.kind"].value) for path in choices() if f"{path}.kind" in merged}
         details = error.errors(include_url=False)
-        faults += [translate(detail, origins, kinds) for detail in details]
+        faults += [translate(detail, origins, kinds) for detail in details[:MOST_FAULTS]]
+        faults += [untold(detail) for detail in details[MOST_FAULTS:]]
         return None
     values = layer_from_tree(config.model_dump(mode="json"), DEFAULT, [])
     return Resolved(config, {key: merged.get(key, entry).origin for key, entry in values.items()})
@@ -156,9 +163,7 @@ def read_toml(file: Path, origin: str, faults: list[Fault]) -> dict[str, Any]:
 
 def _parse(text: str, source: str, faults: list[Fault]) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        faults.append(Fault("", f"{source}: TOML syntax error: {error}"))
-    except RecursionError:
-        faults.append(Fault("", f"{source}: is nested too deeply"))
+        return parse_toml(text)
+    except UnreadableError as error:
+        faults.append(Fault("", f"{source}: {error}"))
     return {}

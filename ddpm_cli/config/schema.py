@@ -81,7 +81,7 @@ class TableSchedule(ScheduleBase):
     kind: Literal["table"] = "table"
     path: Path | None = Field(None, description="CSV or JSON with columns or keys beta(s), alpha_bar or alphas_cumprod.")
     values: Literal["betas", "alpha_bar"] | None = Field(None, description="What to read; needed if the file names nothing.")
-    betas: tuple[float, ...] | None = Field(None, description="The betas themselves, instead of path.")
+    betas: tuple[float, ...] | None = Field(None, max_length=100_000, description="The betas themselves, instead of path.")
 
     @model_validator(mode="after")
     def _one_source(self) -> TableSchedule:
@@ -129,25 +129,30 @@ ScheduleConfig = Annotated[
 # --------------------------------------------------------------------------------------------------------------- model
 
 
+MOST_CLASSES = 1_000_000
+Multiple = Annotated[int, Field(ge=1, le=256)]
+
+
 def count_or_auto(value: Any) -> int | str:
-    """A whole number of at least 1, or "auto"."""
-    if isinstance(value, int) and value >= 1:
+    """A whole number from 1 to MOST_CLASSES, or "auto"."""
+    if isinstance(value, int) and 1 <= value <= MOST_CLASSES:
         return value
     if value == "auto":
         return "auto"
-    raise ValueError('must be a whole number of at least 1 or "auto"')
+    raise ValueError(f'must be a whole number from 1 to {MOST_CLASSES:,} or "auto"')
 
 
 class ModelConfig(Section):
-    """The U-Net."""
+    """The U-Net. Its limits are far beyond any network of use, and keep a stranger's config from filling the memory."""
 
-    base_channels: int = Field(40, ge=4, description="Channels of the first level.")
-    channel_mult: tuple[PositiveInt, ...] = Field(
+    base_channels: int = Field(40, ge=4, le=16_384, description="Channels of the first level.")
+    channel_mult: tuple[Multiple, ...] = Field(
         (1, 2),
         min_length=1,
+        max_length=16,
         description="Channels of each level as multiples of base_channels; each further level halves the image.",
     )
-    blocks_per_level: PositiveInt = Field(2, description="Residual blocks in each level on the way down.")
+    blocks_per_level: int = Field(2, ge=1, le=32, description="Residual blocks in each level on the way down.")
     attention_resolutions: tuple[PositiveInt, ...] = Field(
         (), description="Heights of the feature maps, after stem and padding, that get self-attention."
     )
@@ -201,7 +206,7 @@ class LossAwareTimesteps(Section):
     """t in proportion to the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
 
     kind: Literal["loss-aware"] = "loss-aware"
-    history: PositiveInt = Field(10, description="Losses kept for each t; until all have as many, t is uniform.")
+    history: int = Field(10, ge=1, le=1000, description="Losses kept for each t; until all have as many, t is uniform.")
     uniform_share: float = Field(0.001, gt=0, le=1, description="Share of uniform draws.")
 
 
@@ -530,7 +535,7 @@ class GuidanceConfig(Section):
 class SampleConfig(Section):
     sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
-    n: PositiveInt = Field(16, description="Images.")
+    n: int = Field(16, ge=1, le=1_000_000, description="Images.")
     batch_size: PositiveInt = Field(64, description="Images denoised at a time; does not change them.")
     threshold: ThresholdConfig = Field(ClampThreshold(), description="How estimates of x_0 are kept in the range of images.")
 

@@ -20,6 +20,7 @@ Arms are crossed with the grid. A key may be written with dots, quoted or not, o
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from ddpm_cli.config.faults import DEFAULT, Fault, config_error, nearest, shown, translate
+from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, shown, translate, untold
 from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user
 from ddpm_cli.config.loader import preset_tree, read_toml, validate_layers
 from ddpm_cli.config.outline import all_keys, join, sections
@@ -54,7 +55,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 def _different(seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if seeds == ():
         raise ValueError("must name at least one seed; leave it out to train each arm once")
-    twice = [seed for place, seed in enumerate(seeds or ()) if seed in (seeds or ())[:place]]
+    twice = [seed for seed, times in Counter(seeds or ()).items() if times > 1]
     if twice:
         raise ValueError(f"has {twice[0]} twice, which would be the same experiment, not another repeat")
     return seeds
@@ -170,7 +171,9 @@ def _parse(tree: Mapping[str, Any], faults: list[Fault]) -> SweepFile | None:
     try:
         return SweepFile.model_validate(tree)
     except ValidationError as error:
-        faults += [_fault(detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        faults += [_fault(detail) for detail in details[:MOST_FAULTS]]
+        faults += [untold(detail) for detail in details[MOST_FAULTS:]]
         return None
 
 
@@ -209,7 +212,8 @@ def _axes(grid: Mapping[str, Any], section: str, path: str, faults: list[Fault])
         elif not isinstance(values, list) or not values:
             faults.append(Fault(key, f"must be a list of at least one value, not {shown(values)}", f"[{section}]"))
         else:
-            twice = [value for place, value in enumerate(values) if value in values[:place]]
+            few = values[: MOST + 1]  # more are refused in any case
+            twice = [value for place, value in enumerate(few) if value in few[:place]]
             faults += [Fault(key, f"has {shown(value)} twice", f"[{section}]") for value in twice[:1]]
             yield key, values
 
@@ -243,7 +247,7 @@ def _arms(written: SweepFile, points: Sequence[Point], faults: list[Fault]) -> l
         crossed = layer_from_user((), {key: (value, "[grid]") for key, value in point.items()}, faults)
         settings = {key: entry.value for key, entry in by_hand.items()} | point
         shown_point = {key: value for key, value in point.items() if key != SEED}
-        name = names.setdefault(shown([label, shown_point]), arm_name(label, shown_point, list(names.values())))
+        name = names.setdefault(json.dumps([label, shown_point], default=str), arm_name(label, shown_point, list(names.values())))
         arms.append(_Arm(name, settings, (by_hand, crossed)))
     return arms
 

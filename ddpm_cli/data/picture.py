@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import math
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ddpm_cli.files import UnreadableError
+
+# Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # A list of our own: Pillow knows formats that start other programs (EPS) or that it can name but not read.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF")
@@ -36,6 +41,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+STRIP_ROWS = 256
+MOST_PIXELS = 50_000_000
+"""Of a picture, as many as large cameras make: decoding takes about ten bytes for each, whatever the size of its file."""
+
+HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
+"""Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
 FULL_SCALES = (1.0, 255.0, 65535.0, 2147483647.0)
 
 
@@ -130,13 +141,16 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         raise UnreadableError("is empty")
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            most = MOST_PIXELS // 2 if image.format in HUNGRY else MOST_PIXELS
+            if image.width * image.height > most:
+                raise UnreadableError(f"would unpack to more than {most:,} pixels")
             yield image
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableError("is no picture of a format that is read") from error
     except Image.DecompressionBombError as error:
-        raise UnreadableError(f"would unpack to more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
+        raise UnreadableError(f"would unpack to more than {MOST_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow meets damage with errors of every kind
         raise UnreadableError(f"is damaged: {str(error) or type(error).__name__}") from error
 
@@ -182,11 +196,12 @@ def _upright(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image = _from_deep(image)
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
     elif image.mode == "LAB":
         image = ImageCms.applyTransform(image, _lab_to_srgb()) or image
     else:
-        image = image.convert("L" if channels == 1 else "RGB")
+        mode = "L" if channels == 1 else "RGB"
+        image = image if image.mode == mode else image.convert(mode)  # which would copy it
     return image if turn is None else image.transpose(turn)
 
 
@@ -196,12 +211,16 @@ def _from_deep(image: Image.Image) -> Image.Image:
     16 bits are divided by 257. What white is in the others is not written in a file: it is taken to be the smallest of 1 (floats
     only), 255 (floats only), 65535 and 2**31 - 1 that is no less than the largest value.
     """
-    values = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all():
+    values = np.asarray(image, np.float32)
+    largest = float(values.max())
+    if not (math.isfinite(largest) and np.isfinite(values.min())):  # NaN is both
         raise UnreadableError("holds values that are not finite")
     scales = FULL_SCALES if image.mode == "F" else FULL_SCALES[2:]
-    white = next((scale for scale in scales if values.max() <= scale), float(values.max()))
-    return Image.fromarray(np.rint(np.maximum(values, 0) * (255 / white)).astype(np.uint8))
+    white = next((scale for scale in scales if largest <= scale), largest)
+    scaled = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), STRIP_ROWS):
+        scaled[top : top + STRIP_ROWS] = np.rint(np.maximum(values[top : top + STRIP_ROWS], 0) * (255 / white))
+    return Image.fromarray(scaled)
 
 
 @cache
@@ -212,6 +231,16 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
 def _flattened(image: Image.Image, channels: int, background: str) -> Image.Image:
     if channels == 4:
         return image.convert("RGBA")
+    mode = "L" if channels == 1 else "RGB"
     if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    return image.convert("L" if channels == 1 else "RGB")
+        return _over(image, background, mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _over(image: Image.Image, background: str, mode: str) -> Image.Image:
+    """A transparent picture before a background, in strips, so that memory holds it no third time."""
+    result = Image.new(mode, image.size)
+    for top in range(0, image.height, STRIP_ROWS):
+        strip = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
+        result.paste(Image.alpha_composite(Image.new("RGBA", strip.size, background), strip).convert(mode), (0, top))
+    return result

@@ -207,10 +207,12 @@ class LossAwareDraws:
         Raises:
             CheckpointError: If it is that of another number of steps.
         """
-        if state["losses"].shape != self.losses.shape:
+        losses, counts = state.get("losses"), state.get("counts")
+        if losses is None or counts is None or losses.shape != self.losses.shape or counts.shape != self.counts.shape:
+            found = "missing" if losses is None else f"of the shape {tuple(losses.shape)}, not {tuple(self.losses.shape)}"
             raise CheckpointError(
-                f"The checkpoint's history of losses has the shape {tuple(state['losses'].shape)}, not {tuple(self.losses.shape)}.",
+                f"The checkpoint's history of losses is {found}.",
                 "Use the config that the checkpoint was trained with.",
             )
-        self.losses.copy_(state["losses"])
-        self.counts.copy_(state["counts"])
+        self.losses.copy_(losses)
+        self.counts.copy_(counts)

@@ -208,13 +208,36 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learn
     """The network of a `[model]` section for images of `image_shape` (channels, height, width).
 
     With a learned variance it has twice the images' channels as its output.
+
+    Raises:
+        ConfigError: If the sizes do not fit together, or the weights do not fit into the machine's memory.
     """
+    import torch
+
     from ddpm_cli.models.unet import UNet
 
     channels, height, width = image_shape
     resolved_classes(config)
     out_channels = 2 * channels if learned_variance else channels
-    return UNet(in_channels=channels, image_size=(height, width), out_channels=out_channels, **config.model_dump())
+
+    def build() -> UNet:
+        return UNet(in_channels=channels, image_size=(height, width), out_channels=out_channels, **config.model_dump())
+
+    with torch.device("meta"):
+        _require_memory(build())
+    return build()
+
+
+def _require_memory(network: UNet) -> None:
+    import psutil
+
+    wanted = sum(parameter.nbytes for parameter in network.parameters())
+    memory = psutil.virtual_memory().total
+    if wanted > memory:
+        raise ConfigError(
+            f"The network's weights alone need {wanted / 1e9:,.0f} GB of memory, but this machine has {memory / 1e9:,.0f}.",
+            "Lower model.base_channels or model.channel_mult.",
+        )
 
 
 def resolved_classes(config: ModelConfig) -> int | None:

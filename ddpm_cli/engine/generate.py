@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +29,12 @@ from ddpm_cli.engine.build import (
     resolved_classes,
 )
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
-from ddpm_cli.engine.weights import load_weights
+from ddpm_cli.engine.weights import check_weights, load_weights
 from ddpm_cli.errors import CheckpointError, RequestError, RunError
 from ddpm_cli.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
+from ddpm_cli.files import UnreadableError, parse_json
+from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 SCHEDULE = "schedule."
+MOST_VALUES = 2**26
+"""Of one image, 4096x4096 with four channels: more would fill the memory before any network does."""
+LONGEST_NAME = 1000
+"""Characters of a class's name, which are drawn beside pictures."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +115,11 @@ def _from_file(path: Path, device: torch.device, ema: bool) -> TrainedModel:
         raise RunError(f"{path} holds the EMA weights alone.", "Leave --no-ema out, or name the run instead of the file.")
     weights, metadata = load_model_file(path)
     try:
-        facts = json.loads(metadata["ddpm"])
+        facts = parse_json(metadata["ddpm"])
         config_toml, _, _ = facts["config"], facts["image_shape"], facts["step"]
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        if not isinstance(config_toml, str):
+            raise UnreadableError("has no config")
+    except (KeyError, UnreadableError, TypeError) as error:
         raise CheckpointError(f"{path} was not written by `ddpm export`.", "Export the run again.") from error
     config = from_toml_text(config_toml, str(path))
     if not isinstance(config.schedule, LearnedSchedule):
@@ -139,15 +149,16 @@ def _trained(
     device: torch.device,
 ) -> TrainedModel:
     """`facts` holds image_shape and step, and class_names if the data had classes."""
-    image_shape = checked_shape(facts["image_shape"], origin)
+    image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
-    network = build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+    build = partial(build_model, config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+    with torch.device("meta"):
+        check_weights(build(), weights, origin)  # before a network takes memory that is larger than the file
+    network = build()
     load_weights(network, weights, origin)
     schedule = build_schedule(config.schedule, schedule_weights, origin)
     network.eval().requires_grad_(False).to(device)
-    return TrainedModel(
-        network, schedule, config, image_shape, origin, int(facts["step"]), class_names, schedule_weights=schedule_weights
-    )
+    return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
 
 
 def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
@@ -157,12 +168,28 @@ def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
         CheckpointError: If it gives none; `origin` is what the message names.
     """
     if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 < v <= 65536 for v in value):
-        return value[0], value[1], value[2]
+        if math.prod(value) <= MOST_VALUES:
+            return value[0], value[1], value[2]
+        raise CheckpointError(
+            f"{origin} says that its images are {value[1]}x{value[2]} with {value[0]} channels, which no model here can make.",
+            "Name another checkpoint.",
+        )
     raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")
 
 
+def checked_step(value: Any, origin: Path) -> int:
+    """Steps of training, as a checkpoint's state gives them.
+
+    Raises:
+        CheckpointError: If it is no count; `origin` is what the message names.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
+        return value
+    raise CheckpointError(f"{origin} does not say how many steps it was trained for.", "Name another checkpoint.")
+
+
 def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> tuple[str, ...]:
-    whole = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    whole = isinstance(value, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in value)
     if not whole or (num_classes is not None and len(value) != num_classes):
         raise CheckpointError(f"{origin} does not name its {num_classes or ''} classes.", "Name another checkpoint.")
     return tuple(value)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.data.cache import cache_directory
@@ -22,8 +21,9 @@ from ddpm_cli.data.images import images_sha256
 from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
 from ddpm_cli.errors import DataError, ShapeError
 from ddpm_cli.events import EvaluateProgress, Listener, ignore
-from ddpm_cli.files import atomic_write, output_errors
+from ddpm_cli.files import UnreadableError, atomic_write, output_errors
 from ddpm_cli.metrics.frechet import FrechetStatistics
+from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
@@ -168,6 +168,6 @@ def make_folder(folder: Path) -> None:
 def _read_statistics(path: Path) -> FrechetStatistics | None:
     """Those of the file; None if there is none, or a damaged one, which is then computed anew."""
     try:
-        return FrechetStatistics.from_tensors(load_file(path)) if path.exists() else None
-    except (SafetensorError, ShapeError, OSError):
+        return FrechetStatistics.from_tensors(read_tensor_file(path).tensors) if path.exists() else None
+    except (UnreadableError, ShapeError, OSError):
         return None

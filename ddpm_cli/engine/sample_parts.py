@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
 from ddpm_cli.engine.generate import generate_samples
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.events import EvaluateProgress, Event, Listener, SampleProgress, ignore
-from ddpm_cli.files import atomic_write
+from ddpm_cli.files import UnreadableError, atomic_write
+from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import SampleConfig
@@ -109,9 +109,9 @@ def part_size(batch_size: int) -> int:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}).", "Remove it and evaluate again.") from error
+        return read_tensor_file(path).tensors
+    except (UnreadableError, OSError) as error:
+        raise CheckpointError(f"{path} {error}.", "Remove it and evaluate again.") from error
 
 
 def draw_parts(

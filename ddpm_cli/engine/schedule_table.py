@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import numpy as np
 
 from ddpm_cli.diffusion.schedules import Table, betas_from_alphas_cumprod
 from ddpm_cli.errors import ScheduleError
-from ddpm_cli.files import UnreadableError, parse_json, read_text
+from ddpm_cli.files import UnreadableError, parse_json, printable, read_text
 
 NAMES = {"beta": "betas", "betas": "betas", "alpha_bar": "alpha_bar", "alphas_cumprod": "alpha_bar"}
 """Column names and keys that are understood; those that `inspect-schedule` writes are among them."""
+
+MOST_ROWS = 100_000
+"""The largest T that a config can name."""
 
 REMEDY = 'Write a CSV column or a JSON list named "betas" or "alpha_bar".'
 
@@ -56,9 +61,12 @@ def _from_json(value: Any) -> Columns:
 
 def _from_csv(text: str) -> Columns:
     try:
-        rows = [row for row in csv.reader(text.splitlines()) if row]
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = list(islice((row for row in reader if row), MOST_ROWS + 2))  # one is the header
     except csv.Error as error:
         raise UnreadableError(f"is no CSV file ({error})") from error
+    if len(rows) > MOST_ROWS + 1:
+        raise UnreadableError(f"has more than {MOST_ROWS:,} rows, the most that a schedule can have")
     if not rows:
         raise UnreadableError("is empty")
     header = [name.strip().lower() for name in rows[0]]
@@ -80,6 +88,8 @@ def _chosen(columns: Columns, values: str | None) -> tuple[str, Table]:
     found = next((name for name in [*wanted, ""] if name in columns), None)
     if found is None:
         raise UnreadableError(f"holds no {' and no '.join(wanted)}")
+    if len(columns[found]) > MOST_ROWS:
+        raise UnreadableError(f"has more than {MOST_ROWS:,} values, the most that a schedule can have")
     return found or str(values), np.array([_number(value, t) for t, value in enumerate(columns[found])])
 
 
@@ -89,6 +99,7 @@ def _number(value: Any, t: int) -> float:
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or not np.isfinite(number):
-        shown = repr(value)
-        raise UnreadableError(f"has {shown if len(shown) < 40 else 'no number'} at t = {t}, where a finite number must be")
+        shown = repr(value) if isinstance(value, str | float | bool | None) else ""
+        found = printable(shown) if 0 < len(shown) < 40 else "no number"
+        raise UnreadableError(f"has {found} at t = {t}, where a finite number must be")
     return number

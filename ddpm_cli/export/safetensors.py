@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import atomic_write
+from ddpm_cli.files import UnreadableError, atomic_write
+from ddpm_cli.tensor_files import read_tensor_file
 
 FORMAT_VERSION = "1"
 _VERSION_KEY = "ddpm_format_version"
@@ -67,18 +67,18 @@ def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.exists():
+        raise CheckpointError(f"There is no file {path}.", "Check the path.")
     try:
-        with safe_open(path, framework="pt") as file:
-            # Clones, because the originals are views of the file, which may change while they are in use.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no file {path}.", "Check the path.") from error
-    except (SafetensorError, OSError) as error:
+        tensors, metadata = read_tensor_file(path)
+        # Clones, because the originals are views of the file, which may change while they are in use.
+        return {name: tensor.clone() for name, tensor in tensors.items()}, metadata
+    except (UnreadableError, OSError) as error:
         if path.suffix != ".safetensors":
             raise CheckpointError(
                 f"{path} is no model that can be sampled.", "Name a run, a checkpoint, or a .safetensors file of `ddpm export`."
             ) from error
-        raise CheckpointError(f"{path} is truncated or no safetensors file ({error}).", "Export the run again.") from error
+        raise CheckpointError(f"{path} {error}.", "Export the run again.") from error
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import UnreadableError
+from ddpm_cli.tensor_files import read_tensor_file
 
 _COUNTER = "num_batches_tracked"
 """BatchNorm's own counter, which only training needs and some writers leave out."""
@@ -44,11 +45,10 @@ def read_weights(path: Path, remedy: str) -> WeightsFile:
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
     try:
         sha256 = file_sha256(path)
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: _widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            return WeightsFile(tensors, file.metadata() or {}, sha256)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}).", remedy) from error
+        tensors, metadata = read_tensor_file(path)
+    except (UnreadableError, OSError) as error:
+        raise CheckpointError(f"{path} {error}.", remedy) from error
+    return WeightsFile({name: _widened(tensor) for name, tensor in tensors.items()}, metadata, sha256)
 
 
 def file_sha256(path: Path) -> str:

@@ -6,16 +6,35 @@ rich honours NO_COLOR, FORCE_COLOR and TERM by itself, and draws no colour into 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Event, Notice
 
-results = Console(highlight=False)
-messages = Console(stderr=True, highlight=False)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class CleanConsole(Console):
+    """A console on which no text, which may be a stranger's, moves the cursor, changes colours or turns the writing around."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Segments as usual, in which control characters other than line breaks and tabs have become question marks."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(_clean(segment.text), segment.style)
+
+
+def _clean(text: str) -> str:
+    return _CONTROLS.sub("?", text)
+
+
+results = CleanConsole(highlight=False)
+messages = CleanConsole(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -28,8 +47,8 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print text on stdout exactly as it is: no markup, no wrapping."""
-    results.out(text)
+    """Print text on stdout as it is, but for control characters: no markup, no wrapping."""
+    results.out(_clean(text))
 
 
 def show_error(error: DdpmError) -> None:

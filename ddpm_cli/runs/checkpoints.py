@@ -38,6 +38,8 @@ from ddpm_cli.files import (
     to_json,
     write_new,
 )
+from ddpm_cli.runs.checkpoint_state import State, check_state
+from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +80,7 @@ class Checkpoint:
         path: Its folder.
         step: Optimizer steps taken.
         best: True if it was the best of the run so far: by its held-out loss, or what else checkpoint.best_by names.
-        state: Everything that is no tensor.
+        state: Everything that is no tensor; a key that it lacks is a CheckpointError.
         config_toml: The resolved config of the run.
         skipped: Why newer checkpoints were passed over, one sentence each.
     """
@@ -98,17 +100,12 @@ class Checkpoint:
         Raises:
             CheckpointError: If the checkpoint has no such group or its file is no safetensors file.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         if name + _SUFFIX not in read_manifest(self.path).files:
             raise CheckpointError(
                 f"Checkpoint {self.path} has no {name} tensors.", "Use a checkpoint that was made by `ddpm train`."
             )
-        try:
-            return load_file(self.path / (name + _SUFFIX))
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{self.path / (name + _SUFFIX)} is no safetensors file ({error}).", _REMEDY) from error
+        with _reading(self.path / (name + _SUFFIX)):
+            return read_tensor_file(self.path / (name + _SUFFIX)).tensors
 
 
 # -------------------------------------------------------------------------------------------------------------- saving
@@ -319,7 +316,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check_size(path / name, size)
         _check_sum(path / name, sha256)
     with _reading(path / STATE):
-        state = read_json_object(path / STATE)
+        state = State(read_json_object(path / STATE), str(path / STATE))
+        check_state(state)
     with _reading(path / CONFIG):
         config_toml = read_text(path / CONFIG)
     return Checkpoint(path, manifest.step, manifest.best, state, config_toml)

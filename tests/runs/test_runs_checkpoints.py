@@ -21,6 +21,7 @@ from ddpm_cli.runs.checkpoints import (
     save_checkpoint,
 )
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
+from ddpm_cli.tensor_files import TensorFile
 
 CONFIG = "[train]\nseed = 3\n"
 
@@ -88,7 +89,7 @@ def current_umask() -> int:
 def test_only_the_asked_group_is_read(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = load_checkpoint(save(run, 5))
     read = []
-    monkeypatch.setattr("safetensors.torch.load_file", lambda path: read.append(path.name) or {})
+    monkeypatch.setattr("ddpm_cli.runs.checkpoints.read_tensor_file", lambda path: read.append(path.name) or TensorFile({}, {}))
     checkpoint.tensors("ema")
     assert read == ["ema.safetensors"]
     for name in ("optimizer", "../model", "", "manifest.json"):
@@ -306,7 +307,7 @@ def test_tensors_of_a_stranger_are_refused(run: RunDirectory, data: bytes) -> No
     path = save(run, 10)
     reseal(path, "model.safetensors", data)
     checkpoint = load_checkpoint(path)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is no safetensors file"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors .*no safetensors file"):
         checkpoint.tensors("model")
 
 

@@ -1,0 +1,113 @@
+"""state.json of a checkpoint: what stands in it must be of its kind, because anyone may have edited it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import UnreadableError, printable
+
+LARGEST_COUNT = 10**15
+"""Of steps, updates or seconds: larger ones leave the exact range of floats."""
+
+_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+_SPANS = {"interval", "epoch"}
+
+
+class State(dict[str, Any]):
+    """The content of state.json, in which a key that is missing is an error of the checkpoint.
+
+    Args:
+        values: The content.
+        source: The file, for messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+        super().__init__(values)
+        self._source = source
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise CheckpointError(
+            f"{self._source} lacks {printable(key)!r}.", "Use another checkpoint, or the ddpm that wrote this one."
+        )
+
+
+def check_state(values: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than training writes; keys that are not known are left alone.
+
+    Raises:
+        UnreadableError: Naming the key.
+    """
+    for key, (kind, is_sound) in _KINDS.items():
+        if key in values and not is_sound(values[key]):
+            raise UnreadableError(f"has no {kind} under {key!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
+
+
+def _is_number(value: Any) -> bool:
+    """A loss may be infinite or NaN, which Python's JSON has words for; a whole number may not exceed a float."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_COUNT
+    return whole or isinstance(value, float)
+
+
+def _is_duration(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and 0 <= value <= LARGEST_COUNT
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_count(side) and side > 0 for side in value)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_scaler(value: Any) -> bool:
+    if value is None or value == {}:
+        return True
+    return isinstance(value, dict) and value.keys() == _SCALER and all(map(_is_duration, value.values()))
+
+
+def _by_span(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and value.keys() == _SPANS and all(map(is_sound, value.values()))
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) and all(map(_is_cell, row.values())) for row in value)
+
+
+def _is_cell(value: Any) -> bool:
+    return _is_text(value) or _is_number_or_none(value)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "step": ("count", _is_count),
+    "seconds": ("duration", _is_duration),
+    "image_shape": ("channels, height and width", _is_shape),
+    "data_sha256": ("text", _is_text),
+    "class_names": ("list of names", _are_texts),
+    "ema_updates": ("count", _is_count),
+    "scaler": ("state of a gradient scaler", _is_scaler),
+    "loss_sums": ("number for each span", _by_span(_is_number)),
+    "loss_steps": ("count for each span", _by_span(_is_count)),
+    "history": ("list of rows", _are_rows),
+    "last_loss": ("number", _is_number_or_none),
+    "last_held_out_loss": ("number", _is_number_or_none),
+    "best_held_out_loss": ("number", _is_number_or_none),
+    "held_out_step": ("count", lambda value: value is None or _is_count(value)),
+    "best_saved_loss": ("number", _is_number_or_none),
+    "non_finite_steps": ("count", _is_count),
+}

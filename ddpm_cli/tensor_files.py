@@ -1,0 +1,64 @@
+"""Safetensors files, which may come from a stranger: numbers and text, so that reading one runs none of its code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ddpm_cli.files import UnreadableError, open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEADER_LIMIT = 10_000_000
+"""Largest header, in bytes: ours have a hundred a tensor, and each entry costs twenty times its bytes once it is read."""
+
+_LENGTH_BYTES = 8
+
+
+class TensorFile(NamedTuple):
+    """What a safetensors file holds.
+
+    Attributes:
+        tensors: On the CPU, by name; views of the file, which must not change while they are in use.
+        metadata: Text by name.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def read_tensor_file(path: Path) -> TensorFile:
+    """Read a safetensors file; a link to one is followed.
+
+    Raises:
+        UnreadableError: If it is missing, no ordinary file, damaged, or larger than the machine's memory.
+        OSError: If it cannot be opened, which says nothing about the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    target = path.resolve()
+    _check_size(target)
+    try:
+        with safe_open(target, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return TensorFile(tensors, file.metadata() or {})
+    # torch has errors of its own for a dtype or a shape that it does not know
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        raise UnreadableError(f"is truncated or no safetensors file ({error})") from error
+
+
+def _check_size(path: Path) -> None:
+    import psutil
+
+    with open(open_regular(path), "rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        size = os.fstat(file.fileno()).st_size
+    if not 0 < length <= size - _LENGTH_BYTES:
+        raise UnreadableError("is truncated or no safetensors file (the length of its header does not fit)")
+    if length > HEADER_LIMIT:
+        raise UnreadableError(f"has a header of {length:,} bytes, more than the {HEADER_LIMIT:,} that are read")
+    memory = psutil.virtual_memory().total
+    if size > memory:
+        raise UnreadableError(f"needs {size / 1e9:,.0f} GB of memory, but this machine has {memory / 1e9:,.0f}")

@@ -1,0 +1,36 @@
+"""A short, seeded part of tests/soak/fuzz.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fuzzing import Attack, attack, attacks, written_outside
+
+INPUTS = {"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300}
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module")
+def prepared(scratch: Path) -> dict[str, Attack]:
+    return attacks(scratch)
+
+
+@pytest.mark.parametrize("reader", INPUTS)
+def test_no_input_brings_a_reader_down(scratch: Path, prepared: dict[str, Attack], reader: str) -> None:
+    with written_outside(scratch) as outside:
+        outcome = attack(prepared[reader], range(10**6, 10**6 + INPUTS[reader]))
+    assert outcome.failures == []
+    assert outside == set()
+    assert outcome.counts["read"] < INPUTS[reader] / 2, "the mutations are too weak to test anything"
+
+
+def test_a_failure_is_told_with_its_seed() -> None:
+    def fragile(dice: object) -> None:
+        raise KeyError("x")
+
+    assert attack(fragile, range(7, 8)).failures[0].startswith("seed 7: KeyError")
