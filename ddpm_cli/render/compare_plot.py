@@ -139,7 +139,9 @@ def save_metrics(comparison: Comparison, path: Path) -> bool:
     if not by_metric:
         return False
     figure = Figure(figsize=(6 * min(len(by_metric), 2), 4.6 * -(-len(by_metric) // 2)), layout="constrained")
-    panels = figure.subplots(-(-len(by_metric) // 2), min(len(by_metric), 2), squeeze=False).flat
+    panels = figure.subplots(-(-len(by_metric) // 2), min(len(by_metric), 2), squeeze=False).flatten()
+    for axes in panels[len(by_metric) :]:
+        axes.set_visible(False)
     for (metric, measures), axes in zip(by_metric.items(), panels, strict=False):
         over = next((name for name in AXES_OF_SAMPLING if name in varying_conditions(measures)), None)
         if over is None:

@@ -159,7 +159,7 @@ def test_a_model_without_classes_refuses_labels_and_guidance(
     ("setting", "words"),
     [
         ("model.num_classes=7", ["model.num_classes is 7", "has 10 classes"]),
-        ("model.num_classes=0", ["model.num_classes", "at least 1"]),
+        ("model.num_classes=0", ["model.num_classes", "from 1 to"]),
         ("sample.guidance.scale=2", ["sample.guidance", "model.num_classes=auto"]),
         ("objective.label_dropout=1.5", ["objective.label_dropout", "at most 1"]),
     ],
