@@ -136,9 +136,28 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]
 
 @pytest.mark.parametrize("name", ["x.exp_avg", "0.evil", "", "-1.step", "9" * 5000 + ".step", "7.step", "0.step"])
 def test_moments_of_no_optimizer_are_refused(name: str) -> None:
-    fresh = torch.optim.Adam([torch.zeros(1, requires_grad=True)]).state_dict()
+    fresh = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     with pytest.raises(CheckpointError, match="optimizer"):
         unflatten_optimizer({name: torch.zeros(1)}, fresh)
+
+
+MOMENTS = {"0.step": torch.tensor(3.0), "0.exp_avg": -torch.ones(2, 3), "0.exp_avg_sq": torch.ones(2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("0.step", value) for value in (torch.zeros(2), torch.tensor(3), torch.tensor(-1.0), torch.tensor(float("nan")))),
+        *(("0.exp_avg", value) for value in (torch.zeros(3, 2), torch.zeros(2**20), torch.zeros(2, 3, dtype=torch.int64))),
+        *(("0.exp_avg", value) for value in (torch.full((2, 3), float("inf")), torch.zeros(2, 3, dtype=torch.complex64))),
+        *(("0.exp_avg_sq", value) for value in (-torch.ones(2, 3), torch.full((2, 3), float("nan")), torch.zeros(()))),
+    ],
+)
+def test_moments_that_no_training_leaves_are_refused(name: str, value: torch.Tensor) -> None:
+    fresh = torch.optim.Adam([torch.zeros(2, 3, requires_grad=True)])
+    assert unflatten_optimizer(MOMENTS, fresh)["state"][0]["step"] == 3
+    with pytest.raises(CheckpointError, match=f"The checkpoint's optimizer has .* {name}"):
+        unflatten_optimizer(MOMENTS | {name: value}, fresh)
 
 
 # ---------------------------------------------------------------------------------------------------------- checkpoints

@@ -32,6 +32,7 @@ from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.signals import stop_on_signals
+from ddpm_cli.engine.stored import check_architecture
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError
@@ -129,6 +130,7 @@ def resume(
         for skipped in checkpoint.skipped:
             on_event(Notice(skipped, important=True))
         config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
+        check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
         if dataset.sha256 != checkpoint.state["data_sha256"]:
             raise DataError(

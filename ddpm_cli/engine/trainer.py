@@ -465,7 +465,7 @@ class Trainer:
         """
         load_weights(self.model, checkpoint.tensors("model"), checkpoint.path)
         load_weights(self.ema.model, checkpoint.tensors("ema"), checkpoint.path)
-        self.optimizer.load_state_dict(unflatten_optimizer(checkpoint.tensors("optimizer"), self.optimizer.state_dict()))
+        self.optimizer.load_state_dict(unflatten_optimizer(checkpoint.tensors("optimizer"), self.optimizer))
         if self.learner:
             self._restore_schedule(self.learner, checkpoint)
         if self.timestep_sampler.state_dict():
@@ -491,7 +491,7 @@ class Trainer:
     def _restore_schedule(self, learner: ScheduleLearner, checkpoint: Checkpoint) -> None:
         load_weights(learner.gamma, checkpoint.tensors("schedule"), checkpoint.path)
         moments = checkpoint.tensors("schedule-optimizer")
-        learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer.state_dict()))
+        learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer))
         learner.refresh()
         self.schedule = learner.schedule
 
