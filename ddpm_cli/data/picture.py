@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from ddpm_cli.data.memory import return_freed_memory
 from ddpm_cli.files import UnreadableError
 
 # Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
@@ -47,12 +48,37 @@ MOST_PIXELS = 50_000_000
 """Of a picture, as many as large cameras make: decoding takes up to nine bytes for each, beside its file."""
 
 LARGE_PIXELS = 4_000_000
-"""Of pictures that are decoded one at a time, so that memory does not hold as many of them as there are threads."""
-_LARGE_ONE = threading.Lock()
+"""Of a picture whose memory is given back to the system when it is done with."""
 
 HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
 """Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
 FULL_SCALES = (1.0, 255.0, 65535.0, 2147483647.0)
+
+
+class _PixelBudget:
+    """Makes threads wait, so that together they hold no more pixels than the largest picture has."""
+
+    def __init__(self) -> None:
+        self._free = MOST_PIXELS
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def room_for(self, pixels: int) -> Iterator[None]:
+        """Wait for room, and keep it during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            if pixels > LARGE_PIXELS:
+                return_freed_memory()
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_IN_MEMORY = _PixelBudget()
 
 
 class Header(NamedTuple):
@@ -152,10 +178,10 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         raise UnreadableError("is empty")
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            most = MOST_PIXELS // 2 if image.format in HUNGRY else MOST_PIXELS
-            if image.width * image.height > most:
-                raise UnreadableError(f"would unpack to more than {most:,} pixels")
-            with _LARGE_ONE if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext():
+            weight = 2 if image.format in HUNGRY else 1
+            if weight * image.width * image.height > MOST_PIXELS:
+                raise UnreadableError(f"would unpack to more than {MOST_PIXELS // weight:,} pixels")
+            with _IN_MEMORY.room_for(weight * image.width * image.height):
                 yield image
     except UnreadableError:
         raise

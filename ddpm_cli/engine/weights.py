@@ -79,9 +79,9 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
     parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
     if entries and (entries.keys() != parameters.keys() or any(entry.keys() != ADAM for entry in entries.values())):
         raise CheckpointError("The checkpoint's optimizer is that of another network.", _REMEDY)
-    for number, entry in entries.items():
+    for place, entry in entries.items():
         for name, value in entry.items():
-            _check_moment(f"{number}.{name}", value, () if name == "step" else tuple(parameters[number].shape))
+            _check_moment(f"{place}.{name}", value, () if name == "step" else tuple(parameters[place].shape))
     return {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ddpm_cli.errors import RunError
 from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, to_json
+from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 Row = Mapping[str, float | int | str | None]
 _LINE_LIMIT = 1_000_000
@@ -62,7 +63,7 @@ class MetricsLog:
             RunError: If it is no ordinary file.
         """
         self.close()
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return
         with replacing(self.path) as temporary, open(temporary, "xb") as kept:
             kept.writelines(line for line, row in _whole_lines(self.path) if row["step"] <= step)
@@ -92,7 +93,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: If it is no ordinary file or cannot be read.
     """
-    return [row for _, row in _whole_lines(path)] if path.exists() else []
+    return [row for _, row in _whole_lines(path)] if os.path.lexists(path) else []
 
 
 def write_history(path: Path, rows: Sequence[Row]) -> None:
@@ -125,4 +126,5 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    step = row.get("step") if isinstance(row, dict) else None
+    return row if isinstance(step, int) and 0 <= step <= LARGEST_COUNT else None
