@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.array_files import read_array
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
@@ -41,7 +42,6 @@ from ddpm_cli.files import (
     UnreadableError,
     atomic_write,
     discard_folder,
-    open_regular,
     output_errors,
     read_json_object,
     read_text,
@@ -133,15 +133,17 @@ def _read_entry(folder: Path) -> Entry | None:
         values["shape"], values["class_names"] = tuple(values["shape"]), tuple(values["class_names"])
         entry = Entry(**values)
         whole = _is_sound(entry) and os.path.getsize(folder / PIXELS) == math.prod(entry.shape)
-        return entry if whole and _are_labels(_read_labels(folder), entry) else None
-    except (OSError, UnreadableError, KeyError, TypeError, ValueError, EOFError):
+        return entry if whole and _are_labels(read_array(folder / LABELS), entry) else None
+    except (OSError, UnreadableError, KeyError, TypeError):
         return None
 
 
 def _is_sound(entry: Entry) -> bool:
     """Whether each value is of its kind: a disk may give back something else than was written."""
     counts = (*entry.shape, entry.held_out, entry.small)
-    texts = (*entry.class_names, *entry.unreadable.keys(), *entry.unreadable.values(), entry.sha256)
+    if not isinstance(entry.unreadable, dict):
+        return False
+    texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256)
     return (
         entry.version == VERSION
         and len(entry.shape) == 4
@@ -150,12 +152,6 @@ def _is_sound(entry: Entry) -> bool:
         and entry.held_out <= entry.shape[0]
         and all(isinstance(text, str) for text in texts)
     )
-
-
-def _read_labels(folder: Path) -> NDArray[np.int64]:
-    os.close(open_regular(folder / LABELS))
-    labels: NDArray[np.int64] = np.load(folder / LABELS, allow_pickle=False)
-    return labels
 
 
 def _are_labels(labels: NDArray[np.int64], entry: Entry) -> bool:
@@ -344,7 +340,7 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
     if settings.strict:
         require_all_readable(pictures, entry.unreadable)
     pixels = np.memmap(folder / PIXELS, np.uint8, mode="c", shape=entry.shape)
-    labels = _read_labels(folder)
+    labels = read_array(folder / LABELS)
     held_out, training = slice(0, entry.held_out), slice(entry.held_out, None)
     return Dataset(
         pictures.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_cli.array_files import read_array
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import UnreadableError, open_regular, printable, replacing
+from ddpm_cli.files import UnreadableError, replacing
 from ddpm_cli.metrics.features import FeatureExtractor
 from ddpm_cli.metrics.frechet import FrechetStatistics
 
@@ -69,13 +69,12 @@ def mapped_rows(path: Path, count: int) -> Tensor:
         CheckpointError: If the file is no such file.
     """
     try:
-        os.close(open_regular(path))
-        rows = np.load(path, mmap_mode="c", allow_pickle=False)
+        rows = read_array(path, mapped="c")
         if rows.ndim != 2 or len(rows) != count or rows.dtype != np.float32:
             raise UnreadableError(f"holds {rows.dtype} {rows.shape}, not {count:,} rows of float32")
         return torch.from_numpy(rows)
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, SyntaxError, OverflowError) as error:
-        raise CheckpointError(f"{path} is damaged ({printable(str(error))}).", "Remove it and evaluate again.") from error
+    except (UnreadableError, OSError) as error:
+        raise CheckpointError(f"{path} {error}.", "Remove it and evaluate again.") from error
 
 
 def in_batches(rows: Tensor, size: int = 4096) -> Iterator[Tensor]:
