@@ -116,8 +116,8 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
     with output_errors(run.path):
         run.samples_folder.mkdir()
         run.checkpoints_folder.mkdir()
-        sync_path(run.path)
-        sync_path(root)
+        for folder in (run.path, root, root.parent):  # a folder's own name is on the disk with the one above it
+            sync_path(folder)
     return run
 
 
