@@ -33,6 +33,7 @@ from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.models.unet import UNet
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
@@ -92,8 +94,8 @@ def train(
         if accelerator.is_main_process:
             atomic_write(run.config_path, to_toml(config))
             write_info(run, _provenance(config, dataset, accelerator))
-        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event), metrics)
-        return _run(trainer, run, dataset, on_event)
+        loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
+        return _run(loop, dataset, on_event)
 
 
 def resume(
@@ -136,19 +138,19 @@ def resume(
                 "Bring the same data back (see run.json), or start a new run.",
             )
         metrics = training_metrics(config, dataset, accelerator, on_event)
-        trainer = Trainer(config, dataset, accelerator, to_toml(config), _listener(run, accelerator, on_event), metrics)
-        trainer.restore(checkpoint)
-        if trainer.share >= 1:
-            on_event(Notice(_finished(run, trainer.step)))
+        loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
+        loop.restore(checkpoint)
+        if loop.trainer.share >= 1:
+            on_event(Notice(_finished(run, loop.trainer.step)))
             return None
         if budget:
-            on_event(Notice(_new_learning_rate(config, trainer)))
+            on_event(Notice(_new_learning_rate(config, loop.trainer)))
         if main:
             run.sweep()
             MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
             atomic_write(run.config_path, to_toml(config))
         accelerator.wait_for_everyone()
-        return _run(trainer, run, dataset, on_event)
+        return _run(loop, dataset, on_event)
 
 
 def _finished(run: RunDirectory, step: int) -> str:
@@ -221,10 +223,18 @@ def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str
     return RunDirectory(Path(paths[0]))
 
 
-def _run(trainer: Trainer, run: RunDirectory, dataset: Dataset, on_event: Listener) -> TrainSummary:
-    on_event(TrainPlanned(make_plan(trainer.config, dataset, trainer.accelerator, run.path, trainer.step)))
+def _loop(
+    config: Config, dataset: Dataset, accelerator: Accelerator, run: RunDirectory, listen: Listener, metrics: TrainingMetrics | None
+) -> TrainingLoop:
+    trainer = Trainer(config, dataset, accelerator, listen)
+    return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
+
+
+def _run(loop: TrainingLoop, dataset: Dataset, on_event: Listener) -> TrainSummary:
+    trainer = loop.trainer
+    on_event(TrainPlanned(make_plan(loop.config, dataset, loop.accelerator, loop.run.path, trainer.step)))
     with stop_on_signals() as stop:
-        summary = trainer.run(run, stop)
+        summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.build import with_classes
+from ddpm_cli.engine.build import build_dataset, with_classes
 from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
-from ddpm_cli.engine.train import resume, train
+from ddpm_cli.engine.train import make_accelerator, resume, train
 from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
-from ddpm_cli.events import Event, TrainProgress
+from ddpm_cli.events import Event, TrainProgress, ignore
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 
@@ -103,13 +104,9 @@ def test_accumulation_keeps_each_image_s_label(runs: Path, tmp_path: Path) -> No
 
 
 def trainer(config: Config) -> Trainer:
-    from ddpm_cli.engine.build import build_dataset
-    from ddpm_cli.engine.train import make_accelerator
-    from ddpm_cli.events import ignore
-
     dataset = build_dataset(config.data)
     config = with_classes(config, dataset.train.class_names)
-    return Trainer(config, dataset, make_accelerator("cpu", "fp32"), "", ignore)
+    return Trainer(config, dataset, make_accelerator("cpu", "fp32"))
 
 
 def test_hidden_labels_are_a_function_of_seed_and_step_alone() -> None:
@@ -138,10 +135,12 @@ def test_with_all_labels_hidden_the_classes_learn_nothing() -> None:
     assert changed.tolist() == [False] * 10 + [True]
 
 
-def test_the_held_out_loss_takes_the_labels() -> None:
-    subject = trainer(conditional())
+def test_the_held_out_loss_takes_the_labels(tmp_path: Path) -> None:
+    config = conditional()
+    learning = trainer(config)
     for _ in range(4):
-        subject.train_step()
+        learning.train_step()
+    subject = TrainingLoop(learning, build_dataset(config.data), RunDirectory(tmp_path), "", ignore)
     right = subject.measure_held_out_loss()
     assert right == subject.measure_held_out_loss()
     subject.held_out_labels = (subject.held_out_labels + 1) % 10

@@ -20,7 +20,7 @@ from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
-from ddpm_cli.events import EvaluateProgress, Event, TrainProgress, ignore
+from ddpm_cli.events import EvaluateProgress, Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 
@@ -55,10 +55,10 @@ def dataset():
 
 def weights_after_two_steps(dataset, *sets: str) -> torch.Tensor:
     """Of the output layer, which starts at zero: what the first two gradients made of it."""
-    trainer = Trainer(tiny(*sets), dataset, Accelerator(cpu=True), "", ignore)
+    trainer = Trainer(tiny(*sets), dataset, Accelerator(cpu=True))
     trainer.train_step()
     trainer.train_step()
-    assert trainer.loss_sums["epoch"].isfinite()
+    assert trainer.losses.sums["epoch"].isfinite()
     weight = trainer.model.conv_out.weight.detach().flatten()
     assert weight.isfinite().all()
     assert weight.abs().max() > 0
@@ -131,7 +131,7 @@ def test_a_loss_aware_run_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 def test_forgetting_the_history_would_be_seen(dataset) -> None:
     """The draws after some steps differ from those of a fresh sampler, or the test above would prove nothing."""
-    trainer = Trainer(tiny(*ALL), dataset, Accelerator(cpu=True), "", ignore)
+    trainer = Trainer(tiny(*ALL), dataset, Accelerator(cpu=True))
     for _ in range(5):
         trainer.train_step()
     probabilities = trainer.timestep_sampler.probabilities()  # type: ignore[attr-defined]
@@ -141,7 +141,7 @@ def test_forgetting_the_history_would_be_seen(dataset) -> None:
 def test_micro_batches_teach_the_history_the_same_losses(dataset) -> None:
     kept = []
     for sets in ([], ["train.micro_batch_size=3"]):
-        trainer = Trainer(tiny(*ALL, *sets), dataset, Accelerator(cpu=True), "", ignore)
+        trainer = Trainer(tiny(*ALL, *sets), dataset, Accelerator(cpu=True))
         trainer.train_step()
         kept.append(trainer.timestep_sampler.state_dict())
     assert torch.equal(kept[0]["counts"], kept[1]["counts"])

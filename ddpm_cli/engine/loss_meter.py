@@ -1,0 +1,51 @@
+"""Mean losses of the steps of an interval and of an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SPANS = ("interval", "epoch")
+
+
+class LossMeter:
+    """Adds up the losses of the steps, once for each span.
+
+    Args:
+        device: Where the losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = {span: torch.zeros((), device=device) for span in SPANS}
+        self.steps = dict.fromkeys(SPANS, 0)
+
+    def add(self, loss: Tensor) -> None:
+        """Count a step's loss, a scalar; one that is not finite would make the means so, and its step is counted elsewhere."""
+        if not math.isfinite(float(loss)):
+            return
+        for span in SPANS:
+            self.sums[span] += loss
+            self.steps[span] += 1
+
+    def mean(self, span: str) -> float | None:
+        """Mean loss of the steps whose loss was finite, None if there were none."""
+        return float(self.sums[span]) / self.steps[span] if self.steps[span] else None
+
+    def reset(self, span: str) -> None:
+        """Begin a span anew."""
+        self.sums[span].zero_()
+        self.steps[span] = 0
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"loss_sums": {span: float(value) for span, value in self.sums.items()}, "loss_steps": self.steps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        for span in SPANS:
+            self.sums[span].fill_(state["loss_sums"][span])
+            self.steps[span] = state["loss_steps"][span]

@@ -1,0 +1,319 @@
+"""The training loop: steps until the budget is used up, and what is due between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddpm_cli.engine.generate import TrainedModel, generate_samples
+from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
+from ddpm_cli.errors import InterruptedRunError
+from ddpm_cli.events import (
+    CheckpointSaved,
+    EpochEnded,
+    Listener,
+    MetricsLogged,
+    SamplesDrawn,
+    TrainProgress,
+    TrainSummary,
+)
+from ddpm_cli.runs.checkpoints import save_checkpoint
+
+if TYPE_CHECKING:
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.engine.signals import StopRequest
+    from ddpm_cli.engine.trainer import Trainer
+    from ddpm_cli.engine.training_metrics import TrainingMetrics
+    from ddpm_cli.runs.checkpoints import Checkpoint
+    from ddpm_cli.runs.directory import RunDirectory
+
+
+class TrainingLoop:
+    """Drives a trainer through its budget.
+
+    Args:
+        trainer: Model, optimizer and EMA.
+        dataset: Its images, of which some are held out.
+        run: Where the run is kept.
+        config_toml: The config as it is kept in checkpoints.
+        on_event: Told of everything that happens; on the main process alone.
+        metrics: Measures samples every `train.evaluate_every` steps; None for never.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        dataset: Dataset,
+        run: RunDirectory,
+        config_toml: str,
+        on_event: Listener,
+        metrics: TrainingMetrics | None = None,
+    ) -> None:
+        self.trainer = trainer
+        self.config = trainer.config
+        self.accelerator = trainer.accelerator
+        self.run = run
+        self.config_toml = config_toml
+        self.on_event = on_event
+        self.metrics = metrics
+        self.data_sha256 = dataset.sha256
+        self.class_names = dataset.train.class_names
+        train = self.config.train
+        self.held_out_images = torch.from_numpy(dataset.test.images[: train.eval_images])
+        labelled = trainer.num_classes is not None
+        self.held_out_labels = torch.from_numpy(dataset.test.labels[: train.eval_images]) if labelled else None
+
+        self.saved_step = 0
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        self.session_images = 0
+        self.session_train_seconds = 0.0
+        self.history: list[dict[str, float | int | None]] = []
+        self.last_loss: float | None = None
+        self.held_out_loss: float | None = None
+        self.held_out_step = 0
+        self.best_held_out_loss: float | None = None
+        self.best_saved_score: float | None = None
+
+    def train(self, stop: StopRequest) -> TrainSummary:
+        """Train until the budget is used up.
+
+        Raises:
+            InterruptedRunError: After a signal, when the run has been saved.
+            DivergedError: If no step could be taken for several steps in a row.
+        """
+        self.started = time.monotonic()
+        first_share = self.trainer.share
+        while True:
+            began = time.monotonic()
+            self.trainer.train_step()
+            self.session_train_seconds += time.monotonic() - began
+            self.session_images += self.config.train.batch_size
+            self.trainer.share, signal_number = self._agree(
+                self.trainer.budget.share(self.trainer.step, self.seconds()), stop.signal_number
+            )
+            self._report_progress(first_share)
+            self._after_step(last=self.trainer.share >= 1)
+            if self.trainer.share >= 1:
+                return self.summary()
+            if signal_number:
+                self._interrupt(signal_number)
+
+    def _after_step(self, *, last: bool) -> None:
+        """Everything that is due at this step: metrics, held-out loss, samples, checkpoint; all of it at the last one."""
+        train, checkpoint = self.config.train, self.config.checkpoint
+        measured = self.measure_samples(last)
+        score = measured.get(checkpoint.best_by)
+        save = last or self.trainer.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
+        evaluate = save or self.trainer.step % train.eval_every == 0
+        log = last or self.trainer.step % train.log_every == 0
+        if evaluate and len(self.held_out_images):
+            self.held_out_loss = finite(self.measure_held_out_loss())
+            self.held_out_step = self.trainer.step
+            known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
+            self.best_held_out_loss = min(known, default=None)
+        self._end_epoch(last)
+        if log or evaluate or measured:
+            self.on_event(MetricsLogged(self._row(log, evaluate) | measured))
+        if log and not last:
+            self.trainer.losses.reset("interval")
+        if last or self.trainer.step % train.sample_every == 0:
+            self.draw_samples()
+        if save:
+            self.save(self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
+
+    def _agree(self, share: float, signal_number: int) -> tuple[float, int]:
+        """The main process's clock and any process's signal decide for all, so that none steps on alone."""
+        if self.accelerator.num_processes == 1:
+            return share, signal_number
+        main = self.accelerator.is_main_process
+        values = torch.tensor([share if main else 0.0, float(signal_number)], device=self.trainer.device)
+        gathered = self.accelerator.gather(values[None])
+        return float(gathered[:, 0].max()), int(gathered[:, 1].max())
+
+    def seconds(self) -> float:
+        """Time in training, over all sessions of the run."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _report_progress(self, first_share: float) -> None:
+        elapsed, gained = time.monotonic() - self.started, self.trainer.share - first_share
+        left = elapsed * (1 - self.trainer.share) / gained if gained > 0 else None
+        self.on_event(TrainProgress(self.trainer.step, self.trainer.share, self._images_per_second(), left))
+
+    def _images_per_second(self) -> float:
+        return self.session_images / max(self.session_train_seconds, 1e-9)
+
+    def _interrupt(self, signal_number: int) -> None:
+        if self.saved_step != self.trainer.step:
+            self.save(None)
+        message = f"Stopped and saved at step {self.trainer.step:,}."
+        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", signal_number)
+
+    # --------------------------------------------------------------------------------------------------------- metrics
+
+    def _row(self, log: bool, evaluate: bool) -> dict[str, float | int | None]:
+        images = self.trainer.step * self.config.train.batch_size
+        row: dict[str, float | int | None] = {
+            "step": self.trainer.step,
+            "epoch": round(self.trainer.step / self.trainer.batches.steps_per_epoch, 4),
+            "images": images,
+            "seconds": round(self.seconds(), 3),
+        }
+        if log:
+            self.last_loss = self.trainer.losses.mean("interval")
+            row |= {"loss": self.last_loss, "lr": self.trainer.lr(), "grad_norm": finite(self.trainer.grad_norm)}
+            row |= {"images_per_second": round(self._images_per_second(), 1)}
+        if evaluate and len(self.held_out_images):
+            row["held_out_loss"] = self.held_out_loss
+        if self.trainer.non_finite_steps:
+            row["non_finite_steps"] = self.trainer.non_finite_steps
+        return row
+
+    def _end_epoch(self, last: bool) -> None:
+        """Add a row to the history when an epoch is full; the last part of one is not kept, as the run may be extended."""
+        per_epoch = self.trainer.batches.steps_per_epoch
+        full = math.floor(self.trainer.step / per_epoch) > math.floor((self.trainer.step - 1) / per_epoch)
+        if not (full or last):
+            return
+        row: dict[str, float | int | None] = {
+            "epoch": math.floor(self.trainer.step / per_epoch) if full else round(self.trainer.step / per_epoch, 4),
+            "step": self.trainer.step,
+            "loss": self.trainer.losses.mean("epoch"),
+            "seconds": round(self.seconds(), 3),
+        }
+        if self.held_out_loss is not None:
+            row |= {"held_out_loss": self.held_out_loss, "held_out_step": self.held_out_step}
+        if full:
+            self.history.append(row)
+            self.trainer.losses.reset("epoch")
+        self.on_event(EpochEnded(self.history if full else [*self.history, row]))
+
+    def measure_held_out_loss(self) -> float:
+        """Mean loss of the EMA weights over the held-out images, each process taking its share."""
+        count, rank, processes = len(self.held_out_images), self.accelerator.process_index, self.accelerator.num_processes
+        part = slice(rank * count // processes, (rank + 1) * count // processes)
+        batch = self.config.train.micro_batch_size or self.config.train.batch_size
+        total = held_out_loss_sum(
+            self.trainer.ema.model,
+            self.held_out_images,
+            self.trainer.schedule,
+            self.trainer.loss,
+            batch,
+            part,
+            self.held_out_labels,
+        )
+        return float(self.accelerator.reduce(total, "sum")) / count
+
+    def measure_samples(self, last: bool) -> dict[str, float]:
+        """Metrics of samples of the EMA weights if they are due, by name; those that are not finite are left out."""
+        every = self.config.train.evaluate_every
+        if self.metrics is None or every is None or not (last or self.trainer.step % every == 0):
+            return {}
+        return {name: value for name, value in self.metrics.measure(self._trained()).items() if math.isfinite(value)}
+
+    def _trained(self) -> TrainedModel:
+        """The EMA weights as they are now."""
+        return TrainedModel(
+            self.trainer.ema.model,
+            self.trainer.schedule,
+            self.config,
+            self.trainer.image_shape,
+            self.run.path,
+            self.trainer.step,
+            self.class_names,
+        )
+
+    def draw_samples(self) -> None:
+        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds."""
+        if self.accelerator.is_main_process:
+            trained = self._trained()
+            seeds = range(self.config.train.sample_n)
+            settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
+            images = torch.cat(list(generate_samples(trained, seeds, settings))).numpy()
+            path = self.run.samples_folder / f"step-{self.trainer.step:08d}.png"
+            self.on_event(SamplesDrawn(np.ascontiguousarray(images), self.trainer.step, path, self.run.samples_png))
+        self.accelerator.wait_for_everyone()
+
+    def summary(self) -> TrainSummary:
+        """How the run stands now."""
+        return TrainSummary(
+            run=self.run.path,
+            step=self.trainer.step,
+            epochs=self.trainer.step / self.trainer.batches.steps_per_epoch,
+            images=self.trainer.step * self.config.train.batch_size,
+            seconds=self.seconds(),
+            images_per_second=self._images_per_second(),
+            loss=self.last_loss,
+            held_out_loss=self.held_out_loss,
+            best_held_out_loss=self.best_held_out_loss,
+            non_finite_steps=self.trainer.non_finite_steps,
+        )
+
+    # ----------------------------------------------------------------------------------------------------- checkpoints
+
+    def save(self, score: float | None) -> None:
+        """Write a checkpoint; `score` is what the best has the lowest of (checkpoint.best_by), at this very step.
+
+        It is None if it was not measured or not finite; such a checkpoint is never the best.
+        """
+        best = self._has_improved(score)
+        if best:
+            self.best_saved_score = score
+        if self.accelerator.is_main_process:
+            settings = self.config.checkpoint
+            saved = save_checkpoint(
+                self.run,
+                self.trainer.step,
+                training_tensors(self.trainer),
+                self._state(),
+                self.config_toml,
+                keep_last=settings.keep_last,
+                best=best and settings.keep_best,
+            )
+            self.on_event(CheckpointSaved(saved, self.trainer.step))
+        self.saved_step = self.trainer.step
+        self.accelerator.wait_for_everyone()
+
+    def _has_improved(self, score: float | None) -> bool:
+        """Whether a score is the lowest of all checkpoints so far."""
+        return score is not None and (self.best_saved_score is None or score < self.best_saved_score)
+
+    def _state(self) -> dict[str, Any]:
+        return training_state(self.trainer) | {
+            "seconds": self.seconds(),
+            "data_sha256": self.data_sha256,
+            "class_names": list(self.class_names),
+            "history": self.history,
+            "last_loss": self.last_loss,
+            "last_held_out_loss": self.held_out_loss,
+            "best_held_out_loss": self.best_held_out_loss,
+            "held_out_step": self.held_out_step,
+            "best_saved_loss": self.best_saved_score,
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            CheckpointError: If it holds another architecture.
+        """
+        restore_training(self.trainer, checkpoint)
+        state = checkpoint.state
+        self.seconds_before = state["seconds"]
+        self.trainer.share = self.trainer.budget.share(self.trainer.step, self.seconds_before)
+        self.history = list(state["history"])
+        self.last_loss = state["last_loss"]
+        self.held_out_loss = state["last_held_out_loss"]
+        self.best_held_out_loss = state["best_held_out_loss"]
+        self.best_saved_score = state["best_saved_loss"]
+        self.held_out_step = state["held_out_step"]
+
+
+def finite(value: float) -> float | None:
+    """The number itself, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
