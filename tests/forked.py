@@ -92,9 +92,7 @@ class Speaker:
         os.read(self.answer, 1)
 
 
-def fork_command(
-    arguments: Sequence[str], folder: Path, log: Path, prepare: Callable[[Speaker], None] = lambda _: None
-) -> Child:
+def fork_command(arguments: Sequence[str], folder: Path, log: Path, prepare: Callable[[Speaker], None] = lambda _: None) -> Child:
     """Run `ddpm ARGUMENTS` in `folder`.
 
     Args:

@@ -3,7 +3,8 @@
 A model of a disk follows each file operation. A file keeps the bytes of its last fsync; a folder keeps the names of its last fsync.
 What came later was perhaps written back in the meantime and perhaps not, so each instant stands for many states of the disk: every
 change of a name since then may be there or not, and each file may have its old or its new bytes. Each such state is laid out in a
-folder of its own and looked at by the reader. (A real journal keeps more order than this; no file system that obeys POSIX keeps less.)
+folder of its own and looked at by the reader.
+(A real journal keeps more order than this; no file system that obeys POSIX keeps less.)
 """
 
 from __future__ import annotations
@@ -112,9 +113,10 @@ class Disk:
 
         def on_descriptor(name: str) -> Callable[..., Any]:
             def call(descriptor: int, *rest: Any) -> Any:
+                # The model's disk is synced, not this machine's.
+                result = None if name == "fsync" else real[name](descriptor, *rest)
                 if self.looking:
-                    return real[name](descriptor, *rest)
-                result = None if name == "fsync" else real[name](descriptor, *rest)  # the model's disk, not this machine's
+                    return result
                 known = self.open_nodes.pop(descriptor, None) if name == "close" else self.open_nodes.get(descriptor)
                 if known is not None and name != "close":
                     path, node = known

@@ -2,10 +2,11 @@
 
 python tests/soak/kills.py [KILLS] [SEED]     200 kills from seed 0, about 20 minutes on a busy core
 
-Each kill is a SIGKILL at an instant drawn from a seeded generator: a phase (starting, training, sampling, writing a checkpoint), how
+Each kill is a SIGKILL at a seeded random instant: a phase (starting, training, sampling, writing a checkpoint), how
 often that phase is let pass before, and how far into it. The killed commands are forked from a process that has torch imported (see
 tests/forked.py for why that is the same); every tenth is a process of its own, `python -m ddpm_cli resume`, killed after a random
-number of seconds. A child tells its phase by one byte in a pipe, written by wrappers around the functions that train, sample and save.
+number of seconds. A child tells its phase by one byte in a pipe, written by wrappers around the functions that train, sample
+and save.
 
 After each kill: the newest checkpoint is whole, and no older than the last that the command had announced on its stderr. After each
 resume, before its first step: no temporary file is left, and metrics.jsonl has each step up to the checkpoint once, in whole lines.
@@ -114,9 +115,7 @@ class Soak:
     announced: int = 0
     killed_in: Counter[str] = field(default_factory=Counter)
     resumed_from: Counter[str] = field(default_factory=Counter)
-    seconds: dict[bytes, float] = field(
-        default_factory=lambda: {STARTING: 1.0, TRAINING: 0.02, SAMPLING: 0.02, WRITING: 0.02}
-    )
+    seconds: dict[bytes, float] = field(default_factory=lambda: {STARTING: 1.0, TRAINING: 0.02, SAMPLING: 0.02, WRITING: 0.02})
 
     @property
     def run(self) -> RunDirectory:
@@ -211,7 +210,9 @@ def bits(run: RunDirectory) -> dict[str, bytes]:
     """Every tensor of the newest checkpoint."""
     path = latest_checkpoint(run).path
     groups = sorted(file.stem for file in path.glob("*.safetensors"))
-    return {f"{group}/{key}": value.tobytes() for group in groups for key, value in load_file(path / f"{group}.safetensors").items()}
+    return {
+        f"{group}/{key}": value.tobytes() for group in groups for key, value in load_file(path / f"{group}.safetensors").items()
+    }
 
 
 def finish(arguments: list[str], folder: Path) -> RunDirectory:
@@ -247,7 +248,9 @@ def main() -> int:
     print(f"{kills} kills: {', '.join(f'{count} {phase}' for phase, count in sorted(soak.killed_in.items()))}")
     print(f"resumed from: {', '.join(f'{what} {count} times' for what, count in soak.resumed_from.items())}")
     print(f"lost checkpoints: 0; the last kill was after step {before:,} of {STEPS:,}")
-    print(f"equal bit for bit to the uninterrupted run: {tensors} tensors of model, ema and optimizer, and {len(logs[0]):,} logged rows")
+    print(
+        f"equal to the uninterrupted run: all bits of {tensors} tensors of model, ema and optimizer, {len(logs[0]):,} logged rows"
+    )
     print(f"seed {seed}, {time.monotonic() - started:.0f} s")
     return 0
 
