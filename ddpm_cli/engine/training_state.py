@@ -40,6 +40,7 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "ema_updates": trainer.ema.updates,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "non_finite_steps": trainer.non_finite_steps,
+        "grad_norm": trainer.grad_norm,
         **trainer.losses.state(),
     }
 
@@ -64,6 +65,7 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.step = checkpoint.step
     trainer.ema.updates = state["ema_updates"]
     trainer.non_finite_steps = state["non_finite_steps"]
+    trainer.grad_norm = state.get("grad_norm", 0.0)
     trainer.losses.load(state)
 
 
