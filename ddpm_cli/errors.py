@@ -11,6 +11,7 @@
     │   │   └── RunLockedError    another process is working in the run
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
+    ├── PeerLostError             another process of the same launch has ended
     ├── DivergedError             training produced no finite loss
     └── InterruptedRunError       a signal ended the work after it was saved
 
@@ -83,6 +84,10 @@ class OutputError(RequestError):
 
 class DivergedError(DdpmError):
     """Training produced no finite loss for several steps in a row."""
+
+
+class PeerLostError(DdpmError):
+    """Another process of the same launch has ended."""
 
 
 class InterruptedRunError(DdpmError):
