@@ -60,7 +60,9 @@ def tell_launcher(message: str) -> None:
 
 def restarted() -> bool:
     """Whether the launcher started the same command before: torchrun after a failure, or Slurm after a requeue."""
-    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0 or ("TORCHELASTIC_RUN_ID" in os.environ and _number("SLURM_RESTART_COUNT", 0) > 0)
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0 or (
+        "TORCHELASTIC_RUN_ID" in os.environ and _number("SLURM_RESTART_COUNT", 0) > 0
+    )
 
 
 def launch_key() -> str | None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.errors import PeerLostError
+from ddpm_cli.launch import processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -80,36 +82,45 @@ class Team:
         else:
             torch.distributed.send(own.contiguous().to(self.device), dst=0)
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Turn a connection that a dead process closed into an error that names the process.
 
-@contextmanager
-def watched(accelerator: Accelerator) -> Iterator[None]:
-    """Turn a connection that a dead process closed into an error that names the process.
+        Raises:
+            PeerLostError: On the first living process of each machine; the others end with status 1 and say nothing.
+        """
+        peers = self._peers() if self.size > 1 else {}
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not _is_lost_connection(error):
+                raise
+            lost = _await_dead(peers)
+            if self.rank != min(rank for rank in peers if rank not in lost):
+                raise SystemExit(1) from error
+            raise _peer_lost(lost, self.size) from error
+
+    def _peers(self) -> dict[int, int]:
+        """The ids of this machine's processes by rank."""
+        machine = zlib.crc32(socket.gethostname().encode())
+        own = torch.tensor([machine, os.getpid()], device=self.device)
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        torch.distributed.all_gather(gathered, own)
+        ids = [tensor.tolist() for tensor in gathered]
+        return {rank: process for rank, (where, process) in enumerate(ids) if where == machine}
+
+
+def sampling_team(device_name: str) -> Team:
+    """The processes that draw samples; one alone has no need of Accelerate, which takes long to import.
 
     Raises:
-        PeerLostError: On the first living process of each machine; the others end with status 1 and say nothing.
+        DeviceError: If this machine lacks the device.
     """
-    if accelerator.num_processes == 1:
-        yield
-        return
-    peers = _peers(accelerator)
-    try:
-        yield
-    except RuntimeError as error:
-        if not _is_lost_connection(error):
-            raise
-        lost = _await_dead(peers)
-        living = [rank for rank in peers if rank not in lost]
-        if accelerator.process_index != min(living):
-            raise SystemExit(1) from error
-        raise _peer_lost(lost, accelerator.num_processes) from error
+    if processes() == 1:
+        return Team(device=resolve_device(device_name))
+    from ddpm_cli.engine.train import make_accelerator
 
-
-def _peers(accelerator: Accelerator) -> dict[int, int]:
-    """The ids of this machine's processes by rank."""
-    machine = zlib.crc32(socket.gethostname().encode())
-    own = torch.tensor([[machine, os.getpid()]], device=accelerator.device)
-    gathered = accelerator.gather(own).tolist()
-    return {rank: process for rank, (where, process) in enumerate(gathered) if where == machine}
+    return Team.of(make_accelerator(device_name, "fp32"))
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
@@ -134,13 +145,14 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _peer_lost(lost: list[int], processes: int) -> PeerLostError:
+def _peer_lost(lost: list[int], size: int) -> PeerLostError:
     if not lost:
         return PeerLostError(
-            "The connection to a process on another machine was lost, or one waited too long.", "Look at the messages of the others."
+            "The connection to a process on another machine was lost, or one waited too long.",
+            "Look at the messages of the others.",
         )
     names = " and ".join(map(str, lost))
     return PeerLostError(
-        f"Process {names} of {processes} on {socket.gethostname()} has ended, and without it the others cannot go on.",
+        f"Process {names} of {size} on {socket.gethostname()} has ended, and without it the others cannot go on.",
         "Its own message says why, if it left one: a process that was killed (signal 9), often for lack of memory, leaves none.",
     )

@@ -6,11 +6,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from ddpm_cli.engine.generate import TrainedModel, generate_samples
+from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.sharding import whole
+from ddpm_cli.engine.shared_samples import shared_samples
+from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import (
@@ -25,6 +27,8 @@ from ddpm_cli.events import (
 from ddpm_cli.runs.checkpoints import save_checkpoint
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.signals import StopRequest
     from ddpm_cli.engine.trainer import Trainer
@@ -57,6 +61,7 @@ class TrainingLoop:
         self.trainer = trainer
         self.config = trainer.config
         self.accelerator = trainer.accelerator
+        self.team = Team.of(trainer.accelerator)
         self.run = run
         self.config_toml = config_toml
         self.on_event = on_event
@@ -195,18 +200,18 @@ class TrainingLoop:
 
     def measure_held_out_loss(self) -> float:
         """Mean loss of the EMA weights over the held-out images, each process taking its share."""
-        count, rank, processes = len(self.held_out_images), self.accelerator.process_index, self.accelerator.num_processes
-        part = slice(rank * count // processes, (rank + 1) * count // processes)
+        count = len(self.held_out_images)
         batch = self.config.train.micro_batch_size or self.config.train.batch_size
-        total = held_out_loss_sum(
-            self.trainer.ema.model,
-            self.held_out_images,
-            self.trainer.schedule,
-            self.trainer.loss,
-            batch,
-            part,
-            self.held_out_labels,
-        )
+        with whole(self.trainer.ema.model) as network:
+            total = held_out_loss_sum(
+                network,
+                self.held_out_images,
+                self.trainer.schedule,
+                self.trainer.loss,
+                batch,
+                self.team.share(count),
+                self.held_out_labels,
+            )
         return float(self.accelerator.reduce(total, "sum")) / count
 
     def measure_samples(self, last: bool) -> dict[str, float]:
@@ -214,12 +219,14 @@ class TrainingLoop:
         every = self.config.train.evaluate_every
         if self.metrics is None or every is None or not (last or self.trainer.step % every == 0):
             return {}
-        return {name: value for name, value in self.metrics.measure(self._trained()).items() if math.isfinite(value)}
+        with whole(self.trainer.ema.model) as network:
+            measured = self.metrics.measure(self._trained(network))
+        return {name: value for name, value in measured.items() if math.isfinite(value)}
 
-    def _trained(self) -> TrainedModel:
+    def _trained(self, network: nn.Module) -> TrainedModel:
         """The EMA weights as they are now."""
         return TrainedModel(
-            self.trainer.ema.model,
+            network,
             self.trainer.schedule,
             self.config,
             self.trainer.image_shape,
@@ -229,15 +236,14 @@ class TrainingLoop:
         )
 
     def draw_samples(self) -> None:
-        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds."""
-        if self.accelerator.is_main_process:
-            trained = self._trained()
-            seeds = range(self.config.train.sample_n)
-            settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
-            images = torch.cat(list(generate_samples(trained, seeds, settings))).numpy()
+        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds; each process draws its share."""
+        settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
+        with whole(self.trainer.ema.model) as network:
+            images = list(shared_samples(self.team, self._trained(network), range(self.config.train.sample_n), settings))
+        if self.team.is_main:
             path = self.run.samples_folder / f"step-{self.trainer.step:08d}.png"
-            self.on_event(SamplesDrawn(np.ascontiguousarray(images), self.trainer.step, path, self.run.samples_png))
-        self.accelerator.wait_for_everyone()
+            self.on_event(SamplesDrawn(torch.cat(images).numpy(), self.trainer.step, path, self.run.samples_png))
+        self.team.wait()
 
     def summary(self) -> TrainSummary:
         """How the run stands now."""
@@ -264,12 +270,13 @@ class TrainingLoop:
         best = self._has_improved(score)
         if best:
             self.best_saved_score = score
+        tensors = training_tensors(self.trainer)
         if self.accelerator.is_main_process:
             settings = self.config.checkpoint
             saved = save_checkpoint(
                 self.run,
                 self.trainer.step,
-                training_tensors(self.trainer),
+                tensors,
                 self._state(),
                 self.config_toml,
                 keep_last=settings.keep_last,

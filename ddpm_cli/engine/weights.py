@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from ddpm_cli.engine.sharding import spread_like
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import printable
 
@@ -22,7 +23,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path
         CheckpointError: See `check_weights`.
     """
     check_weights(network, weights, origin)
-    network.load_state_dict(dict(weights))
+    network.load_state_dict({name: spread_like(weights[name], own) for name, own in network.state_dict().items()})
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
@@ -69,3 +70,17 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], fresh: Mapping[str, Any])
     if entries and (entries.keys() != parameters or any(entry.keys() != ADAM for entry in entries.values())):
         raise CheckpointError("The checkpoint's optimizer is that of another network.", _REMEDY)
     return {"state": entries, "param_groups": fresh["param_groups"]}
+
+
+def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state in which the moments of each parameter are spread over the processes as it is itself.
+
+    Args:
+        state: What `unflatten_optimizer` gave; changed in place.
+        groups: The optimizer's own groups of parameters.
+    """
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, entry in state["state"].items():
+        for name, value in entry.items():
+            entry[name] = value if name == "step" else spread_like(value, parameters[number])
+    return state
