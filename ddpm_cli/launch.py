@@ -1,4 +1,4 @@
-"""This process's place among those of `torchrun` or `accelerate launch`, read from the environment that they set."""
+"""The place of this process among those of `torchrun` or `accelerate launch`, as their environment tells."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def own_name() -> str:
 def let_main_speak() -> None:
     """Wait, on other processes than the main one, so that what goes wrong everywhere is told once.
 
-    A launcher ends all processes as soon as one has ended. Where the main process meets the same error it says so and ends, and this
-    process is ended here, silently. Returning means that the error is this machine's, or this process's, own.
+    A launcher ends all processes as soon as one has ended. Where the main process meets the same error it says so and ends, and
+    this one is ended here, silently. Returning means that the error is this machine's, or this process's, own.
     """
     if not is_main():
         time.sleep(SECONDS_FOR_MAIN if _number("LOCAL_RANK", 0) == 0 else 2 * SECONDS_FOR_MAIN)
@@ -60,9 +60,8 @@ def tell_launcher(message: str) -> None:
 
 def restarted() -> bool:
     """Whether the launcher started the same command before: torchrun after a failure, or Slurm after a requeue."""
-    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0 or (
-        "TORCHELASTIC_RUN_ID" in os.environ and _number("SLURM_RESTART_COUNT", 0) > 0
-    )
+    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return launch_key() is not None and any(_number(count, 0) > 0 for count in counts)
 
 
 def launch_key() -> str | None:

@@ -1,4 +1,4 @@
-"""Models whose weights, gradients, moments and averages are spread over the processes (ZeRO, Rajbhandari et al. 2020; torch's FSDP2).
+"""Models with weights, gradients, moments and averages spread over the processes (Rajbhandari et al. 2020, ZeRO; torch's FSDP2).
 
 Each stage of the U-Net is whole on a process only while it computes. Checkpoints hold whole tensors all the same: they fit any
 number of processes, with sharding and without.

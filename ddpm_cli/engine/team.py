@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class Team:
     rank: int = 0
     size: int = 1
     wait: Callable[[], None] = _alone
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Team:
@@ -148,7 +148,7 @@ def _is_alive(process: int) -> bool:
 def _peer_lost(lost: list[int], size: int) -> PeerLostError:
     if not lost:
         return PeerLostError(
-            "The connection to a process on another machine was lost, or one waited too long.",
+            "A process on another machine has ended, or one has kept the others waiting too long.",
             "Look at the messages of the others.",
         )
     names = " and ".join(map(str, lost))
