@@ -12,6 +12,7 @@
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
     │       └── SaveFailedError   exit status 1: the disk took no more in the midst of the work
+    ├── PeerLostError             another process of the same launch has ended
     ├── DivergedError             training produced no finite loss
     └── InterruptedRunError       a signal ended the work after it was saved
 
@@ -90,6 +91,10 @@ class SaveFailedError(OutputError):
 
 class DivergedError(DdpmError):
     """Training produced no finite loss for several steps in a row."""
+
+
+class PeerLostError(DdpmError):
+    """Another process of the same launch has ended."""
 
 
 class InterruptedRunError(DdpmError):

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import numpy as np
 import torch
 
-from ddpm_cli.engine.generate import TrainedModel, generate_samples
+from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.sharding import whole
+from ddpm_cli.engine.shared_samples import own_samples
 from ddpm_cli.engine.signals import GivenUpError, StopRequest
+from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import (
@@ -28,7 +30,7 @@ from ddpm_cli.events import (
 from ddpm_cli.runs.checkpoints import save_checkpoint
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.trainer import Trainer
@@ -63,6 +65,7 @@ class TrainingLoop:
         self.trainer = trainer
         self.config = trainer.config
         self.accelerator = trainer.accelerator
+        self.team = Team.of(trainer.accelerator)
         self.run = run
         self.config_toml = config_toml
         self.on_event = on_event
@@ -252,21 +255,21 @@ class TrainingLoop:
 
     def measure_held_out_loss(self) -> float:
         """Mean loss of the EMA weights over the held-out images, each process taking its share."""
-        count, rank, processes = len(self.held_out_images), self.accelerator.process_index, self.accelerator.num_processes
-        part = slice(rank * count // processes, (rank + 1) * count // processes)
+        count = len(self.held_out_images)
         batch = self.config.train.micro_batch_size or self.config.train.batch_size
-        total = self._unless_stopped(
-            lambda: held_out_loss_sum(
-                self.trainer.ema.model,
-                self.held_out_images,
-                self.trainer.schedule,
-                self.trainer.loss,
-                batch,
-                part,
-                self.held_out_labels,
-                self.stop.check,
+        with whole(self.trainer.ema.model) as network:
+            total = self._unless_stopped(
+                lambda: held_out_loss_sum(
+                    network,
+                    self.held_out_images,
+                    self.trainer.schedule,
+                    self.trainer.loss,
+                    batch,
+                    self.team.share(count),
+                    self.held_out_labels,
+                    self.stop.check,
+                )
             )
-        )
         return float(self.accelerator.reduce(total, "sum")) / count
 
     def measure_samples(self, last: bool) -> dict[str, float]:
@@ -274,13 +277,14 @@ class TrainingLoop:
         metrics, every = self.metrics, self.config.train.evaluate_every
         if metrics is None or every is None or not (last or self.trainer.step % every == 0):
             return {}
-        statistics = self._unless_stopped(lambda: metrics.draw(self._trained(), self.stop.check))
+        with whole(self.trainer.ema.model) as network:
+            statistics = self._unless_stopped(lambda: metrics.draw(self._trained(network), self.stop.check))
         return {name: value for name, value in metrics.values(statistics).items() if math.isfinite(value)}
 
-    def _trained(self) -> TrainedModel:
+    def _trained(self, network: nn.Module) -> TrainedModel:
         """The EMA weights as they are now."""
         return TrainedModel(
-            self.trainer.ema.model,
+            network,
             self.trainer.schedule,
             self.config,
             self.trainer.image_shape,
@@ -290,20 +294,18 @@ class TrainingLoop:
         )
 
     def draw_samples(self) -> None:
-        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds."""
-        images = self._unless_stopped(self._grid)
-        if self.accelerator.is_main_process:
+        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds; each process draws its share."""
+        count = self.config.train.sample_n
+        with whole(self.trainer.ema.model) as network:
+            own = self._unless_stopped(lambda: self._own_samples(network, count))
+        images = list(self.team.collect(own, count))
+        if self.team.is_main:
             path = self.run.samples_folder / f"step-{self.trainer.step:08d}.png"
-            self.on_event(SamplesDrawn(images, self.trainer.step, path, self.run.samples_png))
+            self.on_event(SamplesDrawn(torch.cat(images).numpy(), self.trainer.step, path, self.run.samples_png))
 
-    def _grid(self) -> NDArray[np.uint8]:
-        """The images of a grid, uint8 [N, C, H, W]; none on processes other than the main one."""
-        if not self.accelerator.is_main_process:
-            return np.zeros((0, *self.trainer.image_shape), np.uint8)
-        seeds = range(self.config.train.sample_n)
+    def _own_samples(self, network: nn.Module, count: int) -> Tensor:
         settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
-        drawn = generate_samples(self._trained(), seeds, settings, on_event=lambda _: self.stop.check())
-        return np.ascontiguousarray(torch.cat(list(drawn)).numpy())
+        return own_samples(self.team, self._trained(network), range(count), settings, on_event=lambda _: self.stop.check())
 
     def summary(self) -> TrainSummary:
         """How the run stands now."""
@@ -330,12 +332,13 @@ class TrainingLoop:
         best = self._has_improved(score)
         if best:
             self.best_saved_score = score
+        tensors = training_tensors(self.trainer)
         if self.accelerator.is_main_process:
             settings = self.config.checkpoint
             saved = save_checkpoint(
                 self.run,
                 self.trainer.step,
-                training_tensors(self.trainer),
+                tensors,
                 self._state(),
                 self.config_toml,
                 keep_last=settings.keep_last,

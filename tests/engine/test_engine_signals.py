@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_engine_resume import tiny, without_times
 
-from ddpm_cli.engine import training_loop, training_metrics
+from ddpm_cli.engine import shared_samples, training_loop, training_metrics
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import CheckpointSaved, Event, SampleProgress, TrainProgress
@@ -58,7 +58,7 @@ def assert_same_run(ours: RunDirectory, whole: RunDirectory) -> None:
     assert best_checkpoint(ours).step == best_checkpoint(whole).step
 
 
-@pytest.mark.parametrize(("module", "number"), [(training_loop, signal.SIGTERM), (training_metrics, signal.SIGUSR1)])
+@pytest.mark.parametrize(("module", "number"), [(shared_samples, signal.SIGTERM), (training_metrics, signal.SIGUSR1)])
 def test_samples_are_given_up_and_drawn_by_the_resumed_run(
     module: Any, number: int, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
