@@ -147,7 +147,8 @@ def resume(
             on_event(Notice(_new_learning_rate(config, loop.trainer)))
         if main:
             run.sweep()
-            MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
+            for log in (run.metrics_log, run.incidents_log):
+                MetricsLog(log).truncate_after(checkpoint.step)
             atomic_write(run.config_path, to_toml(config))
         accelerator.wait_for_everyone()
         return _run(loop, dataset, on_event)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 
+from ddpm_cli.engine.divergence import roll_back, what_happened
 from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.trainer import finite
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
-from ddpm_cli.errors import InterruptedRunError
+from ddpm_cli.errors import DivergedError, InterruptedRunError
 from ddpm_cli.events import (
     CheckpointSaved,
     EpochEnded,
@@ -23,6 +25,7 @@ from ddpm_cli.events import (
     TrainSummary,
 )
 from ddpm_cli.runs.checkpoints import save_checkpoint
+from ddpm_cli.runs.metrics_log import count_incidents
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
@@ -85,7 +88,7 @@ class TrainingLoop:
 
         Raises:
             InterruptedRunError: After a signal, when the run has been saved.
-            DivergedError: If no step could be taken for several steps in a row.
+            DivergedError: If no step could be taken for several steps in a row; the run went back to its last good checkpoint.
         """
         self.started = time.monotonic()
         first_share = self.trainer.share
@@ -93,6 +96,8 @@ class TrainingLoop:
             began = time.monotonic()
             self.trainer.train_step()
             self.session_train_seconds += time.monotonic() - began
+            if self.trainer.health.has_diverged:
+                self._give_up()
             self.session_images += self.config.train.batch_size
             self.trainer.share, signal_number = self._agree(
                 self.trainer.budget.share(self.trainer.step, self.seconds()), stop.signal_number
@@ -148,6 +153,12 @@ class TrainingLoop:
     def _images_per_second(self) -> float:
         return self.session_images / max(self.session_train_seconds, 1e-9)
 
+    def _give_up(self) -> NoReturn:
+        main = self.accelerator.is_main_process
+        error = roll_back(self.run, self.trainer, self.on_event) if main else DivergedError(what_happened(self.trainer))
+        self.accelerator.wait_for_everyone()
+        raise error
+
     def _interrupt(self, signal_number: int) -> None:
         if self.saved_step != self.trainer.step:
             self.save(None)
@@ -170,8 +181,8 @@ class TrainingLoop:
             row |= {"images_per_second": round(self._images_per_second(), 1)}
         if evaluate and len(self.held_out_images):
             row["held_out_loss"] = self.held_out_loss
-        if self.trainer.non_finite_steps:
-            row["non_finite_steps"] = self.trainer.non_finite_steps
+        if self.trainer.health.non_finite_steps:
+            row["non_finite_steps"] = self.trainer.health.non_finite_steps
         return row
 
     def _end_epoch(self, last: bool) -> None:
@@ -251,7 +262,8 @@ class TrainingLoop:
             loss=self.last_loss,
             held_out_loss=self.held_out_loss,
             best_held_out_loss=self.best_held_out_loss,
-            non_finite_steps=self.trainer.non_finite_steps,
+            non_finite_steps=self.trainer.health.non_finite_steps,
+            incidents=count_incidents(self.run.incidents_log),
         )
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
@@ -274,6 +286,7 @@ class TrainingLoop:
                 self.config_toml,
                 keep_last=settings.keep_last,
                 best=best and settings.keep_best,
+                last_good_step=self.trainer.health.last_good_step,
             )
             self.on_event(CheckpointSaved(saved, self.trainer.step))
         self.saved_step = self.trainer.step
@@ -312,8 +325,3 @@ class TrainingLoop:
         self.best_held_out_loss = state["best_held_out_loss"]
         self.best_saved_score = state["best_saved_loss"]
         self.held_out_step = state["held_out_step"]
-
-
-def finite(value: float) -> float | None:
-    """The number itself, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None
