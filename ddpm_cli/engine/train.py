@@ -6,7 +6,8 @@ import os
 import platform
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddpm_cli import __version__
-from ddpm_cli.config.loader import from_toml_text, override
+from ddpm_cli.config.changes import change, differences
+from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
@@ -28,8 +30,10 @@ from ddpm_cli.engine.build import (
     self_contained,
     with_classes,
 )
+from ddpm_cli.engine.determinism import deterministic_algorithms
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
+from ddpm_cli.engine.launch import launch, launch_notice
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.trainer import Trainer
@@ -82,6 +86,13 @@ def train(
         InterruptedRunError: After a signal, when the run has been saved.
         DivergedError: If training produced no finite gradients.
     """
+    with deterministic_algorithms(config.train.deterministic):
+        return _train(config, runs, name, prefix, dry_run, on_event)
+
+
+def _train(
+    config: Config, runs: Path, name: str | None, prefix: str, dry_run: bool, on_event: Listener
+) -> TrainSummary | TrainPlan:
     config, accelerator, dataset = _resolve(config, on_event)
     if dry_run:
         plan = make_plan(config, dataset, accelerator, None, 0)
@@ -104,6 +115,8 @@ def resume(
     runs: Path = Path("runs"),
     budget: dict[str, Any] | None = None,
     device: str | None = None,
+    deterministic: bool | None = None,
+    sets: Sequence[str] = (),
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
     """Go on with a run from its newest complete checkpoint.
@@ -113,6 +126,8 @@ def resume(
         runs: The folder of runs.
         budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget.
         device: Another device than the one it was started on.
+        deterministic: True to use deterministic kernels alone from here on.
+        sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
         on_event: Told of everything that happens.
 
     Returns:
@@ -120,17 +135,21 @@ def resume(
 
     Raises:
         RunError: If there is no such run, another process works in it, or its data have changed.
+        ConfigError: If a setting cannot change in the middle of a run.
         CheckpointError: If the checkpoint does not fit the config.
+        DivergedError: If training produced no finite gradients.
     """
     run = find_run(runs, path, need_checkpoint=True)
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
     main = os.environ.get("RANK", "0") == "0"
     on_event = on_event if main else ignore
-    with locked(run) if main else nullcontext():
+    with locked(run) if main else nullcontext(), ExitStack() as stack:
         checkpoint = latest_checkpoint(run)
         for skipped in checkpoint.skipped:
             on_event(Notice(skipped, important=True))
-        config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
+        stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+        config = change(stored, sets, _flags(budget, device, deterministic))
+        stack.enter_context(deterministic_algorithms(config.train.deterministic))
         config, accelerator, dataset = _resolve(config, on_event)
         if dataset.sha256 != checkpoint.state["data_sha256"]:
             raise DataError(
@@ -145,6 +164,10 @@ def resume(
             return None
         if budget:
             on_event(Notice(_new_learning_rate(config, loop.trainer)))
+        if changed := differences(stored, config):
+            on_event(Notice(f"Changed for the rest of the run: {', '.join(changed)}."))
+        if notice := launch_notice(checkpoint.state.get("launch"), launch(accelerator)):
+            on_event(Notice(notice))
         if main:
             run.sweep()
             for log in (run.metrics_log, run.incidents_log):
@@ -170,9 +193,9 @@ def _new_learning_rate(config: Config, trainer: Trainer) -> str:
     )
 
 
-def _extended(config: Config, budget: dict[str, Any] | None, device: str | None) -> Config:
+def _flags(budget: dict[str, Any] | None, device: str | None, deterministic: bool | None) -> dict[str, tuple[Any, str]]:
     flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
-    return override(config, flags=flags | {"train.device": (device, "--device")})
+    return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
 
 
 def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:

@@ -12,6 +12,7 @@ import torch
 from ddpm_cli.engine.divergence import roll_back, what_happened
 from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.launch import launch
 from ddpm_cli.engine.trainer import finite
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
 from ddpm_cli.errors import DivergedError, InterruptedRunError
@@ -298,6 +299,7 @@ class TrainingLoop:
 
     def _state(self) -> dict[str, Any]:
         return training_state(self.trainer) | {
+            "launch": launch(self.accelerator),
             "seconds": self.seconds(),
             "data_sha256": self.data_sha256,
             "class_names": list(self.class_names),
