@@ -8,6 +8,7 @@ from typing import Any
 from ddpm_cli.config.faults import Fault, config_error, shown
 from ddpm_cli.config.layers import layer_from_tree, layer_from_user
 from ddpm_cli.config.loader import override
+from ddpm_cli.config.outline import NONE
 from ddpm_cli.config.schema import Config
 
 CHANGEABLE = (
@@ -31,15 +32,14 @@ CHANGEABLE = (
 """Keys, and sections ending in a dot: all that changes neither what has been trained so far nor the images that come."""
 
 _REASONS = {
-    **dict.fromkeys(("train.epochs", "train.steps", "train.minutes"), "has a flag of its own: --epochs, --steps or --minutes"),
-    "train.device": "has a flag of its own: --device",
-    **dict.fromkeys(("data.", "train.batch_size", "train.seed"), "decides which images come, and in which order"),
-    **dict.fromkeys(("model.", "schedule.", "objective.", "ema.warmup"), "is part of what has been trained so far"),
+    **dict.fromkeys(("data.", "train.batch_size", "train.seed"), "it decides which images come, and in which order"),
+    **dict.fromkeys(("model.", "schedule.", "objective.", "ema.warmup"), "it is part of what has been trained so far"),
     **dict.fromkeys(
         ("train.eval_images", "train.evaluate_", "train.sampler", "checkpoint.best_by"),
-        "decides how the checkpoints so far were measured, of which the best is known",
+        "the checkpoints so far were measured with it, and the best of them would no longer compare",
     ),
 }
+_FLAGS = {"train.epochs": "--epochs", "train.steps": "--steps", "train.minutes": "--minutes", "train.device": "--device"}
 _REMEDY = f"`ddpm resume` changes {', '.join(key + '*' if key.endswith('.') else key for key in CHANGEABLE)}; else start a new run."
 
 
@@ -56,14 +56,29 @@ def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, s
     changed = override(config, sets=sets, flags=flags)
     refused = [key for key in layer_from_user(sets, {}, []) if not key.startswith(CHANGEABLE)]
     if refused:
-        raise config_error(
-            [Fault(key, f"cannot change in the middle of a run: it {_reason(key)}", "--set") for key in refused], _REMEDY
-        )
+        raise config_error([Fault(key, _refusal(key), "--set") for key in refused], _REMEDY)
     return changed
 
 
-def _reason(key: str) -> str:
-    return next((reason for start, reason in _REASONS.items() if key.startswith(start)), "is none that may")
+def _refusal(key: str) -> str:
+    if key in _FLAGS:
+        return f"has a flag of its own here, {_FLAGS[key]}"
+    reason = next((reason for start, reason in _REASONS.items() if key.startswith(start)), "it is none of those that may")
+    return f"cannot change in the middle of a run: {reason}"
+
+
+def as_last_said(config: Config, newest: Config) -> Config:
+    """The config of a checkpoint with what was changed after it was written: the run has its own config for that.
+
+    Without this a run that was resumed with other settings, and killed before its next checkpoint, would go on without them.
+
+    Args:
+        config: Of the checkpoint.
+        newest: Of the run; only what may change in the middle of a run is taken from it.
+    """
+    said = layer_from_tree(newest.model_dump(mode="json"), "", [])
+    values = {key: entry.value for key, entry in said.items() if key.startswith(CHANGEABLE) or key in _FLAGS}
+    return override(config, flags={key: (NONE if value is None else value, "config.toml") for key, value in values.items()})
 
 
 def differences(before: Config, after: Config) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddpm_cli import __version__
-from ddpm_cli.config.changes import change, differences
+from ddpm_cli.config.changes import as_last_said, change, differences
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
@@ -35,11 +35,12 @@ from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.launch import launch, launch_notice
 from ddpm_cli.engine.recorder import recorder
+from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import ConfigError, DataError, RunError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
 from ddpm_cli.models.cost import forward_flops, parameter_count
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.models.unet import UNet
+    from ddpm_cli.runs.checkpoints import Checkpoint
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -147,7 +149,7 @@ def resume(
         checkpoint = latest_checkpoint(run)
         for skipped in checkpoint.skipped:
             on_event(Notice(skipped, important=True))
-        stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+        stored = _stored_config(run, checkpoint)
         config = change(stored, sets, _flags(budget, device, deterministic))
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         config, accelerator, dataset = _resolve(config, on_event)
@@ -191,6 +193,15 @@ def _new_learning_rate(config: Config, trainer: Trainer) -> str:
         f"The learning rate now falls ({config.optimizer.decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
         f"where the new curve stands at step {trainer.step:,}."
     )
+
+
+def _stored_config(run: RunDirectory, checkpoint: Checkpoint) -> Config:
+    """The config to go on with; a run whose own config is missing or damaged has that of its checkpoint."""
+    stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    try:
+        return as_last_said(stored, read_config(run))
+    except (RunError, ConfigError):
+        return stored
 
 
 def _flags(budget: dict[str, Any] | None, device: str | None, deterministic: bool | None) -> dict[str, tuple[Any, str]]:
