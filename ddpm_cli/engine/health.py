@@ -17,12 +17,14 @@ MAX_NON_FINITE_STEPS = 10
 MAX_SKIPPED_STEPS = 50
 """Overflows included: while a gradient scaler looks for its scale, a step overflows now and then and is no failure."""
 
-WINDOW = 100
+WINDOW = 200
 """Finite losses that are remembered."""
 LEAST_LOSSES = 50
 """Losses that must be known before one is called a spike."""
 LEAST_LEAP = 3.0
 """A smaller multiple of the median is never a spike."""
+RECORD = 1.5
+"""Nor is a smaller multiple of the largest."""
 WIDEST = 1e9
 """Of losses that are spread further apart every one is ordinary."""
 CALM_STEPS = 10
@@ -62,17 +64,19 @@ class Health:
     def spike_limit(self) -> float:
         """The loss above which a step is a spike, by the last losses.
 
-        limit = median * max(3, (ninth decile / median)**4)
+        limit = max(median * max(3, (ninth decile / median)**4), 1.5 * largest)
 
-        On a logarithmic scale, where losses spread evenly, that is four times as far up as the ninth decile. A multiple of the
-        median alone would call every sixth step of L_vlb a spike, whose loss at small batches varies a hundredfold; a multiple of
-        the largest would be blind after the first spike.
+        On a logarithmic scale, on which losses spread evenly, the first is four times as far up as the ninth decile: a multiple of
+        the median alone would call every sixth step of L_vlb a spike, whose loss varies a hundredfold where batches are small.
+        The second is for losses that are ordinary and rare, such as those of t = 0 in the bound of a learned schedule.
         """
         if len(self._losses) < LEAST_LOSSES:
             return math.inf
         ordered = sorted(self._losses)
         middle, decile = ordered[len(ordered) // 2], ordered[len(ordered) * 9 // 10]
-        return middle * max(LEAST_LEAP, min(decile / middle, WIDEST) ** 4) if middle > 0 else math.inf
+        if middle <= 0:
+            return math.inf
+        return max(middle * max(LEAST_LEAP, min(decile / middle, WIDEST) ** 4), RECORD * ordered[-1])
 
     @property
     def has_diverged(self) -> bool:

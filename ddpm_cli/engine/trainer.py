@@ -149,9 +149,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr()
         scaler, finite = self.accelerator.scaler, finite_loss and math.isfinite(self.grad_norm)
-        if finite or (scaler and finite_loss):  # a scaler leaves out by itself what overflowed, and lowers its scale
+        if finite:
             self.optimizer.step()
-        elif scaler:
+        elif scaler:  # without a step of the optimizer nothing else would lower its scale
             scaler.update()
         taken = finite and not self.accelerator.optimizer_step_was_skipped
         if taken:
