@@ -39,6 +39,7 @@ _REASONS = {
         "the checkpoints so far were measured with it, and the best of them would no longer compare",
     ),
 }
+UNKNOWN = "it is none of those that may"
 _FLAGS = {"train.epochs": "--epochs", "train.steps": "--steps", "train.minutes": "--minutes", "train.device": "--device"}
 _REMEDY = f"`ddpm resume` changes {', '.join(key + '*' if key.endswith('.') else key for key in CHANGEABLE)}; else start a new run."
 
@@ -54,16 +55,19 @@ def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, s
         ConfigError: If a setting is no valid one, or one that cannot change in the middle of a run, saying why.
     """
     changed = override(config, sets=sets, flags=flags)
-    refused = [key for key in layer_from_user(sets, {}, []) if not key.startswith(CHANGEABLE)]
-    if refused:
-        raise config_error([Fault(key, _refusal(key), "--set") for key in refused], _REMEDY)
+    faults = [Fault(key, why, "--set") for key in layer_from_user(sets, {}, []) if (why := refusal(key))]
+    if faults:
+        raise config_error(faults, _REMEDY)
     return changed
 
 
-def _refusal(key: str) -> str:
+def refusal(key: str) -> str | None:
+    """Why a key cannot be set when a run goes on; None if it can."""
+    if key.startswith(CHANGEABLE):
+        return None
     if key in _FLAGS:
         return f"has a flag of its own here, {_FLAGS[key]}"
-    reason = next((reason for start, reason in _REASONS.items() if key.startswith(start)), "it is none of those that may")
+    reason = next((reason for start, reason in _REASONS.items() if key.startswith(start)), UNKNOWN)
     return f"cannot change in the middle of a run: {reason}"
 
 
