@@ -38,7 +38,8 @@ def launch_notice(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> s
     changes = [f"{name} {now[key]} instead of {before[key]}" for key, name in _NAMES.items() if before[key] != now[key]]
     if not changes:
         return None
+    dropout = " and dropout leaves out others" if before["processes"] != now["processes"] else ""
     return (
         f"Launched otherwise than before: {', '.join(changes)}. Images, noise and steps come in the same order, "
-        "but sums are rounded otherwise, so that the last bits may differ from a run that was never stopped."
+        f"but sums are rounded otherwise{dropout}, so that bits may differ from a run that was never stopped."
     )

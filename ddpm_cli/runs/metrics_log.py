@@ -103,7 +103,7 @@ def count_incidents(path: Path) -> dict[str, int]:
     Raises:
         RunError: See `read_rows`.
     """
-    found = Counter(row.get("kind") for row in read_rows(path))
+    found = Counter(str(row.get("kind")) for row in read_rows(path))
     return {kind: found[kind] for kind in get_args(IncidentKind) if found[kind]}
 
 

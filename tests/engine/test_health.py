@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ddpm_cli.engine.health import MAX_NON_FINITE_STEPS, MAX_SKIPPED_STEPS, Health
+from ddpm_cli.files import UnreadableError
+from ddpm_cli.runs.checkpoint_state import check_state
 
 
 def after(losses: list[float]) -> Health:
@@ -89,6 +91,17 @@ def test_what_it_remembers_goes_through_a_checkpoint() -> None:
         assert (whole.last_good_step, whole.has_diverged) == (parts.last_good_step, parts.has_diverged)
     assert whole.trouble_since is not None or whole.non_finite_steps > 0
     assert whole.state() == parts.state()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("losses", [math.nan]), ("losses", "1"), ("trouble_since", 1.5), ("calm_steps", -1), ("ordinary_loss", None), ("more", 1)],
+)
+def test_a_stranger_s_record_of_another_kind_is_refused(key: str, value: object) -> None:
+    state = after([1.0]).state()
+    check_state(state)
+    with pytest.raises(UnreadableError, match="health"):
+        check_state({"health": state["health"] | {key: value}})
 
 
 def test_a_checkpoint_of_an_earlier_version_knows_the_count_alone() -> None:

@@ -35,6 +35,8 @@ def test_one_notice_names_all_that_differs() -> None:
     ):
         assert words in notice
     assert "torch" not in notice
+    assert "dropout leaves out others" in notice
+    assert "dropout" not in str(launch_notice(HERE, HERE | {"threads": 1}))
 
 
 @pytest.mark.parametrize("broken", [[], HERE | {"more": 1}, HERE | {"threads": "4"}, HERE | {"device": 3}, {"processes": 1}])
