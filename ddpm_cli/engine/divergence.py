@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ddpm_cli.engine.advice import advice
+from ddpm_cli.engine.health import CALM_STEPS
 from ddpm_cli.errors import DivergedError
 from ddpm_cli.events import Incident
 from ddpm_cli.runs.going_back import newest_until, set_aside_after
@@ -42,6 +43,17 @@ def roll_back(run: RunDirectory, trainer: Trainer, on_event: Listener) -> Diverg
     precision = {"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision)
     remedies = "\n    ".join(advice(trainer.config, run.path, step, precision))
     return DivergedError(f"{what_happened(trainer)} {done}", f"Try one of these, or several together:\n    {remedies}")
+
+
+def trouble_at_the_end(run: RunDirectory, trainer: Trainer) -> str | None:
+    """What to say of a run that ends with a loss that leapt and did not come back; None if there is nothing to say."""
+    health = trainer.health
+    since, good = health.trouble_since, health.last_good_step
+    if since is None or good is None or trainer.step - since < CALM_STEPS:
+        return None
+    step = newest_until(run, good)
+    kept = "no checkpoint from before is left" if step is None else f"the last checkpoint from before is that of step {step:,}"
+    return f"The loss left its range at step {since:,} and has not come back; {kept}. Try again with a lower optimizer.lr."
 
 
 def what_happened(trainer: Trainer) -> str:

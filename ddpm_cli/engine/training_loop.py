@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import torch
 
-from ddpm_cli.engine.divergence import roll_back, what_happened
+from ddpm_cli.engine.divergence import roll_back, trouble_at_the_end, what_happened
 from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.held_out import held_out_loss_sum
 from ddpm_cli.engine.launch import launch
@@ -21,6 +21,7 @@ from ddpm_cli.events import (
     EpochEnded,
     Listener,
     MetricsLogged,
+    Notice,
     SamplesDrawn,
     TrainProgress,
     TrainSummary,
@@ -106,6 +107,8 @@ class TrainingLoop:
             self._report_progress(first_share)
             self._after_step(last=self.trainer.share >= 1)
             if self.trainer.share >= 1:
+                if trouble := trouble_at_the_end(self.run, self.trainer):
+                    self.on_event(Notice(trouble, important=True))
                 return self.summary()
             if signal_number:
                 self._interrupt(signal_number)

@@ -19,7 +19,7 @@ from ddpm_cli.engine import health, trainer
 from ddpm_cli.engine import train as engine
 from ddpm_cli.engine.seeds import generator
 from ddpm_cli.errors import DivergedError
-from ddpm_cli.events import TrainSummary
+from ddpm_cli.events import Event, Notice, TrainSummary
 from ddpm_cli.runs.checkpoints import list_checkpoints, load_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
@@ -158,6 +158,32 @@ def test_the_checkpoint_gone_back_to_is_the_last_that_a_good_step_followed(tmp_p
     assert [load_checkpoint(run.checkpoints_folder / name).step for name in aside] == [int(name[-8:]) for name in aside]
     rollback = read_rows(run.incidents_log)[-1]
     assert (rollback["kind"], rollback["step"], rollback["from_step"]) == ("rollback", 4, 15)
+
+
+@pytest.mark.parametrize(("last", "told"), [(100, True), (12, False)])
+def test_a_loss_that_does_not_come_back_is_told_of_at_the_end(
+    last: int, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint from before the leap at step 7 is kept beyond the newest two, as long as the trouble lasts."""
+    monkeypatch.setattr(health, "LEAST_LOSSES", 3)
+    plant(monkeypatch, lambda number, losses, t: 1000.0 * losses if 6 <= number < last else losses)
+    notices: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Notice) and event.important:
+            notices.append(event.message)
+
+    engine.train(tiny("train.steps=30", "checkpoint.keep_last=2"), runs=tmp_path, name="run", on_event=listen)
+    steps = [load_checkpoint(path).step for path in list_checkpoints(RunDirectory(tmp_path / "run"))]
+    assert set(steps) >= {29, 30}
+    if told:
+        assert notices == [
+            "The loss left its range at step 7 and has not come back; the last checkpoint from before is that of step 5. "
+            "Try again with a lower optimizer.lr."
+        ]
+        assert 5 in steps
+    else:
+        assert notices == []
 
 
 def test_where_no_checkpoint_is_good_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
