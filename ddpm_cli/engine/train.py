@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddpm_cli import __version__
-from ddpm_cli.config.changes import as_last_said, change, differences
-from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
@@ -33,18 +33,19 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.determinism import deterministic_algorithms
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
-from ddpm_cli.engine.launch import launch, launch_notice
+from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
 from ddpm_cli.engine.recorder import recorder
-from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.engine.run_record import data_sha256
 from ddpm_cli.engine.signals import stop_on_signals
+from ddpm_cli.engine.stored import check_architecture
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import ConfigError, DataError, RunError
+from ddpm_cli.errors import DataError, OutputError, SaveFailedError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
 from ddpm_cli.models.cost import forward_flops, parameter_count
-from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.models.unet import UNet
-    from ddpm_cli.runs.checkpoints import Checkpoint
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -85,6 +85,7 @@ def train(
 
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
         InterruptedRunError: After a signal, when the run has been saved.
         DivergedError: If training produced no finite gradients.
     """
@@ -103,10 +104,9 @@ def _train(
     on_event = on_event if accelerator.is_main_process else ignore
     metrics = training_metrics(config, dataset, accelerator, on_event)
     run = _new_run(accelerator, runs, name, prefix)
+    if accelerator.is_main_process:
+        _describe(run, config, _provenance(config, dataset, accelerator))
     with locked(run) if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
-            atomic_write(run.config_path, to_toml(config))
-            write_info(run, _provenance(config, dataset, accelerator))
         loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
         return _run(loop, dataset, on_event)
 
@@ -121,7 +121,7 @@ def resume(
     sets: Sequence[str] = (),
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
-    """Go on with a run from its newest complete checkpoint.
+    """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
 
     Args:
         path: The run's folder, or its name below `runs`; None takes the newest.
@@ -138,75 +138,46 @@ def resume(
     Raises:
         RunError: If there is no such run, another process works in it, or its data have changed.
         ConfigError: If a setting cannot change in the middle of a run.
-        CheckpointError: If the checkpoint does not fit the config.
+        CheckpointError: If the checkpoint does not fit the config, or there are checkpoints and all are damaged.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
         DivergedError: If training produced no finite gradients.
     """
-    run = find_run(runs, path, need_checkpoint=True)
+    run = find_run(runs, path)
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
     main = os.environ.get("RANK", "0") == "0"
     on_event = on_event if main else ignore
     with locked(run) if main else nullcontext(), ExitStack() as stack:
-        checkpoint = latest_checkpoint(run)
-        for skipped in checkpoint.skipped:
-            on_event(Notice(skipped, important=True))
-        stored = _stored_config(run, checkpoint)
-        config = change(stored, sets, _flags(budget, device, deterministic))
+        checkpoint = latest_checkpoint(run) if list_checkpoints(run) else None
+        for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
+            on_event(Notice(notice, important=True))
+        stored = stored_config(run, checkpoint)
+        config = change(stored, sets, resume_flags(budget, device, deterministic))
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
+        if checkpoint:
+            check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
-        if dataset.sha256 != checkpoint.state["data_sha256"]:
+        if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
             )
         metrics = training_metrics(config, dataset, accelerator, on_event)
         loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
-        loop.restore(checkpoint)
-        if loop.trainer.share >= 1:
-            on_event(Notice(_finished(run, loop.trainer.step)))
-            return None
-        if budget:
-            on_event(Notice(_new_learning_rate(config, loop.trainer)))
-        if changed := differences(stored, config):
-            on_event(Notice(f"Changed for the rest of the run: {', '.join(changed)}."))
-        if notice := launch_notice(checkpoint.state.get("launch"), launch(accelerator)):
-            on_event(Notice(notice))
+        if checkpoint:
+            loop.restore(checkpoint)
         if main:
             run.sweep()
-            for log in (run.metrics_log, run.incidents_log):
-                MetricsLog(log).truncate_after(checkpoint.step)
+        if loop.is_finished:
+            on_event(Notice(finished_notice(run, loop.trainer.step)))
+            return None
+        for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=bool(budget)):
+            on_event(Notice(text))
+        if main:
+            MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
+            MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
             atomic_write(run.config_path, to_toml(config))
         accelerator.wait_for_everyone()
         return _run(loop, dataset, on_event)
-
-
-def _finished(run: RunDirectory, step: int) -> str:
-    return (
-        f"{run.path} is finished at step {step:,}; there is nothing left to do. "
-        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.path} --steps {2 * step}"
-    )
-
-
-def _new_learning_rate(config: Config, trainer: Trainer) -> str:
-    if config.optimizer.decay == "constant":
-        return f"The learning rate stays at {trainer.lr():.2e}: it is constant, whatever the budget."
-    return (
-        f"The learning rate now falls ({config.optimizer.decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
-        f"where the new curve stands at step {trainer.step:,}."
-    )
-
-
-def _stored_config(run: RunDirectory, checkpoint: Checkpoint) -> Config:
-    """The config to go on with; a run whose own config is missing or damaged has that of its checkpoint."""
-    stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
-    try:
-        return as_last_said(stored, read_config(run))
-    except (RunError, ConfigError):
-        return stored
-
-
-def _flags(budget: dict[str, Any] | None, device: str | None, deterministic: bool | None) -> dict[str, tuple[Any, str]]:
-    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
-    return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
 
 
 def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
@@ -268,10 +239,32 @@ def _loop(
 def _run(loop: TrainingLoop, dataset: Dataset, on_event: Listener) -> TrainSummary:
     trainer = loop.trainer
     on_event(TrainPlanned(make_plan(loop.config, dataset, loop.accelerator, loop.run.path, trainer.step)))
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, _telling_how_to_go_on(loop.run):
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary
+
+
+@contextmanager
+def _telling_how_to_go_on(run: RunDirectory) -> Iterator[None]:
+    """Say of a disk that refuses to take more what becomes of the run."""
+    try:
+        yield
+    except OutputError as error:
+        raise SaveFailedError(
+            f"{error.message} Training stopped; the checkpoints before are intact.",
+            f"{error.remedy} Then go on with: ddpm resume {run.path}",
+        ) from error
+
+
+def _describe(run: RunDirectory, config: Config, info: Mapping[str, Any]) -> None:
+    """Write what makes a folder a run, or remove the folder: nothing could be done with it."""
+    try:
+        atomic_write(run.config_path, to_toml(config))
+        write_info(run, info)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _build_model(config: Config, dataset: Dataset) -> UNet:
