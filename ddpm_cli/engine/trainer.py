@@ -73,6 +73,7 @@ class Trainer:
         learned_variance = config.objective.reverse_variance == "learned-range"
         self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance).to(self.device)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup)
+        self.model.recompute_stages(train.gradient_checkpointing)
         self.network, self.optimizer = accelerator.prepare(self.model, build_optimizer(config.optimizer, self.model.parameters()))
 
         self.step = 0
