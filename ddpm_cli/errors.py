@@ -12,6 +12,7 @@
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
     ├── DivergedError             training produced no finite loss
+    ├── OutOfMemoryError          the device or the machine has too little memory
     └── InterruptedRunError       a signal ended the work after it was saved
 
 A message names the thing and the reason; `remedy` says what to do about it.
@@ -83,6 +84,10 @@ class OutputError(RequestError):
 
 class DivergedError(DdpmError):
     """Training produced no finite loss for several steps in a row."""
+
+
+class OutOfMemoryError(DdpmError):
+    """A device, or the machine, has too little memory for what was begun."""
 
 
 class InterruptedRunError(DdpmError):

@@ -71,7 +71,8 @@ class TrainPlan:
         minutes: Budget in minutes, or None.
         epochs: Passes over the data at the end, or None where minutes alone end the run.
         estimated_seconds: Until the end, from a few timed passes.
-        estimated_bytes: Memory of weights, optimizer, EMA and activations.
+        estimated_bytes: The most memory that each process will hold: on a CPU all of it, on an accelerator its tensors there.
+        batch_size_found: Whether `--batch-size auto` found the batch size.
     """
 
     run: Path | None
@@ -93,6 +94,7 @@ class TrainPlan:
     epochs: float | None
     estimated_seconds: float
     estimated_bytes: int
+    batch_size_found: bool = False
 
 
 @dataclass(frozen=True, slots=True)

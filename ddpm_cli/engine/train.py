@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from ddpm_cli.config.loader import from_toml_text, override
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
-from ddpm_cli.engine.budget import Budget
+from ddpm_cli.engine.batch_size import with_found_batch_size
 from ddpm_cli.engine.build import (
     build_dataset,
     build_model,
@@ -29,7 +30,8 @@ from ddpm_cli.engine.build import (
     with_classes,
 )
 from ddpm_cli.engine.device import resolve_device, resolve_precision
-from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
+from ddpm_cli.engine.memory_report import network_memory, training_memory
+from ddpm_cli.engine.plan import make_plan
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.trainer import Trainer
@@ -38,7 +40,6 @@ from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
-from ddpm_cli.models.cost import forward_flops, parameter_count
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
 from ddpm_cli.runs.lock import locked
@@ -62,6 +63,7 @@ def train(
     name: str | None = None,
     prefix: str = "run",
     dry_run: bool = False,
+    find_batch_size: bool = False,
     on_event: Listener = ignore,
 ) -> TrainSummary | TrainPlan:
     """Train a model from the start.
@@ -72,6 +74,7 @@ def train(
         name: Of the run; numbered `prefix-001` and on if None.
         prefix: See `name`.
         dry_run: Resolve everything, return the plan, and write nothing.
+        find_batch_size: Take the largest batch that the memory has room for, see `with_found_batch_size`.
         on_event: Told of everything that happens.
 
     Returns:
@@ -81,21 +84,27 @@ def train(
         RequestError: If something asked for cannot be had; nothing was written then.
         InterruptedRunError: After a signal, when the run has been saved.
         DivergedError: If training produced no finite gradients.
+        OutOfMemoryError: If the memory does not suffice; checkpoints are intact.
     """
     config, accelerator, dataset = _resolve(config, on_event)
+    if find_batch_size:
+        config = with_found_batch_size(config, dataset, accelerator)
+    on_event = on_event if accelerator.is_main_process else ignore
+    if find_batch_size:
+        on_event(Notice(_unscaled_learning_rate(config), important=True))
+    plan = make_plan(config, dataset, accelerator, on_event, refuse=not dry_run, batch_size_found=find_batch_size)
     if dry_run:
-        plan = make_plan(config, dataset, accelerator, None, 0)
         on_event(TrainPlanned(plan))
         return plan
-    on_event = on_event if accelerator.is_main_process else ignore
     metrics = training_metrics(config, dataset, accelerator, on_event)
     run = _new_run(accelerator, runs, name, prefix)
     with locked(run) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             atomic_write(run.config_path, to_toml(config))
             write_info(run, _provenance(config, dataset, accelerator))
+        plan = replace(plan, run=run.path)
         loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
-        return _run(loop, dataset, on_event)
+        return _run(loop, plan, on_event)
 
 
 def resume(
@@ -121,6 +130,7 @@ def resume(
     Raises:
         RunError: If there is no such run, another process works in it, or its data have changed.
         CheckpointError: If the checkpoint does not fit the config.
+        OutOfMemoryError: If the memory does not suffice; checkpoints are intact.
     """
     run = find_run(runs, path, need_checkpoint=True)
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
@@ -137,6 +147,7 @@ def resume(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
             )
+        plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step)
         metrics = training_metrics(config, dataset, accelerator, on_event)
         loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
         loop.restore(checkpoint)
@@ -150,7 +161,7 @@ def resume(
             MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
             atomic_write(run.config_path, to_toml(config))
         accelerator.wait_for_everyone()
-        return _run(loop, dataset, on_event)
+        return _run(loop, plan, on_event)
 
 
 def _finished(run: RunDirectory, step: int) -> str:
@@ -166,6 +177,13 @@ def _new_learning_rate(config: Config, trainer: Trainer) -> str:
     return (
         f"The learning rate now falls ({config.optimizer.decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
         f"where the new curve stands at step {trainer.step:,}."
+    )
+
+
+def _unscaled_learning_rate(config: Config) -> str:
+    return (
+        f"--batch-size auto takes {config.train.batch_size:,} images, and leaves the learning rate at {config.optimizer.lr:g}: "
+        "it was chosen for another batch, so look at the first losses, and set --lr if they want it."
     )
 
 
@@ -226,14 +244,14 @@ def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str
 def _loop(
     config: Config, dataset: Dataset, accelerator: Accelerator, run: RunDirectory, listen: Listener, metrics: TrainingMetrics | None
 ) -> TrainingLoop:
-    trainer = Trainer(config, dataset, accelerator, listen)
+    with network_memory():
+        trainer = Trainer(config, dataset, accelerator, listen)
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
 
 
-def _run(loop: TrainingLoop, dataset: Dataset, on_event: Listener) -> TrainSummary:
-    trainer = loop.trainer
-    on_event(TrainPlanned(make_plan(loop.config, dataset, loop.accelerator, loop.run.path, trainer.step)))
-    with stop_on_signals() as stop:
+def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener) -> TrainSummary:
+    on_event(TrainPlanned(plan))
+    with stop_on_signals() as stop, training_memory(loop.trainer, loop.run):
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary
@@ -241,47 +259,6 @@ def _run(loop: TrainingLoop, dataset: Dataset, on_event: Listener) -> TrainSumma
 
 def _build_model(config: Config, dataset: Dataset) -> UNet:
     return build_model(config.model, dataset.image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
-
-
-def make_plan(config: Config, dataset: Dataset, accelerator: Accelerator, run: Path | None, start_step: int) -> TrainPlan:
-    """What the run will do and cost; a few passes through a copy of the network are timed for it."""
-    model = _build_model(config, dataset)
-    train, processes = config.train, accelerator.num_processes
-    share = -(-train.batch_size // processes)
-    micro = min(train.micro_batch_size or share, share)
-    budget = Budget.of(train, len(dataset.train.images))
-    seconds = seconds_per_image(model, dataset.image_shape, micro, accelerator.device) * train.batch_size / processes
-    by_steps = None if budget.steps is None else max(budget.steps - start_step, 0) * seconds
-    limits = [limit for limit in (by_steps, budget.seconds) if limit is not None]
-    precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-    return TrainPlan(
-        run=run,
-        data=dataset.name,
-        data_source=dataset.source,
-        train_images=len(dataset.train.images),
-        held_out_images=min(len(dataset.test.images), train.eval_images),
-        image_shape=dataset.image_shape,
-        parameters=parameter_count(model),
-        flops_per_image=forward_flops(model, dataset.image_shape),
-        device=str(accelerator.device),
-        precision=precision,
-        processes=processes,
-        batch_size=train.batch_size,
-        objective=_objective(config),
-        start_step=start_step,
-        total_steps=budget.steps,
-        minutes=train.minutes,
-        epochs=None if budget.steps is None else budget.steps * train.batch_size / len(dataset.train.images),
-        estimated_seconds=min(limits),
-        estimated_bytes=training_bytes(model, dataset.image_shape, micro),
-    )
-
-
-def _objective(config: Config) -> str:
-    classes = f", {config.model.num_classes} classes" if config.model.num_classes else ""
-    schedule, objective = config.schedule, config.objective
-    loss = "" if objective.loss.kind == "simple" else f" by the {objective.loss.kind} loss"
-    return f"{objective.parameterization.kind}-prediction{loss}, {schedule.kind} schedule, T = {schedule.timesteps}{classes}"
 
 
 def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:

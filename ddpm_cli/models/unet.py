@@ -51,7 +51,10 @@ class Stage(nn.Module):
         self.recompute = False
 
     def forward(self, x: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Map x and perhaps a skip, together [B, in_channels, H, W], and an embedding [B, embedding_channels] to [B, out_channels, H, W]."""
+        """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W].
+
+        Where there is a skip, x and it have in_channels together.
+        """
         if self.recompute and self.training and torch.is_grad_enabled():
             result: Tensor = checkpoint(self._compute, x, embedding, skip, use_reentrant=False)
             return result

@@ -53,11 +53,12 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
 
 
 def _budget(plan: TrainPlan) -> str:
+    images = f"{plan.batch_size} images" + (" (found by --batch-size auto)" if plan.batch_size_found else "")
     parts = []
     if plan.total_steps is not None:
-        parts.append(f"{plan.total_steps:,} steps of {plan.batch_size} images ({plan.epochs:.3g} epochs)")
+        parts.append(f"{plan.total_steps:,} steps of {images} ({plan.epochs:.3g} epochs)")
     if plan.minutes is not None:
-        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {plan.batch_size} images a step"))
+        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {images} a step"))
     return " or ".join(parts)
 
 
