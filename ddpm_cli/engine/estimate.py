@@ -28,8 +28,9 @@ HEAP_BYTES = 2**26
 FLOAT32 = 4
 KEPT_OF_WEIGHTS = 4
 """Weights, two moments of Adam, EMA."""
-COPIED_FOR_CHECKPOINT = 4
-"""Both moments of Adam as the bytes of each tensor, and as the bytes of the file that they make."""
+COPIED_FOR_CHECKPOINT = 7
+"""Both moments of Adam as the bytes of each tensor, as the file that safetensors makes of them, and as Python's copy of that; and the
+file before, that of the EMA, which is held until the next is there."""
 
 
 def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
@@ -62,10 +63,11 @@ def resident_bytes() -> int:
     """What this process holds before a network is built: the program, all that torch loads later, and the data."""
     _use_what_loads_late()
     return_freed_memory()
-    return _resident()
+    return held_bytes()
 
 
-def _resident() -> int:
+def held_bytes() -> int:
+    """What this process holds now."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -159,10 +161,10 @@ def _heap_share(train_pass: Callable[[int], None], training: PeakMemory, most_im
     while 2 * images <= most_images and training.at(images) < HEAP_BYTES:
         images *= 2
     return_freed_memory()
-    before = _resident()
+    before = held_bytes()
     for _ in range(HEAP_PASSES):
         train_pass(images)
-    return max((_resident() - before) / training.at(images), 1.0)
+    return max((held_bytes() - before) / training.at(images), 1.0)
 
 
 def micro_batch(config: Config, processes: int) -> tuple[int, int]:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 from torch import Tensor
 
-from ddpm_cli.engine.estimate import TrainingMemory, micro_batch
+from ddpm_cli.engine.estimate import TrainingMemory, held_bytes, micro_batch
 from ddpm_cli.engine.machine_memory import local_processes, machine_memory
 from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory, largest_fitting
 from ddpm_cli.engine.rehearsal import Rehearsal
@@ -46,7 +45,7 @@ def check_memory(memory: TrainingMemory, config: Config, on_event: Listener, *, 
     if not memory.on_cpu:
         return
     machine, peak, processes = machine_memory(), memory.peak(config), local_processes()
-    held = int(psutil.Process().memory_info().rss)
+    held = held_bytes()
     impossible = peak * processes > machine.total
     if not impossible and (peak - held) * processes <= machine.available:
         return
