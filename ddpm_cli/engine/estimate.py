@@ -29,8 +29,8 @@ FLOAT32 = 4
 KEPT_OF_WEIGHTS = 4
 """Weights, two moments of Adam, EMA."""
 COPIED_FOR_CHECKPOINT = 7
-"""Both moments of Adam as the bytes of each tensor, as the file that safetensors makes of them, and as Python's copy of that; and the
-file before, that of the EMA, which is held until the next is there."""
+"""Both moments of Adam as the bytes of each tensor, as the file that safetensors makes of them, and as Python's copy of that;
+and the file before, that of the EMA, which is held until the next is there."""
 
 
 def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
