@@ -107,7 +107,13 @@ def load_trained(
     for skipped in checkpoint.skipped:
         on_event(Notice(skipped, important=True))
     config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
-    weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
+    try:
+        weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
+    except CheckpointError:
+        if checkpoint.path.exists():
+            raise
+        # A process that trains in this run has saved a newer one, and removed this.
+        return load_trained(path, device, ema=ema, runs=runs, on_event=on_event)
     return _trained(config, checkpoint.state, weights, of_schedule, checkpoint.path, device)
 
 
