@@ -12,12 +12,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import Ddpm, assert_refused, files_below
@@ -29,12 +31,13 @@ from safetensors.torch import save
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.sweep import load_sweep
 from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.data.arrays import load_arrays
 from ddpm_cli.data.picture import MOST_PIXELS, decode, read_whole
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.schedule_table import read_schedule_table
 from ddpm_cli.engine.weights import unflatten_optimizer
-from ddpm_cli.errors import CheckpointError, ConfigError, RunError, ScheduleError
+from ddpm_cli.errors import CheckpointError, ConfigError, DataError, RunError, ScheduleError
 from ddpm_cli.export.safetensors import load_model_file, save_model_file
 from ddpm_cli.files import UnreadableError
 from ddpm_cli.render.images import with_row_names
@@ -463,6 +466,17 @@ def test_the_largest_picture_is_read_within_the_limits(largest_picture: bytes) -
 def test_large_pictures_are_decoded_one_at_a_time(largest_picture: bytes) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(partial(decode, shape=(1, 8, 8), background="white"), [largest_picture] * 2))
+
+
+def test_an_archive_of_arrays_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 28, 28)})
+        for _ in range(28 * 28):
+            file.write(bytes(2**20))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match=r"would unpack to 0\.8 GB"):
+        load_arrays(path)
 
 
 # ------------------------------------------------------------------------------------------------------------- terminals

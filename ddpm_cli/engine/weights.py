@@ -88,7 +88,7 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
 def _check_moment(key: str, value: Tensor, shape: tuple[int, ...]) -> None:
     if value.shape != shape or not value.is_floating_point():
         raise CheckpointError(f"The checkpoint's optimizer has {_described(value)} as {key}, not floats {shape}.", _REMEDY)
-    if not _is_finite(value) or (not key.endswith(_SIGNED) and bool((value < 0).any())):
+    if not _is_finite(value) or (not key.endswith(_SIGNED) and bool((value.float() < 0).any())):
         raise CheckpointError(f"The checkpoint's optimizer has numbers in {key} that no training leaves there.", _REMEDY)
 
 
@@ -97,7 +97,8 @@ def _same_kind(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return bool(tensor.isfinite().all())
+    # torch compares no numbers of eight bits.
+    return bool((tensor.float() if tensor.itemsize == 1 else tensor).isfinite().all())
 
 
 def _described(tensor: Tensor) -> str:
