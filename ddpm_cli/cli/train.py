@@ -99,7 +99,7 @@ def train(
             view(event)
 
         result = run_training(resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, on_event=listen)
-    if json:
+    if json and result is not None:
         print_json(as_json(result))
 
 

@@ -556,6 +556,11 @@ class TrainConfig(Section):
     )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "
+        "device (FSDP); drawing samples still needs the weights alone to fit.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ddpm_cli.engine.sharding import own_parts
+
 
 def ema_decay(updates: int, decay: float, warmup: bool) -> float:
     """Share of the old average that update number `updates` (0-based) keeps.
@@ -40,6 +42,5 @@ class Ema:
     def update(self, parameters: Iterable[Tensor]) -> None:
         """Move the average towards `parameters`: ema = decay * ema + (1 - decay) * parameter."""
         decay = ema_decay(self.updates, self.decay, self.warmup)
-        averages: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(averages, list(parameters), 1.0 - decay)
+        torch._foreach_lerp_(own_parts(self.model.parameters()), own_parts(parameters), 1.0 - decay)
         self.updates += 1

@@ -125,9 +125,9 @@ def evaluate_run(
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
         on_event(Notice(notice, important=True))
     folder = out or (run.evaluations_folder if run else None)
-    return Evaluation(
-        evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event), trained, folder
-    )
+    with team.watched():
+        figures = evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event)
+    return Evaluation(figures, trained, folder)
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:

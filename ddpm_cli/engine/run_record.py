@@ -146,6 +146,16 @@ def read_config(run: RunDirectory) -> Config:
     return from_toml_text(text, str(run.config_path))
 
 
+def data_sha256(run: RunDirectory) -> str:
+    """Of the images that a run is trained on, as its run.json has it; empty if it is not said.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    data = read_info(run).get("data")
+    return _text(data.get("sha256")) if isinstance(data, dict) else ""
+
+
 def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
     return latest_checkpoint(run) if any(run.checkpoints_folder.glob("step-*")) else None
 

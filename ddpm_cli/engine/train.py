@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from ddpm_cli.config.loader import from_toml_text, override
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
+from ddpm_cli.engine.begun_run import begun_run
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.engine.build import (
     build_dataset,
@@ -31,16 +34,20 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.recorder import recorder
+from ddpm_cli.engine.run_record import data_sha256, read_config
+from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.stored import check_architecture
+from ddpm_cli.engine.team import LONGEST_WAIT, Team
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import DataError, OutputError, SaveFailedError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
+from ddpm_cli.launch import is_main, launch_key, processes, restarted
 from ddpm_cli.models.cost import forward_flops, parameter_count
-from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
@@ -64,8 +71,8 @@ def train(
     prefix: str = "run",
     dry_run: bool = False,
     on_event: Listener = ignore,
-) -> TrainSummary | TrainPlan:
-    """Train a model from the start.
+) -> TrainSummary | TrainPlan | None:
+    """Train a model from the start; where a launcher starts a failed training again, go on with the run that it began before.
 
     Args:
         config: What to do.
@@ -76,25 +83,31 @@ def train(
         on_event: Told of everything that happens.
 
     Returns:
-        How the run ended, or the plan of a dry run.
+        How the run ended, or the plan of a dry run; None if a launcher started again what had ended.
 
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
         InterruptedRunError: After a signal, when the run has been saved.
         DivergedError: If training produced no finite gradients.
     """
+    begun = _begun_run(config, runs) if restarted() and not dry_run else None
+    if begun:
+        return resume(begun.path, runs=runs, on_event=on_event)
     config, accelerator, dataset = _resolve(config, on_event)
     if dry_run:
         plan = make_plan(config, dataset, accelerator, None, 0)
         on_event(TrainPlanned(plan))
         return plan
     on_event = on_event if accelerator.is_main_process else ignore
-    metrics = training_metrics(config, dataset, accelerator, on_event)
-    run = _new_run(accelerator, runs, name, prefix)
-    with locked(run) if accelerator.is_main_process else nullcontext():
+    with Team.of(accelerator).watched():
+        metrics = training_metrics(config, dataset, accelerator, on_event)
+        run = _new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
-            atomic_write(run.config_path, to_toml(config))
-            write_info(run, _provenance(config, dataset, accelerator))
+            _describe(run, config, _provenance(config, dataset, accelerator))
+        with locked(run) if accelerator.is_main_process else nullcontext():
+            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
+            return _run(loop, dataset, on_event)
         loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
         return _run(loop, dataset, on_event)
 
@@ -107,7 +120,7 @@ def resume(
     device: str | None = None,
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
-    """Go on with a run from its newest complete checkpoint.
+    """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
 
     Args:
         path: The run's folder, or its name below `runs`; None takes the newest.
@@ -121,38 +134,44 @@ def resume(
 
     Raises:
         RunError: If there is no such run, another process works in it, or its data have changed.
-        CheckpointError: If the checkpoint does not fit the config.
+        CheckpointError: If the checkpoint does not fit the config, or there are checkpoints and all are damaged.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
     """
-    run = find_run(runs, path, need_checkpoint=True)
+    run = find_run(runs, path)
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
-    main = os.environ.get("RANK", "0") == "0"
+    main = is_main()
     on_event = on_event if main else ignore
     with locked(run) if main else nullcontext():
-        checkpoint = latest_checkpoint(run)
-        for skipped in checkpoint.skipped:
-            on_event(Notice(skipped, important=True))
-        config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
-        check_architecture(config, checkpoint)
+        checkpoint = latest_checkpoint(run) if list_checkpoints(run) else None
+        for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
+            on_event(Notice(notice, important=True))
+        stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path)) if checkpoint else read_config(run)
+        config = _extended(stored, budget, device)
+        if checkpoint:
+            check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
-        if dataset.sha256 != checkpoint.state["data_sha256"]:
+        if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
             )
-        metrics = training_metrics(config, dataset, accelerator, on_event)
-        loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
-        loop.restore(checkpoint)
-        if loop.trainer.share >= 1:
-            on_event(Notice(_finished(run, loop.trainer.step)))
-            return None
-        if budget:
-            on_event(Notice(_new_learning_rate(config, loop.trainer)))
-        if main:
-            run.sweep()
-            MetricsLog(run.metrics_log).truncate_after(checkpoint.step)
-            atomic_write(run.config_path, to_toml(config))
-        accelerator.wait_for_everyone()
-        return _run(loop, dataset, on_event)
+        with Team.of(accelerator).watched():
+            metrics = training_metrics(config, dataset, accelerator, on_event)
+            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
+            if checkpoint:
+                loop.restore(checkpoint)
+            if main:
+                run.sweep()
+            if loop.is_finished:
+                on_event(Notice(_finished(run, loop.trainer.step)))
+                return None
+            if budget:
+                on_event(Notice(_new_learning_rate(config, loop.trainer)))
+            if main:
+                MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
+                atomic_write(run.config_path, to_toml(config))
+            accelerator.wait_for_everyone()
+            return _run(loop, dataset, on_event)
 
 
 def _finished(run: RunDirectory, step: int) -> str:
@@ -180,6 +199,7 @@ def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, D
     """Check everything that can be wrong before anything is written, and fill in what the config leaves to the data."""
     config = self_contained(config)
     accelerator = make_accelerator(config.train.device, config.train.precision)
+    check_processes(config.train, accelerator, on_event if accelerator.is_main_process else ignore)
     dataset = build_dataset(config.data, on_event if accelerator.is_main_process else ignore)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
@@ -204,15 +224,20 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
     keep_freed_memory()
     device = resolve_device(device_name)
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if not distributed:
+    if processes() == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     mixed = {"fp32": "no"}.get(resolved := resolve_precision(precision, device), resolved)
-    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
+    group = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[group])
+
+
+def _begun_run(config: Config, runs: Path) -> RunDirectory | None:
+    return begun_run(make_accelerator(config.train.device, config.train.precision), runs)
 
 
 def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str) -> RunDirectory:
@@ -235,10 +260,32 @@ def _loop(
 def _run(loop: TrainingLoop, dataset: Dataset, on_event: Listener) -> TrainSummary:
     trainer = loop.trainer
     on_event(TrainPlanned(make_plan(loop.config, dataset, loop.accelerator, loop.run.path, trainer.step)))
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, _telling_how_to_go_on(loop.run):
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary
+
+
+@contextmanager
+def _telling_how_to_go_on(run: RunDirectory) -> Iterator[None]:
+    """Say of a disk that refuses to take more what becomes of the run."""
+    try:
+        yield
+    except OutputError as error:
+        raise SaveFailedError(
+            f"{error.message} Training stopped; the checkpoints before are intact.",
+            f"{error.remedy} Then go on with: ddpm resume {run.path}",
+        ) from error
+
+
+def _describe(run: RunDirectory, config: Config, info: Mapping[str, Any]) -> None:
+    """Write what makes a folder a run, or remove the folder: nothing could be done with it."""
+    try:
+        atomic_write(run.config_path, to_toml(config))
+        write_info(run, info)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _build_model(config: Config, dataset: Dataset) -> UNet:
@@ -302,6 +349,7 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "seed": config.train.seed,
+        "launch": launch_key(),
         "data": {
             "name": dataset.name,
             "source": dataset.source,

@@ -24,6 +24,7 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.ema import Ema
 from ddpm_cli.engine.loss_meter import LossMeter
 from ddpm_cli.engine.seeds import generator, seed_of
+from ddpm_cli.engine.sharding import shard, whole_number
 from ddpm_cli.errors import DivergedError
 from ddpm_cli.events import Listener, Notice, ignore
 
@@ -71,9 +72,18 @@ class Trainer:
 
         torch.manual_seed(seed_of(train.seed, "weights"))
         learned_variance = config.objective.reverse_variance == "learned-range"
-        self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance).to(self.device)
+        self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup)
-        self.network, self.optimizer = accelerator.prepare(self.model, build_optimizer(config.optimizer, self.model.parameters()))
+        sharded = train.sharding == "full" and accelerator.num_processes > 1
+        if sharded:
+            shard(self.model, accelerator)
+            shard(self.ema.model, accelerator, reshard=False)
+        else:
+            self.model.to(self.device)
+            self.ema.model.to(self.device)
+        # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
+        self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
+        self.optimizer = accelerator.prepare(build_optimizer(config.optimizer, self.model.parameters()))
 
         self.step = 0
         self.share = 0.0
@@ -137,7 +147,7 @@ class Trainer:
     def _optimizer_step(self) -> None:
         limit = self.config.train.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit)
-        self.grad_norm = float(norm)
+        self.grad_norm = whole_number(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr()
         scaled = self.accelerator.scaler is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ddpm_cli.engine.sharding import spread_like
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import printable
 
@@ -32,7 +33,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path
                 f"{origin} holds weights that are not finite numbers ({name}): its training has diverged, or someone changed it.",
                 "Use an earlier checkpoint; to resume from one, remove the later ones.",
             )
-    network.load_state_dict(dict(weights))
+    network.load_state_dict({name: spread_like(weights[name], own) for name, own in network.state_dict().items()})
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
@@ -83,6 +84,20 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
         for name, value in entry.items():
             _check_moment(f"{place}.{name}", value, () if name == "step" else tuple(parameters[place].shape))
     return {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state in which the moments of each parameter are spread over the processes as it is itself.
+
+    Args:
+        state: What `unflatten_optimizer` gave; changed in place.
+        groups: The optimizer's own groups of parameters.
+    """
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, entry in state["state"].items():
+        for name, value in entry.items():
+            entry[name] = value if name == "step" else spread_like(value, parameters[number])
+    return state
 
 
 def _check_moment(key: str, value: Tensor, shape: tuple[int, ...]) -> None:

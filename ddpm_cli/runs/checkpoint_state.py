@@ -115,4 +115,6 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "held_out_step": ("count", lambda value: value is None or is_count(value)),
     "best_saved_loss": ("number", _is_number_or_none),
     "non_finite_steps": ("count", is_count),
+    "grad_norm": ("number", _is_number),
+    "after_step_is_due": ("true or false", lambda value: isinstance(value, bool)),
 }

@@ -6,7 +6,9 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +115,21 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
     with output_errors(root):
         root.mkdir(exist_ok=True)
         run = RunDirectory(_make_numbered(root, prefix) if name is None else _make_named(root, name))
-    with output_errors(run.path):
+    with output_errors(run.path), _removed_if_it_fails(run.path):
         run.samples_folder.mkdir()
         run.checkpoints_folder.mkdir()
-        sync_path(run.path)
-        sync_path(root)
+        for folder in (run.path, root, root.parent):  # a folder's own name is on the disk with the one above it
+            sync_path(folder)
     return run
+
+
+@contextmanager
+def _removed_if_it_fails(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def check_run_name(name: str) -> None:
