@@ -46,6 +46,14 @@ SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fix
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", show_default=False)
 ]
+DeterministicOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic",
+        help="Same bits each time on a GPU too, at some cost (train.deterministic); a CPU has them anyway.",
+        show_default=False,
+    ),
+]
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of the run's folder below runs/.", show_default=False)
 ]

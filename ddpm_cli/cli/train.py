@@ -13,6 +13,7 @@ from ddpm_cli.cli.options import (
     BatchSizeOption,
     ConfigOption,
     DataOption,
+    DeterministicOption,
     DeviceOption,
     EpochsOption,
     JsonOption,
@@ -46,6 +47,7 @@ def train(
     lr: LrOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    deterministic: DeterministicOption = None,
     name: NameOption = None,
     out: RunsOption = Path("runs"),
     sets: SetOption = None,
@@ -81,6 +83,7 @@ def train(
             "optimizer.lr": (lr, "--lr"),
             "train.seed": (seed, "--seed"),
             "train.device": (device, "--device"),
+            "train.deterministic": (deterministic, "--deterministic"),
         }
     )
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config

@@ -562,6 +562,9 @@ class TrainConfig(Section):
         "device (FSDP); drawing samples still needs the weights alone to fit.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    deterministic: bool = Field(
+        False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
     eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")

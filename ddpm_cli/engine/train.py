@@ -7,8 +7,8 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddpm_cli import __version__
-from ddpm_cli.config.loader import from_toml_text, override
+from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
@@ -31,10 +31,12 @@ from ddpm_cli.engine.build import (
     self_contained,
     with_classes,
 )
+from ddpm_cli.engine.determinism import deterministic_algorithms
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
+from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
 from ddpm_cli.engine.recorder import recorder
-from ddpm_cli.engine.run_record import data_sha256, read_config
+from ddpm_cli.engine.run_record import data_sha256
 from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.stored import check_architecture
@@ -94,6 +96,13 @@ def train(
     begun = _begun_run(config, runs) if restarted() and not dry_run else None
     if begun:
         return resume(begun.path, runs=runs, on_event=on_event)
+    with deterministic_algorithms(config.train.deterministic):
+        return _train(config, runs, name, prefix, dry_run, on_event)
+
+
+def _train(
+    config: Config, runs: Path, name: str | None, prefix: str, dry_run: bool, on_event: Listener
+) -> TrainSummary | TrainPlan:
     config, accelerator, dataset = _resolve(config, on_event)
     if dry_run:
         plan = make_plan(config, dataset, accelerator, None, 0)
@@ -118,6 +127,8 @@ def resume(
     runs: Path = Path("runs"),
     budget: dict[str, Any] | None = None,
     device: str | None = None,
+    deterministic: bool | None = None,
+    sets: Sequence[str] = (),
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
     """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
@@ -127,6 +138,8 @@ def resume(
         runs: The folder of runs.
         budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget.
         device: Another device than the one it was started on.
+        deterministic: True to use deterministic kernels alone from here on.
+        sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
         on_event: Told of everything that happens.
 
     Returns:
@@ -134,19 +147,22 @@ def resume(
 
     Raises:
         RunError: If there is no such run, another process works in it, or its data have changed.
+        ConfigError: If a setting cannot change in the middle of a run.
         CheckpointError: If the checkpoint does not fit the config, or there are checkpoints and all are damaged.
         SaveFailedError: If the disk took no more; the checkpoints before are intact.
+        DivergedError: If training produced no finite gradients.
     """
     run = find_run(runs, path)
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
     main = is_main()
     on_event = on_event if main else ignore
-    with locked(run) if main else nullcontext():
+    with locked(run) if main else nullcontext(), ExitStack() as stack:
         checkpoint = latest_checkpoint(run) if list_checkpoints(run) else None
         for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
             on_event(Notice(notice, important=True))
-        stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path)) if checkpoint else read_config(run)
-        config = _extended(stored, budget, device)
+        stored = stored_config(run, checkpoint)
+        config = change(stored, sets, resume_flags(budget, device, deterministic))
+        stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
@@ -163,36 +179,16 @@ def resume(
             if main:
                 run.sweep()
             if loop.is_finished:
-                on_event(Notice(_finished(run, loop.trainer.step)))
+                on_event(Notice(finished_notice(run, loop.trainer.step)))
                 return None
-            if budget:
-                on_event(Notice(_new_learning_rate(config, loop.trainer)))
+            for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=bool(budget)):
+                on_event(Notice(text))
             if main:
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
+                MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
             return _run(loop, dataset, on_event)
-
-
-def _finished(run: RunDirectory, step: int) -> str:
-    return (
-        f"{run.path} is finished at step {step:,}; there is nothing left to do. "
-        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.path} --steps {2 * step}"
-    )
-
-
-def _new_learning_rate(config: Config, trainer: Trainer) -> str:
-    if config.optimizer.decay == "constant":
-        return f"The learning rate stays at {trainer.lr():.2e}: it is constant, whatever the budget."
-    return (
-        f"The learning rate now falls ({config.optimizer.decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
-        f"where the new curve stands at step {trainer.step:,}."
-    )
-
-
-def _extended(config: Config, budget: dict[str, Any] | None, device: str | None) -> Config:
-    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
-    return override(config, flags=flags | {"train.device": (device, "--device")})
 
 
 def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
