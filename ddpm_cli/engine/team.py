@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -95,6 +97,7 @@ class Team:
         except RuntimeError as error:
             if self.size == 1 or not _is_lost_connection(error):
                 raise
+            _outlive_the_launcher()
             lost = _await_dead(peers)
             if self.rank != min(rank for rank in peers if rank not in lost):
                 raise SystemExit(1) from error
@@ -125,6 +128,12 @@ def sampling_team(device_name: str) -> Team:
 
 def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def _outlive_the_launcher() -> None:
+    """Ignore the signal by which a launcher ends the others, for the seconds that it takes to say why they end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _await_dead(peers: dict[int, int]) -> list[int]:
