@@ -11,6 +11,7 @@
     │   │   └── RunLockedError    another process is working in the run
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
+    │       └── SaveFailedError   exit status 1: the disk took no more in the midst of the work
     ├── PeerLostError             another process of the same launch has ended
     ├── DivergedError             training produced no finite loss
     └── InterruptedRunError       a signal ended the work after it was saved
@@ -80,6 +81,12 @@ class CheckpointError(RequestError):
 
 class OutputError(RequestError):
     """A path that cannot be written."""
+
+
+class SaveFailedError(OutputError):
+    """The disk took no more in the midst of the work; what was saved before is intact."""
+
+    exit_status = 1
 
 
 class DivergedError(DdpmError):

@@ -6,7 +6,6 @@ Importing this must stay cheap: command modules import only the standard library
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -58,7 +57,7 @@ def _one_usage_error() -> Iterator[None]:
 
 
 class Commands(TyperGroup):
-    """The group of all commands, in which Ctrl-C becomes an error of ours instead of a silent exit."""
+    """The group of all commands, in which Ctrl-C or another signal becomes an error of ours instead of a silent exit."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> Any:
         """Parse what stands before the subcommand."""
@@ -71,7 +70,10 @@ class Commands(TyperGroup):
             with _one_usage_error():
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise InterruptedRunError("Stopped by Ctrl-C.", "", signal.SIGINT) from interrupt
+            from ddpm_cli.engine.signals import how_stopped, signal_of
+
+            number = signal_of(interrupt)
+            raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
 
 
 # Plain help: typer's rich one imports four times as much as all the rest of `ddpm --help`.
@@ -151,6 +153,9 @@ def report(error: DdpmError, debug: bool) -> int:
 
 def main() -> NoReturn:
     """Entry point of the installed command."""
+    from ddpm_cli.engine.signals import interrupt_on_signals
+
+    interrupt_on_signals()
     arguments, debug = split_debug(sys.argv[1:])
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives

@@ -130,6 +130,7 @@ ScheduleConfig = Annotated[
 
 
 MOST_CLASSES = 1_000_000
+MOST_LOSSES = 10_000_000
 Multiple = Annotated[int, Field(ge=1, le=256)]
 
 
@@ -619,6 +620,14 @@ class Config(Section):
                 'the schedule "learned" needs the parameterization eps, x0 or v and a fixed variance, '
                 f'not "{kind}" and "{variance}"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _history_fits(self) -> Config:
+        draws = self.objective.timesteps
+        kept = draws.history * self.schedule.timesteps if isinstance(draws, LossAwareTimesteps) else 0
+        if kept > MOST_LOSSES:
+            raise ValueError(f"objective.timesteps.history keeps {kept:,} losses, history times T, and may keep {MOST_LOSSES:,}")
         return self
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Figure, Listener, Notice, ignore
 from ddpm_cli.files import require_writable_folder
-from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 
 if TYPE_CHECKING:
@@ -131,13 +131,18 @@ def evaluate_run(
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
-    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone."""
+    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
+
+    Raises:
+        RunError: If a folder in the run is a symbolic link.
+    """
     run = RunDirectory(trained.origin.parent.parent)
-    return run if trained.origin.is_dir() and run.info_path.is_file() else None
+    return checked_run(run) if trained.origin.is_dir() and run.info_path.is_file() else None
 
 
 def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:
-    trained_on = (read_info(run).get("data") or {}).get("sha256") if run else None
+    data = read_info(run).get("data") if run else None
+    trained_on = data.get("sha256") if isinstance(data, dict) else None
     if trained_on in (None, dataset.sha256):
         return []
     return [f"{dataset.source} holds other training images than the model was trained on: the figures are against these."]

@@ -45,14 +45,30 @@ def shared_samples(
     Raises:
         RequestError: See `generate_samples`.
     """
+    if team.size == 1:
+        yield from generate_samples(trained, seeds, settings, labels=labels, on_event=on_event, on_frame=on_frame)
+        return
+    own = own_samples(team, trained, seeds, settings, labels=labels, on_event=on_event, on_frame=on_frame)
+    yield from team.collect(own, len(seeds))
+
+
+def own_samples(
+    team: Team,
+    trained: TrainedModel,
+    seeds: Sequence[int],
+    settings: SampleConfig,
+    *,
+    labels: Sequence[int] | None = None,
+    on_event: Listener = ignore,
+    on_frame: FrameListener | None = None,
+) -> Tensor:
+    """The share of `shared_samples` that falls to this process, uint8 [B, C, H, W] on the CPU; it waits for no other."""
     share = team.share(len(seeds))
+    if share.start == share.stop:
+        return torch.empty(0, *trained.image_shape, dtype=torch.uint8)
     of_share = None if labels is None else labels[share]
     batches = generate_samples(trained, seeds[share], settings, labels=of_share, on_event=on_event, on_frame=on_frame)
-    if team.size == 1:
-        yield from batches
-        return
-    own = list(batches) if share.start < share.stop else [torch.empty(0, *trained.image_shape, dtype=torch.uint8)]
-    yield from team.collect(torch.cat(own), len(seeds))
+    return torch.cat(list(batches))
 
 
 def shared_frames(team: Team, frames: Frames, count: int) -> list[NDArray[np.uint8]]:

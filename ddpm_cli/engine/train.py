@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from ddpm_cli.config.loader import from_toml_text, override
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
-from ddpm_cli.engine.begun_run import BegunRun, begun_run
+from ddpm_cli.engine.begun_run import begun_run
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.engine.build import (
     build_dataset,
@@ -32,18 +34,20 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.estimate import seconds_per_image, training_bytes
 from ddpm_cli.engine.recorder import recorder
+from ddpm_cli.engine.run_record import data_sha256, read_config
 from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
+from ddpm_cli.engine.stored import check_architecture
 from ddpm_cli.engine.team import LONGEST_WAIT, Team
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import DataError, OutputError, SaveFailedError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, processes, restarted
 from ddpm_cli.models.cost import forward_flops, parameter_count
-from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
@@ -83,12 +87,13 @@ def train(
 
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
         InterruptedRunError: After a signal, when the run has been saved.
         DivergedError: If training produced no finite gradients.
     """
     begun = _begun_run(config, runs) if restarted() and not dry_run else None
-    if begun and begun.has_checkpoint:
-        return resume(begun.run.path, runs=runs, on_event=on_event)
+    if begun:
+        return resume(begun.path, runs=runs, on_event=on_event)
     config, accelerator, dataset = _resolve(config, on_event)
     if dry_run:
         plan = make_plan(config, dataset, accelerator, None, 0)
@@ -97,23 +102,12 @@ def train(
     on_event = on_event if accelerator.is_main_process else ignore
     with Team.of(accelerator).watched():
         metrics = training_metrics(config, dataset, accelerator, on_event)
-        run = begun.run if begun else _new_run(accelerator, runs, name, prefix)
-        return _train(config, dataset, accelerator, run, metrics, on_event)
-
-
-def _train(
-    config: Config,
-    dataset: Dataset,
-    accelerator: Accelerator,
-    run: RunDirectory,
-    metrics: TrainingMetrics | None,
-    on_event: Listener,
-) -> TrainSummary:
-    with locked(run) if accelerator.is_main_process else nullcontext():
+        run = _new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
-            _forget_after(run, 0)
-            atomic_write(run.config_path, to_toml(config))
-            write_info(run, _provenance(config, dataset, accelerator))
+            _describe(run, config, _provenance(config, dataset, accelerator))
+        with locked(run) if accelerator.is_main_process else nullcontext():
+            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
+            return _run(loop, dataset, on_event)
         loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
         return _run(loop, dataset, on_event)
 
@@ -126,7 +120,7 @@ def resume(
     device: str | None = None,
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
-    """Go on with a run from its newest complete checkpoint.
+    """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
 
     Args:
         path: The run's folder, or its name below `runs`; None takes the newest.
@@ -140,19 +134,23 @@ def resume(
 
     Raises:
         RunError: If there is no such run, another process works in it, or its data have changed.
-        CheckpointError: If the checkpoint does not fit the config.
+        CheckpointError: If the checkpoint does not fit the config, or there are checkpoints and all are damaged.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
     """
-    run = find_run(runs, path, need_checkpoint=True)
+    run = find_run(runs, path)
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
     main = is_main()
     on_event = on_event if main else ignore
     with locked(run) if main else nullcontext():
-        checkpoint = latest_checkpoint(run)
-        for skipped in checkpoint.skipped:
-            on_event(Notice(skipped, important=True))
-        config = _extended(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), budget, device)
+        checkpoint = latest_checkpoint(run) if list_checkpoints(run) else None
+        for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
+            on_event(Notice(notice, important=True))
+        stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path)) if checkpoint else read_config(run)
+        config = _extended(stored, budget, device)
+        if checkpoint:
+            check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
-        if dataset.sha256 != checkpoint.state["data_sha256"]:
+        if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
@@ -160,23 +158,20 @@ def resume(
         with Team.of(accelerator).watched():
             metrics = training_metrics(config, dataset, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
-            loop.restore(checkpoint)
-            if loop.trainer.share >= 1:
+            if checkpoint:
+                loop.restore(checkpoint)
+            if main:
+                run.sweep()
+            if loop.is_finished:
                 on_event(Notice(_finished(run, loop.trainer.step)))
                 return None
             if budget:
                 on_event(Notice(_new_learning_rate(config, loop.trainer)))
             if main:
-                _forget_after(run, checkpoint.step)
+                MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
             return _run(loop, dataset, on_event)
-
-
-def _forget_after(run: RunDirectory, step: int) -> None:
-    """Remove what was left half written, and what was logged after the step that training goes on from."""
-    run.sweep()
-    MetricsLog(run.metrics_log).truncate_after(step)
 
 
 def _finished(run: RunDirectory, step: int) -> str:
@@ -241,7 +236,7 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
     return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[group])
 
 
-def _begun_run(config: Config, runs: Path) -> BegunRun | None:
+def _begun_run(config: Config, runs: Path) -> RunDirectory | None:
     return begun_run(make_accelerator(config.train.device, config.train.precision), runs)
 
 
@@ -265,10 +260,32 @@ def _loop(
 def _run(loop: TrainingLoop, dataset: Dataset, on_event: Listener) -> TrainSummary:
     trainer = loop.trainer
     on_event(TrainPlanned(make_plan(loop.config, dataset, loop.accelerator, loop.run.path, trainer.step)))
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, _telling_how_to_go_on(loop.run):
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary
+
+
+@contextmanager
+def _telling_how_to_go_on(run: RunDirectory) -> Iterator[None]:
+    """Say of a disk that refuses to take more what becomes of the run."""
+    try:
+        yield
+    except OutputError as error:
+        raise SaveFailedError(
+            f"{error.message} Training stopped; the checkpoints before are intact.",
+            f"{error.remedy} Then go on with: ddpm resume {run.path}",
+        ) from error
+
+
+def _describe(run: RunDirectory, config: Config, info: Mapping[str, Any]) -> None:
+    """Write what makes a folder a run, or remove the folder: nothing could be done with it."""
+    try:
+        atomic_write(run.config_path, to_toml(config))
+        write_info(run, info)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _build_model(config: Config, dataset: Dataset) -> UNet:

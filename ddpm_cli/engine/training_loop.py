@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
 from ddpm_cli.engine.sharding import whole
-from ddpm_cli.engine.shared_samples import shared_samples
+from ddpm_cli.engine.shared_samples import own_samples
+from ddpm_cli.engine.signals import GivenUpError, StopRequest
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
 from ddpm_cli.errors import InterruptedRunError
@@ -27,14 +30,15 @@ from ddpm_cli.events import (
 from ddpm_cli.runs.checkpoints import save_checkpoint
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.engine.signals import StopRequest
     from ddpm_cli.engine.trainer import Trainer
     from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.directory import RunDirectory
+
+Result = TypeVar("Result")
 
 
 class TrainingLoop:
@@ -73,6 +77,8 @@ class TrainingLoop:
         labelled = trainer.num_classes is not None
         self.held_out_labels = torch.from_numpy(dataset.test.labels[: train.eval_images]) if labelled else None
 
+        self.stop = StopRequest()
+        self.after_step_is_due = False
         self.saved_step = 0
         self.seconds_before = 0.0
         self.started = time.monotonic()
@@ -85,6 +91,16 @@ class TrainingLoop:
         self.best_held_out_loss: float | None = None
         self.best_saved_score: float | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the budget is used up and all that was due then is done."""
+        return self.trainer.share >= 1 and not self.after_step_is_due
+
+    @property
+    def logged_step(self) -> int:
+        """The last step whose row belongs into the log of a run that goes on from here."""
+        return self.trainer.step - self.after_step_is_due
+
     def train(self, stop: StopRequest) -> TrainSummary:
         """Train until the budget is used up.
 
@@ -92,45 +108,83 @@ class TrainingLoop:
             InterruptedRunError: After a signal, when the run has been saved.
             DivergedError: If no step could be taken for several steps in a row.
         """
+        self.stop = stop
         self.started = time.monotonic()
         first_share = self.trainer.share
-        while True:
-            began = time.monotonic()
-            self.trainer.train_step()
-            self.session_train_seconds += time.monotonic() - began
-            self.session_images += self.config.train.batch_size
-            self.trainer.share, signal_number = self._agree(
-                self.trainer.budget.share(self.trainer.step, self.seconds()), stop.signal_number
-            )
-            self._report_progress(first_share)
-            self._after_step(last=self.trainer.share >= 1)
-            if self.trainer.share >= 1:
-                return self.summary()
-            if signal_number:
-                self._interrupt(signal_number)
+        try:
+            while True:
+                if not self.after_step_is_due:
+                    self._take_step(first_share)
+                self._after_step(last=self.trainer.share >= 1)
+                if self.trainer.share >= 1:
+                    return self.summary()
+        except GivenUpError:
+            self._interrupt()
+
+    def _take_step(self, first_share: float) -> None:
+        began = time.monotonic()
+        self.trainer.train_step()
+        self.after_step_is_due = True
+        self.session_train_seconds += time.monotonic() - began
+        self.session_images += self.config.train.batch_size
+        share = self.trainer.budget.share(self.trainer.step, self.seconds())
+        self.trainer.share, signal_number = self._agree(share, self.stop.signal_number)
+        self._report_progress(first_share)
+        self._give_up_after(signal_number)
+
+    def _give_up_after(self, signal_number: int) -> None:
+        """Stop if there was a signal, of which all processes must have agreed that there was."""
+        if signal_number:
+            self.stop.signal_number = signal_number
+            raise GivenUpError
 
     def _after_step(self, *, last: bool) -> None:
-        """Everything that is due at this step: metrics, held-out loss, samples, checkpoint; all of it at the last one."""
+        """Everything that is due at this step: metrics, held-out loss, samples, checkpoint; all of it at the last one.
+
+        What takes long comes first. A signal ends it before anything has changed, and a resumed run does it from the start.
+
+        Raises:
+            GivenUpError: After a signal.
+        """
         train, checkpoint = self.config.train, self.config.checkpoint
         measured = self.measure_samples(last)
         score = measured.get(checkpoint.best_by)
         save = last or self.trainer.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
         evaluate = save or self.trainer.step % train.eval_every == 0
         log = last or self.trainer.step % train.log_every == 0
+        held_out_loss = finite(self.measure_held_out_loss()) if evaluate and len(self.held_out_images) else None
+        if last or self.trainer.step % train.sample_every == 0:
+            self.draw_samples()
+
         if evaluate and len(self.held_out_images):
-            self.held_out_loss = finite(self.measure_held_out_loss())
-            self.held_out_step = self.trainer.step
-            known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
-            self.best_held_out_loss = min(known, default=None)
+            self._keep_held_out_loss(held_out_loss)
         self._end_epoch(last)
         if log or evaluate or measured:
             self.on_event(MetricsLogged(self._row(log, evaluate) | measured))
         if log and not last:
             self.trainer.losses.reset("interval")
-        if last or self.trainer.step % train.sample_every == 0:
-            self.draw_samples()
+        self.after_step_is_due = False
         if save:
             self.save(self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
+
+    def _keep_held_out_loss(self, loss: float | None) -> None:
+        self.held_out_loss, self.held_out_step = loss, self.trainer.step
+        known = [loss for loss in (self.best_held_out_loss, loss) if loss is not None]
+        self.best_held_out_loss = min(known, default=None)
+
+    def _unless_stopped(self, work: Callable[[], Result]) -> Result:
+        """Do what may take minutes and calls `stop.check` on the way; a signal on any process has all of them give it up.
+
+        Raises:
+            GivenUpError: After a signal.
+        """
+        result = None
+        with suppress(GivenUpError):
+            result = work()
+        _, signal_number = self._agree(0.0, self.stop.signal_number)
+        self._give_up_after(signal_number)
+        assert result is not None  # only a signal leaves it out
+        return result
 
     def _agree(self, share: float, signal_number: int) -> tuple[float, int]:
         """The main process's clock and any process's signal decide for all, so that none steps on alone."""
@@ -153,11 +207,11 @@ class TrainingLoop:
     def _images_per_second(self) -> float:
         return self.session_images / max(self.session_train_seconds, 1e-9)
 
-    def _interrupt(self, signal_number: int) -> None:
+    def _interrupt(self) -> NoReturn:
         if self.saved_step != self.trainer.step:
             self.save(None)
         message = f"Stopped and saved at step {self.trainer.step:,}."
-        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", signal_number)
+        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", self.stop.signal_number)
 
     # --------------------------------------------------------------------------------------------------------- metrics
 
@@ -172,7 +226,8 @@ class TrainingLoop:
         if log:
             self.last_loss = self.trainer.losses.mean("interval")
             row |= {"loss": self.last_loss, "lr": self.trainer.lr(), "grad_norm": finite(self.trainer.grad_norm)}
-            row |= {"images_per_second": round(self._images_per_second(), 1)}
+            if self.session_images:
+                row["images_per_second"] = round(self._images_per_second(), 1)
         if evaluate and len(self.held_out_images):
             row["held_out_loss"] = self.held_out_loss
         if self.trainer.non_finite_steps:
@@ -203,25 +258,28 @@ class TrainingLoop:
         count = len(self.held_out_images)
         batch = self.config.train.micro_batch_size or self.config.train.batch_size
         with whole(self.trainer.ema.model) as network:
-            total = held_out_loss_sum(
-                network,
-                self.held_out_images,
-                self.trainer.schedule,
-                self.trainer.loss,
-                batch,
-                self.team.share(count),
-                self.held_out_labels,
+            total = self._unless_stopped(
+                lambda: held_out_loss_sum(
+                    network,
+                    self.held_out_images,
+                    self.trainer.schedule,
+                    self.trainer.loss,
+                    batch,
+                    self.team.share(count),
+                    self.held_out_labels,
+                    self.stop.check,
+                )
             )
         return float(self.accelerator.reduce(total, "sum")) / count
 
     def measure_samples(self, last: bool) -> dict[str, float]:
         """Metrics of samples of the EMA weights if they are due, by name; those that are not finite are left out."""
-        every = self.config.train.evaluate_every
-        if self.metrics is None or every is None or not (last or self.trainer.step % every == 0):
+        metrics, every = self.metrics, self.config.train.evaluate_every
+        if metrics is None or every is None or not (last or self.trainer.step % every == 0):
             return {}
         with whole(self.trainer.ema.model) as network:
-            measured = self.metrics.measure(self._trained(network))
-        return {name: value for name, value in measured.items() if math.isfinite(value)}
+            statistics = self._unless_stopped(lambda: metrics.draw(self._trained(network), self.stop.check))
+        return {name: value for name, value in metrics.values(statistics).items() if math.isfinite(value)}
 
     def _trained(self, network: nn.Module) -> TrainedModel:
         """The EMA weights as they are now."""
@@ -237,13 +295,17 @@ class TrainingLoop:
 
     def draw_samples(self) -> None:
         """Hand a grid of samples of the EMA weights to the listener, always from the same seeds; each process draws its share."""
-        settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
+        count = self.config.train.sample_n
         with whole(self.trainer.ema.model) as network:
-            images = list(shared_samples(self.team, self._trained(network), range(self.config.train.sample_n), settings))
+            own = self._unless_stopped(lambda: self._own_samples(network, count))
+        images = list(self.team.collect(own, count))
         if self.team.is_main:
             path = self.run.samples_folder / f"step-{self.trainer.step:08d}.png"
             self.on_event(SamplesDrawn(torch.cat(images).numpy(), self.trainer.step, path, self.run.samples_png))
-        self.team.wait()
+
+    def _own_samples(self, network: nn.Module, count: int) -> Tensor:
+        settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
+        return own_samples(self.team, self._trained(network), range(count), settings, on_event=lambda _: self.stop.check())
 
     def summary(self) -> TrainSummary:
         """How the run stands now."""
@@ -293,6 +355,7 @@ class TrainingLoop:
     def _state(self) -> dict[str, Any]:
         return training_state(self.trainer) | {
             "seconds": self.seconds(),
+            "after_step_is_due": self.after_step_is_due,
             "data_sha256": self.data_sha256,
             "class_names": list(self.class_names),
             "history": self.history,
@@ -311,6 +374,8 @@ class TrainingLoop:
         """
         restore_training(self.trainer, checkpoint)
         state = checkpoint.state
+        self.saved_step = checkpoint.step
+        self.after_step_is_due = state.get("after_step_is_due", False)
         self.seconds_before = state["seconds"]
         self.trainer.share = self.trainer.budget.share(self.trainer.step, self.seconds_before)
         self.history = list(state["history"])

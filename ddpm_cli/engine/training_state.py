@@ -45,6 +45,7 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "ema_updates": trainer.ema.updates,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "non_finite_steps": trainer.non_finite_steps,
+        "grad_norm": trainer.grad_norm,
         **trainer.losses.state(),
     }
 
@@ -57,7 +58,7 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """
     load_weights(trainer.model, checkpoint.tensors("model"), checkpoint.path)
     load_weights(trainer.ema.model, checkpoint.tensors("ema"), checkpoint.path)
-    moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer.state_dict())
+    moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer)
     trainer.optimizer.load_state_dict(spread_moments(moments, trainer.optimizer.param_groups))
     if trainer.learner:
         _restore_schedule(trainer.learner, checkpoint)
@@ -70,11 +71,12 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.step = checkpoint.step
     trainer.ema.updates = state["ema_updates"]
     trainer.non_finite_steps = state["non_finite_steps"]
+    trainer.grad_norm = state.get("grad_norm", 0.0)
     trainer.losses.load(state)
 
 
 def _restore_schedule(learner: ScheduleLearner, checkpoint: Checkpoint) -> None:
     load_weights(learner.gamma, checkpoint.tensors("schedule"), checkpoint.path)
     moments = checkpoint.tensors("schedule-optimizer")
-    learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer.state_dict()))
+    learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer))
     learner.refresh()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError, printable
@@ -45,7 +45,8 @@ def check_state(values: Mapping[str, Any]) -> None:
             raise UnreadableError(f"has no {kind} under {key!r}")
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number from 0 to LARGEST_COUNT."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
 
 
@@ -68,7 +69,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_is_count(side) and side > 0 for side in value)
+    return isinstance(value, list) and len(value) == 3 and all(is_count(side) and side > 0 for side in value)
 
 
 def _are_texts(value: Any) -> bool:
@@ -78,7 +79,11 @@ def _are_texts(value: Any) -> bool:
 def _is_scaler(value: Any) -> bool:
     if value is None or value == {}:
         return True
-    return isinstance(value, dict) and value.keys() == _SCALER and all(map(_is_duration, value.values()))
+    if not isinstance(value, dict) or value.keys() != _SCALER:
+        return False
+    numbers = all(_is_duration(value[name]) for name in ("scale", "growth_factor", "backoff_factor"))
+    counts = is_count(value["growth_interval"]) and is_count(value["_growth_tracker"])
+    return numbers and counts and value["scale"] > 0 and 0 < value["backoff_factor"] < 1 < value["growth_factor"]
 
 
 def _by_span(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -94,20 +99,22 @@ def _is_cell(value: Any) -> bool:
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "step": ("count", _is_count),
+    "step": ("count", is_count),
     "seconds": ("duration", _is_duration),
     "image_shape": ("channels, height and width", _is_shape),
     "data_sha256": ("text", _is_text),
     "class_names": ("list of names", _are_texts),
-    "ema_updates": ("count", _is_count),
+    "ema_updates": ("count", is_count),
     "scaler": ("state of a gradient scaler", _is_scaler),
     "loss_sums": ("number for each span", _by_span(_is_number)),
-    "loss_steps": ("count for each span", _by_span(_is_count)),
+    "loss_steps": ("count for each span", _by_span(is_count)),
     "history": ("list of rows", _are_rows),
     "last_loss": ("number", _is_number_or_none),
     "last_held_out_loss": ("number", _is_number_or_none),
     "best_held_out_loss": ("number", _is_number_or_none),
-    "held_out_step": ("count", lambda value: value is None or _is_count(value)),
+    "held_out_step": ("count", lambda value: value is None or is_count(value)),
     "best_saved_loss": ("number", _is_number_or_none),
-    "non_finite_steps": ("count", _is_count),
+    "non_finite_steps": ("count", is_count),
+    "grad_norm": ("number", _is_number),
+    "after_step_is_due": ("true or false", lambda value: isinstance(value, bool)),
 }

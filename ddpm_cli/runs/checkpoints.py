@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import (
@@ -38,7 +38,7 @@ from ddpm_cli.files import (
     to_json,
     write_new,
 )
-from ddpm_cli.runs.checkpoint_state import State, check_state
+from ddpm_cli.runs.checkpoint_state import State, check_state, is_count
 from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
@@ -318,6 +318,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     with _reading(path / STATE):
         state = State(read_json_object(path / STATE), str(path / STATE))
         check_state(state)
+        if state.get("step", manifest.step) != manifest.step:
+            raise UnreadableError(f"is of another step than {MANIFEST}")
     with _reading(path / CONFIG):
         config_toml = read_text(path / CONFIG)
     return Checkpoint(path, manifest.step, manifest.best, state, config_toml)
@@ -348,7 +350,7 @@ def _parse_manifest(raw: dict[str, Any]) -> Manifest:
     version, step, best, files = (raw.get(key) for key in ("format", "step", "best", "files"))
     if isinstance(version, int) and version > FORMAT:
         raise UnreadableError(f"has format {version}, newer than this program's {FORMAT}; update ddpm-cli")
-    if version != FORMAT or not _is_count(step) or not isinstance(best, bool) or not isinstance(files, dict):
+    if version != FORMAT or not is_count(step) or not isinstance(best, bool) or not isinstance(files, dict):
         raise UnreadableError("lacks its format, step, best or files")
     if not {STATE, CONFIG} <= files.keys():
         raise UnreadableError(f"does not list {STATE} and {CONFIG}")
@@ -359,13 +361,9 @@ def _parse_entry(name: str, entry: Any) -> tuple[int, str]:
     if not _FILE_NAME.fullmatch(name):
         raise UnreadableError(f"names {json.dumps(name[:100])}, which is no plain file name")
     size, sha256 = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-    if not _is_count(size) or not isinstance(sha256, str):
+    if not is_count(size) or not isinstance(sha256, str):
         raise UnreadableError(f"has no size and SHA-256 of {name}")
     return size, sha256
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _refuse_links(folder: Path) -> None:

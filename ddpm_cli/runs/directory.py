@@ -6,7 +6,9 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +115,21 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
     with output_errors(root):
         root.mkdir(exist_ok=True)
         run = RunDirectory(_make_numbered(root, prefix) if name is None else _make_named(root, name))
-    with output_errors(run.path):
+    with output_errors(run.path), _removed_if_it_fails(run.path):
         run.samples_folder.mkdir()
         run.checkpoints_folder.mkdir()
-        sync_path(run.path)
-        sync_path(root)
+        for folder in (run.path, root, root.parent):  # a folder's own name is on the disk with the one above it
+            sync_path(folder)
     return run
+
+
+@contextmanager
+def _removed_if_it_fails(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def check_run_name(name: str) -> None:
@@ -176,7 +187,7 @@ def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = Fals
     path = below if is_name and below.is_dir() else Path(run)
     if not os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
         raise _not_found(root, str(run))
-    return _checked(RunDirectory(path))
+    return checked_run(RunDirectory(path))
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
@@ -191,12 +202,17 @@ def list_runs(root: Path) -> list[RunDirectory]:
 def _newest(root: Path, need_checkpoint: bool) -> RunDirectory:
     for run in list_runs(root):
         if not need_checkpoint or has_checkpoint(run):
-            return _checked(run)
+            return checked_run(run)
     with_checkpoint = " with a checkpoint" if need_checkpoint else ""
     raise RunError(f"No run{with_checkpoint} was found below {root}.", "Train one first: ddpm train --preset quick")
 
 
-def _checked(run: RunDirectory) -> RunDirectory:
+def checked_run(run: RunDirectory) -> RunDirectory:
+    """A run folder in which files can be written without landing elsewhere.
+
+    Raises:
+        RunError: If it is none, or a folder in it is a symbolic link.
+    """
     if not run.info_path.is_file():
         raise RunError(
             f"{run.path} is not a run folder: it has no run.json.", "Name a run below runs/ or the path of a run folder."
