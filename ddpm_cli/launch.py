@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -44,6 +45,9 @@ def let_main_speak() -> None:
     A launcher ends all processes as soon as one has ended. Where the main process meets the same error it says so and ends, and
     this one is ended here, silently. Returning means that the error is this machine's, or this process's, own.
     """
+    if processes() == 1:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if is_main() else signal.SIG_DFL)
     if not is_main():
         time.sleep(SECONDS_FOR_MAIN if _number("LOCAL_RANK", 0) == 0 else 2 * SECONDS_FOR_MAIN)
 

@@ -142,6 +142,8 @@ def report(error: DdpmError, debug: bool) -> int:
     """Show the error that is being handled and return its exit status."""
     from ddpm_cli.render.console import show_error
 
+    if isinstance(error, InterruptedRunError) and not is_main():
+        return error.exit_status
     if not isinstance(error, PeerLostError):
         tell_launcher(str(error))
         let_main_speak()

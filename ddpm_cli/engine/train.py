@@ -108,8 +108,6 @@ def train(
         with locked(run) if accelerator.is_main_process else nullcontext():
             loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
             return _run(loop, dataset, on_event)
-        loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
-        return _run(loop, dataset, on_event)
 
 
 def resume(
