@@ -62,10 +62,14 @@ def tell_launcher(message: str) -> None:
         Path(path).write_text(json.dumps({"message": told}), "utf-8")
 
 
-def restarted() -> bool:
-    """Whether the launcher started the same command before: torchrun after a failure, or Slurm after a requeue."""
-    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-    return launch_key() is not None and any(_number(count, 0) > 0 for count in counts)
+def restarts() -> int:
+    """How often the launcher started this process again: torchrun after a failure on this machine, Slurm after a requeue."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) + _number("SLURM_RESTART_COUNT", 0)
+
+
+def on_one_machine() -> bool:
+    """Whether all processes of the launch are on this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1) == processes()
 
 
 def launch_key() -> str | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.errors import PeerLostError
-from ddpm_cli.launch import processes
+from ddpm_cli.launch import processes, restarts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -124,6 +124,22 @@ def sampling_team(device_name: str) -> Team:
     from ddpm_cli.engine.train import make_accelerator
 
     return Team.of(make_accelerator(device_name, "fp32"))
+
+
+def begin_group_again(device: torch.device) -> None:
+    """Bring together the processes of a later attempt of torchrun.
+
+    Its store outlives the attempts (PyTorch issue 135712): without a prefix of its own, an attempt may take the addresses that
+    the dead wrote down for those of the living. Only on one machine, because each counts the attempts for itself.
+    """
+    from torch.distributed import init_process_group
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store = PrefixStore(f"attempt-{restarts()}", store)
+    init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
