@@ -42,14 +42,14 @@ from ddpm_cli.engine.run_record import data_sha256
 from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.stored import check_architecture
-from ddpm_cli.engine.team import LONGEST_WAIT, Team
+from ddpm_cli.engine.team import LONGEST_WAIT, Team, begin_group_again
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError, OutputError, SaveFailedError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
-from ddpm_cli.launch import is_main, launch_key, processes, restarted
+from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
 from ddpm_cli.runs.lock import locked
@@ -97,7 +97,7 @@ def train(
         DivergedError: If training produced no finite gradients.
         OutOfMemoryError: If the memory does not suffice; checkpoints are intact.
     """
-    begun = _begun_run(config, runs) if restarted() and not dry_run else None
+    begun = _begun_run(config, runs) if launch_key() and not dry_run else None
     if begun:
         return resume(begun.path, runs=runs, on_event=on_event)
     with deterministic_algorithms(config.train.deterministic):
@@ -242,6 +242,8 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
     if processes() == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    elif restarts() and on_one_machine() and not torch.distributed.is_initialized():
+        begin_group_again(device)
     mixed = {"fp32": "no"}.get(resolved := resolve_precision(precision, device), resolved)
     group = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[group])
