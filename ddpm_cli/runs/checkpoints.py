@@ -120,6 +120,7 @@ def save_checkpoint(
     *,
     keep_last: int,
     best: bool,
+    last_good_step: int | None = None,
 ) -> Path:
     """Write a checkpoint, then remove those no longer needed.
 
@@ -135,6 +136,7 @@ def save_checkpoint(
         config_toml: The resolved config.
         keep_last: How many checkpoints to keep, newest first, at least 1.
         best: True if it is the best so far; the newest such checkpoint is kept beyond `keep_last`.
+        last_good_step: While training is in trouble, the last step from before: the newest checkpoint until there is kept too.
     Returns:
         The checkpoint's folder.
     Raises:
@@ -154,7 +156,7 @@ def save_checkpoint(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _prune(run, path, keep_last)
+        _prune(run, path, keep_last, last_good_step)
     return path
 
 
@@ -196,10 +198,11 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     sync_path(path.parent)
 
 
-def _prune(run: RunDirectory, saved: Path, keep_last: int) -> None:
+def _prune(run: RunDirectory, saved: Path, keep_last: int, last_good_step: int | None) -> None:
     readable = [path for path in list_checkpoints(run) if _order(path) <= _order(saved) and _manifest(path)]
     best = [path for path in readable if _is_best(path)]
-    keep = {*readable[-keep_last:], *best[-1:]}
+    good = [] if last_good_step is None else [path for path in readable if step_of(path) <= last_good_step]
+    keep = {*readable[-keep_last:], *best[-1:], *good[-1:]}
     for path in _folders(run):
         if path not in keep:
             discard_folder(path)
@@ -242,8 +245,12 @@ def _folders(run: RunDirectory) -> list[Path]:
 
 
 def _order(path: Path) -> tuple[int, bool]:
-    name = path.name.removesuffix(_REPLACED)
-    return int(name.removeprefix("step-")), name == path.name
+    return step_of(path), not path.name.endswith(_REPLACED)
+
+
+def step_of(path: Path) -> int:
+    """The step that the name of a checkpoint's folder tells of."""
+    return int(path.name.removeprefix("step-").removesuffix(_REPLACED))
 
 
 def has_checkpoint(run: RunDirectory) -> bool:

@@ -60,6 +60,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def incidents_log(self) -> Path:
+        """One line per incident: what went wrong with the numbers."""
+        return self.path / "incidents.jsonl"
+
+    @property
     def metrics_history(self) -> Path:
         """One row per epoch."""
         return self.path / "metrics.json"
