@@ -70,8 +70,10 @@ class TrainPlan:
         total_steps: Steps at the end, or None where minutes alone end the run.
         minutes: Budget in minutes, or None.
         epochs: Passes over the data at the end, or None where minutes alone end the run.
-        estimated_seconds: Until the end, from a few timed passes.
-        estimated_bytes: Memory of weights, optimizer, EMA and activations.
+        estimated_seconds: Until the end, from a few timed passes; None for a sharded model, of which one process cannot tell.
+        estimated_bytes: The most memory that each process will hold: on a CPU all of it, on an accelerator its tensors there;
+            None likewise.
+        batch_size_found: Whether `--batch-size auto` found the batch size.
     """
 
     run: Path | None
@@ -91,8 +93,9 @@ class TrainPlan:
     total_steps: int | None
     minutes: float | None
     epochs: float | None
-    estimated_seconds: float
-    estimated_bytes: int
+    estimated_seconds: float | None
+    estimated_bytes: int | None
+    batch_size_found: bool = False
 
 
 @dataclass(frozen=True, slots=True)

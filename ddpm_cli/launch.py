@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -44,6 +45,9 @@ def let_main_speak() -> None:
     A launcher ends all processes as soon as one has ended. Where the main process meets the same error it says so and ends, and
     this one is ended here, silently. Returning means that the error is this machine's, or this process's, own.
     """
+    if processes() == 1:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if is_main() else signal.SIG_DFL)
     if not is_main():
         time.sleep(SECONDS_FOR_MAIN if _number("LOCAL_RANK", 0) == 0 else 2 * SECONDS_FOR_MAIN)
 
@@ -58,10 +62,14 @@ def tell_launcher(message: str) -> None:
         Path(path).write_text(json.dumps({"message": told}), "utf-8")
 
 
-def restarted() -> bool:
-    """Whether the launcher started the same command before: torchrun after a failure, or Slurm after a requeue."""
-    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-    return launch_key() is not None and any(_number(count, 0) > 0 for count in counts)
+def restarts() -> int:
+    """How often the launcher started this process again: torchrun after a failure on this machine, Slurm after a requeue."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) + _number("SLURM_RESTART_COUNT", 0)
+
+
+def on_one_machine() -> bool:
+    """Whether all processes of the launch are on this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1) == processes()
 
 
 def launch_key() -> str | None:

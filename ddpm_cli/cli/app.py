@@ -27,8 +27,8 @@ from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
-from ddpm_cli.errors import DdpmError, InterruptedRunError, PeerLostError
-from ddpm_cli.launch import is_main, let_main_speak, tell_launcher
+from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
+from ddpm_cli.launch import is_main, let_main_speak, processes, tell_launcher
 
 HELP = """Train and sample denoising diffusion models.
 
@@ -132,6 +132,8 @@ def run(arguments: Sequence[str], debug: bool) -> int:
         return report(error, debug)
     except BrokenPipeError:
         raise
+    except MemoryError:
+        return report(OutOfMemoryError("The memory does not suffice.", "End other programs, or ask for less at a time."), debug)
     except Exception as error:  # noqa: BLE001 - the last place where a fault becomes a message
         remedy = "" if debug else "Run again with --debug for the traceback."
         return report(DdpmError(f"internal error: {type(error).__name__}: {error}", remedy), debug)
@@ -142,6 +144,8 @@ def report(error: DdpmError, debug: bool) -> int:
     """Show the error that is being handled and return its exit status."""
     from ddpm_cli.render.console import show_error
 
+    if isinstance(error, InterruptedRunError) and not is_main():
+        return error.exit_status
     if not isinstance(error, PeerLostError):
         tell_launcher(str(error))
         let_main_speak()
@@ -155,7 +159,8 @@ def main() -> NoReturn:
     """Entry point of the installed command."""
     from ddpm_cli.engine.signals import interrupt_on_signals
 
-    interrupt_on_signals()
+    if processes() == 1:  # one of several may wait for others in a call that no signal interrupts, and has to die of it
+        interrupt_on_signals()
     arguments, debug = split_debug(sys.argv[1:])
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives

@@ -83,7 +83,8 @@ MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="N", help="Stop after this many minutes.", show_default=False)
 ]
 BatchSizeOption = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Images per optimizer step.", show_default=False)
+    str | None,
+    typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
 ]
 LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 

@@ -554,6 +554,9 @@ class TrainConfig(Section):
     micro_batch_size: PositiveInt | None = Field(
         None, description="Images per forward pass and process; a larger share is accumulated."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass instead of keeping them: less memory, more time."
+    )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
     sharding: Literal["none", "full"] = Field(

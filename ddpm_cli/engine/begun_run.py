@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_cli.launch import launch_key
+import torch
+
+from ddpm_cli.launch import launch_key, restarts
 from ddpm_cli.runs.directory import RunDirectory, list_runs, read_info
 
 if TYPE_CHECKING:
@@ -16,10 +18,14 @@ def begun_run(accelerator: Accelerator, runs: Path) -> RunDirectory | None:
     """The newest run below `runs` that this launch made; the main process looks for it and tells the others.
 
     Returns:
-        It, or None if the launch had not come so far.
+        It, or None if the launch had not come so far, or is at its first attempt.
     """
     from accelerate.utils import broadcast_object_list
 
+    # torchrun counts on each machine what failed there.
+    counts = accelerator.gather(torch.tensor([restarts()], device=accelerator.device))
+    if not int(counts.max()):
+        return None
     told = [_find(runs) if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(told)

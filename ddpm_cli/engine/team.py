@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.errors import PeerLostError
-from ddpm_cli.launch import processes
+from ddpm_cli.launch import processes, restarts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -95,6 +97,7 @@ class Team:
         except RuntimeError as error:
             if self.size == 1 or not _is_lost_connection(error):
                 raise
+            _outlive_the_launcher()
             lost = _await_dead(peers)
             if self.rank != min(rank for rank in peers if rank not in lost):
                 raise SystemExit(1) from error
@@ -123,8 +126,30 @@ def sampling_team(device_name: str) -> Team:
     return Team.of(make_accelerator(device_name, "fp32"))
 
 
+def begin_group_again(device: torch.device) -> None:
+    """Bring together the processes of a later attempt of torchrun.
+
+    Its store outlives the attempts (PyTorch issue 135712): without a prefix of its own, an attempt may take the addresses that
+    the dead wrote down for those of the living. Only on one machine, because each counts the attempts for itself.
+    """
+    from torch.distributed import init_process_group
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store = PrefixStore(f"attempt-{restarts()}", store)
+    init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
+
+
 def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def _outlive_the_launcher() -> None:
+    """Ignore the signal by which a launcher ends the others, for the seconds that it takes to say why they end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _await_dead(peers: dict[int, int]) -> list[int]:

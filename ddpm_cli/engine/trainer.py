@@ -76,6 +76,7 @@ class Trainer:
         learned_variance = config.objective.reverse_variance == "learned-range"
         self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup)
+        self.model.recompute_stages(train.gradient_checkpointing)
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:
             shard(self.model, accelerator)

@@ -49,7 +49,7 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
         "learns": plan.objective,
         "device": f"{plan.device}, {plan.precision}{processes}",
         "budget": _budget(plan),
-        "estimate": f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory",
+        "estimate": _estimate(plan),
         "run": "none, a dry run" if plan.run is None else str(plan.run),
     }
     if plan.start_step:
@@ -57,12 +57,19 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
     return facts
 
 
+def _estimate(plan: TrainPlan) -> str:
+    if plan.estimated_seconds is None or plan.estimated_bytes is None:
+        return "none, as the model is sharded"
+    return f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory"
+
+
 def _budget(plan: TrainPlan) -> str:
+    images = f"{plan.batch_size} images" + (" (found by --batch-size auto)" if plan.batch_size_found else "")
     parts = []
     if plan.total_steps is not None:
-        parts.append(f"{plan.total_steps:,} steps of {plan.batch_size} images ({plan.epochs:.3g} epochs)")
+        parts.append(f"{plan.total_steps:,} steps of {images} ({plan.epochs:.3g} epochs)")
     if plan.minutes is not None:
-        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {plan.batch_size} images a step"))
+        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {images} a step"))
     return " or ".join(parts)
 
 
@@ -178,7 +185,7 @@ class TrainingView:
 
     def _start(self, plan: TrainPlan) -> None:
         messages.print(_table("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan)), markup=False)
-        if plan.estimated_seconds > HOUR:
+        if plan.estimated_seconds is not None and plan.estimated_seconds > HOUR:
             show_line(
                 "note:",
                 "bold yellow",

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,9 +278,7 @@ def latest_checkpoint(run: RunDirectory) -> Checkpoint:
     Raises:
         CheckpointError: If there is none.
     """
-    with _reading(run.checkpoints_folder):
-        candidates = _folders(run)
-    return _newest_whole(run, candidates, "checkpoint")
+    return _newest_whole(run, lambda _: True, "checkpoint")
 
 
 def best_checkpoint(run: RunDirectory) -> Checkpoint:
@@ -291,18 +289,24 @@ def best_checkpoint(run: RunDirectory) -> Checkpoint:
     Raises:
         CheckpointError: If none that is whole was marked as the best.
     """
-    with _reading(run.checkpoints_folder):
-        candidates = [path for path in _folders(run) if _is_best(path)]
-    return _newest_whole(run, candidates, "best checkpoint")
+    return _newest_whole(run, _is_best, "best checkpoint")
 
 
-def _newest_whole(run: RunDirectory, candidates: list[Path], what: str) -> Checkpoint:
-    skipped: list[str] = []
-    for path in reversed(candidates):
-        try:
-            return replace(load_checkpoint(path), skipped=tuple(skipped))
-        except CheckpointError as error:
-            skipped.append(error.message)
+def _newest_whole(run: RunDirectory, is_wanted: Callable[[Path], bool], what: str) -> Checkpoint:
+    """The newest that is wanted; while another process trains, those that were listed may go before they are read."""
+    while True:
+        skipped: list[str] = []
+        with _reading(run.checkpoints_folder):
+            folders = _folders(run)
+            candidates = [path for path in folders if is_wanted(path)]
+        for path in reversed(candidates):
+            try:
+                return replace(load_checkpoint(path), skipped=tuple(skipped))
+            except CheckpointError as error:
+                skipped.append(error.message)
+        with _reading(run.checkpoints_folder):
+            if _folders(run) == folders:
+                break
     raise CheckpointError(" ".join([f"Run {run.path} has no usable {what}.", *skipped]), "Choose another run, or train again.")
 
 
