@@ -12,6 +12,9 @@ from ddpm_cli.files import UnreadableError, open_regular, printable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ARRAY_ERRORS = (ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError)
+"""With which NumPy meets damage: it reads the header as a Python literal, by Python's own tokenizer and parser."""
+
 
 def read_array(path: Path, mapped: Literal["c"] | None = None) -> NDArray[Any]:
     """Read an array.
@@ -28,8 +31,7 @@ def read_array(path: Path, mapped: Literal["c"] | None = None) -> NDArray[Any]:
     os.close(open_regular(path))
     try:
         found = np.load(path, mapped, allow_pickle=False)
-    # NumPy reads the header as a Python literal, by Python's own tokenizer and parser
-    except (ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError, MemoryError) as error:
+    except ARRAY_ERRORS as error:
         raise UnreadableError(f"is truncated or no array of numbers ({printable(str(error))})") from error
     if not isinstance(found, np.ndarray):
         raise UnreadableError("is an archive, not one array")

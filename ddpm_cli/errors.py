@@ -14,6 +14,7 @@
     │       └── SaveFailedError   exit status 1: the disk took no more in the midst of the work
     ├── PeerLostError             another process of the same launch has ended
     ├── DivergedError             training produced no finite loss
+    ├── OutOfMemoryError          the device or the machine has too little memory
     └── InterruptedRunError       a signal ended the work after it was saved
 
 A message names the thing and the reason; `remedy` says what to do about it.
@@ -95,6 +96,10 @@ class DivergedError(DdpmError):
 
 class PeerLostError(DdpmError):
     """Another process of the same launch has ended."""
+
+
+class OutOfMemoryError(DdpmError):
+    """A device, or the machine, has too little memory for what was begun."""
 
 
 class InterruptedRunError(DdpmError):

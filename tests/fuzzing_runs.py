@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddpm_cli.config.loader import load_config
+from ddpm_cli.data.arrays import load_arrays
 from ddpm_cli.data.folder import scan_folder
 from ddpm_cli.data.image_cache import load_pictures
 from ddpm_cli.data.pictures import PictureSettings
@@ -74,6 +75,7 @@ def run_attacks(scratch: Path) -> dict[str, Attack]:
         "parts of an evaluation": _on_parts(scratch),
         "image cache": _on_image_cache(scratch),
         "extractor weights": _on_extractor(scratch),
+        "arrays of images": _on_arrays(scratch),
     }
 
 
@@ -151,7 +153,6 @@ def _train_on(trainer: Trainer) -> None:
     t = torch.zeros(4, dtype=torch.int64)
     trainer.timestep_sampler.update(t, torch.ones(4))
     trainer.timestep_sampler.draw(4, trainer.schedule, torch.Generator().manual_seed(0), CPU)
-    assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())
 
 
 # ----------------------------------------------------------------------------------------------------------- run folder
@@ -260,5 +261,20 @@ def _on_extractor(scratch: Path) -> Attack:
     def one(dice: random.Random) -> None:
         path.write_bytes(_mutated_tensors(good, dice) if dice.random() < 0.2 else mutated_file(path.name, good, dice))
         load_classifier(path, CPU)(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+
+    return one
+
+
+def _on_arrays(scratch: Path) -> Attack:
+    images = np.random.default_rng(0).integers(0, 256, (6, 5, 5), np.uint8)
+    np.savez_compressed(scratch / "good.npz", images=images, labels=np.arange(6))
+    np.savez(scratch / "plain.npz", images=images, labels=np.arange(6))
+    np.save(scratch / "good.npy", images)
+    good = {path: path.read_bytes() for path in scratch.glob("*.np[yz]")}
+
+    def one(dice: random.Random) -> None:
+        path = dice.choice(list(good))
+        with _changed({path: (mutated_file(path.name, good[path], dice), good[path])}):
+            load_arrays(path)
 
     return one

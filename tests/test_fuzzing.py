@@ -10,7 +10,14 @@ from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
     **{"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300},
-    **{"training state": 60, "run folder": 60, "parts of an evaluation": 100, "image cache": 60, "extractor weights": 60},
+    **{
+        "training state": 60,
+        "run folder": 60,
+        "parts of an evaluation": 100,
+        "image cache": 60,
+        "extractor weights": 60,
+        "arrays of images": 150,
+    },
 }
 
 

@@ -9,37 +9,45 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from command import Ddpm, assert_refused, files_below
+from fake_runs import add_figure, fake_run
 from fuzzing import SETS, STATE
 from limits import within_limits
 from PIL import Image
 from safetensors.torch import save
 
+from ddpm_cli.cli.app import app
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.sweep import load_sweep
 from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.data.arrays import load_arrays
 from ddpm_cli.data.picture import MOST_PIXELS, decode, read_whole
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.schedule_table import read_schedule_table
 from ddpm_cli.engine.weights import unflatten_optimizer
-from ddpm_cli.errors import CheckpointError, ConfigError, RunError, ScheduleError
+from ddpm_cli.errors import CheckpointError, ConfigError, DataError, RequestError, RunError, ScheduleError
 from ddpm_cli.export.safetensors import load_model_file, save_model_file
 from ddpm_cli.files import UnreadableError
 from ddpm_cli.render.images import with_row_names
 from ddpm_cli.runs.checkpoints import load_checkpoint, save_checkpoint
 from ddpm_cli.runs.directory import create_run
+from ddpm_cli.runs.figures import figure_of
+from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.tensor_files import HEADER_LIMIT, read_tensor_file
 
 CPU = torch.device("cpu")
@@ -290,6 +298,109 @@ def test_a_giant_network_is_refused_before_it_takes_memory(tmp_path: Path, line:
         load_trained(exported(tmp_path / "x.safetensors", config), CPU)
 
 
+@pytest.mark.parametrize("command", ["resume", "sample", "export", "evaluate"])
+def test_every_command_compares_a_network_with_its_weights_before_it_is_built_and_before_data_are_read(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = f"data.root={tmp_path / 'absent'}"
+    giant = to_toml(load_config(sets=[*SETS, "model.base_channels=1024", "data.kind=folder", absent]).config)
+    checkpoint(tmp_path, config=giant)
+    before = files_below(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = {"evaluate": ["run-001", "--metrics=bits-per-dim"]}
+    with pytest.raises(CheckpointError, match="another architecture"):
+        app([command, *arguments.get(command, ["run-001"])], standalone_mode=False)
+    assert files_below(tmp_path).keys() - {"runs/run-001/lock"} == before.keys()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) -> None:
+    path = checkpoint(tmp_path)
+    weights = build_model(load_config(sets=SETS).config.model, (1, 8, 8)).state_dict()
+    name = list(weights)[-1]
+    weights[name] = torch.full_like(weights[name], number, dtype=torch.float64)
+    replace_sealed(path, "ema.safetensors", save(weights))
+    with pytest.raises(CheckpointError, match=rf"not finite numbers \({name}\): its training has diverged"):
+        load_trained(path, CPU)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t\n", "# nothing", "[train]\nseed = 1", "[model]\n[schedule]\nkind = 'linear'"])
+def test_a_stored_config_that_lacks_sections_is_no_default_config(tmp_path: Path, text: str) -> None:
+    path = checkpoint(tmp_path)
+    replace_sealed(path, "config.toml", text.encode())
+    for stored in (path, exported(tmp_path / "x.safetensors", text)):
+        with pytest.raises(ConfigError, match="objective: is missing, but a stored config is complete"):
+            load_trained(stored, CPU)
+
+
+def test_a_history_of_losses_has_bounds() -> None:
+    sets = ["objective.timesteps.kind=loss-aware", "objective.timesteps.history=1000", "schedule.timesteps=10001"]
+    with pytest.raises(ConfigError, match=r"history keeps 10,001,000 losses"):
+        load_config(sets=sets)
+
+
+# ------------------------------------------------------------------------------------------------------------ run folders
+
+
+@pytest.mark.parametrize("make", [os.symlink, lambda target, path: os.mkfifo(path)], ids=["link", "pipe"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "lock"])
+def test_resume_writes_into_no_link_and_no_pipe(
+    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path, Path], None]
+) -> None:
+    run = Path(shutil.copytree(trained_folder / "runs" / "tiny", tmp_path / "runs" / "tiny"))
+    (run / name).unlink()
+    target = tmp_path / "mine"
+    target.write_text("mine")
+    make(target, run / name)
+    before = files_below(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=name):
+        app(["resume", "tiny", "--steps=7"], standalone_mode=False)
+    assert target.read_text() == "mine"
+    assert files_below(tmp_path).keys() - {"runs/tiny/lock"} == before.keys() - {"runs/tiny/lock"}
+
+
+@pytest.mark.parametrize("name", ["evaluations", "evaluations/work"])
+@pytest.mark.parametrize("asked", ["tiny", "runs/tiny/checkpoints/step-00000006"])
+def test_evaluate_writes_into_no_link(
+    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asked: str
+) -> None:
+    run = Path(shutil.copytree(trained_folder / "runs" / "tiny", tmp_path / "runs" / "tiny"))
+    (tmp_path / "mine").mkdir()
+    (run / name).parent.mkdir(exist_ok=True)
+    os.symlink(tmp_path / "mine", run / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="symbolic link"):
+        app(["evaluate", asked, "--metrics=fcd", "--n=200", "--set=sample.sampler.steps=1"], standalone_mode=False)
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [10**400, 10**20, -1, 1.5, True, "6", None])
+def test_rows_of_a_log_have_a_step(tmp_path: Path, number: Any) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": number, "loss": 1.0}) + "\n" + '{"step": 3}\n')
+    assert [row["step"] for row in read_rows(path)] in ([3], [True, 3])
+
+
+def test_a_figure_edited_by_hand_is_none(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, "one")
+    add_figure(run, 1.0)
+    (row,) = read_rows(run.evaluations_folder / "figures.jsonl")
+    assert figure_of(row) is not None
+    wrong: list[dict[str, Any]] = [
+        *({"value": value} for value in ("1", None, 10**400, float("nan"))),
+        *({"n": n} for n in (1.5, "1", 10**400)),
+        *({"details": details} for details in ([], {"sampler": "ddim"}, row["details"] | {"steps": "x"})),
+        *({"rows": rows} for rows in ([1], [{}], [{"t_first": 1, "t_last": "x", "loss": 1, "standard_error": 1}])),
+        *({"terms": terms} for terms in ([], {"a": "x"})),
+        *({"floor_n": None}, {"metric": 3}, {"notes": 3}),
+    ]
+    assert [change for change in wrong if figure_of(row | change) is not None] == []
+    told = figure_of(row | {"metric": ESCAPE, "data": ESCAPE, "notes": [ESCAPE], "terms": {ESCAPE: 1.0}})
+    assert told is not None
+    assert (told.metric + told.data + told.notes[0] + next(iter(told.terms))).isprintable()
+
+
 def test_a_network_larger_than_the_memory_is_refused() -> None:
     model = load_config(sets=["model.base_channels=16384", "model.channel_mult=[256]"]).config.model
     with pytest.raises(ConfigError, match="GB of memory, but this machine has"):
@@ -460,9 +571,20 @@ def test_the_largest_picture_is_read_within_the_limits(largest_picture: bytes) -
     assert read_whole(largest_picture)[0].height == 7000
 
 
-def test_large_pictures_are_decoded_one_at_a_time(largest_picture: bytes) -> None:
+def test_threads_together_hold_no_more_than_the_largest_picture(largest_picture: bytes) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(partial(decode, shape=(1, 8, 8), background="white"), [largest_picture] * 2))
+
+
+def test_an_archive_of_arrays_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 28, 28)})
+        for _ in range(28 * 28):
+            file.write(bytes(2**20))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(DataError, match=r"would unpack to 0\.8 GB"):
+        load_arrays(path)
 
 
 # ------------------------------------------------------------------------------------------------------------- terminals

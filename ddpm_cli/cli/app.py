@@ -27,7 +27,7 @@ from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
-from ddpm_cli.errors import DdpmError, InterruptedRunError, PeerLostError
+from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
 from ddpm_cli.launch import is_main, let_main_speak, processes, tell_launcher
 
 HELP = """Train and sample denoising diffusion models.
@@ -132,6 +132,8 @@ def run(arguments: Sequence[str], debug: bool) -> int:
         return report(error, debug)
     except BrokenPipeError:
         raise
+    except MemoryError:
+        return report(OutOfMemoryError("The memory does not suffice.", "End other programs, or ask for less at a time."), debug)
     except Exception as error:  # noqa: BLE001 - the last place where a fault becomes a message
         remedy = "" if debug else "Run again with --debug for the traceback."
         return report(DdpmError(f"internal error: {type(error).__name__}: {error}", remedy), debug)

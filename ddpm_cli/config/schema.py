@@ -554,6 +554,9 @@ class TrainConfig(Section):
     micro_batch_size: PositiveInt | None = Field(
         None, description="Images per forward pass and process; a larger share is accumulated."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass instead of keeping them: less memory, more time."
+    )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
     sharding: Literal["none", "full"] = Field(
@@ -562,6 +565,9 @@ class TrainConfig(Section):
         "device (FSDP); drawing samples still needs the weights alone to fit.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    deterministic: bool = Field(
+        False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
     eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")

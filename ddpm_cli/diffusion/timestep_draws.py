@@ -214,7 +214,8 @@ class LossAwareDraws:
                 f"The checkpoint's history of losses is {found}.",
                 "Use the config that the checkpoint was trained with.",
             )
-        if counts.is_floating_point() or counts.is_complex() or not losses.is_floating_point() or not bool(losses.isfinite().all()):
+        kinds = (losses.dtype, counts.dtype)
+        if kinds != (self.losses.dtype, self.counts.dtype) or not bool(losses.isfinite().all()):
             raise CheckpointError("The checkpoint's history of losses holds what is no loss.", "Use another checkpoint.")
         self.losses.copy_(losses)
         self.counts.copy_(counts)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ddpm_cli.engine.sharding import own_parts
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def ema_decay(updates: int, decay: float, warmup: bool) -> float:
@@ -23,7 +26,7 @@ def ema_decay(updates: int, decay: float, warmup: bool) -> float:
     return min(decay, (1 + updates) / (10 + updates)) if warmup else decay
 
 
-class Ema:
+class Ema(Generic[M]):
     """A second model whose weights follow those of the first.
 
     Args:
@@ -32,7 +35,7 @@ class Ema:
         warmup: Start with a short average.
     """
 
-    def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:
+    def __init__(self, model: M, decay: float, warmup: bool) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.warmup = warmup

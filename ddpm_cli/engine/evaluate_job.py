@@ -30,6 +30,7 @@ from ddpm_cli.engine.timestep_losses import METRIC as PER_TIMESTEP
 from ddpm_cli.engine.timestep_losses import loss_per_timestep
 from ddpm_cli.errors import DdpmError, RequestError, RunError, RunLockedError
 from ddpm_cli.events import Figure, Listener
+from ddpm_cli.files import sweep_temporaries
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked
@@ -184,6 +185,7 @@ class Job:
             except RunLockedError as error:
                 remedy = "Wait for it, or give another folder by --out."
                 raise RunLockedError(f"Another evaluation is at work in {self.folder}.", remedy) from error
+            sweep_temporaries(self.folder)
             yield
 
     def _sample_sets(self, of_samples: Sequence[str]) -> list[SampleSet]:

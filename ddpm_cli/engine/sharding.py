@@ -72,7 +72,7 @@ def shard(model: nn.Module, accelerator: Accelerator, *, reshard: bool = True) -
 @contextmanager
 def whole(model: nn.Module) -> Iterator[nn.Module]:
     """Have all weights of a model on every process for a while, in which each may use it as often as it likes."""
-    parts = [module for module in model.modules() if _is_sharded(module)]
+    parts = [module for module in model.modules() if is_sharded(module)]
     for part in parts:
         part.unshard()
     try:
@@ -123,5 +123,6 @@ def _is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
     return hasattr(tensor, "full_tensor")
 
 
-def _is_sharded(module: nn.Module) -> TypeGuard[FSDPModule]:
+def is_sharded(module: nn.Module) -> TypeGuard[FSDPModule]:
+    """Whether its weights are spread over the processes."""
     return hasattr(module, "unshard")

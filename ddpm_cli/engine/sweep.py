@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.sweep import EvaluatePart, Sweep, SweepRun
 
-OF_A_RUN = frozenset({"config.toml", "run.json", "metrics.jsonl", "metrics.json", "samples", "samples.png", "checkpoints", "lock"})
+OF_A_RUN = frozenset(
+    {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "checkpoints", "lock"}
+)
 
 
 def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str, str]:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 
+from ddpm_cli.engine.divergence import end_diverged, tell_of_trouble
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.launch_record import launch
 from ddpm_cli.engine.sharding import whole
 from ddpm_cli.engine.shared_samples import own_samples
 from ddpm_cli.engine.signals import GivenUpError, StopRequest
 from ddpm_cli.engine.team import Team
+from ddpm_cli.engine.trainer import finite
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import (
@@ -28,6 +31,7 @@ from ddpm_cli.events import (
     TrainSummary,
 )
 from ddpm_cli.runs.checkpoints import save_checkpoint
+from ddpm_cli.runs.metrics_log import count_incidents
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -106,7 +110,7 @@ class TrainingLoop:
 
         Raises:
             InterruptedRunError: After a signal, when the run has been saved.
-            DivergedError: If no step could be taken for several steps in a row.
+            DivergedError: If no step could be taken for several steps in a row; the run went back to its last good checkpoint.
         """
         self.stop = stop
         self.started = time.monotonic()
@@ -117,6 +121,7 @@ class TrainingLoop:
                     self._take_step(first_share)
                 self._after_step(last=self.trainer.share >= 1)
                 if self.trainer.share >= 1:
+                    tell_of_trouble(self.run, self.trainer, self.on_event)
                     return self.summary()
         except GivenUpError:
             self._interrupt()
@@ -124,6 +129,8 @@ class TrainingLoop:
     def _take_step(self, first_share: float) -> None:
         began = time.monotonic()
         self.trainer.train_step()
+        if self.trainer.health.has_diverged:
+            end_diverged(self.run, self.trainer, self.on_event)
         self.after_step_is_due = True
         self.session_train_seconds += time.monotonic() - began
         self.session_images += self.config.train.batch_size
@@ -230,8 +237,8 @@ class TrainingLoop:
                 row["images_per_second"] = round(self._images_per_second(), 1)
         if evaluate and len(self.held_out_images):
             row["held_out_loss"] = self.held_out_loss
-        if self.trainer.non_finite_steps:
-            row["non_finite_steps"] = self.trainer.non_finite_steps
+        if self.trainer.health.non_finite_steps:
+            row["non_finite_steps"] = self.trainer.health.non_finite_steps
         return row
 
     def _end_epoch(self, last: bool) -> None:
@@ -319,7 +326,8 @@ class TrainingLoop:
             loss=self.last_loss,
             held_out_loss=self.held_out_loss,
             best_held_out_loss=self.best_held_out_loss,
-            non_finite_steps=self.trainer.non_finite_steps,
+            non_finite_steps=self.trainer.health.non_finite_steps,
+            incidents=count_incidents(self.run.incidents_log),
         )
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
@@ -343,6 +351,7 @@ class TrainingLoop:
                 self.config_toml,
                 keep_last=settings.keep_last,
                 best=best and settings.keep_best,
+                last_good_step=self.trainer.health.last_good_step,
             )
             self.on_event(CheckpointSaved(saved, self.trainer.step))
         self.saved_step = self.trainer.step
@@ -354,6 +363,7 @@ class TrainingLoop:
 
     def _state(self) -> dict[str, Any]:
         return training_state(self.trainer) | {
+            "launch": launch(self.accelerator),
             "seconds": self.seconds(),
             "after_step_is_due": self.after_step_is_due,
             "data_sha256": self.data_sha256,
@@ -384,8 +394,3 @@ class TrainingLoop:
         self.best_held_out_loss = state["best_held_out_loss"]
         self.best_saved_score = state["best_saved_loss"]
         self.held_out_step = state["held_out_step"]
-
-
-def finite(value: float) -> float | None:
-    """The number itself, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None

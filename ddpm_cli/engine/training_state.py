@@ -44,7 +44,7 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "image_shape": list(trainer.image_shape),
         "ema_updates": trainer.ema.updates,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "non_finite_steps": trainer.non_finite_steps,
+        **trainer.health.state(),
         "grad_norm": trainer.grad_norm,
         **trainer.losses.state(),
     }
@@ -70,7 +70,7 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.accelerator.scaler.load_state_dict(state["scaler"])
     trainer.step = checkpoint.step
     trainer.ema.updates = state["ema_updates"]
-    trainer.non_finite_steps = state["non_finite_steps"]
+    trainer.health.load(state)
     trainer.grad_norm = state.get("grad_norm", 0.0)
     trainer.losses.load(state)
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ddpm_cli.engine.sharding import spread_like
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import printable
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""In which weights and moments may be stored; torch knows others, with which it does not calculate."""
 
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 _SIGNED = ".exp_avg"
@@ -76,7 +80,8 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
         number, _, name = key.partition(".")
         if not number.isdecimal() or len(number) > 9 or name not in ADAM:
             raise CheckpointError(f"The checkpoint's optimizer has {printable(key)!r}, which Adam has not.", _REMEDY)
-        entries.setdefault(int(number), {})[name] = value
+        # A copy: what was read is a view of the file, and training must not end with it.
+        entries.setdefault(int(number), {})[name] = value.clone()
     parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
     if entries and (entries.keys() != parameters.keys() or any(entry.keys() != ADAM for entry in entries.values())):
         raise CheckpointError("The checkpoint's optimizer is that of another network.", _REMEDY)
@@ -101,14 +106,14 @@ def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -
 
 
 def _check_moment(key: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    if value.shape != shape or not value.is_floating_point():
+    if value.shape != shape or value.dtype not in FLOATS:
         raise CheckpointError(f"The checkpoint's optimizer has {_described(value)} as {key}, not floats {shape}.", _REMEDY)
     if not _is_finite(value) or (not key.endswith(_SIGNED) and bool((value < 0).any())):
         raise CheckpointError(f"The checkpoint's optimizer has numbers in {key} that no training leaves there.", _REMEDY)
 
 
 def _same_kind(ours: Tensor, theirs: Tensor) -> bool:
-    return ours.is_floating_point() == theirs.is_floating_point() and not theirs.is_complex()
+    return theirs.dtype in FLOATS if ours.is_floating_point() else theirs.dtype == ours.dtype
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -12,6 +12,7 @@ from ddpm_cli.files import UnreadableError, printable
 LARGEST_COUNT = 10**15
 """Of steps, updates or seconds: larger ones leave the exact range of floats."""
 
+_LAUNCH = {"processes", "threads", "device", "torch"}
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 _SPANS = {"interval", "epoch"}
 
@@ -86,6 +87,28 @@ def _is_scaler(value: Any) -> bool:
     return numbers and counts and value["scale"] > 0 and 0 < value["backoff_factor"] < 1 < value["growth_factor"]
 
 
+def _is_count_or_none(value: Any) -> bool:
+    return value is None or is_count(value)
+
+
+def _is_health(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != _HEALTH.keys():
+        return False
+    return all(is_sound(value[key]) for key, is_sound in _HEALTH.items())
+
+
+def _are_losses(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(loss) and math.isfinite(loss) for loss in value)
+
+
+def _is_launch(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != _LAUNCH:
+        return False
+    return all(is_count(value[key]) for key in ("processes", "threads")) and all(
+        _is_text(value[key]) for key in ("device", "torch")
+    )
+
+
 def _by_span(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and value.keys() == _SPANS and all(map(is_sound, value.values()))
 
@@ -97,6 +120,15 @@ def _are_rows(value: Any) -> bool:
 def _is_cell(value: Any) -> bool:
     return _is_text(value) or _is_number_or_none(value)
 
+
+_HEALTH: dict[str, Callable[[Any], bool]] = {
+    "losses": _are_losses,
+    "non_finite_in_a_row": is_count,
+    "skipped_in_a_row": is_count,
+    "trouble_since": _is_count_or_none,
+    "calm_steps": is_count,
+    "ordinary_loss": _is_number,
+}
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "step": ("count", is_count),
@@ -112,9 +144,11 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "last_loss": ("number", _is_number_or_none),
     "last_held_out_loss": ("number", _is_number_or_none),
     "best_held_out_loss": ("number", _is_number_or_none),
-    "held_out_step": ("count", lambda value: value is None or is_count(value)),
+    "held_out_step": ("count", _is_count_or_none),
     "best_saved_loss": ("number", _is_number_or_none),
     "non_finite_steps": ("count", is_count),
+    "health": ("record of the last steps", _is_health),
+    "launch": ("processes, threads, device and torch version", _is_launch),
     "grad_norm": ("number", _is_number),
     "after_step_is_due": ("true or false", lambda value: isinstance(value, bool)),
 }

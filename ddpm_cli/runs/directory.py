@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.errors import RunError
+from ddpm_cli.errors import RunError, RunLockedError
 from ddpm_cli.files import (
     UnreadableError,
     atomic_write,
@@ -24,6 +24,7 @@ from ddpm_cli.files import (
     to_json,
 )
 from ddpm_cli.runs.checkpoints import has_checkpoint
+from ddpm_cli.runs.lock import locked
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -57,6 +58,11 @@ class RunDirectory:
     def metrics_log(self) -> Path:
         """One line per logging interval."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def incidents_log(self) -> Path:
+        """One line per incident: what went wrong with the numbers."""
+        return self.path / "incidents.jsonl"
 
     @property
     def metrics_history(self) -> Path:
@@ -97,7 +103,15 @@ class RunDirectory:
             OutputError: If one cannot be removed.
         """
         folders = (self.path, self.samples_folder, self.checkpoints_folder)
-        return [name for folder in folders for name in sweep_temporaries(folder)]
+        return [name for folder in folders for name in sweep_temporaries(folder)] + self._sweep_evaluations()
+
+    def _sweep_evaluations(self) -> list[str]:
+        """The same below the folder of evaluations, unless one is at work there, which has a lock of its own."""
+        if not self.evaluations_folder.is_dir():
+            return []
+        with suppress(RunLockedError), locked(RunDirectory(self.evaluations_folder)):
+            return [name for folder, _, _ in os.walk(self.evaluations_folder) for name in sweep_temporaries(Path(folder))]
+        return []
 
 
 def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
@@ -164,6 +178,9 @@ def _make_named(root: Path, name: str) -> Path:
     try:
         os.mkdir(path)
     except FileExistsError as error:
+        if not RunDirectory(path).info_path.is_file():
+            message = f"There is already a {path}, and it is no run: it has no run.json."
+            raise RunError(message, "Remove it if a start was killed there, or choose another name.") from error
         raise RunError(
             f"There is already a run {path}.", f"Go on with it by `ddpm resume {name}`, or choose another name."
         ) from error

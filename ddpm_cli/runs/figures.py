@@ -18,6 +18,8 @@ FILE = "figures.jsonl"
 
 OF_SAMPLES = frozenset({"steps", "evaluations", "guidance"})
 """Numbers among the details of every figure of samples."""
+TEXTS_OF_SAMPLES = frozenset({"sampler", "threshold", "extractor", "extractor_sha256"})
+"""The other details that each of them has."""
 OF_A_ROW = frozenset({"t_first", "t_last", "loss", "standard_error"})
 
 
@@ -92,7 +94,7 @@ def _is_sound(figure: Figure) -> bool:
 
 def _tells_of_samples(details: Mapping[str, Any], split: str) -> bool:
     needed = OF_SAMPLES if split == "none" else OF_SAMPLES | {"reference_images"}
-    return all(finite(details.get(name)) is not None for name in needed)
+    return details.keys() >= TEXTS_OF_SAMPLES and all(finite(details.get(name)) is not None for name in needed)
 
 
 def _is_whole(value: Any) -> bool:

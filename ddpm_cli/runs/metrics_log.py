@@ -1,19 +1,21 @@
-"""metrics.jsonl, one line per logging interval, and metrics.json, the history by epoch."""
+"""metrics.jsonl, one line per logging interval; incidents.jsonl, one per incident; metrics.json, the history by epoch."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ddpm_cli.errors import RunError
+from ddpm_cli.events import IncidentKind
 from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, sync_path, to_json, write_all
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
-Row = Mapping[str, float | int | str | None]
+Row = Mapping[str, float | int | str | Sequence[int] | None]
 _LINE_LIMIT = 1_000_000
 
 
@@ -109,6 +111,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         RunError: If it is no ordinary file or cannot be read.
     """
     return [row for _, row in _whole_lines(path)] if os.path.lexists(path) else []
+
+
+def count_incidents(path: Path) -> dict[str, int]:
+    """How many incidents of each kind incidents.jsonl tells of; kinds that there are none of are left out.
+
+    Raises:
+        RunError: See `read_rows`.
+    """
+    found = Counter(str(row.get("kind")) for row in read_rows(path))
+    return {kind: found[kind] for kind in get_args(IncidentKind) if found[kind]}
 
 
 def write_history(path: Path, rows: Sequence[Row]) -> None:

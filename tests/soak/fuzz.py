@@ -1,6 +1,6 @@
 """Feed every reader thousands of mutated inputs: none may raise anything but an error with a message, hang, or write elsewhere.
 
-python tests/soak/fuzz.py [INPUTS] [FIRST SEED]     10000 inputs for each reader from seed 0, about eight minutes on a busy core
+python tests/soak/fuzz.py [INPUTS] [FIRST SEED]     10000 inputs for each reader from seed 0
 """
 
 from __future__ import annotations

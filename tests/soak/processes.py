@@ -1,6 +1,6 @@
 """Two processes against one, in every way that training can be shared, stopped and taken up again.
 
-python tests/soak/processes.py     about 5 minutes on two cores
+python tests/soak/processes.py     about 3 minutes on two cores
 
 At the same global batch, in float32 on the CPU: the losses of two processes, with and without sharding, equal those of one; so
 they do when the number of processes changes at a resume, which shows that the images seen do not change either; two processes that
