@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
@@ -127,17 +127,28 @@ class TrainingLoop:
             self._interrupt()
 
     def _take_step(self, first_share: float) -> None:
-        began = time.monotonic()
-        self.trainer.train_step()
-        if self.trainer.health.has_diverged:
-            end_diverged(self.run, self.trainer, self.on_event)
+        with self._training_time():
+            self.trainer.train_step()
         self.after_step_is_due = True
-        self.session_train_seconds += time.monotonic() - began
         self.session_images += self.config.train.batch_size
         share = self.trainer.budget.share(self.trainer.step, self.seconds())
         self.trainer.share, signal_number = self._agree(share, self.stop.signal_number)
         self._report_progress(first_share)
         self._give_up_after(signal_number)
+
+    @contextmanager
+    def _training_time(self) -> Iterator[None]:
+        """Add the time of the block to that of training, and end a run that turns out to have diverged."""
+        began = time.monotonic()
+        yield
+        self.session_train_seconds += time.monotonic() - began
+        if self.trainer.health.has_diverged:
+            end_diverged(self.run, self.trainer, self.on_event)
+
+    def _settle(self) -> None:
+        """Wait for what the last steps came to, which all that is written down tells of."""
+        with self._training_time():
+            self.trainer.settle()
 
     def _give_up_after(self, signal_number: int) -> None:
         """Stop if there was a signal, of which all processes must have agreed that there was."""
@@ -154,6 +165,10 @@ class TrainingLoop:
             GivenUpError: After a signal.
         """
         train, checkpoint = self.config.train, self.config.checkpoint
+        if not (last or self._something_is_due()):
+            self.after_step_is_due = False
+            return
+        self._settle()
         measured = self.measure_samples(last)
         score = measured.get(checkpoint.best_by)
         save = last or self.trainer.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
@@ -173,6 +188,16 @@ class TrainingLoop:
         self.after_step_is_due = False
         if save:
             self.save(self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
+
+    def _something_is_due(self) -> bool:
+        train, step = self.config.train, self.trainer.step
+        periods = (train.log_every, train.eval_every, train.sample_every, train.evaluate_every, self.config.checkpoint.every)
+        return self._epoch_is_full() or any(every is not None and step % every == 0 for every in periods)
+
+    def _epoch_is_full(self) -> bool:
+        """Whether the last step ended an epoch."""
+        per_epoch = self.trainer.batches.steps_per_epoch
+        return math.floor(self.trainer.step / per_epoch) > math.floor((self.trainer.step - 1) / per_epoch)
 
     def _keep_held_out_loss(self, loss: float | None) -> None:
         self.held_out_loss, self.held_out_step = loss, self.trainer.step
@@ -216,6 +241,7 @@ class TrainingLoop:
 
     def _interrupt(self) -> NoReturn:
         if self.saved_step != self.trainer.step:
+            self._settle()
             self.save(None)
         message = f"Stopped and saved at step {self.trainer.step:,}."
         raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", self.stop.signal_number)
@@ -243,8 +269,7 @@ class TrainingLoop:
 
     def _end_epoch(self, last: bool) -> None:
         """Add a row to the history when an epoch is full; the last part of one is not kept, as the run may be extended."""
-        per_epoch = self.trainer.batches.steps_per_epoch
-        full = math.floor(self.trainer.step / per_epoch) > math.floor((self.trainer.step - 1) / per_epoch)
+        per_epoch, full = self.trainer.batches.steps_per_epoch, self._epoch_is_full()
         if not (full or last):
             return
         row: dict[str, float | int | None] = {
