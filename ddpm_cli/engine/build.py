@@ -223,8 +223,9 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learn
     def build() -> UNet:
         return UNet(in_channels=channels, image_size=(height, width), out_channels=out_channels, **config.model_dump())
 
-    with torch.device("meta"):
-        _require_memory(build())
+    if torch.get_default_device().type != "meta":
+        with torch.device("meta"):
+            _require_memory(build())
     return build()
 
 

@@ -1,7 +1,7 @@
 """Exponential moving average of the weights (DDPM, App. B).
 
-torch's AveragedModel keeps its count in a tensor and reads it at each update, which waits for the device; here the device counts and
-nobody reads.
+torch's AveragedModel keeps its count in a tensor and reads it at each update, which waits for the device; here the device counts
+and nobody reads.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ M = TypeVar("M", bound=nn.Module)
 def ema_weight(updates: Tensor, decay: float, warmup: bool) -> Tensor:
     """Share of the new weights in the average after update number `updates` (0-based).
 
-    A fixed decay of 0.9999 would hold the random initial weights for thousands of steps; with warm-up the average is short at first:
-    1 - min(decay, (1 + n) / (10 + n)) = max(1 - decay, 9 / (10 + n)).
+    A fixed decay of 0.9999 would hold the random initial weights for thousands of steps; with warm-up the average is short at
+    first: 1 - min(decay, (1 + n) / (10 + n)) = max(1 - decay, 9 / (10 + n)).
 
     Args:
         updates: n, int64, a scalar.

@@ -1,7 +1,7 @@
 """What a step of training came to, in numbers that the host reads without making the device wait.
 
-A number that is read at once has the host wait until the device has done all its work, and the device then wait for the host to hand
-it more. Here a copy goes to the host on its own while further steps are under way, and is read when it has long arrived.
+A number that is read at once has the host wait until the device has done all its work, and the device then wait for the host to
+hand it more. Here a copy goes to the host on its own while further steps are under way, and is read when it has long arrived.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LateNumbers:
     def __init__(self, *values: Tensor) -> None:
         numbers = torch.stack([value.float() for value in values])
         self._copy = numbers.to("cpu", non_blocking=True)  # into pinned memory, if it comes from CUDA
-        self._arrived = torch.cuda.Event() if numbers.is_cuda else None
+        self._arrived = torch.cuda.Event() if numbers.is_cuda else None  # type: ignore[no-untyped-call]  # torch gives it no types
         if self._arrived:
             self._arrived.record()
 

@@ -22,20 +22,22 @@ from ddpm_cli.engine.build import (
     build_timestep_sampler,
     resolved_classes,
 )
+from ddpm_cli.engine.compilation import compiled, wants_compiling
 from ddpm_cli.engine.ema import Ema
 from ddpm_cli.engine.health import Health
 from ddpm_cli.engine.loss_meter import LossMeter
 from ddpm_cli.engine.optimizer import step_if
 from ddpm_cli.engine.outcome import LateNumbers, Outcome
 from ddpm_cli.engine.seeds import generator, seed_of
-from ddpm_cli.engine.sharding import shard, whole_tensor
-from ddpm_cli.events import Incident, Listener, ignore
+from ddpm_cli.engine.sharding import is_sharded, shard, whole_tensor
+from ddpm_cli.events import Incident, Listener, Notice, ignore
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.diffusion.denoise import Network
 
 LISTED_IMAGES = 100
 """Images of an incident that are listed, at most: a whole batch can be not finite."""
@@ -91,6 +93,7 @@ class Trainer:
             self.ema.model.to(self.device)
         # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
         self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
+        self.predict: Network = self.network
         self.optimizer = build_optimizer(config.optimizer, self.model.parameters(), self.device)
         accelerator.prepare(self.optimizer)  # for its gradient scaler; stepping through it would read from the device
 
@@ -126,6 +129,25 @@ class Trainer:
         self.step += 1
         self.settle(self.lag)
 
+    def compile(self) -> None:
+        """Compile the network's passes, if the config says so; a rehearsal of a step takes all of them, and moves nothing."""
+        train = self.config.train
+        if not wants_compiling(train.compile, self.device, deterministic=train.deterministic):
+            return
+        if is_sharded(self.model) or self.learner:
+            beside = "a learned schedule" if self.learner else 'train.sharding = "full"'
+            self.on_event(Notice(f"A network beside {beside} is not compiled: it runs as it is."))
+            return
+        self.predict = compiled(self.network, self._rehearse, self.on_event)
+
+    def _rehearse(self, network: Network) -> None:
+        self.predict = network
+        draws = generator(self.device, self.config.train.seed, "rehearsal")
+        eps = torch.randn(self.config.train.batch_size, *self.image_shape, generator=draws, device=self.device)
+        t = torch.zeros(len(eps), dtype=torch.int64, device=self.device)
+        self._accumulate_gradients(t, torch.ones(len(eps), device=self.device), eps)
+        self.optimizer.zero_grad()
+
     def _accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
         """Forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
         accelerator, size = self.accelerator, len(t)
@@ -134,7 +156,7 @@ class Trainer:
         losses = torch.zeros(size, device=self.device)
         for number, part in enumerate(parts):
             x_0 = self.batches.images_at(self.step, part)
-            network = with_labels(self.network, None if labels is None else labels[part])
+            network = with_labels(self.predict, None if labels is None else labels[part])
             probe = self.learner.probe(network, x_0, t[part], eps[part]) if self.learner else None
             with accelerator.no_sync(self.network) if number + 1 < len(parts) else nullcontext():
                 part_losses = self.loss(probe or network, x_0, t[part], eps[part], self.schedule)

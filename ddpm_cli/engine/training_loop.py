@@ -6,20 +6,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import torch
 
 from ddpm_cli.engine.divergence import end_diverged, tell_of_trouble
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
-from ddpm_cli.engine.launch_record import launch
+from ddpm_cli.engine.loop_state import loop_state
 from ddpm_cli.engine.sharding import whole
 from ddpm_cli.engine.shared_samples import own_samples
 from ddpm_cli.engine.signals import GivenUpError, StopRequest
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.trainer import finite
-from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
+from ddpm_cli.engine.training_state import training_tensors
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.trainer import Trainer
     from ddpm_cli.engine.training_metrics import TrainingMetrics
-    from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.directory import RunDirectory
 
 Result = TypeVar("Result")
@@ -220,12 +219,8 @@ class TrainingLoop:
 
     def _agree(self, share: float, signal_number: int) -> tuple[float, int]:
         """The main process's clock and any process's signal decide for all, so that none steps on alone."""
-        if self.accelerator.num_processes == 1:
-            return share, signal_number
-        main = self.accelerator.is_main_process
-        values = torch.tensor([share if main else 0.0, float(signal_number)], device=self.trainer.device)
-        gathered = self.accelerator.gather(values[None])
-        return float(gathered[:, 0].max()), int(gathered[:, 1].max())
+        share, signal = self.team.largest(share if self.team.is_main else 0.0, signal_number)
+        return share, int(signal)
 
     def seconds(self) -> float:
         """Time in training, over all sessions of the run."""
@@ -372,7 +367,7 @@ class TrainingLoop:
                 self.run,
                 self.trainer.step,
                 tensors,
-                self._state(),
+                loop_state(self),
                 self.config_toml,
                 keep_last=settings.keep_last,
                 best=best and settings.keep_best,
@@ -385,37 +380,3 @@ class TrainingLoop:
     def _has_improved(self, score: float | None) -> bool:
         """Whether a score is the lowest of all checkpoints so far."""
         return score is not None and (self.best_saved_score is None or score < self.best_saved_score)
-
-    def _state(self) -> dict[str, Any]:
-        return training_state(self.trainer) | {
-            "launch": launch(self.accelerator),
-            "seconds": self.seconds(),
-            "after_step_is_due": self.after_step_is_due,
-            "data_sha256": self.data_sha256,
-            "class_names": list(self.class_names),
-            "history": self.history,
-            "last_loss": self.last_loss,
-            "last_held_out_loss": self.held_out_loss,
-            "best_held_out_loss": self.best_held_out_loss,
-            "held_out_step": self.held_out_step,
-            "best_saved_loss": self.best_saved_score,
-        }
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            CheckpointError: If it holds another architecture.
-        """
-        restore_training(self.trainer, checkpoint)
-        state = checkpoint.state
-        self.saved_step = checkpoint.step
-        self.after_step_is_due = state.get("after_step_is_due", False)
-        self.seconds_before = state["seconds"]
-        self.trainer.share = self.trainer.budget.share(self.trainer.step, self.seconds_before)
-        self.history = list(state["history"])
-        self.last_loss = state["last_loss"]
-        self.held_out_loss = state["last_held_out_loss"]
-        self.best_held_out_loss = state["best_held_out_loss"]
-        self.best_saved_score = state["best_saved_loss"]
-        self.held_out_step = state["held_out_step"]

@@ -92,7 +92,7 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
 
 
 def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """An optimizer's state in which the moments of each parameter are spread over the processes, and lie in memory, as it is itself.
+    """An optimizer's state in which the moments of each parameter are spread over the processes, and lie in memory, as it does.
 
     Fused kernels walk through all of them in step: where one lies in another order (channels last) they mix up its numbers.
 
