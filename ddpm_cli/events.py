@@ -49,6 +49,17 @@ class DataProgress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Compiling(Event):
+    """A network is being compiled, which takes up to minutes in which nothing else happens, or has been.
+
+    Attributes:
+        seconds: It took; None at the beginning.
+    """
+
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrainPlan:
     """What a run will do, known before its first step.
 

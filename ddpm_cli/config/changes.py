@@ -19,6 +19,7 @@ CHANGEABLE = (
     "train.precision",
     "train.micro_batch_size",
     "train.gradient_checkpointing",
+    "train.compile",
     "train.sharding",
     "train.deterministic",
     "train.log_every",

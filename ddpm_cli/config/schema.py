@@ -539,6 +539,9 @@ class SampleConfig(Section):
     n: int = Field(16, ge=1, le=1_000_000, description="Images.")
     batch_size: PositiveInt = Field(64, description="Images denoised at a time; does not change them.")
     threshold: ThresholdConfig = Field(ClampThreshold(), description="How estimates of x_0 are kept in the range of images.")
+    compile: Literal["auto"] | bool = Field(
+        "auto", description="Compile the network before the first step; auto: on CUDA, where there is much to denoise."
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- train
@@ -559,6 +562,10 @@ class TrainConfig(Section):
     )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="Compile the network before the first step (torch.compile); auto: on CUDA, unless deterministic.",
+    )
     sharding: Literal["none", "full"] = Field(
         "none",
         description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, assert_never
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,12 +80,27 @@ def draw_timesteps(
         case "uniform":
             t = torch.randint(timesteps, (batch,), generator=generator, device=generator.device)
         case "stratified":
-            u = torch.rand((), generator=generator, device=generator.device).double().cpu()
-            shares = (u + torch.arange(batch, dtype=torch.float64) / batch) % 1.0
+            u = _in_float64(torch.rand((), generator=generator, device=generator.device))
+            shares = (u + torch.arange(batch, dtype=torch.float64, device=u.device) / batch) % 1.0
             t = (timesteps * shares).long().clamp_(max=timesteps - 1)
         case _:
             assert_never(kind)
     return t.to(device)
+
+
+def _in_float64(x: Tensor) -> Tensor:
+    """On its device; on the CPU if that is MPS, which has no float64."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+@lru_cache(maxsize=8)
+def _level_borders(schedule: NoiseSchedule, device: torch.device) -> Tensor:
+    """Halfway between one log sigma of the schedule and the next, float64, [T - 1].
+
+    The last level may be infinite (zero terminal SNR); nothing is nearer to it than to the one before.
+    """
+    levels = torch.tensor(-schedule.half_logsnr)
+    return ((levels[1:] + levels[:-1]) / 2.0).to(device)
 
 
 class FlatDraws(_Memoryless):
@@ -145,11 +160,9 @@ class LogNormalDraws(_Memoryless):
     def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw steps; all weights are 1."""
         z = torch.randn(batch, generator=generator, device=generator.device)
-        wanted = (self.p_mean + self.p_std * z).double().cpu().numpy()
-        levels = -schedule.half_logsnr
-        # The last level may be infinite (zero terminal SNR); nothing is nearer to it than to the one before.
-        t = np.searchsorted((levels[1:] + levels[:-1]) / 2.0, wanted)
-        return Draw(torch.from_numpy(t).to(device), torch.ones(batch, device=device))
+        wanted = _in_float64(self.p_mean + self.p_std * z)
+        t = torch.searchsorted(_level_borders(schedule, wanted.device), wanted)
+        return Draw(t.to(device), torch.ones(batch, device=device))
 
 
 class LossAwareDraws:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import torch
-    from torch import Tensor
+    from torch import Tensor, optim
 
     from ddpm_cli.config.schema import (
         ChurnedSampler,
@@ -223,8 +223,9 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learn
     def build() -> UNet:
         return UNet(in_channels=channels, image_size=(height, width), out_channels=out_channels, **config.model_dump())
 
-    with torch.device("meta"):
-        _require_memory(build())
+    if torch.get_default_device().type != "meta":
+        with torch.device("meta"):
+            _require_memory(build())
     return build()
 
 
@@ -286,12 +287,15 @@ def build_guided(config: GuidanceConfig, predict: Predict, schedule: NoiseSchedu
     return guided(predict, schedule, num_classes, **config.model_dump())
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """The optimizer of an `[optimizer]` section."""
+def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device) -> optim.Adam:
+    """The optimizer of an `[optimizer]` section; all parameters go through one kernel where that can skip a step by itself."""
     from torch import optim
 
+    from ddpm_cli.engine.optimizer import SKIPPING_DEVICES
+
     cls: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[config.kind]
-    return cls(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
+    fused = device.type in SKIPPING_DEVICES
+    return cls(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=fused)
 
 
 def build_sampler(config: SamplerConfig, schedule: NoiseSchedule) -> tuple[Step, list[int]]:

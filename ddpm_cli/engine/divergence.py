@@ -34,7 +34,7 @@ def end_diverged(run: RunDirectory, trainer: Trainer, on_event: Listener) -> NoR
     """
     happened = (
         f"Training diverged: the loss or its gradient was not finite in {trainer.health.skipped_in_a_row} steps in a row, "
-        f"the last being step {trainer.step:,}."
+        f"the last being step {trainer.settled_step:,}."
     )
     error = _roll_back(run, trainer, happened, on_event) if trainer.accelerator.is_main_process else DivergedError(happened)
     trainer.accelerator.wait_for_everyone()
@@ -48,7 +48,7 @@ def _roll_back(run: RunDirectory, trainer: Trainer, happened: str, on_event: Lis
         done = "No checkpoint from before the trouble is left, so the run cannot go on: it has to be started anew."
     else:
         done = f"The run went back to its checkpoint of step {step:,}.{_told(set_aside_after(run, step))}"
-        on_event(Incident(kind="rollback", step=step, from_step=trainer.step))
+        on_event(Incident(kind="rollback", step=step, from_step=trainer.settled_step))
     precision = {"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision)
     remedies = "\n    ".join(advice(trainer.config, run.path, step, precision))
     return DivergedError(f"{happened} {done}", f"Try one of these, or several together:\n    {remedies}")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddpm_cli.config.schema import Config, SampleConfig
+    from ddpm_cli.diffusion.denoise import Network
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 SCHEDULE = "schedule."
@@ -66,6 +67,7 @@ class TrainedModel:
         step: Optimizer steps that it was trained for.
         class_names: Name of each class of its data.
         schedule_weights: Those of a learned schedule's network; None if the schedule is not learned.
+        fast: What stands in for the network in sampling, see `with_fast_network`; None for the network itself.
     """
 
     network: nn.Module
@@ -76,6 +78,7 @@ class TrainedModel:
     step: int
     class_names: tuple[str, ...]
     schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
+    fast: Network | None = field(default=None, kw_only=True)
 
     @property
     def num_classes(self) -> int | None:
@@ -253,7 +256,7 @@ def generate_samples(
     device = next(trained.network.parameters()).device
     num_classes = trained.num_classes
     labels = labels_from_seeds(seeds, num_classes) if labels is None else _checked_labels(labels, len(seeds), num_classes)
-    predict = predictor(trained.network, trained.schedule, build_parameterization(trained.config.objective))
+    predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
     predict = build_guided(settings.guidance, predict, trained.schedule, num_classes)
     threshold = build_threshold(settings.threshold)
     batches = [seeds[start : start + size] for start in range(0, len(seeds), size)]

@@ -6,26 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 SPANS = ("interval", "epoch")
 
 
 class LossMeter:
-    """Adds up the losses of the steps, once for each span.
+    """Adds up the losses of the steps, once for each span."""
 
-    Args:
-        device: Where the losses are.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = {span: torch.zeros((), device=device) for span in SPANS}
+    def __init__(self) -> None:
+        self.sums = dict.fromkeys(SPANS, 0.0)
         self.steps = dict.fromkeys(SPANS, 0)
 
-    def add(self, loss: Tensor) -> None:
-        """Count a step's loss, a scalar; one that is not finite would make the means so, and its step is counted elsewhere."""
-        if not math.isfinite(float(loss)):
+    def add(self, loss: float) -> None:
+        """Count a step's loss; one that is not finite would make the means so, and its step is counted elsewhere."""
+        if not math.isfinite(loss):
             return
         for span in SPANS:
             self.sums[span] += loss
@@ -33,19 +26,18 @@ class LossMeter:
 
     def mean(self, span: str) -> float | None:
         """Mean loss of the steps whose loss was finite, None if there were none."""
-        return float(self.sums[span]) / self.steps[span] if self.steps[span] else None
+        return self.sums[span] / self.steps[span] if self.steps[span] else None
 
     def reset(self, span: str) -> None:
         """Begin a span anew."""
-        self.sums[span].zero_()
-        self.steps[span] = 0
+        self.sums[span], self.steps[span] = 0.0, 0
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"loss_sums": {span: float(value) for span, value in self.sums.items()}, "loss_steps": self.steps}
+        return {"loss_sums": dict(self.sums), "loss_steps": dict(self.steps)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         for span in SPANS:
-            self.sums[span].fill_(state["loss_sums"][span])
+            self.sums[span] = state["loss_sums"][span]
             self.steps[span] = state["loss_steps"][span]

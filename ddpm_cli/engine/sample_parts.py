@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from ddpm_cli.engine.fast_sampling import with_fast_network
 from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
 from ddpm_cli.engine.generate import generate_samples
 from ddpm_cli.errors import CheckpointError
@@ -143,6 +144,8 @@ def draw_parts(
     missing = [(samples, part) for samples, part in share if _is_missing(samples, part, extractors)]
     batches = [-(-len(samples.seeds_of(part)) // sample.batch_size) for samples, part in missing]
     steps = sample.sampler.number_of_steps(trained.schedule.timesteps)
+    if missing:
+        trained = with_fast_network(trained, sum(len(samples.seeds_of(part)) for samples, part in missing), sample, on_event)
     for number, (samples, part) in enumerate(missing):
         progress = _progress(on_event, sum(batches[:number]) * steps, sum(batches) * steps)
         _draw_part(samples, part, trained, sample, progress)

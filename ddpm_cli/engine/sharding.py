@@ -113,9 +113,9 @@ def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.to_local() if _is_spread(tensor) else tensor for tensor in tensors]
 
 
-def whole_number(value: Tensor) -> float:
-    """A scalar, such as the norm of gradients, that may be spread."""
-    return float(value.full_tensor() if _is_spread(value) else value)
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that may be spread, on its device."""
+    return tensor.full_tensor() if _is_spread(tensor) else tensor
 
 
 def _is_spread(tensor: Tensor) -> TypeGuard[DTensor]:

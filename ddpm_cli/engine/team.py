@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -84,6 +85,15 @@ class Team:
         else:
             torch.distributed.send(own.contiguous().to(self.device), dst=0)
 
+    def largest(self, *numbers: float) -> list[float]:
+        """The largest of each number over all processes, which must all ask; their hosts compare, while their devices go on."""
+        if self.size == 1:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=host_group())
+        found: list[float] = values.tolist()
+        return found
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Turn a connection that a dead process closed into an error that names the process.
@@ -126,6 +136,12 @@ def sampling_team(device_name: str) -> Team:
     return Team.of(make_accelerator(device_name, "fp32"))
 
 
+@cache
+def host_group() -> Any:
+    """A group of all processes that talks through the hosts; made once, by all of them together."""
+    return torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+
+
 def begin_group_again(device: torch.device) -> None:
     """Bring together the processes of a later attempt of torchrun.
 
@@ -146,6 +162,7 @@ def disband() -> None:
     """End the connections between the processes: gloo's threads, left to the end of the interpreter, now and then abort it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        host_group.cache_clear()
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

@@ -36,6 +36,7 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.determinism import deterministic_algorithms
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
+from ddpm_cli.engine.loop_state import restore_loop
 from ddpm_cli.engine.memory_report import network_error, training_error
 from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.plan import make_plan
@@ -185,7 +186,7 @@ def resume(
             metrics = training_metrics(config, dataset, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
             if checkpoint:
-                loop.restore(checkpoint)
+                restore_loop(loop, checkpoint)
             if main:
                 run.sweep()
             if loop.is_finished:
@@ -276,6 +277,7 @@ def _loop(
 def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener) -> TrainSummary:
     on_event(TrainPlanned(plan))
     with stop_on_signals() as stop, _telling_how_to_go_on(loop.run), out_of_memory(partial(training_error, loop.trainer, loop.run)):
+        loop.trainer.compile()
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary

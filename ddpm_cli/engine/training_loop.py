@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import torch
 
 from ddpm_cli.engine.divergence import end_diverged, tell_of_trouble
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
-from ddpm_cli.engine.launch_record import launch
+from ddpm_cli.engine.loop_state import loop_state
 from ddpm_cli.engine.sharding import whole
 from ddpm_cli.engine.shared_samples import own_samples
 from ddpm_cli.engine.signals import GivenUpError, StopRequest
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.trainer import finite
-from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
+from ddpm_cli.engine.training_state import training_tensors
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.trainer import Trainer
     from ddpm_cli.engine.training_metrics import TrainingMetrics
-    from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.directory import RunDirectory
 
 Result = TypeVar("Result")
@@ -127,17 +126,28 @@ class TrainingLoop:
             self._interrupt()
 
     def _take_step(self, first_share: float) -> None:
-        began = time.monotonic()
-        self.trainer.train_step()
-        if self.trainer.health.has_diverged:
-            end_diverged(self.run, self.trainer, self.on_event)
+        with self._training_time():
+            self.trainer.train_step()
         self.after_step_is_due = True
-        self.session_train_seconds += time.monotonic() - began
         self.session_images += self.config.train.batch_size
         share = self.trainer.budget.share(self.trainer.step, self.seconds())
         self.trainer.share, signal_number = self._agree(share, self.stop.signal_number)
         self._report_progress(first_share)
         self._give_up_after(signal_number)
+
+    @contextmanager
+    def _training_time(self) -> Iterator[None]:
+        """Add the time of the block to that of training, and end a run that turns out to have diverged."""
+        began = time.monotonic()
+        yield
+        self.session_train_seconds += time.monotonic() - began
+        if self.trainer.health.has_diverged:
+            end_diverged(self.run, self.trainer, self.on_event)
+
+    def _settle(self) -> None:
+        """Wait for what the last steps came to, which all that is written down tells of."""
+        with self._training_time():
+            self.trainer.settle()
 
     def _give_up_after(self, signal_number: int) -> None:
         """Stop if there was a signal, of which all processes must have agreed that there was."""
@@ -154,6 +164,10 @@ class TrainingLoop:
             GivenUpError: After a signal.
         """
         train, checkpoint = self.config.train, self.config.checkpoint
+        if not (last or self._something_is_due()):
+            self.after_step_is_due = False
+            return
+        self._settle()
         measured = self.measure_samples(last)
         score = measured.get(checkpoint.best_by)
         save = last or self.trainer.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
@@ -173,6 +187,16 @@ class TrainingLoop:
         self.after_step_is_due = False
         if save:
             self.save(self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
+
+    def _something_is_due(self) -> bool:
+        train, step = self.config.train, self.trainer.step
+        periods = (train.log_every, train.eval_every, train.sample_every, train.evaluate_every, self.config.checkpoint.every)
+        return self._epoch_is_full() or any(every is not None and step % every == 0 for every in periods)
+
+    def _epoch_is_full(self) -> bool:
+        """Whether the last step ended an epoch."""
+        per_epoch = self.trainer.batches.steps_per_epoch
+        return math.floor(self.trainer.step / per_epoch) > math.floor((self.trainer.step - 1) / per_epoch)
 
     def _keep_held_out_loss(self, loss: float | None) -> None:
         self.held_out_loss, self.held_out_step = loss, self.trainer.step
@@ -195,12 +219,8 @@ class TrainingLoop:
 
     def _agree(self, share: float, signal_number: int) -> tuple[float, int]:
         """The main process's clock and any process's signal decide for all, so that none steps on alone."""
-        if self.accelerator.num_processes == 1:
-            return share, signal_number
-        main = self.accelerator.is_main_process
-        values = torch.tensor([share if main else 0.0, float(signal_number)], device=self.trainer.device)
-        gathered = self.accelerator.gather(values[None])
-        return float(gathered[:, 0].max()), int(gathered[:, 1].max())
+        share, signal = self.team.largest(share if self.team.is_main else 0.0, signal_number)
+        return share, int(signal)
 
     def seconds(self) -> float:
         """Time in training, over all sessions of the run."""
@@ -216,6 +236,7 @@ class TrainingLoop:
 
     def _interrupt(self) -> NoReturn:
         if self.saved_step != self.trainer.step:
+            self._settle()
             self.save(None)
         message = f"Stopped and saved at step {self.trainer.step:,}."
         raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", self.stop.signal_number)
@@ -243,8 +264,7 @@ class TrainingLoop:
 
     def _end_epoch(self, last: bool) -> None:
         """Add a row to the history when an epoch is full; the last part of one is not kept, as the run may be extended."""
-        per_epoch = self.trainer.batches.steps_per_epoch
-        full = math.floor(self.trainer.step / per_epoch) > math.floor((self.trainer.step - 1) / per_epoch)
+        per_epoch, full = self.trainer.batches.steps_per_epoch, self._epoch_is_full()
         if not (full or last):
             return
         row: dict[str, float | int | None] = {
@@ -347,7 +367,7 @@ class TrainingLoop:
                 self.run,
                 self.trainer.step,
                 tensors,
-                self._state(),
+                loop_state(self),
                 self.config_toml,
                 keep_last=settings.keep_last,
                 best=best and settings.keep_best,
@@ -360,37 +380,3 @@ class TrainingLoop:
     def _has_improved(self, score: float | None) -> bool:
         """Whether a score is the lowest of all checkpoints so far."""
         return score is not None and (self.best_saved_score is None or score < self.best_saved_score)
-
-    def _state(self) -> dict[str, Any]:
-        return training_state(self.trainer) | {
-            "launch": launch(self.accelerator),
-            "seconds": self.seconds(),
-            "after_step_is_due": self.after_step_is_due,
-            "data_sha256": self.data_sha256,
-            "class_names": list(self.class_names),
-            "history": self.history,
-            "last_loss": self.last_loss,
-            "last_held_out_loss": self.held_out_loss,
-            "best_held_out_loss": self.best_held_out_loss,
-            "held_out_step": self.held_out_step,
-            "best_saved_loss": self.best_saved_score,
-        }
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            CheckpointError: If it holds another architecture.
-        """
-        restore_training(self.trainer, checkpoint)
-        state = checkpoint.state
-        self.saved_step = checkpoint.step
-        self.after_step_is_due = state.get("after_step_is_due", False)
-        self.seconds_before = state["seconds"]
-        self.trainer.share = self.trainer.budget.share(self.trainer.step, self.seconds_before)
-        self.history = list(state["history"])
-        self.last_loss = state["last_loss"]
-        self.held_out_loss = state["last_held_out_loss"]
-        self.best_held_out_loss = state["best_held_out_loss"]
-        self.best_saved_score = state["best_saved_loss"]
-        self.held_out_step = state["held_out_step"]

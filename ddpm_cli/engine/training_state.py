@@ -37,12 +37,12 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
 
 
 def training_state(trainer: Trainer) -> dict[str, Any]:
-    """Everything of a trainer that is no tensor."""
+    """Everything of a trainer that is no tensor; the trainer must have settled its steps."""
     scaler = trainer.accelerator.scaler
     return {
         "step": trainer.step,
         "image_shape": list(trainer.image_shape),
-        "ema_updates": trainer.ema.updates,
+        "ema_updates": int(trainer.ema.updates),
         "scaler": scaler.state_dict() if scaler is not None else None,
         **trainer.health.state(),
         "grad_norm": trainer.grad_norm,
@@ -69,7 +69,7 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.accelerator.scaler is not None and state["scaler"]:
         trainer.accelerator.scaler.load_state_dict(state["scaler"])
     trainer.step = checkpoint.step
-    trainer.ema.updates = state["ema_updates"]
+    trainer.ema.updates.fill_(state["ema_updates"])
     trainer.health.load(state)
     trainer.grad_norm = state.get("grad_norm", 0.0)
     trainer.losses.load(state)

@@ -92,7 +92,9 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
 
 
 def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """An optimizer's state in which the moments of each parameter are spread over the processes as it is itself.
+    """An optimizer's state in which the moments of each parameter are spread over the processes, and lie in memory, as it does.
+
+    Fused kernels walk through all of them in step: where one lies in another order (channels last) they mix up its numbers.
 
     Args:
         state: What `unflatten_optimizer` gave; changed in place.
@@ -101,7 +103,8 @@ def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -
     parameters = [parameter for group in groups for parameter in group["params"]]
     for number, entry in state["state"].items():
         for name, value in entry.items():
-            entry[name] = value if name == "step" else spread_like(value, parameters[number])
+            if name != "step":
+                entry[name] = torch.empty_like(parameters[number]).copy_(spread_like(value, parameters[number]))
     return state
 
 

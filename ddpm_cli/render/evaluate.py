@@ -9,9 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from ddpm_cli.events import DataProgress, EvaluateProgress, Event, Figure, Notice
+from ddpm_cli.events import Compiling, DataProgress, EvaluateProgress, Event, Figure, Notice
 from ddpm_cli.render.compare_tables import NO_OPTIONS
 from ddpm_cli.render.console import messages, print_text, results, show_notice
+from ddpm_cli.render.format import compiling_line
 
 SHOWN_ELSEWHERE = {
     *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
@@ -47,6 +48,8 @@ class EvaluateView:
         """Draw one event."""
         if isinstance(event, Notice):
             show_notice(event)
+        elif isinstance(event, Compiling):
+            self._progress.console.print(compiling_line(event.seconds), style="dim")
         elif isinstance(event, DataProgress):
             self._advance(event.what, event.done, event.total, "pictures")
         elif isinstance(event, EvaluateProgress):

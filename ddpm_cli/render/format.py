@@ -24,3 +24,8 @@ def quantity(value: float, unit: str = "") -> str:
 def loss(value: float | None) -> str:
     """A loss with five digits, or a dash where there is none."""
     return "-" if value is None else f"{value:.5f}"
+
+
+def compiling_line(seconds: float | None) -> str:
+    """What to say when compiling a network begins (None), and when it has taken so many seconds."""
+    return "compiling the network, which may take minutes ..." if seconds is None else f"compiled in {duration(seconds)}"

@@ -152,14 +152,20 @@ def require_picture_name(path: Path) -> None:
     Raises:
         OutputError: Naming the suffix.
     """
-    if path.suffix and Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+    if path.suffix and _format_of(path.suffix) not in Image.SAVE:
         raise OutputError(
             f"Cannot write {path}: {path.suffix} is no picture format that can be written.", "Use .png, .jpg or .webp."
         )
 
 
 def _format(path: Path) -> str:
-    return Image.registered_extensions().get(path.suffix.lower(), "PNG")
+    return _format_of(path.suffix) or "PNG"
+
+
+def _format_of(suffix: str) -> str | None:
+    """What Pillow calls the format; it knows the five most usual ones before it loads what it has for all others."""
+    Image.preinit()
+    return Image.EXTENSION.get(suffix.lower()) or Image.registered_extensions().get(suffix.lower())
 
 
 def draw_samples(event: Event) -> None:

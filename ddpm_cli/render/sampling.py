@@ -6,8 +6,9 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ddpm_cli.events import Event, SampleProgress
-from ddpm_cli.render.console import messages
+from ddpm_cli.events import Compiling, Event, Notice, SampleProgress
+from ddpm_cli.render.console import messages, show_notice
+from ddpm_cli.render.format import compiling_line
 
 
 class SamplingView:
@@ -35,7 +36,11 @@ class SamplingView:
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
-        if isinstance(event, SampleProgress):
+        if isinstance(event, Notice):
+            show_notice(event)
+        elif isinstance(event, Compiling):
+            self._progress.console.print(compiling_line(event.seconds), style="dim")
+        elif isinstance(event, SampleProgress):
             if self._task is None:
                 self._task = self._progress.add_task("sampling", total=event.total)
             self._progress.update(self._task, completed=event.done)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ddpm_cli.events import (
     CheckpointSaved,
+    Compiling,
     DataProgress,
     Event,
     Incident,
@@ -27,7 +28,7 @@ from ddpm_cli.events import (
 )
 from ddpm_cli.render.console import messages, show_line, show_notice
 from ddpm_cli.render.data import DataBar, shape_text
-from ddpm_cli.render.format import duration, loss, quantity
+from ddpm_cli.render.format import compiling_line, duration, loss, quantity
 
 HOUR = 3600.0
 METRICS_OF_SAMPLES = ("fcd",)
@@ -167,6 +168,8 @@ class TrainingView:
                 self._data(event)
             case TrainPlanned(plan):
                 self._start(plan)
+            case Compiling(seconds):
+                self._say(compiling_line(seconds))
             case TrainProgress():
                 self._advance(event)
             case MetricsLogged(row):

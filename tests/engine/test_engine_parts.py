@@ -13,7 +13,7 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.engine.budget import Budget, lr_factor
 from ddpm_cli.engine.build import build_loss
 from ddpm_cli.engine.device import resolve_device, resolve_precision
-from ddpm_cli.engine.ema import Ema, ema_decay
+from ddpm_cli.engine.ema import Ema, ema_weight
 from ddpm_cli.engine.held_out import held_out_loss_sum
 from ddpm_cli.engine.seeds import generator, seed_of
 from ddpm_cli.errors import DeviceError
@@ -30,24 +30,30 @@ def test_seeds_differ_by_purpose_and_place_and_never_else() -> None:
 
 
 def test_ema_follows_its_formula() -> None:
+    """The seventh step is not taken: nothing moves, and the warm-up does not go on."""
     model = nn.Linear(2, 1, bias=False)
     ema = Ema(model, decay=0.5, warmup=True)
     expected = model.weight.detach().clone()
-    for n in range(20):
+    n = 0
+    for step in range(20):
         with torch.no_grad():
             model.weight.add_(1.0)
-        ema.update(model.parameters())
-        decay = min(0.5, (1 + n) / (10 + n))
-        expected = decay * expected + (1 - decay) * model.weight.detach()
+        ema.update(model.parameters(), torch.tensor(step != 7))
+        if step != 7:
+            decay = min(0.5, (1 + n) / (10 + n))
+            expected = decay * expected + (1 - decay) * model.weight.detach()
+            n += 1
         average = next(ema.model.parameters())
         torch.testing.assert_close(average, expected)
-    assert ema.updates == 20
+    assert int(ema.updates) == n == 19
 
 
 def test_ema_warm_up_forgets_the_initial_weights() -> None:
-    kept = math.prod(ema_decay(n, 0.9999, warmup=True) for n in range(1000))
-    assert kept < 1e-12
-    assert math.prod(ema_decay(n, 0.9999, warmup=False) for n in range(1000)) > 0.9
+    def kept(warmup: bool) -> float:
+        return math.prod(1.0 - float(ema_weight(torch.tensor(n), 0.9999, warmup)) for n in range(1000))
+
+    assert kept(True) < 1e-12
+    assert kept(False) > 0.9
 
 
 @pytest.mark.parametrize(
