@@ -21,6 +21,7 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_results_that_find_no_room_are_an_error_that_says_so(line: str, tmp_path: Path) -> None:
     done = shell(f"ddpm {line} > /dev/full", tmp_path)
     assert done.returncode == 1
+    assert done.stderr.count("rror") == 1  # neither a second time nor by the interpreter at its end
     assert done.stderr.splitlines()[-2:] == [
         "error: Cannot write to the standard output: No space left on device.",
         "  Free some space, or send it elsewhere.",
