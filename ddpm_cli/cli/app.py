@@ -6,7 +6,6 @@ Importing this must stay cheap: command modules import only the standard library
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from ddpm_cli.cli.export import export
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
+from ddpm_cli.cli.streams import discard, open_streams
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
@@ -60,24 +60,30 @@ def _one_usage_error() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _interrupts_told() -> Iterator[None]:
+    """Make Ctrl-C or another signal an error of ours instead of typer's silent exit."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        from ddpm_cli.engine.signals import how_stopped, signal_of
+
+        number = signal_of(interrupt)
+        raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
+
+
 class Commands(TyperGroup):
-    """The group of all commands, in which Ctrl-C or another signal becomes an error of ours instead of a silent exit."""
+    """The group of all commands."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> Any:
         """Parse what stands before the subcommand."""
-        with _one_usage_error():
+        with _one_usage_error(), _interrupts_told():
             return super().make_context(*arguments, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand that `ctx` names."""
-        try:
-            with _one_usage_error():
-                return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            from ddpm_cli.engine.signals import how_stopped, signal_of
-
-            number = signal_of(interrupt)
-            raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
+        with _one_usage_error(), _interrupts_told():
+            return super().invoke(ctx)
 
 
 # Plain help: typer's rich one imports four times as much as all the rest of `ddpm --help`.
@@ -166,18 +172,25 @@ def main() -> NoReturn:
     gc.set_threshold(*GARBAGE)
     if processes() == 1:  # one of several may wait for others in a call that no signal interrupts, and has to die of it
         interrupt_on_signals()
+    open_streams(with_results=is_main())
     arguments, debug = split_debug(sys.argv[1:])
-    if not is_main():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives
     try:
         status = run(arguments, debug)
-        sys.stdout.flush()
+        status = flushed(status, debug)
         if processes() > 1 and status == 0:  # after an error the others may be gone
             from ddpm_cli.engine.team import disband
 
             disband()
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit: give it a place to write to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         status = 1
     sys.exit(status)
+
+
+def flushed(status: int, debug: bool) -> int:
+    """Write the rest of the results; the exit status with which that leaves the command."""
+    try:
+        sys.stdout.flush()
+    except DdpmError as error:
+        return report(error, debug)
+    return status
