@@ -17,7 +17,7 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("line", ["config show", "inspect-schedule --csv", "--help"])
+@pytest.mark.parametrize("line", ["--version", "config show", "inspect-schedule --csv"])
 def test_results_that_find_no_room_are_an_error_that_says_so(line: str, tmp_path: Path) -> None:
     done = shell(f"ddpm {line} > /dev/full", tmp_path)
     assert done.returncode == 1
