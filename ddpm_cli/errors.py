@@ -11,7 +11,10 @@
     │   │   └── RunLockedError    another process is working in the run
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
+    │       └── SaveFailedError   exit status 1: the disk took no more in the midst of the work
+    ├── PeerLostError             another process of the same launch has ended
     ├── DivergedError             training produced no finite loss
+    ├── OutOfMemoryError          the device or the machine has too little memory
     └── InterruptedRunError       a signal ended the work after it was saved
 
 A message names the thing and the reason; `remedy` says what to do about it.
@@ -81,8 +84,22 @@ class OutputError(RequestError):
     """A path that cannot be written."""
 
 
+class SaveFailedError(OutputError):
+    """The disk took no more in the midst of the work; what was saved before is intact."""
+
+    exit_status = 1
+
+
 class DivergedError(DdpmError):
     """Training produced no finite loss for several steps in a row."""
+
+
+class PeerLostError(DdpmError):
+    """Another process of the same launch has ended."""
+
+
+class OutOfMemoryError(DdpmError):
+    """A device, or the machine, has too little memory for what was begun."""
 
 
 class InterruptedRunError(DdpmError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,8 +70,10 @@ class TrainPlan:
         total_steps: Steps at the end, or None where minutes alone end the run.
         minutes: Budget in minutes, or None.
         epochs: Passes over the data at the end, or None where minutes alone end the run.
-        estimated_seconds: Until the end, from a few timed passes.
-        estimated_bytes: Memory of weights, optimizer, EMA and activations.
+        estimated_seconds: Until the end, from a few timed passes; None for a sharded model, of which one process cannot tell.
+        estimated_bytes: The most memory that each process will hold: on a CPU all of it, on an accelerator its tensors there;
+            None likewise.
+        batch_size_found: Whether `--batch-size auto` found the batch size.
     """
 
     run: Path | None
@@ -91,8 +93,9 @@ class TrainPlan:
     total_steps: int | None
     minutes: float | None
     epochs: float | None
-    estimated_seconds: float
-    estimated_bytes: int
+    estimated_seconds: float | None
+    estimated_bytes: int | None
+    batch_size_found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,37 @@ class MetricsLogged(Event):
     """
 
     row: Mapping[str, float | int | None]
+
+
+IncidentKind = Literal["non-finite", "overflow", "spike", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Incident(Event):
+    """A row of incidents.jsonl: something went wrong with the numbers.
+
+    Attributes:
+        kind: non-finite: the loss or its gradient is not finite and the step was skipped. overflow: a gradient overflowed in fp16,
+            which the gradient scaler expects, and the step was skipped. spike: the loss is far above the last ones.
+            rollback: training diverged and the run went back to a checkpoint.
+        step: Its number, from 1; for a rollback the step gone back to.
+        loss: The mean of the images' losses, or None if it is not finite.
+        grad_norm: Norm of the gradient before it was clipped, or None if it is not finite.
+        timesteps: The t of the images responsible.
+        images: The numbers of these images in the training set: those whose loss is not finite; where there is none, those with
+            the largest losses.
+        affected: How many images were responsible; no more than LISTED_IMAGES of them are listed.
+        from_step: For a rollback the step at which training had diverged.
+    """
+
+    kind: IncidentKind
+    step: int
+    loss: float | None = None
+    grad_norm: float | None = None
+    timesteps: tuple[int, ...] = ()
+    images: tuple[int, ...] = ()
+    affected: int = 0
+    from_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +215,8 @@ class TrainSummary:
         loss: Mean training loss of the last logging interval, or None if there was none.
         held_out_loss: Last held-out loss, or None.
         best_held_out_loss: Lowest held-out loss, or None.
-        non_finite_steps: Steps that were skipped because their gradient was not finite.
+        non_finite_steps: Steps that were skipped because their loss or gradient was not finite.
+        incidents: How many incidents of each kind there were, see `Incident`.
     """
 
     run: Path
@@ -194,6 +229,7 @@ class TrainSummary:
     held_out_loss: float | None
     best_held_out_loss: float | None
     non_finite_steps: int
+    incidents: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ FCD = {
     "sampler": "ddim",
     "steps": 50,
     "evaluations": 50,
+    "reference_images": 10_000,
     "sampler_options": "{}",
     "threshold": "clamp",
     "guidance": 1.0,

@@ -25,7 +25,7 @@ from PIL import Image
 
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.data.picture import decode, quiet_decoders, read_header
+from ddpm_cli.data.picture import decode, quiet_decoders, read_header, read_whole
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.schedule_table import read_schedule_table
@@ -193,7 +193,8 @@ def written_outside(scratch: Path) -> Iterator[set[str]]:
         if not watching or not _is_change(event, arguments):
             return
         named = arguments[: 1 if event == "open" else 2]
-        paths = [os.path.realpath(os.fsdecode(path)) for path in named if isinstance(path, str | bytes | os.PathLike)]
+        base = _folder_of(event, arguments)
+        paths = [os.path.realpath(base / os.fsdecode(path)) for path in named if isinstance(path, str | bytes | os.PathLike)]
         outside.update(path for path in paths if path.startswith("/") and not path.startswith((inside, "/dev/null")))
 
     sys.addaudithook(hear)
@@ -201,6 +202,12 @@ def written_outside(scratch: Path) -> Iterator[set[str]]:
         yield outside
     finally:
         watching = False
+
+
+def _folder_of(event: str, arguments: tuple[Any, ...]) -> Path:
+    """What a name is relative to: shutil.rmtree removes names in a folder that it has opened."""
+    opened = arguments[1] if event in ("os.remove", "os.rmdir") else -1
+    return Path(os.readlink(f"/proc/self/fd/{opened}")) if opened >= 0 and Path("/proc/self/fd").exists() else Path.cwd()
 
 
 def _is_change(event: str, arguments: tuple[Any, ...]) -> bool:
@@ -237,7 +244,7 @@ def _on_checkpoint(scratch: Path, weights: dict[str, torch.Tensor], config_toml:
 
     def one(dice: random.Random) -> None:
         name = dice.choice(list(good))
-        changed = _mutated_file(name, good[name], dice)
+        changed = mutated_file(name, good[name], dice)
         manifest = json.loads(good["manifest.json"])
         if name != "manifest.json" and dice.random() < 0.9:  # with its sum renewed, as who means harm would
             manifest["files"][name] = {"size": len(changed), "sha256": hashlib.sha256(changed).hexdigest()}
@@ -256,15 +263,28 @@ def _on_checkpoint(scratch: Path, weights: dict[str, torch.Tensor], config_toml:
     return one
 
 
-def _mutated_file(name: str, data: bytes, dice: random.Random) -> bytes:
+def mutated_file(name: str, data: bytes, dice: random.Random) -> bytes:
+    """A change of the bytes, or of what they say where the name tells how to read them."""
     if dice.random() < 0.4:
         return mutated(data, dice)
+    if name.endswith(".jsonl"):
+        return _mutated_lines(data, dice)
     if name.endswith(".json"):
-        return _dumped(mutated_tree(json.loads(data), dice))
-    return _mutated_toml(data.decode(), dice) if name.endswith(".toml") else _mutated_header(data, dice)
+        return dumped(mutated_tree(json.loads(data), dice))
+    if name.endswith(".toml"):
+        return _mutated_toml(data.decode(), dice)
+    return mutated_header(data, dice) if name.endswith(".safetensors") else mutated(data, dice)
 
 
-def _dumped(tree: Any) -> bytes:
+def _mutated_lines(data: bytes, dice: random.Random) -> bytes:
+    lines = data.splitlines(keepends=True)
+    place = dice.randrange(len(lines))
+    lines[place] = dumped(mutated_tree(json.loads(lines[place]), dice)) + b"\n"
+    return b"".join(lines)
+
+
+def dumped(tree: Any) -> bytes:
+    """JSON, or what stands in for it."""
     try:
         return json.dumps(tree).encode()
     except ValueError:  # an integer of more digits than Python writes
@@ -278,10 +298,10 @@ def _mutated_toml(text: str, dice: random.Random) -> bytes:
         return mutated(text.encode(), dice)
 
 
-def _mutated_header(data: bytes, dice: random.Random) -> bytes:
+def mutated_header(data: bytes, dice: random.Random) -> bytes:
     """A safetensors file whose header says something else of the same bytes."""
     length = int.from_bytes(data[:8], "little")
-    header = _dumped(mutated_tree(json.loads(data[8 : 8 + length]), dice))
+    header = dumped(mutated_tree(json.loads(data[8 : 8 + length]), dice))
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
@@ -293,7 +313,7 @@ def _on_exported(scratch: Path, weights: dict[str, torch.Tensor], config_toml: s
 
     def one(dice: random.Random) -> None:
         if dice.random() < 0.5:
-            path.write_bytes(_mutated_file(path.name, good, dice))
+            path.write_bytes(mutated_file(path.name, good, dice))
         else:  # with its sum renewed
             save_model_file(path, weights, {"ddpm": _mutated_facts(facts, dice)})
         load_trained(path, torch.device("cpu"))
@@ -304,7 +324,7 @@ def _on_exported(scratch: Path, weights: dict[str, torch.Tensor], config_toml: s
 def _mutated_facts(facts: dict[str, Any], dice: random.Random) -> str:
     if dice.random() < 0.5:
         return json.dumps(facts | {"config": _mutated_toml(facts["config"], dice).decode(errors="replace")})
-    return _dumped(mutated_tree(facts, dice)).decode()
+    return dumped(mutated_tree(facts, dice)).decode()
 
 
 def _on_config(*texts: str) -> Attack:
@@ -325,7 +345,7 @@ def _on_table(scratch: Path) -> Attack:
 
     def one(dice: random.Random) -> None:
         in_tree = dice.random() < 0.4
-        path.write_bytes(_dumped(mutated_tree(dice.choice(trees), dice)) if in_tree else mutated(dice.choice(texts), dice))
+        path.write_bytes(dumped(mutated_tree(dice.choice(trees), dice)) if in_tree else mutated(dice.choice(texts), dice))
         read_schedule_table(path, dice.choice((None, "betas", "alpha_bar")))
 
     return one
@@ -348,6 +368,7 @@ def _on_picture() -> Attack:
         content = mutated(dice.choice(samples), dice)
         with quiet_decoders():
             read_header(content)
+            read_whole(content)
             decode(content, (dice.choice((1, 3, 4)), 8, 8), "white")
 
     return one

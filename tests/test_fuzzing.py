@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 from fuzzing import Attack, attack, attacks, written_outside
+from fuzzing_runs import FORGIVING, run_attacks
 
-INPUTS = {"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300}
+INPUTS = {
+    **{"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300},
+    **{
+        "training state": 60,
+        "run folder": 60,
+        "parts of an evaluation": 100,
+        "image cache": 60,
+        "extractor weights": 60,
+        "arrays of images": 150,
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +28,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(scratch: Path) -> dict[str, Attack]:
-    return attacks(scratch)
+    return attacks(scratch) | run_attacks(scratch)
 
 
 @pytest.mark.parametrize("reader", INPUTS)
@@ -26,7 +37,7 @@ def test_no_input_brings_a_reader_down(scratch: Path, prepared: dict[str, Attack
         outcome = attack(prepared[reader], range(10**6, 10**6 + INPUTS[reader]))
     assert outcome.failures == []
     assert outside == set()
-    assert outcome.counts["read"] < INPUTS[reader] / 2, "the mutations are too weak to test anything"
+    assert reader in FORGIVING or outcome.counts["read"] < INPUTS[reader] / 2, "the mutations are too weak to test anything"
 
 
 def test_a_failure_is_told_with_its_seed() -> None:

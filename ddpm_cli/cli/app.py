@@ -6,10 +6,10 @@ Importing this must stay cheap: command modules import only the standard library
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -28,7 +28,8 @@ from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
-from ddpm_cli.errors import DdpmError, InterruptedRunError
+from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
+from ddpm_cli.launch import is_main, let_main_speak, processes, tell_launcher
 
 HELP = """Train and sample denoising diffusion models.
 
@@ -42,15 +43,38 @@ For example:
 """
 
 
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer has under another name since it brings its own
+
+
+@contextmanager
+def _one_usage_error() -> Iterator[None]:
+    """Of several processes, which all read the same arguments, let the main one tell what is wrong with them."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        tell_launcher(str(error))
+        let_main_speak()
+        raise
+
+
 class Commands(TyperGroup):
-    """The group of all commands, in which Ctrl-C becomes an error of ours instead of a silent exit."""
+    """The group of all commands, in which Ctrl-C or another signal becomes an error of ours instead of a silent exit."""
+
+    def make_context(self, *arguments: Any, **extra: Any) -> Any:
+        """Parse what stands before the subcommand."""
+        with _one_usage_error():
+            return super().make_context(*arguments, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand that `ctx` names."""
         try:
-            return super().invoke(ctx)
+            with _one_usage_error():
+                return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise InterruptedRunError("Stopped by Ctrl-C.", "", signal.SIGINT) from interrupt
+            from ddpm_cli.engine.signals import how_stopped, signal_of
+
+            number = signal_of(interrupt)
+            raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
 
 
 # Plain help: typer's rich one imports four times as much as all the rest of `ddpm --help`.
@@ -110,6 +134,8 @@ def run(arguments: Sequence[str], debug: bool) -> int:
         return report(error, debug)
     except BrokenPipeError:
         raise
+    except MemoryError:
+        return report(OutOfMemoryError("The memory does not suffice.", "End other programs, or ask for less at a time."), debug)
     except Exception as error:  # noqa: BLE001 - the last place where a fault becomes a message
         remedy = "" if debug else "Run again with --debug for the traceback."
         return report(DdpmError(f"internal error: {type(error).__name__}: {error}", remedy), debug)
@@ -120,6 +146,11 @@ def report(error: DdpmError, debug: bool) -> int:
     """Show the error that is being handled and return its exit status."""
     from ddpm_cli.render.console import show_error
 
+    if isinstance(error, InterruptedRunError) and not is_main():
+        return error.exit_status
+    if not isinstance(error, PeerLostError):
+        tell_launcher(str(error))
+        let_main_speak()
     if debug:
         traceback.print_exc()
     show_error(error)
@@ -128,7 +159,13 @@ def report(error: DdpmError, debug: bool) -> int:
 
 def main() -> NoReturn:
     """Entry point of the installed command."""
+    from ddpm_cli.engine.signals import interrupt_on_signals
+
+    if processes() == 1:  # one of several may wait for others in a call that no signal interrupts, and has to die of it
+        interrupt_on_signals()
     arguments, debug = split_debug(sys.argv[1:])
+    if not is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives
     try:
         status = run(arguments, debug)
         sys.stdout.flush()

@@ -46,6 +46,14 @@ SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fix
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", show_default=False)
 ]
+DeterministicOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic",
+        help="Same bits each time on a GPU too, at some cost (train.deterministic); a CPU has them anyway.",
+        show_default=False,
+    ),
+]
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of the run's folder below runs/.", show_default=False)
 ]
@@ -75,7 +83,8 @@ MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="N", help="Stop after this many minutes.", show_default=False)
 ]
 BatchSizeOption = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Images per optimizer step.", show_default=False)
+    str | None,
+    typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
 ]
 LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 

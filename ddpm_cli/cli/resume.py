@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ddpm_cli.cli.options import (
+    DeterministicOption,
     DeviceOption,
     EpochsOption,
     JsonOption,
     MinutesOption,
     ResumeArgument,
+    SetOption,
     StepsOption,
     given,
 )
@@ -19,6 +21,8 @@ def resume(
     steps: StepsOption = None,
     minutes: MinutesOption = None,
     device: DeviceOption = None,
+    deterministic: DeterministicOption = None,
+    sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Go on with a run from its newest complete checkpoint, exactly where it stopped.
@@ -26,12 +30,15 @@ def resume(
     On a CPU the result has the same weights, bit for bit, as a run that was never stopped.
     --epochs, --steps and --minutes are new totals and extend a finished run; a falling learning rate then follows
     the new, longer curve.
+    --set changes how it goes on, such as the learning rate; what has been trained, and on which images, stays as it is.
 
     For example:
 
       ddpm resume
 
       ddpm resume runs/quick-001 --steps 2000
+
+      ddpm resume runs/quick-001 --set optimizer.lr=1e-4
     """
     from ddpm_cli.cli.train import as_json
     from ddpm_cli.engine.train import resume as resume_training
@@ -49,6 +56,6 @@ def resume(
             draw_samples(event)
             view(event)
 
-        result = resume_training(run, budget=budget, device=device, on_event=listen)
+        result = resume_training(run, budget=budget, device=device, deterministic=deterministic, sets=sets or [], on_event=listen)
     if json and result is not None:
         print_json(as_json(result))

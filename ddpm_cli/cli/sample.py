@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import SampleConfig
     from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.engine.team import Team
 
 MAX_SEEDS = 1_000_000
 MAX_SEED = 10**18 - 1
@@ -118,11 +119,12 @@ def sample(
         require_writable_folder(each)
 
     from ddpm_cli.config.loader import override
-    from ddpm_cli.engine.device import resolve_device
     from ddpm_cli.engine.generate import labels_from_seeds, load_trained
+    from ddpm_cli.engine.team import sampling_team
     from ddpm_cli.render.console import print_json, show_line, show_notices
 
-    trained = load_trained(run, resolve_device(device or "auto"), ema=ema, on_event=show_notices)
+    team = sampling_team(device or "auto")
+    trained = load_trained(run, team.device, ema=ema, on_event=show_notices)
     flags = given(
         {
             "sample.sampler.kind": (sampler, "--sampler"),
@@ -152,7 +154,8 @@ def sample(
         named = "by seed" if label is None else ALL if label == ALL else trained.class_names[classes[0]]
         show_line("class:", "cyan", f"{named}, guidance {settings.guidance.scale:g}")
 
-    singles = draw(trained, settings, numbers, labels or None, outputs)
+    with team.watched():
+        singles = draw(team, trained, settings, numbers, labels or None, outputs)
     written = [path for path in (out, trajectory) if path is not None]
     for path in written:
         show_line("wrote:", "green", str(path))
@@ -195,17 +198,20 @@ def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:
     return list(range(len(trained.class_names))) if label == ALL else [find_class(label, trained.class_names)]
 
 
-def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], labels: list[int] | None, outputs: Outputs) -> list[Path]:
+def draw(
+    team: Team, trained: TrainedModel, settings: SampleConfig, seeds: list[int], labels: list[int] | None, outputs: Outputs
+) -> list[Path]:
     """Draw one image for each seed, and class if there are any, and write what was asked for.
 
-    Each file appears whole or not at all.
+    All processes draw, the main one writes; each file appears whole or not at all.
 
     Returns:
         The files of the single images.
     """
     import numpy as np
 
-    from ddpm_cli.engine.generate import Frames, generate_samples
+    from ddpm_cli.engine.generate import Frames
+    from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
     from ddpm_cli.render.images import save_animation, save_grid, save_picture
     from ddpm_cli.render.sampling import SamplingView
 
@@ -213,7 +219,7 @@ def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], labels
     images: list[NDArray[np.uint8]] = []
     singles: list[Path] = []
     with SamplingView() as view:
-        for batch in generate_samples(trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
+        for batch in shared_samples(team, trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
             for image in batch.numpy():
                 if outputs.each is not None:
                     outputs.each.mkdir(exist_ok=True)
@@ -221,9 +227,12 @@ def draw(trained: TrainedModel, settings: SampleConfig, seeds: list[int], labels
                     singles.append(outputs.each / f"{row}{seeds[len(images)]}.png")
                     save_picture(singles[-1], image)
                 images.append(image)
+    moments = shared_frames(team, frames, len(seeds)) if frames is not None else []
+    if not team.is_main:
+        return []
     save_grid(outputs.grid, np.stack(images), outputs.columns, outputs.row_names)
-    if frames is not None and outputs.trajectory is not None:
-        save_animation(outputs.trajectory, frames.stacked(), outputs.columns, outputs.row_names)
+    if outputs.trajectory is not None:
+        save_animation(outputs.trajectory, moments, outputs.columns, outputs.row_names)
     return singles
 
 

@@ -13,6 +13,7 @@ from ddpm_cli.cli.options import (
     BatchSizeOption,
     ConfigOption,
     DataOption,
+    DeterministicOption,
     DeviceOption,
     EpochsOption,
     JsonOption,
@@ -32,6 +33,8 @@ from ddpm_cli.cli.options import (
 if TYPE_CHECKING:
     from ddpm_cli.events import TrainPlan, TrainSummary
 
+AUTO = "auto"
+
 
 def train(
     config: ConfigOption = None,
@@ -46,6 +49,7 @@ def train(
     lr: LrOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    deterministic: DeterministicOption = None,
     name: NameOption = None,
     out: RunsOption = Path("runs"),
     sets: SetOption = None,
@@ -70,6 +74,8 @@ def train(
     from ddpm_cli.cli.data_choice import data_flags
     from ddpm_cli.config.loader import load_config
 
+    find_batch_size = batch_size == AUTO
+    images = None if batch_size is None or find_batch_size else whole_number(batch_size)
     flags = data_flags(data) | given(
         {
             "data.size": (size, "--size"),
@@ -77,10 +83,11 @@ def train(
             "train.epochs": (epochs, "--epochs"),
             "train.steps": (steps, "--steps"),
             "train.minutes": (minutes, "--minutes"),
-            "train.batch_size": (batch_size, "--batch-size"),
+            "train.batch_size": (images, "--batch-size"),
             "optimizer.lr": (lr, "--lr"),
             "train.seed": (seed, "--seed"),
             "train.device": (device, "--device"),
+            "train.deterministic": (deterministic, "--deterministic"),
         }
     )
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
@@ -98,9 +105,19 @@ def train(
             draw_samples(event)
             view(event)
 
-        result = run_training(resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, on_event=listen)
-    if json:
+        result = run_training(
+            resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, find_batch_size=find_batch_size, on_event=listen
+        )
+    if json and result is not None:
         print_json(as_json(result))
+
+
+def whole_number(text: str) -> int | str:
+    """The number that a text is; the text itself if it is none, for the config to refuse."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def name_from(config: Path) -> str:

@@ -20,6 +20,10 @@ from ddpm_cli.files import UnreadableError
 
 MAX_FILE_BYTES = 1_000_000
 
+OF_A_MODEL = ("schedule", "model", "objective")
+"""Sections without which weights mean nothing. A stored config has them all; in an empty one, defaults would take their place."""
+_DAMAGED = "It is damaged: restore it, or use another one."
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -80,6 +84,8 @@ def from_toml_text(text: str, source: str = "config") -> Config:
     if faults:
         raise config_error(faults)
     config = _resolve([layer_from_tree(tree, source, faults)], faults).config
+    if missing := [name for name in OF_A_MODEL if name not in tree]:
+        raise config_error([Fault(name, "is missing, but a stored config is complete", source) for name in missing], _DAMAGED)
     if isinstance(config.schedule, TableSchedule) and config.schedule.path is not None:
         # to_toml never writes one: a stranger's config must not have us open files of this machine.
         raise config_error([Fault("schedule.path", "names a file outside, where a stored config holds the betas", source)])

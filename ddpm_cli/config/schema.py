@@ -130,6 +130,7 @@ ScheduleConfig = Annotated[
 
 
 MOST_CLASSES = 1_000_000
+MOST_LOSSES = 10_000_000
 Multiple = Annotated[int, Field(ge=1, le=256)]
 
 
@@ -553,9 +554,20 @@ class TrainConfig(Section):
     micro_batch_size: PositiveInt | None = Field(
         None, description="Images per forward pass and process; a larger share is accumulated."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass instead of keeping them: less memory, more time."
+    )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "
+        "device (FSDP); drawing samples still needs the weights alone to fit.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    deterministic: bool = Field(
+        False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
     eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")
@@ -614,6 +626,14 @@ class Config(Section):
                 'the schedule "learned" needs the parameterization eps, x0 or v and a fixed variance, '
                 f'not "{kind}" and "{variance}"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _history_fits(self) -> Config:
+        draws = self.objective.timesteps
+        kept = draws.history * self.schedule.timesteps if isinstance(draws, LossAwareTimesteps) else 0
+        if kept > MOST_LOSSES:
+            raise ValueError(f"objective.timesteps.history keeps {kept:,} losses, history times T, and may keep {MOST_LOSSES:,}")
         return self
 
     @model_validator(mode="after")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
+from ddpm_cli.array_files import ARRAY_ERRORS, read_array
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.data.layout import cut_at
 from ddpm_cli.errors import DataError
@@ -19,6 +21,9 @@ from ddpm_cli.errors import DataError
 KEYS = ("images", "labels", "test_images", "test_labels")
 ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
 MAX_CHANNELS = 4
+SMALL_BYTES = 100_000_000
+MOST_PACKED = 500
+"""Times that a file of images may grow when it is unpacked, if it grows beyond SMALL_BYTES: no pictures are that even."""
 AnyLayout = Literal["auto", "NHWC", "NCHW"]
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -63,17 +68,25 @@ def _read(path: Path) -> Arrays:
             if not start.startswith(ZIP_MAGIC):
                 if start != NPY_MAGIC:
                     raise ValueError("it is neither an .npz nor an .npy file")
-                return {"images": np.load(path, allow_pickle=False, mmap_mode="c")}
+                return {"images": read_array(path.resolve(), mapped="c")}
+            _refuse_bombs(path)
             file.seek(0)
             with np.load(file, allow_pickle=False) as loaded:
                 if "images" not in loaded.files:
                     names = ", ".join(loaded.files) or "nothing"
                     raise DataError(f"{path} has no array images, only {names}.", f"Its keys: {', '.join(KEYS)}.")
                 return {key: loaded[key] for key in KEYS if key in loaded.files}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, *ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, AttributeError) as error:
         raise DataError(
             f"{path} cannot be read: {str(error).rstrip('.')}.", "Write it with numpy.savez or numpy.save, as uint8."
         ) from error
+
+
+def _refuse_bombs(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(SMALL_BYTES, MOST_PACKED * path.stat().st_size) or unpacked > psutil.virtual_memory().total:
+        raise ValueError(f"it would unpack to {unpacked / 1e9:,.1f} GB")
 
 
 def _images(array: NDArray[np.generic], key: str, path: Path, layout: AnyLayout) -> NDArray[np.uint8]:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.array_files import read_array
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
@@ -50,6 +53,7 @@ from ddpm_cli.files import (
 VERSION = 1
 PIXELS, LABELS, ENTRY = "images.u8", "labels.npy", "entry.json"
 COPY_BYTES = 1 << 24
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_UNREADABLE = 20_000
 
 
@@ -111,7 +115,8 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
 
 def _read_content(remembered: Path) -> str | None:
     with contextlib.suppress(OSError, UnreadableError):
-        return read_text(remembered)
+        content = read_text(remembered)
+        return content if _SHA256.fullmatch(content) else None
     return None
 
 
@@ -127,10 +132,31 @@ def _read_entry(folder: Path) -> Entry | None:
         values = read_json_object(folder / ENTRY)
         values["shape"], values["class_names"] = tuple(values["shape"]), tuple(values["class_names"])
         entry = Entry(**values)
-        whole = entry.version == VERSION and os.path.getsize(folder / PIXELS) == int(np.prod(entry.shape, dtype=np.int64))
-        return entry if whole and (folder / LABELS).is_file() else None
+        whole = _is_sound(entry) and os.path.getsize(folder / PIXELS) == math.prod(entry.shape)
+        return entry if whole and _are_labels(read_array(folder / LABELS), entry) else None
     except (OSError, UnreadableError, KeyError, TypeError):
         return None
+
+
+def _is_sound(entry: Entry) -> bool:
+    """Whether each value is of its kind: a disk may give back something else than was written."""
+    counts = (*entry.shape, entry.held_out, entry.small)
+    if not isinstance(entry.unreadable, dict):
+        return False
+    texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256)
+    return (
+        entry.version == VERSION
+        and len(entry.shape) == 4
+        and all(isinstance(count, int) and count >= 0 for count in counts)
+        and math.prod(entry.shape) > 0
+        and entry.held_out <= entry.shape[0]
+        and all(isinstance(text, str) for text in texts)
+    )
+
+
+def _are_labels(labels: NDArray[np.int64], entry: Entry) -> bool:
+    whole = labels.dtype == np.int64 and labels.shape == entry.shape[:1]
+    return whole and labels.min() >= 0 and labels.max() < max(1, len(entry.class_names))
 
 
 @contextlib.contextmanager
@@ -314,7 +340,7 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
     if settings.strict:
         require_all_readable(pictures, entry.unreadable)
     pixels = np.memmap(folder / PIXELS, np.uint8, mode="c", shape=entry.shape)
-    labels = np.load(folder / LABELS, allow_pickle=False)
+    labels = read_array(folder / LABELS)
     held_out, training = slice(0, entry.held_out), slice(entry.held_out, None)
     return Dataset(
         pictures.name,

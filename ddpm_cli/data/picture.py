@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
-import math
+import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from ddpm_cli.data.memory import return_freed_memory
 from ddpm_cli.files import UnreadableError
 
 # Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
@@ -43,11 +45,40 @@ TURNS = {
 }
 STRIP_ROWS = 256
 MOST_PIXELS = 50_000_000
-"""Of a picture, as many as large cameras make: decoding takes about ten bytes for each, whatever the size of its file."""
+"""Of a picture, as many as large cameras make: decoding takes up to nine bytes for each, beside its file."""
+
+LARGE_PIXELS = 4_000_000
+"""Of a picture whose memory is given back to the system when it is done with."""
 
 HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
 """Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
 FULL_SCALES = (1.0, 255.0, 65535.0, 2147483647.0)
+
+
+class _PixelBudget:
+    """Makes threads wait, so that together they hold no more pixels than the largest picture has."""
+
+    def __init__(self) -> None:
+        self._free = MOST_PIXELS
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def room_for(self, pixels: int) -> Iterator[None]:
+        """Wait for room, and keep it during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            if pixels > LARGE_PIXELS:
+                return_freed_memory()
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_IN_MEMORY = _PixelBudget()
 
 
 class Header(NamedTuple):
@@ -86,14 +117,20 @@ def read_header(content: bytes) -> Header:
         return _header(image)
 
 
-def read_whole(content: bytes) -> tuple[Header, NDArray[np.uint8]]:
-    """The header, and the pixels as they are: uint8 [H, W, 4], with alpha.
+def read_whole(content: bytes) -> tuple[Header, bytes]:
+    """The header, and a sum of the pixels as they are to be seen, which two pictures share that look the same.
 
+    Returns:
+        Header, and the SHA-256 of height, width and the pixels as RGBA.
     Raises:
         UnreadableError: If any part of it cannot be read.
     """
     with _opened(content) as image:
-        return _header(image), np.asarray(_upright(image).convert("RGBA"))
+        header, seen = _header(image), _upright(image)
+        digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
+        for strip in _strips(seen):
+            digest.update(strip.convert("RGBA").tobytes())
+        return header, digest.digest()
 
 
 def decode(content: bytes, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
@@ -141,10 +178,11 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         raise UnreadableError("is empty")
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            most = MOST_PIXELS // 2 if image.format in HUNGRY else MOST_PIXELS
-            if image.width * image.height > most:
-                raise UnreadableError(f"would unpack to more than {most:,} pixels")
-            yield image
+            weight = 2 if image.format in HUNGRY else 1
+            if weight * image.width * image.height > MOST_PIXELS:
+                raise UnreadableError(f"would unpack to more than {MOST_PIXELS // weight:,} pixels")
+            with _IN_MEMORY.room_for(weight * image.width * image.height):
+                yield image
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
@@ -194,15 +232,31 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     channels, turn = _channels(image), TURNS.get(_orientation(image))
     if image.mode.startswith("I") or image.mode == "F":
-        image = _from_deep(image)
+        image = _instead_of(image, _from_deep(image))
     elif image.has_transparency_data:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = _converted(image, "RGBA")
     elif image.mode == "LAB":
-        image = ImageCms.applyTransform(image, _lab_to_srgb()) or image
+        image = _instead_of(image, ImageCms.applyTransform(image, _lab_to_srgb()) or image)
     else:
-        mode = "L" if channels == 1 else "RGB"
-        image = image if image.mode == mode else image.convert(mode)  # which would copy it
-    return image if turn is None else image.transpose(turn)
+        image = _converted(image, "L" if channels == 1 else "RGB")
+    return image if turn is None else _instead_of(image, image.transpose(turn))
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else _instead_of(image, image.convert(mode))
+
+
+def _instead_of(image: Image.Image, made: Image.Image) -> Image.Image:
+    """What was made of a picture, whose own memory is given back: two copies of a large one are within bounds, three are not."""
+    if made is not image:
+        image.close()
+    return made
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """The picture from top to bottom, STRIP_ROWS at a time."""
+    for top in range(0, image.height, STRIP_ROWS):
+        yield image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
@@ -211,16 +265,20 @@ def _from_deep(image: Image.Image) -> Image.Image:
     16 bits are divided by 257. What white is in the others is not written in a file: it is taken to be the smallest of 1 (floats
     only), 255 (floats only), 65535 and 2**31 - 1 that is no less than the largest value.
     """
-    values = np.asarray(image, np.float32)
-    largest = float(values.max())
-    if not (math.isfinite(largest) and np.isfinite(values.min())):  # NaN is both
+    extremes = [(strip.min(), strip.max()) for strip in map(_floats, _strips(image))]
+    if not np.isfinite(extremes).all():  # NaN is both of them
         raise UnreadableError("holds values that are not finite")
+    largest = float(max(high for _, high in extremes))
     scales = FULL_SCALES if image.mode == "F" else FULL_SCALES[2:]
     white = next((scale for scale in scales if largest <= scale), largest)
-    scaled = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), STRIP_ROWS):
-        scaled[top : top + STRIP_ROWS] = np.rint(np.maximum(values[top : top + STRIP_ROWS], 0) * (255 / white))
+    scaled = np.empty((image.height, image.width), np.uint8)
+    for number, strip in enumerate(map(_floats, _strips(image))):
+        scaled[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = np.rint(np.maximum(strip, 0) * (255 / white))
     return Image.fromarray(scaled)
+
+
+def _floats(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image, np.float32)
 
 
 @cache
@@ -230,17 +288,15 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
 
 def _flattened(image: Image.Image, channels: int, background: str) -> Image.Image:
     if channels == 4:
-        return image.convert("RGBA")
+        return _converted(image, "RGBA")
     mode = "L" if channels == 1 else "RGB"
-    if image.mode == "RGBA":
-        return _over(image, background, mode)
-    return image if image.mode == mode else image.convert(mode)
+    return _over(image, background, mode) if image.mode == "RGBA" else _converted(image, mode)
 
 
 def _over(image: Image.Image, background: str, mode: str) -> Image.Image:
     """A transparent picture before a background, in strips, so that memory holds it no third time."""
     result = Image.new(mode, image.size)
-    for top in range(0, image.height, STRIP_ROWS):
-        strip = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
-        result.paste(Image.alpha_composite(Image.new("RGBA", strip.size, background), strip).convert(mode), (0, top))
+    for number, strip in enumerate(_strips(image)):
+        seen = Image.alpha_composite(Image.new("RGBA", strip.size, background), strip).convert(mode)
+        result.paste(seen, (0, number * STRIP_ROWS))
     return result

@@ -269,8 +269,12 @@ class ScheduleLearner:
             self.optimizer.zero_grad()
             torch.autograd.backward(self._objective(t.cpu()[usable], errors[usable], pixels))
             self.optimizer.step()
-        self._errors, self._pixels = torch.zeros_like(self._errors), torch.zeros_like(self._pixels)
+        self.discard()
         self.refresh()
+
+    def discard(self) -> None:
+        """Forget what was collected, where the model's own step is skipped."""
+        self._errors, self._pixels = torch.zeros_like(self._errors), torch.zeros_like(self._pixels)
 
     def _objective(self, t: Tensor, errors: Tensor, pixels: Tensor) -> Tensor:
         """Variance, which reaches the shape alone, plus bound, which reaches the endpoints alone: Adam scales each by itself."""

@@ -205,7 +205,7 @@ class LossAwareDraws:
         """Go on from a history.
 
         Raises:
-            CheckpointError: If it is that of another number of steps.
+            CheckpointError: If it is that of another number of steps, or no training leaves such numbers.
         """
         losses, counts = state.get("losses"), state.get("counts")
         if losses is None or counts is None or losses.shape != self.losses.shape or counts.shape != self.counts.shape:
@@ -214,5 +214,8 @@ class LossAwareDraws:
                 f"The checkpoint's history of losses is {found}.",
                 "Use the config that the checkpoint was trained with.",
             )
+        kinds = (losses.dtype, counts.dtype)
+        if kinds != (self.losses.dtype, self.counts.dtype) or not bool(losses.isfinite().all()):
+            raise CheckpointError("The checkpoint's history of losses holds what is no loss.", "Use another checkpoint.")
         self.losses.copy_(losses)
         self.counts.copy_(counts)

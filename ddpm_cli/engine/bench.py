@@ -22,8 +22,11 @@ from ddpm_cli.engine.bench_subject import image_shape, number_of_classes, random
 from ddpm_cli.engine.bench_timing import Parts, rates
 from ddpm_cli.engine.build import build_model, self_contained, with_classes
 from ddpm_cli.engine.device import resolve_device, resolve_precision
+from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory
 from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.errors import OutOfMemoryError, RequestError
 from ddpm_cli.events import Listener, ignore
+from ddpm_cli.launch import processes
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
         RequestError: If something asked for cannot be had, such as a peer that is not installed.
         DeviceError: If this machine lacks the device or a number format.
     """
+    if processes() > 1:
+        raise RequestError(f"ddpm bench times one process, and is one of {processes()} here.", "Start it without a launcher.")
     device = resolve_device(config.train.device)
     precisions = request.precisions or (("fp32", "bf16") if device.type == "cuda" else ("fp32",))
     for precision in precisions:
@@ -90,7 +95,10 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
             if request.against:
                 on_progress = parts.next(f"{what}, against others")
                 found += duels(config, dataset, request.against, size, accelerator, precision, seconds, on_progress)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
+                raise
+            free_memory(error)
             notes.append(f"A batch of {size} in {precision} does not fit into the memory of {device}.")
     return Benchmark(
         _machine(device, request.against),

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from ddpm_cli.engine.sharding import own_parts
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def ema_decay(updates: int, decay: float, warmup: bool) -> float:
@@ -21,7 +26,7 @@ def ema_decay(updates: int, decay: float, warmup: bool) -> float:
     return min(decay, (1 + updates) / (10 + updates)) if warmup else decay
 
 
-class Ema:
+class Ema(Generic[M]):
     """A second model whose weights follow those of the first.
 
     Args:
@@ -30,7 +35,7 @@ class Ema:
         warmup: Start with a short average.
     """
 
-    def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:
+    def __init__(self, model: M, decay: float, warmup: bool) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.warmup = warmup
@@ -40,6 +45,5 @@ class Ema:
     def update(self, parameters: Iterable[Tensor]) -> None:
         """Move the average towards `parameters`: ema = decay * ema + (1 - decay) * parameter."""
         decay = ema_decay(self.updates, self.decay, self.warmup)
-        averages: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(averages, list(parameters), 1.0 - decay)
+        torch._foreach_lerp_(own_parts(self.model.parameters()), own_parts(parameters), 1.0 - decay)
         self.updates += 1

@@ -11,6 +11,7 @@ from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS, Job
 from ddpm_cli.engine.generate import load_trained
+from ddpm_cli.engine.out_of_memory import measuring_memory
 from ddpm_cli.engine.references import Split
 from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
 from ddpm_cli.engine.team import Team
@@ -18,7 +19,7 @@ from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Figure, Listener, Notice, ignore
 from ddpm_cli.files import require_writable_folder
-from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 
 if TYPE_CHECKING:
@@ -125,19 +126,24 @@ def evaluate_run(
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
         on_event(Notice(notice, important=True))
     folder = out or (run.evaluations_folder if run else None)
-    return Evaluation(
-        evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event), trained, folder
-    )
+    with team.watched():
+        figures = evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event)
+    return Evaluation(figures, trained, folder)
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
-    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone."""
+    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
+
+    Raises:
+        RunError: If a folder in the run is a symbolic link.
+    """
     run = RunDirectory(trained.origin.parent.parent)
-    return run if trained.origin.is_dir() and run.info_path.is_file() else None
+    return checked_run(run) if trained.origin.is_dir() and run.info_path.is_file() else None
 
 
 def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:
-    trained_on = (read_info(run).get("data") or {}).get("sha256") if run else None
+    data = read_info(run).get("data") if run else None
+    trained_on = data.get("sha256") if isinstance(data, dict) else None
     if trained_on in (None, dataset.sha256):
         return []
     return [f"{dataset.source} holds other training images than the model was trained on: the figures are against these."]
@@ -184,6 +190,7 @@ def evaluate(
     Raises:
         RequestError: If a metric is unknown, the images are of another size, the settings do not fit the model, or the disk or
             memory cannot hold what is asked for; nothing was written then.
+        OutOfMemoryError: If the memory does not suffice; parts that are done are kept.
     """
     check_metrics(metrics)
     settings, team = settings or EvaluateSettings(), team or Team()
@@ -198,5 +205,6 @@ def evaluate(
         names = ", ".join(metric for metric in metrics if known[metric])
         on_event(Notice(f"{names}: measured before with the same settings, taken from {out / 'figures.jsonl' if out else ''}."))
     if missing:
-        known |= job.measure(missing, keys)
+        with measuring_memory(settings.batch_size, next(trained.network.parameters()).device):
+            known |= job.measure(missing, keys)
     return [figure for metric in metrics for figure in known[metric]] if team.is_main else []

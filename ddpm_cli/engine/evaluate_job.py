@@ -28,8 +28,9 @@ from ddpm_cli.engine.space import needed_bytes, require_space
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.timestep_losses import METRIC as PER_TIMESTEP
 from ddpm_cli.engine.timestep_losses import loss_per_timestep
-from ddpm_cli.errors import DdpmError, RequestError, RunLockedError
+from ddpm_cli.errors import DdpmError, RequestError, RunError, RunLockedError
 from ddpm_cli.events import Figure, Listener
+from ddpm_cli.files import sweep_temporaries
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked
@@ -184,6 +185,7 @@ class Job:
             except RunLockedError as error:
                 remedy = "Wait for it, or give another folder by --out."
                 raise RunLockedError(f"Another evaluation is at work in {self.folder}.", remedy) from error
+            sweep_temporaries(self.folder)
             yield
 
     def _sample_sets(self, of_samples: Sequence[str]) -> list[SampleSet]:
@@ -194,6 +196,7 @@ class Job:
         firsts = [settings.seed + number * n for number in range(settings.repeats)]
         sets = [SampleSet(work / f"{first}-{n}", range(first, first + n), size) for first in firsts]
         for samples in sets:
+            _refuse_links(self.folder, samples.folder)
             make_folder(samples.folder)
         return sets
 
@@ -223,6 +226,12 @@ def _require_positive(n: int, repeats: int, batch_size: int) -> None:
     for name, value in (("n", n), ("repeats", repeats), ("batch_size", batch_size)):
         if value < 1:
             raise RequestError(f"{name} must be at least 1, not {value}.", "Give a positive number.")
+
+
+def _refuse_links(root: Path, folder: Path) -> None:
+    """Keep the parts below `root`: whoever made its folders could have us write anywhere."""
+    if folder.resolve() != root.resolve() / folder.relative_to(root):
+        raise RunError(f"{root / WORK} leads elsewhere by a symbolic link.", "Remove that link.")
 
 
 def _remove(sets: Sequence[SampleSet]) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_cli.array_files import read_array
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import replacing
+from ddpm_cli.files import UnreadableError, replacing
 from ddpm_cli.metrics.features import FeatureExtractor
 from ddpm_cli.metrics.frechet import FrechetStatistics
 
@@ -61,16 +62,19 @@ def write_rows(path: Path, batches: Iterator[Tensor], count: int) -> None:
             file.write(batch.to("cpu", torch.float32).contiguous().numpy().astype("<f4", copy=False).tobytes())
 
 
-def mapped_rows(path: Path) -> Tensor:
-    """The rows that `write_rows` wrote, float32 [N, D]; the system brings in what is looked at and drops it again.
+def mapped_rows(path: Path, count: int) -> Tensor:
+    """The rows that `write_rows` wrote, float32 [count, D]; the system brings in what is looked at and drops it again.
 
     Raises:
         CheckpointError: If the file is no such file.
     """
     try:
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}).", "Remove it and evaluate again.") from error
+        rows = read_array(path, mapped="c")
+        if rows.ndim != 2 or len(rows) != count or rows.dtype != np.float32:
+            raise UnreadableError(f"holds {rows.dtype} {rows.shape}, not {count:,} rows of float32")
+        return torch.from_numpy(rows)
+    except (UnreadableError, OSError) as error:
+        raise CheckpointError(f"{path} {error}.", "Remove it and evaluate again.") from error
 
 
 def in_batches(rows: Tensor, size: int = 4096) -> Iterator[Tensor]:

@@ -28,6 +28,7 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
+from ddpm_cli.engine.out_of_memory import sampling_memory
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import check_weights, load_weights
 from ddpm_cli.errors import CheckpointError, RequestError, RunError
@@ -106,7 +107,13 @@ def load_trained(
     for skipped in checkpoint.skipped:
         on_event(Notice(skipped, important=True))
     config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
-    weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
+    try:
+        weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
+    except CheckpointError:
+        if checkpoint.path.exists():
+            raise
+        # A process that trains in this run has saved a newer one, and removed this.
+        return load_trained(path, device, ema=ema, runs=runs, on_event=on_event)
     return _trained(config, checkpoint.state, weights, of_schedule, checkpoint.path, device)
 
 
@@ -239,6 +246,7 @@ def generate_samples(
         Images, uint8 [B, C, H, W] on the CPU, in the order of the seeds.
     Raises:
         RequestError: If there are labels that the model does not know, or more or fewer than seeds.
+        OutOfMemoryError: With the largest batch that there is memory for.
     """
     settings = settings or trained.config.sample
     size = min(settings.batch_size, len(seeds))
@@ -255,14 +263,26 @@ def generate_samples(
         of_batch = torch.tensor(labels[number * size : number * size + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
-        x_T = x_s = noise()
-        for index, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise)):
-            if on_frame is not None:
-                on_frame(index, len(timesteps), x_s)
-            images_done = number * size + (len(batch) if index + 1 == len(timesteps) else 0)
-            done += 1
-            on_event(SampleProgress(done, len(batches) * len(timesteps), images_done))
+        with sampling_memory(partial(_rehearse, trained, settings), len(batch), device):
+            x_T = x_s = noise()
+            for index, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise)):
+                if on_frame is not None:
+                    on_frame(index, len(timesteps), x_s)
+                images_done = number * size + (len(batch) if index + 1 == len(timesteps) else 0)
+                done += 1
+                on_event(SampleProgress(done, len(batches) * len(timesteps), images_done))
         yield to_uint8(x_s).cpu()
+
+
+@torch.no_grad()
+def _rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
+    """One step of denoising of so many images of nothing, to see whether there is memory for it."""
+    device = next(trained.network.parameters()).device
+    x_t = torch.zeros(images, *trained.image_shape, device=device)
+    labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
+    predict = predictor(trained.network, trained.schedule, build_parameterization(trained.config.objective))
+    predict = build_guided(settings.guidance, predict, trained.schedule, trained.num_classes)
+    make_denoise(predict, trained.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, 0)
 
 
 def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:

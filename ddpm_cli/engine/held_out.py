@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ def held_out_loss_sum(
     batch_size: int,
     part: slice,
     labels: Tensor | None = None,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Sum of the training loss over held-out images, with noise and steps that never change.
 
@@ -37,6 +40,7 @@ def held_out_loss_sum(
         batch_size: Images per forward pass, at most; CHUNK is never exceeded.
         part: The images that this process takes; every process draws the noise of all.
         labels: Class of each image, int64 [N], for a network that takes them.
+        before_batch: Called before each batch; what it raises ends the measurement.
 
     Returns:
         A float32 scalar; over all parts, divided by N, it is the held-out loss.
@@ -50,6 +54,7 @@ def held_out_loss_sum(
         eps = torch.randn(images[first : first + CHUNK].shape, generator=draws, device=device)
         last = min(first + len(eps), stop)
         for here in range(max(first, start), last, batch_size):
+            before_batch()
             rows = slice(here, min(here + batch_size, last))
             x_0 = normalise(images[rows].to(device))
             of_batch = None if labels is None else labels[rows].to(device)

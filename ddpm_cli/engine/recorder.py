@@ -1,24 +1,33 @@
-"""The listener that writes a run's metrics to disk."""
+"""The listener that writes a run's metrics and incidents to disk."""
 
 from __future__ import annotations
 
-from ddpm_cli.events import EpochEnded, Event, Listener, MetricsLogged
+from dataclasses import asdict
+
+from ddpm_cli.events import EpochEnded, Event, Incident, Listener, MetricsLogged
 from ddpm_cli.runs.directory import RunDirectory
-from ddpm_cli.runs.metrics_log import MetricsLog, write_history
+from ddpm_cli.runs.metrics_log import MetricsLog, Row, write_history
 
 
 def recorder(run: RunDirectory) -> Listener:
-    """A listener that appends to metrics.jsonl and rewrites metrics.json.
+    """A listener that appends to metrics.jsonl and incidents.jsonl and rewrites metrics.json.
 
     Each row is on disk before training goes on, so that every row up to a checkpoint survives whatever comes after it.
     """
-    log = MetricsLog(run.metrics_log)
+    metrics, incidents = MetricsLog(run.metrics_log), MetricsLog(run.incidents_log)
 
     def listen(event: Event) -> None:
-        if isinstance(event, MetricsLogged):
-            log.append(event.row)
-            log.sync()
-        elif isinstance(event, EpochEnded):
-            write_history(run.metrics_history, event.history)
+        match event:
+            case MetricsLogged(row):
+                _write(metrics, row)
+            case Incident():
+                _write(incidents, {key: value for key, value in asdict(event).items() if key != "from_step" or value is not None})
+            case EpochEnded(history):
+                write_history(run.metrics_history, history)
 
     return listen
+
+
+def _write(log: MetricsLog, row: Row) -> None:
+    log.append(row)
+    log.sync()

@@ -91,7 +91,7 @@ class RealImages:
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
         """Mean and covariance of the features, from the cache if they are there."""
         path = self._path(extractor, "statistics.safetensors")
-        if (known := _read_statistics(path)) is not None:
+        if (known := read_statistics(path, extractor.dimensions, self.count)) is not None:
             return known
         kept = 4 * self.count * extractor.dimensions <= LARGEST_KEPT or self._path(extractor, "features.npy").exists()
         batches = in_batches(self.features(extractor)) if kept else (seen.features for seen in self._seen(extractor))
@@ -122,7 +122,7 @@ class RealImages:
         if not path.exists():
             make_folder(path.parent)
             write_rows(path, batches, self.count)
-        return mapped_rows(path)
+        return mapped_rows(path, self.count)
 
     def _seen(self, extractor: FeatureExtractor) -> Iterator[Features]:
         done = 0
@@ -165,9 +165,10 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _read_statistics(path: Path) -> FrechetStatistics | None:
-    """Those of the file; None if there is none, or a damaged one, which is then computed anew."""
+def read_statistics(path: Path, dimensions: int, count: int) -> FrechetStatistics | None:
+    """Those of so many vectors in the file; None if there is none, or a damaged one, which is then computed anew."""
     try:
-        return FrechetStatistics.from_tensors(read_tensor_file(path).tensors) if path.exists() else None
+        found = FrechetStatistics.from_tensors(read_tensor_file(path).tensors) if path.exists() else None
     except (UnreadableError, ShapeError, OSError):
         return None
+    return found if found and len(found.mean) == dimensions and found.count == count else None

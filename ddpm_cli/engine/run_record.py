@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ddpm_cli.files import UnreadableError, printable, read_text
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import FILE as FIGURES
-from ddpm_cli.runs.figures import figure_of
+from ddpm_cli.runs.figures import figure_of, finite
 from ddpm_cli.runs.metrics_log import read_rows
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         run=found,
         config=config,
         data_sha256=_text(data.get("sha256")),
-        held_out=f"{_text(data.get('name'))}, {_finite(data.get('test_images'))} images",
+        held_out=f"{_text(data.get('name'))}, {finite(data.get('test_images'))} images",
         figures=tuple(_read_figures(run.evaluations_folder / FIGURES)),
     )
 
@@ -128,7 +127,7 @@ def read_run(run: RunDirectory) -> RunRecord:
 def budget_used(checkpoint: Checkpoint, config: Config, train_images: Any) -> float:
     """Part of a run's budget, in [0, 1], that was used when the checkpoint was written; `train_images` as run.json counts them."""
     images = train_images if isinstance(train_images, int) and train_images > 0 else 1
-    return Budget.of(config.train, images).share(checkpoint.step, _finite(checkpoint.state.get("seconds")) or 0.0)
+    return Budget.of(config.train, images).share(checkpoint.step, finite(checkpoint.state.get("seconds")) or 0.0)
 
 
 def read_config(run: RunDirectory) -> Config:
@@ -145,6 +144,16 @@ def read_config(run: RunDirectory) -> Config:
     except OSError as error:
         raise RunError(f"{run.config_path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
     return from_toml_text(text, str(run.config_path))
+
+
+def data_sha256(run: RunDirectory) -> str:
+    """Of the images that a run is trained on, as its run.json has it; empty if it is not said.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    data = read_info(run).get("data")
+    return _text(data.get("sha256")) if isinstance(data, dict) else ""
 
 
 def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
@@ -175,53 +184,22 @@ def _curves(rows: list[dict[str, Any]]) -> dict[str, Curve]:
 
 def _points(rows: list[dict[str, Any]], name: str) -> Iterator[tuple[float, float, float]]:
     for row in rows:
-        images, seconds, value = (_finite(row.get(key)) for key in ("images", "seconds", name))
+        images, seconds, value = (finite(row.get(key)) for key in ("images", "seconds", name))
         if images is not None and seconds is not None and value is not None:
             yield images, seconds, value
 
 
 def _last(rows: list[dict[str, Any]], name: str) -> float | None:
-    found = [value for row in rows if (value := _finite(row.get(name))) is not None]
+    found = [value for row in rows if (value := finite(row.get(name))) is not None]
     return found[-1] if found else None
 
 
 def _read_figures(path: Path) -> Iterator[StoredFigure]:
     """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
     for row in read_rows(path):
-        figure, created, ema = figure_of(row), _finite(row.get("created")), row.get("ema")
-        if figure is not None and _is_sound(figure) and created is not None and isinstance(ema, bool):
-            yield StoredFigure(_cleaned(figure), row["step"], ema, created)
-
-
-def _is_sound(figure: Figure) -> bool:
-    texts = (figure.metric, figure.unit, figure.split, figure.data, figure.sha256)
-    counts = (figure.n, figure.repeats, figure.seed)
-    optional = (figure.standard_error, figure.spread, figure.floor)
-    return (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(count, int) for count in counts)
-        and all(value is None or _finite(value) is not None for value in optional)
-        and _finite(figure.value) is not None
-        and isinstance(figure.terms, dict)
-        and isinstance(figure.details, dict)
-    )
-
-
-def _cleaned(figure: Figure) -> Figure:
-    details = {printable(name): _detail(value) for name, value in figure.details.items()}
-    notes = tuple(printable(str(note)) for note in figure.notes)
-    return replace(figure, metric=printable(figure.metric), unit=printable(figure.unit), details=details, notes=notes)
-
-
-def _detail(value: Any) -> str | int | float:
-    return value if _finite(value) is not None else printable(str(value))
-
-
-def _finite(value: Any) -> float | None:
-    """A number that is one; JSON's true, text, NaN and infinity are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if math.isfinite(value) else None
+        figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
+        if figure is not None and created is not None and isinstance(ema, bool):
+            yield StoredFigure(figure, row["step"], ema, created)
 
 
 def _text(value: Any) -> str:

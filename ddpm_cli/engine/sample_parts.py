@@ -78,7 +78,7 @@ class SampleSet:
         Raises:
             CheckpointError: If its file is damaged.
         """
-        return _read(self.images_path(part))["images"]
+        return _read(self.images_path(part), "images", len(self.seeds_of(part)), torch.uint8)
 
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
         """Mean and covariance of all features, part by part."""
@@ -93,13 +93,14 @@ class SampleSet:
         return self._gathered(extractor, "logits")
 
     def _stored(self, extractor: FeatureExtractor, what: str) -> Iterator[Tensor]:
-        return (_read(self.features_path(part, extractor))[what] for part in range(self.parts))
+        for part in range(self.parts):
+            yield _read(self.features_path(part, extractor), what, len(self.seeds_of(part)), torch.float32)
 
     def _gathered(self, extractor: FeatureExtractor, what: str) -> Tensor:
         path = self.folder / f"{what}-{extractor.sha256[:16]}.npy"
         if not path.exists():
             write_rows(path, self._stored(extractor, what), self.count)
-        return mapped_rows(path)
+        return mapped_rows(path, self.count)
 
 
 def part_size(batch_size: int) -> int:
@@ -107,9 +108,13 @@ def part_size(batch_size: int) -> int:
     return batch_size * max(1, round(PART_IMAGES / batch_size))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, name: str, count: int, dtype: torch.dtype) -> Tensor:
+    """Images or rows of numbers; a part that is no such thing would only be noticed in the figures, or not at all."""
     try:
-        return read_tensor_file(path).tensors
+        found = read_tensor_file(path).tensors.get(name)
+        if found is None or len(found.shape) != (4 if name == "images" else 2) or len(found) != count or found.dtype != dtype:
+            raise UnreadableError(f"does not hold the {name} of {count:,} samples")
+        return found
     except (UnreadableError, OSError) as error:
         raise CheckpointError(f"{path} {error}.", "Remove it and evaluate again.") from error
 

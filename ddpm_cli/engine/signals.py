@@ -9,6 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, the end of a job, and Slurm's warning before it."""
+
+
+class StopSignal(KeyboardInterrupt):
+    """SIGTERM or SIGUSR1 where there is nothing to save.
+
+    Args:
+        signal_number: Which.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+class GivenUpError(Exception):
+    """Long work was left because a signal asked to stop."""
+
 
 @dataclass
 class StopRequest:
@@ -20,10 +39,39 @@ class StopRequest:
 
     signal_number: int = 0
 
+    def check(self) -> None:
+        """To be called every now and then by work that can be done again later.
+
+        Raises:
+            GivenUpError: If a signal came.
+        """
+        if self.signal_number:
+            raise GivenUpError
+
+
+def interrupt_on_signals() -> None:
+    """Have SIGTERM and SIGUSR1 interrupt this process as Ctrl-C does, so that it cleans up and can say why it ended."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        raise StopSignal(number)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, handle)
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> int:
+    """The signal behind an interrupt."""
+    return interrupt.signal_number if isinstance(interrupt, StopSignal) else signal.SIGINT
+
+
+def how_stopped(signal_number: int) -> str:
+    """For a message: what stopped the work."""
+    return "Ctrl-C" if signal_number == signal.SIGINT else signal.Signals(signal_number).name
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn Ctrl-C, SIGTERM and SIGUSR1 (Slurm's warning) into a request to stop; a second Ctrl-C stops at once."""
+    """Turn STOP_SIGNALS into a request to stop; a second Ctrl-C stops at once."""
     request = StopRequest()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -34,7 +82,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
         yield request
     finally:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import LearnedSchedule
-from ddpm_cli.engine.build import build_schedule
+from ddpm_cli.engine.build import build_model, build_schedule
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpm_cli.config.schema import ScheduleConfig
+    from ddpm_cli.config.schema import Config, ScheduleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
@@ -54,6 +54,25 @@ def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConf
     checkpoint = find_checkpoint(path, runs)
     config = from_toml_text(checkpoint.config_toml, str(checkpoint.path)).schedule
     return config, build_schedule(config, stored_schedule_weights(checkpoint, config), checkpoint.path)
+
+
+def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose weights are not those of its config, before a network of that size takes memory or data are read.
+
+    Raises:
+        CheckpointError: Naming what differs.
+    """
+    import torch
+
+    from ddpm_cli.engine.generate import checked_shape
+    from ddpm_cli.engine.weights import check_weights
+
+    image_shape = checked_shape(checkpoint.state["image_shape"], checkpoint.path)
+    learned_variance = config.objective.reverse_variance == "learned-range"
+    with torch.device("meta"):
+        network = build_model(config.model, image_shape, learned_variance=learned_variance)
+    for weights in ("model", "ema"):
+        check_weights(network, checkpoint.tensors(weights), checkpoint.path)
 
 
 def stored_schedule_weights(checkpoint: Checkpoint, config: ScheduleConfig) -> dict[str, Tensor] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.engine.generate import load_trained
+from ddpm_cli.engine.signals import how_stopped, signal_of
 from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, notices_once, sampling_flags
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.sweep import EvaluatePart, Sweep, SweepRun
 
-OF_A_RUN = frozenset({"config.toml", "run.json", "metrics.jsonl", "metrics.json", "samples", "samples.png", "checkpoints", "lock"})
+OF_A_RUN = frozenset(
+    {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "checkpoints", "lock"}
+)
 
 
 def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str, str]:
@@ -61,7 +63,8 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
             except InterruptedRunError as error:
                 raise _interrupted(sweep, f"{run.name}: {error.message}", error.exit_status - 128) from error
             except KeyboardInterrupt as error:
-                raise _interrupted(sweep, f"{run.name}: stopped by Ctrl-C.", signal.SIGINT) from error
+                number = signal_of(error)
+                raise _interrupted(sweep, f"{run.name}: stopped by {how_stopped(number)}.", number) from error
             except RequestError:
                 raise
             except DdpmError as error:

@@ -66,7 +66,7 @@ def plan_sweep(sweep: Sweep, *, runs: Path = Path("runs"), on_event: Listener = 
     for run in sweep.runs:
         standing, seconds = standings[run.name], 0.0
         if standing in LEFT:
-            seconds = plans[run.arm].estimated_seconds + _sampling_seconds(sweep, run.config, plans[run.arm])
+            seconds = (plans[run.arm].estimated_seconds or 0.0) + _sampling_seconds(sweep, run.config, plans[run.arm])
         planned.append(PlannedRun(run.name, run.arm, run.config.train.seed, run.settings, standing, seconds))
     points = sweep.points if sweep.evaluate else ()
     return CheckedSweep(sweep, SweepPlan(sweep.name, folder, tuple(planned), points), failures)
@@ -130,7 +130,7 @@ def notices_once(on_event: Listener) -> Listener:
 
 def _sampling_seconds(sweep: Sweep, config: Config, plan: TrainPlan) -> float:
     """Roughly, a forward pass being a third of a step of training; 0 where that is not known."""
-    if sweep.evaluate is None or plan.total_steps is None:
+    if sweep.evaluate is None or plan.total_steps is None or plan.estimated_seconds is None:
         return 0.0
     forward = plan.estimated_seconds / (3 * plan.total_steps * plan.batch_size)
     samplers = [override(config, flags=sampling_flags(point)).sample.sampler for point in sweep.points]

@@ -22,10 +22,11 @@ from ddpm_cli.engine.build import (
     resolved_classes,
 )
 from ddpm_cli.engine.ema import Ema
+from ddpm_cli.engine.health import Health
 from ddpm_cli.engine.loss_meter import LossMeter
 from ddpm_cli.engine.seeds import generator, seed_of
-from ddpm_cli.errors import DivergedError
-from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.engine.sharding import shard, whole_number
+from ddpm_cli.events import Incident, Listener, ignore
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
 
-MAX_NON_FINITE_STEPS = 10
-MAX_OVERFLOWS = 50  # fp16: while the loss scale is found, a step overflows now and then and is no failure
+LISTED_IMAGES = 100
+"""Images of an incident that are listed, at most: a whole batch can be not finite."""
+SUSPECTS = 5
+"""Images that are listed where no single one is known to be at fault."""
 
 
 class Trainer:
@@ -44,7 +47,7 @@ class Trainer:
         config: The resolved config.
         dataset: Its images.
         accelerator: Device, precision and processes.
-        on_event: Told of steps that were skipped.
+        on_event: Told of incidents.
     """
 
     def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener = ignore) -> None:
@@ -71,19 +74,31 @@ class Trainer:
 
         torch.manual_seed(seed_of(train.seed, "weights"))
         learned_variance = config.objective.reverse_variance == "learned-range"
-        self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance).to(self.device)
+        self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup)
-        self.network, self.optimizer = accelerator.prepare(self.model, build_optimizer(config.optimizer, self.model.parameters()))
+        self.model.recompute_stages(train.gradient_checkpointing)
+        sharded = train.sharding == "full" and accelerator.num_processes > 1
+        if sharded:
+            shard(self.model, accelerator)
+            shard(self.ema.model, accelerator, reshard=False)
+        else:
+            self.model.to(self.device)
+            self.ema.model.to(self.device)
+        # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
+        self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
+        self.optimizer = accelerator.prepare(build_optimizer(config.optimizer, self.model.parameters()))
 
         self.step = 0
         self.share = 0.0
         self.losses = LossMeter(self.device)
-        self.non_finite_steps = 0
-        self.non_finite_in_a_row = 0
+        self.health = Health()
         self.grad_norm = 0.0
 
     def train_step(self) -> None:
-        """Draw a batch, steps and noise; take one optimizer step; move the EMA (DDPM, Alg. 1)."""
+        """Draw a batch, steps and noise; take one optimizer step; move the EMA (DDPM, Alg. 1).
+
+        A step whose loss or gradient is not finite is counted and moves nothing.
+        """
         train, accelerator = self.config.train, self.accelerator
         torch.manual_seed(seed_of(train.seed, "dropout", self.step, accelerator.process_index))
         draws = generator(self.device, train.seed, "noise", self.step)
@@ -106,11 +121,14 @@ class Trainer:
                 self.learner.collect(probe, part)
         losses = accelerator.reduce(losses, "sum")
         self.timestep_sampler.update(t, losses)
-        self.losses.add((weights * losses).mean())
-        self._optimizer_step()
+        weighted = weights * losses
+        loss = weighted.mean()
+        self.losses.add(loss)
+        taken = self._optimizer_step(math.isfinite(loss))
         if self.learner:
-            self.learner.step(t, self._sum)
+            self.learner.step(t, self._sum) if taken else self.learner.discard()
             self.schedule = self.learner.schedule
+        self._watch(t, weighted, float(loss), taken)
         self.step += 1
 
     def _labels(self) -> Tensor | None:
@@ -134,34 +152,52 @@ class Trainer:
         micro = self.config.train.micro_batch_size or size
         return [slice(start, min(start + micro, last)) for start in range(first, last, micro)]
 
-    def _optimizer_step(self) -> None:
+    def _optimizer_step(self, finite_loss: bool) -> bool:
+        """Move the weights and their average by the gradient; False if that cannot be done."""
         limit = self.config.train.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit)
-        self.grad_norm = float(norm)
+        self.grad_norm = whole_number(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr()
-        scaled = self.accelerator.scaler is not None
-        if scaled or math.isfinite(self.grad_norm):
+        scaler, finite = self.accelerator.scaler, finite_loss and math.isfinite(self.grad_norm)
+        if finite:
             self.optimizer.step()
-        if not math.isfinite(self.grad_norm) or self.accelerator.optimizer_step_was_skipped:
-            self._count_non_finite(MAX_OVERFLOWS if scaled else MAX_NON_FINITE_STEPS)
-        else:
+        elif scaler:  # without a step of the optimizer nothing else would lower its scale
+            scaler.update()
+        taken = finite and not self.accelerator.optimizer_step_was_skipped
+        if taken:
             self.ema.update(self.model.parameters())
-            self.non_finite_in_a_row = 0
         self.optimizer.zero_grad()
+        return taken
 
     def lr(self) -> float:
         """Learning rate of the next step."""
         optimizer = self.config.optimizer
         return optimizer.lr * lr_factor(optimizer, self.step, self.share)
 
-    def _count_non_finite(self, limit: int) -> None:
-        self.non_finite_steps += 1
-        self.non_finite_in_a_row += 1
-        if self.non_finite_in_a_row >= limit:
-            raise DivergedError(
-                f"The gradients were not finite in {limit} steps in a row, the last being step {self.step}.",
-                "The checkpoints before are intact. Lower optimizer.lr, lower train.max_grad_norm, or set train.precision to fp32.",
+    def _watch(self, t: Tensor, losses: Tensor, loss: float, taken: bool) -> None:
+        """Tell of what is wrong with the step, and with which images of it."""
+        scaled = self.accelerator.scaler is not None
+        kind = self.health.judge(self.step + 1, loss, taken=taken, scaled=scaled)
+        if kind is None:
+            return
+        rows = (~torch.isfinite(losses)).nonzero().flatten().cpu()
+        if not len(rows):
+            rows = losses.topk(min(SUSPECTS, len(losses))).indices.cpu()
+        listed = rows[:LISTED_IMAGES]
+        self.on_event(
+            Incident(
+                kind=kind,
+                step=self.step + 1,
+                loss=finite(loss),
+                grad_norm=finite(self.grad_norm),
+                timesteps=tuple(t.cpu()[listed].tolist()),
+                images=tuple(self.batches.indices(self.step)[listed.numpy()].tolist()),
+                affected=len(rows),
             )
-        if limit == MAX_NON_FINITE_STEPS:
-            self.on_event(Notice(f"Step {self.step}: the gradient is not finite; the step is skipped.", important=True))
+        )
+
+
+def finite(value: float) -> float | None:
+    """The number itself, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import numpy as np
 import torch
 
-from ddpm_cli.engine.generate import TrainedModel, generate_samples
+from ddpm_cli.engine.divergence import end_diverged, tell_of_trouble
+from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.held_out import held_out_loss_sum
+from ddpm_cli.engine.launch_record import launch
+from ddpm_cli.engine.sharding import whole
+from ddpm_cli.engine.shared_samples import own_samples
+from ddpm_cli.engine.signals import GivenUpError, StopRequest
+from ddpm_cli.engine.team import Team
+from ddpm_cli.engine.trainer import finite
 from ddpm_cli.engine.training_state import restore_training, training_state, training_tensors
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import (
@@ -23,14 +31,18 @@ from ddpm_cli.events import (
     TrainSummary,
 )
 from ddpm_cli.runs.checkpoints import save_checkpoint
+from ddpm_cli.runs.metrics_log import count_incidents
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.engine.signals import StopRequest
     from ddpm_cli.engine.trainer import Trainer
     from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.directory import RunDirectory
+
+Result = TypeVar("Result")
 
 
 class TrainingLoop:
@@ -57,6 +69,7 @@ class TrainingLoop:
         self.trainer = trainer
         self.config = trainer.config
         self.accelerator = trainer.accelerator
+        self.team = Team.of(trainer.accelerator)
         self.run = run
         self.config_toml = config_toml
         self.on_event = on_event
@@ -68,6 +81,8 @@ class TrainingLoop:
         labelled = trainer.num_classes is not None
         self.held_out_labels = torch.from_numpy(dataset.test.labels[: train.eval_images]) if labelled else None
 
+        self.stop = StopRequest()
+        self.after_step_is_due = False
         self.saved_step = 0
         self.seconds_before = 0.0
         self.started = time.monotonic()
@@ -80,52 +95,103 @@ class TrainingLoop:
         self.best_held_out_loss: float | None = None
         self.best_saved_score: float | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the budget is used up and all that was due then is done."""
+        return self.trainer.share >= 1 and not self.after_step_is_due
+
+    @property
+    def logged_step(self) -> int:
+        """The last step whose row belongs into the log of a run that goes on from here."""
+        return self.trainer.step - self.after_step_is_due
+
     def train(self, stop: StopRequest) -> TrainSummary:
         """Train until the budget is used up.
 
         Raises:
             InterruptedRunError: After a signal, when the run has been saved.
-            DivergedError: If no step could be taken for several steps in a row.
+            DivergedError: If no step could be taken for several steps in a row; the run went back to its last good checkpoint.
         """
+        self.stop = stop
         self.started = time.monotonic()
         first_share = self.trainer.share
-        while True:
-            began = time.monotonic()
-            self.trainer.train_step()
-            self.session_train_seconds += time.monotonic() - began
-            self.session_images += self.config.train.batch_size
-            self.trainer.share, signal_number = self._agree(
-                self.trainer.budget.share(self.trainer.step, self.seconds()), stop.signal_number
-            )
-            self._report_progress(first_share)
-            self._after_step(last=self.trainer.share >= 1)
-            if self.trainer.share >= 1:
-                return self.summary()
-            if signal_number:
-                self._interrupt(signal_number)
+        try:
+            while True:
+                if not self.after_step_is_due:
+                    self._take_step(first_share)
+                self._after_step(last=self.trainer.share >= 1)
+                if self.trainer.share >= 1:
+                    tell_of_trouble(self.run, self.trainer, self.on_event)
+                    return self.summary()
+        except GivenUpError:
+            self._interrupt()
+
+    def _take_step(self, first_share: float) -> None:
+        began = time.monotonic()
+        self.trainer.train_step()
+        if self.trainer.health.has_diverged:
+            end_diverged(self.run, self.trainer, self.on_event)
+        self.after_step_is_due = True
+        self.session_train_seconds += time.monotonic() - began
+        self.session_images += self.config.train.batch_size
+        share = self.trainer.budget.share(self.trainer.step, self.seconds())
+        self.trainer.share, signal_number = self._agree(share, self.stop.signal_number)
+        self._report_progress(first_share)
+        self._give_up_after(signal_number)
+
+    def _give_up_after(self, signal_number: int) -> None:
+        """Stop if there was a signal, of which all processes must have agreed that there was."""
+        if signal_number:
+            self.stop.signal_number = signal_number
+            raise GivenUpError
 
     def _after_step(self, *, last: bool) -> None:
-        """Everything that is due at this step: metrics, held-out loss, samples, checkpoint; all of it at the last one."""
+        """Everything that is due at this step: metrics, held-out loss, samples, checkpoint; all of it at the last one.
+
+        What takes long comes first. A signal ends it before anything has changed, and a resumed run does it from the start.
+
+        Raises:
+            GivenUpError: After a signal.
+        """
         train, checkpoint = self.config.train, self.config.checkpoint
         measured = self.measure_samples(last)
         score = measured.get(checkpoint.best_by)
         save = last or self.trainer.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
         evaluate = save or self.trainer.step % train.eval_every == 0
         log = last or self.trainer.step % train.log_every == 0
+        held_out_loss = finite(self.measure_held_out_loss()) if evaluate and len(self.held_out_images) else None
+        if last or self.trainer.step % train.sample_every == 0:
+            self.draw_samples()
+
         if evaluate and len(self.held_out_images):
-            self.held_out_loss = finite(self.measure_held_out_loss())
-            self.held_out_step = self.trainer.step
-            known = [loss for loss in (self.best_held_out_loss, self.held_out_loss) if loss is not None]
-            self.best_held_out_loss = min(known, default=None)
+            self._keep_held_out_loss(held_out_loss)
         self._end_epoch(last)
         if log or evaluate or measured:
             self.on_event(MetricsLogged(self._row(log, evaluate) | measured))
         if log and not last:
             self.trainer.losses.reset("interval")
-        if last or self.trainer.step % train.sample_every == 0:
-            self.draw_samples()
+        self.after_step_is_due = False
         if save:
             self.save(self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
+
+    def _keep_held_out_loss(self, loss: float | None) -> None:
+        self.held_out_loss, self.held_out_step = loss, self.trainer.step
+        known = [loss for loss in (self.best_held_out_loss, loss) if loss is not None]
+        self.best_held_out_loss = min(known, default=None)
+
+    def _unless_stopped(self, work: Callable[[], Result]) -> Result:
+        """Do what may take minutes and calls `stop.check` on the way; a signal on any process has all of them give it up.
+
+        Raises:
+            GivenUpError: After a signal.
+        """
+        result = None
+        with suppress(GivenUpError):
+            result = work()
+        _, signal_number = self._agree(0.0, self.stop.signal_number)
+        self._give_up_after(signal_number)
+        assert result is not None  # only a signal leaves it out
+        return result
 
     def _agree(self, share: float, signal_number: int) -> tuple[float, int]:
         """The main process's clock and any process's signal decide for all, so that none steps on alone."""
@@ -148,11 +214,11 @@ class TrainingLoop:
     def _images_per_second(self) -> float:
         return self.session_images / max(self.session_train_seconds, 1e-9)
 
-    def _interrupt(self, signal_number: int) -> None:
+    def _interrupt(self) -> NoReturn:
         if self.saved_step != self.trainer.step:
             self.save(None)
         message = f"Stopped and saved at step {self.trainer.step:,}."
-        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", signal_number)
+        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", self.stop.signal_number)
 
     # --------------------------------------------------------------------------------------------------------- metrics
 
@@ -167,11 +233,12 @@ class TrainingLoop:
         if log:
             self.last_loss = self.trainer.losses.mean("interval")
             row |= {"loss": self.last_loss, "lr": self.trainer.lr(), "grad_norm": finite(self.trainer.grad_norm)}
-            row |= {"images_per_second": round(self._images_per_second(), 1)}
+            if self.session_images:
+                row["images_per_second"] = round(self._images_per_second(), 1)
         if evaluate and len(self.held_out_images):
             row["held_out_loss"] = self.held_out_loss
-        if self.trainer.non_finite_steps:
-            row["non_finite_steps"] = self.trainer.non_finite_steps
+        if self.trainer.health.non_finite_steps:
+            row["non_finite_steps"] = self.trainer.health.non_finite_steps
         return row
 
     def _end_epoch(self, last: bool) -> None:
@@ -195,31 +262,36 @@ class TrainingLoop:
 
     def measure_held_out_loss(self) -> float:
         """Mean loss of the EMA weights over the held-out images, each process taking its share."""
-        count, rank, processes = len(self.held_out_images), self.accelerator.process_index, self.accelerator.num_processes
-        part = slice(rank * count // processes, (rank + 1) * count // processes)
+        count = len(self.held_out_images)
         batch = self.config.train.micro_batch_size or self.config.train.batch_size
-        total = held_out_loss_sum(
-            self.trainer.ema.model,
-            self.held_out_images,
-            self.trainer.schedule,
-            self.trainer.loss,
-            batch,
-            part,
-            self.held_out_labels,
-        )
+        with whole(self.trainer.ema.model) as network:
+            total = self._unless_stopped(
+                lambda: held_out_loss_sum(
+                    network,
+                    self.held_out_images,
+                    self.trainer.schedule,
+                    self.trainer.loss,
+                    batch,
+                    self.team.share(count),
+                    self.held_out_labels,
+                    self.stop.check,
+                )
+            )
         return float(self.accelerator.reduce(total, "sum")) / count
 
     def measure_samples(self, last: bool) -> dict[str, float]:
         """Metrics of samples of the EMA weights if they are due, by name; those that are not finite are left out."""
-        every = self.config.train.evaluate_every
-        if self.metrics is None or every is None or not (last or self.trainer.step % every == 0):
+        metrics, every = self.metrics, self.config.train.evaluate_every
+        if metrics is None or every is None or not (last or self.trainer.step % every == 0):
             return {}
-        return {name: value for name, value in self.metrics.measure(self._trained()).items() if math.isfinite(value)}
+        with whole(self.trainer.ema.model) as network:
+            statistics = self._unless_stopped(lambda: metrics.draw(self._trained(network), self.stop.check))
+        return {name: value for name, value in metrics.values(statistics).items() if math.isfinite(value)}
 
-    def _trained(self) -> TrainedModel:
+    def _trained(self, network: nn.Module) -> TrainedModel:
         """The EMA weights as they are now."""
         return TrainedModel(
-            self.trainer.ema.model,
+            network,
             self.trainer.schedule,
             self.config,
             self.trainer.image_shape,
@@ -229,15 +301,18 @@ class TrainingLoop:
         )
 
     def draw_samples(self) -> None:
-        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds."""
-        if self.accelerator.is_main_process:
-            trained = self._trained()
-            seeds = range(self.config.train.sample_n)
-            settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
-            images = torch.cat(list(generate_samples(trained, seeds, settings))).numpy()
+        """Hand a grid of samples of the EMA weights to the listener, always from the same seeds; each process draws its share."""
+        count = self.config.train.sample_n
+        with whole(self.trainer.ema.model) as network:
+            own = self._unless_stopped(lambda: self._own_samples(network, count))
+        images = list(self.team.collect(own, count))
+        if self.team.is_main:
             path = self.run.samples_folder / f"step-{self.trainer.step:08d}.png"
-            self.on_event(SamplesDrawn(np.ascontiguousarray(images), self.trainer.step, path, self.run.samples_png))
-        self.accelerator.wait_for_everyone()
+            self.on_event(SamplesDrawn(torch.cat(images).numpy(), self.trainer.step, path, self.run.samples_png))
+
+    def _own_samples(self, network: nn.Module, count: int) -> Tensor:
+        settings = self.config.sample.model_copy(update={"sampler": self.config.train.sampler})
+        return own_samples(self.team, self._trained(network), range(count), settings, on_event=lambda _: self.stop.check())
 
     def summary(self) -> TrainSummary:
         """How the run stands now."""
@@ -251,7 +326,8 @@ class TrainingLoop:
             loss=self.last_loss,
             held_out_loss=self.held_out_loss,
             best_held_out_loss=self.best_held_out_loss,
-            non_finite_steps=self.trainer.non_finite_steps,
+            non_finite_steps=self.trainer.health.non_finite_steps,
+            incidents=count_incidents(self.run.incidents_log),
         )
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
@@ -264,16 +340,18 @@ class TrainingLoop:
         best = self._has_improved(score)
         if best:
             self.best_saved_score = score
+        tensors = training_tensors(self.trainer)
         if self.accelerator.is_main_process:
             settings = self.config.checkpoint
             saved = save_checkpoint(
                 self.run,
                 self.trainer.step,
-                training_tensors(self.trainer),
+                tensors,
                 self._state(),
                 self.config_toml,
                 keep_last=settings.keep_last,
                 best=best and settings.keep_best,
+                last_good_step=self.trainer.health.last_good_step,
             )
             self.on_event(CheckpointSaved(saved, self.trainer.step))
         self.saved_step = self.trainer.step
@@ -285,7 +363,9 @@ class TrainingLoop:
 
     def _state(self) -> dict[str, Any]:
         return training_state(self.trainer) | {
+            "launch": launch(self.accelerator),
             "seconds": self.seconds(),
+            "after_step_is_due": self.after_step_is_due,
             "data_sha256": self.data_sha256,
             "class_names": list(self.class_names),
             "history": self.history,
@@ -304,6 +384,8 @@ class TrainingLoop:
         """
         restore_training(self.trainer, checkpoint)
         state = checkpoint.state
+        self.saved_step = checkpoint.step
+        self.after_step_is_due = state.get("after_step_is_due", False)
         self.seconds_before = state["seconds"]
         self.trainer.share = self.trainer.budget.share(self.trainer.step, self.seconds_before)
         self.history = list(state["history"])
@@ -312,8 +394,3 @@ class TrainingLoop:
         self.best_held_out_loss = state["best_held_out_loss"]
         self.best_saved_score = state["best_saved_loss"]
         self.held_out_step = state["held_out_step"]
-
-
-def finite(value: float) -> float | None:
-    """The number itself, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,19 +50,28 @@ class TrainingMetrics:
         team.wait()
         self._reference = reference.statistics(self._extractor)
 
-    def measure(self, trained: TrainedModel) -> dict[str, float]:
-        """Draw samples, each process its share, and measure them; every process gets the same values.
+    def draw(self, trained: TrainedModel, check: Callable[[], None] = lambda: None) -> FrechetStatistics:
+        """Draw this process's share of the samples and look at them.
 
         Args:
             trained: The averaged weights as they are now.
-        Returns:
-            The value of each metric by name.
+            check: Called after each denoising step; what it raises ends the drawing.
         """
         size, rank, processes = self._settings.batch_size, self._accelerator.process_index, self._accelerator.num_processes
         statistics = FrechetStatistics(self._extractor.dimensions)
         for first in range(rank * size, self._n, processes * size):
-            for images in generate_samples(trained, range(first, min(first + size, self._n)), self._settings):
+            for images in generate_samples(
+                trained, range(first, min(first + size, self._n)), self._settings, on_event=lambda _: check()
+            ):
                 statistics.add(self._extractor(images).features)
+        return statistics
+
+    def values(self, statistics: FrechetStatistics) -> dict[str, float]:
+        """The value of each metric by name, the same on every process; all take part.
+
+        Args:
+            statistics: Of this process's share.
+        """
         distance = frechet_distance(self._reference, self._merged(statistics))
         return dict.fromkeys(self._names, distance)
 

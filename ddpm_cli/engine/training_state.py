@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.engine.weights import flatten_optimizer, load_weights, unflatten_optimizer
+from ddpm_cli.engine.sharding import gathered
+from ddpm_cli.engine.weights import flatten_optimizer, load_weights, spread_moments, unflatten_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
-    """Groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of a timestep sampler with a memory."""
+    """Groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of a timestep sampler with a memory.
+
+    All processes must ask for them; the main one alone gets those that are spread.
+    """
+    keep = trainer.accelerator.is_main_process
     tensors: dict[str, Mapping[str, Tensor]] = {
-        "model": trainer.model.state_dict(),
-        "ema": trainer.ema.model.state_dict(),
-        "optimizer": flatten_optimizer(trainer.optimizer.state_dict()),
+        "model": gathered(trainer.model.state_dict(), keep=keep),
+        "ema": gathered(trainer.ema.model.state_dict(), keep=keep),
+        "optimizer": gathered(flatten_optimizer(trainer.optimizer.state_dict()), keep=keep),
     }
     if trainer.learner:
         tensors["schedule"] = trainer.learner.gamma.state_dict()
@@ -39,7 +44,8 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "image_shape": list(trainer.image_shape),
         "ema_updates": trainer.ema.updates,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "non_finite_steps": trainer.non_finite_steps,
+        **trainer.health.state(),
+        "grad_norm": trainer.grad_norm,
         **trainer.losses.state(),
     }
 
@@ -52,7 +58,8 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """
     load_weights(trainer.model, checkpoint.tensors("model"), checkpoint.path)
     load_weights(trainer.ema.model, checkpoint.tensors("ema"), checkpoint.path)
-    trainer.optimizer.load_state_dict(unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer.state_dict()))
+    moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer)
+    trainer.optimizer.load_state_dict(spread_moments(moments, trainer.optimizer.param_groups))
     if trainer.learner:
         _restore_schedule(trainer.learner, checkpoint)
         trainer.schedule = trainer.learner.schedule
@@ -63,12 +70,13 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.accelerator.scaler.load_state_dict(state["scaler"])
     trainer.step = checkpoint.step
     trainer.ema.updates = state["ema_updates"]
-    trainer.non_finite_steps = state["non_finite_steps"]
+    trainer.health.load(state)
+    trainer.grad_norm = state.get("grad_norm", 0.0)
     trainer.losses.load(state)
 
 
 def _restore_schedule(learner: ScheduleLearner, checkpoint: Checkpoint) -> None:
     load_weights(learner.gamma, checkpoint.tensors("schedule"), checkpoint.path)
     moments = checkpoint.tensors("schedule-optimizer")
-    learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer.state_dict()))
+    learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer))
     learner.refresh()

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from ddpm_cli.engine.sharding import spread_like
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import printable
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""In which weights and moments may be stored; torch knows others, with which it does not calculate."""
+
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
+_SIGNED = ".exp_avg"
+"""The only one of them that may hold numbers below zero."""
+
 _REMEDY = "Use another checkpoint, or copy this one again from where it is whole."
 
 
@@ -19,10 +28,16 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path
     """Put weights into a network of the same architecture.
 
     Raises:
-        CheckpointError: See `check_weights`.
+        CheckpointError: See `check_weights`; or if one is not a finite number, of which no image and no training could come.
     """
     check_weights(network, weights, origin)
-    network.load_state_dict(dict(weights))
+    for name, ours in network.state_dict().items():
+        if not _is_finite(weights[name].to(ours.dtype)):
+            raise CheckpointError(
+                f"{origin} holds weights that are not finite numbers ({name}): its training has diverged, or someone changed it.",
+                "Use an earlier checkpoint; to resume from one, remove the later ones.",
+            )
+    network.load_state_dict({name: spread_like(weights[name], own) for name, own in network.state_dict().items()})
 
 
 def check_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
@@ -34,13 +49,13 @@ def check_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Pat
     expected = network.state_dict()
     for name in expected.keys() | weights.keys():
         ours, theirs = expected.get(name), weights.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape or theirs.is_complex():
+        if ours is None or theirs is None or ours.shape != theirs.shape or not _same_kind(ours, theirs):
             found = (
                 "missing"
                 if theirs is None
                 else "not part of it"
                 if ours is None
-                else f"{tuple(theirs.shape)}, not {tuple(ours.shape)}"
+                else f"{_described(theirs)}, not {_described(ours)}"
             )
             raise CheckpointError(
                 f"{origin} holds another architecture than its config describes: {name} is {found}.",
@@ -53,19 +68,57 @@ def flatten_optimizer(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {f"{number}.{name}": value for number, entry in state["state"].items() for name, value in entry.items()}
 
 
-def unflatten_optimizer(tensors: Mapping[str, Tensor], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten_optimizer`, with the hyperparameters of a fresh optimizer's state.
+def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Any]:
+    """The inverse of `flatten_optimizer`, with the hyperparameters of a fresh optimizer.
 
     Raises:
-        CheckpointError: If they are not Adam's moments, of each parameter or of none.
+        CheckpointError: If they are not Adam's moments, of each parameter or of none; torch itself would take any, and fail, or
+            ruin the weights, at the next step.
     """
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
         if not number.isdecimal() or len(number) > 9 or name not in ADAM:
             raise CheckpointError(f"The checkpoint's optimizer has {printable(key)!r}, which Adam has not.", _REMEDY)
-        entries.setdefault(int(number), {})[name] = value
-    parameters = {number for group in fresh["param_groups"] for number in group["params"]}
-    if entries and (entries.keys() != parameters or any(entry.keys() != ADAM for entry in entries.values())):
+        # A copy: what was read is a view of the file, and training must not end with it.
+        entries.setdefault(int(number), {})[name] = value.clone()
+    parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
+    if entries and (entries.keys() != parameters.keys() or any(entry.keys() != ADAM for entry in entries.values())):
         raise CheckpointError("The checkpoint's optimizer is that of another network.", _REMEDY)
-    return {"state": entries, "param_groups": fresh["param_groups"]}
+    for place, entry in entries.items():
+        for name, value in entry.items():
+            _check_moment(f"{place}.{name}", value, () if name == "step" else tuple(parameters[place].shape))
+    return {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An optimizer's state in which the moments of each parameter are spread over the processes as it is itself.
+
+    Args:
+        state: What `unflatten_optimizer` gave; changed in place.
+        groups: The optimizer's own groups of parameters.
+    """
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, entry in state["state"].items():
+        for name, value in entry.items():
+            entry[name] = value if name == "step" else spread_like(value, parameters[number])
+    return state
+
+
+def _check_moment(key: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    if value.shape != shape or value.dtype not in FLOATS:
+        raise CheckpointError(f"The checkpoint's optimizer has {_described(value)} as {key}, not floats {shape}.", _REMEDY)
+    if not _is_finite(value) or (not key.endswith(_SIGNED) and bool((value < 0).any())):
+        raise CheckpointError(f"The checkpoint's optimizer has numbers in {key} that no training leaves there.", _REMEDY)
+
+
+def _same_kind(ours: Tensor, theirs: Tensor) -> bool:
+    return theirs.dtype in FLOATS if ours.is_floating_point() else theirs.dtype == ours.dtype
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.isfinite().all())
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Event, Notice
+from ddpm_cli.launch import is_main, own_name
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -34,7 +35,9 @@ def _clean(text: str) -> str:
 
 
 results = CleanConsole(highlight=False)
-messages = CleanConsole(stderr=True, highlight=False)
+# Of several processes one alone tells of the work; what goes wrong on another is its own to say.
+messages = CleanConsole(stderr=True, highlight=False, quiet=not is_main())
+errors = CleanConsole(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -52,10 +55,11 @@ def print_text(text: str) -> None:
 
 
 def show_error(error: DdpmError) -> None:
-    """Show the message and, below it, the remedy, on stderr."""
-    show_line("error:", "bold red", error.message)
+    """Show the message and, below it, the remedy, on stderr; processes other than the main one say who they are."""
+    label = "error:" if is_main() else f"error of {own_name()}:"
+    _say(Text.assemble((label, "bold red"), " ", error.message), errors)
     if error.remedy:
-        _say(Text(f"  {error.remedy}"))
+        _say(Text(f"  {error.remedy}"), errors)
 
 
 def show_notice(notice: Notice) -> None:
@@ -74,6 +78,6 @@ def show_line(label: str, style: str, text: str) -> None:
     _say(Text.assemble((label, style), " ", text))
 
 
-def _say(text: Text) -> None:
+def _say(text: Text, console: Console = messages) -> None:
     """Wrap between words on a terminal, and never in a file or pipe, where others search the text."""
-    messages.print(text, soft_wrap=not messages.is_terminal)
+    console.print(text, soft_wrap=not console.is_terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from ddpm_cli.events import (
     CheckpointSaved,
     DataProgress,
     Event,
+    Incident,
     MetricsLogged,
     Notice,
     SamplesDrawn,
@@ -30,6 +32,9 @@ from ddpm_cli.render.format import duration, loss, quantity
 HOUR = 3600.0
 METRICS_OF_SAMPLES = ("fcd",)
 SECONDS_BETWEEN_LINES = 10.0
+INCIDENTS_TOLD = 3
+"""Of each kind; the end table counts the rest."""
+IMAGES_NAMED = 5
 
 
 def plan_facts(plan: TrainPlan) -> dict[str, str]:
@@ -44,7 +49,7 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
         "learns": plan.objective,
         "device": f"{plan.device}, {plan.precision}{processes}",
         "budget": _budget(plan),
-        "estimate": f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory",
+        "estimate": _estimate(plan),
         "run": "none, a dry run" if plan.run is None else str(plan.run),
     }
     if plan.start_step:
@@ -52,29 +57,46 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
     return facts
 
 
+def _estimate(plan: TrainPlan) -> str:
+    if plan.estimated_seconds is None or plan.estimated_bytes is None:
+        return "none, as the model is sharded"
+    return f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory"
+
+
 def _budget(plan: TrainPlan) -> str:
+    images = f"{plan.batch_size} images" + (" (found by --batch-size auto)" if plan.batch_size_found else "")
     parts = []
     if plan.total_steps is not None:
-        parts.append(f"{plan.total_steps:,} steps of {plan.batch_size} images ({plan.epochs:.3g} epochs)")
+        parts.append(f"{plan.total_steps:,} steps of {images} ({plan.epochs:.3g} epochs)")
     if plan.minutes is not None:
-        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {plan.batch_size} images a step"))
+        parts.append(f"{plan.minutes:g} minutes" + ("" if parts else f", {images} a step"))
     return " or ".join(parts)
 
 
 def summary_facts(summary: TrainSummary) -> dict[str, str]:
     """The end table's rows."""
-    skipped = (
-        {"skipped": f"{summary.non_finite_steps:,} steps, their gradients were not finite"} if summary.non_finite_steps else {}
-    )
     return {
         "trained": f"{summary.step:,} steps, {summary.epochs:.3g} epochs, {summary.images:,} images",
         "time": f"{duration(summary.seconds)}, {summary.images_per_second:,.0f} images/s",
         "loss": loss(summary.loss),
         "held-out loss": f"{loss(summary.held_out_loss)} (best {loss(summary.best_held_out_loss)})",
-        **skipped,
+        **incident_facts(summary),
         "run": str(summary.run),
         "samples": str(summary.run / "samples.png"),
     }
+
+
+def incident_facts(summary: TrainSummary) -> dict[str, str]:
+    """The end table's rows about what went wrong with the numbers; none if nothing did."""
+    count = summary.incidents.get
+    rows = {
+        "skipped": (summary.non_finite_steps, "steps, their loss or gradient was not finite"),
+        "overflows": (count("overflow", 0), "steps skipped while the gradient scaler looked for its scale"),
+        "spikes": (count("spike", 0), "of the loss"),
+        "rollbacks": (count("rollback", 0), "to an earlier checkpoint"),
+    }
+    facts = {label: f"{number:,} {what}" for label, (number, what) in rows.items() if number}
+    return facts | ({"see": str(summary.run / "incidents.jsonl")} if facts else {})
 
 
 def next_commands(summary: TrainSummary) -> list[str]:
@@ -84,6 +106,19 @@ def next_commands(summary: TrainSummary) -> list[str]:
         f"ddpm resume {summary.run} --steps {2 * summary.step}",
         f"ddpm export {summary.run} --format safetensors",
     ]
+
+
+def incident_message(incident: Incident) -> str:
+    """One sentence on an incident; empty for an overflow, which is expected, and a rollback, which the error tells of."""
+    images = ", ".join(map(str, incident.images[:IMAGES_NAMED])) + ("..." if incident.affected > IMAGES_NAMED else "")
+    match incident.kind:
+        case "non-finite":
+            what = "gradient" if incident.loss is not None else "loss"
+            return f"Step {incident.step:,}: the {what} is not finite; the step is skipped (training images {images})."
+        case "spike":
+            return f"Step {incident.step:,}: the loss leaps to {loss(incident.loss)} (largest in training images {images})."
+        case "overflow" | "rollback":
+            return ""
 
 
 def _table(title: str, facts: dict[str, str]) -> Table:
@@ -116,6 +151,7 @@ class TrainingView:
         self._loss: float | None = None
         self._status = ""
         self._last_line = 0.0
+        self._incidents: Counter[str] = Counter()
 
     def __enter__(self) -> TrainingView:
         return self
@@ -142,12 +178,14 @@ class TrainingView:
                 self._say(f"checkpoint at step {event.step:,}: {event.path}")
             case TrainEnded(summary):
                 self._end(summary)
+            case Incident():
+                self._tell(event)
             case Notice():
                 show_notice(event)
 
     def _start(self, plan: TrainPlan) -> None:
         messages.print(_table("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan)), markup=False)
-        if plan.estimated_seconds > HOUR:
+        if plan.estimated_seconds is not None and plan.estimated_seconds > HOUR:
             show_line(
                 "note:",
                 "bold yellow",
@@ -179,6 +217,14 @@ class TrainingView:
         for name in METRICS_OF_SAMPLES:
             if (value := row.get(name)) is not None:
                 self._say(f"{name} of samples at step {row['step']:,}: {value:.4f}")
+
+    def _tell(self, incident: Incident) -> None:
+        self._incidents[incident.kind] += 1
+        told = self._incidents[incident.kind]
+        message = incident_message(incident)
+        if message and told <= INCIDENTS_TOLD:
+            more = " Further ones are only counted." if told == INCIDENTS_TOLD else ""
+            show_notice(Notice(message + more, important=incident.kind == "non-finite"))
 
     def _say(self, text: str) -> None:
         self._progress.console.print(text, style="dim", soft_wrap=True, markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError, printable
@@ -12,6 +12,7 @@ from ddpm_cli.files import UnreadableError, printable
 LARGEST_COUNT = 10**15
 """Of steps, updates or seconds: larger ones leave the exact range of floats."""
 
+_LAUNCH = {"processes", "threads", "device", "torch"}
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 _SPANS = {"interval", "epoch"}
 
@@ -45,7 +46,8 @@ def check_state(values: Mapping[str, Any]) -> None:
             raise UnreadableError(f"has no {kind} under {key!r}")
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number from 0 to LARGEST_COUNT."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
 
 
@@ -68,7 +70,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_is_count(side) and side > 0 for side in value)
+    return isinstance(value, list) and len(value) == 3 and all(is_count(side) and side > 0 for side in value)
 
 
 def _are_texts(value: Any) -> bool:
@@ -78,7 +80,33 @@ def _are_texts(value: Any) -> bool:
 def _is_scaler(value: Any) -> bool:
     if value is None or value == {}:
         return True
-    return isinstance(value, dict) and value.keys() == _SCALER and all(map(_is_duration, value.values()))
+    if not isinstance(value, dict) or value.keys() != _SCALER:
+        return False
+    numbers = all(_is_duration(value[name]) for name in ("scale", "growth_factor", "backoff_factor"))
+    counts = is_count(value["growth_interval"]) and is_count(value["_growth_tracker"])
+    return numbers and counts and value["scale"] > 0 and 0 < value["backoff_factor"] < 1 < value["growth_factor"]
+
+
+def _is_count_or_none(value: Any) -> bool:
+    return value is None or is_count(value)
+
+
+def _is_health(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != _HEALTH.keys():
+        return False
+    return all(is_sound(value[key]) for key, is_sound in _HEALTH.items())
+
+
+def _are_losses(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(loss) and math.isfinite(loss) for loss in value)
+
+
+def _is_launch(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != _LAUNCH:
+        return False
+    return all(is_count(value[key]) for key in ("processes", "threads")) and all(
+        _is_text(value[key]) for key in ("device", "torch")
+    )
 
 
 def _by_span(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -93,21 +121,34 @@ def _is_cell(value: Any) -> bool:
     return _is_text(value) or _is_number_or_none(value)
 
 
+_HEALTH: dict[str, Callable[[Any], bool]] = {
+    "losses": _are_losses,
+    "non_finite_in_a_row": is_count,
+    "skipped_in_a_row": is_count,
+    "trouble_since": _is_count_or_none,
+    "calm_steps": is_count,
+    "ordinary_loss": _is_number,
+}
+
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "step": ("count", _is_count),
+    "step": ("count", is_count),
     "seconds": ("duration", _is_duration),
     "image_shape": ("channels, height and width", _is_shape),
     "data_sha256": ("text", _is_text),
     "class_names": ("list of names", _are_texts),
-    "ema_updates": ("count", _is_count),
+    "ema_updates": ("count", is_count),
     "scaler": ("state of a gradient scaler", _is_scaler),
     "loss_sums": ("number for each span", _by_span(_is_number)),
-    "loss_steps": ("count for each span", _by_span(_is_count)),
+    "loss_steps": ("count for each span", _by_span(is_count)),
     "history": ("list of rows", _are_rows),
     "last_loss": ("number", _is_number_or_none),
     "last_held_out_loss": ("number", _is_number_or_none),
     "best_held_out_loss": ("number", _is_number_or_none),
-    "held_out_step": ("count", lambda value: value is None or _is_count(value)),
+    "held_out_step": ("count", _is_count_or_none),
     "best_saved_loss": ("number", _is_number_or_none),
-    "non_finite_steps": ("count", _is_count),
+    "non_finite_steps": ("count", is_count),
+    "health": ("record of the last steps", _is_health),
+    "launch": ("processes, threads, device and torch version", _is_launch),
+    "grad_norm": ("number", _is_number),
+    "after_step_is_due": ("true or false", lambda value: isinstance(value, bool)),
 }

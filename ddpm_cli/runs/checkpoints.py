@@ -20,10 +20,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import (
@@ -38,7 +38,7 @@ from ddpm_cli.files import (
     to_json,
     write_new,
 )
-from ddpm_cli.runs.checkpoint_state import State, check_state
+from ddpm_cli.runs.checkpoint_state import State, check_state, is_count
 from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def save_checkpoint(
     *,
     keep_last: int,
     best: bool,
+    last_good_step: int | None = None,
 ) -> Path:
     """Write a checkpoint, then remove those no longer needed.
 
@@ -135,6 +136,7 @@ def save_checkpoint(
         config_toml: The resolved config.
         keep_last: How many checkpoints to keep, newest first, at least 1.
         best: True if it is the best so far; the newest such checkpoint is kept beyond `keep_last`.
+        last_good_step: While training is in trouble, the last step from before: the newest checkpoint until there is kept too.
     Returns:
         The checkpoint's folder.
     Raises:
@@ -154,7 +156,7 @@ def save_checkpoint(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _prune(run, path, keep_last)
+        _prune(run, path, keep_last, last_good_step)
     return path
 
 
@@ -196,10 +198,11 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     sync_path(path.parent)
 
 
-def _prune(run: RunDirectory, saved: Path, keep_last: int) -> None:
+def _prune(run: RunDirectory, saved: Path, keep_last: int, last_good_step: int | None) -> None:
     readable = [path for path in list_checkpoints(run) if _order(path) <= _order(saved) and _manifest(path)]
     best = [path for path in readable if _is_best(path)]
-    keep = {*readable[-keep_last:], *best[-1:]}
+    good = [] if last_good_step is None else [path for path in readable if step_of(path) <= last_good_step]
+    keep = {*readable[-keep_last:], *best[-1:], *good[-1:]}
     for path in _folders(run):
         if path not in keep:
             discard_folder(path)
@@ -242,8 +245,12 @@ def _folders(run: RunDirectory) -> list[Path]:
 
 
 def _order(path: Path) -> tuple[int, bool]:
-    name = path.name.removesuffix(_REPLACED)
-    return int(name.removeprefix("step-")), name == path.name
+    return step_of(path), not path.name.endswith(_REPLACED)
+
+
+def step_of(path: Path) -> int:
+    """The step that the name of a checkpoint's folder tells of."""
+    return int(path.name.removeprefix("step-").removesuffix(_REPLACED))
 
 
 def has_checkpoint(run: RunDirectory) -> bool:
@@ -271,9 +278,7 @@ def latest_checkpoint(run: RunDirectory) -> Checkpoint:
     Raises:
         CheckpointError: If there is none.
     """
-    with _reading(run.checkpoints_folder):
-        candidates = _folders(run)
-    return _newest_whole(run, candidates, "checkpoint")
+    return _newest_whole(run, lambda _: True, "checkpoint")
 
 
 def best_checkpoint(run: RunDirectory) -> Checkpoint:
@@ -284,18 +289,24 @@ def best_checkpoint(run: RunDirectory) -> Checkpoint:
     Raises:
         CheckpointError: If none that is whole was marked as the best.
     """
-    with _reading(run.checkpoints_folder):
-        candidates = [path for path in _folders(run) if _is_best(path)]
-    return _newest_whole(run, candidates, "best checkpoint")
+    return _newest_whole(run, _is_best, "best checkpoint")
 
 
-def _newest_whole(run: RunDirectory, candidates: list[Path], what: str) -> Checkpoint:
-    skipped: list[str] = []
-    for path in reversed(candidates):
-        try:
-            return replace(load_checkpoint(path), skipped=tuple(skipped))
-        except CheckpointError as error:
-            skipped.append(error.message)
+def _newest_whole(run: RunDirectory, is_wanted: Callable[[Path], bool], what: str) -> Checkpoint:
+    """The newest that is wanted; while another process trains, those that were listed may go before they are read."""
+    while True:
+        skipped: list[str] = []
+        with _reading(run.checkpoints_folder):
+            folders = _folders(run)
+            candidates = [path for path in folders if is_wanted(path)]
+        for path in reversed(candidates):
+            try:
+                return replace(load_checkpoint(path), skipped=tuple(skipped))
+            except CheckpointError as error:
+                skipped.append(error.message)
+        with _reading(run.checkpoints_folder):
+            if _folders(run) == folders:
+                break
     raise CheckpointError(" ".join([f"Run {run.path} has no usable {what}.", *skipped]), "Choose another run, or train again.")
 
 
@@ -318,6 +329,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     with _reading(path / STATE):
         state = State(read_json_object(path / STATE), str(path / STATE))
         check_state(state)
+        if state.get("step", manifest.step) != manifest.step:
+            raise UnreadableError(f"is of another step than {MANIFEST}")
     with _reading(path / CONFIG):
         config_toml = read_text(path / CONFIG)
     return Checkpoint(path, manifest.step, manifest.best, state, config_toml)
@@ -348,7 +361,7 @@ def _parse_manifest(raw: dict[str, Any]) -> Manifest:
     version, step, best, files = (raw.get(key) for key in ("format", "step", "best", "files"))
     if isinstance(version, int) and version > FORMAT:
         raise UnreadableError(f"has format {version}, newer than this program's {FORMAT}; update ddpm-cli")
-    if version != FORMAT or not _is_count(step) or not isinstance(best, bool) or not isinstance(files, dict):
+    if version != FORMAT or not is_count(step) or not isinstance(best, bool) or not isinstance(files, dict):
         raise UnreadableError("lacks its format, step, best or files")
     if not {STATE, CONFIG} <= files.keys():
         raise UnreadableError(f"does not list {STATE} and {CONFIG}")
@@ -359,13 +372,9 @@ def _parse_entry(name: str, entry: Any) -> tuple[int, str]:
     if not _FILE_NAME.fullmatch(name):
         raise UnreadableError(f"names {json.dumps(name[:100])}, which is no plain file name")
     size, sha256 = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-    if not _is_count(size) or not isinstance(sha256, str):
+    if not is_count(size) or not isinstance(sha256, str):
         raise UnreadableError(f"has no size and SHA-256 of {name}")
     return size, sha256
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _refuse_links(folder: Path) -> None:

@@ -6,12 +6,14 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.errors import RunError
+from ddpm_cli.errors import RunError, RunLockedError
 from ddpm_cli.files import (
     UnreadableError,
     atomic_write,
@@ -22,6 +24,7 @@ from ddpm_cli.files import (
     to_json,
 )
 from ddpm_cli.runs.checkpoints import has_checkpoint
+from ddpm_cli.runs.lock import locked
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -55,6 +58,11 @@ class RunDirectory:
     def metrics_log(self) -> Path:
         """One line per logging interval."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def incidents_log(self) -> Path:
+        """One line per incident: what went wrong with the numbers."""
+        return self.path / "incidents.jsonl"
 
     @property
     def metrics_history(self) -> Path:
@@ -95,7 +103,15 @@ class RunDirectory:
             OutputError: If one cannot be removed.
         """
         folders = (self.path, self.samples_folder, self.checkpoints_folder)
-        return [name for folder in folders for name in sweep_temporaries(folder)]
+        return [name for folder in folders for name in sweep_temporaries(folder)] + self._sweep_evaluations()
+
+    def _sweep_evaluations(self) -> list[str]:
+        """The same below the folder of evaluations, unless one is at work there, which has a lock of its own."""
+        if not self.evaluations_folder.is_dir():
+            return []
+        with suppress(RunLockedError), locked(RunDirectory(self.evaluations_folder)):
+            return [name for folder, _, _ in os.walk(self.evaluations_folder) for name in sweep_temporaries(Path(folder))]
+        return []
 
 
 def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
@@ -113,12 +129,21 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
     with output_errors(root):
         root.mkdir(exist_ok=True)
         run = RunDirectory(_make_numbered(root, prefix) if name is None else _make_named(root, name))
-    with output_errors(run.path):
+    with output_errors(run.path), _removed_if_it_fails(run.path):
         run.samples_folder.mkdir()
         run.checkpoints_folder.mkdir()
-        sync_path(run.path)
-        sync_path(root)
+        for folder in (run.path, root, root.parent):  # a folder's own name is on the disk with the one above it
+            sync_path(folder)
     return run
+
+
+@contextmanager
+def _removed_if_it_fails(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def check_run_name(name: str) -> None:
@@ -153,6 +178,9 @@ def _make_named(root: Path, name: str) -> Path:
     try:
         os.mkdir(path)
     except FileExistsError as error:
+        if not RunDirectory(path).info_path.is_file():
+            message = f"There is already a {path}, and it is no run: it has no run.json."
+            raise RunError(message, "Remove it if a start was killed there, or choose another name.") from error
         raise RunError(
             f"There is already a run {path}.", f"Go on with it by `ddpm resume {name}`, or choose another name."
         ) from error
@@ -176,7 +204,7 @@ def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = Fals
     path = below if is_name and below.is_dir() else Path(run)
     if not os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
         raise _not_found(root, str(run))
-    return _checked(RunDirectory(path))
+    return checked_run(RunDirectory(path))
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
@@ -191,12 +219,17 @@ def list_runs(root: Path) -> list[RunDirectory]:
 def _newest(root: Path, need_checkpoint: bool) -> RunDirectory:
     for run in list_runs(root):
         if not need_checkpoint or has_checkpoint(run):
-            return _checked(run)
+            return checked_run(run)
     with_checkpoint = " with a checkpoint" if need_checkpoint else ""
     raise RunError(f"No run{with_checkpoint} was found below {root}.", "Train one first: ddpm train --preset quick")
 
 
-def _checked(run: RunDirectory) -> RunDirectory:
+def checked_run(run: RunDirectory) -> RunDirectory:
+    """A run folder in which files can be written without landing elsewhere.
+
+    Raises:
+        RunError: If it is none, or a folder in it is a symbolic link.
+    """
     if not run.info_path.is_file():
         raise RunError(
             f"{run.path} is not a run folder: it has no run.json.", "Name a run below runs/ or the path of a run folder."

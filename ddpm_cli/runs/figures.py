@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ddpm_cli.events import Figure
+from ddpm_cli.files import printable
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
 
 FILE = "figures.jsonl"
+
+OF_SAMPLES = frozenset({"steps", "evaluations", "guidance"})
+"""Numbers among the details of every figure of samples."""
+TEXTS_OF_SAMPLES = frozenset({"sampler", "threshold", "extractor", "extractor_sha256"})
+"""The other details that each of them has."""
+OF_A_ROW = frozenset({"t_first", "t_last", "loss", "standard_error"})
 
 
 def append_figures(folder: Path, figures: Sequence[Figure], key: str, step: int, ema: bool) -> None:
@@ -46,9 +55,69 @@ def stored_figures(folder: Path, key: str) -> list[Figure]:
 
 
 def figure_of(row: dict[str, Any]) -> Figure | None:
-    """The figure in one line of the file; None for a line that holds none, such as one of a newer program."""
+    """The figure in one line of the file, which anyone may have edited.
+
+    Returns:
+        It, without control characters in its texts; None for a line that holds none, such as one of a newer program.
+    """
     try:
         values = {field.name: row[field.name] for field in fields(Figure)}
-        return Figure(**values | {"notes": tuple(row["notes"]), "rows": tuple(row["rows"])})
+        figure = Figure(**values | {"notes": tuple(row["notes"]), "rows": tuple(row["rows"])})
     except (KeyError, TypeError):
         return None
+    return _cleaned(figure) if _is_sound(figure) else None
+
+
+def finite(value: Any) -> float | None:
+    """A number that is one; JSON's true, text, NaN, infinity and what exceeds a float are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
+        return None
+    return None if math.isnan(value) else value
+
+
+def _is_sound(figure: Figure) -> bool:
+    texts = (figure.metric, figure.unit, figure.split, figure.data, figure.sha256)
+    counts = (figure.n, figure.repeats, figure.seed)
+    optional = (figure.standard_error, figure.spread, figure.floor)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(_is_whole(count) for count in counts)
+        and all(value is None or finite(value) is not None for value in optional)
+        and finite(figure.value) is not None
+        and (figure.floor is None or _is_whole(figure.floor_n))
+        and _are_numbers(figure.terms)
+        and isinstance(figure.details, dict)
+        and all(_are_numbers(row) and row.keys() >= OF_A_ROW for row in figure.rows)
+        and ("sampler" not in figure.details or _tells_of_samples(figure.details, figure.split))
+    )
+
+
+def _tells_of_samples(details: Mapping[str, Any], split: str) -> bool:
+    needed = OF_SAMPLES if split == "none" else OF_SAMPLES | {"reference_images"}
+    return details.keys() >= TEXTS_OF_SAMPLES and all(finite(details.get(name)) is not None for name in needed)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and finite(value) is not None
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(finite(number) is not None for number in value.values())
+
+
+def _cleaned(figure: Figure) -> Figure:
+    return replace(
+        figure,
+        metric=printable(figure.metric),
+        unit=printable(figure.unit),
+        terms={printable(name): value for name, value in figure.terms.items()},
+        details={printable(name): _detail(value) for name, value in figure.details.items()},
+        split=printable(figure.split),
+        data=printable(figure.data),
+        sha256=printable(figure.sha256),
+        notes=tuple(printable(str(note)) for note in figure.notes),
+    )
+
+
+def _detail(value: Any) -> str | int | float:
+    return value if finite(value) is not None else printable(str(value))

@@ -1,25 +1,29 @@
-"""metrics.jsonl, one line per logging interval, and metrics.json, the history by epoch."""
+"""metrics.jsonl, one line per logging interval; incidents.jsonl, one per incident; metrics.json, the history by epoch."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ddpm_cli.errors import RunError
-from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, to_json
+from ddpm_cli.events import IncidentKind
+from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, sync_path, to_json, write_all
+from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
-Row = Mapping[str, float | int | str | None]
+Row = Mapping[str, float | int | str | Sequence[int] | None]
 _LINE_LIMIT = 1_000_000
 
 
 class MetricsLog:
     """Appends rows to a file of JSON lines.
 
-    A row is written at once and whole: a kill can only tear the last line, which readers pass over and `truncate_after` drops.
+    A row is written at once and whole: a kill can only tear the last line, which readers pass over, the next row does not continue,
+    and `truncate_after` drops.
 
     Args:
         path: The file; created with the first row.
@@ -28,6 +32,7 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
+        self._name_is_synced = False
 
     def append(self, row: Row) -> None:
         """Add a row.
@@ -51,6 +56,9 @@ class MetricsLog:
         """
         with output_errors(self.path):
             os.fsync(self._open())
+            if not self._name_is_synced:
+                sync_path(self.path.parent)
+                self._name_is_synced = True
 
     def truncate_after(self, step: int) -> None:
         """Drop what was logged after `step` and any torn line, so that a resumed run neither repeats nor continues one.
@@ -62,7 +70,7 @@ class MetricsLog:
             RunError: If it is no ordinary file.
         """
         self.close()
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return
         with replacing(self.path) as temporary, open(temporary, "xb") as kept:
             kept.writelines(line for line, row in _whole_lines(self.path) if row["step"] <= step)
@@ -83,7 +91,17 @@ class MetricsLog:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
             self._descriptor = os.open(self.path, flags, 0o666)
+            if _ends_in_a_torn_line(self.path):
+                write_all(self._descriptor, b"\n")
         return self._descriptor
+
+
+def _ends_in_a_torn_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -92,7 +110,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: If it is no ordinary file or cannot be read.
     """
-    return [row for _, row in _whole_lines(path)] if path.exists() else []
+    return [row for _, row in _whole_lines(path)] if os.path.lexists(path) else []
+
+
+def count_incidents(path: Path) -> dict[str, int]:
+    """How many incidents of each kind incidents.jsonl tells of; kinds that there are none of are left out.
+
+    Raises:
+        RunError: See `read_rows`.
+    """
+    found = Counter(str(row.get("kind")) for row in read_rows(path))
+    return {kind: found[kind] for kind in get_args(IncidentKind) if found[kind]}
 
 
 def write_history(path: Path, rows: Sequence[Row]) -> None:
@@ -125,4 +153,5 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    step = row.get("step") if isinstance(row, dict) else None
+    return row if isinstance(step, int) and 0 <= step <= LARGEST_COUNT else None

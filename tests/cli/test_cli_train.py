@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +173,7 @@ def test_resume_without_runs(ddpm: Ddpm, tmp_path: Path) -> None:
         (["--epochs", "0"], ["train.epochs"]),
         (["--device", "tpu"], ["tpu", "cpu"]),
         (["runs/tyni"], ["tyni", "tiny"]),
+        (["--steps=8", "--set", "train.seed=3"], ["train.seed", "which images come", "optimizer.*"]),
     ],
 )
 def test_bad_requests_to_resume_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, trained_folder: Path) -> None:
@@ -188,13 +191,42 @@ def test_divergence_is_counted_and_told(ddpm: Ddpm, tmp_path: Path) -> None:
     assert summary["held_out_loss"] is summary["best_held_out_loss"] is None
     manifests = [json.loads(path.read_text()) for path in tmp_path.glob("runs/wild/checkpoints/*/manifest.json")]
     assert [manifest["best"] for manifest in manifests] == [False]
-    assert "their gradients were not finite" in done.stderr
+    assert "steps, their loss or gradient was not finite" in done.stderr
+    assert done.stderr.count("is not finite; the step is skipped") == 3
+    assert len((tmp_path / "runs/wild/incidents.jsonl").read_text().splitlines()) == summary["incidents"]["non-finite"] == 5
     for line in (tmp_path / "runs/wild/metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
     done = ddpm("train", *TINY, "--steps=60", "--name=lost", "--set=optimizer.lr=1e30")
     assert done.returncode == 1
     assert "10 steps in a row" in done.stderr
-    assert "Lower optimizer.lr" in done.stderr
+    assert "No checkpoint from before the trouble is left" in done.stderr
+    assert "ddpm train --config runs/lost/config.toml --set optimizer.lr=0.0002" in done.stderr
+
+
+def test_a_run_that_diverges_goes_back_and_the_advice_it_gives_finishes_it(
+    ddpm: Ddpm, trained_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs/tiny"
+    shutil.copytree(trained_folder / "runs/tiny", run)
+    done = ddpm("resume", "runs/tiny", "--steps=30", "--set=optimizer.lr=1e30", "--set=checkpoint.every=3")
+    assert done.returncode == 1, done.stderr
+    assert "went back to its checkpoint of step 6" in done.stderr
+    folders = {path.name for path in (run / "checkpoints").iterdir()}
+    assert folders == {"step-00000006", "diverged-step-00000012", "diverged-step-00000015"}
+    assert all(name in done.stderr for name in folders if name.startswith("diverged"))
+    *skipped, rollback = (json.loads(line) for line in (run / "incidents.jsonl").read_text().splitlines())
+    assert [row["step"] for row in skipped] == list(range(8, 18))
+    assert (rollback["kind"], rollback["step"], rollback["from_step"]) == ("rollback", 6, 17)
+    command = re.search(r"ddpm (resume runs/tiny --set optimizer\S+)", done.stderr)
+    assert command is not None
+    done = ddpm(*command[1].split(), "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["step"], summary["non_finite_steps"], summary["incidents"]) == (30, 0, {"rollback": 1})
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "lr" in row] == [2, 4, 6, *range(8, 31, 2)]
+    assert rows[-1]["lr"] == 2e-4
+    assert "lr = 0.0002" in (run / "config.toml").read_text()
 
 
 def test_a_config_with_blanks_in_its_name_makes_a_run(ddpm: Ddpm, tmp_path: Path) -> None:
@@ -206,7 +238,9 @@ def test_a_config_with_blanks_in_its_name_makes_a_run(ddpm: Ddpm, tmp_path: Path
 
 def test_two_processes_train_and_resume_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
-    arguments = [*TINY, "--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5"]
+    # One process has one part of the batch, the other two, and waits for it.
+    arguments = [*TINY, "--batch-size=3", "--set=train.micro_batch_size=1"]
+    arguments += ["--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5"]
     # Samples in batches of 4, so that both processes have some to draw.
     arguments += [
         "--set=train.evaluate_every=5",

@@ -37,6 +37,27 @@ MODES: dict[str, list[str]] = {
     "flips, adamw": ["data.horizontal_flip=true", "optimizer.kind=adamw", "optimizer.weight_decay=0.01"],
 }
 
+# Each of these is stopped once, in the middle of an epoch.
+VLB = "objective.loss=vlb"
+MORE_MODES: dict[str, list[str]] = {
+    "logit-normal, linear, weight of SNR": [
+        "objective.timesteps=logit-normal",
+        "optimizer.decay=linear",
+        "objective.weighting=snr",
+    ],
+    "log-normal, edm": ["objective.timesteps=log-normal", "objective.parameterization=edm"],
+    "loss-aware, vlb": ["objective.timesteps={kind='loss-aware', history=1}", VLB, "schedule.timesteps=6"],
+    "stratified, x0, min-snr": ["objective.timesteps=stratified", "objective.parameterization=x0", "objective.weighting=min-snr"],
+    "hybrid": ["objective.loss=hybrid", "optimizer.decay=cosine", "optimizer.final_lr_share=0.1"],
+    "learned schedule": ["schedule.kind=learned", VLB],
+    "learned schedule with its endpoints": ["schedule={kind='learned', endpoint_range=1.0}", VLB, "train.micro_batch_size=3"],
+    "labels": ["model.num_classes=auto", "objective.label_dropout=0.3", "train.micro_batch_size=5"],
+    "warm-up, ema without": ["optimizer.warmup_steps=5", "ema.warmup=false", "train.max_grad_norm=none"],
+    "flips and dropout in parts": ["data.horizontal_flip=true", "train.micro_batch_size=3", "model.dropout=0.5"],
+    "deterministic": ["train.deterministic=true", "model.attention_resolutions=[8]"],
+}
+FEW_STEPS = 8
+
 
 def tiny(*sets: str, steps: int = STEPS) -> Config:
     settings = [
@@ -60,7 +81,7 @@ def tiny(*sets: str, steps: int = STEPS) -> Config:
 
 
 def stop_at(step: int) -> Listener:
-    """A signal that comes after one step is acted upon after the next."""
+    """A signal that comes after one step is acted upon after the next, or before, if work that takes long was due."""
 
     def listen(event: Event) -> None:
         if isinstance(event, TrainProgress) and event.step == step - 1:
@@ -74,6 +95,16 @@ def final_state(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     assert checkpoint.step == STEPS
     tensors = {f"{group}/{k}": v for group in ("model", "ema", "optimizer") for k, v in checkpoint.tensors(group).items()}
     return tensors, checkpoint.state
+
+
+def everything(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """All tensors of the last checkpoint, and its state but for times."""
+    checkpoint = latest_checkpoint(RunDirectory(runs / "run"))
+    assert checkpoint.step == FEW_STEPS
+    groups = [path.stem for path in checkpoint.path.glob("*.safetensors")]
+    tensors = {f"{group}/{name}": value for group in groups for name, value in checkpoint.tensors(group).items()}
+    state = {key: value for key, value in checkpoint.state.items() if key != "seconds"}
+    return tensors, state | {"history": without_times(state["history"])}
 
 
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,7 +131,7 @@ def test_metrics_of_training_are_of_the_averaged_weights(uninterrupted: dict[str
     run = uninterrupted["metrics of samples"] / "run"
     config, cpu = tiny(*MODES["metrics of samples"]), torch.device("cpu")
     metrics = TrainingMetrics(config, build_dataset(config.data), make_accelerator("cpu", "fp32"))
-    averaged, last = (metrics.measure(load_trained(run, cpu, ema=ema))["fcd"] for ema in (True, False))
+    averaged, last = (metrics.values(metrics.draw(load_trained(run, cpu, ema=ema)))["fcd"] for ema in (True, False))
     assert read_rows(run / "metrics.jsonl")[-1]["fcd"] == averaged != last
 
 
@@ -110,7 +141,7 @@ def test_a_stopped_run_ends_with_the_same_bits(mode: str, step: int, tmp_path: P
     with pytest.raises(InterruptedRunError) as stopped:
         train(tiny(*MODES[mode]), runs=tmp_path, name="run", on_event=stop_at(step))
     assert stopped.value.exit_status == 143
-    assert latest_checkpoint(RunDirectory(tmp_path / "run")).step == step
+    assert latest_checkpoint(RunDirectory(tmp_path / "run")).step in (step - 1, step)
     resume(tmp_path / "run")
 
     whole, whole_state = final_state(uninterrupted[mode])
@@ -121,6 +152,19 @@ def test_a_stopped_run_ends_with_the_same_bits(mode: str, step: int, tmp_path: P
         assert our_state[key] == whole_state[key], key
     rows, whole_rows = (read_rows(folder / "run" / "metrics.jsonl") for folder in (tmp_path, uninterrupted[mode]))
     assert without_times(rows) == without_times(whole_rows)
+
+
+@pytest.mark.parametrize("mode", MORE_MODES)
+def test_every_mode_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(mode: str, tmp_path: Path) -> None:
+    config = tiny(*MORE_MODES[mode], "train.eval_every=100", "checkpoint.every=100", steps=FEW_STEPS)
+    train(config, runs=tmp_path / "whole", name="run")
+    with pytest.raises(InterruptedRunError):
+        train(config, runs=tmp_path / "parts", name="run", on_event=stop_at(3))
+    resume(tmp_path / "parts" / "run")
+    (whole, whole_state), (parts, parts_state) = everything(tmp_path / "whole"), everything(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+    assert parts_state == whole_state
 
 
 def test_measuring_samples_leaves_training_alone_and_is_logged(uninterrupted: dict[str, Path]) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from ddpm_cli.errors import OutputError
 from ddpm_cli.files import TEMPORARY_PREFIX
+from ddpm_cli.runs import checkpoints
 from ddpm_cli.runs.checkpoints import Checkpoint, best_checkpoint, latest_checkpoint, list_checkpoints, save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run
 
@@ -137,6 +138,23 @@ def test_an_interrupted_replacement_is_found_by_its_second_name(tmp_path: Path) 
     save(run, 20, 3.0)
     assert os.listdir(run.checkpoints_folder) == ["step-00000020"]
     assert mark(latest_checkpoint(run)) == 3.0
+
+
+def test_a_reader_finds_the_newest_while_another_process_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only one that was listed is removed before it is read."""
+    run = create_run(tmp_path, "mine", "quick")
+    save(run, 10, 1.0)
+    load = checkpoints.load_checkpoint
+
+    def after_a_save(path: Path) -> Checkpoint:
+        if path.name == "step-00000010":
+            save(run, 20, 2.0)
+        return load(path)
+
+    monkeypatch.setattr(checkpoints, "load_checkpoint", after_a_save)
+    latest = latest_checkpoint(run)
+    assert mark(latest) == 2.0
+    assert latest.skipped == ()
 
 
 KILLS = """

@@ -12,6 +12,7 @@ import pytest
 from ddpm_cli.errors import OutputError, RunError
 from ddpm_cli.files import TEMPORARY_PREFIX
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, list_runs, read_info, write_info
+from ddpm_cli.runs.lock import locked
 
 
 def made(root: Path, name: str, created: object) -> RunDirectory:
@@ -43,10 +44,17 @@ def test_a_run_has_its_folders(tmp_path: Path) -> None:
 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
-    create_run(tmp_path, "mine", "quick")
+    made(tmp_path, "mine", 1.0)
     with pytest.raises(RunError, match="already") as raised:
         create_run(tmp_path, "mine", "quick")
     assert "ddpm resume mine" in raised.value.remedy
+
+
+def test_a_folder_of_the_name_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
+    create_run(tmp_path, "mine", "quick")  # a start that was killed leaves this
+    with pytest.raises(RunError, match=r"no run\.json") as raised:
+        create_run(tmp_path, "mine", "quick")
+    assert "Remove it" in raised.value.remedy
 
 
 BAD_NAMES = ["", ".", "..", "../x", "a/b", "/tmp/x", "a\\b", ".hidden", "-flag", "a\n", "a b", "a\0b", "x" * 101, "ü", "~", "$HOME"]
@@ -175,5 +183,10 @@ def test_sweep_reaches_every_folder_of_the_run(tmp_path: Path) -> None:
     run = made(tmp_path, "mine", 1.0)
     for folder in (run.path, run.samples_folder, run.checkpoints_folder):
         (folder / f"{TEMPORARY_PREFIX}x").touch()
-    assert len(run.sweep()) == 3
+    part = run.evaluations_folder / "work" / "of-one"
+    part.mkdir(parents=True)
+    (part / f"{TEMPORARY_PREFIX}x").touch()
+    with locked(RunDirectory(run.evaluations_folder)):  # an evaluation is at work
+        assert len(run.sweep()) == 3
+    assert len(run.sweep()) == 1
     assert not list(run.path.rglob(f"{TEMPORARY_PREFIX}*"))

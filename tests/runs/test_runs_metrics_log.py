@@ -44,6 +44,12 @@ def test_a_number_that_json_lacks_is_refused(path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_row_does_not_continue_a_line_that_a_kill_has_torn(path: Path) -> None:
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    fill(path, range(3, 5))
+    assert [row["step"] for row in read_rows(path)] == [1, 3, 4]
+
+
 def test_one_write_per_row(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writes = []
     write = os.write

@@ -1,0 +1,75 @@
+"""What a run goes on with, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.changes import as_last_said, differences
+from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.engine.launch_record import launch, launch_notice
+from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema import Config
+    from ddpm_cli.engine.trainer import Trainer
+    from ddpm_cli.runs.checkpoints import Checkpoint
+    from ddpm_cli.runs.directory import RunDirectory
+
+
+def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
+    """The config to go on with; a run whose own config is missing or damaged has that of its checkpoint.
+
+    Raises:
+        ConfigError: If the checkpoint's is no config.
+        RunError: If there is no checkpoint and the run's own is missing or damaged.
+    """
+    if checkpoint is None:
+        return read_config(run)
+    stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    try:
+        return as_last_said(stored, read_config(run))
+    except (RunError, ConfigError):
+        return stored
+
+
+def resume_flags(budget: dict[str, Any] | None, device: str | None, deterministic: bool | None) -> dict[str, tuple[Any, str]]:
+    """What the flags of `ddpm resume` set, by dotted key, with the flag."""
+    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
+    return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
+
+
+def resume_notices(trainer: Trainer, before: Config, checkpoint: Checkpoint | None, *, new_budget: bool) -> Iterator[str]:
+    """What is to be known of a run that goes on otherwise than it was begun.
+
+    Args:
+        trainer: With its checkpoint restored.
+        before: What the run was to go on with, without what was asked for now.
+        checkpoint: Where it goes on from, if anywhere.
+        new_budget: Whether another end was asked for.
+    """
+    if new_budget:
+        yield _new_learning_rate(trainer)
+    if changed := differences(before, trainer.config):
+        yield f"Changed for the rest of the run: {', '.join(changed)}."
+    if checkpoint and (notice := launch_notice(checkpoint.state.get("launch"), launch(trainer.accelerator))):
+        yield notice
+
+
+def finished_notice(run: RunDirectory, step: int) -> str:
+    """What to say of a run whose budget is used up."""
+    return (
+        f"{run.path} is finished at step {step:,}; there is nothing left to do. "
+        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.path} --steps {2 * step}"
+    )
+
+
+def _new_learning_rate(trainer: Trainer) -> str:
+    decay = trainer.config.optimizer.decay
+    if decay == "constant":
+        return f"The learning rate stays at {trainer.lr():.2e}: it is constant, whatever the budget."
+    return (
+        f"The learning rate now falls ({decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
+        f"where the new curve stands at step {trainer.step:,}."
+    )

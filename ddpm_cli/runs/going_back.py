@@ -1,0 +1,55 @@
+"""Going back to an earlier checkpoint without losing the later ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import discard_folder, output_errors, sync_path
+from ddpm_cli.runs.checkpoints import list_checkpoints, load_checkpoint, step_of
+
+if TYPE_CHECKING:
+    from ddpm_cli.runs.directory import RunDirectory
+
+DIVERGED = "diverged-"
+"""What the names of checkpoints that were set aside begin with; no command takes one of itself, but each can be named."""
+
+
+def newest_until(run: RunDirectory, step: int) -> int | None:
+    """The step of the newest whole checkpoint that is not later than `step`, None if there is none.
+
+    Raises:
+        OutputError: If the folder cannot be read.
+    """
+    with output_errors(run.checkpoints_folder):
+        paths = list_checkpoints(run)
+    for path in reversed([path for path in paths if step_of(path) <= step]):
+        with contextlib.suppress(CheckpointError):
+            return load_checkpoint(path).step
+    return None
+
+
+def set_aside_after(run: RunDirectory, step: int) -> list[Path]:
+    """Rename all checkpoints later than `step`, the newest first, so that what is left is in order whenever this ends.
+
+    Args:
+        run: The run, locked by this process.
+        step: The last one that stays.
+    Returns:
+        Their new places, newest first. One of an earlier attempt that has the same name is replaced.
+    Raises:
+        OutputError: If one cannot be renamed.
+    """
+    moved = []
+    with output_errors(run.checkpoints_folder):
+        while later := [path for path in list_checkpoints(run) if step_of(path) > step]:
+            target = later[-1].with_name(DIVERGED + later[-1].name)
+            if target.exists():
+                discard_folder(target)
+            os.rename(later[-1], target)
+            moved.append(target)
+        sync_path(run.checkpoints_folder)
+    return moved

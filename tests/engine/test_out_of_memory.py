@@ -1,0 +1,231 @@
+"""What becomes of memory that runs out: of the errors of every device, of the memory itself, and of a real limit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from command import TINY, environment
+
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.schema import Config
+from ddpm_cli.engine import batch_size
+from ddpm_cli.engine.evaluate import evaluate_run
+from ddpm_cli.engine.generate import generate_samples, load_trained
+from ddpm_cli.engine.machine_memory import MachineMemory
+from ddpm_cli.engine.out_of_memory import fits, is_out_of_memory, largest_fitting
+from ddpm_cli.engine.rehearsal import Rehearsal
+from ddpm_cli.engine.train import make_accelerator, train
+from ddpm_cli.errors import OutOfMemoryError, RequestError
+from ddpm_cli.events import Event, Notice, TrainPlan
+from ddpm_cli.models.unet import UNet
+from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.directory import RunDirectory
+
+CPU = torch.device("cpu")
+# In the words of each device's allocator; no GPU is needed to read them.
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "CUDA": lambda: torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.2 GiB is free."
+    ),
+    "MPS": lambda: RuntimeError(
+        "MPS backend out of memory (MPS allocated: 8.95 GB, other allocations: 1.2 GB, max allowed: 9.07 GB). Tried 1 MB."
+    ),
+    "CPU": lambda: RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes. "
+        "Error code 12 (Cannot allocate memory)"
+    ),
+    "oneDNN": lambda: RuntimeError("could not create a primitive"),
+    "Python": lambda: MemoryError(),
+}
+
+
+def tiny(*sets: str) -> Config:
+    settings = [
+        "data.kind=fashion-mnist-10k",
+        "data.limit=40",
+        "schedule.timesteps=20",
+        "model.base_channels=8",
+        "model.channel_mult=[1,2]",
+        "model.blocks_per_level=1",
+        "model.stem=4",
+        "train.batch_size=16",
+        "train.eval_images=8",
+        "train.sample_n=2",
+        "train.sampler.steps=1",
+        "train.device=cpu",
+        "train.steps=4",
+        "checkpoint.every=2",
+    ]
+    return load_config(sets=[*settings, *sets]).config
+
+
+class Limited:
+    """A network's forward pass for which more images than `most` have no memory, once `steps` passes of any size went well."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], most: int, passes: int = 0) -> None:
+        self.sizes: list[int] = []
+        forward = UNet.forward
+
+        def limited(network: UNet, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+            self.sizes.append(len(x))
+            if len(x) > most and len(self.sizes) > passes:
+                raise error()
+            return forward(network, x, *rest)
+
+        monkeypatch.setattr(UNet, "forward", limited)
+
+
+@pytest.mark.parametrize("device", ERRORS)
+def test_every_device_says_it_in_its_own_words(device: str) -> None:
+    assert is_out_of_memory(ERRORS[device]())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("out of memory"), KeyError("memory")])
+def test_other_errors_are_no_lack_of_memory(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)):
+        fits(lambda _: (_ for _ in ()).throw(error), 1)  # type: ignore[arg-type]  # it never returns
+
+
+def test_halves_are_tried_until_one_fits() -> None:
+    tried: list[int] = []
+
+    def compute(images: int) -> None:
+        tried.append(images)
+        if images > 3:
+            raise ERRORS["CUDA"]()
+
+    assert largest_fitting(compute, 24, lambda: None) == 3
+    assert tried == [24, 12, 6, 3]
+    assert largest_fitting(lambda images: compute(images + 9), 8, lambda: None) is None
+
+
+def test_what_failed_holds_no_memory_afterwards() -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def compute(images: int) -> None:
+        weight = torch.ones(images, requires_grad=True)
+        result = weight.exp()
+        around: list[object] = [result]
+        around.append(around)  # a cycle, which only the collector ends
+        held.extend(weakref.ref(tensor) for tensor in (weight, result))
+        raise ERRORS["CPU"]()
+
+    assert not fits(compute, 2)
+    assert [tensor() for tensor in held] == [None, None]
+
+
+@pytest.mark.parametrize("device", ["CUDA", "MPS"])
+def test_training_says_what_fitted_and_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    runs = RunDirectory(tmp_path / "run")
+    config = tiny("train.sample_every=3")
+    # As many passes go well as a run of two steps takes, whose last samples are those of step 3 here.
+    counted = Limited(monkeypatch, ERRORS[device], most=10**6)
+    train(config.model_copy(update={"train": config.train.model_copy(update={"steps": 2})}), runs=tmp_path, name="first")
+    Limited(monkeypatch, ERRORS[device], most=6, passes=len(counted.sizes))
+    with pytest.raises(OutOfMemoryError) as caught:
+        train(config, runs=tmp_path, name="run")
+    error = caught.value
+    assert error.exit_status == 1
+    assert "step 4 with 16 images" in error.message
+    assert "4 fitted" in error.message
+    assert "checkpoints are intact" in error.message
+    assert f"ddpm resume {runs.path} --set train.micro_batch_size=4," in error.remedy
+    assert "--set train.gradient_checkpointing=true" in error.remedy
+    assert latest_checkpoint(runs).step == 2
+
+
+def test_without_a_checkpoint_training_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Limited(monkeypatch, ERRORS["CUDA"], most=10**6)
+    train(tiny(), runs=tmp_path, dry_run=True)
+    Limited(monkeypatch, ERRORS["CUDA"], most=0, passes=len(counted.sizes))
+    with pytest.raises(OutOfMemoryError, match=r"step 1 .* not even one fitted") as caught:
+        train(tiny("train.gradient_checkpointing=true"), runs=tmp_path, name="run")
+    assert "smaller network" in caught.value.remedy
+
+
+def test_sampling_and_evaluation_say_what_fitted(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = load_trained(trained_folder / "runs/tiny", CPU)
+    Limited(monkeypatch, ERRORS["CUDA"], most=3)
+    with pytest.raises(OutOfMemoryError, match=r"denoising 16 images at a time on cpu\. Tried at once, 2 fitted\.") as caught:
+        list(generate_samples(trained, range(16)))
+    assert "--batch-size 2 for sample and evaluate, --set sample.batch_size=2" in caught.value.remedy
+    with pytest.raises(OutOfMemoryError, match="measuring 64 images") as caught:
+        evaluate_run(trained_folder / "runs/tiny", ["bits-per-dim"], device="cpu", out=tmp_path / "out")
+    assert "--batch-size 32" in caught.value.remedy
+
+
+REAL = """
+import resource, sys
+from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.cli.app import run
+make_accelerator("cpu", "fp32")  # all libraries are there
+virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (virtual + 2_700_000_000,) * 2)
+sys.exit(run(sys.argv[1:], False))
+"""
+
+
+def test_a_real_limit_is_met_with_a_message(tmp_path: Path) -> None:
+    arguments = ["train", *TINY, "--batch-size=16384", "--set=data.limit=1000", "--steps=1", "--device=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", REAL, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    flat = " ".join(done.stderr.split())
+    assert done.returncode == 1, done.stderr
+    assert "Out of memory at step 1 with 16,384 images" in flat
+    assert "Traceback" not in flat
+    assert "--set train.micro_batch_size=" in flat
+
+
+# ---------------------------------------------------------------------------------------------------------- --batch-size auto
+
+
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *sets: str) -> tuple[TrainPlan, list[str]]:
+    told: list[Event] = []
+    plan = train(tiny(*sets), runs=tmp_path, dry_run=True, find_batch_size=True, on_event=told.append)
+    assert isinstance(plan, TrainPlan)
+    return plan, [event.message for event in told if isinstance(event, Notice)]
+
+
+def test_a_cpu_takes_what_the_estimate_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan, notices = found(monkeypatch, tmp_path)
+    assert plan.batch_size == 32  # of 40 images
+    assert plan.batch_size_found
+    assert any("leaves the learning rate" in notice for notice in notices)
+    monkeypatch.setattr(batch_size, "machine_memory", lambda: MachineMemory(10**12, 4 * 10**6))
+    smaller, _ = found(monkeypatch, tmp_path, "model.stem=1")
+    assert smaller.batch_size in (1, 2, 4, 8, 16)
+    monkeypatch.setattr(batch_size, "machine_memory", lambda: MachineMemory(10**12, 0))
+    with pytest.raises(OutOfMemoryError, match="Not even one image"):
+        found(monkeypatch, tmp_path)
+
+
+def test_an_accelerator_grows_until_memory_is_out_or_nearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearsal = Rehearsal.of(tiny(), (1, 28, 28), make_accelerator("cpu", "fp32"))
+
+    def grown(used: Callable[[int], float]) -> int:
+        sizes = limited.sizes
+        monkeypatch.setattr(batch_size, "_used_share", lambda device: used(sizes[-1]))
+        return batch_size._largest_power_of_two(lambda images: batch_size._fits_on_accelerator(rehearsal, images), 1000)
+
+    limited = Limited(monkeypatch, ERRORS["CUDA"], most=20)
+    assert grown(lambda images: 0.1) == 16
+    assert grown(lambda images: images / 10) == 8  # 16 would be more than there is, 8 is less than 90 %
+    assert next(rehearsal.network.parameters()).grad is None
+
+
+def test_micro_batches_leave_nothing_to_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="micro_batch_size"):
+        found(monkeypatch, tmp_path, "train.micro_batch_size=4")
+
+
+def test_the_number_is_kept_in_the_config(tmp_path: Path) -> None:
+    train(tiny("train.steps=1"), runs=tmp_path, name="run", find_batch_size=True)
+    assert "batch_size = 32\n" in (tmp_path / "run/config.toml").read_text()

@@ -1,0 +1,39 @@
+"""What is said of incidents while training and at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddpm_cli.events import Incident, TrainSummary
+from ddpm_cli.render.training import TrainingView, incident_facts, incident_message
+
+
+def test_an_incident_is_told_with_its_images() -> None:
+    lost = Incident("non-finite", 1234, None, None, (7,), (42,), 1)
+    assert incident_message(lost) == "Step 1,234: the loss is not finite; the step is skipped (training images 42)."
+    steep = Incident("non-finite", 5, 0.5, None, (7,) * 9, tuple(range(9)), 9)
+    assert incident_message(steep).endswith("the gradient is not finite; the step is skipped (training images 0, 1, 2, 3, 4...).")
+    assert "the loss leaps to 8.5" in incident_message(Incident("spike", 5, 8.5, 1.0, (7,), (3,), 1))
+    assert incident_message(Incident("overflow", 5, 8.5)) == incident_message(Incident("rollback", 5)) == ""
+
+
+def test_hundreds_of_incidents_are_not_hundreds_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingView() as view:
+        for step in range(300):
+            for kind in ("non-finite", "spike", "overflow"):
+                view(Incident(kind, step, 1.0, 1.0, (7,), (3,), 1))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6
+    assert sum("Further ones are only counted." in line for line in lines) == 2
+
+
+def test_the_end_table_counts_every_kind() -> None:
+    counts = {"non-finite": 2, "overflow": 30, "spike": 1, "rollback": 1}
+    summary = TrainSummary(Path("runs/x"), 9, 1.0, 9, 1.0, 1.0, None, None, None, 2, counts)
+    facts = incident_facts(summary)
+    assert [facts[name].split()[0] for name in ("skipped", "overflows", "spikes", "rollbacks")] == ["2", "30", "1", "1"]
+    assert facts["see"] == "runs/x/incidents.jsonl"
+    quiet = TrainSummary(Path("runs/x"), 9, 1.0, 9, 1.0, 1.0, None, None, None, 0, {})
+    assert incident_facts(quiet) == {}

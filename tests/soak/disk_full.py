@@ -1,0 +1,148 @@
+"""Train on a real file system that runs full, at many places, and go on when there is room again. Needs root, for mounting a tmpfs.
+
+python tests/soak/disk_full.py [TRIALS] [SEED]     60 trials from seed 0, about 5 minutes on a busy core
+
+Half of the trials limit the bytes of the file system, at sizes drawn over all that a run writes; half limit its number of files,
+so that each file in turn is the one that cannot be made. Each time the command must end with one message that names a file and says
+that the disk is full, with status 1 or 2 and no traceback; what it had announced is there; and once the file system is made larger,
+`ddpm resume` (or `ddpm train`, if there is no run yet) ends with the bits of a run that had room all the time. Then the file system
+is made read-only, and `resume`, `train`, `sample` and `evaluate` must each refuse it in one message.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from command import TINY
+from forked import fork_command
+from kills import ANNOUNCED, bits, finish, read_log, require
+
+from ddpm_cli.files import TEMPORARY_PREFIX
+from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.runs.directory import RunDirectory
+
+ARGUMENTS = (
+    *TINY,
+    "--steps=12",
+    "--name=run",
+    "--set=train.log_every=1",
+    "--set=train.sample_every=3",
+    "--set=checkpoint.every=4",
+    "--set=checkpoint.keep_last=9",
+    "--set=data.limit=24",  # an epoch is three steps, so that metrics.json is written often
+)
+MESSAGE = re.compile(r"Cannot write (\S+): the disk is full\.")
+ROOM = "size=64m,nr_inodes=0"
+TEMPORARY = re.compile(r"\d+|\.ddpm-tmp-\w+")
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A tmpfs at `folder`."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    """Change its limits."""
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+
+def run_command(arguments: list[str], disk: Path) -> tuple[int, str]:
+    """Exit status and output of a command in `disk`."""
+    log = disk.parent / "log"
+    status = fork_command(arguments, disk, log).wait()
+    return status, log.read_text()
+
+
+def fill_and_go_on(disk: Path, options: str, whole: RunDirectory) -> str:
+    """One trial; returns the name of the file that could not be written, or "" if there was room for all."""
+    with mounted(disk, options):
+        status, output = run_command(["train", *ARGUMENTS], disk)
+        run = RunDirectory(disk / "runs" / "run")
+        flat = " ".join(output.split())
+        if status == 0:
+            failed = ""
+        else:
+            found = MESSAGE.search(flat)
+            require(status in (1, 2) and found is not None, f"{options}: status {status}, {output}")
+            require("Traceback" not in output and "internal error" not in output, output)
+            assert found is not None
+            failed = TEMPORARY.sub("#", found[1])
+        announced = [int(step) for step in ANNOUNCED.findall(output)]
+        if announced:
+            latest = latest_checkpoint(run)
+            require(latest.step >= max(announced) and latest.skipped == (), f"{options}: lost {announced}")
+        if failed:
+            require(f"{disk}" not in failed, output)
+            remount(disk, ROOM)
+            go_on = ["resume", "run"] if run.info_path.exists() else ["train", *ARGUMENTS]
+            if go_on[0] == "resume":
+                require("ddpm resume runs/run" in flat or "lock" in failed, output)
+            status, output = run_command(go_on, disk)
+            require(status == 0, f"{options}, failed at {failed}: {output}")
+        require(bits(run) == bits(whole), f"{options}: the weights differ")
+        require([row["loss"] for row in read_log(run)] == [row["loss"] for row in read_log(whole)], f"{options}: the log differs")
+        require(not list(run.path.rglob(f"{TEMPORARY_PREFIX}*")), f"{options}: temporary files are left")
+        return failed
+
+
+def refuse_read_only(disk: Path) -> None:
+    """Each command says that the file system is read-only."""
+    with mounted(disk, ROOM):
+        status, output = run_command(["train", *ARGUMENTS, "--steps=2"], disk)
+        require(status == 0, output)
+        remount(disk, "ro")
+        for command in (
+            ["resume", "run", "--steps=4"],
+            ["train", *ARGUMENTS[:-1], "--name=other"],
+            ["sample", "run", "--n=1", "--out=grid.png"],
+            ["evaluate", "run", "--metrics=loss-per-timestep", "--n=2"],
+        ):
+            status, output = run_command(command, disk)
+            flat = " ".join(output.split())
+            require(status == 2 and "the file system is read-only" in flat, f"{command}: {status}, {output}")
+            require("Traceback" not in output and "internal error" not in output, output)
+            print(f"read-only, ddpm {command[0]}: status {status}, {flat[flat.index('Cannot') :][:100]}")
+
+
+def main() -> int:
+    """All trials; the exit status is 1 if one of them lost something."""
+    trials, seed = (int(text) for text in [*sys.argv[1:], *("60", "0")[len(sys.argv) - 1 :]])
+    started, draws, failures = time.monotonic(), random.Random(seed), Counter[str]()
+    with tempfile.TemporaryDirectory(prefix="disk-full-") as name:
+        folder = Path(name)
+        os.environ["DDPM_CACHE"] = str(folder / "cache")
+        whole = finish(["train", *ARGUMENTS], folder / "whole")
+        paths = list(whole.path.rglob("*"))
+        written = sum(path.stat().st_size for path in paths) // 1024
+        print(f"a run writes {written:,} KiB in {len(paths)} files and folders", flush=True)
+        limits = [f"size={draws.randint(4, written + written // 4)}k" for _ in range(trials // 2)]
+        limits += [f"size=64m,nr_inodes={2 + number * (len(paths) + 4) // (trials // 2)}" for number in range(trials - len(limits))]
+        for limit in limits:
+            failures[fill_and_go_on(folder / "disk", limit, whole)] += 1
+        refuse_read_only(folder / "disk")
+    for path, count in sorted(failures.items()):
+        print(f"{count:3} trials: {'no file failed' if path == '' else path}")
+    print(f"{trials} trials, nothing lost, each ended with the bits of a run with room; {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
