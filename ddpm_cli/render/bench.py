@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -89,14 +90,14 @@ def bench_sheets(found: Benchmark) -> list[Sheet]:
     """All tables, in their order."""
     sheets = [_work_sheet(work, found.cases) for work in UNITS] + [_peak_sheet(found.cases)] if found.cases else []
     if found.duels:
-        sheets.append(_network_sheet([found.network, *found.peers]))
+        sheets.append(_network_sheet(found.network, found.peers))
         sheets += [_duel_sheet(work, [duel for duel in found.duels if duel.work == work]) for work in UNITS]
     return sheets
 
 
 def _work_sheet(work: str, cases: tuple[Case, ...]) -> Sheet:
-    columns = (" batch", "format", f" {UNITS[work]}", " lowest-highest", " GFLOP/s", " of conv", " of GEMM")
-    rows = tuple((str(case.batch_size), case.precision, *_speed_cells(getattr(case, work))) for case in cases)
+    columns = (" batch", "format", f" {UNITS[work]}", " range", " GFLOP/s", " of conv", " of GEMM")
+    rows = tuple((f"{case.batch_size:,}", case.precision, *_speed_cells(getattr(case, work))) for case in cases)
     return Sheet(work, columns, rows)
 
 
@@ -114,7 +115,7 @@ def _peak_sheet(cases: tuple[Case, ...]) -> Sheet:
     columns = (" batch", "format", " conv GFLOP/s", " GEMM GFLOP/s", " memory", " rounds")
     rows = tuple(
         (
-            str(case.batch_size),
+            f"{case.batch_size:,}",
             case.precision,
             _figure(case.convolution_gflops.median),
             _figure(case.gemm_gflops.median),
@@ -124,29 +125,27 @@ def _peak_sheet(cases: tuple[Case, ...]) -> Sheet:
         for case in cases
     )
     remark = (
-        "Medians over rounds in which everything was timed in turn. A training step counts as three forward passes. conv: a 3x3 "
+        "Medians, and from the lowest to the highest of the rounds, in which everything is timed in turn. A training step counts as three forward passes. conv: a 3x3 "
         "convolution, GEMM: a matrix product, of sizes that suit the device. On a CPU the memory is the most this process has had."
     )
     return Sheet("what the device can do, and memory", columns, rows, remark)
 
 
-def _network_sheet(networks: list[Network]) -> Sheet:
+def _network_sheet(ours: Network, peers: Sequence[Network]) -> Sheet:
+    named = [(ours, "-"), *((peer, "nothing: the same network" if peer.same else "; ".join(peer.differences)) for peer in peers)]
     rows = tuple(
-        (network.name, quantity(network.parameters), quantity(network.flops_per_image), _nearness(network)) for network in networks
+        (network.name, quantity(network.parameters), quantity(network.flops_per_image), differences)
+        for network, differences in named
     )
     return Sheet("networks", ("of", " parameters", " FLOP/image", "differs from ours by"), rows)
 
 
-def _nearness(network: Network) -> str:
-    return "nothing: the same network" if network.same else "; ".join(network.differences)
-
-
 def _duel_sheet(work: str, duels: list[Duel]) -> Sheet:
-    columns = ("against", " batch", "format", " ours", " theirs", " ours/theirs", " lowest-highest")
+    columns = ("against", " batch", "format", " ours", " theirs", " ours/theirs", " range")
     rows = tuple(
         (
             duel.peer,
-            str(duel.batch_size),
+            f"{duel.batch_size:,}",
             duel.precision,
             _figure(duel.ours.median),
             _figure(duel.theirs.median),
