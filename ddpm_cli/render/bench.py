@@ -125,8 +125,9 @@ def _peak_sheet(cases: tuple[Case, ...]) -> Sheet:
         for case in cases
     )
     remark = (
-        "Medians, and from the lowest to the highest of the rounds, in which everything is timed in turn. A training step counts as three forward passes. conv: a 3x3 "
-        "convolution, GEMM: a matrix product, of sizes that suit the device. On a CPU the memory is the most this process has had."
+        "Medians, and from the lowest to the highest of the rounds, in which everything is timed in turn. A training step counts "
+        "as three forward passes. conv: a 3x3 convolution, GEMM: a matrix product, of sizes that suit the device. On a CPU the "
+        "memory is the most this process has had."
     )
     return Sheet("what the device can do, and memory", columns, rows, remark)
 

@@ -34,6 +34,7 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
     [
         ("--help", "torch numpy pydantic PIL matplotlib"),
         ("train --help", "torch numpy PIL matplotlib"),
+        ("bench --help", "torch numpy PIL matplotlib"),
         ("config show --preset quick", "torch PIL matplotlib"),
         ("data check pictures", "torch matplotlib"),
         ("inspect-schedule --kind linear", "torch PIL matplotlib"),
