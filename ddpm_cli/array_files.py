@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tokenize
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +31,9 @@ def read_array(path: Path, mapped: Literal["c"] | None = None) -> NDArray[Any]:
 
     os.close(open_regular(path))
     try:
-        found = np.load(path, mapped, allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a header is odd: what is wrong with it, an error says
+            found = np.load(path, mapped, allow_pickle=False)
     except ARRAY_ERRORS as error:
         raise UnreadableError(f"is truncated or no array of numbers ({printable(str(error))})") from error
     if not isinstance(found, np.ndarray):

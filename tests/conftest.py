@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import TINY, Ddpm, run_ddpm
+from limits import within_limits
 
 
 @pytest.fixture
@@ -17,6 +19,13 @@ def ddpm(tmp_path: Path) -> Ddpm:
         return run_ddpm(*arguments, cwd=cwd)
 
     return run
+
+
+@pytest.fixture
+def cost() -> Iterator[None]:
+    """Hold a test to what a hostile file may cost."""
+    with within_limits():
+        yield
 
 
 @pytest.fixture(scope="session")

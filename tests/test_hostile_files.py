@@ -6,79 +6,37 @@ Seconds and memory are those of each test beyond what importing torch takes, see
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
-import zipfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from command import Ddpm, assert_refused, files_below
-from fake_runs import add_figure, fake_run
 from fuzzing import SETS, STATE
-from limits import within_limits
+from hostile import CONFIG, CPU, ESCAPE, checkpoint, exported, replace_sealed
 from PIL import Image
 from safetensors.torch import save
 
 from ddpm_cli.cli.app import app
 from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.sweep import load_sweep
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.data.arrays import load_arrays
-from ddpm_cli.data.picture import MOST_PIXELS, decode, read_whole
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.schedule_table import read_schedule_table
 from ddpm_cli.engine.weights import unflatten_optimizer
-from ddpm_cli.errors import CheckpointError, ConfigError, DataError, RequestError, RunError, ScheduleError
-from ddpm_cli.export.safetensors import load_model_file, save_model_file
+from ddpm_cli.errors import CheckpointError, ConfigError
+from ddpm_cli.export.safetensors import load_model_file
 from ddpm_cli.files import UnreadableError
 from ddpm_cli.render.images import with_row_names
-from ddpm_cli.runs.checkpoints import load_checkpoint, save_checkpoint
-from ddpm_cli.runs.directory import create_run
-from ddpm_cli.runs.figures import figure_of
-from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.checkpoints import load_checkpoint
 from ddpm_cli.tensor_files import HEADER_LIMIT, read_tensor_file
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def cost() -> Iterator[None]:
-    with within_limits():
-        yield
-
-
-CONFIG = to_toml(load_config(sets=SETS).config)
-ESCAPE = "\x1b]0;owned\x07\x1b[2J\r\u202e"
-
-
-def checkpoint(folder: Path, state: dict[str, Any] | None = None, config: str = CONFIG, text: bytes | None = None) -> Path:
-    """A checkpoint whose sums are right, whatever is in it."""
-    run = create_run(folder / "runs", None, "run")
-    (run.path / "run.json").write_text('{"created": 1.0}')
-    weights = build_model(load_config(sets=SETS).config.model, (1, 8, 8)).state_dict()
-    path = save_checkpoint(run, 6, {"ema": weights, "model": weights}, state or STATE, config, keep_last=1, best=False)
-    if text is not None:
-        replace_sealed(path, "state.json", text)
-    return path
-
-
-def replace_sealed(path: Path, name: str, data: bytes) -> None:
-    (path / name).write_bytes(data)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (path / "manifest.json").write_text(json.dumps(manifest))
+pytestmark = pytest.mark.usefixtures("cost")
 
 
 def tensor_file(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
@@ -271,13 +229,6 @@ def test_pipes_links_and_folders_in_a_checkpoint_are_refused(tmp_path: Path, nam
 # ---------------------------------------------------------------------------------- configs in checkpoints and exported files
 
 
-def exported(path: Path, config: str = CONFIG, **facts: Any) -> Path:
-    weights = build_model(load_config(sets=SETS).config.model, (1, 8, 8)).state_dict()
-    text = json.dumps({"config": config, "image_shape": [1, 8, 8], "step": 6, "class_names": []} | facts)
-    save_model_file(path, weights, {"ddpm": text})
-    return path
-
-
 GIANTS = {
     "base_channels = 2048": "another architecture",
     "base_channels = 1000000000": "model.base_channels",
@@ -339,68 +290,6 @@ def test_a_history_of_losses_has_bounds() -> None:
         load_config(sets=sets)
 
 
-# ------------------------------------------------------------------------------------------------------------ run folders
-
-
-@pytest.mark.parametrize("make", [os.symlink, lambda target, path: os.mkfifo(path)], ids=["link", "pipe"])
-@pytest.mark.parametrize("name", ["metrics.jsonl", "lock"])
-def test_resume_writes_into_no_link_and_no_pipe(
-    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path, Path], None]
-) -> None:
-    run = Path(shutil.copytree(trained_folder / "runs" / "tiny", tmp_path / "runs" / "tiny"))
-    (run / name).unlink()
-    target = tmp_path / "mine"
-    target.write_text("mine")
-    make(target, run / name)
-    before = files_below(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match=name):
-        app(["resume", "tiny", "--steps=7"], standalone_mode=False)
-    assert target.read_text() == "mine"
-    assert files_below(tmp_path).keys() - {"runs/tiny/lock"} == before.keys() - {"runs/tiny/lock"}
-
-
-@pytest.mark.parametrize("name", ["evaluations", "evaluations/work"])
-@pytest.mark.parametrize("asked", ["tiny", "runs/tiny/checkpoints/step-00000006"])
-def test_evaluate_writes_into_no_link(
-    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, asked: str
-) -> None:
-    run = Path(shutil.copytree(trained_folder / "runs" / "tiny", tmp_path / "runs" / "tiny"))
-    (tmp_path / "mine").mkdir()
-    (run / name).parent.mkdir(exist_ok=True)
-    os.symlink(tmp_path / "mine", run / name)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match="symbolic link"):
-        app(["evaluate", asked, "--metrics=fcd", "--n=200", "--set=sample.sampler.steps=1"], standalone_mode=False)
-    assert list((tmp_path / "mine").iterdir()) == []
-
-
-@pytest.mark.parametrize("number", [10**400, 10**20, -1, 1.5, True, "6", None])
-def test_rows_of_a_log_have_a_step(tmp_path: Path, number: Any) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(json.dumps({"step": number, "loss": 1.0}) + "\n" + '{"step": 3}\n')
-    assert [row["step"] for row in read_rows(path)] in ([3], [True, 3])
-
-
-def test_a_figure_edited_by_hand_is_none(tmp_path: Path) -> None:
-    run = fake_run(tmp_path, "one")
-    add_figure(run, 1.0)
-    (row,) = read_rows(run.evaluations_folder / "figures.jsonl")
-    assert figure_of(row) is not None
-    wrong: list[dict[str, Any]] = [
-        *({"value": value} for value in ("1", None, 10**400, float("nan"))),
-        *({"n": n} for n in (1.5, "1", 10**400)),
-        *({"details": details} for details in ([], {"sampler": "ddim"}, row["details"] | {"steps": "x"})),
-        *({"rows": rows} for rows in ([1], [{}], [{"t_first": 1, "t_last": "x", "loss": 1, "standard_error": 1}])),
-        *({"terms": terms} for terms in ([], {"a": "x"})),
-        *({"floor_n": None}, {"metric": 3}, {"notes": 3}),
-    ]
-    assert [change for change in wrong if figure_of(row | change) is not None] == []
-    told = figure_of(row | {"metric": ESCAPE, "data": ESCAPE, "notes": [ESCAPE], "terms": {ESCAPE: 1.0}})
-    assert told is not None
-    assert (told.metric + told.data + told.notes[0] + next(iter(told.terms))).isprintable()
-
-
 def test_a_network_larger_than_the_memory_is_refused() -> None:
     model = load_config(sets=["model.base_channels=16384", "model.channel_mult=[256]"]).config.model
     with pytest.raises(ConfigError, match="GB of memory, but this machine has"):
@@ -430,161 +319,6 @@ def test_a_stored_config_cannot_have_other_files_read(tmp_path: Path) -> None:
         load_trained(exported(tmp_path / "x.safetensors", config), CPU)
     with pytest.raises(ConfigError, match=r"schedule\.path: names a file outside"):
         load_trained(checkpoint(tmp_path, config=config), CPU)
-
-
-# -------------------------------------------------------------------------------------------------------------- configs
-
-
-BOMBS = {
-    "keys": "\n".join(f"k{number} = 1" for number in range(10_000)),
-    "sections": "\n".join(f"[a{number}]" for number in range(10_000)),
-    "faults": "[schedule]\nkind = 'table'\nbetas = [" + "'x', " * 40_000 + "]",
-    "array": "x = " + "[" * 100_000,
-    "closed array": "x = " + "[" * 100_000 + "]" * 100_000,
-    "inline tables": "x = " + "{a = " * 100_000,
-    "dotted key": ".".join("a" * 400_000) + " = 1",
-    "spaced key": " . ".join(["'a'", '"b\\"."'] * 60_000) + " = 1",
-    "dotted section": "[" + ".".join("a" * 400_000) + "]",
-    "integer": "[train]\nseed = " + "9" * 900_000,
-    "hexadecimal": "[train]\nseed = 0x" + "f" * 900_000,
-    "long integer": "[train]\nseed = " + "9" * 4000,
-    "float": "[optimizer]\nlr = " + "9" * 900_000 + ".0",
-    "string": "[schedule]\nkind = '" + "x" * 900_000 + "'",
-    "spaces": "a" + " " * 900_000,
-    "quotes": '"' * 900_000,
-    "escapes": '"' + "\\" * 900_000,
-    "dates": "[train]\nseed = 9999-99-99T99:99:99",
-    "control": "[train]\nseed = '\\u001b[2J'",
-}
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-@pytest.mark.timeout(20)
-def test_toml_bombs_are_refused(tmp_path: Path, bomb: str) -> None:
-    path = tmp_path / "x.toml"
-    path.write_text(BOMBS[bomb])
-    for read in (lambda: load_config(file=path), lambda: from_toml_text(BOMBS[bomb]), lambda: load_sweep(path)):
-        with pytest.raises(ConfigError) as refused:
-            read()
-        assert len(str(refused.value)) < 20_000
-        assert len(str(refused.value).splitlines()) < 30
-
-
-def test_thousands_of_faults_are_counted_and_a_few_shown(tmp_path: Path) -> None:
-    path = tmp_path / "x.toml"
-    path.write_text(BOMBS["keys"])
-    with pytest.raises(ConfigError, match="and 9,980 more"):
-        load_config(file=path)
-
-
-def test_a_key_of_many_parts_in_a_text_is_no_bomb(tmp_path: Path) -> None:
-    path = tmp_path / "x.toml"
-    path.write_text("[train] # a.b.c.d, 1.2.3\nseed = 3\n" + "# " + "." * 1000 + "\n" + f"# {'1.5, ' * 1000}\n")
-    assert load_config(file=path).config.train.seed == 3
-
-
-@pytest.mark.parametrize("grid", ["seed = [" + "1, " * 200_000 + "]", "seed = [1, 2]\n" + "steps = [" + "1, 2, " * 1000 + "]"])
-def test_sweep_bombs_are_refused(tmp_path: Path, grid: str) -> None:
-    path = tmp_path / "x.toml"
-    path.write_text(f"[grid.train]\n{grid}\n")
-    with pytest.raises(ConfigError):
-        load_sweep(path)
-
-
-@pytest.mark.parametrize("name", ["../x", "/abs", "a/b", ".", "..", "", "a\nb", "a\n", "x\0", "-x", ".x", "a\\b", "ä", "x" * 101])
-def test_names_that_are_paths_are_refused_everywhere(tmp_path: Path, name: str) -> None:
-    root = tmp_path / "runs"
-    for attempt in (lambda: create_run(root, name, "run"), lambda: create_run(root, None, name)):
-        with pytest.raises(RunError, match="cannot be the name of a run"):
-            attempt()
-    file = tmp_path / "sweep.toml"
-    file.write_text(f"[arms.{json.dumps(name)}]\n")
-    with pytest.raises(RunError, match="cannot be the name of a run"):
-        load_sweep(file, name)
-    with pytest.raises(ConfigError, match="cannot be the name of a run"):
-        load_sweep(file, "sweep")
-    assert [path.name for path in tmp_path.iterdir()] == ["sweep.toml"]
-
-
-# --------------------------------------------------------------------------------------------------------------- tables
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(
-            "beta\nnan\n",
-            "beta\ninf\n",
-            '{"betas": [NaN]}',
-            '{"betas": [1e999]}',
-            '{"betas": [0.1, "\\u001b[2J"]}',
-            "beta\n\x1b[2J\n",
-        ),
-        *("beta\n" + "0\n" * 500_000, '{"betas": [' + "0," * 500_000 + "0]}", '{"betas": [' + "[]," * 300_000 + "[]]}"),
-        *(
-            "a," * 1_000_000,
-            "[" * 9_000_000,
-            '"' + "x" * 9_000_000,
-            "\0\1\2",
-            '{"betas": [' + "9" * 100_000 + "]}",
-            "x" * 10_000_001,
-        ),
-    ],
-    ids=range(15),
-)
-@pytest.mark.timeout(20)
-def test_table_bombs_are_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text(text)
-    with pytest.raises(ScheduleError) as refused:
-        read_schedule_table(path, "betas")
-    assert str(refused.value).isprintable()
-    assert len(str(refused.value)) < 1000
-
-
-# -------------------------------------------------------------------------------------------------------------- pictures
-
-
-def test_a_decompression_bomb_is_not_unpacked() -> None:
-    side = int(MOST_PIXELS**0.5) + 1
-    for form, mode in (("PNG", "1"), ("GIF", "1"), ("TIFF", "1")):
-        buffer = io.BytesIO()
-        Image.new(mode, (side, side)).save(buffer, format=form, **({"compression": "group4"} if form == "TIFF" else {}))
-        assert buffer.tell() < 2_000_000
-        with pytest.raises(UnreadableError, match="would unpack to more than 50,000,000 pixels"):
-            decode(buffer.getvalue(), (3, 8, 8), "white")
-
-
-@pytest.fixture(scope="module", params=["LA", "RGBA", "CMYK"])
-def largest_picture(request: pytest.FixtureRequest) -> bytes:
-    """As many pixels as are read, of a kind that is converted and turned on its side: three copies of it if done carelessly."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    buffer = io.BytesIO()
-    form = "JPEG" if request.param == "CMYK" else "PNG"
-    Image.new(request.param, (7000, MOST_PIXELS // 7000)).save(buffer, format=form, exif=exif)
-    return buffer.getvalue()
-
-
-def test_the_largest_picture_is_read_within_the_limits(largest_picture: bytes) -> None:
-    assert decode(largest_picture, (3, 8, 8), "white").shape == (3, 8, 8)
-    assert read_whole(largest_picture)[0].height == 7000
-
-
-def test_threads_together_hold_no_more_than_the_largest_picture(largest_picture: bytes) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(decode, shape=(1, 8, 8), background="white"), [largest_picture] * 2))
-
-
-def test_an_archive_of_arrays_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 28, 28)})
-        for _ in range(28 * 28):
-            file.write(bytes(2**20))
-    assert path.stat().st_size < 1_000_000
-    with pytest.raises(DataError, match=r"would unpack to 0\.8 GB"):
-        load_arrays(path)
 
 
 # ------------------------------------------------------------------------------------------------------------- terminals

@@ -169,6 +169,10 @@ def main() -> NoReturn:
     try:
         status = run(arguments, debug)
         sys.stdout.flush()
+        if processes() > 1 and status == 0:  # after an error the others may be gone
+            from ddpm_cli.engine.team import disband
+
+            disband()
     except BrokenPipeError:
         # The interpreter flushes stdout once more at exit: give it a place to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -71,15 +72,24 @@ def _read(path: Path) -> Arrays:
                 return {"images": read_array(path.resolve(), mapped="c")}
             _refuse_bombs(path)
             file.seek(0)
-            with np.load(file, allow_pickle=False) as loaded:
+            with warnings.catch_warnings(), np.load(file, allow_pickle=False) as loaded:
+                warnings.simplefilter("ignore")  # as in read_array
                 if "images" not in loaded.files:
                     names = ", ".join(loaded.files) or "nothing"
                     raise DataError(f"{path} has no array images, only {names}.", f"Its keys: {', '.join(KEYS)}.")
-                return {key: loaded[key] for key in KEYS if key in loaded.files}
+                return {key: _member(loaded, key) for key in KEYS if key in loaded.files}
     except (OSError, *ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, AttributeError) as error:
         raise DataError(
             f"{path} cannot be read: {str(error).rstrip('.')}.", "Write it with numpy.savez or numpy.save, as uint8."
         ) from error
+
+
+def _member(loaded: Mapping[str, Any], key: str) -> NDArray[np.generic]:
+    """An array of the archive, of which NumPy hands out as bytes what does not begin like one."""
+    found = loaded[key]
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{key} is no array")
+    return found
 
 
 def _refuse_bombs(path: Path) -> None:

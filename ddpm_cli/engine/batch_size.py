@@ -10,8 +10,8 @@ import torch
 
 from ddpm_cli.engine.estimate import TrainingMemory, resident_bytes
 from ddpm_cli.engine.machine_memory import local_processes, machine_memory
-from ddpm_cli.engine.memory_report import SMALLER_NETWORK, network_memory
-from ddpm_cli.engine.out_of_memory import fits
+from ddpm_cli.engine.memory_report import SMALLER_NETWORK, network_error
+from ddpm_cli.engine.out_of_memory import fits, out_of_memory
 from ddpm_cli.engine.rehearsal import Rehearsal
 from ddpm_cli.errors import OutOfMemoryError, RequestError
 
@@ -41,7 +41,7 @@ def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Acceler
         )
     processes = accelerator.num_processes
     base = resident_bytes()
-    with network_memory():
+    with out_of_memory(network_error):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         most, on_cpu = len(dataset.train.images) // processes, accelerator.device.type == "cpu"
         fitting = _fits_on_cpu(rehearsal, base, most) if on_cpu else partial(_fits_on_accelerator, rehearsal)

@@ -11,7 +11,7 @@ from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS, Job
 from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.out_of_memory import measuring_memory
+from ddpm_cli.engine.out_of_memory import measuring_error, out_of_memory
 from ddpm_cli.engine.references import Split
 from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
 from ddpm_cli.engine.team import Team
@@ -205,6 +205,6 @@ def evaluate(
         names = ", ".join(metric for metric in metrics if known[metric])
         on_event(Notice(f"{names}: measured before with the same settings, taken from {out / 'figures.jsonl' if out else ''}."))
     if missing:
-        with measuring_memory(settings.batch_size, next(trained.network.parameters()).device):
+        with out_of_memory(lambda: measuring_error(settings.batch_size, next(trained.network.parameters()).device)):
             known |= job.measure(missing, keys)
     return [figure for metric in metrics for figure in known[metric]] if team.is_main else []

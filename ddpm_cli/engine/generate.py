@@ -28,7 +28,7 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
-from ddpm_cli.engine.out_of_memory import sampling_memory
+from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import check_weights, load_weights
 from ddpm_cli.errors import CheckpointError, RequestError, RunError
@@ -263,7 +263,7 @@ def generate_samples(
         of_batch = torch.tensor(labels[number * size : number * size + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
-        with sampling_memory(partial(_rehearse, trained, settings), len(batch), device):
+        with out_of_memory(partial(sampling_error, partial(_rehearse, trained, settings), len(batch), device)):
             x_T = x_s = noise()
             for index, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise)):
                 if on_frame is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from ddpm_cli.engine.estimate import TrainingMemory, held_bytes, micro_batch
 from ddpm_cli.engine.machine_memory import local_processes, machine_memory
-from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory, largest_fitting
+from ddpm_cli.engine.out_of_memory import largest_fitting
 from ddpm_cli.engine.rehearsal import Rehearsal
 from ddpm_cli.engine.sharding import is_sharded
 from ddpm_cli.errors import OutOfMemoryError, RequestError
@@ -85,40 +83,18 @@ def _less_memory(micro: int | None, config: Config, begin: str) -> str:
 # -------------------------------------------------------------------------------------------------------- after it ran out
 
 
-@contextmanager
-def network_memory() -> Iterator[None]:
-    """Building a network and its first passes with a few images.
-
-    Raises:
-        OutOfMemoryError: If there is too little memory for that.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        free_memory(error)
-        message = "Out of memory while the network was built: there is no room for it and a few images."
-        raise OutOfMemoryError(message, SMALLER_NETWORK) from error
+def network_error() -> OutOfMemoryError:
+    """What to say where building a network, or its first passes with a few images, ran out of memory."""
+    message = "Out of memory while the network was built: there is no room for it and a few images."
+    return OutOfMemoryError(message, SMALLER_NETWORK)
 
 
-@contextmanager
-def training_memory(trainer: Trainer, run: RunDirectory) -> Iterator[None]:
-    """Training, in which running out of memory becomes one error that says what would have fitted.
-
-    Raises:
-        OutOfMemoryError: After smaller micro-batches were tried in this very process.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        trainer.optimizer.zero_grad()
-        free_memory(error)
-        # What is sharded works with all processes together, and the others have no reason to try.
-        fitted = None if is_sharded(trainer.model) else _largest_micro_batch(trainer)
-        raise _training_error(trainer, run, fitted) from error
+def training_error(trainer: Trainer, run: RunDirectory) -> OutOfMemoryError:
+    """What to say where training ran out of memory, after smaller micro-batches were tried in this very process."""
+    trainer.optimizer.zero_grad()
+    # What is sharded works with all processes together, and the others have no reason to try.
+    fitted = None if is_sharded(trainer.model) else _largest_micro_batch(trainer)
+    return _training_error(trainer, run, fitted)
 
 
 def _training_error(trainer: Trainer, run: RunDirectory, fitted: int | None) -> OutOfMemoryError:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from ddpm_cli.engine.allocator import return_freed_memory
 from ddpm_cli.errors import OutOfMemoryError
@@ -19,6 +18,8 @@ OTHER_WORDS = ("not enough memory", "std::bad_alloc", "could not create a primit
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that some device, or the machine, has no memory left."""
+    from accelerate.utils.memory import should_reduce_batch_size  # here, as sampling must not wait for its import
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and (should_reduce_batch_size(error) or any(word in str(error) for word in OTHER_WORDS))
@@ -30,6 +31,8 @@ def free_memory(error: BaseException) -> None:
     Args:
         error: What it failed with; it keeps its traceback, for --debug.
     """
+    from accelerate.utils.memory import clear_device_cache
+
     chain: BaseException | None = error
     while chain is not None:
         traceback.clear_frames(chain.__traceback__)
@@ -37,6 +40,24 @@ def free_memory(error: BaseException) -> None:
     gc.collect()
     clear_device_cache()
     return_freed_memory()
+
+
+@contextmanager
+def out_of_memory(explain: Callable[[], OutOfMemoryError]) -> Iterator[None]:
+    """Work in which running out of memory becomes one error.
+
+    Args:
+        explain: Makes the error, once the memory is free again; it may try what would have fitted.
+    Raises:
+        OutOfMemoryError: That error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        free_memory(error)
+        raise explain() from error
 
 
 def fits(compute: Callable[[int], None], images: int) -> bool:
@@ -70,49 +91,26 @@ def largest_fitting(compute: Callable[[int], None], images: int, clear: Callable
     return None
 
 
-@contextmanager
-def sampling_memory(denoise: Callable[[int], None], images: int, device: torch.device) -> Iterator[None]:
-    """Denoising of a batch, in which running out of memory becomes one error that says what would have fitted.
+def sampling_error(denoise: Callable[[int], None], images: int, device: torch.device) -> OutOfMemoryError:
+    """What to say where denoising ran out of memory, after smaller batches were tried in this very process.
 
     Args:
         denoise: Does one step of it with the number of images that it is given.
         images: In the batch.
         device: Where it runs.
-    Raises:
-        OutOfMemoryError: After smaller batches were tried in this very process.
     """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        free_memory(error)
-        fitted = largest_fitting(denoise, images // 2, lambda: None)
-        message = f"Out of memory while denoising {images:,} images at a time on {device}."
-        if fitted is None:
-            raise OutOfMemoryError(f"{message} Tried at once, not even one fitted.", "Take another device: --device cpu") from error
-        raise OutOfMemoryError(
-            f"{message} Tried at once, {fitted:,} fitted.",
-            f"They are the same images in smaller batches: --batch-size {fitted} for sample and evaluate, "
-            f"--set sample.batch_size={fitted} for train and resume.",
-        ) from error
+    message = f"Out of memory while denoising {images:,} images at a time on {device}."
+    fitted = largest_fitting(denoise, images // 2, lambda: None)
+    if fitted is None:
+        return OutOfMemoryError(f"{message} Tried at once, not even one fitted.", "Take another device: --device cpu")
+    return OutOfMemoryError(
+        f"{message} Tried at once, {fitted:,} fitted.",
+        f"They are the same images in smaller batches: --batch-size {fitted} for sample and evaluate, "
+        f"--set sample.batch_size={fitted} for train and resume.",
+    )
 
 
-@contextmanager
-def measuring_memory(images: int, device: torch.device) -> Iterator[None]:
-    """The rest of an evaluation, in which running out of memory becomes one error.
-
-    Args:
-        images: Looked at at a time.
-        device: Where it runs.
-    Raises:
-        OutOfMemoryError: With the batch size to try.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        free_memory(error)
-        message = f"Out of memory while measuring {images:,} images at a time on {device}."
-        raise OutOfMemoryError(message, f"Try smaller batches: --batch-size {max(images // 2, 1)}") from error
+def measuring_error(images: int, device: torch.device) -> OutOfMemoryError:
+    """What to say where the rest of an evaluation ran out of memory, looking at `images` at a time."""
+    message = f"Out of memory while measuring {images:,} images at a time on {device}."
+    return OutOfMemoryError(message, f"Try smaller batches: --batch-size {max(images // 2, 1)}")

@@ -10,7 +10,8 @@ import torch
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
-from ddpm_cli.engine.memory_report import check_memory, network_memory
+from ddpm_cli.engine.memory_report import check_memory, network_error
+from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.rehearsal import Rehearsal
 from ddpm_cli.events import Listener, TrainPlan, ignore
 from ddpm_cli.models.cost import forward_flops, parameter_count
@@ -88,7 +89,7 @@ def make_plan(
 def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[float, TrainingMemory]:
     """Seconds that an image takes, and the memory of the run."""
     base = resident_bytes()
-    with network_memory():
+    with out_of_memory(network_error):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         micro, _ = micro_batch(config, accelerator.num_processes)
         memory = TrainingMemory.of(rehearsal, base, micro)

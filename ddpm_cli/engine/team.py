@@ -142,6 +142,12 @@ def begin_group_again(device: torch.device) -> None:
     init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
 
 
+def disband() -> None:
+    """End the connections between the processes: gloo's threads, left to the end of the interpreter, now and then abort it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 

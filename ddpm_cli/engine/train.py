@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.determinism import deterministic_algorithms
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
-from ddpm_cli.engine.memory_report import network_memory, training_memory
+from ddpm_cli.engine.memory_report import network_error, training_error
+from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.plan import make_plan
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.run_record import data_sha256
@@ -266,14 +268,14 @@ def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str
 def _loop(
     config: Config, dataset: Dataset, accelerator: Accelerator, run: RunDirectory, listen: Listener, metrics: TrainingMetrics | None
 ) -> TrainingLoop:
-    with network_memory():
+    with out_of_memory(network_error):
         trainer = Trainer(config, dataset, accelerator, listen)
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
 
 
 def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener) -> TrainSummary:
     on_event(TrainPlanned(plan))
-    with stop_on_signals() as stop, _telling_how_to_go_on(loop.run), training_memory(loop.trainer, loop.run):
+    with stop_on_signals() as stop, _telling_how_to_go_on(loop.run), out_of_memory(partial(training_error, loop.trainer, loop.run)):
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary

@@ -47,7 +47,7 @@ def check_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Pat
         CheckpointError: If names, shapes or kinds of numbers differ, naming the first that does.
     """
     expected = network.state_dict()
-    for name in expected.keys() | weights.keys():
+    for name in dict.fromkeys([*expected, *weights]):
         ours, theirs = expected.get(name), weights.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape or not _same_kind(ours, theirs):
             found = (

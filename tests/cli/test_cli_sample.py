@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command import Ddpm, assert_refused, files_below
+from command import Ddpm, assert_refused, environment, files_below
 from PIL import Image
 
 RUN = "runs/tiny"
@@ -206,3 +208,11 @@ def test_an_existing_output_is_replaced_only_as_a_whole(ddpm: Ddpm, folder: Path
     assert (folder / "old.png").read_text() == "precious"
     assert ddpm("sample", "--steps", "1", "--n", "1", "--out", "old.png", cwd=folder).returncode == 0
     assert pixels(folder / "old.png").shape == (32, 32)
+
+
+def test_what_takes_long_to_import_is_left_to_training(trained_folder: Path, tmp_path: Path) -> None:
+    code = "import sys; from ddpm_cli.cli.app import run; status = run(sys.argv[1:], True); print(*sys.modules); sys.exit(status)"
+    run = str(trained_folder / "runs/tiny")
+    command = [sys.executable, "-c", code, "sample", run, "-n", "1", "--sampler=ddim", "--steps=1", "--device=cpu"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    assert {name.partition(".")[0] for name in done.stdout.split()} & {"accelerate", "torchvision", "matplotlib"} == set()

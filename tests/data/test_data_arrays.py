@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,16 @@ def test_what_makes_no_data_set_is_named(tmp_path: Path, arrays: dict[str, np.nd
     with pytest.raises(DataError, match=reason) as caught:
         load_arrays(tmp_path / "a.npz")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("key", ["images", "labels"])
+def test_an_archive_with_something_else_in_place_of_an_array(tmp_path: Path, key: str) -> None:
+    np.savez(tmp_path / "good.npz", images=GREY, labels=LABELS)
+    with zipfile.ZipFile(tmp_path / "good.npz") as good, zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in good.namelist():
+            archive.writestr(name, b"text" if name == f"{key}.npy" else good.read(name))
+    with pytest.raises(DataError, match=f"cannot be read: {key} is no array"):
+        load_arrays(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00"])

@@ -1,6 +1,6 @@
 """Train on a real file system that runs full, at many places, and go on when there is room again. Needs root, for mounting a tmpfs.
 
-python tests/soak/disk_full.py [TRIALS] [SEED]     60 trials from seed 0, about 5 minutes on a busy core
+python tests/soak/disk_full.py [TRIALS] [SEED]     60 trials from seed 0, 5 to 15 minutes on a core
 
 Half of the trials limit the bytes of the file system, at sizes drawn over all that a run writes; half limit its number of files,
 so that each file in turn is the one that cannot be made. Each time the command must end with one message that names a file and says

@@ -1,6 +1,6 @@
 """Feed every reader thousands of mutated inputs: none may raise anything but an error with a message, hang, or write elsewhere.
 
-python tests/soak/fuzz.py [INPUTS] [FIRST SEED]     10000 inputs for each reader from seed 0
+python tests/soak/fuzz.py [INPUTS] [FIRST SEED] [READER ...]     10000 inputs from seed 0 for each reader unless told otherwise
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from fuzzing_runs import run_attacks
 
 def main() -> int:
     """Attack all readers; the exit status is 1 if there was a failure."""
-    inputs, first = (int(text) for text in [*sys.argv[1:3], "10000", "0"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 0)
+    inputs, first = (int(sys.argv[place]) if len(sys.argv) > place else usual for place, usual in ((1, 10_000), (2, 0)))
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, _prepared(Path(folder)) as (all_attacks, outside):
-        for name, one in all_attacks.items():
+        for name in sys.argv[3:] or all_attacks:
+            one = all_attacks[name]
             started = time.monotonic()
             outcome = attack(one, range(first, first + inputs))
             seconds = time.monotonic() - started

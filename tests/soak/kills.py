@@ -1,6 +1,6 @@
 """Kill training 200 times at random instants and resume it each time: nothing that was announced may be lost.
 
-python tests/soak/kills.py [KILLS] [SEED]     200 kills from seed 0, about 20 minutes on a busy core
+python tests/soak/kills.py [KILLS] [SEED]     200 kills from seed 0, 10 to 20 minutes on a core
 
 Each kill is a SIGKILL at a seeded random instant: a phase (starting, training, sampling, writing a checkpoint), how
 often that phase is let pass before, and how far into it. The killed commands are forked from a process that has torch imported (see
