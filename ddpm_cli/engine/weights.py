@@ -92,7 +92,9 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
 
 
 def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """An optimizer's state in which the moments of each parameter are spread over the processes as it is itself.
+    """An optimizer's state in which the moments of each parameter lie in memory, and over the processes, as it does itself.
+
+    Fused kernels go through weights and moments in the order of memory, and would mix them up where that differs.
 
     Args:
         state: What `unflatten_optimizer` gave; changed in place.
@@ -101,7 +103,10 @@ def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -
     parameters = [parameter for group in groups for parameter in group["params"]]
     for number, entry in state["state"].items():
         for name, value in entry.items():
-            entry[name] = value if name == "step" else spread_like(value, parameters[number])
+            if name != "step":
+                like = parameters[number]
+                in_order = value.new_empty_strided(like.shape, like.stride()).copy_(value)
+                entry[name] = spread_like(in_order, like)
     return state
 
 
