@@ -64,7 +64,7 @@ def bench(
     peers = names_of("--against", against, PEERS)
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags={"train.device": (device, "--device")}).config
 
-    from ddpm_cli.engine.bench import BenchRequest, run_bench
+    from ddpm_cli.engine.bench.run import BenchRequest, run_bench
     from ddpm_cli.render.bench import BenchView, benchmark_json, show_benchmark
     from ddpm_cli.render.console import print_json
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import ModelConfig
-from ddpm_cli.engine.bench_networks import Shape, padded, unet2d
-from ddpm_cli.engine.bench_subject import image_shape
+from ddpm_cli.engine.bench.networks import Shape, padded, unet2d
+from ddpm_cli.engine.bench.subject import image_shape
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.models.cost import forward_flops, parameter_count
 

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from ddpm_cli.engine.bench_timing import FEWEST_ROUNDS, ROUNDS, Parts, Work, rates
+from ddpm_cli.engine.bench.timing import FEWEST_ROUNDS, ROUNDS, Parts, Work, rates
 from ddpm_cli.events import BenchProgress, Event
 
 CPU = torch.device("cpu")

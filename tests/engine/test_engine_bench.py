@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from ddpm_cli.cli import bench as command
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
-from ddpm_cli.engine import bench_peers
-from ddpm_cli.engine.bench import BenchRequest, run_bench
-from ddpm_cli.engine.bench_peaks import DTYPES
-from ddpm_cli.engine.bench_peers import PEERS, Loop, nearest_network, require_peers
-from ddpm_cli.engine.bench_subject import image_shape, random_dataset, subject
+from ddpm_cli.engine.bench import peers as bench_peers
+from ddpm_cli.engine.bench.peaks import DTYPES
+from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network, require_peers
+from ddpm_cli.engine.bench.run import BenchRequest, run_bench
+from ddpm_cli.engine.bench.subject import Setting, image_shape, random_dataset, subject
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.errors import DataError, RequestError
@@ -68,7 +68,7 @@ def test_our_steps_are_those_of_the_trainer_and_the_sampler(monkeypatch: pytest.
 
     monkeypatch.setattr(Trainer, "train_step", counted)
     config = config.model_copy(update={"model": config.model.model_copy(update={"num_classes": 10})})
-    training, sampling = subject(config, random_dataset((3, 8, 8), 16, 10), 4, make_accelerator("cpu", "fp32"), "fp32")
+    training, sampling = subject(Setting(config, random_dataset((3, 8, 8), 16, 10), 4, "fp32", make_accelerator("cpu", "fp32")))
     training.run()
     training.run()
     assert (steps, batches, training.units) == ([0, 1], [4, 4], 4)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 
-from ddpm_cli import __version__
-from ddpm_cli.benchmark import Benchmark, Case, Duel, Machine, Network, Speed, Spread
-from ddpm_cli.engine.bench_duels import duels, peer_networks
-from ddpm_cli.engine.bench_peaks import convolution, gemm
-from ddpm_cli.engine.bench_peers import PEERS, require_peers
-from ddpm_cli.engine.bench_subject import image_shape, number_of_classes, random_dataset, subject
-from ddpm_cli.engine.bench_timing import Parts, rates
+from ddpm_cli.benchmark import Benchmark, Case, Duel, Network, Speed, Spread
+from ddpm_cli.engine.bench.duels import duels, peer_networks
+from ddpm_cli.engine.bench.machine import machine, peak_bytes
+from ddpm_cli.engine.bench.peaks import convolution, gemm
+from ddpm_cli.engine.bench.peers import PEERS, require_peers
+from ddpm_cli.engine.bench.subject import Setting, image_shape, number_of_classes, random_dataset, subject
+from ddpm_cli.engine.bench.timing import Parts, rates
 from ddpm_cli.engine.build import build_model, self_contained, with_classes
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory
@@ -30,8 +25,6 @@ from ddpm_cli.launch import processes
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
 
@@ -49,7 +42,7 @@ class BenchRequest:
         batch_sizes: Images at a time, each at least 1.
         precisions: Number formats; empty takes fp32, and on CUDA bf16 too.
         seconds: Time to spend, about; large batches of large networks take longer.
-        against: Names of peers, see `bench_peers.PEERS`.
+        against: Names of peers, see `peers.PEERS`.
     """
 
     batch_sizes: Sequence[int]
@@ -83,25 +76,11 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
 
     points = [(size, precision) for precision in precisions for size in sorted(set(request.batch_sizes))]
     parts = Parts((2 if request.against else 1) * len(points), on_event)
-    seconds = request.seconds / parts.count
-    cases: list[Case] = []
-    found: list[Duel] = []
-    notes: list[str] = []
-    for size, precision in points:
-        what = f"batch {size}, {precision}"
-        accelerator = make_accelerator(config.train.device, precision)
-        try:
-            cases.append(_case(config, dataset, network.flops_per_image, size, accelerator, precision, seconds, parts.next(what)))
-            if request.against:
-                on_progress = parts.next(f"{what}, against others")
-                found += duels(config, dataset, request.against, size, accelerator, precision, seconds, on_progress)
-        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
-            if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
-                raise
-            free_memory(error)
-            notes.append(f"A batch of {size} in {precision} does not fit into the memory of {device}.")
+    # One after the other: Accelerate has one number format at a time.
+    settings = (Setting(config, dataset, *point, make_accelerator(config.train.device, point[1])) for point in points)
+    cases, found, notes = _measured(settings, network.flops_per_image, request, parts)
     return Benchmark(
-        _machine(device, request.against),
+        machine(device, [*PACKAGES, *(package for name in request.against for package in PEERS[name].packages)]),
         dataset.image_shape,
         network,
         tuple(cases),
@@ -109,6 +88,30 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
         tuple(found),
         (*notes, *_doubts(cases)),
     )
+
+
+def _measured(
+    settings: Iterable[Setting], flops: int, request: BenchRequest, parts: Parts
+) -> tuple[list[Case], list[Duel], list[str]]:
+    """All cases and duels, and what was left out because memory was too small; `flops` of a forward pass."""
+    seconds = request.seconds / parts.count
+    cases: list[Case] = []
+    found: list[Duel] = []
+    notes: list[str] = []
+    for setting in settings:
+        what = f"batch {setting.batch_size}, {setting.precision}"
+        try:
+            cases.append(_case(setting, flops, seconds, parts.next(what)))
+            if request.against:
+                found += duels(setting, request.against, seconds, parts.next(f"{what}, against others"))
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if not isinstance(error, OutOfMemoryError) and not is_out_of_memory(error):
+                raise
+            free_memory(error)
+            notes.append(
+                f"A batch of {setting.batch_size} in {setting.precision} does not fit into the memory of {setting.device}."
+            )
+    return cases, found, notes
 
 
 def _prepared(config: Config, images: int, on_event: Listener) -> tuple[Config, Dataset]:
@@ -125,28 +128,19 @@ def _our_network(config: Config, dataset: Dataset) -> Network:
     return Network("ddpm", parameter_count(model), forward_flops(model, dataset.image_shape), same=True)
 
 
-def _case(
-    config: Config,
-    dataset: Dataset,
-    flops: int,
-    batch_size: int,
-    accelerator: Accelerator,
-    precision: str,
-    seconds: float,
-    on_progress: Callable[[float], None],
-) -> Case:
-    """Training, sampling and the device's peaks, timed in turn."""
-    device = accelerator.device
+def _case(setting: Setting, flops: int, seconds: float, on_progress: Callable[[float], None]) -> Case:
+    """Training, sampling and the device's peaks, timed in turn; `flops` of a forward pass."""
+    device, precision = setting.device, setting.precision
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    training, sampling = subject(config, dataset, batch_size, accelerator, precision)
+    training, sampling = subject(setting)
     training.run()
     sampling.run()
-    memory = _peak_memory(device)
+    memory = peak_bytes(device)
     works = [training, sampling, convolution(precision, device), gemm(precision, device)]
     trained, sampled, convolved, multiplied = rates(works, seconds, device, on_progress)
     return Case(
-        batch_size,
+        setting.batch_size,
         precision,
         len(trained),
         memory,
@@ -165,33 +159,6 @@ def _speed(rates: Sequence[float], flops: int, convolved: Sequence[float], multi
         Spread.of([rate * flops / peak for rate, peak in zip(rates, convolved, strict=True)]),
         Spread.of([rate * flops / peak for rate, peak in zip(rates, multiplied, strict=True)]),
     )
-
-
-def _peak_memory(device: torch.device) -> int:
-    """The most bytes that were in use: on CUDA of the device's memory since the last reset, elsewhere of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _machine(device: torch.device, against: Sequence[str]) -> Machine:
-    packages = [*PACKAGES, *(package for name in against for package in PEERS[name].packages)]
-    versions = {"ddpm": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
-    return Machine(str(device), _device_name(device), torch.get_num_threads(), platform.platform(), versions)
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _doubts(cases: Sequence[Case]) -> list[str]:

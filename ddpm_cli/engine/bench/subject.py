@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import torch
 from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.config.schema import GuidanceConfig
 from ddpm_cli.data.images import Dataset, ImageSet
-from ddpm_cli.engine.bench_peaks import DTYPES
-from ddpm_cli.engine.bench_timing import Work
+from ddpm_cli.engine.bench.peaks import DTYPES
+from ddpm_cli.engine.bench.timing import Work
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.trainer import Trainer
@@ -70,37 +71,53 @@ def number_of_classes(config: Config) -> int:
     return CLASSES_OF_AUTO if isinstance(wanted, str) else wanted or 0
 
 
-def sampling_steps(config: Config, device: torch.device) -> int:
-    """Reverse steps of one sampling that is timed."""
-    return min(STEPS_ON_CPU if device.type == "cpu" else STEPS_ELSEWHERE, config.schedule.timesteps)
+@dataclass(frozen=True)
+class Setting:
+    """One point of a benchmark.
 
-
-def subject(config: Config, dataset: Dataset, batch_size: int, accelerator: Accelerator, precision: str) -> tuple[Work, Work]:
-    """Our training, in images, and our sampling, in network evaluations times images.
-
-    Args:
-        config: What to train and sample.
+    Attributes:
+        config: What is trained and sampled.
         dataset: Images to train on.
         batch_size: Images per optimizer step, and images denoised at a time.
-        accelerator: Device and number format of training.
-        precision: Number format of sampling: fp32, bf16 or fp16.
+        precision: fp32, bf16 or fp16.
+        accelerator: Device, and the number format of training.
     """
-    train = config.train.model_copy(update={"batch_size": batch_size})
-    trainer = Trainer(config.model_copy(update={"train": train}), dataset, accelerator)
+
+    config: Config
+    dataset: Dataset
+    batch_size: int
+    precision: str
+    accelerator: Accelerator
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    @property
+    def sampling_steps(self) -> int:
+        """Reverse steps of one sampling that is timed."""
+        return min(STEPS_ON_CPU if self.device.type == "cpu" else STEPS_ELSEWHERE, self.config.schedule.timesteps)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which networks sample in the number format."""
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+
+
+def subject(setting: Setting) -> tuple[Work, Work]:
+    """Our training, in images, and our sampling, in network evaluations times images."""
+    config, dataset, size = setting.config, setting.dataset, setting.batch_size
+    train = config.train.model_copy(update={"batch_size": size})
+    trainer = Trainer(config.model_copy(update={"train": train}), dataset, setting.accelerator)
     trained = TrainedModel(
         trainer.ema.model, trainer.schedule, config, dataset.image_shape, Path("bench"), 0, dataset.train.class_names
     )
-    steps = sampling_steps(config, trainer.device)
-    sampler = config.sample.sampler.model_copy(update={"steps": steps})
-    settings = config.sample.model_copy(update={"sampler": sampler, "guidance": GuidanceConfig(), "batch_size": batch_size})
+    sampler = config.sample.sampler.model_copy(update={"steps": setting.sampling_steps})
+    settings = config.sample.model_copy(update={"sampler": sampler, "guidance": GuidanceConfig(), "batch_size": size})
 
     def sample() -> None:
-        with autocast(trainer.device, precision):
-            list(generate_samples(trained, range(batch_size), settings))
+        with setting.autocast():
+            list(generate_samples(trained, range(size), settings))
 
-    return Work(trainer.train_step, batch_size), Work(sample, batch_size * sampler.evaluations(config.schedule.timesteps))
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """A context in which networks compute in `precision`: fp32, bf16 or fp16."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+    return Work(trainer.train_step, size), Work(sample, size * sampler.evaluations(config.schedule.timesteps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ddpm_cli.engine.bench_timing import Work
+from ddpm_cli.engine.bench.timing import Work
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_MATRIX, CPU_MAPS = 1024, (32, 128, 16)

@@ -11,14 +11,12 @@ from torch.nn import functional
 
 from ddpm_cli.benchmark import Duel, Network, Spread
 from ddpm_cli.data.batches import normalise
-from ddpm_cli.engine.bench_peers import PEERS, Loop, Steps, nearest_network
-from ddpm_cli.engine.bench_subject import autocast, sampling_steps, subject
-from ddpm_cli.engine.bench_timing import Work, rates
+from ddpm_cli.engine.bench.peers import PEERS, Loop, Steps, nearest_network
+from ddpm_cli.engine.bench.subject import Setting, subject
+from ddpm_cli.engine.bench.timing import Work, rates
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
 
@@ -34,61 +32,47 @@ def _peer_network(name: str, config: Config, shape: tuple[int, int, int]) -> Net
     return Network(name, parameter_count(nearest.network), flops, not nearest.differences, nearest.differences)
 
 
-def duels(
-    config: Config,
-    dataset: Dataset,
-    names: Sequence[str],
-    batch_size: int,
-    accelerator: Accelerator,
-    precision: str,
-    seconds: float,
-    on_progress: Callable[[float], None],
-) -> list[Duel]:
+def duels(setting: Setting, names: Sequence[str], seconds: float, on_progress: Callable[[float], None]) -> list[Duel]:
     """Time our training against the peers', then our sampling against theirs.
 
     Args:
-        config: Ours; the peers' networks come near it, their settings of training are their own.
-        dataset: Images to train on.
+        setting: Ours; the peers' networks come near it, their settings of training are their own.
         names: Peers, see `PEERS`.
-        batch_size: Images at a time.
-        accelerator: Device and number format.
-        precision: The same number format by name.
         seconds: Time to spend on all of it.
         on_progress: Told of the share that is done, in [0, 1].
     """
-    training, sampling = subject(config, dataset, batch_size, accelerator, precision)
-    steps = [_steps(name, config, dataset, batch_size, accelerator) for name in names]
-    evaluations = batch_size * sampling_steps(config, accelerator.device)
-    trainings = [training, *(Work(train_step, batch_size) for train_step, _ in steps)]
-    samplings = [sampling, *(Work(_autocasting(sample, accelerator, precision), evaluations) for _, sample in steps)]
-    device = accelerator.device
+    size, device = setting.batch_size, setting.device
+    training, sampling = subject(setting)
+    steps = [_steps(name, setting) for name in names]
+    trainings = [training, *(Work(train_step, size) for train_step, _ in steps)]
+    samplings = [sampling, *(Work(_autocasting(sample, setting), size * setting.sampling_steps) for _, sample in steps)]
     trained = rates(trainings, seconds / 2, device, lambda share: on_progress(share / 2))
     sampled = rates(samplings, seconds / 2, device, lambda share: on_progress((1 + share) / 2))
     return [
-        _duel(name, work, batch_size, precision, ours, theirs)
+        _duel(name, work, setting, ours, theirs)
         for work, (ours, *others) in (("training", trained), ("sampling", sampled))
         for name, theirs in zip(names, others, strict=True)
     ]
 
 
-def _duel(name: str, work: str, batch_size: int, precision: str, ours: Sequence[float], theirs: Sequence[float]) -> Duel:
+def _duel(name: str, work: str, setting: Setting, ours: Sequence[float], theirs: Sequence[float]) -> Duel:
     ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-    return Duel(name, work, batch_size, precision, len(ratios), Spread.of(ours), Spread.of(theirs), Spread.of(ratios))
+    spreads = Spread.of(ours), Spread.of(theirs), Spread.of(ratios)
+    return Duel(name, work, setting.batch_size, setting.precision, len(ratios), *spreads)
 
 
-def _steps(name: str, config: Config, dataset: Dataset, batch_size: int, ours: Accelerator) -> Steps:
+def _steps(name: str, setting: Setting) -> Steps:
     from accelerate import Accelerator
 
     torch.manual_seed(0)
-    nearest = nearest_network(name, config, dataset.image_shape)
-    accelerator = Accelerator(mixed_precision=ours.mixed_precision, cpu=ours.device.type == "cpu")
+    nearest = nearest_network(name, setting.config, setting.dataset.image_shape)
     loop = Loop(
-        nearest.network.to(ours.device),
-        accelerator,
-        _padded(dataset, nearest.image_shape),
-        batch_size,
-        config.schedule.timesteps,
-        sampling_steps(config, ours.device),
+        nearest.network.to(setting.device),
+        Accelerator(mixed_precision=setting.accelerator.mixed_precision, cpu=setting.device.type == "cpu"),
+        _padded(setting.dataset, nearest.image_shape),
+        setting.batch_size,
+        setting.config.schedule.timesteps,
+        setting.sampling_steps,
     )
     return PEERS[name].steps(loop)
 
@@ -100,9 +84,9 @@ def _padded(dataset: Dataset, shape: tuple[int, int, int]) -> Tensor:
     return functional.pad(images, (0, shape[2] - width, 0, shape[1] - height))
 
 
-def _autocasting(sample: Callable[[], None], accelerator: Accelerator, precision: str) -> Callable[[], None]:
+def _autocasting(sample: Callable[[], None], setting: Setting) -> Callable[[], None]:
     def cast() -> None:
-        with autocast(accelerator.device, precision):
+        with setting.autocast():
             sample()
 
     return cast

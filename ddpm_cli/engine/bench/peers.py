@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from ddpm_cli.engine.bench_networks import Nearest, Shape, lucidrains_unet, smalldiffusion_unet, unet2d
+from ddpm_cli.engine.bench.networks import Nearest, Shape, lucidrains_unet, smalldiffusion_unet, unet2d
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
