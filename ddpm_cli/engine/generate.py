@@ -28,6 +28,7 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
+from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import check_weights, load_weights
@@ -167,7 +168,7 @@ def _trained(
     network = build()
     load_weights(network, weights, origin)
     schedule = build_schedule(config.schedule, schedule_weights, origin)
-    network.eval().requires_grad_(False).to(device)
+    place_network(network.eval().requires_grad_(False), device)
     return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
 
 
