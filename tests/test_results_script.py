@@ -49,7 +49,7 @@ def parse(line: list[str]) -> dict[str, object]:
 
 def pretend_trained(study: script.Study) -> None:
     for name in script.FULL.budgets:
-        for step, seconds in ((1000, 50), (2000, 100), (4000, 179), (13_000, 600.2)):
+        for step, seconds in ((1000, 50), (2000, 100), (4000, 179), (13_000, 630)):
             folder = study.runs / name / "checkpoints" / f"step-{step:08d}"
             folder.mkdir(parents=True)
             (folder / "state.json").write_text(json.dumps({"seconds": seconds}))
@@ -75,11 +75,11 @@ def test_the_curve_takes_the_last_checkpoint_until_each_minute(asked: list[list[
     study = script.Study(script.FULL, tmp_path)
     pretend_trained(study)
     found = script.checkpoints_after(study.runs / script.LONG, (0.5, 1, 2, 3, 5, 10))
-    assert [(round(minutes, 2), folder.name) for minutes, folder in found] == [
-        (0.83, "step-00001000"),
-        (1.67, "step-00002000"),
-        (2.98, "step-00004000"),
-        (10.0, "step-00013000"),
+    assert [(after, round(minutes, 2), folder.name) for after, minutes, folder in found] == [
+        (1, 0.83, "step-00001000"),
+        (2, 1.67, "step-00002000"),
+        (3, 2.98, "step-00004000"),
+        (10, 10.5, "step-00013000"),
     ]
 
 
@@ -102,9 +102,9 @@ def test_it_trains_measures_and_reports_and_does_nothing_twice(tmp_path: Path, m
 def test_the_curve_and_the_verdicts_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     folder.mkdir()
-    for step, minutes, fid in ((1000, 0.9, 30.0), (4000, 2.98, 4.5), (13_000, 10.0, 3.5)):
+    for step, after, minutes, fid in ((1000, 1, 0.9, 30.0), (4000, 3, 2.98, 4.5), (13_000, 10, 10.2, 3.5)):
         answer = {"step": step, "figures": [{"metric": "fid", "value": fid}]}
-        stored = {"run": "long", "minutes": minutes, "command": "ddpm evaluate", "answer": answer}
+        stored = {"run": "long", "after": after, "minutes": minutes, "command": "ddpm evaluate", "answer": answer}
         (folder / f"curve-long-{step}.json").write_text(json.dumps(stored))
     write_report(tmp_path, 50_000)
     report = (tmp_path / "results.md").read_text()

@@ -43,7 +43,8 @@ class Plan:
     Attributes:
         train: Arguments of `ddpm train`, but for the budget.
         budgets: Arguments that bound the long and the short run.
-        minutes: Of training, after which the long run is measured.
+        minutes: Of training, after which the long run is measured; the last are its budget.
+        short: Minutes of the short run.
         n: Samples.
         steps: Of the samplers.
         metrics: Of the samplers' samples.
@@ -58,6 +59,7 @@ class Plan:
     train: tuple[str, ...]
     budgets: dict[str, tuple[str, ...]]
     minutes: tuple[float, ...]
+    short: float
     n: int
     steps: tuple[int, ...]
     metrics: str
@@ -73,6 +75,7 @@ FULL = Plan(
     train=("--preset=fashion-mnist-gpu", "--set=checkpoint.every=1000", "--set=checkpoint.keep_last=1000"),
     budgets={LONG: ("--minutes=10",), SHORT: ("--minutes=3",)},
     minutes=(1, 2, 3, 5, 7, 10),
+    short=3,
     n=50_000,
     steps=(5, 10, 20, 50),
     metrics="fid,kid,precision-recall,fcd",
@@ -113,6 +116,7 @@ TOY = Plan(
     ),
     budgets={LONG: ("--minutes=0.3",), SHORT: ("--minutes=0.1",)},
     minutes=(0.1, 0.2, 0.3),
+    short=0.1,
     n=32,
     steps=(2, 4),
     metrics=FULL.metrics,
@@ -173,10 +177,10 @@ def train(study: Study) -> None:
 def curve(study: Study) -> None:
     plan = study.plan
     wanted = [(LONG, *point) for point in checkpoints_after(study.runs / LONG, plan.minutes)]
-    wanted.append((SHORT, *checkpoints(study.runs / SHORT)[-1]))
-    for run, minutes, checkpoint in wanted:
+    wanted.append((SHORT, plan.short, *checkpoints(study.runs / SHORT)[-1]))
+    for run, after, minutes, checkpoint in wanted:
         asked = (f"--metrics={plan.curve_metrics}", f"--n={plan.n}", *USUAL)
-        study.evaluate(f"curve-{run}-{checkpoint.name}", checkpoint, *asked, run=run, minutes=minutes)
+        study.evaluate(f"curve-{run}-{checkpoint.name}", checkpoint, *asked, run=run, after=after, minutes=minutes)
 
 
 def samplers(study: Study) -> None:
@@ -223,15 +227,17 @@ def checkpoints(run: Path) -> list[tuple[float, Path]]:
     return [(json.loads((folder / "state.json").read_text(encoding="utf-8"))["seconds"] / 60, folder) for folder in folders]
 
 
-def checkpoints_after(run: Path, minutes: tuple[float, ...]) -> list[tuple[float, Path]]:
-    """For each of some times the last checkpoint until then, each checkpoint once; a run ends just after its last minute."""
-    known = checkpoints(run)
-    found: list[tuple[float, Path]] = []
-    for limit in minutes:
-        until = [point for point in known if point[0] <= 1.01 * limit]
-        if until and until[-1] not in found:
-            found.append(until[-1])
-    return found
+def checkpoints_after(run: Path, minutes: tuple[float, ...]) -> list[tuple[float, float, Path]]:
+    """For each of some times the last checkpoint until then, each checkpoint once: the time, its minutes of training, its folder.
+
+    For the last time it is the run's last checkpoint, which is written after its last samples.
+    """
+    *known, last = checkpoints(run)
+    found: dict[Path, tuple[float, float, Path]] = {}
+    for limit in minutes[:-1]:
+        for at, folder in [point for point in known if point[0] <= limit][-1:]:
+            found.setdefault(folder, (limit, at, folder))
+    return [*found.values(), (minutes[-1], *last)]
 
 
 # ------------------------------------------------------------------------------------------------------------ commands

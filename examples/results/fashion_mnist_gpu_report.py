@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,18 @@ def of_runs(out: Path, runs: dict[str, dict[str, Any]]) -> str:
         last = json.loads((out / "runs" / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         speed, packages = last.get("images_per_second", 0), run["packages"]
         device = run["device_name"] or run["device"]
-        rows.append((name, device, packages["torch"], run["precision"], last["step"], last["images"], last["seconds"] / 60, speed))
+        rows.append(
+            (
+                name,
+                device,
+                packages["torch"],
+                {"no": "fp32"}.get(run["precision"], run["precision"]),
+                last["step"],
+                last["images"],
+                last["seconds"] / 60,
+                speed,
+            )
+        )
     heading = ("run", "device", "torch", "precision", "steps", "images", "minutes", "images/s, of training alone")
     return section("Training", table(heading, rows))
 
@@ -56,8 +67,9 @@ def of_runs(out: Path, runs: dict[str, dict[str, Any]]) -> str:
 def verdicts(found: Figures, n: int) -> str:
     rows = []
     for minutes, limit in TARGETS:
-        for run, fid in last_until(curve_points(found), minutes):
-            rows.append((f"FID after {minutes} minutes, {run} run", f"at most {limit:g}", fid))
+        for run, after, _, _, fid in curve_points(found):
+            if after == minutes:
+                rows.append((f"FID after {minutes} minutes, {run} run", f"at most {limit:g}", fid))
     fids = {(row["sampler"], row["steps"]): row["fid"] for row in sample_rows(found) if row["n"] == n and "fid" in row}
     for steps, limit in ((20, 1.05), (10, 1.15)):
         if ("dpm-solver++", steps) in fids:
@@ -70,11 +82,11 @@ def verdicts(found: Figures, n: int) -> str:
         if duel["work"] == "training":
             what = f"35.7M network, {duel['precision']}, batch {duel['batch_size']}: training speed over {duel['peer']}' own loop"
             rows.append((what, "at least 2", duel["ratio"]["median"]))
-    return section("Asked and found", table(("what", "asked", "found"), rows))
+    return section("Asked and found", table(("what", "asked", "found"), rows)) if rows else ""
 
 
 def of_curve(found: Figures, n: int) -> str:
-    rows = [(run, minutes, step, fid) for run, minutes, step, fid in curve_points(found)]
+    rows = [(run, minutes, step, fid) for run, _, minutes, step, fid in curve_points(found)]
     text = (
         f"FID of {n:,} samples against all training images, EMA weights, DPM-Solver++ in 20 steps. The learning rate of the long "
     )
@@ -149,18 +161,12 @@ def of_kind(found: Figures, prefix: str) -> list[dict[str, Any]]:
     return [answer for name, answer in found.items() if name.startswith(prefix)]
 
 
-def curve_points(found: Figures) -> list[tuple[str, float, int, float]]:
-    """Run, minutes of training, step and FID of each checkpoint that was measured."""
+def curve_points(found: Figures) -> list[tuple[str, float, float, int, float]]:
+    """Run, minutes it was asked for, minutes of training, step and FID of each checkpoint that was measured."""
     answers = sorted(of_kind(found, "curve-"), key=lambda answer: (answer["run"], answer["minutes"]))
     return [
-        (answer["run"], answer["minutes"], answer["answer"]["step"], answer["answer"]["figures"][0]["value"]) for answer in answers
+        (one["run"], one["after"], one["minutes"], one["answer"]["step"], one["answer"]["figures"][0]["value"]) for one in answers
     ]
-
-
-def last_until(points: Iterable[tuple[str, float, int, float]], minutes: float) -> list[tuple[str, float]]:
-    """The FID of each run at its last checkpoint until then; none of a run that was not measured in the half before."""
-    reached = {run: fid for run, at, _, fid in points if minutes / 2 < at <= 1.01 * minutes}
-    return list(reached.items())
 
 
 def sample_rows(found: Figures) -> list[dict[str, Any]]:
@@ -173,14 +179,14 @@ def sample_rows(found: Figures) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["n"], row["sampler"], row["steps"]))
 
 
-def draw_curve(points: Sequence[tuple[str, float, int, float]], path: Path) -> None:
+def draw_curve(points: Sequence[tuple[str, float, float, int, float]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="minutes of training", ylabel="FID", title="FID of the EMA weights", yscale="log")
     for run in dict.fromkeys(point[0] for point in points):
         own = [point for point in points if point[0] == run]
-        axes.plot([point[1] for point in own], [point[3] for point in own], marker="o", label=f"{run} run")
+        axes.plot([point[2] for point in own], [point[4] for point in own], marker="o", label=f"{run} run")
     axes.plot(*zip(*TARGETS, strict=True), "kv", fillstyle="none", label="asked for")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
