@@ -38,6 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines that are not run but listed here."""
     lines: list[list[str]] = []
     monkeypatch.setattr(script, "ddpm", lambda *arguments: lines.append(list(arguments)) or "{}")
+    monkeypatch.setattr(script, "require_whole_set", lambda: None)
     return lines
 
 
@@ -111,6 +112,15 @@ def test_the_curve_and_the_verdicts_are_told(tmp_path: Path) -> None:
     assert "| FID after 3 minutes, long run | at most 5 | 4.5 |" in report
     assert "| FID after 10 minutes, long run | at most 3 | 3.5 |" in report
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_images_of_the_package_do_not_pass_for_the_whole_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ddpm_cli.data import fashion_mnist
+
+    monkeypatch.setattr(fashion_mnist, "load_fashion_mnist", lambda root: fashion_mnist.load_fashion_mnist_10k())
+    with pytest.raises(SystemExit, match="The full Fashion-MNIST was not found"):
+        script.train(script.Study(script.FULL, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_command_that_fails_ends_the_script_with_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

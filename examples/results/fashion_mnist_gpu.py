@@ -3,7 +3,7 @@
     pip install 'ddpm-cli[metrics,peers]'
     python examples/results/fashion_mnist_gpu.py                      # all parts, in this order
     python examples/results/fashion_mnist_gpu.py --part train curve   # some of them
-    python examples/results/fashion_mnist_gpu.py --toy                # every part in small: 5 minutes on one core of a CPU
+    python examples/results/fashion_mnist_gpu.py --toy                # every part in small: 3 minutes of one core of a CPU
 
     train       one run of ten minutes with a checkpoint every 1,000 steps, and one of three, whose learning rate falls in that time
     curve       FID-50k of the long run's checkpoints after 1, 2, 3, 5, 7 and 10 minutes, and of the short run
@@ -42,6 +42,7 @@ class Plan:
 
     Attributes:
         train: Arguments of `ddpm train`, but for the budget.
+        whole_set: Whether all 60,000 training images must be there.
         budgets: Arguments that bound the long and the short run.
         minutes: Of training, after which the long run is measured; the last are its budget.
         short: Minutes of the short run.
@@ -57,6 +58,7 @@ class Plan:
     """
 
     train: tuple[str, ...]
+    whole_set: bool
     budgets: dict[str, tuple[str, ...]]
     minutes: tuple[float, ...]
     short: float
@@ -73,6 +75,7 @@ class Plan:
 
 FULL = Plan(
     train=("--preset=fashion-mnist-gpu", "--set=checkpoint.every=1000", "--set=checkpoint.keep_last=1000"),
+    whole_set=True,
     budgets={LONG: ("--minutes=10",), SHORT: ("--minutes=3",)},
     minutes=(1, 2, 3, 5, 7, 10),
     short=3,
@@ -114,6 +117,7 @@ TOY = Plan(
         "--set=checkpoint.every=10",
         "--set=checkpoint.keep_last=1000",
     ),
+    whole_set=False,
     budgets={LONG: ("--minutes=0.3",), SHORT: ("--minutes=0.1",)},
     minutes=(0.1, 0.2, 0.3),
     short=0.1,
@@ -166,12 +170,22 @@ class Study:
 
 
 def train(study: Study) -> None:
+    if study.plan.whole_set:
+        require_whole_set()
     study.runs.mkdir(parents=True, exist_ok=True)
     for name, budget in study.plan.budgets.items():
         if (study.runs / name).exists():
             ddpm("resume", str(study.runs / name), *study.device)
         else:
             ddpm("train", *study.plan.train, *budget, f"--name={name}", f"--out={study.runs}", *study.device)
+
+
+def require_whole_set() -> None:
+    """Without it training would go on with the images of the package, and the figures be of those."""
+    from ddpm_cli.data.fashion_mnist import load_fashion_mnist
+
+    if load_fashion_mnist(None).name != "fashion-mnist":
+        raise SystemExit("The full Fashion-MNIST was not found: put its four files into ~/.cache/ddpm, or into DDPM_CACHE.")
 
 
 def curve(study: Study) -> None:
@@ -224,6 +238,8 @@ def sample(study: Study, sampler: str, steps: int, n: int) -> None:
 def checkpoints(run: Path) -> list[tuple[float, Path]]:
     """The checkpoints of a run in their order, each with its minutes of training."""
     folders = sorted(run.glob("checkpoints/step-*[0-9]"))
+    if not folders:
+        raise SystemExit(f"{run} has no checkpoint yet: --part train makes them.")
     return [(json.loads((folder / "state.json").read_text(encoding="utf-8"))["seconds"] / 60, folder) for folder in folders]
 
 
