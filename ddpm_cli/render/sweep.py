@@ -24,14 +24,13 @@ WORK = {"new": "training", "begun": "training goes on", "finished": "trained alr
 
 def show_plan(plan: SweepPlan) -> None:
     """Print the runs of a sweep with their settings and times on stdout."""
-    keys = list(dict.fromkeys(key for run in plan.runs for key in run.settings))
     table = Table(title=f"sweep {plan.name}", title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
-    for column in ("run", *keys, "standing"):
-        table.add_column(Text(column), overflow="fold")
+    for column in ("run", "settings", "standing"):
+        table.add_column(column, overflow="fold")
     table.add_column("time", justify="right")
     for run in plan.runs:
-        values = [setting(run.settings.get(key)) for key in keys]
-        table.add_row(*map(Text, (run.name, *values, run.standing, duration(run.seconds))))
+        settings = "\n".join(f"{key} = {setting(value)}" for key, value in run.settings.items())
+        table.add_row(*map(Text, (run.name, settings, run.standing, duration(run.seconds))))
     results.print(table)
     points = len(plan.points)
     measured = f", each measured with {points} {'setting' if points == 1 else 'settings'} of sampling" if points else ""
