@@ -77,7 +77,8 @@ def test_an_error_is_a_message_and_a_remedy_unless_debugged(tmp_path):
     plain = ddpm("config", "show", "--preset", "quik", cwd=tmp_path)
     assert plain.returncode == 2
     assert plain.stderr.splitlines() == [
-        'error: preset: unknown preset "quik"; the nearest of default, paper-cifar10, quick is "quick" (--preset)',
+        'error: preset: unknown preset "quik"; '
+        'the nearest of default, fashion-mnist-gpu, paper-cifar10, quick is "quick" (--preset)',
         "  `ddpm config show` prints every key with its value.",
     ]
     for arguments in (["--debug", "config", "show", "--preset", "quik"], ["config", "show", "--preset", "quik", "--debug"]):
