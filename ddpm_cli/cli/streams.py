@@ -17,13 +17,25 @@ class Results(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write, or raise SaveFailedError."""
-        with _refusals_told():
+        with self._refusals_told():
             return super().write(text)
 
     def flush(self) -> None:
         """Flush, or raise SaveFailedError."""
-        with _refusals_told():
+        with self._refusals_told():
             super().flush()
+
+    @contextmanager
+    def _refusals_told(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # a reader that left early is no fault
+            raise
+        except OSError as error:
+            discard(self)
+            raise SaveFailedError(
+                f"Cannot write to the standard output: {error.strerror}.", "Free some space, or send it elsewhere."
+            ) from error
 
 
 class Messages(io.TextIOWrapper):
@@ -39,18 +51,6 @@ class Messages(io.TextIOWrapper):
         """Flush if that can be done."""
         with _refusals_ignored():
             super().flush()
-
-
-@contextmanager
-def _refusals_told() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # a reader that left early is no fault
-        raise
-    except OSError as error:
-        raise SaveFailedError(
-            f"Cannot write to the standard output: {error.strerror}.", "Free some space, or send it elsewhere."
-        ) from error
 
 
 @contextmanager
