@@ -64,7 +64,7 @@ def _refusals_ignored() -> Iterator[None]:
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is still in a stream nowhere: the interpreter flushes it once more at its end."""
+    """Send what is still in a stream nowhere: the interpreter (3.11.2, not 3.11.7) flushes it once more at its end."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
