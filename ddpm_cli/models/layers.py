@@ -92,7 +92,7 @@ class ResidualBlock(nn.Module):
         # What a convolution returns is added to in place: nothing else needs it, not even its gradient.
         if self.scale_shift:
             scale, shift = condition.chunk(2, dim=1)
-            h = self.norm_out(h) * (1 + scale) + shift
+            h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
         else:
             h = self.norm_out(h.add_(condition))
         result: Tensor = self.conv_out(self.dropout(functional.silu(h)))
