@@ -16,11 +16,13 @@ from ddpm_cli.files import atomic_write
 from ddpm_cli.render.images import grid, picture
 from ddpm_cli.render.report.facts import (
     figure_rows,
-    incident_rows,
     incident_summary,
+    incident_table,
     key_figures,
+    log_table,
     moment,
     provenance,
+    schedule_table,
     subtitle,
 )
 from ddpm_cli.render.report.plots import library, schedule_plots, training_plots
@@ -74,14 +76,17 @@ def to_html(report: RunReport, written: float) -> str:
         key_figures=key_figures(report.run),
         plotly=library(),
         training=training_plots(report.log),
+        log=log_table(report.log),
         samples=[Slide(f"step {stored.step:,}", _data_uri(stored.picture)) for stored in report.grids],
         samples_found=report.grids_found,
+        has_checkpoint=report.run.has_checkpoint,
         trajectory=trajectory,
         moments=[_slide(at, report.schedule) for at in trajectory.moments] if trajectory else [],
         schedule=schedule_plots(report.schedule),
+        schedule_table=schedule_table(report.schedule),
         schedule_name=f"{report.schedule_kind}, T = {report.schedule.timesteps:,}",
         figures=figure_rows(report.figures),
-        incidents=incident_rows(report.incidents),
+        incidents=incident_table(report.incidents),
         incident_summary=incident_summary(report.incidents),
         config=report.config_toml,
         provenance=provenance(report.info),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Log = Sequence[Mapping[str, float]]
 
 T = TypeVar("T")
+INSTALL = "pip install 'ddpm-cli[report]'"
 LOSSES = {"loss": "training", "held_out_loss": "held-out"}
 OTHERS = {"lr": "Learning rate", "images_per_second": "Images per second", "grad_norm": "Gradient norm"}
 LOGARITHMIC = frozenset({"grad_norm"})
@@ -52,9 +53,7 @@ def require_plotly() -> None:
         RequestError: With the line that installs it.
     """
     if any(importlib.util.find_spec(name) is None for name in ("plotly", "jinja2")):
-        raise RequestError(
-            "A report needs the libraries plotly and jinja2, of which one is missing.", "Install them: pip install 'ddpm-cli[report]'"
-        )
+        raise RequestError("A report needs the libraries plotly and jinja2.", f"Install them: {INSTALL}")
 
 
 def training_plots(log: Log) -> list[Plot]:
@@ -76,8 +75,9 @@ def schedule_plots(schedule: NoiseSchedule) -> list[Plot]:
     t = _thinned(range(schedule.timesteps))
     decibels = snr_decibels(schedule)
     levels = [float(decibels[at]) if np.isfinite(decibels[at]) else None for at in t]
+    share = _line(t, schedule.alphas_cumprod[t].tolist(), "alpha_bar")
     return [
-        Plot("alpha_bar: share of the image's variance left", _plot([_line(t, schedule.alphas_cumprod[t].tolist(), "alpha_bar")], "t")),
+        Plot("alpha_bar: share of the image's variance left", _plot([share], "t")),
         Plot("Signal-to-noise ratio in dB", _plot([_line(t, levels, "SNR", "%{y:.1f} dB")], "t")),
     ]
 
@@ -122,16 +122,23 @@ def _plot(lines: Iterator[Scatter] | Sequence[Scatter], x_title: str, *, logarit
 
     figure = Figure(list(lines))
     _lay_out(figure, x_title)
-    if logarithmic and all(value > 0 for line in figure.data for value in line.y):
-        figure.update_yaxes(type="log", dtick="D2", tickformat="~g")
+    _scale(figure, logarithmic=logarithmic)
     config = {"displayModeBar": False, "displaylogo": False, "responsive": True}
     return str(to_html(figure, config=config, include_plotlyjs=False, full_html=False, default_height=f"{HEIGHT}px"))
+
+
+def _scale(figure: Figure, *, logarithmic: bool) -> None:
+    values = [value for line in figure.data for value in line.y if value is not None]
+    if len(set(values)) == 1 and values[0] > 0:  # plotly would draw a learning rate of 0.0002 as 0 between -1 and 1
+        figure.update_yaxes(range=[0, 2 * values[0]])
+    elif logarithmic and min(values) > 0:
+        figure.update_yaxes(type="log")
 
 
 def _lay_out(figure: Figure, x_title: str) -> None:
     figure.update_layout(
         template="none",
-        margin={"l": 52, "r": 12, "t": 8, "b": 40},
+        margin={"l": 52, "r": 24, "t": 8, "b": 40},
         hovermode="x unified",
         showlegend=len(figure.data) > 1,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
@@ -140,4 +147,4 @@ def _lay_out(figure: Figure, x_title: str) -> None:
         font={"family": "system-ui, sans-serif", "size": 12},
     )
     figure.update_xaxes(title={"text": x_title, "standoff": 8}, zeroline=False, showgrid=False)
-    figure.update_yaxes(zeroline=False, automargin=True)
+    figure.update_yaxes(zeroline=False, automargin=True, tickformat="~g")
