@@ -48,5 +48,5 @@ def draw_trajectory(trained: TrainedModel, *, on_event: Listener = ignore) -> Tr
 
     for _ in generate_samples(trained, seeds, settings, on_event=on_event, on_frame=keep):
         pass
-    last = f" to {seeds[-1]}" if len(seeds) > 1 else ""
-    return Trajectory(trained.step, f"DDIM, {len(timesteps)} steps, seed 0{last}, EMA weights", tuple(moments))
+    drawn = f"seeds 0 to {seeds[-1]}" if len(seeds) > 1 else "seed 0"
+    return Trajectory(trained.step, f"DDIM, {len(timesteps)} steps, {drawn}, EMA weights", tuple(moments))

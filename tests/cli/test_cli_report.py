@@ -34,7 +34,7 @@ def test_a_trained_run(trained_folder: Path, tmp_path: Path) -> None:
     assert "wrote: tiny.html (" in done.stderr
     content = out.read_text()
     assert content.startswith("<!doctype html>")
-    assert "DDIM, 40 steps, seed 0 to 15, EMA weights of step 6." in content
+    assert "DDIM, 40 steps, seeds 0 to 15, EMA weights of step 6." in content
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.html"]
     assert files_below(trained_folder) == before
 

@@ -30,7 +30,10 @@ NO_CURVE = frozenset({"step", "epoch", "images", "seconds", "non_finite_steps", 
 MOST_METRICS = 12
 MOST_POINTS = 2000
 """Of one curve; of more, every second, third ... is drawn, and always the last."""
+FEW = 12
+"""Points that are each marked: a line alone would not show where they are, nor a single one at all."""
 HEIGHT = 260
+FONT = {"family": "system-ui, sans-serif", "size": 12}
 
 
 @dataclass(frozen=True)
@@ -93,21 +96,22 @@ def _logged(log: Log, curves: Mapping[str, str]) -> Iterator[Scatter]:
     for name, label in curves.items():
         rows = _thinned([row for row in log if name in row and "step" in row])
         hover = [_circumstances(row) for row in rows]
-        yield _line([row["step"] for row in rows], [row[name] for row in rows], label, "%{y:.5g}%{text}", hover)
+        yield _line([row["step"] for row in rows], [row[name] for row in rows], label, "%{fullData.name} %{y:.5g}%{text}", hover)
 
 
 def _circumstances(row: Mapping[str, float]) -> str:
-    images = f" after {row['images']:,.0f} images" if "images" in row else ""
-    return images + (f", {duration(row['seconds'])}" if "seconds" in row else "")
+    images = f" · {row['images']:,.0f} images" if "images" in row else ""
+    return images + (f" · {duration(row['seconds'])}" if "seconds" in row else "")
 
 
 def _line(
-    x: Sequence[float], y: Sequence[float | None], label: str, hover: str = "%{y:.5g}", text: Sequence[str] | None = None
+    x: Sequence[float], y: Sequence[float | None], label: str, hover: str = "%{y:.4g}", text: Sequence[str] | None = None
 ) -> Scatter:
     """A curve; plotly reads markup in its texts, so that a stranger's are escaped."""
     from plotly.graph_objects import Scatter
 
-    mode = "lines+markers" if len(x) <= 12 else "lines"
+    mode = "lines+markers" if len(x) <= FEW else "lines"
+    hover = f"{hover}<extra></extra>"
     return Scatter(x=x, y=y, name=html.escape(label), mode=mode, hovertemplate=hover, text=text, line={"width": 1.75})
 
 
@@ -139,12 +143,13 @@ def _lay_out(figure: Figure, x_title: str) -> None:
     figure.update_layout(
         template="none",
         margin={"l": 52, "r": 24, "t": 8, "b": 40},
-        hovermode="x unified",
+        hovermode="x",
         showlegend=len(figure.data) > 1,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 12},
+        font=FONT,
+        hoverlabel={"font": FONT},
     )
     figure.update_xaxes(title={"text": x_title, "standoff": 8}, zeroline=False, showgrid=False)
     figure.update_yaxes(zeroline=False, automargin=True, tickformat="~g")
