@@ -24,6 +24,7 @@ from ddpm_cli.cli.data_commands import data_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
+from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.streams import discard, open_streams
@@ -107,6 +108,7 @@ app.command("evaluate", short_help="Measure a trained model: its samples and lik
 app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
+app.command("report", short_help="Write all that a run tells into one HTML file.")(write_report)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
