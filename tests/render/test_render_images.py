@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_cli.errors import OutputError
 from ddpm_cli.render.format import duration, loss, quantity
-from ddpm_cli.render.images import grid, picture, save_animation, save_grid
+from ddpm_cli.render.images import grid, picture, save_grid, save_trajectory
 
 
 def images(count: int, channels: int = 1, height: int = 3, width: int = 5) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_channels_become_a_mode(channels: int, mode: str) -> None:
 
 def test_animation_rests_on_its_last_frame(tmp_path: Path) -> None:
     frames = [images(2) + shade for shade in (0, 100, 200)]
-    save_animation(tmp_path / "a.gif", frames)
+    save_trajectory(tmp_path / "a.gif", frames)
     with Image.open(tmp_path / "a.gif") as animation:
         assert (animation.n_frames, animation.info["loop"]) == (3, 0)
         durations = []
