@@ -27,9 +27,11 @@ class LossPlot:
     def __init__(self) -> None:
         self._run: RunDirectory | None = None
         self._next = 0.0
+        self._is_stale = False
 
     def __call__(self, event: Event) -> None:
         """Draw if it is time to."""
+        self._is_stale |= isinstance(event, MetricsLogged)
         match event:
             case TrainPlanned(plan):
                 self._run, self._next = RunDirectory(plan.run) if plan.run else None, 0.0
@@ -45,9 +47,11 @@ class LossPlot:
             self._draw()
 
     def _draw(self) -> None:
+        if self._run is None or not self._is_stale:
+            return
         began = time.monotonic()
-        if self._run is not None:
-            save_loss_plot(self._run.metrics_log, self._run.loss_png)
+        save_loss_plot(self._run.metrics_log, self._run.loss_png)
+        self._is_stale = False
         ended = time.monotonic()
         self._next = ended + (ended - began) / MOST_TIME
 
@@ -80,6 +84,8 @@ def save_loss_plot(log: Path, path: Path) -> bool:
             marker = "o" if len(points) < 30 and name == "held_out_loss" else ""
             axes.plot(steps, losses, color=colour, linewidth=width, marker=marker, markersize=4, label=LABELS[name])
     axes.set(xlabel="step", ylabel="loss", yscale="log" if _all_positive(curves.values()) else "linear")
+    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        formatter(lambda value, _: f"{value:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     with replacing(path) as temporary:
