@@ -86,6 +86,7 @@ StepsOption = Annotated[
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="N", help="Stop after this many minutes.", show_default=False)
 ]
+PreviewOption = Annotated[bool, typer.Option("--preview", help="Draw each grid of samples in the terminal, too.")]
 BatchSizeOption = Annotated[
     str | None,
     typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),

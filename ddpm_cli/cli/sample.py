@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,8 +78,17 @@ def sample(
         ),
     ] = None,
     trajectory: Annotated[
-        Path | None, typer.Option("--trajectory", metavar="FILE", help="Also write the denoising as a GIF.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--trajectory",
+            metavar="FILE",
+            help="Also write the denoising: .gif or .apng moves, .png is a filmstrip.",
+            show_default=False,
+        ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview/--no-preview", help="Draw the grid in the terminal, where there is one.")
+    ] = True,
     device: DeviceOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -98,6 +107,8 @@ def sample(
       ddpm sample --label all --guidance 2
 
       ddpm sample model.safetensors --trajectory denoising.gif --each images
+
+      ddpm sample --n 4 --trajectory filmstrip.png --no-preview
     """
     from ddpm_cli.errors import RequestError
     from ddpm_cli.files import require_writable_folder
@@ -137,9 +148,9 @@ def sample(
     classes = pick_classes(label, trained)
     per_row = n or (IMAGES_PER_CLASS if label == ALL else settings.n)
     numbers = numbers if numbers is not None else list(range(seed or 0, (seed or 0) + per_row))
-    outputs = Outputs(out, nrow, each, trajectory)
+    outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
     if label == ALL:
-        outputs = Outputs(out, len(numbers), each, trajectory, row_names=trained.class_names)
+        outputs = replace(outputs, columns=len(numbers), row_names=trained.class_names)
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)
     T = trained.schedule.timesteps
@@ -170,13 +181,14 @@ def sample(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What to write: a grid, its rows named or not, and on request single images and an animation."""
+    """What to write: a grid, its rows named or not, and on request single images and the denoising; what to show."""
 
     grid: Path
     columns: int | None
     each: Path | None
     trajectory: Path | None
     row_names: tuple[str, ...] | None = None
+    preview: bool = False
 
 
 def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:
@@ -212,8 +224,9 @@ def draw(
 
     from ddpm_cli.engine.generate import Frames
     from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
-    from ddpm_cli.render.images import save_animation, save_grid, save_picture
+    from ddpm_cli.render.images import grid, picture, save_grid, save_picture, save_trajectory
     from ddpm_cli.render.sampling import SamplingView
+    from ddpm_cli.render.terminal_picture import show_picture
 
     frames = Frames() if outputs.trajectory is not None else None
     images: list[NDArray[np.uint8]] = []
@@ -232,7 +245,9 @@ def draw(
         return []
     save_grid(outputs.grid, np.stack(images), outputs.columns, outputs.row_names)
     if outputs.trajectory is not None:
-        save_animation(outputs.trajectory, moments, outputs.columns, outputs.row_names)
+        save_trajectory(outputs.trajectory, moments, outputs.columns, outputs.row_names)
+    if outputs.preview:
+        show_picture(picture(grid(np.stack(images), outputs.columns)))
     return singles
 
 
@@ -244,15 +259,14 @@ def check_outputs(grid: Path, trajectory: Path | None) -> None:
     """
     from ddpm_cli.errors import OutputError
     from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.images import require_picture_name
+    from ddpm_cli.render.images import require_picture_name, require_trajectory_name
 
     require_picture_name(grid)
     require_writable_parent(grid)
     if trajectory is None:
         return
     require_writable_parent(trajectory)
-    if trajectory.suffix.lower() != ".gif":
-        raise OutputError(f"Cannot write {trajectory}: an animation is a GIF.", "Give --trajectory a name that ends in .gif.")
+    require_trajectory_name(trajectory)
     if trajectory.resolve() == grid.resolve():
         raise OutputError(f"--out and --trajectory both name {grid}.", "Give them two names.")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from ddpm_cli.config.data_schema import DataConfig, FashionMnistData
-from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone
+from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone, one_alone
 
 # ------------------------------------------------------------------------------------------------------------ schedule
 
@@ -589,6 +589,9 @@ class TrainConfig(Section):
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
     sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], BeforeValidator(one_alone)] = Field(
+        (), description="Also tell these of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
+    )
 
 
 class CheckpointConfig(Section):
