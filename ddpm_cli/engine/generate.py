@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.data.batches import to_uint8
-from ddpm_cli.diffusion.denoise import make_denoise, predictor
-from ddpm_cli.diffusion.sampling import ImageNoise, sample_steps
+from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
+from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
@@ -28,6 +28,7 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
+from ddpm_cli.engine.courses import Course, FromNoise
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import check_weights, load_weights
@@ -205,6 +206,7 @@ def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> t
     return tuple(value)
 
 
+FROM_NOISE = FromNoise()
 FrameListener = Callable[[int, int, Tensor], None]
 MAX_FRAMES = 60
 
@@ -232,6 +234,7 @@ def generate_samples(
     settings: SampleConfig | None = None,
     *,
     labels: Sequence[int] | None = None,
+    course: Course = FROM_NOISE,
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Iterator[Tensor]:
@@ -242,6 +245,7 @@ def generate_samples(
         seeds: One for each image; an image depends on its own seed and label alone.
         settings: Sampler, guidance, batch size and threshold; those of the model's config if None.
         labels: Class of each image, for a model that was trained with classes; those of `labels_from_seeds` if None.
+        course: How images come about; out of noise alone if left out.
         on_event: Told of each denoising step.
         on_frame: Given (index of the step, number of steps, x_s [B, C, H, W]) after each denoising step of each batch.
 
@@ -256,9 +260,7 @@ def generate_samples(
     device = next(trained.network.parameters()).device
     num_classes = trained.num_classes
     labels = labels_from_seeds(seeds, num_classes) if labels is None else _checked_labels(labels, len(seeds), num_classes)
-    predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
-    predict = build_guided(settings.guidance, predict, trained.schedule, num_classes)
-    threshold = build_threshold(settings.threshold)
+    predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
     batches = [seeds[start : start + size] for start in range(0, len(seeds), size)]
     done = 0
     for number, batch in enumerate(batches):
@@ -266,15 +268,21 @@ def generate_samples(
         of_batch = torch.tensor(labels[number * size : number * size + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
+        length = course.length(timesteps)
         with out_of_memory(partial(sampling_error, partial(_rehearse, trained, settings), len(batch), device)):
-            x_T = x_s = noise()
-            for index, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise)):
+            for index, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise)):
                 if on_frame is not None:
-                    on_frame(index, len(timesteps), x_s)
-                images_done = number * size + (len(batch) if index + 1 == len(timesteps) else 0)
+                    on_frame(index, length, x_s)
+                images_done = number * size + (len(batch) if index + 1 == length else 0)
                 done += 1
-                on_event(SampleProgress(done, len(batches) * len(timesteps), images_done))
+                on_event(SampleProgress(done, len(batches) * length, images_done))
         yield to_uint8(x_s).cpu()
+
+
+def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
+    """The estimates of a model's network, guided as the settings say."""
+    predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
+    return build_guided(settings.guidance, predict, trained.schedule, trained.num_classes)
 
 
 @torch.no_grad()
@@ -283,8 +291,7 @@ def _rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> Non
     device = next(trained.network.parameters()).device
     x_t = torch.zeros(images, *trained.image_shape, device=device)
     labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
-    predict = predictor(trained.network, trained.schedule, build_parameterization(trained.config.objective))
-    predict = build_guided(settings.guidance, predict, trained.schedule, trained.num_classes)
+    predict = guided_predictor(replace(trained, fast=None), settings)
     make_denoise(predict, trained.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, 0)
 
 
