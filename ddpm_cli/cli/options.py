@@ -93,6 +93,35 @@ BatchSizeOption = Annotated[
 ]
 LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 
+MAX_SEED = 10**18 - 1
+FirstSeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=MAX_SEED,
+        help="Seed of the first image, 0 if left out; the next has the next.",
+        show_default=False,
+    ),
+]
+SeedsOption = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
+]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
+]
+EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option("--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False),
+]
+DrawnAtOnceOption = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
+]
+
 
 def given(flags: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
     """The flags that were used: those whose value is not None."""

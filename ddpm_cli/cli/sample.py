@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import DeviceOption, GridOption, JsonOption, RunArgument, SetOption, given
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    DrawnAtOnceOption,
+    EmaOption,
+    FirstSeedOption,
+    GridOption,
+    GuidanceOption,
+    JsonOption,
+    RunArgument,
+    SamplerOption,
+    SeedsOption,
+    SetOption,
+    given,
+)
+from ddpm_cli.cli.requests import chosen_seeds, require_positive, require_sample_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +32,6 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.team import Team
 
-MAX_SEEDS = 1_000_000
-MAX_SEED = 10**18 - 1
 ALL = "all"
 IMAGES_PER_CLASS = 8
 
@@ -29,10 +40,7 @@ def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
     out: GridOption = Path("samples.png"),
-    sampler: Annotated[
-        str | None,
-        typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
-    ] = None,
+    sampler: SamplerOption = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
     label: Annotated[
         str | None,
@@ -40,31 +48,11 @@ def sample(
             "--label", metavar="CLASS", help="Class by number or name; all: a row of --n images for each class.", show_default=False
         ),
     ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            min=0,
-            max=MAX_SEED,
-            help="Seed of the first image, 0 if left out; the next has the next.",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
-    ] = None,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")] = True,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
-    ] = None,
+    guidance: GuidanceOption = None,
+    seed: FirstSeedOption = None,
+    seeds: SeedsOption = None,
+    ema: EmaOption = True,
+    batch_size: DrawnAtOnceOption = None,
     nrow: Annotated[
         int | None, typer.Option("--nrow", metavar="N", help="Images in a row of the grid.", show_default=False)
     ] = None,
@@ -113,19 +101,12 @@ def sample(
     from ddpm_cli.errors import RequestError
     from ddpm_cli.files import require_writable_folder
 
-    if seeds is not None and (n is not None or seed is not None):
-        raise RequestError(
-            "--seeds says which images to draw, so that --n and --seed have no place beside it.", "Leave one of them out."
-        )
-    numbers = parse_seeds(seeds) if seeds is not None else None
-    for option, value in (("--n", n), ("--nrow", nrow)):
-        require_positive(option, value)
+    numbers = chosen_seeds(n, seed, seeds)
+    require_positive("--nrow", nrow)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
     check_outputs(out, trajectory)
-    foreign = [text for text in sets or [] if not text.startswith("sample.")]
-    if foreign:
-        raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
+    require_sample_settings(sets or [])
     if each is not None:
         require_writable_folder(each)
 
@@ -146,8 +127,7 @@ def sample(
     )
     settings = override(trained.config, sets=sets or [], flags=flags).sample
     classes = pick_classes(label, trained)
-    per_row = n or (IMAGES_PER_CLASS if label == ALL else settings.n)
-    numbers = numbers if numbers is not None else list(range(seed or 0, (seed or 0) + per_row))
+    numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
     if label == ALL:
         outputs = replace(outputs, columns=len(numbers), row_names=trained.class_names)
@@ -269,39 +249,3 @@ def check_outputs(grid: Path, trajectory: Path | None) -> None:
     require_trajectory_name(trajectory)
     if trajectory.resolve() == grid.resolve():
         raise OutputError(f"--out and --trajectory both name {grid}.", "Give them two names.")
-
-
-def require_positive(option: str, value: int | None) -> None:
-    """Refuse numbers below 1.
-
-    Raises:
-        RequestError: Naming the option.
-    """
-    from ddpm_cli.errors import RequestError
-
-    if value is not None and value < 1:
-        raise RequestError(f"{option} must be at least 1, not {value}.", f"Give {option} a positive number.")
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list of numbers and ranges, both ends included: "0-3,7" is 0, 1, 2, 3, 7.
-
-    Raises:
-        RequestError: If the text is anything else, or holds more than a million seeds.
-    """
-    from ddpm_cli.errors import RequestError
-
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
-        if match is None:
-            raise RequestError(
-                f"--seeds {text!r}: {part!r} is neither a number nor a range.", "Write for example --seeds 0-63 or --seeds 1,5,9."
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or len(seeds) + last - first >= MAX_SEEDS:
-            raise RequestError(
-                f"--seeds {text!r}: {part!r} runs backwards or is too long.", f"At most {MAX_SEEDS:,} seeds, the smaller first."
-            )
-        seeds.extend(range(first, last + 1))
-    return seeds

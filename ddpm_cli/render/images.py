@@ -16,6 +16,7 @@ from ddpm_cli.files import replacing
 
 Images = NDArray[np.uint8]
 PADDING = 2
+ROW = 12
 FRAME_MS = 80
 LAST_FRAME_MS = 2000
 ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}
@@ -97,6 +98,23 @@ def save_grid(path: Path, images: Images, columns: int | None = None, row_names:
     drawn = picture(grid(images, columns))
     with replacing(path) as temporary:
         (with_row_names(drawn, row_names) if row_names else drawn).save(temporary, format=picture_format(path))
+
+
+def save_images(path: Path, images: Sequence[Images]) -> None:
+    """Write images, uint8 [C, H, W] each, in rows of at most ROW, or one alone as it is.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if len(images) == 1:
+        save_picture(path, images[0])
+    else:
+        save_grid(path, np.stack(images), min(len(images), ROW))
+
+
+def hidden(image: Images, part: NDArray[np.bool_]) -> Images:
+    """An image, uint8 [C, H, W], with a part of it, bool [H, W], in mid-grey."""
+    return np.where(part, np.uint8(128), image)
 
 
 def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
