@@ -22,6 +22,7 @@ from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
+from ddpm_cli.cli.import_ import import_
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
@@ -95,7 +96,8 @@ app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="S
 app.command("evaluate", short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
 app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
-app.command("export", short_help="Write a trained model to one file.")(export)
+app.command("export", short_help="Write a trained model for another program.")(export)
+app.command("import", short_help="Make a run of a diffusers pipeline.")(import_)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 

@@ -120,7 +120,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         config=config,
         data_sha256=_text(data.get("sha256")),
         held_out=f"{_text(data.get('name'))}, {finite(data.get('test_images'))} images",
-        figures=tuple(_read_figures(run.evaluations_folder / FIGURES)),
+        figures=tuple(read_figures(run.evaluations_folder / FIGURES)),
     )
 
 
@@ -194,7 +194,7 @@ def _last(rows: list[dict[str, Any]], name: str) -> float | None:
     return found[-1] if found else None
 
 
-def _read_figures(path: Path) -> Iterator[StoredFigure]:
+def read_figures(path: Path) -> Iterator[StoredFigure]:
     """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
     for row in read_rows(path):
         figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
