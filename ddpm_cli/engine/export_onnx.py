@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from ddpm_cli.config.schema import DdimSampler
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.denoise import predictor, thresholded
 from ddpm_cli.engine.build import build_guided, build_parameterization, build_threshold, build_timesteps
-from ddpm_cli.engine.half import HalfWeights
 from ddpm_cli.engine.same_noise import Comparison, sample_from, seeded_noise
 from ddpm_cli.errors import RequestError
 from ddpm_cli.export.onnx import load_onnx, save_onnx, save_onnx_loop
@@ -69,8 +67,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Compari
         OutputError: If the file cannot be written.
     """
     inputs = {"x": torch.zeros(2, *trained.image_shape), "t": torch.zeros(2, dtype=torch.int64), **_labels(trained, 2)}
-    network = HalfWeights(trained.network) if half else trained.network
-    save_onnx(network, inputs, "prediction", path, _metadata(trained, half))
+    save_onnx(trained.network, inputs, "prediction", path, _metadata(trained, half), half=half)
     labels = None if trained.num_classes is None else trained.num_classes + 1
     run = load_onnx(path, list(inputs))
     difference = largest_difference(trained.network, run, trained.image_shape, BATCHES, labels)
@@ -84,18 +81,17 @@ def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, 
         trained: The model.
         path: The file.
         steps: Of DDIM; those of the model's own sampler if None.
-        half: Whether weights are stored as float16.
+        half: Whether the weights, which must be rounded already, are stored as float16.
     Raises:
         RequestError: If a package is missing, the graph is too large, or DDIM would need noise.
         OutputError: If the file cannot be written.
     """
     sampler = ddim_of(trained, steps)
-    network = HalfWeights(trained.network) if half else trained.network
-    step = DdimStep(replace(trained, network=network), sampler)
+    step = DdimStep(trained, sampler)
     metadata = _metadata(trained, half) | {"ddpm_sampler": sampler.model_dump_json(), "ddpm_steps": str(len(step))}
     inputs = {"x": torch.zeros(2, *trained.image_shape), **_labels(trained, 2)}
     expected = [_images(trained, sampler, batch) for batch in BATCHES]  # before tracing, which may leave its marks in caches
-    save_onnx_loop(step, len(step), inputs, "images", path, metadata)
+    save_onnx_loop(step, len(step), inputs, "images", path, metadata, half=half)
     run = load_onnx(path, ["x_T", *_labels(trained, 1)])
     differences = [float((run(*given) - images).abs().max()) for given, images in expected]
     return [Comparison(f"images of DDIM in onnxruntime, {len(step)} steps", max(differences), TOLERANCE)]
@@ -105,12 +101,16 @@ def ddim_of(trained: TrainedModel, steps: int | None) -> DdimSampler:
     """The run's own DDIM, or the usual one, with so many steps.
 
     Raises:
-        RequestError: If it adds noise, or has more steps than the schedule.
+        RequestError: If it adds noise or has more steps than the schedule, or if guidance changes on the way.
     """
     own = trained.config.sample.sampler
     sampler = own if isinstance(own, DdimSampler) else DdimSampler()
     if sampler.eta > 0:
         raise RequestError(f"The graph holds DDIM without noise, but the run's has eta {sampler.eta:g}.", "Use a run with eta = 0.")
+    if trained.config.sample.guidance.interval is not None:
+        raise RequestError(
+            "The graph holds one step that is repeated, but the run's guidance has an interval.", "Use a run without one."
+        )
     if steps is not None and not 1 <= steps <= trained.schedule.timesteps:
         raise RequestError(f"--steps {steps} must be from 1 to {trained.schedule.timesteps}.", "Choose another number.")
     return sampler if steps is None else sampler.model_copy(update={"steps": steps})

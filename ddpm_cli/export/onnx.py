@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,9 @@ LARGEST_FILE = 2**31 - 1
 """Bytes; Google's protocol buffers, which the format is made of, end there."""
 
 
-def save_onnx(module: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path, metadata: Mapping[str, str]) -> None:
+def save_onnx(
+    module: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path, metadata: Mapping[str, str], *, half: bool = False
+) -> None:
     """Write a module as one file with a batch of any size.
 
     Args:
@@ -29,17 +32,25 @@ def save_onnx(module: nn.Module, inputs: Mapping[str, Tensor], output: str, path
         output: Name of the result.
         path: File to create or replace, as a whole; its folder must exist.
         metadata: Text by name, stored in the graph.
+        half: Store as float16 what that can hold exactly, which rounded weights are; the graph computes in float32 all the same.
     Raises:
         RequestError: If a package is missing, or the file would be larger than the format allows.
         OutputError: If the file cannot be written; what was there before stays.
     """
     interop_module("onnx", FORMAT)
     interop_module("onnxscript", FORMAT)
-    atomic_write(path, _bytes(_graph(module, inputs, output, metadata)))
+    atomic_write(path, _bytes(_graph(module, inputs, output, metadata), half))
 
 
 def save_onnx_loop(
-    step: nn.Module, count: int, inputs: Mapping[str, Tensor], output: str, path: Path, metadata: Mapping[str, str]
+    step: nn.Module,
+    count: int,
+    inputs: Mapping[str, Tensor],
+    output: str,
+    path: Path,
+    metadata: Mapping[str, str],
+    *,
+    half: bool = False,
 ) -> None:
     """Write a graph that repeats a step, as one file; see save_onnx for what is not said here.
 
@@ -52,12 +63,13 @@ def save_onnx_loop(
         output: Name of the result.
         path: See save_onnx.
         metadata: See save_onnx.
+        half: See save_onnx.
     """
     interop_module("onnx", FORMAT)
     interop_module("onnxscript", FORMAT)
     (state, *others) = inputs
     of_step = {state: inputs[state], COUNTER: torch.tensor(0), **{name: inputs[name] for name in others}}
-    atomic_write(path, _bytes(_looped(_graph(step, of_step, "next", metadata), state, count, output)))
+    atomic_write(path, _bytes(_looped(_graph(step, of_step, "next", metadata), state, count, output), half))
 
 
 def _looped(proto: Any, state: str, count: int, output: str) -> Any:
@@ -117,7 +129,28 @@ def _graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, metadat
     return proto
 
 
-def _bytes(proto: Any) -> bytes:
+def _halve(graph: Any) -> None:
+    """Store constants as float16 where that changes none of their values; a Cast gives them back their names."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if np.array_equal(halves.astype(np.float32), values):
+            tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _bytes(proto: Any, half: bool) -> bytes:
+    if half:
+        _halve(proto.graph)
     if proto.ByteSize() > LARGEST_FILE:
         raise RequestError(
             f"The graph would have {proto.ByteSize() / 1e9:.1f} GB, and an ONNX file can have 2.1.",
