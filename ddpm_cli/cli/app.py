@@ -25,6 +25,7 @@ from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.img2img import img2img
 from ddpm_cli.cli.inpaint import inpaint
+from ddpm_cli.cli.import_ import import_
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.interpolate import interpolate
@@ -116,6 +117,8 @@ app.command("sweep", short_help="Train every combination of settings in a file, 
 app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
 app.command("report", short_help="Write all that a run tells into one HTML file.")(write_report)
 app.command("export", short_help="Write a trained model to one file.")(export)
+app.command("export", short_help="Write a trained model for another program.")(export)
+app.command("import", short_help="Make a run of a diffusers pipeline.")(import_)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 

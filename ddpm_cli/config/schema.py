@@ -167,6 +167,14 @@ class ModelConfig(Section):
         "group the norm takes the time embedding out again.",
     )
     stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
+    norm_eps: float = Field(1e-6, gt=0, le=1, description="Added to the variance in each GroupNorm.")
+    downsample_padding: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric",
+        description="Zeros that halving convolutions see: on all sides, or right and below, as in the code of Ho et al. 2020.",
+    )
+    time_frequencies: Literal["ddpm", "transformer"] = Field(
+        "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
+    )
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
         None, description="Train with class labels; auto takes the number of classes from the data."
     )
