@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +74,7 @@ def train(
 
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
-    from ddpm_cli.cli.data_choice import data_flags
+    from ddpm_cli.config.data_choice import data_flags
     from ddpm_cli.config.loader import load_config
 
     find_batch_size = batch_size == AUTO
@@ -102,6 +101,7 @@ def train(
     from ddpm_cli.render.run_pictures import RunPictures
     from ddpm_cli.render.terminal_picture import preview_samples
     from ddpm_cli.render.training import TrainingView
+    from ddpm_cli.runs.directory import name_from
 
     prefix = name_from(config) if config is not None else preset or "default"
     pictures = RunPictures()
@@ -126,11 +126,6 @@ def whole_number(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
-
-
-def name_from(config: Path) -> str:
-    """The start of a run's name out of a config file's, without what a run's name must not have."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:80] or "run"
 
 
 def as_json(result: TrainPlan | TrainSummary) -> dict[str, object]:

@@ -180,6 +180,11 @@ def check_run_name(name: str) -> None:
         )
 
 
+def name_from(config: Path) -> str:
+    """The start of a run's name out of a config file's, without what a run's name must not have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:80] or "run"
+
+
 def _make_numbered(root: Path, prefix: str) -> Path:
     pattern = re.compile(re.escape(prefix) + r"-(\d{1,9})")
     taken = [int(found[1]) for path in root.iterdir() if (found := pattern.fullmatch(path.name))]
