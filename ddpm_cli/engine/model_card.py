@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.engine.diffusers_config import solver_overrides
 from ddpm_cli.engine.export_request import UNKNOWN_LICENSE
-from ddpm_cli.engine.run_record import StoredFigure, read_figures
 from ddpm_cli.errors import RunError
 from ddpm_cli.files import printable
 from ddpm_cli.runs.directory import RunDirectory, read_info
 from ddpm_cli.runs.figures import FILE as FIGURES
+from ddpm_cli.runs.figures import StoredFigure, read_figures
 
 if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel

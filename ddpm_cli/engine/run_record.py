@@ -176,16 +176,5 @@ def _last(rows: list[dict[str, Any]], name: str) -> float | None:
     return found[-1] if found else None
 
 
-<<<<<<< HEAD
-=======
-def read_figures(path: Path) -> Iterator[StoredFigure]:
-    """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
-    for row in read_rows(path):
-        figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
-        if figure is not None and created is not None and isinstance(ema, bool):
-            yield StoredFigure(figure, row["step"], ema, created)
-
-
->>>>>>> wt-interop
 def _text(value: Any) -> str:
     return printable(value) if isinstance(value, str) else ""
