@@ -179,13 +179,14 @@ def resume(
 @contextmanager
 def _listening(progress: bool, on_event: Listener) -> Iterator[Listener]:
     """One listener that keeps the pictures of the run, shows progress if asked to, and tells the caller."""
-    from ddpm_cli.render.images import draw_samples
+    from ddpm_cli.render.run_pictures import RunPictures
     from ddpm_cli.render.training import TrainingView
 
+    pictures = RunPictures()
     with TrainingView() as view:
 
         def listen(event: Event) -> None:
-            draw_samples(event)
+            pictures(event)
             if progress:
                 view(event)
             on_event(event)

@@ -47,7 +47,8 @@ def test_training_leaves_a_run_and_tells_of_each_step(run: ddpm_cli.Run, runs: P
     assert steps == [1, 2, 3, 4]
     assert [row["step"] for row in run.history()] == [2, 4]
     assert run.history()[-1]["loss"] == run.summary.loss
-    assert (run.path / "samples.png").is_file()
+    for picture in ("samples.png", "loss.png"):
+        assert (run.path / picture).is_file()
     assert (
         "max_grad_norm" not in (run.path / "config.toml").read_text()
         or 'max_grad_norm = "none"' in (run.path / "config.toml").read_text()
