@@ -15,7 +15,7 @@ from ddpm_cli.events import Event
 
 TINY = {
     "model": {"base_channels": 8, "channel_mult": [1, 2], "blocks_per_level": 1, "stem": 2, "num_classes": "auto"},
-    "train": {"eval_images": 16, "sample_n": 4, "sampler.steps": 2, "log_every": 2},
+    "train": {"eval_images": 16, "eval_every": 2, "sample_n": 4, "sampler.steps": 2, "log_every": 2},
     "schedule.timesteps": 50,
     "train.max_grad_norm": None,
 }
