@@ -1,3 +1,74 @@
-"""Train and sample denoising diffusion models."""
+"""Train and sample denoising diffusion models.
+
+From Python, as from the command line:
+
+    import ddpm_cli
+
+    run = ddpm_cli.train("quick", minutes=5)
+    model = ddpm_cli.load(run)
+    images = model.sample(36)                     # uint8 [N, H, W, C]
+    ddpm_cli.make_grid(images).save("grid.png")
+    print(ddpm_cli.evaluate(run, "fcd")[0].value)
+
+Whatever goes wrong is a `DdpmError`, whose text says what to do. The names below are the public interface; they are imported when
+they are first used, so that `import ddpm_cli` alone costs nothing.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DdpmError",
+    "Figure",
+    "Images",
+    "Model",
+    "NoiseSchedule",
+    "Run",
+    "evaluate",
+    "events",
+    "find_run",
+    "load",
+    "load_images",
+    "make_grid",
+    "make_schedule",
+    "q_sample",
+    "resume",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from ddpm_cli import events
+    from ddpm_cli.api.evaluation import evaluate
+    from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
+    from ddpm_cli.api.model import Model, load
+    from ddpm_cli.api.training import Run, find_run, resume, train
+    from ddpm_cli.diffusion.forward import q_sample
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.errors import DdpmError
+    from ddpm_cli.events import Figure
+else:
+    _HOMES = {
+        "ddpm_cli.api.evaluation": ("evaluate",),
+        "ddpm_cli.api.material": ("Images", "load_images", "make_grid", "make_schedule"),
+        "ddpm_cli.api.model": ("Model", "load"),
+        "ddpm_cli.api.training": ("Run", "find_run", "resume", "train"),
+        "ddpm_cli.diffusion.forward": ("q_sample",),
+        "ddpm_cli.diffusion.schedules": ("NoiseSchedule",),
+        "ddpm_cli.errors": ("DdpmError",),
+        "ddpm_cli.events": ("Figure",),
+    }
+
+    def __getattr__(name):
+        """A public name, imported when it is first used; hidden from type checkers, which would take it to know any name."""
+        from importlib import import_module
+
+        if name == "events":
+            return import_module("ddpm_cli.events")
+        home = next((home for home, names in _HOMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module 'ddpm_cli' has no attribute {name!r}")
+        return getattr(import_module(home), name)
+
+    def __dir__():
+        return [*globals(), *__all__]

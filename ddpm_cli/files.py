@@ -87,6 +87,43 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; it becomes `path` at the end of the block, whole or, on an exception, not at all.
+
+    Args:
+        path: The folder to make, which may be there if it is empty; the folder above it must exist.
+    Raises:
+        OutputError: If it cannot be made, see `replacing`.
+    """
+    temporary = temporary_path(path)
+    try:
+        with output_errors(path):
+            os.mkdir(temporary)
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in [*names, ""]:
+                    sync_path(Path(folder) / name)
+            os.replace(temporary, path)
+            sync_path(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def require_new_folder(path: Path) -> None:
+    """Refuse a folder that cannot be made, or that there is already with something in it.
+
+    Raises:
+        OutputError: See `require_writable_parent`.
+    """
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if os.path.lexists(path):
+        raise OutputError(f"There is already a {path}.", "Remove it or choose another name.")
+    require_writable_parent(path)
+
+
 def atomic_write(path: Path, content: bytes | str) -> None:
     """Create or replace `path` as a whole; text is written as UTF-8.
 

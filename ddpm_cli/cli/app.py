@@ -23,7 +23,12 @@ from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
+from ddpm_cli.cli.img2img import img2img
+from ddpm_cli.cli.inpaint import inpaint
+from ddpm_cli.cli.import_ import import_
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
+from ddpm_cli.cli.report import report as write_report
+from ddpm_cli.cli.interpolate import interpolate
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.streams import discard, open_streams
@@ -103,11 +108,17 @@ app.command("resume", short_help="Go on with a run that was stopped.")(resume)
 app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="Show a noise schedule: its numbers and curves.")(
     inspect_schedule
 )
+app.command("interpolate", short_help="Draw the way from one image to another.")(interpolate)
+app.command("inpaint", short_help="Fill a part of an image.")(inpaint)
+app.command("img2img", short_help="Make an image anew from a given one.")(img2img)
 app.command("evaluate", short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
 app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
+app.command("report", short_help="Write all that a run tells into one HTML file.")(write_report)
 app.command("export", short_help="Write a trained model to one file.")(export)
+app.command("export", short_help="Write a trained model for another program.")(export)
+app.command("import", short_help="Make a run of a diffusers pipeline.")(import_)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 

@@ -186,7 +186,7 @@ def check_options(
     Raises:
         RequestError: Naming the option.
     """
-    from ddpm_cli.cli.sample import require_positive
+    from ddpm_cli.cli.requests import require_positive, require_sample_settings
     from ddpm_cli.errors import RequestError
 
     for option, count in counts.items():
@@ -196,9 +196,7 @@ def check_options(
     for option, (value, possible) in choices.items():
         if value is not None and value not in possible:
             raise RequestError(f"There is no {option} {value!r}.", f"Choose one of {', '.join(possible)}.")
-    foreign = [text for text in sets if not text.startswith("sample.")]
-    if foreign:
-        raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
+    require_sample_settings(sets)
     for option, users in (("--steps", OF_SAMPLES), ("--likelihood-steps", LIKELIHOODS)):
         if counts[option] is not None and not set(names) & set(users):
             raise RequestError(

@@ -7,55 +7,75 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.options import JsonOption, OutOption, RunArgument
+from ddpm_cli.cli.options import JsonOption, RunArgument
 
-SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2"}
+DEFAULT_NAMES = {
+    "safetensors": "model.safetensors",
+    "torch-export": "model.pt2",
+    "onnx": "model.onnx",
+    "diffusers": "model-diffusers",
+}
 
 
 def export(
     run: RunArgument = None,
-    format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="safetensors or torch-export.")] = "safetensors",
-    out: OutOption = None,
+    format: Annotated[
+        str, typer.Option("--format", "-f", metavar="NAME", help="safetensors, torch-export, onnx or diffusers.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="File to write, replaced whole; for diffusers a new folder.",
+            show_default=False,
+        ),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the bytes.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print what was compared; for diffusers compare images of three samplers too.")
+    ] = False,
+    with_sampler: Annotated[bool, typer.Option("--with-sampler", help="For onnx: a graph from noise to images, by DDIM.")] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help="Steps of that DDIM; the run's own, or 50, if left out.", show_default=False),
+    ] = None,
+    license: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights, for the model card.")] = "unknown",
     json: JsonOption = False,
 ) -> None:
-    """Write the EMA weights of a run to one file, and check the file against the run before saying so.
+    """Write the EMA weights of a run for another program, and check there what was written before saying so.
 
     safetensors: weights with the config beside them, one file that `ddpm sample` takes.
     torch-export: the denoiser as a program, (x_t, t) to its prediction, with any batch size; it runs without ddpm. A model that
     was trained with class labels takes (x_t, t, labels), where the label after the last class stands for any class. With the
     parameterization edm it takes (c_in x_t, c_noise); where the variance was learned it gives twice the channels.
+    onnx: the same as a graph with the inputs x, t and perhaps labels; with --with-sampler it goes from x_T to images in [-1, 1].
+    diffusers: a folder for DDPMPipeline and DDIMPipeline, with a model card; not for every model, and the error says why.
+
+    With --half the file is compared with the rounded weights, and it is told by how much rounding changes predictions.
 
     For example:
 
       ddpm export --format safetensors --out model.safetensors
 
       ddpm export runs/quick-001 --format torch-export --out denoiser.pt2
+
+      ddpm export --format onnx --with-sampler --steps 20 --out sampler.onnx
+
+      ddpm export --format onnx --half --check --out denoiser.onnx
     """
-    from ddpm_cli.errors import RequestError
+    from ddpm_cli.engine.export_request import ExportOptions, check_request
 
-    if format not in SUFFIXES:
-        raise RequestError(f"There is no export format {format!r}.", f"Formats: {', '.join(SUFFIXES)}.")
-
-    from ddpm_cli.files import require_writable_parent
-
-    out = Path(f"model{SUFFIXES[format]}") if out is None else out
-    require_writable_parent(out)
+    options = ExportOptions(half, check, with_sampler, steps, license)
+    out = Path(DEFAULT_NAMES.get(format, "model")) if out is None else out
+    check_request(format, out, options)
 
     from ddpm_cli.engine.export import export_model
-    from ddpm_cli.render.console import print_json, show_line, show_notices
+    from ddpm_cli.render.console import print_json, show_notices
+    from ddpm_cli.render.export import as_json, show_export
 
-    result = export_model(run, format, out, on_event=show_notices)
-    show_line("model:", "cyan", f"{result.origin} (step {result.step:,}, EMA weights)")
-    show_line("wrote:", "green", f"{result.path} ({result.bytes / 1e6:.2f} MB)")
-    show_line("checked:", "green", f"largest difference on random input {result.largest_difference:.3g}")
+    result = export_model(run, format, out, options, on_event=show_notices)
+    show_export(result, table=check and not json)
     if json:
-        print_json(
-            {
-                "format": format,
-                "model": str(result.origin),
-                "step": result.step,
-                "file": str(result.path),
-                "bytes": result.bytes,
-                "largest_difference": result.largest_difference,
-            }
-        )
+        print_json(as_json(result, format))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import ConfigOption, JsonOption, OutOption, PresetOption, SetOption
+from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import ScheduleConfig
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # No sampler plays a part here, but one with more steps than T would be an error: ddpm fits any T.
 NEUTRAL = ("sample.sampler={kind='ddpm', steps='none'}", "train.sampler={kind='ddpm', steps='none'}")
+FORWARD = "forward.png"
 
 
 def inspect_schedule(
@@ -46,7 +47,20 @@ def inspect_schedule(
     preset: PresetOption = None,
     config: ConfigOption = None,
     rows: Annotated[int, typer.Option("--rows", min=2, metavar="N", help="Steps in the table.")] = 11,
-    out: OutOption = None,
+    on: Annotated[
+        Path | None,
+        typer.Option("--on", metavar="IMAGE", help="Noise this picture over t, a row for each schedule.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Plot of the curves, or with --on the noised picture (forward.png if left out); replaced as a whole.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV on stdout.")] = False,
 ) -> None:
@@ -62,6 +76,8 @@ def inspect_schedule(
       ddpm inspect-schedule --kind cosine --timesteps 400 --set s=0.01
 
       ddpm inspect-schedule --compare linear,cosine --out plot.png
+
+      ddpm inspect-schedule --compare linear,cosine --on photo.jpg --out forward.png
 
       ddpm inspect-schedule --kind cosine --json
 
@@ -81,10 +97,7 @@ def inspect_schedule(
     if run is None or compare is not None:
         steps = schedules[0].schedule.timesteps if schedules else timesteps
         schedules += _asked_for(kind, compare, steps, sets or (), preset, config)
-    if out:
-        from ddpm_cli.render.schedule_plot import save_schedule_plot
-
-        save_schedule_plot(schedules, out)
+    written = draw(schedules, on, out)
     if as_json:
         print_schedules_json(schedules, compared=compare is not None)
     elif as_csv:
@@ -94,8 +107,32 @@ def inspect_schedule(
     for named in schedules:
         for warning in schedule_warnings(named.schedule, max_beta=getattr(named.config, "max_beta", 0.999)):
             show_notice(Notice(f"{named.kind}: {warning}"))
-    if out:
-        show_notice(Notice(f"Plot written to {out}."))
+    if written:
+        show_notice(Notice(written))
+
+
+def draw(schedules: Sequence[NamedSchedule], on: Path | None, out: Path | None) -> str:
+    """Write the picture that was asked for, if any was.
+
+    Returns:
+        What to say of it.
+    """
+    if on is not None:
+        from ddpm_cli.files import require_writable_parent
+        from ddpm_cli.render.forward_strip import save_forward_strip
+        from ddpm_cli.render.images import require_picture_name
+
+        out = out or Path(FORWARD)
+        require_picture_name(out)
+        require_writable_parent(out)
+        save_forward_strip(on, schedules, out)
+        return f"The forward process on {on} is drawn in {out}."
+    if out is not None:
+        from ddpm_cli.render.schedule_plot import save_schedule_plot
+
+        save_schedule_plot(schedules, out)
+        return f"Plot written to {out}."
+    return ""
 
 
 def _of_run(run: Path) -> NamedSchedule:

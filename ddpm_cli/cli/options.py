@@ -86,11 +86,41 @@ StepsOption = Annotated[
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="N", help="Stop after this many minutes.", show_default=False)
 ]
+PreviewOption = Annotated[bool, typer.Option("--preview", help="Draw each grid of samples in the terminal, too.")]
 BatchSizeOption = Annotated[
     str | None,
     typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
 ]
 LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
+
+MAX_SEED = 10**18 - 1
+FirstSeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        min=0,
+        max=MAX_SEED,
+        help="Seed of the first image, 0 if left out; the next has the next.",
+        show_default=False,
+    ),
+]
+SeedsOption = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
+]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
+]
+EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option("--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False),
+]
+DrawnAtOnceOption = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
+]
 
 
 def given(flags: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:

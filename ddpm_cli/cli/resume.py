@@ -8,6 +8,7 @@ from ddpm_cli.cli.options import (
     EpochsOption,
     JsonOption,
     MinutesOption,
+    PreviewOption,
     ResumeArgument,
     SetOption,
     StepsOption,
@@ -23,6 +24,7 @@ def resume(
     device: DeviceOption = None,
     deterministic: DeterministicOption = None,
     sets: SetOption = None,
+    preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:
     """Go on with a run from its newest complete checkpoint, exactly where it stopped.
@@ -44,17 +46,21 @@ def resume(
     from ddpm_cli.engine.train import resume as resume_training
     from ddpm_cli.events import Event
     from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.images import draw_samples
+    from ddpm_cli.render.run_pictures import RunPictures
+    from ddpm_cli.render.terminal_picture import preview_samples
     from ddpm_cli.render.training import TrainingView
 
     budget = {
         key: value for key, (value, _) in given({"epochs": (epochs, ""), "steps": (steps, ""), "minutes": (minutes, "")}).items()
     }
+    pictures = RunPictures()
     with TrainingView() as view:
 
         def listen(event: Event) -> None:
-            draw_samples(event)
+            pictures(event)
             view(event)
+            if preview and not json:
+                preview_samples(event)
 
         result = resume_training(run, budget=budget, device=device, deterministic=deterministic, sets=sets or [], on_event=listen)
     if json and result is not None:

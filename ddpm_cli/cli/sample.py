@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import DeviceOption, GridOption, JsonOption, RunArgument, SetOption, given
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    DrawnAtOnceOption,
+    EmaOption,
+    FirstSeedOption,
+    GridOption,
+    GuidanceOption,
+    JsonOption,
+    RunArgument,
+    SamplerOption,
+    SeedsOption,
+    SetOption,
+    given,
+)
+from ddpm_cli.cli.requests import chosen_seeds, require_positive, require_sample_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +32,6 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.team import Team
 
-MAX_SEEDS = 1_000_000
-MAX_SEED = 10**18 - 1
 ALL = "all"
 IMAGES_PER_CLASS = 8
 
@@ -29,10 +40,7 @@ def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
     out: GridOption = Path("samples.png"),
-    sampler: Annotated[
-        str | None,
-        typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
-    ] = None,
+    sampler: SamplerOption = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
     label: Annotated[
         str | None,
@@ -40,31 +48,11 @@ def sample(
             "--label", metavar="CLASS", help="Class by number or name; all: a row of --n images for each class.", show_default=False
         ),
     ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            min=0,
-            max=MAX_SEED,
-            help="Seed of the first image, 0 if left out; the next has the next.",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
-    ] = None,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")] = True,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
-    ] = None,
+    guidance: GuidanceOption = None,
+    seed: FirstSeedOption = None,
+    seeds: SeedsOption = None,
+    ema: EmaOption = True,
+    batch_size: DrawnAtOnceOption = None,
     nrow: Annotated[
         int | None, typer.Option("--nrow", metavar="N", help="Images in a row of the grid.", show_default=False)
     ] = None,
@@ -78,8 +66,17 @@ def sample(
         ),
     ] = None,
     trajectory: Annotated[
-        Path | None, typer.Option("--trajectory", metavar="FILE", help="Also write the denoising as a GIF.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--trajectory",
+            metavar="FILE",
+            help="Also write the denoising: .gif or .apng moves, .png is a filmstrip.",
+            show_default=False,
+        ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview/--no-preview", help="Draw the grid in the terminal, where there is one.")
+    ] = True,
     device: DeviceOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -98,23 +95,18 @@ def sample(
       ddpm sample --label all --guidance 2
 
       ddpm sample model.safetensors --trajectory denoising.gif --each images
+
+      ddpm sample --n 4 --trajectory filmstrip.png --no-preview
     """
     from ddpm_cli.errors import RequestError
     from ddpm_cli.files import require_writable_folder
 
-    if seeds is not None and (n is not None or seed is not None):
-        raise RequestError(
-            "--seeds says which images to draw, so that --n and --seed have no place beside it.", "Leave one of them out."
-        )
-    numbers = parse_seeds(seeds) if seeds is not None else None
-    for option, value in (("--n", n), ("--nrow", nrow)):
-        require_positive(option, value)
+    numbers = chosen_seeds(n, seed, seeds)
+    require_positive("--nrow", nrow)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
     check_outputs(out, trajectory)
-    foreign = [text for text in sets or [] if not text.startswith("sample.")]
-    if foreign:
-        raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
+    require_sample_settings(sets or [])
     if each is not None:
         require_writable_folder(each)
 
@@ -135,11 +127,10 @@ def sample(
     )
     settings = override(trained.config, sets=sets or [], flags=flags).sample
     classes = pick_classes(label, trained)
-    per_row = n or (IMAGES_PER_CLASS if label == ALL else settings.n)
-    numbers = numbers if numbers is not None else list(range(seed or 0, (seed or 0) + per_row))
-    outputs = Outputs(out, nrow, each, trajectory)
+    numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
+    outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
     if label == ALL:
-        outputs = Outputs(out, len(numbers), each, trajectory, row_names=trained.class_names)
+        outputs = replace(outputs, columns=len(numbers), row_names=trained.class_names)
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)
     T = trained.schedule.timesteps
@@ -170,13 +161,14 @@ def sample(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What to write: a grid, its rows named or not, and on request single images and an animation."""
+    """What to write: a grid, its rows named or not, and on request single images and the denoising; what to show."""
 
     grid: Path
     columns: int | None
     each: Path | None
     trajectory: Path | None
     row_names: tuple[str, ...] | None = None
+    preview: bool = False
 
 
 def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:
@@ -212,8 +204,9 @@ def draw(
 
     from ddpm_cli.engine.generate import Frames
     from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
-    from ddpm_cli.render.images import save_animation, save_grid, save_picture
+    from ddpm_cli.render.images import grid, picture, save_grid, save_picture, save_trajectory
     from ddpm_cli.render.sampling import SamplingView
+    from ddpm_cli.render.terminal_picture import show_picture
 
     frames = Frames() if outputs.trajectory is not None else None
     images: list[NDArray[np.uint8]] = []
@@ -232,7 +225,9 @@ def draw(
         return []
     save_grid(outputs.grid, np.stack(images), outputs.columns, outputs.row_names)
     if outputs.trajectory is not None:
-        save_animation(outputs.trajectory, moments, outputs.columns, outputs.row_names)
+        save_trajectory(outputs.trajectory, moments, outputs.columns, outputs.row_names)
+    if outputs.preview:
+        show_picture(picture(grid(np.stack(images), outputs.columns)))
     return singles
 
 
@@ -244,50 +239,13 @@ def check_outputs(grid: Path, trajectory: Path | None) -> None:
     """
     from ddpm_cli.errors import OutputError
     from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.images import require_picture_name
+    from ddpm_cli.render.images import require_picture_name, require_trajectory_name
 
     require_picture_name(grid)
     require_writable_parent(grid)
     if trajectory is None:
         return
     require_writable_parent(trajectory)
-    if trajectory.suffix.lower() != ".gif":
-        raise OutputError(f"Cannot write {trajectory}: an animation is a GIF.", "Give --trajectory a name that ends in .gif.")
+    require_trajectory_name(trajectory)
     if trajectory.resolve() == grid.resolve():
         raise OutputError(f"--out and --trajectory both name {grid}.", "Give them two names.")
-
-
-def require_positive(option: str, value: int | None) -> None:
-    """Refuse numbers below 1.
-
-    Raises:
-        RequestError: Naming the option.
-    """
-    from ddpm_cli.errors import RequestError
-
-    if value is not None and value < 1:
-        raise RequestError(f"{option} must be at least 1, not {value}.", f"Give {option} a positive number.")
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list of numbers and ranges, both ends included: "0-3,7" is 0, 1, 2, 3, 7.
-
-    Raises:
-        RequestError: If the text is anything else, or holds more than a million seeds.
-    """
-    from ddpm_cli.errors import RequestError
-
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
-        if match is None:
-            raise RequestError(
-                f"--seeds {text!r}: {part!r} is neither a number nor a range.", "Write for example --seeds 0-63 or --seeds 1,5,9."
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or len(seeds) + last - first >= MAX_SEEDS:
-            raise RequestError(
-                f"--seeds {text!r}: {part!r} runs backwards or is too long.", f"At most {MAX_SEEDS:,} seeds, the smaller first."
-            )
-        seeds.extend(range(first, last + 1))
-    return seeds

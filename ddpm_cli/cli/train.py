@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +20,7 @@ from ddpm_cli.cli.options import (
     MinutesOption,
     NameOption,
     PresetOption,
+    PreviewOption,
     RunsOption,
     SeedOption,
     SetOption,
@@ -54,6 +54,7 @@ def train(
     out: RunsOption = Path("runs"),
     sets: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, show the start table, and stop.")] = False,
+    preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train a model; without arguments a faithful DDPM on Fashion-MNIST.
@@ -65,13 +66,15 @@ def train(
 
       ddpm train --preset quick
 
+      ddpm train --preset quick --preview --set train.trackers=tensorboard
+
       ddpm train --epochs 20 --device mps
 
       ddpm train --data photos --size 64
 
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
-    from ddpm_cli.cli.data_choice import data_flags
+    from ddpm_cli.config.data_choice import data_flags
     from ddpm_cli.config.loader import load_config
 
     find_batch_size = batch_size == AUTO
@@ -95,15 +98,20 @@ def train(
     from ddpm_cli.engine.train import train as run_training
     from ddpm_cli.events import Event
     from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.images import draw_samples
+    from ddpm_cli.render.run_pictures import RunPictures
+    from ddpm_cli.render.terminal_picture import preview_samples
     from ddpm_cli.render.training import TrainingView
+    from ddpm_cli.runs.directory import name_from
 
     prefix = name_from(config) if config is not None else preset or "default"
+    pictures = RunPictures()
     with TrainingView() as view:
 
         def listen(event: Event) -> None:
-            draw_samples(event)
+            pictures(event)
             view(event)
+            if preview and not json:
+                preview_samples(event)
 
         result = run_training(
             resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, find_batch_size=find_batch_size, on_event=listen
@@ -118,11 +126,6 @@ def whole_number(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
-
-
-def name_from(config: Path) -> str:
-    """The start of a run's name out of a config file's, without what a run's name must not have."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:80] or "run"
 
 
 def as_json(result: TrainPlan | TrainSummary) -> dict[str, object]:

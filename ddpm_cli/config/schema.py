@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from ddpm_cli.config.data_schema import DataConfig, FashionMnistData
-from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone
+from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone, one_alone
 
 # ------------------------------------------------------------------------------------------------------------ schedule
 
@@ -167,6 +167,14 @@ class ModelConfig(Section):
         "group the norm takes the time embedding out again.",
     )
     stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
+    norm_eps: float = Field(1e-6, gt=0, le=1, description="Added to the variance in each GroupNorm.")
+    downsample_padding: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric",
+        description="Zeros that halving convolutions see: on all sides, or right and below, as in the code of Ho et al. 2020.",
+    )
+    time_frequencies: Literal["ddpm", "transformer"] = Field(
+        "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
+    )
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
         None, description="Train with class labels; auto takes the number of classes from the data."
     )
@@ -589,6 +597,9 @@ class TrainConfig(Section):
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
     sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], BeforeValidator(one_alone)] = Field(
+        (), description="Also tell these of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
+    )
 
 
 class CheckpointConfig(Section):

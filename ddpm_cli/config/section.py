@@ -19,3 +19,8 @@ class Section(BaseModel):
 def kind_alone(value: Any) -> Any:
     """Let `schedule = "cosine"` stand for `schedule = { kind = "cosine" }`."""
     return {"kind": value} if isinstance(value, str) else value
+
+
+def one_alone(value: Any) -> Any:
+    """Let `trackers = "wandb"` stand for `trackers = ["wandb"]`."""
+    return (value,) if isinstance(value, str) else value

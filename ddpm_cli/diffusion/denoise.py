@@ -79,13 +79,22 @@ def make_denoise(
     Returns:
         denoise(x_t, t), with t one step for the whole batch.
     """
+    within_range = thresholded(predict, schedule, threshold)
 
     def denoise(x_t: Tensor, t: int) -> Denoised:
-        steps = torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device)
-        estimate = predict(x_t, steps, labels)
-        if threshold is None:
-            return estimate
-        x0_hat = threshold(estimate.x0_hat)
-        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, steps, schedule))
+        return within_range(x_t, torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device), labels)
 
     return denoise
+
+
+def thresholded(predict: Predict, schedule: NoiseSchedule, threshold: Threshold | None) -> Predict:
+    """The same prediction with x0_hat brought into range, see make_denoise, which gives each image the same step."""
+    if threshold is None:
+        return predict
+
+    def within_range(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+        estimate = predict(x_t, t, labels)
+        x0_hat = threshold(estimate.x0_hat)
+        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, t, schedule))
+
+    return within_range

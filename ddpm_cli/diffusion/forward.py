@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -62,6 +63,24 @@ def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Te
     signal = extract(schedule, "sqrt_alphas_cumprod", t, x_0)
     noise = extract(schedule, "sqrt_one_minus_alphas_cumprod", t, x_0)
     return (signal * x_0 + noise * eps).to(x_0.dtype)
+
+
+def noise_further(x_s: Tensor, s: int, t: int, z: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Noise images that are at step s already to step t (DDPM, Eq. 2 from s to t at once).
+
+    x_t = sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z
+
+    Args:
+        x_s: Images at step s, [B, C, H, W].
+        s: In [-1, T); -1 is clean data.
+        t: In (s, T).
+        z: Standard normal noise, shaped like x_s.
+        schedule: The noise schedule.
+    Returns:
+        x_t, shaped like x_s.
+    """
+    ratio = schedule.alpha_bar(t) / schedule.alpha_bar(s)
+    return math.sqrt(ratio) * x_s + math.sqrt(1.0 - ratio) * z
 
 
 def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor, Tensor]:

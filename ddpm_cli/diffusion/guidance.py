@@ -82,7 +82,8 @@ def guided(
         if scale == 0.0:
             return predict(x_t, t, null)
         both = predict(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null]))
-        conditional, unconditional = _rows(both, slice(len(x_t))), _rows(both, slice(len(x_t), None))
+        batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
+        conditional, unconditional = _rows(both, slice(batch)), _rows(both, slice(batch, None))
         estimate = conditional._replace(
             x0_hat=unconditional.x0_hat + scale * (conditional.x0_hat - unconditional.x0_hat),
             eps_hat=unconditional.eps_hat + scale * (conditional.eps_hat - unconditional.eps_hat),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.run_record import RunRecord
 
 DATA = "data.sha256"
-NO_SETTINGS = ("train.seed", "train.device", "data.root")  # where the data lie says less than their checksum
+NO_SETTINGS = ("train.seed", "train.device", "train.trackers", "data.root")  # where the data lie says less than their checksum
 
 Settings = dict[str, Any]
 

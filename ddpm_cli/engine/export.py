@@ -1,4 +1,4 @@
-"""Write a trained model in another program's format, and prove that the file says the same."""
+"""Write a trained model in another program's format, and prove that it says the same there."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from pathlib import Path
 import torch
 
 from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.engine.export_diffusers import compare_diffusers, write_diffusers
+from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
+from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
+from ddpm_cli.engine.half import HalfWeights, rounded
+from ddpm_cli.engine.same_noise import Comparison
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.safetensors import save_model_file
-from ddpm_cli.export.torch_export import Denoiser, largest_difference, load_program, save_program
-from ddpm_cli.files import replacing
+from ddpm_cli.export.torch_export import largest_difference, load_program, save_program
+from ddpm_cli.files import new_folder, replacing
 
-TOLERANCE = {"safetensors": 0.0, "torch-export": 1e-4}
+PROGRAM_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -26,54 +31,101 @@ class ExportResult:
     Attributes:
         origin: The checkpoint that was exported.
         step: Optimizer steps that it was trained for.
-        path: The file.
+        path: The file or folder.
         bytes: Its size.
-        largest_difference: Between its predictions and the original's on random input.
+        comparisons: Of what it says with what the original says, at least one.
+        rounding: By how much half precision changes predictions at most; None for full precision. Comparisons are with the rounded
+            original.
     """
 
     origin: Path
     step: int
     path: Path
     bytes: int
-    largest_difference: float
+    comparisons: tuple[Comparison, ...]
+    rounding: float | None
 
 
-def export_model(run: Path | None, kind: str, out: Path, *, runs: Path = Path("runs"), on_event: Listener = ignore) -> ExportResult:
-    """Export the EMA weights of a run; the file replaces an older one only after it was compared with the original.
+def export_model(
+    run: Path | None,
+    kind: str,
+    out: Path,
+    options: ExportOptions | None = None,
+    *,
+    runs: Path = Path("runs"),
+    on_event: Listener = ignore,
+) -> ExportResult:
+    """Export the EMA weights of a run; what is written gets its name only after it was compared with the original.
 
     Args:
         run: See `load_trained`.
-        kind: safetensors or torch-export.
-        out: The file.
+        kind: One of FORMATS.
+        out: The file, which is replaced, or for diffusers the folder, which must be new.
+        options: What to write; the defaults if None.
         runs: The folder of runs.
         on_event: See `load_trained`.
 
     Raises:
-        DdpmError: If the file, loaded again, does not predict what the original predicts.
-        RequestError: If the run or the output path cannot be used.
+        DdpmError: If what was written does not say what the original says.
+        RequestError: If the run or the output path cannot be used, or the format cannot hold the model.
     """
+    options = options or ExportOptions()
+    check_request(kind, out, options)
     trained = load_trained(run, torch.device("cpu"), runs=runs, on_event=on_event)
-    with replacing(out) as temporary:
-        copy = WRITERS[kind](trained, temporary)
-        labels = None if trained.num_classes is None else trained.num_classes + 1
-        difference = largest_difference(trained.network, copy, trained.image_shape, labels=labels)
-        if not difference <= TOLERANCE[kind]:
-            raise DdpmError(
-                f"The exported file differs from {trained.origin} by {difference:.3g}.", "It was not kept; please report this."
-            )
-        size = temporary.stat().st_size
-    return ExportResult(trained.origin, trained.step, out, size, difference)
+    trained, rounding = rounded(trained) if options.half else (trained, None)
+    with (new_folder if kind in FOLDERS else replacing)(out) as temporary:
+        comparisons = WRITERS[kind](trained, temporary, options)
+        for comparison in comparisons:
+            if not comparison.holds:
+                raise DdpmError(
+                    f"The export differs from {trained.origin} by {comparison.difference:.3g} ({comparison.what}), more than "
+                    f"{comparison.tolerance:g}.",
+                    "It was not kept; please report this.",
+                )
+        size = _size(temporary)
+    return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
 
 
-def _write_safetensors(trained: TrainedModel, path: Path) -> Denoiser:
-    save_model_file(path, all_weights(trained), model_facts(trained, to_toml(trained.config)))
-    return load_trained(path, torch.device("cpu")).network
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def _write_program(trained: TrainedModel, path: Path) -> Denoiser:
-    example = torch.zeros(2, *trained.image_shape)
-    save_program(trained.network, example, path, with_labels=trained.num_classes is not None)
-    return load_program(path)
+def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    facts = model_facts(trained, to_toml(trained.config)) | {"ddpm_dtype": "float16" if options.half else "float32"}
+    weights = all_weights(trained)
+    of_file = {
+        name: weight.half() if options.half and name in trained.network.state_dict() else weight for name, weight in weights.items()
+    }
+    save_model_file(path, of_file, facts)
+    loaded = load_trained(path, torch.device("cpu")).network
+    return [Comparison("prediction", _difference(trained, loaded), 0.0)]
 
 
-WRITERS: dict[str, Callable[[TrainedModel, Path], Denoiser]] = {"safetensors": _write_safetensors, "torch-export": _write_program}
+def _write_program(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    network = HalfWeights(trained.network) if options.half else trained.network
+    save_program(network, torch.zeros(2, *trained.image_shape), path, with_labels=trained.num_classes is not None)
+    return [Comparison("prediction in torch.export", _difference(trained, load_program(path)), PROGRAM_TOLERANCE)]
+
+
+def _write_onnx(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    if options.with_sampler:
+        return write_onnx_sampler(trained, path, options.steps, half=options.half)
+    return write_onnx(trained, path, half=options.half)
+
+
+def _write_diffusers(trained: TrainedModel, folder: Path, options: ExportOptions) -> list[Comparison]:
+    write_diffusers(trained, folder, options.license_name, half=options.half)
+    return compare_diffusers(trained, folder, images=options.check)
+
+
+def _difference(trained: TrainedModel, loaded: torch.nn.Module) -> float:
+    labels = None if trained.num_classes is None else trained.num_classes + 1
+    return largest_difference(trained.network, loaded, trained.image_shape, labels=labels)
+
+
+WRITERS: dict[str, Callable[[TrainedModel, Path, ExportOptions], list[Comparison]]] = {
+    "safetensors": _write_safetensors,
+    "torch-export": _write_program,
+    "onnx": _write_onnx,
+    "diffusers": _write_diffusers,
+}

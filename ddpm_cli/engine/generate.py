@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.data.batches import to_uint8
-from ddpm_cli.diffusion.denoise import make_denoise, predictor
-from ddpm_cli.diffusion.sampling import ImageNoise, sample_steps
+from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
+from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
@@ -28,6 +28,7 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
+from ddpm_cli.engine.courses import Course, FromNoise
 from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
@@ -206,6 +207,7 @@ def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> t
     return tuple(value)
 
 
+FROM_NOISE = FromNoise()
 FrameListener = Callable[[int, int, Tensor], None]
 MAX_FRAMES = 60
 
@@ -233,6 +235,7 @@ def generate_samples(
     settings: SampleConfig | None = None,
     *,
     labels: Sequence[int] | None = None,
+    course: Course = FROM_NOISE,
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Iterator[Tensor]:
@@ -243,6 +246,7 @@ def generate_samples(
         seeds: One for each image; an image depends on its own seed and label alone.
         settings: Sampler, guidance, batch size and threshold; those of the model's config if None.
         labels: Class of each image, for a model that was trained with classes; those of `labels_from_seeds` if None.
+        course: How images come about; out of noise alone if left out.
         on_event: Told of each denoising step.
         on_frame: Given (index of the step, number of steps, x_s [B, C, H, W]) after each denoising step of each batch.
 
@@ -257,9 +261,7 @@ def generate_samples(
     device = next(trained.network.parameters()).device
     num_classes = trained.num_classes
     labels = labels_from_seeds(seeds, num_classes) if labels is None else _checked_labels(labels, len(seeds), num_classes)
-    predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
-    predict = build_guided(settings.guidance, predict, trained.schedule, num_classes)
-    threshold = build_threshold(settings.threshold)
+    predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
     done = start = 0
     while start < len(seeds):
         batch = seeds[start : start + size]
@@ -267,15 +269,15 @@ def generate_samples(
         of_batch = torch.tensor(labels[start : start + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
-        total = done + -(-(len(seeds) - start) // size) * len(timesteps)
+        length = course.length(timesteps)
+        total = done + -(-(len(seeds) - start) // size) * length
         taken = 0
         try:
             with out_of_memory(partial(sampling_error, partial(_rehearse, trained, settings), len(batch), device)):
-                x_T = x_s = noise()
-                for taken, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise), 1):
+                for taken, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
                     if on_frame is not None:
-                        on_frame(taken - 1, len(timesteps), x_s)
-                    on_event(SampleProgress(done + taken, total, start + (len(batch) if taken == len(timesteps) else 0)))
+                        on_frame(taken - 1, length, x_s)
+                    on_event(SampleProgress(done + taken, total, start + (len(batch) if taken == length else 0)))
         except OutOfMemoryError as error:
             if taken or error.fitted is None:  # of what took some steps, frames may have gone out
                 raise
@@ -286,14 +288,19 @@ def generate_samples(
         yield to_uint8(x_s).cpu()
 
 
+def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
+    """The estimates of a model's network, guided as the settings say."""
+    predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
+    return build_guided(settings.guidance, predict, trained.schedule, trained.num_classes)
+
+
 @torch.no_grad()
 def _rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
     """One step of denoising of so many images of nothing, to see whether there is memory for it."""
     device = next(trained.network.parameters()).device
     x_t = torch.zeros(images, *trained.image_shape, device=device)
     labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
-    predict = predictor(trained.network, trained.schedule, build_parameterization(trained.config.objective))
-    predict = build_guided(settings.guidance, predict, trained.schedule, trained.num_classes)
+    predict = guided_predictor(replace(trained, fast=None), settings)
     make_denoise(predict, trained.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, 0)
 
 

@@ -15,31 +15,13 @@ from ddpm_cli.files import UnreadableError, printable, read_text
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import FILE as FIGURES
-from ddpm_cli.runs.figures import figure_of, finite
+from ddpm_cli.runs.figures import StoredFigure, finite, read_figures
 from ddpm_cli.runs.metrics_log import read_rows
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
-    from ddpm_cli.events import Figure
 
 NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps"})
-
-
-@dataclass(frozen=True)
-class StoredFigure:
-    """A figure that was measured of a checkpoint.
-
-    Attributes:
-        figure: It, with how it was measured.
-        step: Of the checkpoint.
-        ema: Whether it is of the averaged weights.
-        created: When it was measured, in seconds since 1970.
-    """
-
-    figure: Figure
-    step: int
-    ema: bool
-    created: float
 
 
 @dataclass(frozen=True)
@@ -120,7 +102,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         config=config,
         data_sha256=_text(data.get("sha256")),
         held_out=f"{_text(data.get('name'))}, {finite(data.get('test_images'))} images",
-        figures=tuple(_read_figures(run.evaluations_folder / FIGURES)),
+        figures=tuple(read_figures(run.evaluations_folder / FIGURES)),
     )
 
 
@@ -192,14 +174,6 @@ def _points(rows: list[dict[str, Any]], name: str) -> Iterator[tuple[float, floa
 def _last(rows: list[dict[str, Any]], name: str) -> float | None:
     found = [value for row in rows if (value := finite(row.get(name))) is not None]
     return found[-1] if found else None
-
-
-def _read_figures(path: Path) -> Iterator[StoredFigure]:
-    """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
-    for row in read_rows(path):
-        figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
-        if figure is not None and created is not None and isinstance(ema, bool):
-            yield StoredFigure(figure, row["step"], ema, created)
 
 
 def _text(value: Any) -> str:

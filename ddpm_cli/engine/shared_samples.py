@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.engine.fast_sampling import with_fast_network
-from ddpm_cli.engine.generate import generate_samples
+from ddpm_cli.engine.generate import FROM_NOISE, generate_samples
 from ddpm_cli.events import Listener, ignore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.engine.courses import Course
     from ddpm_cli.engine.generate import FrameListener, Frames, TrainedModel
     from ddpm_cli.engine.team import Team
 
@@ -28,6 +29,7 @@ def shared_samples(
     settings: SampleConfig,
     *,
     labels: Sequence[int] | None = None,
+    course: Course = FROM_NOISE,
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Iterator[Tensor]:
@@ -39,6 +41,7 @@ def shared_samples(
         seeds: See `generate_samples`.
         settings: See `generate_samples`; the batch size is each process's own.
         labels: See `generate_samples`.
+        course: See `generate_samples`.
         on_event: Told of this process's denoising steps.
         on_frame: Given this process's frames.
     Yields:
@@ -48,9 +51,9 @@ def shared_samples(
     """
     trained = with_fast_network(trained, len(range(len(seeds))[team.share(len(seeds))]), settings, on_event)
     if team.size == 1:
-        yield from generate_samples(trained, seeds, settings, labels=labels, on_event=on_event, on_frame=on_frame)
+        yield from generate_samples(trained, seeds, settings, labels=labels, course=course, on_event=on_event, on_frame=on_frame)
         return
-    own = own_samples(team, trained, seeds, settings, labels=labels, on_event=on_event, on_frame=on_frame)
+    own = own_samples(team, trained, seeds, settings, labels=labels, course=course, on_event=on_event, on_frame=on_frame)
     yield from team.collect(own, len(seeds))
 
 
@@ -61,6 +64,7 @@ def own_samples(
     settings: SampleConfig,
     *,
     labels: Sequence[int] | None = None,
+    course: Course = FROM_NOISE,
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Tensor:
@@ -69,7 +73,9 @@ def own_samples(
     if share.start == share.stop:
         return torch.empty(0, *trained.image_shape, dtype=torch.uint8)
     of_share = None if labels is None else labels[share]
-    batches = generate_samples(trained, seeds[share], settings, labels=of_share, on_event=on_event, on_frame=on_frame)
+    batches = generate_samples(
+        trained, seeds[share], settings, labels=of_share, course=course, on_event=on_event, on_frame=on_frame
+    )
     return torch.cat(list(batches))
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ddpm_cli.config.sweep import EvaluatePart, Sweep, SweepRun
 
 OF_A_RUN = frozenset(
-    {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "checkpoints", "lock"}
+    {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "loss.png"}
+    | {"checkpoints", "lock", "trackers.json", "tensorboard", "wandb"}
 )
 
 

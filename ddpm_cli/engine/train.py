@@ -22,6 +22,7 @@ from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
+from ddpm_cli.engine.arms import flatten
 from ddpm_cli.engine.batch_size import with_found_batch_size
 from ddpm_cli.engine.begun_run import begun_run
 from ddpm_cli.engine.build import (
@@ -46,10 +47,11 @@ from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.stored import check_architecture
 from ddpm_cli.engine.team import LONGEST_WAIT, Team, begin_group_again
+from ddpm_cli.engine.trackers import Trackers, check_trackers
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import DataError, OutputError, SaveFailedError
+from ddpm_cli.errors import DataError, OutputError, RunError, SaveFailedError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.models.unet import UNet
+    from ddpm_cli.runs.checkpoints import Checkpoint
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -126,8 +129,9 @@ def _train(
         if accelerator.is_main_process:
             _describe(run, config, _provenance(config, dataset, accelerator))
         with locked(run) if accelerator.is_main_process else nullcontext():
-            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
-            return _run(loop, replace(plan, run=run.path), on_event)
+            trackers = _trackers(config, run, accelerator, on_event)
+            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event, trackers), metrics)
+            return _run(loop, replace(plan, run=run.path), on_event, trackers)
 
 
 def resume(
@@ -174,6 +178,7 @@ def resume(
         config = change(stored, sets, resume_flags(budget, device, deterministic))
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
+            _check_data_known(run, checkpoint)
             check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
         if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
@@ -184,7 +189,8 @@ def resume(
         with Team.of(accelerator).watched():
             plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step if checkpoint else 0)
             metrics = training_metrics(config, dataset, accelerator, on_event)
-            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event), metrics)
+            trackers = _trackers(config, run, accelerator, on_event)
+            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event, trackers), metrics)
             if checkpoint:
                 restore_loop(loop, checkpoint)
             if main:
@@ -199,7 +205,15 @@ def resume(
                 MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
-            return _run(loop, plan, on_event)
+            return _run(loop, plan, on_event, trackers)
+
+
+def _check_data_known(run: RunDirectory, checkpoint: Checkpoint) -> None:
+    if checkpoint.state["data_sha256"] == "":
+        raise RunError(
+            f"{run.path} was imported without data, so that there is nothing to train it on.",
+            "Import it again with --data, under another name.",
+        )
 
 
 def _unscaled_learning_rate(config: Config) -> str:
@@ -212,6 +226,7 @@ def _unscaled_learning_rate(config: Config) -> str:
 def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
     """Check everything that can be wrong before anything is written, and fill in what the config leaves to the data."""
     config = self_contained(config)
+    check_trackers(config.train.trackers)
     accelerator = make_accelerator(config.train.device, config.train.precision)
     check_processes(config.train, accelerator, on_event if accelerator.is_main_process else ignore)
     dataset = build_dataset(config.data, on_event if accelerator.is_main_process else ignore)
@@ -274,9 +289,14 @@ def _loop(
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
 
 
-def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener) -> TrainSummary:
-    on_event(TrainPlanned(plan))
-    with stop_on_signals() as stop, _telling_how_to_go_on(loop.run), out_of_memory(partial(training_error, loop.trainer, loop.run)):
+def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener, trackers: Trackers) -> TrainSummary:
+    with (
+        trackers.started(flatten(loop.config), loop.trainer.step),
+        stop_on_signals() as stop,
+        _telling_how_to_go_on(loop.run),
+        out_of_memory(partial(training_error, loop.trainer, loop.run)),
+    ):
+        on_event(TrainPlanned(plan))
         loop.trainer.compile()
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
@@ -342,8 +362,12 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
     }
 
 
-def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener) -> Listener:
-    """The recorder, then the caller's listener; the other processes record and draw nothing."""
+def _trackers(config: Config, run: RunDirectory, accelerator: Accelerator, on_event: Listener) -> Trackers:
+    return Trackers(config.train.trackers if accelerator.is_main_process else (), run, on_event)
+
+
+def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener, trackers: Trackers) -> Listener:
+    """The recorder, then the caller's listener, then the trackers; the other processes record and draw nothing."""
     if not accelerator.is_main_process:
         return ignore
     record = recorder(run)
@@ -351,5 +375,6 @@ def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener) -
     def listen(event: Event) -> None:
         record(event)
         on_event(event)
+        trackers(event)
 
     return listen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +11,28 @@ from torch import Tensor, nn
 from ddpm_cli.models.layers import linear
 
 LONGEST_PERIOD = 10_000.0
+Frequencies = Literal["ddpm", "transformer"]
+"""Whether the lowest frequency is 1 / 10000 (Ho et al. 2020) or the last before it (Vaswani et al. 2017)."""
 
 
-def sinusoidal_embedding(t: Tensor, channels: int) -> Tensor:
+def sinusoidal_embedding(t: Tensor, channels: int, frequencies: Frequencies = "ddpm") -> Tensor:
     """Sines and cosines of t at geometrically spaced frequencies (Vaswani et al. 2017, Sec. 3.5, in the form of Ho et al. 2020).
 
-    half = channels // 2;  frequency[i] = 10000 ** (-i / (half - 1));  embedding = [sin(t * frequency), cos(t * frequency)]
+    half = channels // 2;  embedding = [sin(t * frequency), cos(t * frequency)]
+    ddpm: frequency[i] = 10000 ** (-i / (half - 1))    transformer: frequency[i] = 10000 ** (-i / half)
 
     Float32 whatever autocast says: at t near 1000 a half-precision phase is off by several radians.
 
     Args:
         t: Noise levels, [B], int or float.
         channels: Length of the embedding, at least 4; the last entry of an odd one is 0.
+        frequencies: "ddpm" or "transformer".
     Returns:
         Embedding in [-1, 1], float32, [B, channels].
     """
     half = channels // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / (half - 1)
+    intervals = half - 1 if frequencies == "ddpm" else half
+    exponents = torch.arange(half, dtype=torch.float32, device=t.device) / intervals
     phases = t.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * exponents)
     embedding = torch.cat([phases.sin(), phases.cos()], dim=1)
     return nn.functional.pad(embedding, (0, channels % 2))
@@ -38,16 +44,18 @@ class TimeEmbedding(nn.Module):
     Args:
         base_channels: Length of the sinusoidal embedding, at least 4.
         embedding_channels: Length of the result.
+        frequencies: See `sinusoidal_embedding`.
     """
 
-    def __init__(self, base_channels: int, embedding_channels: int) -> None:
+    def __init__(self, base_channels: int, embedding_channels: int, frequencies: Frequencies = "ddpm") -> None:
         super().__init__()
         self.base_channels = base_channels
+        self.frequencies: Frequencies = frequencies
         self.mlp = nn.Sequential(
             linear(base_channels, embedding_channels), nn.SiLU(), linear(embedding_channels, embedding_channels)
         )
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed noise levels: t [B], int or float -> [B, embedding_channels]."""
-        embedding: Tensor = self.mlp(sinusoidal_embedding(t, self.base_channels))
+        embedding: Tensor = self.mlp(sinusoidal_embedding(t, self.base_channels, self.frequencies))
         return embedding

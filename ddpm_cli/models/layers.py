@@ -6,7 +6,7 @@ sums and normalises in float32; scaled_dot_product_attention keeps its softmax i
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -144,16 +144,28 @@ def _on_pixels(x: Tensor, *layers: nn.Linear) -> Tensor:
     return functional.conv2d(x, weight[:, :, None, None], bias)
 
 
-class Downsample(nn.Module):
-    """Halve H and W with a convolution of stride 2."""
+DownsamplePadding = Literal["symmetric", "asymmetric"]
 
-    def __init__(self, channels: int) -> None:
+
+class Downsample(nn.Module):
+    """Halve H and W with a convolution of stride 2.
+
+    Args:
+        channels: Channels of x and of the result.
+        padding: "symmetric" pads a zero on each side; "asymmetric" pads right and below alone, as TensorFlow does, in which Ho et
+            al. 2020 trained.
+    """
+
+    def __init__(self, channels: int, padding: DownsamplePadding = "symmetric") -> None:
         super().__init__()
         self.conv = conv(channels, channels, stride=2)
+        self.pads_before = padding == "symmetric"
+        if not self.pads_before:
+            self.conv.padding = (0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [B, C, H, W], H and W even, to [B, C, H / 2, W / 2]."""
-        result: Tensor = self.conv(x)
+        result: Tensor = self.conv(x if self.pads_before else functional.pad(x, (0, 1, 0, 1)))
         return result
 
 

@@ -11,8 +11,18 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ddpm_cli.errors import ConfigError, ShapeError
-from ddpm_cli.models.embeddings import TimeEmbedding
-from ddpm_cli.models.layers import Downsample, ResidualBlock, SelfAttention, Upsample, conv, group_norm, zeroed
+from ddpm_cli.models.embeddings import Frequencies, TimeEmbedding
+from ddpm_cli.models.layers import (
+    NORM_EPS,
+    Downsample,
+    DownsamplePadding,
+    ResidualBlock,
+    SelfAttention,
+    Upsample,
+    conv,
+    group_norm,
+    zeroed,
+)
 
 LEAST_BASE_CHANNELS = 4
 LARGEST_SMALL_PADDING = 32  # tiny images may be padded beyond their own size
@@ -20,13 +30,14 @@ LARGEST_SMALL_PADDING = 32  # tiny images may be padded beyond their own size
 
 @dataclass(frozen=True)
 class StageOptions:
-    """What all stages of a network have in common; the fields are those of `ResidualBlock` and `SelfAttention`."""
+    """What all stages of a network have in common; the fields are those of `ResidualBlock`, `SelfAttention` and `Downsample`."""
 
     embedding_channels: int
     dropout: float
     scale_shift: bool
     norm_groups: int
     heads: int
+    downsample_padding: DownsamplePadding
 
 
 class Stage(nn.Module):
@@ -78,7 +89,7 @@ class DownLevel(nn.Module):
         super().__init__()
         inputs = [in_channels, *[out_channels] * (stages - 1)]
         self.stages = nn.ModuleList(Stage(channels, out_channels, options, attention=attention) for channels in inputs)
-        self.downsample = Downsample(out_channels) if halves else None
+        self.downsample = Downsample(out_channels, options.downsample_padding) if halves else None
         self.skip_channels = [out_channels] * (stages + halves)
 
     def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
@@ -143,6 +154,9 @@ class UNet(nn.Module):
         scale_shift_norm: Whether the time embedding scales and shifts the norm instead of being added.
         norm_groups: Groups of each GroupNorm at most; the largest divisor of its channels is taken.
         stem: Space-to-depth factor: stem x stem pixels become channels in front of the network and pixels again behind it.
+        norm_eps: Added to the variance in each GroupNorm.
+        downsample_padding: See `Downsample`.
+        time_frequencies: See `sinusoidal_embedding`.
         out_channels: Channels of the result; those of x if None.
         num_classes: Classes of the images, each with a learned vector that is added to the time embedding (Nichol & Dhariwal 2021,
             Sec. 2.3). Label `num_classes` is the null label, an image of any class, with a vector of its own. None: no labels.
@@ -166,6 +180,9 @@ class UNet(nn.Module):
         scale_shift_norm: bool,
         norm_groups: int,
         stem: int,
+        norm_eps: float = NORM_EPS,
+        downsample_padding: DownsamplePadding = "symmetric",
+        time_frequencies: Frequencies = "ddpm",
         out_channels: int | None = None,
         num_classes: int | None = None,
     ) -> None:
@@ -183,9 +200,9 @@ class UNet(nn.Module):
         _check_attention(attention_resolutions, heights)
         attention = [height in attention_resolutions for height in heights]
         channels = [base_channels * multiple for multiple in channel_mult]
-        options = StageOptions(4 * base_channels, dropout, scale_shift_norm, norm_groups, attention_heads)
+        options = StageOptions(4 * base_channels, dropout, scale_shift_norm, norm_groups, attention_heads, downsample_padding)
 
-        self.time_embedding = TimeEmbedding(base_channels, options.embedding_channels)
+        self.time_embedding = TimeEmbedding(base_channels, options.embedding_channels, time_frequencies)
         self.num_classes = num_classes
         self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
         self.conv_in = conv(in_channels * stem**2, base_channels)
@@ -217,6 +234,9 @@ class UNet(nn.Module):
         self.norm_out = group_norm(channels[0], norm_groups)
         self.conv_out = zeroed(conv(channels[0], (out_channels or in_channels) * stem**2))
         self.skips_per_level = blocks_per_level + 1
+        for module in self.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.eps = norm_eps
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from noisy images, their noise levels and their classes.

@@ -16,8 +16,12 @@ from ddpm_cli.files import replacing
 
 Images = NDArray[np.uint8]
 PADDING = 2
+ROW = 12
 FRAME_MS = 80
 LAST_FRAME_MS = 2000
+ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}
+FILMSTRIP = ".png"
+STRIP_FRAMES = 10
 FONT_PIXELS = (8, 24)
 NAME_PIXELS = 14
 NAMED_HEIGHT = 64
@@ -63,7 +67,7 @@ def save_picture(path: Path, image: Images) -> None:
         OutputError: If it cannot be written.
     """
     with replacing(path) as temporary:
-        picture(image).save(temporary, format=_format(path))
+        picture(image).save(temporary, format=picture_format(path))
 
 
 def with_row_names(grid: Image.Image, names: Sequence[str]) -> Image.Image:
@@ -93,7 +97,24 @@ def save_grid(path: Path, images: Images, columns: int | None = None, row_names:
     """
     drawn = picture(grid(images, columns))
     with replacing(path) as temporary:
-        (with_row_names(drawn, row_names) if row_names else drawn).save(temporary, format=_format(path))
+        (with_row_names(drawn, row_names) if row_names else drawn).save(temporary, format=picture_format(path))
+
+
+def save_images(path: Path, images: Sequence[Images]) -> None:
+    """Write images, uint8 [C, H, W] each, in rows of at most ROW, or one alone as it is.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if len(images) == 1:
+        save_picture(path, images[0])
+    else:
+        save_grid(path, np.stack(images), min(len(images), ROW))
+
+
+def hidden(image: Images, part: NDArray[np.bool_]) -> Images:
+    """An image, uint8 [C, H, W], with a part of it, bool [H, W], in mid-grey."""
+    return np.where(part, np.uint8(128), image)
 
 
 def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
@@ -119,7 +140,7 @@ def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
         draw.text((2 * PADDING, top + strip.height / 2), name, fill="white", font=font, anchor="lm")
         top += strip.height
     with replacing(path) as temporary:
-        canvas.save(temporary, format=_format(path))
+        canvas.save(temporary, format=picture_format(path))
 
 
 def _enlarged(strip: Image.Image, height: int) -> Image.Image:
@@ -127,23 +148,62 @@ def _enlarged(strip: Image.Image, height: int) -> Image.Image:
     return strip.resize((factor * strip.width, factor * strip.height), Image.Resampling.NEAREST)
 
 
-def save_animation(
+def save_trajectory(
     path: Path, frames: Sequence[Images], columns: int | None = None, row_names: Sequence[str] | None = None
 ) -> None:
-    """Write grids as a GIF that plays forever and rests on its last frame.
+    """Write how images came out of noise, as what the suffix of `path` stands for.
+
+    .gif and .apng play grids forever and rest on the last one, see `save_grid`; .png is a filmstrip, a row for each image, on which
+    time goes from left to right over STRIP_FRAMES of the frames.
 
     Args:
         path: The file.
         frames: Each uint8 [N, C, H, W].
-        columns: Images in a row.
-        row_names: Name of each row, if they have names.
+        columns: Images in a row of an animation.
+        row_names: Name of each row of an animation, if they have names.
+    Raises:
+        OutputError: If it cannot be written.
     """
-    pictures = [picture(grid(frame, columns)).convert("RGB" if frame.shape[1] >= 3 else "L") for frame in frames]
+    if path.suffix.lower() == FILMSTRIP:
+        save_grid(path, filmstrip(frames), min(STRIP_FRAMES, len(frames)))
+        return
+    pictures = [picture(grid(frame, columns)).convert(_animated_mode(path, frame.shape[1])) for frame in frames]
     if row_names:
         pictures = [with_row_names(picture, row_names) for picture in pictures]
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
+    form = ANIMATIONS[path.suffix.lower()]
     with replacing(path) as temporary:
-        pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+        pictures[0].save(temporary, format=form, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+
+
+def _animated_mode(path: Path, channels: int) -> str:
+    """GIF has colours but no degrees of transparency."""
+    grey = "L" if channels not in (3, 4) else "RGB"
+    return "RGBA" if channels == 4 and path.suffix.lower() != ".gif" else grey
+
+
+def filmstrip(frames: Sequence[Images]) -> Images:
+    """Evenly spread frames, the first and the last among them, image by image: uint8 [N * min(STRIP_FRAMES, F), C, H, W].
+
+    Args:
+        frames: F of them, each uint8 [N, C, H, W].
+    """
+    chosen = np.linspace(0, len(frames) - 1, min(STRIP_FRAMES, len(frames))).round().astype(int)
+    strip = np.stack([frames[number] for number in chosen], axis=1)
+    return strip.reshape(-1, *strip.shape[2:])
+
+
+def require_trajectory_name(path: Path) -> None:
+    """Refuse file names from which no way to show a denoising follows.
+
+    Raises:
+        OutputError: Naming the ways.
+    """
+    if path.suffix.lower() not in (*ANIMATIONS, FILMSTRIP):
+        raise OutputError(
+            f"Cannot write {path}: a denoising is a .gif or .apng, which move, or a .png, a filmstrip.",
+            "Give --trajectory a name that ends in one of these.",
+        )
 
 
 def require_picture_name(path: Path) -> None:
@@ -158,7 +218,8 @@ def require_picture_name(path: Path) -> None:
         )
 
 
-def _format(path: Path) -> str:
+def picture_format(path: Path) -> str:
+    """What Pillow calls the format that the suffix of a path stands for; PNG for one that stands for none."""
     return _format_of(path.suffix) or "PNG"
 
 

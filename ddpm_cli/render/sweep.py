@@ -16,7 +16,7 @@ from ddpm_cli.render.console import results, show_line, show_notice
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 from ddpm_cli.render.format import duration
-from ddpm_cli.render.images import draw_samples
+from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.training import TrainingView
 
 WORK = {"new": "training", "begun": "training goes on", "finished": "trained already", "failed": "failed before"}
@@ -64,6 +64,7 @@ class SweepView:
 
     def __init__(self) -> None:
         self._views = ExitStack()
+        self._pictures = RunPictures()
         self._training: TrainingView | None = None
         self._evaluation: EvaluateView | None = None
 
@@ -82,7 +83,7 @@ class SweepView:
         elif isinstance(event, Notice):
             show_notice(event)
         elif self._training:
-            draw_samples(event)
+            self._pictures(event)
             draw_evaluation(event)
             self._training(event)
 

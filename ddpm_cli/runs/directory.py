@@ -81,6 +81,26 @@ class RunDirectory:
         return self.path / "samples.png"
 
     @property
+    def loss_png(self) -> Path:
+        """The losses over the steps so far, drawn."""
+        return self.path / "loss.png"
+
+    @property
+    def trackers_path(self) -> Path:
+        """What each tracker calls this run, so that a resumed run goes on there."""
+        return self.path / "trackers.json"
+
+    @property
+    def tensorboard_folder(self) -> Path:
+        """What TensorBoard reads."""
+        return self.path / "tensorboard"
+
+    @property
+    def wandb_folder(self) -> Path:
+        """Where wandb keeps what it sends, or has yet to send."""
+        return self.path / "wandb"
+
+    @property
     def checkpoints_folder(self) -> Path:
         """One folder per checkpoint."""
         return self.path / "checkpoints"
@@ -160,6 +180,11 @@ def check_run_name(name: str) -> None:
         )
 
 
+def name_from(config: Path) -> str:
+    """The start of a run's name out of a config file's, without what a run's name must not have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:80] or "run"
+
+
 def _make_numbered(root: Path, prefix: str) -> Path:
     pattern = re.compile(re.escape(prefix) + r"-(\d{1,9})")
     taken = [int(found[1]) for path in root.iterdir() if (found := pattern.fullmatch(path.name))]
@@ -235,7 +260,13 @@ def checked_run(run: RunDirectory) -> RunDirectory:
         raise RunError(
             f"{run.path} is not a run folder: it has no run.json.", "Name a run below runs/ or the path of a run folder."
         )
-    for folder in (run.checkpoints_folder, run.samples_folder, run.evaluations_folder):
+    for folder in (
+        run.checkpoints_folder,
+        run.samples_folder,
+        run.evaluations_folder,
+        run.tensorboard_folder,
+        run.wandb_folder,
+    ):
         if folder.is_symlink():  # whoever made it could have us write anywhere
             raise RunError(
                 f"{folder} is a symbolic link, which a run folder must not contain.", "Link the whole run folder instead."

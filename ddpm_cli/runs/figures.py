@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,23 @@ OF_SAMPLES = frozenset({"steps", "evaluations", "guidance"})
 TEXTS_OF_SAMPLES = frozenset({"sampler", "threshold", "extractor", "extractor_sha256"})
 """The other details that each of them has."""
 OF_A_ROW = frozenset({"t_first", "t_last", "loss", "standard_error"})
+
+
+@dataclass(frozen=True)
+class StoredFigure:
+    """A figure that was measured of a checkpoint.
+
+    Attributes:
+        figure: It, with how it was measured.
+        step: Of the checkpoint.
+        ema: Whether it is of the averaged weights.
+        created: When it was measured, in seconds since 1970.
+    """
+
+    figure: Figure
+    step: int
+    ema: bool
+    created: float
 
 
 def append_figures(folder: Path, figures: Sequence[Figure], key: str, step: int, ema: bool) -> None:
@@ -52,6 +69,18 @@ def stored_figures(folder: Path, key: str) -> list[Figure]:
     rows = [row for row in read_rows(folder / FILE) if row.get("key") == key]
     newest = {figure.metric: figure for figure in map(figure_of, rows) if figure}
     return list(newest.values())
+
+
+def read_figures(path: Path) -> Iterator[StoredFigure]:
+    """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over.
+
+    Raises:
+        RunError: If the file cannot be read.
+    """
+    for row in read_rows(path):
+        figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
+        if figure is not None and created is not None and isinstance(ema, bool):
+            yield StoredFigure(figure, row["step"], ema, created)
 
 
 def figure_of(row: dict[str, Any]) -> Figure | None:

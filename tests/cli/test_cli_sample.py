@@ -78,6 +78,15 @@ def test_trajectory_is_an_animation_from_noise_to_image(ddpm: Ddpm, folder: Path
     assert np.array_equal(last, pixels(folder / "t.png"))
 
 
+def test_a_filmstrip_goes_from_noise_to_image_row_by_row(ddpm: Ddpm, folder: Path) -> None:
+    done = ddpm("sample", "--n", "3", "--steps", "12", "--trajectory", "strip.png", "--out", "end.png", "--nrow", "1", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    strip, end = pixels(folder / "strip.png"), pixels(folder / "end.png")
+    assert strip.shape == (3 * 30 + 2, 10 * 30 + 2)
+    assert np.array_equal(strip[:, -32:], end)
+    assert not np.array_equal(strip[:, :32], end)
+
+
 def test_samplers_by_name(ddpm: Ddpm, folder: Path) -> None:
     pictures = {}
     for name in ("ddpm", "heun", "dpm-solver++"):
@@ -143,7 +152,8 @@ def test_an_altered_export_is_refused(ddpm: Ddpm, folder: Path) -> None:
         (["runs/tyni"], ["tyni", "tiny"]),
         (["--out", "grid.psd"], [".psd", ".png"]),
         (["--out", "grid.xyz"], [".xyz", ".png"]),
-        (["--trajectory", "t.mp4"], ["t.mp4", ".gif"]),
+        (["--trajectory", "t.mp4"], ["t.mp4", ".gif", ".apng", ".png"]),
+        (["--trajectory", "t"], ["a denoising is"]),
         (["--out", "t.gif", "--trajectory", "t.gif"], ["both name t.gif"]),
         (["--seed=-1"], ["--seed"]),
         (["--seed", "99999999999999999999999"], ["--seed"]),
@@ -215,4 +225,9 @@ def test_what_takes_long_to_import_is_left_to_training(trained_folder: Path, tmp
     run = str(trained_folder / "runs/tiny")
     command = [sys.executable, "-c", code, "sample", run, "-n", "1", "--sampler=ddim", "--steps=1", "--device=cpu"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=True)
-    assert {name.partition(".")[0] for name in done.stdout.split()} & {"accelerate", "torchvision", "matplotlib"} == set()
+    assert {name.partition(".")[0] for name in done.stdout.split()} & {
+        "accelerate",
+        "torchvision",
+        "matplotlib",
+        "textual_image",
+    } == set()

@@ -152,6 +152,18 @@ def test_plot_is_a_picture_and_replaces_the_old_file_alone(inspect, tmp_path):
         assert len(image.convert("RGB").getcolors(1_000_000)) > 10
 
 
+def test_on_a_picture_the_forward_process_is_drawn_and_the_json_stays_the_same(inspect, tmp_path):
+    Image.new("RGB", (60, 40), (250, 100, 0)).save(tmp_path / "photo.jpg")
+    done = inspect("--compare", "linear,cosine", "--on", "photo.jpg", "--json")
+    assert done.returncode == 0
+    assert [schedule["kind"] for schedule in json.loads(done.stdout)["schedules"]] == ["linear", "cosine"]
+    assert "The forward process on photo.jpg is drawn in forward.png." in done.stderr
+    inspect("--on", "photo.jpg", "--out", "strip.webp")
+    with Image.open(tmp_path / "forward.png") as two, Image.open(tmp_path / "strip.webp") as one:
+        assert (two.format, one.format) == ("PNG", "WEBP")
+        assert two.height > one.height
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -182,6 +194,10 @@ def test_plot_is_a_picture_and_replaces_the_old_file_alone(inspect, tmp_path):
         (["--out", "."], "it is a folder"),
         (["--out", "plot.xyz"], '".xyz" names no picture format'),
         (["--out", "plot"], "names no picture format"),
+        (["--on", "absent.jpg"], "absent.jpg cannot be read"),
+        (["--on", "."], "cannot be read: Is a directory"),
+        (["--on", "absent.jpg", "--out", "strip.pdx"], ".pdx is no picture format"),
+        (["--on", "absent.jpg", "--out", "absent/strip.png"], "its folder does not exist"),
         (["--config", "absent.toml"], "absent.toml: no such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -40,6 +40,7 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
         ("inspect-schedule --kind linear", "torch PIL matplotlib"),
         ("inspect-schedule --kind linear --json", "torch PIL matplotlib"),
         ("inspect-schedule --compare linear,cosine --out plot.png", "torch matplotlib.pyplot"),
+        ("inspect-schedule --on pictures/000.png", "torch matplotlib textual_image"),
     ],
 )
 def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_cli.errors import OutputError
 from ddpm_cli.render.format import duration, loss, quantity
-from ddpm_cli.render.images import grid, picture, save_animation, save_grid
+from ddpm_cli.render.images import grid, picture, save_grid, save_trajectory
 
 
 def images(count: int, channels: int = 1, height: int = 3, width: int = 5) -> np.ndarray:
@@ -42,10 +42,12 @@ def test_channels_become_a_mode(channels: int, mode: str) -> None:
     assert (drawn.mode, drawn.size) == (mode, (5, 3))
 
 
-def test_animation_rests_on_its_last_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.gif", "a.apng"])
+def test_animation_rests_on_its_last_frame(name: str, tmp_path: Path) -> None:
     frames = [images(2) + shade for shade in (0, 100, 200)]
-    save_animation(tmp_path / "a.gif", frames)
-    with Image.open(tmp_path / "a.gif") as animation:
+    save_trajectory(tmp_path / name, frames)
+    with Image.open(tmp_path / name) as animation:
+        assert animation.format == ("GIF" if name == "a.gif" else "PNG")
         assert (animation.n_frames, animation.info["loop"]) == (3, 0)
         durations = []
         for number in range(3):
@@ -53,6 +55,25 @@ def test_animation_rests_on_its_last_frame(tmp_path: Path) -> None:
             durations.append(animation.info["duration"])
             assert np.asarray(animation.convert("L"))[3, 3] == 1 + (0, 100, 200)[number]
     assert durations == [80, 80, 2000]
+
+
+def test_transparency_is_kept_where_the_format_has_it(tmp_path: Path) -> None:
+    for name, mode in (("a.apng", "RGBA"), ("a.gif", "RGB")):
+        save_trajectory(tmp_path / name, [images(1, 4), images(1, 4) + 9])
+        with Image.open(tmp_path / name) as animation:
+            animation.seek(1)
+            assert animation.mode == mode
+
+
+@pytest.mark.parametrize(("count", "moments"), [(1, [0]), (4, [0, 1, 2, 3]), (19, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18])])
+def test_a_filmstrip_has_a_row_for_each_image_and_time_goes_right(count: int, moments: list[int], tmp_path: Path) -> None:
+    frames = [10 * images(2) + moment for moment in range(count)]
+    save_trajectory(tmp_path / "strip.png", frames)
+    with Image.open(tmp_path / "strip.png") as strip:
+        drawn = np.asarray(strip)
+    assert drawn.shape == (2 * 5 + 2, len(moments) * 7 + 2)
+    assert drawn[2, 2::7].tolist() == [10 + moment for moment in moments]
+    assert drawn[7, 2::7].tolist() == [20 + moment for moment in moments]
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

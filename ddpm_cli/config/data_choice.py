@@ -1,24 +1,25 @@
-"""What `--data` stands for: the name of a data set, a folder, or a file."""
+"""What a user's one word for the data stands for: the name of a data set, a folder, or a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from ddpm_cli.config.outline import sections
+from ddpm_cli.errors import DataError
+
 ARRAY_SUFFIXES = (".npz", ".npy")
 
 
-def data_flags(text: str | None) -> dict[str, tuple[Any, str]]:
-    """The config's keys that `--data` sets; a data set's name goes before a folder's of the same name.
+def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
+    """The config's keys that one word for the data sets; a data set's name goes before a folder's of the same name.
 
     Args:
         text: As typed; None was not given.
+        origin: The flag or argument that it was given by.
     Raises:
         DataError: If it is neither a name nor the path of a folder or of an array file.
     """
-    from ddpm_cli.config.outline import sections
-    from ddpm_cli.errors import DataError
-
     if text is None:
         return {}
     names = sections()["data"]
@@ -32,6 +33,6 @@ def data_flags(text: str | None) -> dict[str, tuple[Any, str]]:
     else:
         problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
         raise DataError(
-            f"--data {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
+            f"{origin} {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
         )
-    return {f"data.{key}": (value, "--data") for key, value in found.items()}
+    return {f"data.{key}": (value, origin) for key, value in found.items()}

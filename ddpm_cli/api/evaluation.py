@@ -1,0 +1,102 @@
+"""Figures of merit in Python: `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_sets
+from ddpm_cli.api.training import Run
+from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
+from ddpm_cli.errors import RequestError
+from ddpm_cli.events import Event, Figure, Listener, ignore
+from ddpm_cli.render.evaluate import EvaluateView
+from ddpm_cli.render.evaluate_pictures import draw_evaluation
+
+SEEDS = 2**32
+
+
+def evaluate(
+    run: Run | str | Path | None = None,
+    metrics: str | Sequence[str] = "fcd",
+    *,
+    n: int | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    likelihood_steps: int | None = None,
+    extractor_weights: str | Path | None = None,
+    fit_extractor: bool = False,
+    batch_size: int = 64,
+    ema: bool = True,
+    set: Settings | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    runs: str | Path = "runs",
+    progress: bool = True,
+    on_event: Listener = ignore,
+) -> list[Figure]:
+    """Measure a model on its own data, as `ddpm evaluate` does. Figures are kept; the same request is answered from there.
+
+    Args:
+        run: A run, its name below `runs`, its folder, one of its checkpoints, or an exported file; the newest run if None.
+        metrics: One or more of "fid", "kid", "inception-score", "precision-recall", "fcd" and "nearest", which look at samples,
+            and of "bits-per-dim", "nll-ode" and "loss-per-timestep", which look at held-out images.
+        n: Samples, or held-out images, at least 1; 1,000 samples and 256 held-out images if None.
+        repeats: Independent sets of samples, at least 1; their mean and spread are given.
+        seed: Of the first sample, of noise and of steps, in [0, 2**32).
+        sampler: See `Model.sample`, as for the next two.
+        steps: Of the sampler.
+        guidance: Scale of the guidance.
+        likelihood_steps: Network evaluations per image for bits-per-dim (all T if None), intervals of the ODE for nll-ode (100).
+        extractor_weights: Inception's weights as .safetensors; downloaded if None.
+        fit_extractor: Train the classifier that fcd and nearest need, once for each data set, where none comes with the package.
+        batch_size: Images at a time, at least 1.
+        ema: Take the averaged weights.
+        set: Fields of the config's section `sample` by dotted key.
+        out: Folder of figures and pictures; `evaluations` in the run's folder if None.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        runs: The folder of runs.
+        progress: Show bars and notices on stderr.
+        on_event: Told of `EvaluateProgress`, `Notice`, and the pictures that were drawn.
+    Returns:
+        One figure for each metric in their order, two for precision-recall, each with its value, error and protocol. That of
+        loss-per-timestep has the curve in `rows`: `t_first`, `t_last`, `loss` and `standard_error` of up to 20 ranges of t.
+    Raises:
+        RequestError: If something asked for cannot be had; nothing was written then.
+        OutOfMemoryError: If the memory does not suffice; what is done is kept.
+    """
+    if not 0 <= seed < SEEDS:
+        raise RequestError(f"seed must be at least 0 and below 2**32, not {seed}.", "Give another seed.")
+    settings = EvaluateSettings(
+        n=n,
+        repeats=repeats,
+        seed=seed,
+        likelihood_steps=likelihood_steps,
+        extractor_weights=as_path(extractor_weights),
+        fit_extractor=fit_extractor,
+        batch_size=batch_size,
+    )
+    with EvaluateView() as view:
+
+        def listen(event: Event) -> None:
+            draw_evaluation(event)
+            if progress:
+                view(event)
+            on_event(event)
+
+        found = evaluate_run(
+            run.path if isinstance(run, Run) else as_path(run),
+            [metrics] if isinstance(metrics, str) else list(metrics),
+            settings,
+            runs=Path(runs),
+            device=device,
+            ema=ema,
+            out=as_path(out),
+            sets=sampling_sets(set),
+            flags=sampling_flags(sampler=sampler, steps=steps, guidance=guidance),
+            on_event=listen,
+        )
+    return found.figures

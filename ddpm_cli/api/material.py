@@ -1,0 +1,107 @@
+"""What a look at diffusion needs besides a model: images, noise schedules, and a picture of several images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from ddpm_cli.api.arguments import Settings, as_sets
+from ddpm_cli.config.data_choice import data_flags
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.errors import RequestError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+MOST_CHANNELS = 4
+
+
+class Images(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+        images: NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
+        labels: Classes in [0, len(class_names)), int64 [N].
+        class_names: Name of each class; one or none where there is nothing to tell apart.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+def load_images(
+    data: str | Path | None = None, *, n: int | None = None, split: Literal["train", "test"] = "train", set: Settings | None = None
+) -> Images:
+    """The images that a model would be trained on, or the held-out ones.
+
+    Args:
+        data: Name of a data set, a folder of pictures, or an .npz or .npy file; Fashion-MNIST if None.
+        n: The first n of them, at least 1; all if None.
+        split: "train" or "test".
+        set: Fields of the config's section `data` by dotted key, such as {"data.size": 64}.
+    Raises:
+        DataError: If they are nowhere to be had, or unusable.
+        RequestError: If n is not positive, or a field is none.
+    """
+    from ddpm_cli.engine.build_data import build_dataset
+    from ddpm_cli.events import Notice
+    from ddpm_cli.render.console import show_notice, show_notices
+
+    if n is not None and n < 1:
+        raise RequestError(f"n must be at least 1, not {n}.", "Give a positive number.")
+    flags = data_flags(None if data is None else str(data), "data")
+    dataset = build_dataset(load_config(sets=as_sets(set), flags=flags).config.data, show_notices)
+    for notice in dataset.notices:
+        show_notice(Notice(notice, important=True))
+    chosen = dataset.train if split == "train" else dataset.test
+    images = np.ascontiguousarray(chosen.images[:n].transpose(0, 2, 3, 1))
+    return Images(images, chosen.labels[:n], chosen.class_names)
+
+
+def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule:
+    """A noise schedule as `ddpm train` would use it; needs no torch.
+
+    Args:
+        kind: "linear", "scaled-linear", "quadratic", "cosine", "sigmoid" or "table".
+        timesteps: T, at least 1.
+        options: Of that kind, such as beta_end=0.03 or s=0.01, and of all: logsnr_shift=-1.0, zero_terminal_snr=True.
+    Returns:
+        Its tables `betas`, `alphas_cumprod`, `snr` and others, each float64 [T].
+    Raises:
+        ConfigError: If there is no such kind or option, or a value is out of its range.
+        ScheduleError: If the betas make no schedule.
+    """
+    from ddpm_cli.engine.build import build_schedule
+
+    flags = {"schedule.kind": (kind, "kind"), "schedule.timesteps": (timesteps, "timesteps")}
+    # A schedule alone has no sampler, whose steps might be more than T.
+    fitting = {"train.sampler": {"kind": "ddpm", "steps": None}}
+    sets = as_sets({"schedule": options, **fitting})
+    return build_schedule(load_config(sets=sets, flags=flags).config.schedule)
+
+
+def make_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image:
+    """Images side by side in one picture, which notebooks display and `.save("grid.png")` writes.
+
+    Args:
+        images: uint8 [N, H, W, C]; N at least 1, C in [1, 4].
+        columns: Images in a row, at least 1; as near to a square as possible if None.
+    Raises:
+        ShapeError: If they are no such images.
+        RequestError: If columns is not positive.
+    """
+    from ddpm_cli.render.images import grid, picture
+
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0 or images.shape[3] not in range(1, MOST_CHANNELS + 1):
+        raise ShapeError(
+            f"A grid is made of images uint8 [N, H, W, C], not of {images.dtype} {list(images.shape)}.", "See Model.sample."
+        )
+    if columns is not None and columns < 1:
+        raise RequestError(f"columns must be at least 1, not {columns}.", "Give a positive number.")
+    return picture(grid(images.transpose(0, 3, 1, 2), columns))

@@ -1,0 +1,194 @@
+"""Training from Python: `train`, `resume` and the run that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ddpm_cli.api.arguments import Settings, as_path, as_sets
+from ddpm_cli.config.data_choice import data_flags
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.events import Event, Listener, TrainSummary, ignore
+from ddpm_cli.runs.directory import find_run as find_directory
+from ddpm_cli.runs.directory import name_from
+from ddpm_cli.runs.metrics_log import read_rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder: config, metrics, sample grids and checkpoints.
+
+    Attributes:
+        path: The folder.
+        summary: How training ended; None for a run that was found rather than trained, or had ended before.
+    """
+
+    path: Path
+    summary: TrainSummary | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    def history(self) -> list[dict[str, float | int | None]]:
+        """What was logged during training, the rows of metrics.jsonl.
+
+        Returns:
+            A row for each logging interval, in order: `step`, `epoch`, `images`, `seconds` and some of `loss` (the mean over the
+            interval), `held_out_loss`, `lr`, `grad_norm`, `images_per_second`, and metrics of samples such as `fcd`. None stands
+            for a number that was not finite.
+        Raises:
+            RunError: If the log cannot be read.
+        """
+        return read_rows(self.path / "metrics.jsonl")
+
+
+def find_run(run: str | Path | None = None, *, runs: str | Path = "runs") -> Run:
+    """A run that was trained before.
+
+    Args:
+        run: Its name below `runs`, or its folder; the newest if None.
+        runs: The folder of runs.
+    Raises:
+        RunError: If there is none.
+    """
+    return Run(find_directory(Path(runs), as_path(run)).path)
+
+
+def train(
+    config: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    set: Settings | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    progress: bool = True,
+    on_event: Listener = ignore,
+) -> Run:
+    """Train a model, as `ddpm train` does; without arguments a faithful DDPM on Fashion-MNIST.
+
+    Defaults < preset < TOML file < set and the other arguments. Interrupting (Ctrl-C, a notebook's stop button) saves first.
+
+    Args:
+        config: Name of a preset, such as "quick"; or a TOML file, as a Path or as text that ends in .toml.
+        data: Name of a data set, a folder of pictures, or an .npz or .npy file.
+        set: Fields of the config by dotted key, such as {"schedule.kind": "cosine"}.
+        epochs: Budget in passes over the data, above 0. Of several budgets the one that is used up first ends the run.
+        steps: Budget in optimizer steps, at least 1.
+        minutes: Budget in minutes, above 0.
+        batch_size: Images per optimizer step, at least 1; "auto" takes as many as memory holds.
+        lr: Peak learning rate, above 0.
+        seed: Of everything random, in [0, 2**32).
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        name: Of the run's folder; numbered after the config if None.
+        runs: The folder of runs.
+        progress: Show on stderr what the command shows.
+        on_event: Told of everything that happens, see `ddpm_cli.events`: `TrainPlanned`, then `TrainProgress` for each step,
+            `MetricsLogged`, `SamplesDrawn`, `CheckpointSaved`, `Notice` and others in between, and `TrainEnded`.
+    Returns:
+        The run, with its summary. Where a launcher starts again what had ended, the run of that name, or the newest.
+    Raises:
+        RequestError: If something asked for cannot be had, with all faults of the config; nothing was written then.
+        InterruptedRunError: After an interrupt, when the run has been saved; `resume` goes on with it.
+        DivergedError: If training produced no finite gradients.
+        OutOfMemoryError: If the memory does not suffice.
+        SaveFailedError: If the disk took no more; the checkpoints before are intact.
+    """
+    from ddpm_cli.engine.train import train as run_training
+
+    file = as_path(config) if isinstance(config, Path) or (config or "").endswith(".toml") else None
+    preset = str(config) if config is not None and file is None else None
+    find_batch_size = batch_size == "auto"
+    flags = data_flags(None if data is None else str(data), "data") | {
+        "train.epochs": (epochs, "epochs"),
+        "train.steps": (steps, "steps"),
+        "train.minutes": (minutes, "minutes"),
+        "train.batch_size": (None if find_batch_size else batch_size, "batch_size"),
+        "optimizer.lr": (lr, "lr"),
+        "train.seed": (seed, "seed"),
+        "train.device": (device, "device"),
+    }
+    resolved = load_config(preset=preset, file=file, sets=as_sets(set), flags=flags).config
+    prefix = name_from(file) if file is not None else preset or "default"
+    with _listening(progress, on_event) as listen:
+        result = run_training(resolved, runs=Path(runs), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen)
+    return Run(result.run, result) if isinstance(result, TrainSummary) else find_run(name, runs=runs)
+
+
+def resume(
+    run: Run | str | Path | None = None,
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    set: Settings | None = None,
+    device: str | None = None,
+    runs: str | Path = "runs",
+    progress: bool = True,
+    on_event: Listener = ignore,
+) -> Run:
+    """Go on with a run from its newest complete checkpoint, exactly where it stopped, as `ddpm resume` does.
+
+    Args:
+        run: A run, its name below `runs`, or its folder; the newest if None.
+        epochs: New total in passes over the data, which extends a finished run; likewise the next two.
+        steps: New total in optimizer steps.
+        minutes: New total in minutes.
+        set: Fields of the config that the rest of the run is to have, such as {"optimizer.lr": 1e-4}.
+        device: Another device than the one it was started on.
+        runs: The folder of runs.
+        progress: Show on stderr what the command shows.
+        on_event: See `train`.
+    Returns:
+        The run, with its summary; without one if it had ended before and no new total extends it.
+    Raises:
+        RunError: If there is no such run, or another process works in it.
+        ConfigError: If a field is none, or cannot change in the middle of a run.
+        DataError: If its images have changed.
+        CheckpointError: If there are checkpoints and all are damaged.
+        InterruptedRunError: See `train`; so are the other errors.
+    """
+    from ddpm_cli.engine.train import resume as resume_training
+
+    root, path = Path(runs), run.path if isinstance(run, Run) else as_path(run)
+    found = find_directory(root, path).path
+    budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    with _listening(progress, on_event) as listen:
+        summary = resume_training(
+            found,
+            runs=root,
+            budget={key: value for key, value in budget.items() if value is not None},
+            device=device,
+            sets=as_sets(set),
+            on_event=listen,
+        )
+    return Run(found, summary)
+
+
+@contextmanager
+def _listening(progress: bool, on_event: Listener) -> Iterator[Listener]:
+    """One listener that keeps the pictures of the run, shows progress if asked to, and tells the caller."""
+    from ddpm_cli.render.run_pictures import RunPictures
+    from ddpm_cli.render.training import TrainingView
+
+    pictures = RunPictures()
+    with TrainingView() as view:
+
+        def listen(event: Event) -> None:
+            pictures(event)
+            if progress:
+                view(event)
+            on_event(event)
+
+        yield listen

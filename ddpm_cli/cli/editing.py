@@ -1,0 +1,211 @@
+"""What `interpolate`, `inpaint` and `img2img` share: options, and the way from a request to pictures on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddpm_cli.cli.options import given
+from ddpm_cli.cli.requests import require_sample_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.engine.courses import Course
+    from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.engine.team import Team
+
+    Pixels = NDArray[np.uint8]
+
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", "-r", metavar="RUN", help="As of sample; the newest run if left out.", show_default=False),
+]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture file.", show_default=False)]
+EditOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Picture of the result; replaced as a whole.")]
+EachOption = Annotated[
+    Path | None, typer.Option("--each", metavar="DIR", help="Also write each image to DIR/SEED.png.", show_default=False)
+]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", metavar="CLASS", help="Class by number or name; any if left out.", show_default=False)
+]
+VariantsOption = Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Variants, 1 if left out.", show_default=False)]
+StepsOfSamplerOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)]
+ResizeOption = Annotated[
+    bool, typer.Option("--resize", help="Bring pictures to the model's size, cut about the middle, and to grey if its images are.")
+]
+SideBySideOption = Annotated[bool, typer.Option("--side-by-side", help="Put what was given before the result, in one picture.")]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The options that say which model works, and how.
+
+    Attributes:
+        run: --run.
+        device: --device.
+        ema: --ema or --no-ema.
+        label: --label.
+        guidance: --guidance.
+        batch_size: --batch-size.
+        sets: --set.
+    """
+
+    run: Path | None
+    device: str | None
+    ema: bool
+    label: str | None
+    guidance: float | None
+    batch_size: int | None
+    sets: list[str] | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to draw.
+
+    Attributes:
+        team: The processes.
+        trained: The model.
+        settings: Of drawing.
+        label: The class of all images; None for a model without classes.
+        facts: What `--json` says of all this.
+    """
+
+    team: Team
+    trained: TrainedModel
+    settings: SampleConfig
+    label: int | None
+    facts: dict[str, Any]
+
+    def read_picture(self, path: Path, resize: bool) -> Pixels:
+        """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
+        from ddpm_cli.data.one_picture import read_picture
+
+        background = getattr(self.trained.config.data, "background", "white")
+        return read_picture(path, self.trained.image_shape, resize=resize, background=background)
+
+
+def check_outputs(out: Path, each: Path | None) -> None:
+    """Refuse outputs that cannot be written.
+
+    Raises:
+        OutputError: Naming the file or the folder.
+    """
+    from ddpm_cli.files import require_writable_folder, require_writable_parent
+    from ddpm_cli.render.images import require_picture_name
+
+    require_picture_name(out)
+    require_writable_parent(out)
+    if each is not None:
+        require_writable_folder(each)
+
+
+def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_steps: int | None = None) -> Opened:
+    """Load the model, settle how it draws, and say so on stderr.
+
+    Args:
+        choice: Which model.
+        flags: Settings of the command itself, as of `override`; a value of None was not given.
+        usual_steps: Steps of the sampler if nobody asks for a number; the sampler's own if None.
+    Raises:
+        RequestError: If the options, the model and its classes do not go together.
+    """
+    require_sample_settings(choice.sets or [])
+
+    from ddpm_cli.config.loader import override
+    from ddpm_cli.engine.generate import load_trained
+    from ddpm_cli.engine.team import sampling_team
+    from ddpm_cli.render.console import show_line, show_notices
+
+    team = sampling_team(choice.device or "auto")
+    trained = load_trained(choice.run, team.device, ema=choice.ema, on_event=show_notices)
+    label, scale = pick_label(choice.label, choice.guidance, trained)
+    T = trained.schedule.timesteps
+    steps = {"sample.sampler.steps": (min(usual_steps, T), "the usual")} if usual_steps else {}
+    asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
+    settings = override(trained.config, sets=choice.sets or [], flags=given({**steps, **given(flags), **asked})).sample
+    sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
+    facts = {"model": str(trained.origin), "step": trained.step, "ema": choice.ema, "sampler": sampler}
+    show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if choice.ema else 'last'} weights)")
+    if label is not None:
+        facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
+        named = trained.class_names[label] if settings.guidance.scale else "any"
+        show_line("class:", "cyan", f"{named}, guidance {settings.guidance.scale:g}")
+    return Opened(team, trained, settings, label, facts)
+
+
+def pick_label(label: str | None, guidance: float | None, trained: TrainedModel) -> tuple[int | None, float | None]:
+    """The class that --label names and the scale of guidance; without a label images may be of any class, which is scale 0.
+
+    Raises:
+        RequestError: If there is no such class, or the model cannot do without one.
+    """
+    from ddpm_cli.data.classes import find_class
+    from ddpm_cli.errors import RequestError
+
+    if trained.num_classes is None:
+        if label is not None:
+            raise RequestError(
+                f"{trained.origin} was trained without class labels, so that --label {label} means nothing to it.",
+                "Leave --label out, or train a model with --set model.num_classes=auto.",
+            )
+        return None, guidance
+    if label is not None:
+        return find_class(label, trained.class_names), guidance
+    if guidance or not trained.config.objective.label_dropout:
+        why = f"--guidance {guidance:g} follows a class" if guidance else f"{trained.origin} has only learned images of a class"
+        raise RequestError(f"{why}, and none is given.", "Say which with --label.")
+    return 0, 0.0
+
+
+def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None) -> tuple[list[Pixels], list[Path]]:
+    """Draw an image for each seed; all processes draw, the main one writes single images where these are asked for.
+
+    Returns:
+        Images, uint8 [C, H, W] each, none on other processes than the main one; and the files of the single ones.
+    """
+    from ddpm_cli.engine.shared_samples import shared_samples
+    from ddpm_cli.render.images import save_picture
+    from ddpm_cli.render.sampling import SamplingView
+
+    labels = None if opened.label is None else [opened.label] * len(seeds)
+    with opened.team.watched(), SamplingView() as view:
+        drawn = shared_samples(opened.team, opened.trained, seeds, opened.settings, labels=labels, course=course, on_event=view)
+        images = [image for batch in drawn for image in batch.numpy()]
+    singles: list[Path] = []
+    if each is not None and opened.team.is_main:
+        each.mkdir(exist_ok=True)
+        for seed, image in zip(seeds, images, strict=True):
+            singles.append(each / f"{seed}.png")
+            save_picture(singles[-1], image)
+    return images, singles
+
+
+def finish(opened: Opened, images: Sequence[Pixels], out: Path, singles: list[Path], facts: dict[str, Any] | None) -> None:
+    """Write the picture and say what was written; other processes than the main one do nothing.
+
+    Args:
+        opened: The model.
+        images: All that the picture shows, uint8 [C, H, W] each.
+        out: The picture.
+        singles: Files that are written already.
+        facts: For --json, besides those of the model; None prints nothing.
+    """
+    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.render.images import save_images
+
+    if not opened.team.is_main:
+        return
+    save_images(out, images)
+    show_line("wrote:", "green", str(out))
+    if singles:
+        show_line("wrote:", "green", f"{len(singles)} images to {singles[0].parent}")
+    if facts is not None:
+        print_json(opened.facts | facts | {"files": [str(path) for path in [out, *singles]]})

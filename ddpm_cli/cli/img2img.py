@@ -1,0 +1,92 @@
+"""`ddpm img2img`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm_cli.cli.editing import (
+    EachOption,
+    EditOption,
+    ImageArgument,
+    LabelOption,
+    ModelChoice,
+    ResizeOption,
+    RunOption,
+    SideBySideOption,
+    StepsOfSamplerOption,
+    VariantsOption,
+    check_outputs,
+    draw,
+    finish,
+    open_model,
+)
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    DrawnAtOnceOption,
+    EmaOption,
+    FirstSeedOption,
+    GuidanceOption,
+    JsonOption,
+    SamplerOption,
+    SeedsOption,
+    SetOption,
+)
+from ddpm_cli.cli.requests import chosen_seeds
+
+
+def img2img(
+    image: ImageArgument,
+    strength: Annotated[
+        float, typer.Option("--strength", metavar="X", min=0, max=1, help="0 keeps the image, 1 forgets it.")
+    ] = 0.5,
+    run: RunOption = None,
+    out: EditOption = Path("img2img.png"),
+    n: VariantsOption = None,
+    seed: FirstSeedOption = None,
+    seeds: SeedsOption = None,
+    sampler: SamplerOption = None,
+    steps: StepsOfSamplerOption = None,
+    label: LabelOption = None,
+    guidance: GuidanceOption = None,
+    resize: ResizeOption = False,
+    side_by_side: SideBySideOption = False,
+    each: EachOption = None,
+    ema: EmaOption = True,
+    batch_size: DrawnAtOnceOption = None,
+    device: DeviceOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make an image anew that keeps what is coarse in a given one, such as a sketch (SDEdit, Meng et al. 2022).
+
+    The image is noised part of the way and denoised from there: --strength is the share of the sampler's steps that are taken. A
+    variant depends on its seed alone; at strength 1 it is what `ddpm sample` draws from that seed.
+
+    For example:
+
+      ddpm img2img sketch.png --strength 0.6
+
+      ddpm img2img sketch.png --strength 0.4 --n 4 --side-by-side --out variants.png
+
+      ddpm img2img photo.jpg --resize --run quick-001 --sampler ddim --steps 50
+    """
+    numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
+    check_outputs(out, each)
+    flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
+    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
+
+    from ddpm_cli.engine.editing import edited, steps_of
+    from ddpm_cli.render.console import show_line
+
+    pixels = opened.read_picture(image, resize)
+    course = edited(opened.trained, pixels, strength)
+    all_steps = opened.facts["sampler"]["steps"]
+    taken = steps_of(course, opened.trained, opened.settings) if strength else 0
+    show_line("sampler:", "cyan", f"{opened.settings.sampler.kind}, {taken} of {all_steps} steps")
+    images, singles = draw(opened, course, numbers, each)
+    facts = {"image": str(image), "strength": strength, "steps_taken": taken, "seeds": numbers}
+    shown = [pixels, *images] if side_by_side else images
+    finish(opened, shown, out, singles, facts if json else None)

@@ -1,0 +1,53 @@
+"""`ddpm import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm_cli.cli.options import JsonOption, NameOption, RunsOption, SetOption
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a diffusers pipeline with a UNet2DModel.")],
+    name: NameOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="What to measure it against and to train it further on: as for `ddpm train`.",
+            show_default=False,
+        ),
+    ] = None,
+    out: RunsOption = Path("runs"),
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a run of an unconditional diffusers pipeline, which sample, evaluate, resume and export take.
+
+    The folder is one that `save_pretrained` wrote or that was downloaded, such as google/ddpm-cifar10-32: with unet/ and
+    scheduler/, or with the files of both in itself. Weights are read from .safetensors alone. diffusers itself is not needed.
+
+    Without --data the run can be sampled and exported; evaluate and resume, which trains it further, need images of its size.
+
+    For example:
+
+      ddpm import ddpm-cifar10-32 --name cifar
+
+      ddpm import ddpm-cifar10-32 --data cifar10 --set optimizer.lr=1e-5
+    """
+    from ddpm_cli.cli.data_choice import data_flags
+
+    flags = data_flags(data)
+
+    from ddpm_cli.engine.import_model import import_model
+    from ddpm_cli.render.console import print_json, show_notices
+    from ddpm_cli.render.export import imported_as_json, show_imported
+
+    result = import_model(folder, name, data=flags, sets=sets or [], runs=out, on_event=show_notices)
+    show_imported(result)
+    if json:
+        print_json(imported_as_json(result))

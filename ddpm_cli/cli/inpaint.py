@@ -1,0 +1,109 @@
+"""`ddpm inpaint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm_cli.cli.editing import (
+    EachOption,
+    EditOption,
+    ImageArgument,
+    LabelOption,
+    ModelChoice,
+    ResizeOption,
+    RunOption,
+    SideBySideOption,
+    VariantsOption,
+    check_outputs,
+    draw,
+    finish,
+    open_model,
+)
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    DrawnAtOnceOption,
+    EmaOption,
+    FirstSeedOption,
+    GuidanceOption,
+    JsonOption,
+    SeedsOption,
+    SetOption,
+)
+from ddpm_cli.cli.requests import chosen_seeds, require_positive
+
+USUAL_STEPS = 100
+USUAL_JUMP = 10
+
+
+def inpaint(
+    image: ImageArgument,
+    mask: Annotated[
+        Path, typer.Argument(metavar="MASK", help="Picture of the same size, white where to fill.", show_default=False)
+    ],
+    run: RunOption = None,
+    out: EditOption = Path("inpainted.png"),
+    n: VariantsOption = None,
+    seed: FirstSeedOption = None,
+    seeds: SeedsOption = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help=f"Steps from noise to image, {USUAL_STEPS} if left out.", show_default=False),
+    ] = None,
+    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken; 1: once.")] = 5,
+    jump: Annotated[
+        int | None,
+        typer.Option(
+            "--jump", metavar="N", help=f"Steps that are taken again at a time, {USUAL_JUMP} if left out.", show_default=False
+        ),
+    ] = None,
+    label: LabelOption = None,
+    guidance: GuidanceOption = None,
+    resize: ResizeOption = False,
+    side_by_side: SideBySideOption = False,
+    each: EachOption = None,
+    ema: EmaOption = True,
+    batch_size: DrawnAtOnceOption = None,
+    device: DeviceOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fill a part of an image so that it goes with the rest, which stays as it is (RePaint, Lugmayr et al. 2022).
+
+    Each block of --jump steps of ancestral sampling is taken --resample times, with noise in between, so that what is filled comes
+    to agree with what is known. A filling depends on its seed alone.
+
+    For example:
+
+      ddpm inpaint photo.png mask.png
+
+      ddpm inpaint photo.png mask.png --n 4 --side-by-side --out fillings.png
+
+      ddpm inpaint photo.png mask.png --run quick-001 --steps 250 --resample 10 --jump 10
+    """
+    numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
+    for option, count in (("--resample", resample), ("--jump", jump)):
+        require_positive(option, count)
+    check_outputs(out, each)
+    flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
+    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+
+    from ddpm_cli.data.one_picture import read_mask
+    from ddpm_cli.engine.editing import filled, steps_of
+    from ddpm_cli.render.console import show_line
+    from ddpm_cli.render.images import hidden
+
+    all_steps = opened.facts["sampler"]["steps"]
+    jump = min(USUAL_JUMP, max(all_steps - 1, 1)) if jump is None else jump
+    pixels = opened.read_picture(image, resize)
+    unknown = read_mask(mask, opened.trained.image_shape[1:], resize=resize)
+    course = filled(opened.trained, pixels, unknown, jump, resample if all_steps > 1 else 1)
+    taken = steps_of(course, opened.trained, opened.settings)
+    show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")
+    images, singles = draw(opened, course, numbers, each)
+    facts = {"image": str(image), "mask": str(mask), "filled_pixels": int(unknown.sum()), "resample": resample, "jump": jump}
+    facts |= {"steps_taken": taken, "seeds": numbers}
+    shown = [pixels, hidden(pixels, unknown), *images] if side_by_side else images
+    finish(opened, shown, out, singles, facts if json else None)

@@ -1,0 +1,93 @@
+"""`ddpm interpolate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpm_cli.cli.editing import (
+    EditOption,
+    LabelOption,
+    ModelChoice,
+    ResizeOption,
+    RunOption,
+    SideBySideOption,
+    check_outputs,
+    draw,
+    finish,
+    open_model,
+)
+from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
+
+USUAL_STEPS = 50
+LONGEST_SEED = 18
+EndArgument = Annotated[str, typer.Argument(metavar="END", help="Picture file, or the seed of an image.", show_default=False)]
+
+
+def interpolate(
+    first: EndArgument,
+    last: EndArgument,
+    n: Annotated[
+        int, typer.Option("--n", "-n", metavar="N", min=2, max=10_000, help="Images on the way, both ends included.")
+    ] = 11,
+    run: RunOption = None,
+    out: EditOption = Path("interpolation.png"),
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", help=f"Steps of the sampler, {USUAL_STEPS} if left out.", show_default=False),
+    ] = None,
+    label: LabelOption = None,
+    guidance: GuidanceOption = None,
+    resize: ResizeOption = False,
+    side_by_side: SideBySideOption = False,
+    each: Annotated[
+        Path | None, typer.Option("--each", metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False)
+    ] = None,
+    ema: EmaOption = True,
+    batch_size: DrawnAtOnceOption = None,
+    device: DeviceOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Draw the way from one image to another, as in DDPM, Fig. 8: two pictures, two seeds, or one of each.
+
+    DDIM makes an image of a noise and, run backwards, a noise of an image; between two noises the way is an arc (DDIM, Sec. 5.3).
+    The ends of a way between pictures are what the model makes of them. A file whose name is a number is written ./7.
+
+    For example:
+
+      ddpm interpolate shirt.png boot.png --side-by-side
+
+      ddpm interpolate 3 8 --n 7 --out way.png
+
+      ddpm interpolate shirt.png 8 --run quick-001 --steps 100 --each frames
+    """
+    from ddpm_cli.errors import RequestError
+
+    check_outputs(out, each)
+    seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
+    if side_by_side and {first, last} <= seeds.keys():
+        raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")
+    flags = {
+        "sample.sampler.kind": ("ddim", "interpolate"),
+        "sample.sampler.eta": (0.0, "interpolate"),
+        # Evenly spaced in log SNR, which is where few steps go backwards best.
+        "sample.sampler.spacing.kind": ("logsnr", "interpolate"),
+        "sample.sampler.steps": (steps, "--steps"),
+    }
+    if not {first, last} <= seeds.keys():
+        flags["sample.threshold.kind"] = ("none", "interpolate")
+    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+
+    from ddpm_cli.engine.editing import interpolated
+    from ddpm_cli.render.console import show_line
+
+    ends = [seeds[end] if end in seeds else opened.read_picture(Path(end), resize) for end in (first, last)]
+    show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
+    course = interpolated(opened.trained, ends, n, opened.settings, opened.label)
+    images, singles = draw(opened, course, range(n), each)
+    before, after = ([end] if side_by_side and not isinstance(end, int) else [] for end in ends)
+    facts = {"ends": [seeds.get(end, end) for end in (first, last)], "n": n}
+    finish(opened, [*before, *images, *after], out, singles, facts if json else None)

@@ -1,0 +1,99 @@
+"""`ddpm report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddpm_cli.cli.options import DeviceOption, JsonOption, ResumeArgument
+
+if TYPE_CHECKING:
+    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.report import RunReport
+
+
+def report(
+    run: ResumeArgument = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The HTML file; RUN.html if left out.", show_default=False),
+    ] = None,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory/--no-trajectory", help="Draw one denoising from the newest checkpoint.")
+    ] = True,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write all that a run tells into one HTML file: curves, samples over training, a denoising, metrics, config, provenance.
+
+    The file needs no network and nothing beside it. Curves show their numbers where the mouse is; the sliders take the arrow keys.
+    It draws with plotly, which is in it (about 5 MB): pip install 'ddpm-cli[report]'
+
+    For example:
+
+      ddpm report quick-001
+
+      ddpm report runs/quick-001 --out report.html
+
+      ddpm report --no-trajectory --json
+    """
+    import time
+
+    from ddpm_cli.files import require_writable_parent
+    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.render.report.page import save_report
+    from ddpm_cli.render.report.plots import require_plotly
+    from ddpm_cli.runs.directory import find_run
+
+    require_plotly()
+    found = find_run(Path("runs"), run)
+    out = Path(f"{found.name}.html") if out is None else out
+    require_html_name(out)
+    require_writable_parent(out)
+    show_line("run:", "cyan", str(found.path))
+    told = gather(found, (device or "auto") if trajectory else None)
+    size = save_report(told, out, time.time())
+    show_line("wrote:", "green", f"{out} ({size / 1e6:.1f} MB)")
+    if json:
+        print_json(
+            {
+                "run": str(found.path),
+                "step": told.run.step,
+                "file": str(out),
+                "bytes": size,
+                "grids": len(told.grids),
+                "moments": len(told.trajectory.moments) if told.trajectory else 0,
+                "figures": len(told.figures),
+                "incidents": len(told.incidents),
+            }
+        )
+
+
+def require_html_name(path: Path) -> None:
+    """Refuse a name that no browser opens as a page.
+
+    Raises:
+        OutputError: Naming the suffix to use.
+    """
+    from ddpm_cli.errors import OutputError
+
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"Cannot write {path}: a report is an HTML page.", "Give --out a name that ends in .html.")
+
+
+def gather(run: RunDirectory, device: str | None) -> RunReport:
+    """Read a run and draw a denoising, with a bar; none where there is no device."""
+    from ddpm_cli.engine.report import gather_report
+    from ddpm_cli.events import Event
+    from ddpm_cli.render.console import show_notices
+    from ddpm_cli.render.sampling import SamplingView
+
+    with SamplingView() as view:
+
+        def listen(event: Event) -> None:
+            show_notices(event)
+            view(event)
+
+        return gather_report(run, device=device, on_event=listen)

@@ -1,0 +1,136 @@
+"""A trained model as an ONNX graph: its network alone, or the whole of DDIM with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.config.schema import DdimSampler
+from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.diffusion.denoise import predictor, thresholded
+from ddpm_cli.engine.build import build_guided, build_parameterization, build_threshold, build_timesteps
+from ddpm_cli.engine.same_noise import Comparison, sample_from, seeded_noise
+from ddpm_cli.errors import RequestError
+from ddpm_cli.export.onnx import load_onnx, save_onnx, save_onnx_loop
+from ddpm_cli.export.torch_export import largest_difference
+
+if TYPE_CHECKING:
+    from ddpm_cli.engine.generate import TrainedModel
+
+TOLERANCE = 1e-4
+BATCHES = (1, 3)
+
+
+class DdimStep(nn.Module):
+    """One step of DDIM with eta = 0 (Song et al. 2021, Eq. 12), which step being a tensor, so that a graph can repeat it.
+
+    x_s = sqrt(abar_s) * x0_hat + sqrt(1 - abar_s) * eps_hat
+
+    Args:
+        trained: The model, with the threshold and guidance of its own `[sample]` section.
+        sampler: Which steps.
+    """
+
+    def __init__(self, trained: TrainedModel, sampler: DdimSampler) -> None:
+        super().__init__()
+        schedule, settings = trained.schedule, trained.config.sample
+        self.network = trained.network
+        predict = predictor(trained.network, schedule, build_parameterization(trained.config.objective))
+        predict = build_guided(settings.guidance, predict, schedule, trained.num_classes)
+        self.predict = thresholded(predict, schedule, build_threshold(settings.threshold))
+        path = build_timesteps(sampler.spacing, schedule, sampler.number_of_steps(schedule.timesteps))
+        after = torch.tensor([schedule.alpha_bar(s) for s in [*path[1:], -1]], dtype=torch.float64)
+        self.register_buffer("timesteps", torch.tensor(path))
+        self.register_buffer("signal", after.sqrt().float())
+        self.register_buffer("noise", (1.0 - after).sqrt().float())
+
+    def __len__(self) -> int:
+        return len(self.get_buffer("timesteps"))
+
+    def forward(self, x_t: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map x_t [B, C, H, W] to x_s at the next step; index, int64 without dimensions, is the place of t in the list of steps."""
+        t = self.get_buffer("timesteps")[index].expand(x_t.shape[0])
+        estimate = self.predict(x_t, t, labels)
+        return self.get_buffer("signal")[index] * estimate.x0_hat + self.get_buffer("noise")[index] * estimate.eps_hat
+
+
+def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Comparison]:
+    """Write the network, (x, t[, labels]) to its prediction, and compare it in onnxruntime with itself.
+
+    Raises:
+        RequestError: If a package is missing or the graph is too large.
+        OutputError: If the file cannot be written.
+    """
+    inputs = {"x": torch.zeros(2, *trained.image_shape), "t": torch.zeros(2, dtype=torch.int64), **_labels(trained, 2)}
+    save_onnx(trained.network, inputs, "prediction", path, _metadata(trained, half), half=half)
+    labels = None if trained.num_classes is None else trained.num_classes + 1
+    run = load_onnx(path, list(inputs))
+    difference = largest_difference(trained.network, run, trained.image_shape, BATCHES, labels)
+    return [Comparison("prediction in onnxruntime", difference, TOLERANCE)]
+
+
+def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, half: bool) -> list[Comparison]:
+    """Write a graph from noise, x_T[, labels], to images in [-1, 1] by DDIM, and compare it with our DDIM.
+
+    Args:
+        trained: The model.
+        path: The file.
+        steps: Of DDIM; those of the model's own sampler if None.
+        half: Whether the weights, which must be rounded already, are stored as float16.
+    Raises:
+        RequestError: If a package is missing, the graph is too large, or DDIM would need noise.
+        OutputError: If the file cannot be written.
+    """
+    sampler = ddim_of(trained, steps)
+    step = DdimStep(trained, sampler)
+    metadata = _metadata(trained, half) | {"ddpm_sampler": sampler.model_dump_json(), "ddpm_steps": str(len(step))}
+    inputs = {"x": torch.zeros(2, *trained.image_shape), **_labels(trained, 2)}
+    expected = [_images(trained, sampler, batch) for batch in BATCHES]  # before tracing, which may leave its marks in caches
+    save_onnx_loop(step, len(step), inputs, "images", path, metadata, half=half)
+    run = load_onnx(path, ["x_T", *_labels(trained, 1)])
+    differences = [float((run(*given) - images).abs().max()) for given, images in expected]
+    return [Comparison(f"images of DDIM in onnxruntime, {len(step)} steps", max(differences), TOLERANCE)]
+
+
+def ddim_of(trained: TrainedModel, steps: int | None) -> DdimSampler:
+    """The run's own DDIM, or the usual one, with so many steps.
+
+    Raises:
+        RequestError: If it adds noise or has more steps than the schedule, or if guidance changes on the way.
+    """
+    own = trained.config.sample.sampler
+    sampler = own if isinstance(own, DdimSampler) else DdimSampler()
+    if sampler.eta > 0:
+        raise RequestError(f"The graph holds DDIM without noise, but the run's has eta {sampler.eta:g}.", "Use a run with eta = 0.")
+    if trained.config.sample.guidance.interval is not None:
+        raise RequestError(
+            "The graph holds one step that is repeated, but the run's guidance has an interval.", "Use a run without one."
+        )
+    if steps is not None and not 1 <= steps <= trained.schedule.timesteps:
+        raise RequestError(f"--steps {steps} must be from 1 to {trained.schedule.timesteps}.", "Choose another number.")
+    return sampler if steps is None else sampler.model_copy(update={"steps": steps})
+
+
+def _images(trained: TrainedModel, sampler: DdimSampler, batch: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What a graph is given, and the images that it should make of it."""
+    x_T, labels = seeded_noise((batch, *trained.image_shape), batch)(), _labels(trained, batch)
+    images = sample_from(trained, sampler, x_T, seeded_noise(x_T.shape, 0), labels.get("labels"))
+    return (x_T, *labels.values()), images
+
+
+def _labels(trained: TrainedModel, batch: int) -> Mapping[str, Tensor]:
+    """One label for each image, if the model takes some."""
+    return {} if trained.num_classes is None else {"labels": torch.arange(batch) % trained.num_classes}
+
+
+def _metadata(trained: TrainedModel, half: bool) -> dict[str, str]:
+    shape = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
+    return {
+        "ddpm": json.dumps({"config": to_toml(trained.config), **shape}),
+        "ddpm_dtype": "float16" if half else "float32",
+    }

@@ -1,0 +1,248 @@
+"""A pipeline of diffusers becomes a run, as if it had been trained here."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ddpm_cli import __version__
+from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.engine.build import build_dataset, build_model, build_schedule, self_contained
+from ddpm_cli.engine.diffusers_reading import read_scheduler, read_unet
+from ddpm_cli.engine.generate import checked_shape
+from ddpm_cli.engine.health import Health
+from ddpm_cli.engine.loss_meter import LossMeter
+from ddpm_cli.engine.weights import check_weights, load_weights
+from ddpm_cli.errors import CheckpointError, DataError, RequestError
+from ddpm_cli.events import Listener, ignore
+from ddpm_cli.export.unet2d_names import from_unet2d
+from ddpm_cli.files import UnreadableError, atomic_write, read_json_object
+from ddpm_cli.runs.checkpoints import save_checkpoint
+from ddpm_cli.runs.directory import RunDirectory, check_run_name, create_run, write_info
+from ddpm_cli.runs.lock import locked
+from ddpm_cli.tensor_files import read_tensor_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm_cli.config.schema import Config
+    from ddpm_cli.data.images import Dataset
+
+PREFIX = "imported"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
+"""Data sets whose pictures are brought to the size of the network's."""
+_DAMAGED = "Download it again from where it is whole."
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of it.
+
+    Attributes:
+        run: The new run.
+        origin: The folder that it was made from.
+        parameters: Of its network.
+        image_shape: Channels, height and width of its images.
+        data: Name of the data set that it can be measured and trained on; None if none was named.
+    """
+
+    run: Path
+    origin: Path
+    parameters: int
+    image_shape: tuple[int, int, int]
+    data: str | None
+
+
+def import_model(
+    folder: Path,
+    name: str | None,
+    *,
+    data: Mapping[str, tuple[Any, str]] | None = None,
+    sets: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    on_event: Listener = ignore,
+) -> Imported:
+    """Make a run of a pipeline, with its weights as those of step 0.
+
+    Args:
+        folder: The pipeline's, with unet/ and scheduler/, or with the files of both in itself.
+        name: Of the run; numbered if None.
+        data: Keys of the config that `--data` sets; empty or None for no data.
+        sets: `section.key=value` texts, over what the pipeline says.
+        runs: The folder of runs.
+        on_event: Told of what is known while data are read.
+    Raises:
+        RequestError: If it is no such pipeline, is damaged, or what ours cannot be; or the data do not fit.
+    """
+    check_run_name(PREFIX if name is None else name)
+    unet, scheduler = _find(folder)
+    settings, shape, cosines_first = read_unet(_json(unet / "config.json"), unet / "config.json")
+    shape = checked_shape(list(shape), unet / "config.json")
+    settings |= read_scheduler(_json(scheduler), scheduler)
+    config = self_contained(load_config(sets=sets, flags=_flags(settings, dict(data or {}), sets, shape, folder)).config)
+    build_schedule(config.schedule)
+    weights = _weights(config, shape, unet / WEIGHTS, cosines_first=cosines_first)
+    dataset = _dataset(config, shape, on_event) if data else None
+    run = create_run(runs, name, PREFIX)
+    try:
+        with locked(run):
+            _fill(run, config, weights, shape, dataset, folder)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    parameters = sum(weight.numel() for weight in weights.values())
+    return Imported(run.path, folder, parameters, shape, dataset.name if dataset else None)
+
+
+def _find(folder: Path) -> tuple[Path, Path]:
+    """The folder of the network, and the file of the scheduler."""
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder}.", "Name a folder that diffusers saved or that was downloaded.")
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    if not (unet / "config.json").exists():
+        raise RequestError(f"{folder} holds no pipeline of diffusers: {unet / 'config.json'} is missing.", "Name another folder.")
+    if not (unet / WEIGHTS).exists():
+        pickled = sorted(unet.glob("*.bin"))
+        reason = f"its weights are in {pickled[0].name}, a pickle, which can run a stranger's code" if pickled else "it is missing"
+        raise RequestError(
+            f"{unet / WEIGHTS} cannot be read: {reason}.",
+            "Download the .safetensors file, or convert it where you trust it: UNet2DModel.from_pretrained(DIR)"
+            ".save_pretrained(DIR, safe_serialization=True)",
+        )
+    places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json", unet / "scheduler_config.json"]
+    scheduler = next((place for place in places if place.exists()), None)
+    if scheduler is None:
+        raise RequestError(
+            f"{folder} has no scheduler_config.json, without which nobody knows what its network was trained on.",
+            "Save the whole pipeline: pipeline.save_pretrained(DIR)",
+        )
+    return unet, scheduler
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(path.resolve())  # a download of the Hub's is a folder of links
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} {error}.", _DAMAGED) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).", "Check the path.") from error
+
+
+def _flags(
+    settings: Mapping[str, Any], data: dict[str, tuple[Any, str]], sets: Sequence[str], shape: tuple[int, int, int], folder: Path
+) -> dict[str, tuple[Any, str]]:
+    flags = {key: (value, str(folder)) for key, value in settings.items() if not _is_set(key, sets)}
+    if not data:  # a kind that is told where its pictures are, so that nobody takes another set for the right one
+        return flags | {"data.kind": (FolderData.model_fields["kind"].default, str(folder))}
+    if data["data.kind"][0] in PICTURES:
+        fitting = {"data.size": (f"{shape[1]}x{shape[2]}", str(folder)), "data.channels": (shape[0], str(folder))}
+        data |= {key: value for key, value in fitting.items() if not _is_set(key, sets)}
+    return flags | data
+
+
+def _is_set(key: str, sets: Sequence[str]) -> bool:
+    return any(text.partition("=")[0].strip() == key for text in sets)
+
+
+def _weights(config: Config, shape: tuple[int, int, int], path: Path, *, cosines_first: bool) -> dict[str, Tensor]:
+    """The weights by our names, float32, after all of them were found to be the network's."""
+    try:
+        tensors = read_tensor_file(path).tensors
+    except UnreadableError as error:
+        raise CheckpointError(f"{path} {error}.", _DAMAGED) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}).", "Check the path.") from error
+    with torch.device("meta"):
+        expected = build_model(config.model, shape)
+    weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
+    check_weights(expected, weights, path)  # before a network takes memory that is larger than the file
+    network = build_model(config.model, shape)
+    load_weights(network, weights, path)
+    return network.state_dict()
+
+
+def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:
+    dataset = build_dataset(config.data, on_event)
+    if dataset.image_shape != shape:
+        (channels, height, width), (own, high, wide) = shape, dataset.image_shape
+        raise DataError(
+            f"The network makes images of {height}x{width} with {channels} channels, but {dataset.source} has {high}x{wide} "
+            f"with {own}.",
+            "Name other data, or leave --data out: the run can still be sampled and exported.",
+        )
+    return dataset
+
+
+def _fill(
+    run: RunDirectory,
+    config: Config,
+    weights: Mapping[str, Tensor],
+    shape: tuple[int, int, int],
+    dataset: Dataset | None,
+    origin: Path,
+) -> None:
+    text = to_toml(config)
+    atomic_write(run.config_path, text)
+    tensors: dict[str, Mapping[str, Tensor]] = {"model": weights, "ema": weights, "optimizer": {}}
+    save_checkpoint(run, 0, tensors, _state(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
+    write_info(run, _provenance(config, dataset, origin))
+
+
+def _state(shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
+    """Of a training that has not begun; without data its sum is empty, which `ddpm resume` knows."""
+    return {
+        "step": 0,
+        "image_shape": list(shape),
+        "data_sha256": dataset.sha256 if dataset else "",
+        "class_names": list(dataset.train.class_names) if dataset else [],
+        "ema_updates": 0,
+        "scaler": None,
+        **Health().state(),
+        "grad_norm": 0.0,
+        **LossMeter(torch.device("cpu")).state(),
+        "seconds": 0.0,
+        "history": [],
+        "last_loss": None,
+        "last_held_out_loss": None,
+        "best_held_out_loss": None,
+        "held_out_step": 0,
+        "best_saved_loss": None,
+    }
+
+
+def _provenance(config: Config, dataset: Dataset | None, origin: Path) -> dict[str, Any]:
+    data = (
+        {
+            "name": dataset.name,
+            "source": dataset.source,
+            "train_images": len(dataset.train.images),
+            "test_images": len(dataset.test.images),
+            "image_shape": list(dataset.image_shape),
+            "classes": list(dataset.train.class_names),
+            "sha256": dataset.sha256,
+            "notices": list(dataset.notices),
+        }
+        if dataset
+        else None
+    )
+    return {
+        "created": time.time(),
+        "command": sys.argv,
+        "ddpm": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "seed": config.train.seed,
+        "imported_from": str(origin.absolute()),
+        "data": data,
+    }

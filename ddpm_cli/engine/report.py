@@ -1,0 +1,106 @@
+"""What a report tells of a run, read from its folder, with one denoising drawn from its newest checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.data.picture import read_header
+from ddpm_cli.engine.build import build_schedule
+from ddpm_cli.engine.run_record import read_run
+from ddpm_cli.engine.stored import stored_schedule
+from ddpm_cli.errors import RunError
+from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.files import UnreadableError, open_regular, printable
+from ddpm_cli.runs.directory import read_info
+from ddpm_cli.runs.figures import finite
+from ddpm_cli.runs.incidents import read_incidents
+from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.report import RunReport, StoredGrid, Trajectory
+
+if TYPE_CHECKING:
+    from ddpm_cli.runs.directory import RunDirectory
+
+MOST_GRIDS = 40
+LARGEST_PICTURE = 8_000_000
+"""Bytes of a file that a report takes in."""
+
+_GRID = re.compile(r"step-(\d{1,18})\.png")
+
+
+def gather_report(run: RunDirectory, *, device: str | None = "auto", on_event: Listener = ignore) -> RunReport:
+    """Read a run's folder, which may come from a stranger; parts that are not there are left out.
+
+    Args:
+        run: The run.
+        device: Where to draw a denoising; None draws none.
+        on_event: Told of each denoising step, and of what was passed over.
+    Raises:
+        RunError: If a file of it is damaged; the message names the file.
+        ConfigError: If its config is no config.
+        CheckpointError: If it has checkpoints and all are damaged.
+    """
+    record = read_run(run)
+    grids = _grid_files(run.samples_folder)
+    has_checkpoint = record.run.has_checkpoint
+    return RunReport(
+        run=record.run,
+        info=read_info(run),
+        config_toml=to_toml(record.config),
+        log=tuple(map(_numbers, read_rows(run.metrics_log))),
+        incidents=tuple(read_incidents(run.incidents_log)),
+        figures=record.figures,
+        grids=tuple(_read_grids(_evenly(grids, MOST_GRIDS), on_event)),
+        grids_found=len(grids),
+        schedule=stored_schedule(run.path)[1] if has_checkpoint else build_schedule(record.config.schedule),
+        schedule_kind=record.config.schedule.kind,
+        trajectory=_trajectory(run.path, device, on_event) if has_checkpoint and device is not None else None,
+    )
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {printable(name): number for name, value in row.items() if (number := finite(value)) is not None}
+
+
+def _grid_files(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    return sorted((int(found[1]), path) for path in folder.iterdir() if (found := _GRID.fullmatch(path.name)))
+
+
+def _evenly(items: Sequence[tuple[int, Path]], most: int) -> list[tuple[int, Path]]:
+    """At most so many of them, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[place * (len(items) - 1) // (most - 1)] for place in range(most)]
+
+
+def _read_grids(files: Sequence[tuple[int, Path]], on_event: Listener) -> Iterator[StoredGrid]:
+    for step, path in files:
+        try:
+            yield StoredGrid(step, _read_picture(path))
+        except UnreadableError as error:
+            on_event(Notice(f"{path} {error}; the report goes without it.", important=True))
+
+
+def _read_picture(path: Path) -> bytes:
+    try:
+        with open(open_regular(path), "rb") as file:
+            content = file.read(LARGEST_PICTURE + 1)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
+    if len(content) > LARGEST_PICTURE:
+        raise UnreadableError(f"is larger than {LARGEST_PICTURE:,} bytes")
+    read_header(content)
+    return content
+
+
+def _trajectory(run: Path, device: str, on_event: Listener) -> Trajectory:
+    from ddpm_cli.engine.device import resolve_device
+    from ddpm_cli.engine.generate import load_trained
+    from ddpm_cli.engine.trajectory import draw_trajectory
+
+    return draw_trajectory(load_trained(run, resolve_device(device), on_event=on_event), on_event=on_event)

@@ -1,0 +1,77 @@
+"""What `export` and `import` say of what they wrote."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ddpm_cli.render.console import results, show_line
+
+if TYPE_CHECKING:
+    from ddpm_cli.engine.export import ExportResult
+    from ddpm_cli.engine.import_model import Imported
+
+
+def show_export(result: ExportResult, *, table: bool) -> None:
+    """Say what was written, on stderr, and print each comparison on stdout if `table` is set."""
+    largest = max(result.comparisons, key=lambda comparison: comparison.difference)
+    show_line("model:", "cyan", f"{result.origin} (step {result.step:,}, EMA weights)")
+    show_line("wrote:", "green", f"{result.path} ({result.bytes / 1e6:.2f} MB)")
+    show_line("checked:", "green", f"largest difference {largest.difference:.3g} ({largest.what})")
+    if result.rounding is not None:
+        show_line("half:", "cyan", f"rounding the weights changes predictions by up to {result.rounding:.3g}")
+    if table:
+        results.print(_table(result))
+
+
+def _table(result: ExportResult) -> Table:
+    table = Table("compared", box=None, pad_edge=False)
+    for heading in ("largest difference", "tolerance", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for comparison in result.comparisons:
+        verdict = "same" if comparison.holds else "differs"
+        table.add_row(comparison.what, f"{comparison.difference:.2e}", f"{comparison.tolerance:g}", verdict)
+    return table
+
+
+def as_json(result: ExportResult, kind: str) -> dict[str, object]:
+    """A result as JSON; NaN becomes null."""
+    return {
+        "format": kind,
+        "model": str(result.origin),
+        "step": result.step,
+        "file": str(result.path),
+        "bytes": result.bytes,
+        "largest_difference": max(comparison.difference for comparison in result.comparisons),
+        "comparisons": [
+            {"what": found.what, "difference": _number(found.difference), "tolerance": found.tolerance}
+            for found in result.comparisons
+        ],
+        "rounding": result.rounding,
+    }
+
+
+def show_imported(result: Imported) -> None:
+    """Say which run was made, and what can be done with it."""
+    channels, height, width = result.image_shape
+    network = f"{result.parameters:,} parameters, images of {height}x{width} with {channels} channels"
+    show_line("imported:", "green", f"{result.origin} as {result.run} ({network})")
+    if result.data is None:
+        show_line("note:", "dim", "It has no data, so that it can be sampled and exported, but not evaluated or trained (--data).")
+
+
+def imported_as_json(result: Imported) -> dict[str, object]:
+    """A result as JSON."""
+    return {
+        "run": str(result.run),
+        "origin": str(result.origin),
+        "parameters": result.parameters,
+        "image_shape": list(result.image_shape),
+        "data": result.data,
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

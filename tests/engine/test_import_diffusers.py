@@ -1,0 +1,227 @@
+"""Pipelines of diffusers as runs: the same images, further training, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import TINY, assert_refused, run_ddpm
+from safetensors.torch import load_file, save_file
+
+from ddpm_cli.config.schema import DdimSampler
+from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
+from ddpm_cli.engine.generate import TrainedModel, load_trained
+from ddpm_cli.engine.import_model import WEIGHTS, import_model
+from ddpm_cli.engine.same_noise import sample_from, seeded_noise
+from ddpm_cli.engine.train import resume
+from ddpm_cli.errors import DdpmError, RequestError, RunError
+
+GOOGLE = {  # google/ddpm-cifar10-32, with fewer channels
+    "sample_size": 16,
+    "block_out_channels": (16, 32, 32),
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-6,
+    "norm_num_groups": 16,
+    "attention_head_dim": None,
+}
+TUTORIAL = {  # of diffusers' own training example, whose other values are the defaults
+    "sample_size": (28, 28),
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_out_channels": (32, 32),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}
+FORMER_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+def pipeline_folder(folder: Path, unet: dict[str, Any], **scheduler: Any) -> Path:
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    network = UNet2DModel(**unet)
+    draws = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=draws)
+    DDPMPipeline(unet=network, scheduler=DDPMScheduler(**scheduler)).save_pretrained(folder)
+    return folder
+
+
+def as_published_in_2022(folder: Path) -> Path:
+    """The same in the layout of google/ddpm-cifar10-32: all files in one folder, links as in the Hub's cache, former names."""
+    weights = load_file(folder / "unet" / WEIGHTS)
+    for new, former in FORMER_NAMES.items():
+        weights = {name.replace(f".{new}.", f".{former}."): weight for name, weight in weights.items()}
+    flat = folder.with_name("published")
+    flat.mkdir()
+    save_file(weights, flat / WEIGHTS, metadata={"format": "pt"})
+    for path in (folder / "unet" / "config.json", folder / "scheduler" / "scheduler_config.json"):
+        (flat / path.name).symlink_to(path)
+    return flat
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline_folder(tmp_path_factory.mktemp("tutorial") / "pipeline", TUTORIAL, num_train_timesteps=20)
+
+
+def imported(folder: Path, runs: Path) -> TrainedModel:
+    return load_trained(import_model(folder, "new", runs=runs / "runs").run, torch.device("cpu"))
+
+
+def assert_same_images(model: TrainedModel, folder: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    pipeline = load_pipeline(folder)
+    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    x_T = seeded_noise((2, *model.image_shape), 3)()
+    theirs = sample_diffusers(pipeline.unet, scheduler, 5, x_T, 0, {"use_clipped_model_output": True})
+    ours = sample_from(model, DdimSampler(steps=5), x_T, seeded_noise(x_T.shape, 0))
+    assert theirs.std() > 0.05
+    assert float((ours - theirs).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("scheduler", [{"variance_type": "fixed_large"}, {"prediction_type": "v_prediction", "clip_sample": False}])
+def test_a_published_model_makes_the_same_images(scheduler: dict[str, Any], tmp_path: Path) -> None:
+    folder = pipeline_folder(tmp_path / "pipeline", GOOGLE, **scheduler)
+    model = imported(as_published_in_2022(folder), tmp_path)
+    assert model.image_shape == (3, 16, 16)
+    assert model.config.model.attention_resolutions == (8,)
+    assert_same_images(model, folder)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"num_train_timesteps": 50, "beta_schedule": "scaled_linear", "beta_start": 0.002, "beta_end": 0.3},
+        {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"},
+        {"num_train_timesteps": 30, "trained_betas": [0.01 * (i + 1) for i in range(30)], "thresholding": True},
+    ],
+)
+def test_a_model_of_the_tutorial_makes_the_same_images(scheduler: dict[str, Any], tmp_path: Path) -> None:
+    folder = pipeline_folder(tmp_path / "pipeline", TUTORIAL, **scheduler)
+    assert_same_images(imported(folder, tmp_path), folder)
+
+
+def test_a_model_goes_there_and_back(tutorial: Path, tmp_path: Path) -> None:
+    model = imported(tutorial, tmp_path)
+    (tmp_path / "back").mkdir()
+    write_diffusers(model, tmp_path / "back", "unknown", half=False)
+    assert all(comparison.holds for comparison in compare_diffusers(model, tmp_path / "back", images=True))
+    again = load_trained(import_model(tmp_path / "back", "again", runs=tmp_path / "runs").run, torch.device("cpu"))
+    ours, theirs = model.network.state_dict(), again.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_command_imports_samples_and_trains_further(tutorial: Path, tmp_path: Path) -> None:
+    small = [option for option in TINY if "model." not in option and "data" not in option and "batch" not in option]
+    sets = ["--set=train.batch_size=4", *small]
+    done = run_ddpm("import", str(tutorial), "--name", "new", "--data", "fashion-mnist-10k", "--json", *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["run"], told["image_shape"], told["data"]) == ("runs/new", [1, 28, 28], "fashion-mnist-10k")
+    before = load_trained(tmp_path / "runs" / "new", torch.device("cpu")).network.state_dict()
+    done = run_ddpm("resume", "new", "--steps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = load_trained(tmp_path / "runs" / "new", torch.device("cpu"))
+    assert after.step == 2
+    moved = max(float((after.network.state_dict()[name] - weight).abs().max()) for name, weight in before.items())
+    assert 0 < moved < 0.01
+    assert run_ddpm("sample", "new", "--n", "2", "--steps", "2", "--out", "grid.png", cwd=tmp_path).returncode == 0
+
+
+def test_without_data_it_cannot_be_trained_and_other_data_do_not_fit(tutorial: Path, tmp_path: Path) -> None:
+    run = import_model(tutorial, None, runs=tmp_path / "runs").run
+    assert run.name == "imported-001"
+    with pytest.raises(RunError, match="imported without data"):
+        resume(run, runs=tmp_path / "runs")
+    google = pipeline_folder(tmp_path / "google", GOOGLE)
+    with pytest.raises(RequestError, match="16x16 with 3 channels"):
+        import_model(google, "other", data={"data.kind": ("fashion-mnist-10k", "--data")}, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs" / "other").exists()
+
+
+def edited(name: str, **values: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return edit
+
+
+def with_weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        weights = load_file(folder / "unet" / WEIGHTS)
+        change(weights)
+        save_file(weights, folder / "unet" / WEIGHTS)
+
+    return edit
+
+
+UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
+
+
+@pytest.mark.usefixtures("cost")
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / "unet" / WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin"), "a pickle"),
+        (lambda folder: (folder / "unet" / WEIGHTS).unlink(), "missing"),
+        (lambda folder: (folder / SCHEDULER).unlink(), "no scheduler_config.json"),
+        (lambda folder: (folder / UNET).write_text("[" * 100_000), "nested too deeply"),
+        (lambda folder: (folder / "unet" / WEIGHTS).write_bytes(b"\xff" * 100), "no safetensors file"),
+        (edited(UNET, _class_name="UNet2DConditionModel"), "UNet2DConditionModel"),
+        (edited(UNET, block_out_channels=[2**19, 2**19]), "model.base_channels"),
+        (edited(UNET, block_out_channels=[16384, 16384]), "GB of memory"),
+        (edited(UNET, block_out_channels=[64, 64]), "another architecture"),
+        (edited(UNET, block_out_channels="wide"), "how large"),
+        (edited(UNET, sample_size=None), "how large"),
+        (edited(UNET, sample_size=[65536, 65536]), "65536x65536"),
+        (edited(UNET, sample_size=27), "cannot be halved"),
+        (edited(UNET, layers_per_block=3), "another architecture"),
+        (edited(UNET, center_input_sample=True), "center_input_sample is True"),
+        (edited(UNET, time_embedding_type="fourier"), "time_embedding_type is fourier"),
+        (edited(UNET, num_class_embeds=10), "num_class_embeds"),
+        (edited(UNET, down_block_types=["SkipDownBlock2D", "DownBlock2D"]), "SkipDownBlock2D"),
+        (edited(UNET, up_block_types=["UpBlock2D", "UpBlock2D"]), "mirror"),
+        (edited(UNET, out_channels=2), "makes 2 channels of 1"),
+        (edited(UNET, resnet_time_scale_shift="scale_shift"), "middle attention"),
+        (edited(UNET, norm_eps=float("nan")), "norm_eps"),
+        (edited(SCHEDULER, prediction_type="flow"), "prediction_type is flow"),
+        (edited(SCHEDULER, variance_type="learned_range"), "learned_range"),
+        (edited(SCHEDULER, beta_schedule="laplace"), "laplace"),
+        (edited(SCHEDULER, num_train_timesteps=10**30), "schedule"),
+        (edited(SCHEDULER, beta_start="a"), "schedule"),
+        (edited(SCHEDULER, trained_betas=[2.0] * 20), "Betas must be"),
+        (edited(SCHEDULER, trained_betas="all"), "schedule.betas"),
+        (edited(SCHEDULER, trained_betas=[0.1]), "1 values"),
+        (with_weights(lambda weights: weights.pop("conv_out.bias")), "conv_out.bias is missing"),
+        (with_weights(lambda weights: weights.update(more=torch.zeros(1))), "more is not part of it"),
+        (with_weights(lambda weights: weights["conv_in.weight"].fill_(torch.nan)), "not finite"),
+    ],
+)
+def test_a_strangers_folder_is_refused_and_nothing_is_written(
+    spoil: Callable[[Path], None], words: str, tutorial: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tutorial, tmp_path / "pipeline")
+    spoil(folder)
+    with pytest.raises(DdpmError, match=words) as caught:
+        import_model(folder, "new", runs=tmp_path / "runs")
+    assert caught.value.exit_status == 2
+    assert caught.value.remedy
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    assert_refused(run_ddpm("import", "absent", cwd=tmp_path), "no folder absent")
+    assert_refused(run_ddpm("import", ".", cwd=tmp_path), "no pipeline")

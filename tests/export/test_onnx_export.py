@@ -1,0 +1,77 @@
+"""Graphs as onnxruntime runs them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from trained_models import trained_model
+
+from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
+from ddpm_cli.engine.half import rounded
+from ddpm_cli.errors import RequestError
+from ddpm_cli.export.onnx import load_onnx
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("onnx")
+
+
+def stored_bytes(path: Path) -> Counter[int]:
+    """Bytes of the constants in a file, by their type."""
+    found: Counter[int] = Counter()
+    for tensor in onnx.load(path).graph.initializer:
+        found[tensor.data_type] += len(tensor.raw_data)
+    return found
+
+
+def test_half_of_the_bytes_and_any_batch(folder: Path) -> None:
+    model, _ = rounded(trained_model("model.stem=2", "model.attention_resolutions=[4]", shape=(1, 7, 6)))
+    path = folder / "denoiser.onnx"
+    (comparison,) = write_onnx(model, path, half=True)
+    assert comparison.holds
+    run = load_onnx(path, ["x", "t"])
+    x, t = torch.randn(5, 1, 7, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 3, 7, 10, 11])
+    expected = model.network(x, t)
+    assert expected.std() > 0.1
+    assert torch.allclose(run(x, t), expected, atol=1e-5)
+    weights = sum(weight.numel() for weight in model.network.parameters())
+    assert 2 * weights <= stored_bytes(path)[onnx.TensorProto.FLOAT16] < 2.1 * weights
+    assert stored_bytes(path)[onnx.TensorProto.FLOAT] < 0.1 * weights
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert metadata["ddpm_dtype"] == "float16"
+    assert json.loads(metadata["ddpm"])["image_shape"] == [1, 7, 6]
+
+
+def test_the_whole_of_ddim_with_labels_and_guidance(folder: Path) -> None:
+    model = trained_model("model.num_classes=3", "sample.guidance.scale=2", "sample.guidance.rescale=0.5")
+    path = folder / "sampler.onnx"
+    (comparison,) = write_onnx_sampler(model, path, 5, half=False)
+    assert comparison.holds
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    run = load_onnx(path, ["x_T", "labels"])
+    x_T = torch.randn(4, 1, 8, 12, generator=torch.Generator().manual_seed(2))
+    images = run(x_T, torch.tensor([0, 1, 2, 0]))
+    assert images.shape == (4, 1, 8, 12)
+    assert not torch.allclose(images, run(x_T, torch.tensor([1, 1, 2, 0])), atol=1e-3)
+
+
+def test_what_the_graph_cannot_hold_is_refused(folder: Path) -> None:
+    model = trained_model("sample.sampler.kind=ddim", "sample.sampler.eta=0.5")
+    with pytest.raises(RequestError, match=r"eta 0\.5"):
+        write_onnx_sampler(model, folder / "none.onnx", 5, half=False)
+    guided = trained_model("model.num_classes=3", "sample.guidance.interval=[0.1,2]")
+    with pytest.raises(RequestError, match="interval"):
+        write_onnx_sampler(guided, folder / "none.onnx", 5, half=False)
+    with pytest.raises(RequestError, match="from 1 to 12"):
+        write_onnx_sampler(trained_model(), folder / "none.onnx", 13, half=False)
+    large = trained_model()
+    large.network.conv_in.bias.fill_(1e5)
+    with pytest.raises(RequestError, match="65,504"):
+        rounded(large)
+    assert not (folder / "none.onnx").exists()

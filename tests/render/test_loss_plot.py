@@ -1,0 +1,76 @@
+"""The picture of the losses: when it is drawn, and that it shows what the log says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from ddpm_cli.events import CheckpointSaved, MetricsLogged, TrainEnded, TrainPlanned
+from ddpm_cli.render import loss_plot
+from ddpm_cli.render.loss_plot import LossPlot, save_loss_plot
+from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.metrics_log import MetricsLog
+
+
+def log(path: Path, *rows: dict[str, float | int | None]) -> Path:
+    with MetricsLog(path / "metrics.jsonl") as metrics:
+        for row in rows:
+            metrics.append(row)
+    return path / "metrics.jsonl"
+
+
+def row(step: int, loss: float | None = None, held_out: float | None = None) -> dict[str, float | int | None]:
+    return {"step": step, "loss": loss, "held_out_loss": held_out}
+
+
+def colours(path: Path) -> set[tuple[int, int, int]]:
+    with Image.open(path) as picture:
+        return {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=2**24) or []}
+
+
+BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_both_losses_are_drawn(sign: int, tmp_path: Path) -> None:
+    rows = [row(step, sign * 1 / step, sign * 2 / step if step % 2 == 0 else None) for step in range(1, 9)]
+    assert save_loss_plot(log(tmp_path, *rows), tmp_path / "loss.png")
+    assert {BLUE, ORANGE} <= colours(tmp_path / "loss.png")
+
+
+def test_without_held_out_images_the_training_loss_is_drawn(tmp_path: Path) -> None:
+    assert save_loss_plot(log(tmp_path, row(1, 0.5), row(2, 0.25)), tmp_path / "loss.png")
+    assert BLUE in colours(tmp_path / "loss.png")
+    assert ORANGE not in colours(tmp_path / "loss.png")
+
+
+@pytest.mark.parametrize("rows", [[], [row(1, 0.5)], [row(1, 0.5), row(2, 0.4), row(3, 0.3, 0.3)]])
+def test_one_point_is_no_curve(rows: list[dict[str, float | int | None]], tmp_path: Path) -> None:
+    assert not save_loss_plot(log(tmp_path, *rows), tmp_path / "loss.png")
+    assert not (tmp_path / "loss.png").exists()
+
+
+def test_it_is_drawn_after_held_out_losses_if_that_is_cheap_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, drawn = [0.0], []
+
+    def draw(log: Path, path: Path) -> bool:
+        drawn.append(clock[0])
+        clock[0] += 0.5
+        return True
+
+    monkeypatch.setattr(loss_plot, "save_loss_plot", draw)
+    monkeypatch.setattr(loss_plot, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    plot = LossPlot()
+    plot(MetricsLogged(row(1, 0.5, 0.5)))  # of no run
+    plot(TrainPlanned(SimpleNamespace(run=tmp_path)))
+    for second in range(60):
+        clock[0] = max(clock[0], float(second))
+        plot(MetricsLogged(row(second + 2, 0.5, 0.5 if second % 2 else None)))
+    plot(CheckpointSaved(RunDirectory(tmp_path).path, 61))
+    assert drawn == [1.0, 27.0, 53.0]  # half a second is 2 % of 25 seconds
+    for _ in range(2):
+        plot(TrainEnded(SimpleNamespace()))
+    assert len(drawn) == 4

@@ -1,0 +1,30 @@
+"""Small models with weights that do something, as if they had been trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.engine.build import build_model, build_schedule
+from ddpm_cli.engine.generate import TrainedModel
+
+SMALL = (
+    "model.stem=1",
+    "model.base_channels=8",
+    "model.channel_mult=[1,2]",
+    "model.blocks_per_level=1",
+    "model.norm_groups=4",
+    "schedule.timesteps=12",
+)
+
+
+def trained_model(*sets: str, shape: tuple[int, int, int] = (1, 8, 12)) -> TrainedModel:
+    config = load_config(sets=[*SMALL, *sets]).config
+    network = build_model(config.model, shape).eval().requires_grad_(False)
+    draws = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.copy_(0.15 * torch.randn(parameter.shape, generator=draws))
+    names = tuple("abcdefgh"[: config.model.num_classes or 0]) if not isinstance(config.model.num_classes, str) else ()
+    return TrainedModel(network, build_schedule(config.schedule), config, shape, Path("model"), 3, names)
