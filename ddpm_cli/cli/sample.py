@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import kinds
 from ddpm_cli.cli.options import DeviceOption, GridOption, JsonOption, RunArgument, SetOption, given
 
 if TYPE_CHECKING:
@@ -31,7 +32,13 @@ def sample(
     out: GridOption = Path("samples.png"),
     sampler: Annotated[
         str | None,
-        typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
+        typer.Option(
+            "--sampler",
+            metavar="NAME",
+            help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.",
+            autocompletion=kinds("sample.sampler"),
+            show_default=False,
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
     label: Annotated[

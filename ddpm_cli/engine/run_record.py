@@ -12,6 +12,7 @@ from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
 from ddpm_cli.files import UnreadableError, printable, read_text
+from ddpm_cli.overview import StoredFigure
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import FILE as FIGURES
@@ -20,26 +21,8 @@ from ddpm_cli.runs.metrics_log import read_rows
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
-    from ddpm_cli.events import Figure
 
 NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps"})
-
-
-@dataclass(frozen=True)
-class StoredFigure:
-    """A figure that was measured of a checkpoint.
-
-    Attributes:
-        figure: It, with how it was measured.
-        step: Of the checkpoint.
-        ema: Whether it is of the averaged weights.
-        created: When it was measured, in seconds since 1970.
-    """
-
-    figure: Figure
-    step: int
-    ema: bool
-    created: float
 
 
 @dataclass(frozen=True)
@@ -120,7 +103,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         config=config,
         data_sha256=_text(data.get("sha256")),
         held_out=f"{_text(data.get('name'))}, {finite(data.get('test_images'))} images",
-        figures=tuple(_read_figures(run.evaluations_folder / FIGURES)),
+        figures=read_figures(run),
     )
 
 
@@ -144,6 +127,16 @@ def read_config(run: RunDirectory) -> Config:
     except OSError as error:
         raise RunError(f"{run.config_path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
     return from_toml_text(text, str(run.config_path))
+
+
+def read_figures(run: RunDirectory) -> tuple[StoredFigure, ...]:
+    """What was measured of a run; as in a metrics log, a line that a kill has torn is passed over.
+
+    Raises:
+        RunError: If the file cannot be read.
+    """
+    rows = read_rows(run.evaluations_folder / FIGURES)
+    return tuple(stored for row in rows if (stored := _stored_figure(row)) is not None)
 
 
 def data_sha256(run: RunDirectory) -> str:
@@ -194,12 +187,11 @@ def _last(rows: list[dict[str, Any]], name: str) -> float | None:
     return found[-1] if found else None
 
 
-def _read_figures(path: Path) -> Iterator[StoredFigure]:
-    """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over."""
-    for row in read_rows(path):
-        figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
-        if figure is not None and created is not None and isinstance(ema, bool):
-            yield StoredFigure(figure, row["step"], ema, created)
+def _stored_figure(row: dict[str, Any]) -> StoredFigure | None:
+    figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
+    if figure is None or created is None or not isinstance(ema, bool):
+        return None
+    return StoredFigure(figure, row["step"], ema, created)
 
 
 def _text(value: Any) -> str:

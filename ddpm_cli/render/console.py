@@ -21,8 +21,22 @@ from ddpm_cli.launch import is_main, own_name
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
+PIPED_WIDTH = 10_000
+"""Characters: in a pipe or a file nothing is wrapped and nothing cut, because programs read it."""
+
+
 class CleanConsole(Console):
     """A console on which no text, which may be a stranger's, moves the cursor, changes colours or turns the writing around."""
+
+    @property
+    def width(self) -> int:
+        """Characters that fit in a line: those of the terminal, or PIPED_WIDTH."""
+        return self.drawing_width if self.is_terminal else PIPED_WIDTH
+
+    @property
+    def drawing_width(self) -> int:
+        """Characters that a drawing may take: those of the terminal, or $COLUMNS or 80 in a pipe."""
+        return super().width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments as usual, in which control characters other than line breaks and tabs have become question marks."""

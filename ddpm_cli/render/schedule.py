@@ -107,8 +107,8 @@ def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
     decibels = [snr_decibels(named.schedule) for named in schedules]
     finite = np.concatenate(decibels)[np.isfinite(np.concatenate(decibels))]
     low, high = 10 * np.floor(finite.min() / 10), 10 * np.ceil(finite.max() / 10)
-    beside = results.width >= 2 * 50
-    columns = min(results.width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
+    beside = results.drawing_width >= 2 * 50
+    columns = min(results.drawing_width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
     last = schedules[0].schedule.timesteps - 1
     panels = [
         _panel("alpha_bar", [named.schedule.alphas_cumprod for named in schedules], 0.0, 1.0, columns, last),
