@@ -29,8 +29,9 @@ def ls(
 ) -> None:
     """List the runs below runs/, or what can be chosen.
 
-    Of a run: its data, steps, what it has come to (finished, training, or the part of its budget), the loss of training, the best
-    metric that was measured, its size and its age. A run that cannot be used is listed with its fault.
+    Of a run: its data, steps, what it has come to (done, training, or the part of its budget that is used), its lowest held-out
+    loss (its last loss in training if none was held out), the best metric that was measured, its size and its age. A run that
+    cannot be used is listed with its fault.
 
     For example:
 
@@ -107,8 +108,11 @@ def datasets() -> dict[str, dict[str, Any]]:
 
 
 def samplers() -> dict[str, dict[str, Any]]:
-    """By name: what it is, and its options."""
-    return kinds_of("sample.sampler", "options")
+    """By name: how many steps it takes if not told, what it is, and its options."""
+    from ddpm_cli.config.outline import sections
+
+    steps = {name: getattr(cls, "usual_steps", None) for name, cls in sections()["sample.sampler"].items()}
+    return {name: {"steps": steps[name] or "all"} | about for name, about in kinds_of("sample.sampler", "options").items()}
 
 
 def schedules() -> dict[str, dict[str, Any]]:

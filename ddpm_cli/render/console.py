@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -28,15 +28,15 @@ PIPED_WIDTH = 10_000
 class CleanConsole(Console):
     """A console on which no text, which may be a stranger's, moves the cursor, changes colours or turns the writing around."""
 
-    @property
-    def width(self) -> int:
-        """Characters that fit in a line: those of the terminal, or PIPED_WIDTH."""
-        return self.drawing_width if self.is_terminal else PIPED_WIDTH
+    @property  # type: ignore[misc]  # rich can set it, which nothing here does
+    def size(self) -> ConsoleDimensions:
+        """Width and height in characters: those of the terminal, with PIPED_WIDTH in a pipe."""
+        return super().size if self.is_terminal else super().size._replace(width=PIPED_WIDTH)
 
     @property
     def drawing_width(self) -> int:
-        """Characters that a drawing may take: those of the terminal, or $COLUMNS or 80 in a pipe."""
-        return super().width
+        """Characters that a drawing may take in a line: those of the terminal, or $COLUMNS or 80 in a pipe."""
+        return super().size.width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments as usual, in which control characters other than line breaks and tabs have become question marks."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +20,8 @@ from ddpm_cli.render.format import age, duration, loss, quantity
 from ddpm_cli.render.tables import show_facts, show_table
 
 NONE = "-"
-MARKS: dict[FindingState, tuple[str, str]] = {"ok": ("ok", "green"), "missing": ("-", "yellow"), "broken": ("!!", "bold red")}
-STATES = {"finished": "green", "training": "cyan", "stopped": "yellow", "broken": "bold red"}
+STYLES: dict[FindingState, str] = {"ok": "green", "missing": "magenta", "broken": "bold red"}
+STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "broken": "bold red"}
 SHORT_SHA256 = 16
 
 
@@ -44,7 +45,8 @@ def _run_cells(row: RunRow) -> tuple[str | Text, ...]:
     size, since = quantity(row.bytes, "B"), _ago(row.created)
     if row.fault:
         return row.name, NONE, NONE, state, NONE, NONE, size, since
-    return row.name, row.data, f"{row.step:,}", state, loss(row.loss), _best(row), size, since
+    judged = loss(row.loss if row.held_out_loss is None else row.held_out_loss)
+    return row.name, row.data, f"{row.step:,}", state, judged, _best(row), size, since
 
 
 def _state(row: RunRow) -> str:
@@ -55,14 +57,14 @@ def _state(row: RunRow) -> str:
             return f"training {part}".strip()
         case "stopped":
             return part or "stopped"
+        case "finished":
+            return "done"
         case _:
             return row.state
 
 
 def _best(row: RunRow) -> str:
-    if row.metric is not None and row.value is not None:
-        return f"{row.metric} {row.value:.4g}"
-    return NONE if row.held_out_loss is None else f"held-out {loss(row.held_out_loss)}"
+    return NONE if row.metric is None else f"{row.metric} {row.value:.4g}"
 
 
 def _ago(created: float | None) -> str:
@@ -96,14 +98,14 @@ def show_info(info: ModelInfo) -> None:
         results.print(Text.assemble(("fault: ", "bold red"), fault))
     if info.settings:
         rows = [(key, _setting(value), _setting(default)) for key, (default, value) in info.settings.items()]
-        show_table("\nsettings that differ from the defaults", ("key", "value", "default"), rows)
+        show_table("settings that differ from the defaults", ("key", "value", "default"), rows)
     if facts := _provenance(info.provenance):
         show_facts("\nprovenance", facts)
     if info.checkpoints and info.kind == "run":
-        show_table("\ncheckpoints", (" step", "state", " size", "folder"), [_checkpoint_cells(row) for row in info.checkpoints])
+        show_table("checkpoints", (" step", "state", " size", "folder"), [_checkpoint_cells(row) for row in info.checkpoints])
     if info.figures:
         columns = ("metric", " value", " +-", " n", "sampler", " at step", "weights", " age")
-        show_table("\nevaluations", columns, [_figure_cells(stored) for stored in info.figures])
+        show_table("evaluations", columns, [_figure_cells(stored) for stored in info.figures])
 
 
 def _summary(info: ModelInfo) -> dict[str, str | Text]:
@@ -217,15 +219,14 @@ def info_json(info: ModelInfo) -> dict[str, Any]:
 
 def show_findings(findings: Iterable[Finding]) -> None:
     """Print findings as they come, below the heading of each topic."""
-    topic = ""
-    for finding in findings:
-        if finding.topic != topic:
-            topic = finding.topic
-            results.print(Text(f"{topic}", "bold"))
-        mark, style = MARKS[finding.state]
-        results.print(Text.assemble((f"  {mark:<3}", style), (f"{finding.name}: ", "cyan"), finding.text))
-        if finding.remedy:
-            results.print(Text(f"       {finding.remedy}"))
+    for topic, found in groupby(findings, key=lambda finding: finding.topic):
+        show_facts(topic, {finding.name: _found(finding) for finding in found})
+
+
+def _found(finding: Finding) -> Text:
+    """What was found, behind a mark that tells without colours too, and below it what to do."""
+    remedy = f"\n    {finding.remedy}" if finding.remedy else ""
+    return Text.assemble((f"{finding.state:<8}", STYLES[finding.state]), finding.text, remedy)
 
 
 def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:

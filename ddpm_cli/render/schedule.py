@@ -22,6 +22,8 @@ from ddpm_cli.render.console import print_json, print_text, results
 STYLES = ("cyan", "yellow", "magenta", "green")
 CURVE_ROWS = 10
 LABEL_WIDTH = 7
+T_WIDTH, ALPHA_BAR_WIDTH, DECIBELS_WIDTH = 12, 12, 12
+"""Columns of a comparison at their widest, with what is between them."""
 ADJUSTMENTS = ("logsnr_shift", "zero_terminal_snr")
 TABLE = ("path", "values", "betas")
 WIDEST_CURVE = 90
@@ -72,9 +74,19 @@ def show_schedules(schedules: Sequence[NamedSchedule], rows: int) -> None:
             Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")), soft_wrap=True
         )
     steps = selected_steps(schedules[0].schedule.timesteps, rows)
-    results.print(_table(schedules[0], steps) if len(schedules) == 1 else _comparison(schedules, steps))
+    if len(schedules) == 1:
+        results.print(_table(schedules[0], steps))
+    for few in _beside(schedules) if len(schedules) > 1 else ():
+        results.print(_comparison(few, steps))
     if results.encoding.startswith("utf"):
         _show_curves(schedules)
+
+
+def _beside(schedules: Sequence[NamedSchedule]) -> list[Sequence[NamedSchedule]]:
+    """As many at a time as the terminal is wide enough for, so that no figure is cut."""
+    widest = max(len(named.kind) for named in schedules)
+    most = max((results.width - T_WIDTH) // (max(widest, ALPHA_BAR_WIDTH) + DECIBELS_WIDTH), 1)
+    return [schedules[start : start + most] for start in range(0, len(schedules), most)]
 
 
 def _table(named: NamedSchedule, steps: Sequence[int]) -> Table:

@@ -7,39 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE
-from rich.measure import Measurement
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.render.console import CleanConsole, results
 
 Cells = Sequence[str | Text]
+GAP = 2
+"""Characters between columns."""
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Cells], console: CleanConsole = results) -> None:
     """Print a table.
 
     Args:
-        title: Above it; none if empty.
+        title: Above it, after an empty line; none if empty.
         columns: Heads; those of figures, which are never wrapped, start with a blank, which is not shown.
         rows: Cells.
         console: Where to.
     """
-    table = _table(title, columns, rows)
-    narrowest = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-    if narrowest <= console.width:
+    if title:
+        console.print(Text(f"\n{title}", "bold"))
+    table = _table(columns, rows)
+    if _narrowest(columns, rows) <= console.width:
         console.print(table)
         return
-    if title:
-        console.print(Text(title, "bold"))
     for row in rows:
         console.print(as_text(row[0], "bold cyan"))
         console.print(_facts({head.strip(): cell for head, cell in zip(columns[1:], row[1:], strict=True)}, indent=2))
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Cells]) -> Table:
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
+def _narrowest(columns: Sequence[str], rows: Sequence[Cells]) -> int:
+    """Characters that the table takes in a line if it breaks texts between words alone."""
+    widths = []
+    for place, column in enumerate(columns):
+        texts = [column, *(str(row[place]) for row in rows)]
+        pieces = texts if column.startswith(" ") else [word for text in texts for word in text.split()]
+        widths.append(max(map(cell_len, pieces), default=0))
+    return sum(widths) + GAP * (len(columns) - 1)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Cells]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         figure = column.startswith(" ")
         table.add_column(Text(column.strip()), justify="right" if figure else "left", no_wrap=figure, overflow="fold")
