@@ -11,10 +11,13 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def run_names(incomplete: str) -> list[str]:
-    """Runs below runs/, the newest first; where none fits, the shell offers files."""
+    """Runs below runs/, the newest first, and those of the folder that was typed; where none fits, the shell offers files."""
     from ddpm_cli.runs.directory import list_runs
 
-    return starting_with(incomplete, (run.path.name for run in list_runs(Path("runs"))))
+    folder = "".join(incomplete.rpartition("/")[:2])
+    runs = [run for root in (Path("runs", folder), Path(folder)) if folder or root.name for run in list_runs(root)]
+    names = dict.fromkeys(f"{folder}{run.path.name}" for run in runs)
+    return starting_with(incomplete, (name for name in names if name.isprintable()))
 
 
 def preset_names(incomplete: str) -> list[str]:

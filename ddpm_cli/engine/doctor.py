@@ -42,7 +42,7 @@ def examine(runs: Path = Path("runs")) -> Iterator[Finding]:
     yield from _versions()
     yield from _devices()
     yield from _compilers()
-    yield from _extras()
+    yield from examine_extras()
     yield from _folders(runs)
     yield from _data()
 
@@ -142,7 +142,8 @@ def _requirements(extra: str) -> list[Requirement]:
     return found
 
 
-def _extras() -> Iterator[Finding]:
+def examine_extras() -> Iterator[Finding]:
+    """Which extras are there, and of the others the install line."""
     for name, requirements in extras().items():
         lacking = [str(problem) for requirement in requirements if (problem := _problem(requirement))]
         install = f"pip install '{DISTRIBUTION}[{name}]'"

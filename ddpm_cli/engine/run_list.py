@@ -56,7 +56,8 @@ def list_rows(root: Path) -> list[RunRow]:
         RunError: If it cannot be read.
     """
     try:
-        paths = list(_run_folders(root)) if root.is_dir() else []
+        found = _run_folders(root) if root.is_dir() else ()
+        paths = {path.resolve(): path for path in found}.values()  # a link may lead to a run that is here already
     except OSError as error:
         raise RunError(f"{root} cannot be read ({error.strerror}).", "Check its permissions, or name another folder.") from error
     rows = [describe_run(RunDirectory(path), str(path.relative_to(root))) for path in paths]
@@ -64,7 +65,7 @@ def list_rows(root: Path) -> list[RunRow]:
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
-    for path in sorted(root.iterdir()):
+    for path in sorted(root.iterdir(), key=lambda path: (not path.is_symlink(), path)):
         if _looks_like_a_run(path):
             yield path
         elif path.is_dir():
