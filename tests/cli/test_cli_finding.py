@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import Ddpm, assert_refused, files_below, run_ddpm
+from command import Ddpm, files_below, run_ddpm
 from fake_runs import add_figure, fake_run
 from hostile import ESCAPE
 
@@ -23,7 +23,7 @@ from ddpm_cli.config.template import template
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.run_info import model_info
 from ddpm_cli.engine.run_list import list_rows
-from ddpm_cli.errors import DdpmError
+from ddpm_cli.errors import ConfigError, DdpmError, OutputError, RunError
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import is_locked, locked
 
@@ -146,12 +146,14 @@ def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.Captu
     assert all(f"\n{name} " in shown for name in expected)
 
 
-def test_ls_of_nothing(ddpm: Ddpm, tmp_path: Path) -> None:
-    done = ddpm("ls")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "ddpm train --preset quick" in done.stdout
-    assert_refused(ddpm("ls", "samplrs"), "samplrs", "samplers")
-    assert files_below(tmp_path) == {}
+def test_ls_of_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("ls")
+    assert "ddpm train --preset quick" in capsys.readouterr().out
+    assert answer(capsys, "ls", "--json") == {"runs": []}
+    with pytest.raises(RunError, match="samplrs") as refused:
+        call("ls", "samplrs")
+    assert "samplers" in refused.value.remedy
+    assert not runs.exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------- info
@@ -220,12 +222,15 @@ def test_a_template_is_its_preset_with_every_key_in_or_out(preset: str, tmp_path
     assert set(load_config(file=file).origins.values()) == {str(file)}
 
 
-def test_config_init_never_overwrites(ddpm: Ddpm, tmp_path: Path) -> None:
-    made = ddpm("config", "init", "mine.toml", "--preset", "quick", "--json")
-    assert json.loads(made.stdout) == {"file": "mine.toml", "preset": "quick"}
+@pytest.mark.usefixtures("runs")
+def test_config_init_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = answer(capsys, "config", "init", "mine.toml", "--preset", "quick", "--json")
+    assert made == {"file": "mine.toml", "preset": "quick"}
     before = files_below(tmp_path)
-    assert_refused(ddpm("config", "init", "mine.toml"), "mine.toml", "in the way")
-    assert_refused(ddpm("config", "init", "other.toml", "--preset", "quik"), "quik")
+    with pytest.raises(OutputError, match="in the way"):
+        call("config", "init", "mine.toml")
+    with pytest.raises(ConfigError, match="quik"):
+        call("config", "init", "other.toml", "--preset", "quik")
     assert files_below(tmp_path) == before
 
 
