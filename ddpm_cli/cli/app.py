@@ -6,7 +6,6 @@ Importing this must stay cheap: command modules import only the standard library
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ddpm_cli import __version__
+from ddpm_cli.cli.bench import bench
 from ddpm_cli.cli.choices import help_with_choices
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
@@ -29,6 +29,7 @@ from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.ls import ls
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
+from ddpm_cli.cli.streams import discard, open_streams
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
@@ -63,24 +64,30 @@ def _one_usage_error() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _interrupts_told() -> Iterator[None]:
+    """Make Ctrl-C or another signal an error of ours instead of typer's silent exit."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        from ddpm_cli.engine.signals import how_stopped, signal_of
+
+        number = signal_of(interrupt)
+        raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
+
+
 class Commands(TyperGroup):
-    """The group of all commands, in which Ctrl-C or another signal becomes an error of ours instead of a silent exit."""
+    """The group of all commands."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> Any:
         """Parse what stands before the subcommand."""
-        with _one_usage_error():
+        with _one_usage_error(), _interrupts_told():
             return super().make_context(*arguments, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand that `ctx` names."""
-        try:
-            with _one_usage_error():
-                return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            from ddpm_cli.engine.signals import how_stopped, signal_of
-
-            number = signal_of(interrupt)
-            raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
+        with _one_usage_error(), _interrupts_told():
+            return super().invoke(ctx)
 
 
 # Plain help: typer's rich one imports four times as much as all the rest of `ddpm --help`.
@@ -102,6 +109,7 @@ app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="S
 app.command("evaluate", short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
 app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
+app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.command("ls", short_help="List runs, presets, data sets, samplers and schedules.")(ls)
 app.command("info", short_help="Tell all about a run or an exported file.")(info)
@@ -172,18 +180,25 @@ def main() -> NoReturn:
     gc.set_threshold(*GARBAGE)
     if processes() == 1:  # one of several may wait for others in a call that no signal interrupts, and has to die of it
         interrupt_on_signals()
+    open_streams(with_results=is_main())
     arguments, debug = split_debug(sys.argv[1:])
-    if not is_main():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives
     try:
         status = run(arguments, debug)
-        sys.stdout.flush()
+        status = flushed(status, debug)
         if processes() > 1 and status == 0:  # after an error the others may be gone
             from ddpm_cli.engine.team import disband
 
             disband()
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit: give it a place to write to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         status = 1
     sys.exit(status)
+
+
+def flushed(status: int, debug: bool) -> int:
+    """Write the rest of the results; the exit status with which that leaves the command."""
+    try:
+        sys.stdout.flush()
+    except DdpmError as error:
+        return report(error, debug)
+    return status

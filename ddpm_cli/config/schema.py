@@ -593,7 +593,7 @@ class TrainConfig(Section):
 
 class CheckpointConfig(Section):
     every: PositiveInt = Field(1000, description="Steps between checkpoints.")
-    keep_last: PositiveInt = Field(2, description="Checkpoints that are kept, newest first.")
+    keep_last: PositiveInt = Field(2, description="Newest checkpoints kept, besides one that is known to be good.")
     keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
     best_by: Literal["held-out-loss", "fcd"] = Field(
         "held-out-loss",

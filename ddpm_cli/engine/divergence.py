@@ -22,7 +22,8 @@ def end_diverged(run: RunDirectory, trainer: Trainer, on_event: Listener) -> NoR
     """Go back to the last checkpoint that is known to be good, and raise the error that says so; for all processes together.
 
     A checkpoint is known to be good if the step after it was in order; those that are newer are set aside under other names.
-    Where none is known to be good all stay as they are.
+    Where none is known to be good all stay as they are. `torchrun --max-restarts` cannot be told that a restart is of no use: it
+    makes one, which goes on from that checkpoint, diverges at the same step, and ends with the same message.
 
     Args:
         run: The run, locked by the main process.
@@ -42,8 +43,7 @@ def end_diverged(run: RunDirectory, trainer: Trainer, on_event: Listener) -> NoR
 
 
 def _roll_back(run: RunDirectory, trainer: Trainer, happened: str, on_event: Listener) -> DivergedError:
-    good = trainer.health.last_good_step
-    step = None if good is None else newest_until(run, good)
+    step = newest_until(run, trainer.health.last_good_step(trainer.step))
     if step is None:
         done = "No checkpoint from before the trouble is left, so the run cannot go on: it has to be started anew."
     else:
@@ -60,11 +60,10 @@ def _told(moved: list[Path]) -> str:
 
 def tell_of_trouble(run: RunDirectory, trainer: Trainer, on_event: Listener) -> None:
     """Tell, at the end of a run, of a loss that left its range and did not come back."""
-    health = trainer.health
-    since, good = health.trouble_since, health.last_good_step
-    if since is None or good is None or trainer.step - since < CALM_STEPS:
+    since = trainer.health.trouble_since
+    if since is None or trainer.step - since < CALM_STEPS:
         return
-    step = newest_until(run, good)
+    step = newest_until(run, trainer.health.last_good_step(trainer.step))
     kept = "no checkpoint from before is left" if step is None else f"the last checkpoint from before is that of step {step:,}"
     message = f"The loss left its range at step {since:,} and has not come back; {kept}. Try again with a lower optimizer.lr."
     on_event(Notice(message, important=True))

@@ -28,6 +28,7 @@ USES = {
     "interop": "export to diffusers and ONNX, import from diffusers",
     "trackers": "TensorBoard, Weights & Biases, Trackio, MLflow",
     "report": "ddpm report",
+    "peers": "ddpm bench --against",
     "test": "the tests of ddpm-cli itself",
 }
 """What an extra is for; one that is not named here is listed all the same."""

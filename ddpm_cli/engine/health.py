@@ -88,13 +88,13 @@ class Health:
         """Steps without a change of the weights up to now."""
         return self._skipped_in_a_row
 
-    @property
-    def last_good_step(self) -> int | None:
-        """The last step whose weights are known to be good, None while there is no trouble.
+    def last_good_step(self, step: int) -> int:
+        """The last step whose weights are known to be good, after `step` steps.
 
-        The weights after step n make the loss of step n + 1, so the trouble that begins at n + 1 is already in them.
+        The weights after step n make the loss of step n + 1: without trouble it shows that they are good, and trouble that begins
+        at n + 1 is already in them.
         """
-        return None if self.trouble_since is None else self.trouble_since - 2
+        return step - 1 if self.trouble_since is None else self.trouble_since - 2
 
     @staticmethod
     def _kind(loss: float, limit: float, taken: bool, scaled: bool) -> IncidentKind | None:

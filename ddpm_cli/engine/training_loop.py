@@ -371,7 +371,7 @@ class TrainingLoop:
                 self.config_toml,
                 keep_last=settings.keep_last,
                 best=best and settings.keep_best,
-                last_good_step=self.trainer.health.last_good_step,
+                last_good_step=self.trainer.health.last_good_step(self.trainer.step),
             )
             self.on_event(CheckpointSaved(saved, self.trainer.step))
         self.saved_step = self.trainer.step

@@ -136,7 +136,8 @@ def save_checkpoint(
         config_toml: The resolved config.
         keep_last: How many checkpoints to keep, newest first, at least 1.
         best: True if it is the best so far; the newest such checkpoint is kept beyond `keep_last`.
-        last_good_step: While training is in trouble, the last step from before: the newest checkpoint until there is kept too.
+        last_good_step: The last step whose weights are known to be good: the newest checkpoint until there is kept beyond
+            `keep_last`.
     Returns:
         The checkpoint's folder.
     Raises:

@@ -18,6 +18,7 @@ from ddpm_cli.files import (
     UnreadableError,
     atomic_write,
     output_errors,
+    printable,
     read_json_object,
     sweep_temporaries,
     sync_path,
@@ -154,7 +155,7 @@ def check_run_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise RunError(
-            f"{name!r} cannot be the name of a run.",
+            f"{printable(name)!r} cannot be the name of a run.",
             "Use 1 to 100 letters a-z, digits, '.', '_' and '-', starting with a letter or digit.",
         )
 

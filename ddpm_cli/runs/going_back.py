@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,21 +34,26 @@ def newest_until(run: RunDirectory, step: int) -> int | None:
 def set_aside_after(run: RunDirectory, step: int) -> list[Path]:
     """Rename all checkpoints later than `step`, the newest first, so that what is left is in order whenever this ends.
 
+    Where there are any, those that were set aside before are removed, so that they do not fill the disk.
+
     Args:
         run: The run, locked by this process.
         step: The last one that stays.
     Returns:
-        Their new places, newest first. One of an earlier attempt that has the same name is replaced.
+        Their new places, newest first.
     Raises:
-        OutputError: If one cannot be renamed.
+        OutputError: If one cannot be renamed or removed.
     """
-    moved = []
+    moved: list[Path] = []
     with output_errors(run.checkpoints_folder):
         while later := [path for path in list_checkpoints(run) if step_of(path) > step]:
-            target = later[-1].with_name(DIVERGED + later[-1].name)
-            if target.exists():
-                discard_folder(target)
-            os.rename(later[-1], target)
-            moved.append(target)
+            if not moved:
+                _remove_earlier(run)
+            moved.append(later[-1].rename(later[-1].with_name(DIVERGED + later[-1].name)))
         sync_path(run.checkpoints_folder)
     return moved
+
+
+def _remove_earlier(run: RunDirectory) -> None:
+    for path in list(run.checkpoints_folder.glob(f"{DIVERGED}*")):
+        discard_folder(path)

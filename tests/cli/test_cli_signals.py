@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from command import TINY, environment
+from command import TINY, environment, run_ddpm
 
 from ddpm_cli.files import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.metrics_log import read_rows
 
 # A grid that would take minutes.
 LONG_GRID = ("--set=train.sampler.steps=1000", "--set=train.sample_n=500", "--set=sample.batch_size=500")
@@ -86,3 +87,77 @@ def test_samples_that_a_signal_ends_leave_no_file(trained_folder: Path, tmp_path
     assert "Stopped by SIGTERM." in errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_the_command_itself_is_imported_ends_it_quietly(tmp_path: Path) -> None:
+    """A package of typer's name stands in for what is imported first."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm_cli", "config", "show"],
+        env=environment() | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_signal_while_the_command_line_is_read_is_told_by_name(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, ddpm_cli.cli.app as app\n"
+        "app.show_version.__code__ = (lambda wanted: os.kill(os.getpid(), signal.SIGUSR1)).__code__\n"
+        "app.os, app.signal = os, signal\n"
+        "app.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "config", "show"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGUSR1, "error: Stopped by SIGUSR1.\n")
+
+
+@pytest.mark.parametrize(("number", "sight"), [(signal.SIGTERM, 1), (signal.SIGKILL, 2)])
+def test_a_signal_in_the_midst_of_a_save_loses_nothing(number: signal.Signals, sight: int, tmp_path: Path) -> None:
+    """SIGTERM lets it be completed; SIGKILL leaves the checkpoint before, and what is half written is swept at the resume."""
+    command = [sys.executable, "-m", "ddpm_cli", "train", *TINY, "--steps=9", "--name=run", "--set=checkpoint.every=3"]
+    saving = tmp_path / "runs/run/checkpoints"
+    code = (
+        "import os, sys, ddpm_cli.runs.checkpoints as checkpoints\n"
+        "from ddpm_cli.cli.app import main\n"
+        "put, seen = checkpoints._put_in_place, []\n"
+        "def put_in_place(*paths):\n"
+        "    seen.append(paths)\n"
+        f"    if len(seen) == {sight}: os.kill(os.getpid(), {int(number)})\n"
+        "    put(*paths)\n"
+        "checkpoints._put_in_place = put_in_place\n"
+        "main()"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *command[3:]],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    left = sorted(path.name for path in saving.iterdir())
+    if number == signal.SIGTERM:
+        assert killed.returncode == 143
+        assert "Stopped and saved at step 4." in killed.stderr
+        assert left == ["step-00000003", "step-00000004"]
+    else:
+        assert killed.returncode == -9
+        assert [name.startswith(TEMPORARY_PREFIX) for name in left] == [True, False]
+        assert left[1] == "step-00000003"
+    resumed = run_ddpm("resume", "run", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert not list(tmp_path.rglob(f"{TEMPORARY_PREFIX}*"))
+    assert [row["step"] for row in read_rows(tmp_path / "runs/run/metrics.jsonl")] == [2, 3, 4, 6, 8, 9]

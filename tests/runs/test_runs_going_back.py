@@ -55,11 +55,13 @@ def test_one_that_is_being_replaced_is_set_aside_too(run: RunDirectory) -> None:
     assert latest_checkpoint(run).step == 4
 
 
-def test_an_earlier_one_of_the_same_name_is_replaced(run: RunDirectory) -> None:
-    set_aside_after(run, 6)
+def test_those_of_an_earlier_time_make_way(run: RunDirectory) -> None:
+    set_aside_after(run, 4)
     save(run, 8, mark=1)
-    set_aside_after(run, 6)
-    assert names(run)[0] == "diverged-step-00000008"
+    set_aside_after(run, 8)
+    assert len(names(run)) == 5  # nothing is set aside now, so all stay
+    set_aside_after(run, 4)
+    assert names(run) == ["diverged-step-00000008", "step-00000002", "step-00000004"]
     assert load_checkpoint(run.checkpoints_folder / "diverged-step-00000008").state == {"mark": 1}
 
 
