@@ -134,6 +134,22 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         write_new(temporary, content)
 
 
+def create(path: Path, content: str) -> None:
+    """Write a file that must not exist yet, as UTF-8; nothing stays of one that could not be written.
+
+    Raises:
+        OutputError: If there is something of that name, or it cannot be written.
+    """
+    with output_errors(path):
+        try:
+            write_new(path, content)
+        except FileExistsError:
+            raise
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
 def write_new(path: Path, content: bytes | str) -> None:
     """Write a file that must not exist yet and sync it.
 

@@ -49,6 +49,37 @@ def read_tensor_file(path: Path) -> TensorFile:
         raise UnreadableError(f"is truncated or no safetensors file ({error})") from error
 
 
+class TensorHeader(NamedTuple):
+    """What a safetensors file says of itself.
+
+    Attributes:
+        shapes: Shape of each tensor, by name.
+        metadata: Text by name.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def read_tensor_header(path: Path) -> TensorHeader:
+    """Read names and shapes alone, without torch; a link to a file is followed.
+
+    Raises:
+        UnreadableError: If it is missing, no ordinary file or damaged.
+        OSError: If it cannot be opened, which says nothing about the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    target = path.resolve()
+    _check_size(target)
+    try:
+        with safe_open(target, framework="numpy") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return TensorHeader(shapes, file.metadata() or {})
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, OverflowError) as error:
+        raise UnreadableError(f"is truncated or no safetensors file ({error})") from error
+
+
 def _check_size(path: Path) -> None:
     import psutil
 

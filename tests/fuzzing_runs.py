@@ -31,6 +31,8 @@ from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.compare import compare
 from ddpm_cli.engine.feature_sources import write_rows
 from ddpm_cli.engine.references import read_statistics
+from ddpm_cli.engine.run_info import model_info
+from ddpm_cli.engine.run_list import list_rows
 from ddpm_cli.engine.run_record import find_runs, read_run
 from ddpm_cli.engine.sample_parts import SampleSet
 from ddpm_cli.engine.stored import check_architecture
@@ -42,6 +44,7 @@ from ddpm_cli.metrics.frechet import FrechetStatistics
 from ddpm_cli.render.compare import comparison_json
 from ddpm_cli.render.compare_tables import sheets
 from ddpm_cli.render.evaluate import figure_lines
+from ddpm_cli.render.overview import info_json, runs_json, show_info
 from ddpm_cli.runs.checkpoints import latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, list_runs
 from ddpm_cli.runs.figures import stored_figures
@@ -178,6 +181,9 @@ def _on_run_folder(scratch: Path) -> Attack:
             if path == run.lock_path:
                 _take_lock_twice(run)
             assert len(list_runs(root)) >= 1
+            json.dumps(runs_json(list_rows(root)), allow_nan=False)
+            json.dumps(info_json(model_info(run.path)), allow_nan=False)
+            show_info(model_info(run.path))
             find_runs([root], Path("runs"))
             for figure in stored_figures(run.evaluations_folder, key):
                 "\n".join(text for line in figure_lines(figure) for text in line).encode()

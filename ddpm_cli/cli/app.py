@@ -21,14 +21,17 @@ from ddpm_cli.cli.choices import help_with_choices
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
+from ddpm_cli.cli.doctor import doctor
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.img2img import img2img
-from ddpm_cli.cli.inpaint import inpaint
 from ddpm_cli.cli.import_ import import_
+from ddpm_cli.cli.info import info
+from ddpm_cli.cli.inpaint import inpaint
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
-from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.interpolate import interpolate
+from ddpm_cli.cli.ls import ls
+from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.streams import discard, open_streams
@@ -116,9 +119,11 @@ app.command("compare", short_help="Put runs beside each other and say whether th
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
 app.command("report", short_help="Write all that a run tells into one HTML file.")(write_report)
-app.command("export", short_help="Write a trained model to one file.")(export)
 app.command("export", short_help="Write a trained model for another program.")(export)
 app.command("import", short_help="Make a run of a diffusers pipeline.")(import_)
+app.command("ls", short_help="List runs, presets, data sets, samplers and schedules.")(ls)
+app.command("info", short_help="Tell all about a run or an exported file.")(info)
+app.command("doctor", short_help="Say what works on this machine, and what is missing.")(doctor)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import run_names
 from ddpm_cli.cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ BaselineOption = Annotated[
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Two or more run folders or names, or a folder of runs.", show_default=False),
+        typer.Argument(
+            metavar="RUN...",
+            help="Two or more run folders or names, or a folder of runs.",
+            autocompletion=run_names,
+            show_default=False,
+        ),
     ],
     baseline: BaselineOption = None,
     out: Annotated[

@@ -1,9 +1,13 @@
-"""`ddpm config`: see what a run would be configured with."""
+"""`ddpm config`: see, start and compare configs. Imports no torch."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from ddpm_cli.cli.completion import config_names
 from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 
 config_app = typer.Typer(name="config", no_args_is_help=True, rich_markup_mode=None)
@@ -11,11 +15,13 @@ config_app = typer.Typer(name="config", no_args_is_help=True, rich_markup_mode=N
 
 @config_app.callback()
 def config() -> None:
-    """See what a run would be configured with.
+    """See, start and compare configs.
 
     For example:
 
       ddpm config show --preset quick
+
+      ddpm config diff default quick
     """
 
 
@@ -44,3 +50,61 @@ def show(
     from ddpm_cli.render.config import show_config
 
     show_config(load_config(preset=preset, file=config, sets=sets or ()), as_json=as_json)
+
+
+@config_app.command("init")
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write; never one that exists.")] = Path("recipe.toml"),
+    preset: PresetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a config file to start from: every key with what it means, as a comment, and its value in a preset.
+
+    For example:
+
+      ddpm config init
+
+      ddpm config init mine.toml --preset quick
+    """
+    from ddpm_cli.config.template import template
+    from ddpm_cli.files import create
+    from ddpm_cli.render.console import print_json, show_line
+
+    name = "default" if preset is None else preset
+    create(file, template(name))
+    show_line("wrote:", "green", f"{file}; train with it: ddpm train --config {file}")
+    if as_json:
+        print_json({"file": str(file), "preset": name})
+
+
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="Preset, TOML file, run folder or name, checkpoint, or exported file.",
+        autocompletion=config_names,
+        show_default=False,
+    ),
+]
+
+
+@config_app.command("diff")
+def diff(a: ConfigArgument, b: ConfigArgument, as_json: JsonOption = False) -> None:
+    """Show which settings differ between two presets, files or runs.
+
+    For example:
+
+      ddpm config diff default quick
+
+      ddpm config diff quick runs/quick-001 --json
+    """
+    from ddpm_cli.config.changes import differing
+    from ddpm_cli.engine.stored import named_config
+    from ddpm_cli.render.console import print_json
+    from ddpm_cli.render.overview import differences_json, show_differences
+
+    found = differing(named_config(a), named_config(b))
+    if as_json:
+        print_json(differences_json((a, b), found))
+    else:
+        show_differences((a, b), found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from ddpm_cli.cli.completion import kinds
 from ddpm_cli.cli.options import DeviceOption, JsonOption, RunArgument, SetOption, given
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def evaluate(
             "--sampler",
             metavar="NAME",
             help="ddpm, ddim, euler, heun, dpm-solver++ or unipc; the run's own if left out.",
+            autocompletion=kinds("sample.sampler"),
             show_default=False,
         ),
     ] = None,

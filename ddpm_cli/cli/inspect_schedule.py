@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import kinds, run_names
 from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def inspect_schedule(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]", help="Show the schedule of this run, checkpoint or exported file, as trained.", show_default=False
+            metavar="[RUN]",
+            help="Show the schedule of this run, checkpoint or exported file, as trained.",
+            autocompletion=run_names,
+            show_default=False,
         ),
     ] = None,
     kind: Annotated[
@@ -33,6 +37,7 @@ def inspect_schedule(
             "-k",
             metavar="KIND",
             help="linear, scaled-linear, quadratic, cosine, sigmoid, table or learned.",
+            autocompletion=kinds("schedule"),
             show_default=False,
         ),
     ] = None,

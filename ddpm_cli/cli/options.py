@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ddpm_cli.cli.completion import DEVICES, config_keys, kinds, one_of, preset_names, run_names
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="TOML file with settings; may name its preset.", show_default=False),
@@ -18,14 +20,20 @@ PresetOption = Annotated[
         "--preset",
         "-p",
         metavar="NAME",
-        help="Start from this preset: default, quick, fashion-mnist-gpu, paper-cifar10.",
+        help="Start from this preset (ddpm ls presets).",
+        autocompletion=preset_names,
         show_default=False,
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", "-s", metavar="SECTION.KEY=VALUE", help="Set any field of the config; may be repeated.", show_default=False
+        "--set",
+        "-s",
+        metavar="SECTION.KEY=VALUE",
+        help="Set any field of the config; may be repeated.",
+        autocompletion=config_keys,
+        show_default=False,
     ),
 ]
 DataOption = Annotated[
@@ -34,6 +42,7 @@ DataOption = Annotated[
         "--data",
         metavar="DATA",
         help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
+        autocompletion=kinds("data"),
         show_default=False,
     ),
 ]
@@ -48,7 +57,14 @@ StrictOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes everything random.", show_default=False)]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", show_default=False)
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=one_of(*DEVICES),
+        show_default=False,
+    ),
 ]
 DeterministicOption = Annotated[
     bool | None,
@@ -71,11 +87,20 @@ RunsOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Fo
 RunArgument = Annotated[
     Path | None,
     typer.Argument(
-        metavar="RUN", help="Run folder or name, checkpoint, exported file; the newest run if left out.", show_default=False
+        metavar="RUN",
+        help="Run folder or name, checkpoint, exported file; the newest run if left out.",
+        autocompletion=run_names,
+        show_default=False,
     ),
 ]
 ResumeArgument = Annotated[
-    Path | None, typer.Argument(metavar="RUN", help="Run folder or name; the newest run if left out.", show_default=False)
+    Path | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder or name; the newest run if left out.",
+        autocompletion=run_names,
+        show_default=False,
+    ),
 ]
 EpochsOption = Annotated[
     float | None, typer.Option("--epochs", metavar="N", help="Stop after this many passes over the data.", show_default=False)
@@ -111,7 +136,13 @@ SeedsOption = Annotated[
 ]
 SamplerOption = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME", help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.", show_default=False),
+    typer.Option(
+        "--sampler",
+        metavar="NAME",
+        help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.",
+        autocompletion=kinds("sample.sampler"),
+        show_default=False,
+    ),
 ]
 EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")]
 GuidanceOption = Annotated[

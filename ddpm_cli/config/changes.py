@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddpm_cli.config.faults import Fault, config_error, shown
-from ddpm_cli.config.layers import layer_from_tree, layer_from_user
+from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user
 from ddpm_cli.config.loader import override
-from ddpm_cli.config.outline import NONE
+from ddpm_cli.config.outline import NONE, sections
 from ddpm_cli.config.schema import Config
 
 CHANGEABLE = (
@@ -90,10 +90,22 @@ def as_last_said(config: Config, newest: Config) -> Config:
 
 def differences(before: Config, after: Config) -> list[str]:
     """What differs between two configs, as `key = value (was value)`."""
+    return [f"{key} = {value_text(now)} (was {value_text(then)})" for key, (then, now) in differing(before, after).items()]
+
+
+def differing(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """What differs between two configs: key to both values, None where there is none."""
     old, new = (layer_from_tree(config.model_dump(mode="json"), "", []) for config in (before, after))
-    values = {key: tuple(layer[key].value if key in layer else None for layer in (old, new)) for key in {**old, **new}}
-    return [f"{key} = {_shown(now)} (was {_shown(then)})" for key, (then, now) in values.items() if then != now]
+    order = list(sections())
+    keys = sorted({**old, **new}, key=lambda key: order.index(key.rpartition(".")[0]))
+    values = {key: (_value(old, key), _value(new, key)) for key in keys}
+    return {key: (then, now) for key, (then, now) in values.items() if then != now}
 
 
-def _shown(value: Any) -> str:
+def _value(layer: Layer, key: str) -> Any:
+    return layer[key].value if key in layer else None
+
+
+def value_text(value: Any) -> str:
+    """A value as a message shows it."""
     return "none" if value is None else shown(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from itertools import takewhile
 
 
 @cache
@@ -11,6 +12,16 @@ def preset_names() -> tuple[str, ...]:
     """Names of all presets, in alphabetical order."""
     folder = files("ddpm_cli.config") / "presets"
     return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
+
+
+def preset_about(name: str) -> str:
+    """What a preset says of itself: the comment that it starts with.
+
+    Args:
+        name: One of `preset_names()`.
+    """
+    lines = takewhile(lambda line: line.startswith("#"), preset_text(name).splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
 def preset_text(name: str) -> str:

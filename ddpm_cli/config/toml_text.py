@@ -31,7 +31,7 @@ def _section(path: str, tree: Mapping[str, Any], origins: Mapping[str, str]) -> 
         value = keys[name]
         if value is None and default_of(key, kind) is None:
             continue
-        line = f"{name} = {_value(NONE if value is None else value)}"
+        line = f"{name} = {toml_value(value)}"
         yield f"{line:<40}  # {origins[key]}" if key in origins else line
     for name, value in tree.items():
         if isinstance(value, dict):
@@ -41,7 +41,10 @@ def _section(path: str, tree: Mapping[str, Any], origins: Mapping[str, str]) -> 
             yield from _section(inner, value, origins)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it; None, which TOML lacks, as "none"."""
+    if value is None:
+        value = NONE
     if isinstance(value, list):
-        return f"[{', '.join(_value(item) for item in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")

@@ -135,11 +135,22 @@ def _remedy(which: Cifar, folder: Path) -> str:
     return f"Put {files}, into {folder}. The python version (pickles) is not read."
 
 
-def _read_folder(which: Cifar, folder: Path) -> Batches | None:
+def is_below(which: Cifar, folder: Path) -> bool:
+    """Whether a folder holds the batches or the archive; their content is not looked at."""
+    return _find_batches(which, folder) is not None or (folder / which.archive).is_file()
+
+
+def _find_batches(which: Cifar, folder: Path) -> dict[str, Path] | None:
     for place in (folder, folder / which.folder):
         paths = {name: place / name for name in which.batches}
         if all(path.is_file() for path in paths.values()):
-            return {name: read_bounded(path, which.batch_bytes(name)) for name, path in paths.items()}
+            return paths
+    return None
+
+
+def _read_folder(which: Cifar, folder: Path) -> Batches | None:
+    if paths := _find_batches(which, folder):
+        return {name: read_bounded(path, which.batch_bytes(name)) for name, path in paths.items()}
     archive = folder / which.archive
     return _read_archive(which, archive) if archive.is_file() else None
 

@@ -61,15 +61,23 @@ def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore) ->
     """
     if root is not None:
         return _load(_require_files(root.expanduser()), f"data.root, {root}")
+    if found := find_fashion_mnist():
+        return _load(*found)
     cache = cache_directory()
-    for folder, place in ((cache, f"the cache folder {cache}"), (SYSTEM_FOLDER, f"the system folder {SYSTEM_FOLDER}")):
-        if files := _find_files(folder):
-            return _load(files, place)
     try:
         files = _download(cache, on_event)
     except OSError as error:
         return replace(load_fashion_mnist_10k(), notices=(_fallback_notice(error, cache),))
     return _load(files, f"a download into {cache}")
+
+
+def find_fashion_mnist() -> tuple[Files, str] | None:
+    """The files of the full set on this machine and the place where they are, or None; their content is not looked at."""
+    cache = cache_directory()
+    for folder, place in ((cache, f"the cache folder {cache}"), (SYSTEM_FOLDER, f"the system folder {SYSTEM_FOLDER}")):
+        if files := _find_files(folder):
+            return files, place
+    return None
 
 
 def load_fashion_mnist_10k() -> Dataset:

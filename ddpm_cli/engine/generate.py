@@ -31,12 +31,11 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.courses import Course, FromNoise
 from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
-from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
+from ddpm_cli.engine.stored import exported_facts, find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import check_weights, load_weights
 from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, RunError
 from ddpm_cli.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
-from ddpm_cli.files import UnreadableError, parse_json
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 if TYPE_CHECKING:
@@ -126,14 +125,8 @@ def _from_file(path: Path, device: torch.device, ema: bool) -> TrainedModel:
     if not ema:
         raise RunError(f"{path} holds the EMA weights alone.", "Leave --no-ema out, or name the run instead of the file.")
     weights, metadata = load_model_file(path)
-    try:
-        facts = parse_json(metadata["ddpm"])
-        config_toml, _, _ = facts["config"], facts["image_shape"], facts["step"]
-        if not isinstance(config_toml, str):
-            raise UnreadableError("has no config")
-    except (KeyError, UnreadableError, TypeError) as error:
-        raise CheckpointError(f"{path} was not written by `ddpm export`.", "Export the run again.") from error
-    config = from_toml_text(config_toml, str(path))
+    facts = exported_facts(path, metadata)
+    config = from_toml_text(facts["config"], str(path))
     if not isinstance(config.schedule, LearnedSchedule):
         return _trained(config, facts, weights, None, path, device)
     of_schedule = {name.removeprefix(SCHEDULE): weights.pop(name) for name in list(weights) if name.startswith(SCHEDULE)}

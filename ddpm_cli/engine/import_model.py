@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,25 +42,6 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
 """Data sets whose pictures are brought to the size of the network's."""
 _DAMAGED = "Download it again from where it is whole."
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What came of it.
-
-    Attributes:
-        run: The new run.
-        origin: The folder that it was made from.
-        parameters: Of its network.
-        image_shape: Channels, height and width of its images.
-        data: Name of the data set that it can be measured and trained on; None if none was named.
-    """
-
-    run: Path
-    origin: Path
-    parameters: int
-    image_shape: tuple[int, int, int]
-    data: str | None
 
 
 def import_model(
@@ -210,7 +190,7 @@ def _state(shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, An
         "scaler": None,
         **Health().state(),
         "grad_norm": 0.0,
-        **LossMeter(torch.device("cpu")).state(),
+        **LossMeter().state(),
         "seconds": 0.0,
         "history": [],
         "last_loss": None,

@@ -11,9 +11,9 @@ from ddpm_cli.engine.diffusers_config import solver_overrides
 from ddpm_cli.engine.export_request import UNKNOWN_LICENSE
 from ddpm_cli.errors import RunError
 from ddpm_cli.files import printable
+from ddpm_cli.overview import StoredFigure
 from ddpm_cli.runs.directory import RunDirectory, read_info
-from ddpm_cli.runs.figures import FILE as FIGURES
-from ddpm_cli.runs.figures import StoredFigure, read_figures
+from ddpm_cli.runs.figures import read_figures
 
 if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
@@ -145,7 +145,7 @@ def _figures(trained: TrainedModel, run: RunDirectory | None) -> list[StoredFigu
     """The newest figure of each metric of these very weights."""
     if run is None:
         return []
-    of_these = [stored for stored in read_figures(run.evaluations_folder / FIGURES) if stored.ema and stored.step == trained.step]
+    of_these = [stored for stored in read_figures(run) if stored.ema and stored.step == trained.step]
     return list({stored.figure.metric: stored for stored in of_these}.values())
 
 

@@ -12,10 +12,10 @@ from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
 from ddpm_cli.files import UnreadableError, printable, read_text
+from ddpm_cli.overview import StoredFigure
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
-from ddpm_cli.runs.figures import FILE as FIGURES
-from ddpm_cli.runs.figures import StoredFigure, finite, read_figures
+from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.metrics_log import read_rows
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         config=config,
         data_sha256=_text(data.get("sha256")),
         held_out=f"{_text(data.get('name'))}, {finite(data.get('test_images'))} images",
-        figures=tuple(read_figures(run.evaluations_folder / FIGURES)),
+        figures=read_figures(run),
     )
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.loader import from_toml_text, load_config
+from ddpm_cli.config.preset_files import preset_names
 from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.engine.build import build_model, build_schedule
-from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint, load_checkpoint
+from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.errors import CheckpointError
+from ddpm_cli.files import UnreadableError, parse_json
+from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
+from ddpm_cli.tensor_files import read_tensor_header
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from ddpm_cli.config.schema import Config, ScheduleConfig
@@ -54,6 +61,60 @@ def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConf
     checkpoint = find_checkpoint(path, runs)
     config = from_toml_text(checkpoint.config_toml, str(checkpoint.path)).schedule
     return config, build_schedule(config, stored_schedule_weights(checkpoint, config), checkpoint.path)
+
+
+def exported_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What an exported file says of its model: `config` as TOML text, `image_shape`, `step`, and `class_names` if there are any.
+
+    Args:
+        path: The file.
+        metadata: The text in it.
+    Raises:
+        CheckpointError: If it was not written by `ddpm export`.
+    """
+    try:
+        facts = parse_json(metadata["ddpm"])
+        config_toml, _, _ = facts["config"], facts["image_shape"], facts["step"]
+        if not isinstance(facts, dict) or not isinstance(config_toml, str):
+            raise UnreadableError("has no config")
+    except (KeyError, UnreadableError, TypeError) as error:
+        raise CheckpointError(f"{path} was not written by `ddpm export`.", "Export the run again.") from error
+    return facts
+
+
+def named_config(name: str, runs: Path = Path("runs")) -> Config:
+    """The config that a preset, a file, a checkpoint or a run stands for, in this order of what a name may be.
+
+    Args:
+        name: Name of a preset; path of a TOML or an exported `.safetensors` file, or of a checkpoint; run folder or name.
+        runs: The folder of runs.
+    Raises:
+        ConfigError: If the file is no config.
+        RunError: If there is nothing of that name.
+        CheckpointError: If it is damaged.
+    """
+    path = Path(name)
+    if name in preset_names():
+        return load_config(preset=name).config
+    if (path / MANIFEST).is_file():
+        return from_toml_text(load_checkpoint(path).config_toml, str(path))
+    if path.is_file():
+        return exported_config(path) if path.suffix == ".safetensors" else load_config(file=path).config
+    return read_config(find_run(runs, name))
+
+
+def exported_config(path: Path) -> Config:
+    """The config in an exported file, whose weights are not looked at.
+
+    Raises:
+        CheckpointError: If it is no file of `ddpm export`.
+        ConfigError: If its config is none.
+    """
+    try:
+        metadata = read_tensor_header(path).metadata
+    except (UnreadableError, OSError) as error:
+        raise CheckpointError(f"{path} {error}.", "Export the run again.") from error
+    return from_toml_text(exported_facts(path, metadata)["config"], str(path))
 
 
 def check_architecture(config: Config, checkpoint: Checkpoint) -> None:

@@ -13,11 +13,11 @@ from rich.text import Text
 from ddpm_cli.benchmark import Benchmark, Case, Duel, Network, Speed, Spread
 from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import BenchProgress, Event
-from ddpm_cli.render.compare import sheet_table
 from ddpm_cli.render.compare_tables import Sheet
 from ddpm_cli.render.console import messages, results, show_notices
 from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import quantity
+from ddpm_cli.render.tables import show_table
 
 UNITS = {"training": "images/s", "sampling": "evaluations/s"}
 
@@ -61,7 +61,7 @@ def show_benchmark(found: Benchmark) -> None:
     for line in lead(found):
         results.print(Text(line))
     for sheet in bench_sheets(found):
-        results.print(sheet_table(sheet))
+        show_table(sheet.title, sheet.columns, sheet.rows)
         if sheet.remark:
             results.print(Text(f"{sheet.remark}\n", "dim"))
     for note in found.notes:

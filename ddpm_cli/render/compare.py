@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.comparison import Comparison, Measure, Run
 from ddpm_cli.render.compare_tables import Sheet, lead, sheets
 from ddpm_cli.render.console import results
+from ddpm_cli.render.tables import show_table
 from ddpm_cli.render.training import METRICS_OF_SAMPLES
 
 
@@ -21,19 +20,9 @@ def show_comparison(comparison: Comparison) -> None:
     for line in lead(comparison):
         results.print(Text(line))
     for sheet in sheets(comparison):
-        results.print(sheet_table(sheet))
+        show_table(sheet.title, sheet.columns, sheet.rows)
         if sheet.remark:
             results.print(Text(f"{sheet.remark}\n", "dim"))
-
-
-def sheet_table(sheet: Sheet) -> Table:
-    """A table that rich draws."""
-    table = Table(title=sheet.title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
-    for column in sheet.columns:
-        table.add_column(Text(column.strip()), justify="right" if column.startswith(" ") else "left", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def to_markdown(comparison: Comparison, title: str, pictures: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -21,8 +21,22 @@ from ddpm_cli.launch import is_main, own_name
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
+PIPED_WIDTH = 10_000
+"""Characters: in a pipe or a file nothing is wrapped and nothing cut, because programs read it."""
+
+
 class CleanConsole(Console):
     """A console on which no text, which may be a stranger's, moves the cursor, changes colours or turns the writing around."""
+
+    @property  # type: ignore[misc]  # rich can set it, which nothing here does
+    def size(self) -> ConsoleDimensions:
+        """Width and height in characters: those of the terminal, with PIPED_WIDTH in a pipe."""
+        return super().size if self.is_terminal else super().size._replace(width=PIPED_WIDTH)
+
+    @property
+    def drawing_width(self) -> int:
+        """Characters that a drawing may take in a line: those of the terminal, or $COLUMNS or 80 in a pipe."""
+        return super().size.width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments as usual, in which control characters other than line breaks and tabs have become question marks."""

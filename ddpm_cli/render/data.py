@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.box import SIMPLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from ddpm_cli.data.check import Report, Training
 from ddpm_cli.data.pictures import counted, first_few
 from ddpm_cli.events import DataProgress, Event
-from ddpm_cli.render.console import messages, print_text, results
+from ddpm_cli.render.console import messages
+from ddpm_cli.render.tables import show_facts
 
 SECONDS_BETWEEN_LINES = 10.0
 GROUPS_SHOWN = 5
@@ -127,16 +125,4 @@ def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:
 
 def show_report(report: Report) -> None:
     """Print a report on stdout: a table on a terminal, and lines that are never wrapped in a pipe or file."""
-    facts = report_facts(report)
-    if not results.is_terminal:
-        print_text(report.source)
-        for label, value in facts.items():
-            print_text(f"{label + ':':<13}" + value.replace("\n", "\n" + " " * 13))
-        return
-    title = Text(report.source, style="bold")
-    table = Table(title=title, title_justify="left", box=SIMPLE, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in facts.items():
-        table.add_row(label, value)
-    results.print(table, markup=False)
+    show_facts(report.source, report_facts(report))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ddpm_cli.interchange import ExportResult, Imported
 from ddpm_cli.render.console import results, show_line
-
-if TYPE_CHECKING:
-    from ddpm_cli.engine.export import ExportResult
-    from ddpm_cli.engine.import_model import Imported
 
 
 def show_export(result: ExportResult, *, table: bool) -> None:

@@ -29,3 +29,11 @@ def loss(value: float | None) -> str:
 def compiling_line(seconds: float | None) -> str:
     """What to say when compiling a network begins (None), and when it has taken so many seconds."""
     return "compiling the network, which may take minutes ..." if seconds is None else f"compiled in {duration(seconds)}"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in its largest unit: `40 s`, `5 min`, `3 h`, `12 d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -22,6 +22,8 @@ from ddpm_cli.render.console import print_json, print_text, results
 STYLES = ("cyan", "yellow", "magenta", "green")
 CURVE_ROWS = 10
 LABEL_WIDTH = 7
+T_WIDTH, ALPHA_BAR_WIDTH, DECIBELS_WIDTH = 12, 12, 12
+"""Columns of a comparison at their widest, with what is between them."""
 ADJUSTMENTS = ("logsnr_shift", "zero_terminal_snr")
 TABLE = ("path", "values", "betas")
 WIDEST_CURVE = 90
@@ -72,9 +74,19 @@ def show_schedules(schedules: Sequence[NamedSchedule], rows: int) -> None:
             Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")), soft_wrap=True
         )
     steps = selected_steps(schedules[0].schedule.timesteps, rows)
-    results.print(_table(schedules[0], steps) if len(schedules) == 1 else _comparison(schedules, steps))
+    if len(schedules) == 1:
+        results.print(_table(schedules[0], steps))
+    for few in _beside(schedules) if len(schedules) > 1 else ():
+        results.print(_comparison(few, steps))
     if results.encoding.startswith("utf"):
         _show_curves(schedules)
+
+
+def _beside(schedules: Sequence[NamedSchedule]) -> list[Sequence[NamedSchedule]]:
+    """As many at a time as the terminal is wide enough for, so that no figure is cut."""
+    widest = max(len(named.kind) for named in schedules)
+    most = max((results.width - T_WIDTH) // (max(widest, ALPHA_BAR_WIDTH) + DECIBELS_WIDTH), 1)
+    return [schedules[start : start + most] for start in range(0, len(schedules), most)]
 
 
 def _table(named: NamedSchedule, steps: Sequence[int]) -> Table:
@@ -107,8 +119,8 @@ def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
     decibels = [snr_decibels(named.schedule) for named in schedules]
     finite = np.concatenate(decibels)[np.isfinite(np.concatenate(decibels))]
     low, high = 10 * np.floor(finite.min() / 10), 10 * np.ceil(finite.max() / 10)
-    beside = results.width >= 2 * 50
-    columns = min(results.width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
+    beside = results.drawing_width >= 2 * 50
+    columns = min(results.drawing_width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
     last = schedules[0].schedule.timesteps - 1
     panels = [
         _panel("alpha_bar", [named.schedule.alphas_cumprod for named in schedules], 0.0, 1.0, columns, last),

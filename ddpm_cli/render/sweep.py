@@ -6,8 +6,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
@@ -17,6 +15,7 @@ from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 from ddpm_cli.render.format import duration
 from ddpm_cli.render.run_pictures import RunPictures
+from ddpm_cli.render.tables import show_table
 from ddpm_cli.render.training import TrainingView
 
 WORK = {"new": "training", "begun": "training goes on", "finished": "trained already", "failed": "failed before"}
@@ -24,14 +23,11 @@ WORK = {"new": "training", "begun": "training goes on", "finished": "trained alr
 
 def show_plan(plan: SweepPlan) -> None:
     """Print the runs of a sweep with their settings and times on stdout."""
-    table = Table(title=f"sweep {plan.name}", title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
-    for column in ("run", "settings", "standing"):
-        table.add_column(column, overflow="fold")
-    table.add_column("time", justify="right")
+    rows = []
     for run in plan.runs:
         settings = "\n".join(f"{key} = {setting(value)}" for key, value in run.settings.items())
-        table.add_row(*map(Text, (run.name, settings, run.standing, duration(run.seconds))))
-    results.print(table)
+        rows.append((run.name, settings, run.standing, duration(run.seconds)))
+    show_table(f"sweep {plan.name}", ("run", "settings", "standing", " time"), rows)
     points = len(plan.points)
     measured = f", each measured with {points} {'setting' if points == 1 else 'settings'} of sampling" if points else ""
     runs = "1 run" if len(plan.runs) == 1 else f"{len(plan.runs)} runs"

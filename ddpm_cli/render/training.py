@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.box import SIMPLE
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -29,6 +27,7 @@ from ddpm_cli.events import (
 from ddpm_cli.render.console import messages, show_line, show_notice
 from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import compiling_line, duration, loss, quantity
+from ddpm_cli.render.tables import show_facts
 
 HOUR = 3600.0
 METRICS_OF_SAMPLES = ("fcd",)
@@ -122,15 +121,6 @@ def incident_message(incident: Incident) -> str:
             return ""
 
 
-def _table(title: str, facts: dict[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in facts.items():
-        table.add_row(label, value)
-    return table
-
-
 class TrainingView:
     """A listener that draws training on stderr; a context manager that owns the live bar.
 
@@ -187,7 +177,7 @@ class TrainingView:
                 show_notice(event)
 
     def _start(self, plan: TrainPlan) -> None:
-        messages.print(_table("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan)), markup=False)
+        show_facts("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan), messages)
         if plan.estimated_seconds is not None and plan.estimated_seconds > HOUR:
             show_line(
                 "note:",
@@ -234,7 +224,7 @@ class TrainingView:
 
     def _end(self, summary: TrainSummary) -> None:
         self._progress.stop()
-        messages.print(_table("done", summary_facts(summary)), markup=False)
+        show_facts("done", summary_facts(summary), messages)
         messages.print("next:", style="bold")
         for command in next_commands(summary):
             messages.print(f"  {command}", soft_wrap=True, markup=False)

@@ -218,19 +218,21 @@ def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = Fals
 
     Args:
         root: The folder of all runs.
-        run: A name below `root`, the path of a run folder, or None for the run that was created last.
+        run: A name below `root`, such as quick-001 or SWEEP/RUN, the path of a run folder, or None for the run created last.
         need_checkpoint: When choosing the newest, pass over runs that have no checkpoint.
     Raises:
         RunError: If there is none; names that are nearly the same are suggested.
     """
     if run is None:
         return _newest(root, need_checkpoint)
-    below = root / run
-    is_name = _NAME.fullmatch(str(run)) is not None
-    path = below if is_name and below.is_dir() else Path(run)
+    path = root / run if _is_name(run) and (root / run).is_dir() else Path(run)
     if not os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
         raise _not_found(root, str(run))
     return checked_run(RunDirectory(path))
+
+
+def _is_name(run: str | Path) -> bool:
+    return all(_NAME.fullmatch(part) for part in str(run).split("/"))
 
 
 def list_runs(root: Path) -> list[RunDirectory]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ddpm_cli.events import Figure
 from ddpm_cli.files import printable
+from ddpm_cli.overview import StoredFigure
+from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
 
 FILE = "figures.jsonl"
@@ -21,23 +23,6 @@ OF_SAMPLES = frozenset({"steps", "evaluations", "guidance"})
 TEXTS_OF_SAMPLES = frozenset({"sampler", "threshold", "extractor", "extractor_sha256"})
 """The other details that each of them has."""
 OF_A_ROW = frozenset({"t_first", "t_last", "loss", "standard_error"})
-
-
-@dataclass(frozen=True)
-class StoredFigure:
-    """A figure that was measured of a checkpoint.
-
-    Attributes:
-        figure: It, with how it was measured.
-        step: Of the checkpoint.
-        ema: Whether it is of the averaged weights.
-        created: When it was measured, in seconds since 1970.
-    """
-
-    figure: Figure
-    step: int
-    ema: bool
-    created: float
 
 
 def append_figures(folder: Path, figures: Sequence[Figure], key: str, step: int, ema: bool) -> None:
@@ -71,16 +56,14 @@ def stored_figures(folder: Path, key: str) -> list[Figure]:
     return list(newest.values())
 
 
-def read_figures(path: Path) -> Iterator[StoredFigure]:
-    """The figures of a file of JSON lines; as in a metrics log, a line that a kill has torn is passed over.
+def read_figures(run: RunDirectory) -> tuple[StoredFigure, ...]:
+    """What was measured of a run; as in a metrics log, a line that a kill has torn is passed over.
 
     Raises:
         RunError: If the file cannot be read.
     """
-    for row in read_rows(path):
-        figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
-        if figure is not None and created is not None and isinstance(ema, bool):
-            yield StoredFigure(figure, row["step"], ema, created)
+    rows = read_rows(run.evaluations_folder / FILE)
+    return tuple(stored for row in rows if (stored := _stored_figure(row)) is not None)
 
 
 def figure_of(row: dict[str, Any]) -> Figure | None:
@@ -102,6 +85,13 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
         return None
     return None if math.isnan(value) else value
+
+
+def _stored_figure(row: dict[str, Any]) -> StoredFigure | None:
+    figure, created, ema = figure_of(row), finite(row.get("created")), row.get("ema")
+    if figure is None or created is None or not isinstance(ema, bool):
+        return None
+    return StoredFigure(figure, row["step"], ema, created)
 
 
 def _is_sound(figure: Figure) -> bool:

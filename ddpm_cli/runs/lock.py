@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ from ddpm_cli.files import output_errors, write_all
 
 if TYPE_CHECKING:
     from ddpm_cli.runs.directory import RunDirectory
+
+
+INSTANT = 0.05
+"""Seconds."""
 
 
 @contextlib.contextmanager
@@ -45,9 +50,28 @@ def locked(run: RunDirectory) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_locked(run: RunDirectory) -> bool:
+    """Whether a process works in the run; no, where that cannot be found out."""
+    try:
+        descriptor = os.open(run.lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _acquire(descriptor: int, run: RunDirectory) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # it may have been `is_locked`, which holds it for an instant
+            time.sleep(INSTANT)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise RunLockedError(
             f"Run {run.path} is in use by {_holder(descriptor)}.", "Wait for it, stop it, or work in another run."

@@ -110,7 +110,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: If it is no ordinary file or cannot be read.
     """
-    return [row for _, row in _whole_lines(path)] if os.path.lexists(path) else []
+    return list(each_row(path))
+
+
+def each_row(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_rows`, with one row in memory at a time."""
+    if os.path.lexists(path):
+        yield from (row for _, row in _whole_lines(path))
 
 
 def count_incidents(path: Path) -> dict[str, int]:

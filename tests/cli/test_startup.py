@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_runs import fake_run
 from picture_files import write_folder
 
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
+
+
+SMALL = ("ls", "info", "doctor", "config", "data")
 
 
 def ddpm(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +40,11 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
         ("train --help", "torch numpy PIL matplotlib"),
         ("bench --help", "torch numpy PIL matplotlib"),
         ("config show --preset quick", "torch PIL matplotlib"),
+        ("config init", "torch numpy PIL matplotlib"),
+        ("config diff default own", "torch PIL matplotlib"),
+        ("ls", "torch PIL matplotlib"),
+        ("ls datasets", "torch PIL matplotlib"),
+        ("info own", "torch PIL matplotlib"),
         ("data check pictures", "torch matplotlib"),
         ("inspect-schedule --kind linear", "torch PIL matplotlib"),
         ("inspect-schedule --kind linear --json", "torch PIL matplotlib"),
@@ -45,6 +54,7 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
 )
 def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
     write_folder(tmp_path / "pictures", 2)
+    fake_run(tmp_path / "runs", "own")
     modules = modules_after(*arguments.split(), cwd=tmp_path)
     assert "ddpm_cli.cli.app" in modules
     assert sorted(modules & set(absent.split())) == []
@@ -52,7 +62,7 @@ def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
     text = ddpm("--help", cwd=tmp_path).stdout
-    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "bench", "export", "config", "data"):
+    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "bench", "export", *SMALL):
         assert f"\n  {command} " in text
         assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
 

@@ -35,6 +35,7 @@ FOUND = Benchmark(
 @pytest.mark.parametrize("width", [80, 200])
 def test_tables_are_whole(width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_width", width)
+    monkeypatch.setattr(results, "_force_terminal", True)
     show_benchmark(FOUND)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width

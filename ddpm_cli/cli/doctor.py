@@ -1,0 +1,31 @@
+"""`ddpm doctor`."""
+
+from __future__ import annotations
+
+from ddpm_cli.cli.options import JsonOption
+
+
+def doctor(json: JsonOption = False) -> None:
+    """Say what works on this machine, what is missing, and how to get it.
+
+    Versions, devices (each is tried), compilers, optional extras with their install lines, folders, and data sets. The exit status
+    is 1 if something is broken that should work; a missing extra is not.
+
+    For example:
+
+      ddpm doctor
+
+      ddpm doctor --json
+    """
+    from ddpm_cli.engine.doctor import examine
+    from ddpm_cli.errors import DdpmError
+    from ddpm_cli.render.console import print_json
+    from ddpm_cli.render.overview import findings_json, show_findings
+
+    findings = list(examine())
+    if json:
+        print_json(findings_json(findings))
+    else:
+        show_findings(findings)
+    if broken := [finding.name for finding in findings if finding.state == "broken"]:
+        raise DdpmError(f"Not everything works here: {', '.join(broken)}.", "What to do stands with each of them.")

@@ -1,0 +1,35 @@
+"""`ddpm info`. Imports no torch, unless it is asked about an exported file."""
+
+from __future__ import annotations
+
+from ddpm_cli.cli.options import JsonOption, RunArgument
+
+
+def info(run: RunArgument = None, json: JsonOption = False) -> None:
+    """Tell all about a run, a checkpoint or an exported file.
+
+    What it was trained with and on, on which machine and with which versions, how far it came, which of its checkpoints are sound
+    (all their files are compared with their SHA-256 sums), and what was measured of it.
+
+    The exit status is 1 if something in it is damaged.
+
+    For example:
+
+      ddpm info
+
+      ddpm info runs/quick-001 --json
+
+      ddpm info model.safetensors
+    """
+    from ddpm_cli.engine.run_info import model_info
+    from ddpm_cli.errors import DdpmError
+    from ddpm_cli.render.console import print_json
+    from ddpm_cli.render.overview import info_json, show_info
+
+    found = model_info(run)
+    if json:
+        print_json(info_json(found))
+    else:
+        show_info(found)
+    if found.faults:
+        raise DdpmError(f"{found.path} is damaged: see its faults.", "Restore what is damaged, or use another run.")

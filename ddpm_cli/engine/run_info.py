@@ -1,0 +1,180 @@
+"""All that a run, a checkpoint or an exported file tells of itself, for `ddpm info`. An exported file alone needs torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ddpm_cli.config.changes import differing
+from ddpm_cli.config.loader import from_toml_text
+from ddpm_cli.config.schema import Config
+from ddpm_cli.engine.run_list import bytes_below, describe_run
+from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.engine.stored import exported_facts
+from ddpm_cli.errors import CheckpointError, DdpmError
+from ddpm_cli.files import UnreadableError
+from ddpm_cli.overview import CheckpointRow, ModelInfo, StoredFigure
+from ddpm_cli.runs.checkpoint_state import is_count
+from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
+from ddpm_cli.runs.directory import RunDirectory, find_run, read_info
+from ddpm_cli.runs.figures import read_figures
+from ddpm_cli.runs.metrics_log import count_incidents
+from ddpm_cli.tensor_files import read_tensor_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Value = TypeVar("Value")
+OF_TRAINING = ("seconds", "last_loss", "last_held_out_loss", "best_held_out_loss", "ema_updates", "non_finite_steps", "launch")
+"""Keys of a checkpoint's state that a person reads."""
+
+
+def model_info(path: Path | None, runs: Path = Path("runs")) -> ModelInfo:
+    """Read everything, and compare all checkpoints with their sums.
+
+    Args:
+        path: A run folder or the name of one below `runs`, a checkpoint, or an exported `.safetensors` file; None takes the newest
+            run below `runs`.
+        runs: The folder of runs.
+    Returns:
+        What was found; what is wrong with parts of a run is among its faults.
+    Raises:
+        RunError: If there is no such run.
+        CheckpointError: If the checkpoint or the file is damaged.
+        ConfigError: If its config is none.
+    """
+    if path is not None and (path / MANIFEST).is_file():
+        return _of_checkpoint(path)
+    if path is not None and path.is_file():
+        return _of_file(path)
+    return _of_run(find_run(runs, path))
+
+
+def _of_run(run: RunDirectory) -> ModelInfo:
+    row = describe_run(run, run.name)
+    faults = [row.fault] if row.fault else []
+    config = _told(lambda: read_config(run), None, faults)
+    figures: tuple[StoredFigure, ...] = _told(lambda: read_figures(run), (), faults)
+    incidents: Mapping[str, int] = _told(lambda: count_incidents(run.incidents_log), {}, faults)
+    provenance: Mapping[str, Any] = _told(lambda: read_info(run), {}, faults)
+    checkpoints, newest = checked_checkpoints(run)
+    faults += [checkpoint.fault for checkpoint in checkpoints if checkpoint.fault]
+    return ModelInfo(
+        path=run.path,
+        kind="run",
+        row=row,
+        step=newest.step if newest else None,
+        parameters=_parameters(newest) if newest else None,
+        image_shape=_shape(newest.state.get("image_shape")) if newest else None,
+        config=config.model_dump(mode="json") if config else {},
+        settings=differing(Config(), config) if config else {},
+        provenance=provenance,
+        training=_training(newest) if newest else {},
+        incidents=incidents,
+        checkpoints=checkpoints,
+        figures=figures,
+        faults=tuple(dict.fromkeys(faults)),
+        bytes=row.bytes,
+    )
+
+
+def _told(read: Callable[[], Value], otherwise: Value, faults: list[str]) -> Value:
+    """What a reader gives; `otherwise` if it cannot, and then the reason is added to the faults."""
+    try:
+        return read()
+    except DdpmError as error:
+        faults.append(error.message)
+        return otherwise
+
+
+def _of_checkpoint(path: Path) -> ModelInfo:
+    checkpoint = load_checkpoint(path)
+    config = from_toml_text(checkpoint.config_toml, str(path))
+    size = bytes_below(path)
+    return ModelInfo(
+        path=path,
+        kind="checkpoint",
+        row=None,
+        step=checkpoint.step,
+        parameters=_parameters(checkpoint),
+        image_shape=_shape(checkpoint.state.get("image_shape")),
+        config=config.model_dump(mode="json"),
+        settings=differing(Config(), config),
+        provenance={},
+        training=_training(checkpoint),
+        incidents={},
+        checkpoints=(CheckpointRow(path, checkpoint.step, checkpoint.best, size, ""),),
+        figures=(),
+        faults=(),
+        bytes=size,
+    )
+
+
+def _of_file(path: Path) -> ModelInfo:
+    from ddpm_cli.export.safetensors import load_model_file
+
+    tensors, metadata = load_model_file(path)
+    facts = exported_facts(path, metadata)
+    config = from_toml_text(facts["config"], str(path))
+    return ModelInfo(
+        path=path,
+        kind="exported file",
+        row=None,
+        step=facts["step"] if is_count(facts["step"]) else None,
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        image_shape=_shape(facts["image_shape"]),
+        config=config.model_dump(mode="json"),
+        settings=differing(Config(), config),
+        provenance={},
+        training={},
+        incidents={},
+        checkpoints=(),
+        figures=(),
+        faults=(),
+        bytes=bytes_below(path),
+    )
+
+
+def checked_checkpoints(run: RunDirectory) -> tuple[tuple[CheckpointRow, ...], Checkpoint | None]:
+    """All checkpoints of a run, oldest first, each compared with its sums; and the newest that is whole, if there is one."""
+    try:
+        paths: Sequence[Path] = list_checkpoints(run)
+    except OSError as error:
+        fault = f"{run.checkpoints_folder} cannot be read ({error.strerror})."
+        return (CheckpointRow(run.checkpoints_folder, 0, False, 0, fault),), None
+    rows, newest = [], None
+    for path in paths:
+        try:
+            newest = load_checkpoint(path)
+            rows.append(CheckpointRow(path, newest.step, newest.best, bytes_below(path), ""))
+        except CheckpointError as error:
+            if path.exists():  # else a process that trains has put a newer one in its place
+                rows.append(CheckpointRow(path, step_of(path), _claims_best(path), bytes_below(path), error.message))
+    return tuple(rows), newest
+
+
+def _claims_best(path: Path) -> bool:
+    try:
+        return read_manifest(path).best
+    except CheckpointError:
+        return False
+
+
+def _parameters(checkpoint: Checkpoint) -> int | None:
+    """Numbers in the network, by the shapes in its file; None if that cannot be read."""
+    try:
+        shapes = read_tensor_header(checkpoint.path / "model.safetensors").shapes
+    except (UnreadableError, OSError):
+        return None
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _training(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {key: checkpoint.state[key] for key in OF_TRAINING if key in checkpoint.state}
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    sound = isinstance(value, list | tuple) and len(value) == 3 and all(map(is_count, value))
+    return tuple(value) if sound else None
