@@ -52,7 +52,7 @@ def inpaint(
         int | None,
         typer.Option("--steps", metavar="N", help=f"Steps from noise to image, {USUAL_STEPS} if left out.", show_default=False),
     ] = None,
-    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken; 1: once.")] = 5,
+    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken.")] = 10,
     jump: Annotated[
         int | None,
         typer.Option(
@@ -81,7 +81,7 @@ def inpaint(
 
       ddpm inpaint photo.png mask.png --n 4 --side-by-side --out fillings.png
 
-      ddpm inpaint photo.png mask.png --run quick-001 --steps 250 --resample 10 --jump 10
+      ddpm inpaint photo.png mask.png --run quick-001 --steps 50 --resample 5 --jump 5
     """
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     for option, count in (("--resample", resample), ("--jump", jump)):
