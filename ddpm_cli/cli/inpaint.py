@@ -99,7 +99,8 @@ def inpaint(
     jump = min(USUAL_JUMP, max(all_steps - 1, 1)) if jump is None else jump
     pixels = opened.read_picture(image, resize)
     unknown = read_mask(mask, opened.trained.image_shape[1:], resize=resize)
-    course = filled(opened.trained, pixels, unknown, jump, resample if all_steps > 1 else 1)
+    resample = resample if all_steps > 1 else 1  # no jump fits into one step
+    course = filled(opened.trained, pixels, unknown, jump, resample)
     taken = steps_of(course, opened.trained, opened.settings)
     show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")
     images, singles = draw(opened, course, numbers, each)

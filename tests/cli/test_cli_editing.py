@@ -131,6 +131,13 @@ def test_interpolation_of_seeds_has_their_images_at_its_ends(ddpm: Ddpm, folder:
         assert abs(found - expected).max() <= 1
 
 
+def test_set_goes_before_the_usual_steps(ddpm: Ddpm, folder: Path) -> None:
+    done = ddpm("inpaint", "a.png", "mask.png", "--set", "sample.sampler.steps=3", "--out", "set.png", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["sampler"]["kind"], told["sampler"]["steps"], told["jump"], told["steps_taken"]) == ("ddpm", 3, 2, 2 * 10 + 1)
+
+
 def test_a_picture_and_a_seed(ddpm: Ddpm, folder: Path) -> None:
     done = ddpm("interpolate", "3", "a.png", "--n", "2", "--side-by-side", "--out", "mixed.png", cwd=folder)
     assert done.returncode == 0, done.stderr
