@@ -29,4 +29,4 @@ def slerp(x: Tensor, y: Tensor, share: float) -> Tensor:
     angle = torch.arccos(cosine.clamp(-1.0, 1.0))
     arc = (torch.sin((1.0 - share) * angle) * x + torch.sin(share * angle) * y) / torch.sin(angle)
     parallel = torch.sin(angle).abs() < NEARLY_PARALLEL
-    return arc
+    return torch.where(parallel, torch.lerp(x, y, share), arc)
