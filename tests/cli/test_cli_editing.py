@@ -123,7 +123,9 @@ def test_interpolation_begins_and_ends_with_its_pictures(ddpm: Ddpm, folder: Pat
 def test_interpolation_of_seeds_has_their_images_at_its_ends(ddpm: Ddpm, folder: Path) -> None:
     done = ddpm("interpolate", "3", "8", "--n", "4", "--steps", "10", "--out", "seeds.png", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["ends"] == [3, 8]
+    told = json.loads(done.stdout)
+    assert told["ends"] == [3, 8]
+    assert told["sampler"] == {"kind": "ddim", "steps": 10, "eta": 0, "spacing": {"kind": "logsnr"}}
     way = cells(folder / "seeds.png", 4)
     sampled = ("sample", "--seeds", "3,8", "--sampler", "ddim", "--steps", "10", "--set", "sample.sampler.spacing=logsnr")
     assert ddpm(*sampled, "--nrow", "2", "--out", "ends.png", cwd=folder).returncode == 0
