@@ -113,7 +113,7 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     Args:
         choice: Which model.
         flags: Settings of the command itself, as of `override`; a value of None was not given.
-        usual_steps: Steps of the sampler if nobody asks for a number; the sampler's own if None.
+        usual_steps: Steps if nobody asks for a number, where the flags name the sampler; the sampler's own number if None.
     Raises:
         RequestError: If the options, the model and its classes do not go together.
     """
@@ -128,9 +128,12 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     trained = load_trained(choice.run, team.device, ema=choice.ema, on_event=show_notices)
     label, scale = pick_label(choice.label, choice.guidance, trained)
     T = trained.schedule.timesteps
-    steps = {"sample.sampler.steps": (min(usual_steps, T), "the usual")} if usual_steps else {}
+    config = trained.config
+    if usual_steps is not None:  # below --set, and of the command's own sampler
+        usual = {"sample.sampler.kind": flags["sample.sampler.kind"], "sample.sampler.steps": (min(usual_steps, T), "usual")}
+        config = override(config, flags=usual)
     asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
-    settings = override(trained.config, sets=choice.sets or [], flags=given({**steps, **given(flags), **asked})).sample
+    settings = override(config, sets=choice.sets or [], flags=given({**flags, **asked})).sample
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": str(trained.origin), "step": trained.step, "ema": choice.ema, "sampler": sampler}
     show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if choice.ema else 'last'} weights)")

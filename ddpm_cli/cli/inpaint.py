@@ -52,7 +52,7 @@ def inpaint(
         int | None,
         typer.Option("--steps", metavar="N", help=f"Steps from noise to image, {USUAL_STEPS} if left out.", show_default=False),
     ] = None,
-    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken; 1: once.")] = 5,
+    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken.")] = 10,
     jump: Annotated[
         int | None,
         typer.Option(
@@ -81,7 +81,7 @@ def inpaint(
 
       ddpm inpaint photo.png mask.png --n 4 --side-by-side --out fillings.png
 
-      ddpm inpaint photo.png mask.png --run quick-001 --steps 250 --resample 10 --jump 10
+      ddpm inpaint photo.png mask.png --run quick-001 --steps 50 --resample 5 --jump 5
     """
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     for option, count in (("--resample", resample), ("--jump", jump)):
@@ -99,7 +99,8 @@ def inpaint(
     jump = min(USUAL_JUMP, max(all_steps - 1, 1)) if jump is None else jump
     pixels = opened.read_picture(image, resize)
     unknown = read_mask(mask, opened.trained.image_shape[1:], resize=resize)
-    course = filled(opened.trained, pixels, unknown, jump, resample if all_steps > 1 else 1)
+    resample = resample if all_steps > 1 else 1  # no jump fits into one step
+    course = filled(opened.trained, pixels, unknown, jump, resample)
     taken = steps_of(course, opened.trained, opened.settings)
     show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")
     images, singles = draw(opened, course, numbers, each)

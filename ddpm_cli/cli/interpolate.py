@@ -23,12 +23,11 @@ from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, Gui
 
 USUAL_STEPS = 50
 LONGEST_SEED = 18
-EndArgument = Annotated[str, typer.Argument(metavar="END", help="Picture file, or the seed of an image.", show_default=False)]
 
 
 def interpolate(
-    first: EndArgument,
-    last: EndArgument,
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="Picture file, or the seed of an image.", show_default=False)],
+    last: Annotated[str, typer.Argument(metavar="LAST", help="Likewise.", show_default=False)],
     n: Annotated[
         int, typer.Option("--n", "-n", metavar="N", min=2, max=10_000, help="Images on the way, both ends included.")
     ] = 11,
@@ -83,10 +82,12 @@ def interpolate(
 
     from ddpm_cli.engine.editing import interpolated
     from ddpm_cli.render.console import show_line
+    from ddpm_cli.render.sampling import SamplingView
 
     ends = [seeds[end] if end in seeds else opened.read_picture(Path(end), resize) for end in (first, last)]
     show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
-    course = interpolated(opened.trained, ends, n, opened.settings, opened.label)
+    with SamplingView("looking for the noise of the pictures") as view:
+        course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)
     images, singles = draw(opened, course, range(n), each)
     before, after = ([end] if side_by_side and not isinstance(end, int) else [] for end in ends)
     facts = {"ends": [seeds.get(end, end) for end in (first, last)], "n": n}

@@ -266,7 +266,7 @@ def generate_samples(
         total = done + -(-(len(seeds) - start) // size) * length
         taken = 0
         try:
-            with out_of_memory(partial(sampling_error, partial(_rehearse, trained, settings), len(batch), device)):
+            with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), len(batch), device)):
                 for taken, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
                     if on_frame is not None:
                         on_frame(taken - 1, length, x_s)
@@ -288,7 +288,7 @@ def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
 
 
 @torch.no_grad()
-def _rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
+def rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
     """One step of denoising of so many images of nothing, to see whether there is memory for it."""
     device = next(trained.network.parameters()).device
     x_t = torch.zeros(images, *trained.image_shape, device=device)

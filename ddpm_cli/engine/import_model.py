@@ -26,6 +26,7 @@ from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.unet2d_names import from_unet2d
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object
+from ddpm_cli.interchange import Imported
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, check_run_name, create_run, write_info
 from ddpm_cli.runs.lock import locked

@@ -16,7 +16,7 @@ from ddpm_cli.files import replacing
 
 Images = NDArray[np.uint8]
 PADDING = 2
-ROW = 12
+ROW = 16
 FRAME_MS = 80
 LAST_FRAME_MS = 2000
 ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}

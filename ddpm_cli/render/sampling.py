@@ -12,11 +12,15 @@ from ddpm_cli.render.format import compiling_line
 
 
 class SamplingView:
-    """A listener that draws the denoising steps as a bar on stderr; a context manager that owns the bar."""
+    """A listener that draws the denoising steps as a bar on stderr; a context manager that owns the bar.
 
-    def __init__(self) -> None:
+    Args:
+        doing: What the steps are for.
+    """
+
+    def __init__(self, doing: str = "sampling") -> None:
         self._progress = Progress(
-            TextColumn("[bold]sampling"),
+            TextColumn(f"[bold]{doing}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("steps"),

@@ -167,3 +167,47 @@ def test_a_model_without_classes_refuses_labels_and_guidance(
 def test_bad_settings_start_no_run(setting: str, words: list[str], ddpm: Ddpm, tmp_path: Path) -> None:
     assert_refused(ddpm("train", *TINY, "--steps=1", "--set", setting), *words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def editing_folder(folder: Path) -> Path:
+    """The folder with a picture and a mask that fills half of it."""
+    Image.fromarray(np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)).save(folder / "a.png")
+    Image.fromarray(np.pad(np.full((14, 28), 255, np.uint8), ((14, 0), (0, 0)))).save(folder / "mask.png")
+    return folder
+
+
+EDITS = (
+    ("img2img", "a.png", "--strength", "0.9", "--steps", "5", "--sampler", "ddim"),
+    ("inpaint", "a.png", "mask.png", "--steps", "5", "--resample", "1"),
+    ("interpolate", "3", "a.png", "--steps", "5"),
+)
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit[0])
+def test_edits_follow_the_class_or_none(edit: tuple[str, ...], ddpm: Ddpm, editing_folder: Path) -> None:
+    pictures = {}
+    for name, options in {
+        "any": (),
+        "ignored": ("--label", "3", "--guidance", "0"),
+        "bag": ("--label", "bag"),
+        "number": ("--label", "8", "--guidance", "1"),
+        "guided": ("--label", "bag", "--guidance", "3"),
+    }.items():
+        done = ddpm(*edit, *options, "--out", f"{name}.png", "--json", cwd=editing_folder)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["label"] == (None if name in ("any", "ignored") else 8)
+        assert told["guidance"]["scale"] == {"any": 0, "ignored": 0, "guided": 3}.get(name, 1)
+        pictures[name] = pixels(editing_folder / f"{name}.png").tobytes()
+    assert pictures["any"] == pictures["ignored"]
+    assert pictures["bag"] == pictures["number"]
+    assert len(set(pictures.values())) == 3
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit[0])
+def test_guided_edits_need_a_class_that_exists(edit: tuple[str, ...], ddpm: Ddpm, editing_folder: Path) -> None:
+    before = files_below(editing_folder)
+    for options, words in ((("--label", "bga"), 'no class "bga"'), (("--guidance", "2"), "--guidance 2 follows a class")):
+        assert_refused(ddpm(*edit, *options, "--out", "never.png", cwd=editing_folder), words)
+    assert files_below(editing_folder) == before

@@ -38,6 +38,9 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
     [
         ("--help", "torch numpy pydantic PIL matplotlib"),
         ("train --help", "torch numpy PIL matplotlib"),
+        ("interpolate --help", "torch numpy PIL matplotlib"),
+        ("inpaint --help", "torch numpy PIL matplotlib"),
+        ("img2img --help", "torch numpy PIL matplotlib"),
         ("bench --help", "torch numpy PIL matplotlib"),
         ("config show --preset quick", "torch PIL matplotlib"),
         ("config init", "torch numpy PIL matplotlib"),

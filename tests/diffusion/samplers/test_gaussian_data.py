@@ -1,4 +1,4 @@
-"""A data set of one Gaussian, N(MEAN, COVARIANCE) in 4 dimensions, for which the best denoiser is known in closed form.
+"""Samplers on the data set of one Gaussian, whose best denoiser is known.
 
 With it a sampler has no error of a network, only its own: the discretization of the reverse process (which shrinks as steps
 grow) and, in the sampling test, the statistical one.
@@ -11,27 +11,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from gaussian_data import COVARIANCE, DIM, EYE, MEAN, PROBES, SHAPE, affine, best_denoise, no_noise
 from scipy import stats
 from torch import Tensor
 
-from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
 from ddpm_cli.diffusion.sampling import Step, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
-
-DIM = 4
-SHAPE = (1, 2, 2)
-EYE = torch.eye(DIM, dtype=torch.float64)
-MEAN = torch.tensor([0.3, -0.2, 0.1, 0.5], dtype=torch.float64)
-_ROOT = torch.tensor(
-    [[0.9, 0.0, 0.0, 0.0], [0.4, 0.8, 0.0, 0.0], [-0.3, 0.2, 0.7, 0.0], [0.2, -0.4, 0.1, 0.8]], dtype=torch.float64
-)
-COVARIANCE = _ROOT @ _ROOT.T
-"""Its eigenvalues are 0.22 to 1.22."""
 
 SAMPLERS: dict[str, tuple[Callable[[NoiseSchedule], Step], int]] = {
     "ddpm fixed-small": (lambda schedule: ddpm(schedule), 1000),
@@ -40,33 +29,6 @@ SAMPLERS: dict[str, tuple[Callable[[NoiseSchedule], Step], int]] = {
     "ddim eta 0.5": (lambda schedule: ddim(schedule, eta=0.5), 1000),
     "dpm-solver++": (lambda schedule: dpm_solver(schedule), 100),
 }
-
-
-def best_denoise(schedule: NoiseSchedule) -> Denoise:
-    """E[x_0 | x_t] = m + sqrt(abar) C (abar C + (1 - abar) I)^-1 (x_t - sqrt(abar) m)."""
-
-    def denoise(x_t: Tensor, t: int) -> Denoised:
-        abar = schedule.alpha_bar(t)
-        gain = abar**0.5 * torch.linalg.solve(abar * COVARIANCE + (1 - abar) * EYE, COVARIANCE)
-        flat = x_t.flatten(1)
-        x0_hat = MEAN + (flat - abar**0.5 * MEAN) @ gain
-        eps_hat = (flat - abar**0.5 * x0_hat) / (1 - abar) ** 0.5
-        return Denoised(x0_hat.view_as(x_t), eps_hat.view_as(x_t))
-
-    return denoise
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("no noise belongs here")
-
-
-def affine(outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The map x -> A x + b from what it makes of 0 and of the unit vectors."""
-    flat = outputs.flatten(1)
-    return (flat[1:] - flat[0]).T, flat[0]
-
-
-PROBES = torch.cat([torch.zeros(1, DIM, dtype=torch.float64), EYE]).view(-1, *SHAPE)
 
 
 def moments_of_a_deterministic_sampler(schedule: NoiseSchedule, step: Step, n: int) -> tuple[Tensor, Tensor]:
