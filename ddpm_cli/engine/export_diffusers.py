@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
-from ddpm_cli.engine.same_noise import Comparison, few_steps, sample_from, seeded_noise
+from ddpm_cli.engine.same_noise import MOST_STEPS, Comparison, few_steps, sample_from, seeded_noise
 from ddpm_cli.export.extras import interop_module
 from ddpm_cli.export.torch_export import largest_difference
 from ddpm_cli.export.unet2d_names import to_unet2d
@@ -74,13 +74,14 @@ def load_pipeline(folder: Path) -> Any:
 def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Comparison]:
     """Images by the three samplers; each is told what the model card tells its reader."""
     diffusers = interop_module("diffusers", FORMAT)
-    steps, sampler = few_steps(trained.schedule.timesteps), trained.config.sample.sampler
+    steps, ancestral_steps = few_steps(trained.schedule.timesteps), min(MOST_STEPS, trained.schedule.timesteps)
+    sampler = trained.config.sample.sampler
     variance = sampler.variance if isinstance(sampler, DdpmSampler) else "fixed-small"
     # With "fixed_large" diffusers adds noise in the last step, unless that is step 0, which linspace always visits.
     ddpm = diffusers.DDPMScheduler.from_config(settings, timestep_spacing="linspace")
     solver = diffusers.DPMSolverMultistepScheduler.from_config(settings, **solver_overrides(trained.config.sample))
     pairs: list[tuple[str, SamplerConfig, Any, dict[str, Any]]] = [
-        ("DDPM", DdpmSampler(steps=steps, variance=variance, spacing=LinspaceSpacing()), ddpm, {}),
+        ("DDPM", DdpmSampler(steps=ancestral_steps, variance=variance, spacing=LinspaceSpacing()), ddpm, {}),
         ("DDIM", DdimSampler(steps=steps), diffusers.DDIMScheduler.from_config(settings), {"use_clipped_model_output": True}),
         ("DPM-Solver++", DpmSolverSampler(steps=steps), solver, {}),
     ]

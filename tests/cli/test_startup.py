@@ -34,6 +34,8 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
     [
         ("--help", "torch numpy pydantic PIL matplotlib"),
         ("train --help", "torch numpy PIL matplotlib"),
+        ("import --help", "torch numpy PIL matplotlib diffusers"),
+        ("export --help", "torch numpy PIL matplotlib diffusers onnx"),
         ("config show --preset quick", "torch PIL matplotlib"),
         ("data check pictures", "torch matplotlib"),
         ("inspect-schedule --kind linear", "torch PIL matplotlib"),
@@ -50,7 +52,7 @@ def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
     text = ddpm("--help", cwd=tmp_path).stdout
-    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "export", "config", "data"):
+    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "export", "import", "config", "data"):
         assert f"\n  {command} " in text
         assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
 
