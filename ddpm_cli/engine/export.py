@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,36 +13,14 @@ from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
 from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
 from ddpm_cli.engine.half import HalfWeights, rounded
-from ddpm_cli.engine.same_noise import Comparison
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.safetensors import save_model_file
 from ddpm_cli.export.torch_export import largest_difference, load_program, save_program
 from ddpm_cli.files import new_folder, replacing
+from ddpm_cli.interchange import Comparison, ExportResult
 
 PROGRAM_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What was written.
-
-    Attributes:
-        origin: The checkpoint that was exported.
-        step: Optimizer steps that it was trained for.
-        path: The file or folder.
-        bytes: Its size.
-        comparisons: Of what it says with what the original says, at least one.
-        rounding: By how much half precision changes predictions at most; None for full precision. Comparisons are with the rounded
-            original.
-    """
-
-    origin: Path
-    step: int
-    path: Path
-    bytes: int
-    comparisons: tuple[Comparison, ...]
-    rounding: float | None
 
 
 def export_model(

@@ -12,11 +12,12 @@ from torch import Tensor
 from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
-from ddpm_cli.engine.same_noise import MOST_STEPS, Comparison, few_steps, sample_from, seeded_noise
+from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, sample_from, seeded_noise
 from ddpm_cli.export.extras import interop_module
 from ddpm_cli.export.torch_export import largest_difference
 from ddpm_cli.export.unet2d_names import to_unet2d
 from ddpm_cli.files import write_new
+from ddpm_cli.interchange import Comparison
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import SamplerConfig

@@ -14,10 +14,11 @@ from ddpm_cli.config.schema import DdimSampler
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.denoise import predictor, thresholded
 from ddpm_cli.engine.build import build_guided, build_parameterization, build_threshold, build_timesteps
-from ddpm_cli.engine.same_noise import Comparison, sample_from, seeded_noise
+from ddpm_cli.engine.same_noise import sample_from, seeded_noise
 from ddpm_cli.errors import RequestError
 from ddpm_cli.export.onnx import load_onnx, save_onnx, save_onnx_loop
 from ddpm_cli.export.torch_export import largest_difference
+from ddpm_cli.interchange import Comparison
 
 if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.unet2d_names import from_unet2d
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object
+from ddpm_cli.interchange import Imported
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, check_run_name, create_run, write_info
 from ddpm_cli.runs.lock import locked
@@ -43,25 +43,6 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
 """Data sets whose pictures are brought to the size of the network's."""
 _DAMAGED = "Download it again from where it is whole."
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What came of it.
-
-    Attributes:
-        run: The new run.
-        origin: The folder that it was made from.
-        parameters: Of its network.
-        image_shape: Channels, height and width of its images.
-        data: Name of the data set that it can be measured and trained on; None if none was named.
-    """
-
-    run: Path
-    origin: Path
-    parameters: int
-    image_shape: tuple[int, int, int]
-    data: str | None
 
 
 def import_model(
@@ -200,7 +181,7 @@ def _fill(
 
 
 def _state(shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
-    """Of a training that has not begun; without data its sum is empty, which `ddpm resume` knows."""
+    """Of a training that has not begun."""
     return {
         "step": 0,
         "image_shape": list(shape),

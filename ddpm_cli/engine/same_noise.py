@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,26 +18,6 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
 
 MOST_STEPS = 10
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two ways to the same numbers.
-
-    Attributes:
-        what: Was compared.
-        difference: Largest absolute one; NaN if either way gives NaN.
-        tolerance: What it may be at most.
-    """
-
-    what: str
-    difference: float
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is within the tolerance, which NaN is not."""
-        return self.difference <= self.tolerance
 
 
 def few_steps(timesteps: int) -> int:

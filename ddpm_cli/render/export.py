@@ -10,8 +10,7 @@ from rich.table import Table
 from ddpm_cli.render.console import results, show_line
 
 if TYPE_CHECKING:
-    from ddpm_cli.engine.export import ExportResult
-    from ddpm_cli.engine.import_model import Imported
+    from ddpm_cli.interchange import ExportResult, Imported
 
 
 def show_export(result: ExportResult, *, table: bool) -> None:

@@ -1,0 +1,67 @@
+"""What came of an export or an import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways to the same numbers.
+
+    Attributes:
+        what: Was compared.
+        difference: Largest absolute one; NaN if either way gives NaN.
+        tolerance: What it may be at most.
+    """
+
+    what: str
+    difference: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is within the tolerance, which NaN is not."""
+        return self.difference <= self.tolerance
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        origin: The checkpoint that was exported.
+        step: Optimizer steps that it was trained for.
+        path: The file or folder.
+        bytes: Its size.
+        comparisons: Of what it says with what the original says, at least one.
+        rounding: By how much half precision changes predictions at most; None for full precision. Comparisons are with the rounded
+            original.
+    """
+
+    origin: Path
+    step: int
+    path: Path
+    bytes: int
+    comparisons: tuple[Comparison, ...]
+    rounding: float | None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of it.
+
+    Attributes:
+        run: The new run.
+        origin: The folder that it was made from.
+        parameters: Of its network.
+        image_shape: Channels, height and width of its images.
+        data: Name of the data set that it can be measured and trained on; None if none was named.
+    """
+
+    run: Path
+    origin: Path
+    parameters: int
+    image_shape: tuple[int, int, int]
+    data: str | None
