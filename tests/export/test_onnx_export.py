@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -75,3 +76,9 @@ def test_what_the_graph_cannot_hold_is_refused(folder: Path) -> None:
     with pytest.raises(RequestError, match="65,504"):
         rounded(large)
     assert not (folder / "none.onnx").exists()
+
+
+def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(RequestError, match=r"onnxscript.*pip install 'ddpm-cli\[interop\]'"):
+        write_onnx(trained_model(), folder / "none.onnx", half=False)
