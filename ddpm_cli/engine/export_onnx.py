@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
 
 TOLERANCE = 1e-4
+IMAGE_TOLERANCE = 1e-3
+"""A predicted eps makes an image at T - 1 after division by sqrt(abar), 0.006 for 1000 linear steps: float32 rounds by 1e-4 there."""
 BATCHES = (1, 3)
 
 
@@ -100,7 +102,7 @@ def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, 
     save_onnx_loop(step, len(step), inputs, "images", path, metadata, half=half)
     run = load_onnx(path, ["x_T", *_labels(trained, 1)])
     differences = [float((run(*given) - images).abs().max()) for given, images in expected]
-    return [Comparison(f"images of DDIM in onnxruntime, {len(step)} steps", max(differences), TOLERANCE)]
+    return [Comparison(f"images of DDIM in onnxruntime, {len(step)} steps", max(differences), IMAGE_TOLERANCE)]
 
 
 def ddim_of(trained: TrainedModel, steps: int | None) -> DdimSampler:

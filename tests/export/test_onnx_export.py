@@ -53,7 +53,7 @@ def test_the_whole_of_ddim_with_labels_and_guidance(folder: Path) -> None:
     model = trained_model("model.num_classes=3", "sample.guidance.scale=2", "sample.guidance.rescale=0.5")
     path = folder / "sampler.onnx"
     (comparison,) = write_onnx_sampler(model, path, 5, half=False)
-    assert comparison.holds
+    assert comparison.difference < 1e-4
     onnx.checker.check_model(onnx.load(path), full_check=True)
     run = load_onnx(path, ["x_T", "labels"])
     x_T = torch.randn(4, 1, 8, 12, generator=torch.Generator().manual_seed(2))
