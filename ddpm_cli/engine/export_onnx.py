@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-3
-"""A predicted eps makes an image at T - 1 after division by sqrt(abar), 0.006 for 1000 linear steps: float32 rounds by 1e-4 there."""
+"""A predicted eps becomes an image at T - 1 through division by sqrt(abar), about 0.006: float32 rounds by 1e-4 there."""
 BATCHES = (1, 3)
 
 
