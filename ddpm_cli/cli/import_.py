@@ -37,7 +37,7 @@ def import_(
 
       ddpm import ddpm-cifar10-32 --name cifar
 
-      ddpm import ddpm-cifar10-32 --data cifar10 --set optimizer.lr=1e-5
+      ddpm import ddpm-cifar10-32 --data photos --set optimizer.lr=1e-5
     """
     from ddpm_cli.cli.data_choice import data_flags
 

@@ -14,6 +14,7 @@ from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.out_of_memory import measuring_error, out_of_memory
 from ddpm_cli.engine.references import Split
 from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
+from ddpm_cli.engine.stored import require_data
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.errors import RequestError
@@ -121,6 +122,7 @@ def evaluate_run(
     settings = settings or EvaluateSettings()
     if sets or flags:
         settings = replace(settings, sample=override(trained.config, sets=sets, flags=flags).sample)
+    require_data(trained.config, trained.origin)
     dataset = build_dataset(trained.config.data, on_event)
     run = run_of(trained)
     for notice in [*dataset.notices, *_other_data(run, dataset)]:

@@ -70,10 +70,9 @@ def _size(path: Path) -> int:
 def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
     facts = model_facts(trained, to_toml(trained.config)) | {"ddpm_dtype": "float16" if options.half else "float32"}
     weights = all_weights(trained)
-    of_file = {
-        name: weight.half() if options.half and name in trained.network.state_dict() else weight for name, weight in weights.items()
-    }
-    save_model_file(path, of_file, facts)
+    if options.half:
+        weights |= {name: weight.half() for name, weight in trained.network.state_dict().items()}
+    save_model_file(path, weights, facts)
     loaded = load_trained(path, torch.device("cpu")).network
     return [Comparison("prediction", _difference(trained, loaded), 0.0)]
 

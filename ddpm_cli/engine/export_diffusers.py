@@ -12,8 +12,8 @@ from torch import Tensor
 from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
-from ddpm_cli.engine.same_noise import few_steps, sample_from, seeded_noise
-from ddpm_cli.export.extras import interop_module
+from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, sample_from, seeded_noise
+from ddpm_cli.export.extras import interop
 from ddpm_cli.export.torch_export import largest_difference
 from ddpm_cli.export.unet2d_names import to_unet2d
 from ddpm_cli.files import write_new
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema import SamplerConfig
     from ddpm_cli.engine.generate import TrainedModel
 
-FORMAT = "The format diffusers"
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 PREDICTION_TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-3
@@ -43,7 +42,7 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
         OSError: If the disk takes no more.
     """
     check_expressible(trained.config, trained.image_shape)
-    diffusers = interop_module("diffusers", FORMAT)
+    diffusers = _diffusers()
     with torch.device("meta"):
         unet = diffusers.UNet2DModel(**unet2d_arguments(trained.config.model, trained.image_shape))
     scheduler = diffusers.DDPMScheduler(**scheduler_arguments(trained.config, trained.schedule))
@@ -67,21 +66,22 @@ def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> l
 
 def load_pipeline(folder: Path) -> Any:
     """The folder as diffusers' `DDPMPipeline`; nothing is downloaded."""
-    diffusers = interop_module("diffusers", FORMAT)
+    diffusers = _diffusers()
     diffusers.utils.logging.disable_progress_bar()
     return diffusers.DDPMPipeline.from_pretrained(folder, local_files_only=True)
 
 
 def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Comparison]:
     """Images by the three samplers; each is told what the model card tells its reader."""
-    diffusers = interop_module("diffusers", FORMAT)
-    steps, sampler = few_steps(trained.schedule.timesteps), trained.config.sample.sampler
+    diffusers = _diffusers()
+    steps, ancestral_steps = few_steps(trained.schedule.timesteps), min(MOST_STEPS, trained.schedule.timesteps)
+    sampler = trained.config.sample.sampler
     variance = sampler.variance if isinstance(sampler, DdpmSampler) else "fixed-small"
     # With "fixed_large" diffusers adds noise in the last step, unless that is step 0, which linspace always visits.
     ddpm = diffusers.DDPMScheduler.from_config(settings, timestep_spacing="linspace")
     solver = diffusers.DPMSolverMultistepScheduler.from_config(settings, **solver_overrides(trained.config.sample))
     pairs: list[tuple[str, SamplerConfig, Any, dict[str, Any]]] = [
-        ("DDPM", DdpmSampler(steps=steps, variance=variance, spacing=LinspaceSpacing()), ddpm, {}),
+        ("DDPM", DdpmSampler(steps=ancestral_steps, variance=variance, spacing=LinspaceSpacing()), ddpm, {}),
         ("DDIM", DdimSampler(steps=steps), diffusers.DDIMScheduler.from_config(settings), {"use_clipped_model_output": True}),
         ("DPM-Solver++", DpmSolverSampler(steps=steps), solver, {}),
     ]
@@ -117,3 +117,11 @@ def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: i
     for t in scheduler.timesteps:
         x = scheduler.step(unet(x, t).sample, t, x, generator=generator, **extra).prev_sample
     return x
+
+
+def _diffusers() -> Any:
+    """The library, which takes seconds to import."""
+    with interop("The format diffusers"):
+        import diffusers
+
+    return diffusers

@@ -181,7 +181,7 @@ def _fill(
 
 
 def _state(shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
-    """Of a training that has not begun; without data its sum is empty, which `ddpm resume` knows."""
+    """Of a training that has not begun."""
     return {
         "step": 0,
         "image_shape": list(shape),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.config.data_schema import FolderData
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.preset_files import preset_names
 from ddpm_cli.config.schema import LearnedSchedule
 from ddpm_cli.engine.build import build_model, build_schedule
 from ddpm_cli.engine.run_record import read_config
-from ddpm_cli.errors import CheckpointError
+from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.files import UnreadableError, parse_json
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
@@ -143,3 +144,16 @@ def stored_schedule_weights(checkpoint: Checkpoint, config: ScheduleConfig) -> d
         CheckpointError: If they are missing.
     """
     return checkpoint.tensors("schedule") if isinstance(config, LearnedSchedule) else None
+
+
+def require_data(config: Config, origin: Path) -> None:
+    """Refuse to measure or to train a model that was imported without data, see `import_model`.
+
+    Raises:
+        RunError: If its config names none; `origin` is what the message names.
+    """
+    if isinstance(config.data, FolderData) and config.data.root is None:
+        raise RunError(
+            f"{origin} was imported without data, so that there is nothing to measure it against or to train it on.",
+            "Import it again, under another name, with --data.",
+        )

@@ -45,13 +45,13 @@ from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.run_record import data_sha256
 from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
-from ddpm_cli.engine.stored import check_architecture
+from ddpm_cli.engine.stored import check_architecture, require_data
 from ddpm_cli.engine.team import LONGEST_WAIT, Team, begin_group_again
 from ddpm_cli.engine.trackers import Trackers, check_trackers
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import DataError, OutputError, RunError, SaveFailedError
+from ddpm_cli.errors import DataError, OutputError, SaveFailedError
 from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.training_metrics import TrainingMetrics
     from ddpm_cli.models.unet import UNet
-    from ddpm_cli.runs.checkpoints import Checkpoint
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -178,7 +177,7 @@ def resume(
         config = change(stored, sets, resume_flags(budget, device, deterministic))
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
-            _check_data_known(run, checkpoint)
+            require_data(config, run.path)
             check_architecture(config, checkpoint)
         config, accelerator, dataset = _resolve(config, on_event)
         if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
@@ -206,14 +205,6 @@ def resume(
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
             return _run(loop, plan, on_event, trackers)
-
-
-def _check_data_known(run: RunDirectory, checkpoint: Checkpoint) -> None:
-    if checkpoint.state["data_sha256"] == "":
-        raise RunError(
-            f"{run.path} was imported without data, so that there is nothing to train it on.",
-            "Import it again with --data, under another name.",
-        )
 
 
 def _unscaled_learning_rate(config: Config) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ddpm_cli.errors import RequestError
 
 INSTALL = "pip install 'ddpm-cli[interop]'"
 
 
-def interop_module(name: str, wanted_for: str) -> ModuleType:
-    """A module of the extra `interop`.
+@contextmanager
+def interop(wanted_for: str) -> Iterator[None]:
+    """Around the import of a package of the extra `interop`: say how to install it if it is missing.
 
     Args:
-        name: Of the module.
-        wanted_for: What needs it, for an error.
+        wanted_for: What needs it.
     Raises:
-        RequestError: If it is not installed.
+        RequestError: If it is missing.
     """
     try:
-        return importlib.import_module(name)
+        yield
     except ImportError as error:
-        raise RequestError(f"{wanted_for} needs the package {name}, which is missing.", f"Install it: {INSTALL}") from error
+        missing = error.name or "that is missing"
+        raise RequestError(
+            f"{wanted_for} needs the package {missing}, which cannot be imported.", f"Install it: {INSTALL}"
+        ) from error

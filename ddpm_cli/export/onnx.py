@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.errors import RequestError
-from ddpm_cli.export.extras import interop_module
+from ddpm_cli.export.extras import interop
 from ddpm_cli.files import atomic_write
 
 FORMAT = "The format onnx"
@@ -37,8 +37,6 @@ def save_onnx(
         RequestError: If a package is missing, or the file would be larger than the format allows.
         OutputError: If the file cannot be written; what was there before stays.
     """
-    interop_module("onnx", FORMAT)
-    interop_module("onnxscript", FORMAT)
     atomic_write(path, _bytes(_graph(module, inputs, output, metadata), half))
 
 
@@ -65,8 +63,6 @@ def save_onnx_loop(
         metadata: See save_onnx.
         half: See save_onnx.
     """
-    interop_module("onnx", FORMAT)
-    interop_module("onnxscript", FORMAT)
     (state, *others) = inputs
     of_step = {state: inputs[state], COUNTER: torch.tensor(0), **{name: inputs[name] for name in others}}
     atomic_write(path, _bytes(_looped(_graph(step, of_step, "next", metadata), state, count, output), half))
@@ -107,6 +103,9 @@ def _looped(proto: Any, state: str, count: int, output: str) -> Any:
 
 def _graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, metadata: Mapping[str, str]) -> Any:
     """The module as an ONNX model in memory; inputs without dimensions are scalars, the others have the batch first."""
+    with interop(FORMAT):
+        import onnx  # noqa: F401 - for torch
+        import onnxscript  # noqa: F401 - for torch
     batch = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's own exporter, about its own parts
@@ -166,8 +165,9 @@ def load_onnx(path: Path, inputs: Sequence[str]) -> Callable[..., Tensor]:
     Raises:
         RequestError: If onnxruntime is missing.
     """
-    runtime = interop_module("onnxruntime", FORMAT)
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    with interop(FORMAT):
+        import onnxruntime
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(*values: Tensor) -> Tensor:
         (result,) = session.run(None, dict(zip(inputs, (value.numpy() for value in values), strict=True)))

@@ -42,6 +42,8 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
         ("inpaint --help", "torch numpy PIL matplotlib"),
         ("img2img --help", "torch numpy PIL matplotlib"),
         ("bench --help", "torch numpy PIL matplotlib"),
+        ("import --help", "torch numpy PIL matplotlib diffusers"),
+        ("export --help", "torch numpy PIL matplotlib diffusers onnx"),
         ("config show --preset quick", "torch PIL matplotlib"),
         ("config init", "torch numpy PIL matplotlib"),
         ("config diff default own", "torch PIL matplotlib"),
@@ -65,7 +67,19 @@ def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
     text = ddpm("--help", cwd=tmp_path).stdout
-    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "bench", "export", *SMALL):
+    for command in (
+        "train",
+        "sample",
+        "resume",
+        "inspect-schedule",
+        "compare",
+        "sweep",
+        "bench",
+        "report",
+        "export",
+        "import",
+        *SMALL,
+    ):
         assert f"\n  {command} " in text
         assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
 

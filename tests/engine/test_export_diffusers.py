@@ -15,11 +15,13 @@ from trained_models import trained_model
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.preset_files import preset_names
 from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler
+from ddpm_cli.engine import export, export_diffusers
 from ddpm_cli.engine.diffusers_config import check_expressible, inexpressible, solver_overrides
 from ddpm_cli.engine.export_diffusers import WEIGHTS, compare_diffusers, write_diffusers
+from ddpm_cli.engine.export_request import ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.same_noise import sample_from
-from ddpm_cli.errors import RequestError
+from ddpm_cli.errors import DdpmError, RequestError
 from ddpm_cli.events import Figure
 from ddpm_cli.runs.directory import create_run, write_info
 from ddpm_cli.runs.figures import append_figures
@@ -153,14 +155,33 @@ def test_the_card_tells_data_metrics_and_licence(tmp_path: Path) -> None:
     assert "1.5" not in card
 
 
-def test_the_command_writes_a_new_folder_or_nothing(trained_folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_nothing_that_diffusers_cannot_express(trained_folder: Path, tmp_path: Path) -> None:
     run = str(trained_folder / "runs" / "tiny")
     done = run_ddpm("export", run, "--format", "diffusers", "--out", "folder", cwd=tmp_path)
     assert_refused(done, "stem", "paper-cifar10")
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "mine").write_text("")
-    assert_refused(run_ddpm("export", run, "--format", "diffusers", "--out", "folder", cwd=tmp_path), "already a folder")
-    assert_refused(run_ddpm("export", run, "--license", "a: b", cwd=tmp_path), "licence")
-    assert_refused(run_ddpm("export", run, "--with-sampler", cwd=tmp_path), "onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("diffusers", ExportOptions(), "already a"),
+        ("diffusers", ExportOptions(license_name="a: b"), "licence"),
+        ("safetensors", ExportOptions(with_sampler=True), "format onnx"),
+        ("onnx", ExportOptions(steps=3), "--with-sampler"),
+        ("pickle", ExportOptions(), "no export format"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(kind: str, options: ExportOptions, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(RequestError, match=words):
+        check_request(kind, tmp_path, options)
+
+
+def test_a_folder_that_differs_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(export, "load_trained", lambda *_, **__: trained_model())
+    monkeypatch.setattr(export_diffusers, "PREDICTION_TOLERANCE", 0.0)
+    with pytest.raises(DdpmError, match="differs") as caught:
+        export.export_model(None, "diffusers", tmp_path / "folder")
+    assert caught.value.exit_status == 1
+    assert list(tmp_path.iterdir()) == []

@@ -224,4 +224,6 @@ def test_a_strangers_folder_is_refused_and_nothing_is_written(
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     assert_refused(run_ddpm("import", "absent", cwd=tmp_path), "no folder absent")
-    assert_refused(run_ddpm("import", ".", cwd=tmp_path), "no pipeline")
+    with pytest.raises(RequestError, match="no pipeline"):
+        import_model(tmp_path, "new", runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
