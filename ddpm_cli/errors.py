@@ -99,7 +99,17 @@ class PeerLostError(DdpmError):
 
 
 class OutOfMemoryError(DdpmError):
-    """A device, or the machine, has too little memory for what was begun."""
+    """A device, or the machine, has too little memory for what was begun.
+
+    Args:
+        message: What there was no memory for.
+        remedy: How to ask for less.
+        fitted: The largest number of images that was found to fit.
+    """
+
+    def __init__(self, message: str, remedy: str = "", fitted: int | None = None) -> None:
+        super().__init__(message, remedy)
+        self.fitted = fitted
 
 
 class InterruptedRunError(DdpmError):

@@ -283,6 +283,19 @@ class EvaluateProgress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BenchProgress(Event):
+    """A piece of a benchmark is done.
+
+    Attributes:
+        share: Of the whole that is done, in [0, 1].
+        what: What is being timed.
+    """
+
+    share: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """A run of a sweep and what is left of it to do.
 

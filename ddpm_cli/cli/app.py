@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from ddpm_cli import __version__
+from ddpm_cli.cli.bench import bench
 from ddpm_cli.cli.choices import help_with_choices
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
@@ -105,6 +106,7 @@ app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="S
 app.command("evaluate", short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
 app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
+app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
 app.command("export", short_help="Write a trained model to one file.")(export)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")

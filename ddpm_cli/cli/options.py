@@ -15,7 +15,11 @@ ConfigOption = Annotated[
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        "--preset", "-p", metavar="NAME", help="Start from this preset: default, quick, paper-cifar10.", show_default=False
+        "--preset",
+        "-p",
+        metavar="NAME",
+        help="Start from this preset: default, quick, fashion-mnist-gpu, paper-cifar10.",
+        show_default=False,
     ),
 ]
 SetOption = Annotated[

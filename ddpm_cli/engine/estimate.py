@@ -144,7 +144,7 @@ class TrainingMemory:
         copies_of_gradients = (micro < share) + (self.processes > 1)  # of the passes before; what is sent to other processes
         for_a_while = (
             round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + config.train.batch_size * self.image,
-            2 * self.weights,  # gradients, and the denominators of Adam
+            2 * self.weights,  # gradients, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),
             COPIED_FOR_CHECKPOINT * self.weights if self.on_cpu else 0,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ddpm_cli.diffusion.denoise import Network, predictor
 from ddpm_cli.engine.build import build_parameterization
 from ddpm_cli.engine.compilation import compiled, wants_compiling
+from ddpm_cli.engine.out_of_memory import free_memory
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import SampleConfig
@@ -61,7 +62,11 @@ def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig
     sizes = {size, 2 * size} if settings.guidance.scale not in (0.0, 1.0) else {size}
     # On CUDA the kernels of an evaluation are recorded once, as a graph that is replayed without the host.
     mode = "reduce-overhead" if device.type == "cuda" else None
-    fast = compiled(trained.network, lambda network: _rehearse(trained, network, sizes), on_event, mode)
+    try:
+        fast = compiled(trained.network, lambda network: _rehearse(trained, network, sizes), on_event, mode)
+    except (RuntimeError, MemoryError) as error:  # of memory that ran out: smaller batches are found without a compiler
+        free_memory(error)
+        return trained
     return trained if fast is trained.network else replace(trained, fast=WholeBatches(trained.network, fast, sizes))
 
 

@@ -28,10 +28,11 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
+from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.engine.stored import find_checkpoint, stored_schedule_weights
 from ddpm_cli.engine.weights import check_weights, load_weights
-from ddpm_cli.errors import CheckpointError, RequestError, RunError
+from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, RunError
 from ddpm_cli.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
 from ddpm_cli.files import UnreadableError, parse_json
@@ -167,7 +168,7 @@ def _trained(
     network = build()
     load_weights(network, weights, origin)
     schedule = build_schedule(config.schedule, schedule_weights, origin)
-    network.eval().requires_grad_(False).to(device)
+    place_network(network.eval().requires_grad_(False), device)
     return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
 
 
@@ -235,7 +236,7 @@ def generate_samples(
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Iterator[Tensor]:
-    """Draw one image for each seed (DDPM, Alg. 2), batch by batch.
+    """Draw one image for each seed (DDPM, Alg. 2), batch by batch; a batch for which there is no memory is drawn in smaller ones.
 
     Args:
         trained: The model.
@@ -249,7 +250,7 @@ def generate_samples(
         Images, uint8 [B, C, H, W] on the CPU, in the order of the seeds.
     Raises:
         RequestError: If there are labels that the model does not know, or more or fewer than seeds.
-        OutOfMemoryError: With the largest batch that there is memory for.
+        OutOfMemoryError: If there is no memory for a single image, or no longer for a batch whose first step went well.
     """
     settings = settings or trained.config.sample
     size = min(settings.batch_size, len(seeds))
@@ -259,21 +260,29 @@ def generate_samples(
     predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
     predict = build_guided(settings.guidance, predict, trained.schedule, num_classes)
     threshold = build_threshold(settings.threshold)
-    batches = [seeds[start : start + size] for start in range(0, len(seeds), size)]
-    done = 0
-    for number, batch in enumerate(batches):
+    done = start = 0
+    while start < len(seeds):
+        batch = seeds[start : start + size]
         step, timesteps = build_sampler(settings.sampler, trained.schedule)
-        of_batch = torch.tensor(labels[number * size : number * size + len(batch)], device=device) if labels else None
+        of_batch = torch.tensor(labels[start : start + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
-        with out_of_memory(partial(sampling_error, partial(_rehearse, trained, settings), len(batch), device)):
-            x_T = x_s = noise()
-            for index, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise)):
-                if on_frame is not None:
-                    on_frame(index, len(timesteps), x_s)
-                images_done = number * size + (len(batch) if index + 1 == len(timesteps) else 0)
-                done += 1
-                on_event(SampleProgress(done, len(batches) * len(timesteps), images_done))
+        total = done + -(-(len(seeds) - start) // size) * len(timesteps)
+        taken = 0
+        try:
+            with out_of_memory(partial(sampling_error, partial(_rehearse, trained, settings), len(batch), device)):
+                x_T = x_s = noise()
+                for taken, (x_s, _) in enumerate(sample_steps(denoise, step, timesteps, x_T, noise), 1):
+                    if on_frame is not None:
+                        on_frame(taken - 1, len(timesteps), x_s)
+                    on_event(SampleProgress(done + taken, total, start + (len(batch) if taken == len(timesteps) else 0)))
+        except OutOfMemoryError as error:
+            if taken or error.fitted is None:  # of what took some steps, frames may have gone out
+                raise
+            size = error.fitted
+            on_event(Notice(f"{error.message} Going on with as many, which changes no image.", important=True))
+            continue
+        done, start = done + taken, start + len(batch)
         yield to_uint8(x_s).cpu()
 
 

@@ -107,6 +107,7 @@ def sampling_error(denoise: Callable[[int], None], images: int, device: torch.de
         f"{message} Tried at once, {fitted:,} fitted.",
         f"They are the same images in smaller batches: --batch-size {fitted} for sample and evaluate, "
         f"--set sample.batch_size={fitted} for train and resume.",
+        fitted,
     )
 
 

@@ -20,6 +20,7 @@ from ddpm_cli.engine.build import (
     build_threshold,
     resolved_classes,
 )
+from ddpm_cli.engine.memory_format import place_network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,7 +55,8 @@ class Rehearsal:
     def of(cls, config: Config, image_shape: tuple[int, int, int], accelerator: Accelerator) -> Rehearsal:
         """With a new network like that which the config describes."""
         learned_variance = config.objective.reverse_variance == "learned-range"
-        network = build_model(config.model, image_shape, learned_variance=learned_variance).to(accelerator.device)
+        network = build_model(config.model, image_shape, learned_variance=learned_variance)
+        place_network(network, accelerator.device)
         network.recompute_stages(config.train.gradient_checkpointing)
         learner = build_schedule_learner(config)
         schedule = learner.schedule if learner else build_schedule(config.schedule)

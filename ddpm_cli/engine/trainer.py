@@ -26,6 +26,7 @@ from ddpm_cli.engine.compilation import compiled, wants_compiling
 from ddpm_cli.engine.ema import Ema
 from ddpm_cli.engine.health import Health
 from ddpm_cli.engine.loss_meter import LossMeter
+from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.optimizer import step_if
 from ddpm_cli.engine.outcome import LateNumbers, Outcome
 from ddpm_cli.engine.seeds import generator, seed_of
@@ -89,8 +90,8 @@ class Trainer:
             shard(self.model, accelerator)
             shard(self.ema.model, accelerator, reshard=False)
         else:
-            self.model.to(self.device)
-            self.ema.model.to(self.device)
+            place_network(self.model, self.device)
+            place_network(self.ema.model, self.device)
         # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
         self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
         self.predict: Network = self.network

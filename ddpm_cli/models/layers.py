@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,21 +87,23 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W]."""
-        h = self.conv_in(functional.silu(self.norm_in(x)))
+        h: Tensor = self.conv_in(functional.silu(self.norm_in(x)))
         condition = self.project(functional.silu(embedding))[:, :, None, None]
+        # What a convolution returns is added to in place: nothing else needs it, not even its gradient.
         if self.scale_shift:
             scale, shift = condition.chunk(2, dim=1)
-            h = self.norm_out(h) * (1 + scale) + shift
+            h = torch.addcmul(shift, self.norm_out(h), 1 + scale)
         else:
-            h = self.norm_out(h + condition)
-        result: Tensor = self.shortcut(x) + self.conv_out(self.dropout(functional.silu(h)))
-        return result
+            h = self.norm_out(h.add_(condition))
+        result: Tensor = self.conv_out(self.dropout(functional.silu(h)))
+        return result.add_(self.shortcut(x))
 
 
 class SelfAttention(nn.Module):
     """Self-attention over all pixels, added to its input (Ho et al. 2020, App. B; Vaswani et al. 2017, Eq. 1).
 
-    Linear layers over a channels-last view are the paper's 1x1 convolutions.
+    The linear layers act on each pixel and are computed as the paper's 1x1 convolutions, query, key and value in one: on a CPU the
+    convolutions' library takes half the time of the matrix products'.
 
     Args:
         channels: Channels of x and of the result.
@@ -126,15 +129,19 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [B, C, H, W] to [B, C, H, W]."""
-        pixels = self.norm(x).flatten(2).transpose(1, 2)
-        query, key, value = (self._by_head(layer(pixels)) for layer in (self.query, self.key, self.value))
-        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        result: Tensor = x + self.project(mixed).transpose(1, 2).reshape(x.shape)
-        return result
+        batch, channels, height, width = x.shape
+        projected = _on_pixels(self.norm(x), self.query, self.key, self.value).permute(0, 2, 3, 1)
+        by_head = projected.reshape(batch, height * width, 3 * self.heads, channels // self.heads).transpose(1, 2)
+        query, key, value = by_head.chunk(3, dim=1)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        pixels = mixed.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return _on_pixels(pixels, self.project).add_(x)
 
-    def _by_head(self, pixels: Tensor) -> Tensor:
-        """[B, H*W, C] -> [B, heads, H*W, C / heads]."""
-        return pixels.view(*pixels.shape[:2], self.heads, -1).transpose(1, 2)
+
+def _on_pixels(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Linear layers at every pixel of x [B, C, H, W], their results one after the other along the channels."""
+    weight, bias = (torch.cat(tensors) for tensors in zip(*((layer.weight, layer.bias) for layer in layers), strict=True))
+    return functional.conv2d(x, weight[:, :, None, None], bias)
 
 
 class Downsample(nn.Module):
@@ -151,7 +158,11 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double H and W by repeating pixels, then a convolution."""
+    """Double H and W by repeating pixels, then a convolution.
+
+    Of the nine pixels under its kernel four at most differ. So it is computed as the transposed convolution of stride 2 that it
+    equals, whose 4x4 kernel holds the sums of the weights that meet the same pixel: 16 products for four pixels instead of 36.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -159,5 +170,6 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [B, C, H, W] to [B, C, 2 H, 2 W]."""
-        result: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return result
+        turned = self.conv.weight.flip(2, 3).transpose(0, 1)
+        sums = functional.avg_pool2d(turned, kernel_size=2, stride=1, padding=1, divisor_override=1)
+        return functional.conv_transpose2d(x, sums, self.conv.bias, stride=2, padding=1)

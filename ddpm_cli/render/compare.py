@@ -21,12 +21,13 @@ def show_comparison(comparison: Comparison) -> None:
     for line in lead(comparison):
         results.print(Text(line))
     for sheet in sheets(comparison):
-        results.print(_table(sheet))
+        results.print(sheet_table(sheet))
         if sheet.remark:
             results.print(Text(f"{sheet.remark}\n", "dim"))
 
 
-def _table(sheet: Sheet) -> Table:
+def sheet_table(sheet: Sheet) -> Table:
+    """A table that rich draws."""
     table = Table(title=sheet.title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
     for column in sheet.columns:
         table.add_column(Text(column.strip()), justify="right" if column.startswith(" ") else "left", overflow="fold")

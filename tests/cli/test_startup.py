@@ -34,6 +34,7 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
     [
         ("--help", "torch numpy pydantic PIL matplotlib"),
         ("train --help", "torch numpy PIL matplotlib"),
+        ("bench --help", "torch numpy PIL matplotlib"),
         ("config show --preset quick", "torch PIL matplotlib"),
         ("data check pictures", "torch matplotlib"),
         ("inspect-schedule --kind linear", "torch PIL matplotlib"),
@@ -51,7 +52,7 @@ def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
     text = ddpm("--help", cwd=tmp_path).stdout
-    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "export", "config", "data"):
+    for command in ("train", "sample", "resume", "inspect-schedule", "compare", "sweep", "bench", "export", "config", "data"):
         assert f"\n  {command} " in text
         assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
 
@@ -77,7 +78,8 @@ def test_an_error_is_a_message_and_a_remedy_unless_debugged(tmp_path):
     plain = ddpm("config", "show", "--preset", "quik", cwd=tmp_path)
     assert plain.returncode == 2
     assert plain.stderr.splitlines() == [
-        'error: preset: unknown preset "quik"; the nearest of default, paper-cifar10, quick is "quick" (--preset)',
+        'error: preset: unknown preset "quik"; '
+        'the nearest of default, fashion-mnist-gpu, paper-cifar10, quick is "quick" (--preset)',
         "  `ddpm config show` prints every key with its value.",
     ]
     for arguments in (["--debug", "config", "show", "--preset", "quik"], ["config", "show", "--preset", "quik", "--debug"]):

@@ -223,7 +223,7 @@ def test_flag_and_set_that_disagree_are_a_fault():
 
 def test_unknown_preset_lists_those_that_exist():
     message = faults_of(preset="quik", sets=["foo"])
-    assert 'unknown preset "quik"; the nearest of default, paper-cifar10, quick is "quick" (--preset)' in message
+    assert 'unknown preset "quik"; the nearest of default, fashion-mnist-gpu, paper-cifar10, quick is "quick" (--preset)' in message
     assert '"foo" is not of the form' in message
 
 

@@ -87,7 +87,7 @@ def test_any_value_survives_a_round_trip(lr, mult, device, minutes):
 
 
 def test_each_preset_says_first_what_it_is_for():
-    assert preset_names() == ("default", "paper-cifar10", "quick")
+    assert preset_names() == ("default", "fashion-mnist-gpu", "paper-cifar10", "quick")
     assert all(preset_text(name).startswith("# ") for name in preset_names())
 
 

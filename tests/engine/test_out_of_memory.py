@@ -22,7 +22,7 @@ from ddpm_cli.engine.out_of_memory import fits, is_out_of_memory, largest_fittin
 from ddpm_cli.engine.rehearsal import Rehearsal
 from ddpm_cli.engine.train import make_accelerator, train
 from ddpm_cli.errors import OutOfMemoryError, RequestError
-from ddpm_cli.events import Event, Notice, TrainPlan
+from ddpm_cli.events import Event, Notice, SampleProgress, TrainPlan
 from ddpm_cli.models.unet import UNet
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
@@ -150,12 +150,46 @@ def test_without_a_checkpoint_training_starts_again(tmp_path: Path, monkeypatch:
     assert "smaller network" in caught.value.remedy
 
 
-def test_sampling_and_evaluation_say_what_fitted(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_goes_on_in_smaller_batches(trained_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load_trained(trained_folder / "runs/tiny", CPU)
+    whole = torch.cat(list(generate_samples(trained, range(9))))
     Limited(monkeypatch, ERRORS["CUDA"], most=3)
-    with pytest.raises(OutOfMemoryError, match=r"denoising 16 images at a time on cpu\. Tried at once, 2 fitted\.") as caught:
+    events: list[Event] = []
+    frames: list[tuple[int, int]] = []
+    batches = list(
+        generate_samples(trained, range(9), on_event=events.append, on_frame=lambda index, _, x_s: frames.append((index, len(x_s))))
+    )
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2, 1]
+    assert (torch.cat(batches).int() - whole.int()).abs().max() <= 1
+    assert [event.message for event in events if isinstance(event, Notice)] == [
+        "Out of memory while denoising 9 images at a time on cpu. Tried at once, 2 fitted. Going on with as many, which changes "
+        "no image."
+    ]
+    progress = [event for event in events if isinstance(event, SampleProgress)]
+    steps = len(progress) // 5
+    assert [(event.done, event.total) for event in progress] == [(done, 5 * steps) for done in range(1, 5 * steps + 1)]
+    assert progress[-1].images_done == 9
+    assert sum(images for index, images in frames if index == 0) == 9
+
+
+def test_sampling_ends_where_not_one_image_fits(trained_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = load_trained(trained_folder / "runs/tiny", CPU)
+    Limited(monkeypatch, ERRORS["CUDA"], most=0)
+    with pytest.raises(OutOfMemoryError, match=r"denoising 16 images at a time on cpu\. Tried at once, not even one fitted"):
+        list(generate_samples(trained, range(16)))
+
+
+def test_memory_that_runs_out_midway_says_what_fits(trained_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of the batch may have gone out by then."""
+    trained = load_trained(trained_folder / "runs/tiny", CPU)
+    Limited(monkeypatch, ERRORS["CUDA"], most=3, passes=2)
+    with pytest.raises(OutOfMemoryError, match=r"Tried at once, 2 fitted") as caught:
         list(generate_samples(trained, range(16)))
     assert "--batch-size 2 for sample and evaluate, --set sample.batch_size=2" in caught.value.remedy
+
+
+def test_likelihoods_say_what_to_try(trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Limited(monkeypatch, ERRORS["CUDA"], most=3)
     with pytest.raises(OutOfMemoryError, match="measuring 64 images") as caught:
         evaluate_run(trained_folder / "runs/tiny", ["bits-per-dim"], device="cpu", out=tmp_path / "out")
     assert "--batch-size 32" in caught.value.remedy

@@ -11,13 +11,14 @@ from plain_loop import train_plainly
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import Config
+from ddpm_cli.config.schema import Config, OptimizerConfig
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.engine import trainer as trainer_module
-from ddpm_cli.engine.build import build_dataset
+from ddpm_cli.engine.build import build_dataset, build_optimizer
 from ddpm_cli.engine.outcome import LateNumbers
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.engine.weights import flatten_optimizer, spread_moments, unflatten_optimizer
 from ddpm_cli.events import Event, Incident
 
 STEPS = 50
@@ -170,3 +171,28 @@ def test_numbers_read_late_are_those_of_their_step(dataset: Dataset, monkeypatch
 
 def test_late_numbers() -> None:
     assert LateNumbers(torch.tensor(0.5), torch.tensor(True), torch.tensor(3)).read() == [0.5, 1.0, 3.0]
+
+
+def test_moments_that_were_stored_lie_in_memory_as_their_weights_do() -> None:
+    """The fused kernels go through weight, gradient and moments in the order of memory, whatever their strides say."""
+    generator = torch.Generator().manual_seed(0)
+    start, *slopes = (torch.randn(4, 3, 2, 2, generator=generator) for _ in range(4))
+
+    def begun(weight: torch.Tensor) -> torch.optim.Optimizer:
+        return build_optimizer(OptimizerConfig(lr=0.1), [weight], torch.device("cpu"))
+
+    def stepped(optimizer: torch.optim.Optimizer, weight: torch.Tensor, slope: torch.Tensor) -> None:
+        weight.grad = slope.contiguous(memory_format=torch.channels_last)
+        optimizer.step()
+
+    weight = torch.nn.Parameter(start.contiguous(memory_format=torch.channels_last))
+    optimizer = begun(weight)
+    stepped(optimizer, weight, slopes[0])
+    stored = {name: value.contiguous() for name, value in flatten_optimizer(optimizer.state_dict()).items()}  # as files hold them
+    again = torch.nn.Parameter(weight.detach().clone())
+    restored = begun(again)
+    restored.load_state_dict(spread_moments(unflatten_optimizer(stored, restored), restored.param_groups))
+    for slope in slopes[1:]:
+        stepped(optimizer, weight, slope)
+        stepped(restored, again, slope)
+    assert torch.equal(weight, again)

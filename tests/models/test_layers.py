@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ddpm_cli.errors import ConfigError
-from ddpm_cli.models.layers import ResidualBlock, SelfAttention, conv, group_norm, linear
+from ddpm_cli.models.layers import ResidualBlock, SelfAttention, Upsample, conv, group_norm, linear
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,19 @@ def test_attention_is_torchs_multi_head_attention(heads: int) -> None:
     pixels = layer.norm(x).permute(0, 2, 3, 1).reshape(3, 35, 8)
     expected = x + oracle(pixels, pixels, pixels)[0].reshape(3, 5, 7, 8).permute(0, 3, 1, 2)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_upsampling_repeats_pixels_and_convolves(memory_format: torch.memory_format) -> None:
+    layer = Upsample(6).to(memory_format=memory_format)
+    nn.init.normal_(layer.conv.bias)  # type: ignore[arg-type]  # there is a bias
+    x = torch.randn(2, 6, 5, 3, requires_grad=True)
+    repeated = layer.conv(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    torch.testing.assert_close(layer(x), repeated, atol=1e-5, rtol=1e-5)
+    direction = torch.randn_like(repeated)
+    inputs = (x, *layer.parameters())
+    found, expected = (torch.autograd.grad(result, inputs, direction) for result in (layer(x), repeated))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:

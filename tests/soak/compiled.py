@@ -4,7 +4,8 @@
 
 Compiles, with torch's inductor, the gradients of a small U-Net in float32 and under bfloat16, with micro-batches of two sizes, with
 recomputed activations and with classes; then guided samples. Prints the largest difference of each, relative to the largest
-gradient or in pixels, and how long compiling took; exit status 1 if one is too large or the compiler failed. About 3 minutes on a CPU.
+gradient or in pixels, and how long compiling took; exit status 1 if one is too large or the compiler failed. About 3 minutes on an
+idle CPU.
 """
 
 from __future__ import annotations

@@ -1,0 +1,155 @@
+"""What a benchmark found: plain values that `engine` fills in and `render` draws."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the rounds of a measurement.
+
+    Attributes:
+        median: The figure to quote.
+        low: Of the lowest round.
+        high: Of the highest round.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of one or more values."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast one kind of work went.
+
+    Attributes:
+        per_second: Images in training, network evaluations times images in sampling.
+        gflops: Of the network's convolutions and matrix products, 1e9 FLOP/s; a training step counts as three forward passes.
+        of_convolution_peak: gflops over those of the convolution that was timed in the same round.
+        of_gemm_peak: gflops over those of the matrix product that was timed in the same round.
+    """
+
+    per_second: Spread
+    gflops: Spread
+    of_convolution_peak: Spread
+    of_gemm_peak: Spread
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch size in one number format.
+
+    Attributes:
+        batch_size: Images.
+        precision: fp32, bf16 or fp16.
+        rounds: How often each kind of work was timed, in turn with the others.
+        memory_bytes: The most that was in use: of the device's memory on CUDA, by this process so far elsewhere.
+        convolution_gflops: A 3x3 convolution's speed, 1e9 FLOP/s.
+        gemm_gflops: A matrix product's speed, 1e9 FLOP/s.
+        training: Whole optimizer steps: batch, noise, forward and backward pass, clipping, optimizer, EMA.
+        sampling: Whole reverse steps.
+    """
+
+    batch_size: int
+    precision: str
+    rounds: int
+    memory_bytes: int
+    convolution_gflops: Spread
+    gemm_gflops: Spread
+    training: Speed
+    sampling: Speed
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that was timed.
+
+    Attributes:
+        name: Whose it is.
+        parameters: Trained numbers in it.
+        flops_per_image: Of a forward pass.
+        same: Whether it computes the same function of its weights as ours.
+        differences: In what it differs from ours.
+    """
+
+    name: str
+    parameters: int
+    flops_per_image: int
+    same: bool
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Our speed against a peer's, timed in turn.
+
+    Attributes:
+        peer: The peer's name.
+        work: training or sampling.
+        batch_size: Images.
+        precision: fp32, bf16 or fp16.
+        rounds: How often each was timed.
+        ours: Images, or evaluations times images, per second.
+        theirs: The same of the peer.
+        ratio: ours / theirs, round by round.
+    """
+
+    peer: str
+    work: str
+    batch_size: int
+    precision: str
+    rounds: int
+    ours: Spread
+    theirs: Spread
+    ratio: Spread
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a benchmark ran.
+
+    Attributes:
+        device: cpu, cuda:0 or mps.
+        name: What the processor or accelerator is called.
+        threads: That torch uses on the CPU.
+        platform: Operating system and architecture.
+        versions: Of Python and packages, by name.
+    """
+
+    device: str
+    name: str
+    threads: int
+    platform: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All of it.
+
+    Attributes:
+        machine: Where it ran.
+        image_shape: Channels, height and width.
+        network: Ours.
+        cases: One for each batch size and number format.
+        peers: Networks of others.
+        duels: Our speed against theirs.
+        notes: What a reader must know before trusting the figures.
+    """
+
+    machine: Machine
+    image_shape: tuple[int, int, int]
+    network: Network
+    cases: tuple[Case, ...]
+    peers: tuple[Network, ...]
+    duels: tuple[Duel, ...]
+    notes: tuple[str, ...]

@@ -1,0 +1,111 @@
+"""`ddpm bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated
+
+import typer
+
+from ddpm_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, SetOption
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+PEERS = ("diffusers", "lucidrains", "smalldiffusion")
+LARGEST_BATCH = 1_000_000
+
+
+def bench(
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    batch_sizes: Annotated[str, typer.Option("--batch-sizes", metavar="N,N", help="Images at a time.")] = "1,8,32,128",
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            "--precisions",
+            metavar="NAME,NAME",
+            help="Number formats: fp32, bf16, fp16. Left out: fp32, and on CUDA bf16 too.",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.01, max=86400, metavar="N", help="Time to spend, about.")] = 30.0,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="PEER,PEER",
+            help="Time other libraries in turn with ours: diffusers, lucidrains (denoising-diffusion-pytorch), smalldiffusion.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure how fast training and sampling are here, beside the best that the device can do.
+
+    Whole training steps and whole sampling steps of a config's model are timed on random images, in turn with a convolution and a
+    matrix product, so that the shares of the device's peak hold even where its speed drifts. Nothing is written.
+
+    --against does the same with the networks and training loops of other libraries, and prints ratios; where diffusers can build
+    the very same network as ours, it does. It needs: pip install 'ddpm-cli[peers]'
+
+    For example:
+
+      ddpm bench --preset quick
+
+      ddpm bench --preset quick --batch-sizes 32,64 --seconds 10 --json
+
+      ddpm bench --preset paper-cifar10 --device cuda --batch-sizes 128 --against diffusers,lucidrains
+    """
+    from ddpm_cli.config.loader import load_config
+
+    sizes = batch_sizes_of(batch_sizes)
+    formats = names_of("--precisions", precisions, PRECISIONS)
+    peers = names_of("--against", against, PEERS)
+    resolved = load_config(preset=preset, file=config, sets=sets or [], flags={"train.device": (device, "--device")}).config
+
+    from ddpm_cli.engine.bench.run import BenchRequest, run_bench
+    from ddpm_cli.render.bench import BenchView, benchmark_json, show_benchmark
+    from ddpm_cli.render.console import print_json
+
+    with BenchView() as view:
+        found = run_bench(resolved, BenchRequest(sizes, formats, seconds, peers), on_event=view)
+    if json:
+        print_json(benchmark_json(found))
+    else:
+        show_benchmark(found)
+
+
+def batch_sizes_of(text: str) -> list[int]:
+    """The numbers of `--batch-sizes`.
+
+    Raises:
+        RequestError: If one is no whole number, or none that can be a batch.
+    """
+    from ddpm_cli.errors import RequestError
+
+    sizes = []
+    for part in text.split(","):
+        if not part.strip().isdecimal() or not 1 <= int(part) <= LARGEST_BATCH:
+            raise RequestError(
+                f"--batch-sizes takes whole numbers from 1 to {LARGEST_BATCH:,}, not {part.strip()!r}.",
+                "Separate them by commas: --batch-sizes 1,8,32",
+            )
+        sizes.append(int(part))
+    return sizes
+
+
+def names_of(option: str, text: str | None, known: Collection[str]) -> list[str]:
+    """The names that an option lists, each once; none if it was not given.
+
+    Raises:
+        RequestError: If one is not among `known`.
+    """
+    from ddpm_cli.config.faults import nearest
+    from ddpm_cli.errors import RequestError
+
+    names = [] if text is None else list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in known:
+            raise RequestError(f"{option} does not know {name!r}; {nearest(name, known)}.", "Separate names by commas.")
+    return names

@@ -1,0 +1,126 @@
+"""The networks of other libraries: diffusers' is the very same function as ours, or it is said why not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.schema import ModelConfig
+from ddpm_cli.engine.bench.networks import Shape, padded, unet2d
+from ddpm_cli.engine.bench.subject import image_shape
+from ddpm_cli.engine.build import build_model
+from ddpm_cli.models.cost import forward_flops, parameter_count
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "benchmarks" / "unet2d.toml"
+SMALL = ModelConfig(
+    stem=1, base_channels=8, channel_mult=(1, 2, 2), blocks_per_level=1, attention_resolutions=(4, 8), norm_groups=4
+)
+OUR_NAMES = (
+    (r"^time_embedding\.linear_1", "time_embedding.mlp.0"),
+    (r"^time_embedding\.linear_2", "time_embedding.mlp.2"),
+    (r"^down_blocks", "down"),
+    (r"^up_blocks", "up"),
+    (r"^mid_block\.resnets\.0", "middle_in.block"),
+    (r"^mid_block\.resnets\.1", "middle_out.block"),
+    (r"^mid_block\.attentions\.0", "middle_in.attention"),
+    (r"\.downsamplers\.0", ".downsample"),
+    (r"\.upsamplers\.0", ".upsample"),
+    (r"\.resnets\.(\d+)", r".stages.\1.block"),
+    (r"\.attentions\.(\d+)", r".stages.\1.attention"),
+    (r"\.norm1\.", ".norm_in."),
+    (r"\.conv1\.", ".conv_in."),
+    (r"\.time_emb_proj\.", ".project."),
+    (r"\.norm2\.", ".norm_out."),
+    (r"\.conv2\.", ".conv_out."),
+    (r"\.conv_shortcut\.", ".shortcut."),
+    (r"\.group_norm\.", ".norm."),
+    (r"\.to_q\.", ".query."),
+    (r"\.to_k\.", ".key."),
+    (r"\.to_v\.", ".value."),
+    (r"\.to_out\.0\.", ".project."),
+    (r"^conv_norm_out", "norm_out"),
+)
+
+
+def our_name(theirs: str) -> str:
+    for pattern, ours in OUR_NAMES:
+        theirs = re.sub(pattern, ours, theirs)
+    return theirs
+
+
+def with_random_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Give a network weights none of which is 0 or 1, and return them under our names."""
+    draws = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=draws)
+    return {our_name(name): tensor for name, tensor in network.state_dict().items()}
+
+
+def norm_epsilons(network: nn.Module) -> set[float]:
+    return {module.eps for module in network.modules() if isinstance(module, nn.GroupNorm)}
+
+
+def assert_same(model: ModelConfig, shape: Shape) -> None:
+    nearest = unet2d(model, shape)
+    assert nearest.differences == ()
+    assert nearest.image_shape == shape
+    ours, theirs = build_model(model, shape).eval(), nearest.network.eval()
+    assert norm_epsilons(ours) == norm_epsilons(theirs)
+    ours.load_state_dict(with_random_weights(theirs))
+    x, t = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 500, 999])
+    with torch.no_grad():
+        found, expected = ours(x, t), theirs(x, t).sample
+    assert expected.std() > 0.1
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
+def test_the_example_is_the_network_of_diffusers() -> None:
+    config = load_config(file=EXAMPLE).config
+    shape = image_shape(config.data)
+    assert shape == (1, 32, 32)
+    assert_same(config.model, shape)
+    network = build_model(config.model, shape)
+    assert parameter_count(network) == 6_469_889
+    assert forward_flops(network, shape) == pytest.approx(2.96e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention_heads": 2},
+        {"scale_shift_norm": True, "dropout": 0.2},
+        {"middle_attention": False, "attention_resolutions": ()},
+        {"blocks_per_level": 2, "attention_resolutions": (16,)},
+    ],
+)
+def test_other_networks_are_the_same_too(changes: dict[str, object]) -> None:
+    assert_same(SMALL.model_copy(update=changes), (3, 16, 24))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"stem": 2}, "no stem, so 4 times the pixels"),
+        ({"num_classes": 10}, "no class labels"),
+        ({"channel_mult": (2, 4)}, "before the first level"),
+        ({"norm_groups": 16}, "groups in every norm"),
+        ({"attention_heads": 2, "attention_resolutions": (16, 8)}, "channels in each head"),
+    ],
+)
+def test_what_diffusers_cannot_express_is_told(changes: dict[str, object], word: str) -> None:
+    nearest = unet2d(SMALL.model_copy(update={"attention_resolutions": ()} | changes), (1, 16, 16))
+    assert any(word in difference for difference in nearest.differences)
+    with torch.no_grad():
+        assert nearest.network(torch.zeros(1, 1, 16, 16), 0).sample.shape == (1, 1, 16, 16)
+
+
+def test_peers_get_images_as_large_as_ours_are_padded_to() -> None:
+    assert padded(SMALL, (1, 29, 28)) == (1, 32, 28)
+    nearest = unet2d(SMALL.model_copy(update={"attention_resolutions": ()}), (1, 29, 28))
+    assert nearest.differences == ("padding inside the network",)
+    assert nearest.image_shape == (1, 32, 28)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from ddpm_cli.benchmark import Benchmark, Case, Duel, Machine, Network, Speed, Spread
+from ddpm_cli.render.bench import show_benchmark
+from ddpm_cli.render.console import results
+
+SPREAD = Spread(12345.6, 11234.5, 23456.7)
+SPEED = Speed(SPREAD, Spread(423456.7, 4e5, 5e5), Spread(0.714, 0.7, 0.8), Spread(0.0312, 0.03, 0.04))
+FOUND = Benchmark(
+    Machine("cuda:0", "NVIDIA H100 80GB HBM3", 16, "Linux-6.1-x86_64", {"torch": "2.14.1", "smalldiffusion": "0.5.0"}),
+    (3, 32, 32),
+    Network("ddpm", 35_746_307, 12_100_000_000, same=True),
+    tuple(
+        Case(size, precision, 5, 71_300_000_000, SPREAD, SPREAD, SPEED, SPEED)
+        for size in (1, 1024)
+        for precision in ("fp32", "bf16")
+    ),
+    (
+        Network("diffusers", 35_746_307, 12_100_000_000, same=True),
+        Network(
+            "smalldiffusion", 35_746_307, 12_100_000_000, False, ("no stem, so 16 times the pixels", "an embedding of log sigma")
+        ),
+    ),
+    tuple(
+        Duel(peer, work, 1024, "bf16", 5, SPREAD, SPREAD, Spread(1.3, 1.25, 12.345))
+        for work in ("training", "sampling")
+        for peer in ("diffusers", "smalldiffusion")
+    ),
+    ("The machine was not steady.",),
+)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_tables_are_whole(width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_width", width)
+    show_benchmark(FOUND)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line.split() for line in lines]
+    work = ["1,024", "bf16", "12,346", "11,234-23,457", "423,457", "71%", "3%"]
+    assert rows.count(work) == 2
+    assert rows.count(["1,024", "bf16", "12,346", "12,346", "71.3", "GB", "5"]) == 1
+    assert rows.count(["smalldiffusion", "1,024", "bf16", "12,346", "12,346", "1.30", "1.25-12.35"]) == 2
+    flat = " ".join(word for row in rows for word in row)
+    for text in ("NVIDIA H100 80GB HBM3 (cuda:0), 16 threads", "nothing: the same network", "no stem, so 16", "not steady"):
+        assert text in flat
+
+
+def test_without_cases_there_are_notes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    show_benchmark(Benchmark(FOUND.machine, FOUND.image_shape, FOUND.network, (), (), (), FOUND.notes))
+    assert capsys.readouterr().out.splitlines()[-1] == "The machine was not steady."
