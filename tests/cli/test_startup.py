@@ -12,7 +12,10 @@ from picture_files import write_folder
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
 
-SMALL = ("ls", "info", "doctor", "config", "data")
+COMMANDS = (
+    *("train", "sample", "resume", "inspect-schedule", "evaluate", "compare", "sweep", "bench", "report", "export", "import"),
+    *("interpolate", "inpaint", "img2img", "ls", "info", "doctor", "config", "data"),
+)
 
 
 def ddpm(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -162,6 +162,16 @@ def test_tensorboard_is_told_and_a_resumed_run_goes_on_in_its_folder(ddpm: Ddpm,
     assert b"schedule.timesteps = 20" in log.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
 
 
+def test_what_a_killed_process_told_tensorboard_after_its_checkpoint_is_replaced(tmp_path: Path) -> None:
+    for first, loss in ((0, 0.5), (2, 0.25)):
+        listener = Trackers(("tensorboard",), RunDirectory(tmp_path), lambda _: None)
+        with listener.started({}, first):
+            for step in range(first + 1, 5):
+                listener(MetricsLogged({"step": step, "loss": loss}))
+    log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(point.step, point.value) for point in log.Scalars("loss")] == [(1, 0.5), (2, 0.5), (3, 0.25), (4, 0.25)]
+
+
 def test_a_missing_package_is_refused_with_its_install_line(tmp_path: Path) -> None:
     code = "import sys; sys.modules.update(mlflow=None, trackio=None); from ddpm_cli.cli.app import main; main()"
     asked = "--set=train.trackers=['trackio', 'tensorboard', 'mlflow']"
