@@ -70,19 +70,7 @@ def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
     text = ddpm("--help", cwd=tmp_path).stdout
-    for command in (
-        "train",
-        "sample",
-        "resume",
-        "inspect-schedule",
-        "compare",
-        "sweep",
-        "bench",
-        "report",
-        "export",
-        "import",
-        *SMALL,
-    ):
+    for command in COMMANDS:
         assert f"\n  {command} " in text
         assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
 
