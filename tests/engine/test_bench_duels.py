@@ -79,5 +79,15 @@ def test_only_the_very_same_network_is_put_into_our_loop() -> None:
     ]
 
 
-def test_on_a_cpu_nothing_is_compiled_unasked() -> None:
-    assert [work.compiled for work in subject(setting())] == [False, False]
+def test_it_takes_the_place_of_ours_in_training_and_in_sampling() -> None:
+    """Its copy, whose weights are the averaged ones, keeps the hook."""
+    point, calls = setting(), list[bool]()
+    network = same_network(point)
+    network.register_forward_hook(lambda module, *_: calls.append(module.training))
+    training, sampling = subject(point, network)
+    assert not training.compiled  # on a CPU, unasked
+    assert not sampling.compiled
+    training.run()
+    assert calls == [True]
+    sampling.run()
+    assert calls == [True, *[False] * point.sampling_steps]

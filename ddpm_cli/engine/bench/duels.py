@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +19,6 @@ from ddpm_cli.engine.bench.timing import Work, rates
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
 
@@ -89,7 +87,7 @@ def _sides(name: str, setting: Setting) -> Iterator[_Side]:
     train_step, sample = PEERS[name].steps(_loop(nearest, setting))
     yield _Side(name, Work(train_step, size), Work(_autocasting(sample, setting), size * setting.sampling_steps))
     if not nearest.differences:
-        yield _Side(UNDER_OUR_LOOP, *subject(replace(setting, accelerator=_accelerator(setting)), same_network(setting)))
+        yield _Side(UNDER_OUR_LOOP, *subject(setting, same_network(setting)))
 
 
 def same_network(setting: Setting) -> nn.Module:
@@ -108,19 +106,12 @@ def _network(name: str, setting: Setting) -> Nearest:
 def _loop(nearest: Nearest, setting: Setting) -> Loop:
     return Loop(
         nearest.network.to(setting.device),
-        _accelerator(setting),
+        setting.another_accelerator(),
         _padded(setting.dataset, nearest.image_shape),
         setting.batch_size,
         setting.config.schedule.timesteps,
         setting.sampling_steps,
     )
-
-
-def _accelerator(setting: Setting) -> Accelerator:
-    """One of its own for each side, as it keeps what it has prepared and how it scales gradients."""
-    from accelerate import Accelerator
-
-    return Accelerator(mixed_precision=setting.accelerator.mixed_precision, cpu=setting.device.type == "cpu")
 
 
 def _padded(dataset: Dataset, shape: tuple[int, int, int]) -> Tensor:

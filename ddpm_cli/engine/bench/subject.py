@@ -105,6 +105,12 @@ class Setting:
         """Reverse steps of one sampling that is timed."""
         return min(STEPS_ON_CPU if self.device.type == "cpu" else STEPS_ELSEWHERE, self.config.schedule.timesteps)
 
+    def another_accelerator(self) -> Accelerator:
+        """One alike, for a training of its own: an accelerator keeps all that it has prepared, and scales gradients for one."""
+        from accelerate import Accelerator
+
+        return Accelerator(mixed_precision=self.accelerator.mixed_precision, cpu=self.device.type == "cpu")
+
     def autocast(self) -> torch.autocast:
         """A context in which networks sample in the number format."""
         return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
@@ -117,18 +123,25 @@ def subject(setting: Setting, network: nn.Module | None = None) -> tuple[Work, W
         setting: What is timed.
         network: Takes the place of ours, see `Trainer`.
     """
-    config, dataset, size = setting.config, setting.dataset, setting.batch_size
-    train = config.train.model_copy(update={"batch_size": size})
-    trainer = Trainer(config.model_copy(update={"train": train}), dataset, setting.accelerator, setting.on_event, network)
+    config = setting.config
+    train = config.train.model_copy(update={"batch_size": setting.batch_size})
+    config_of_size = config.model_copy(update={"train": train})
+    trainer = Trainer(config_of_size, setting.dataset, setting.another_accelerator(), setting.on_event, network)
     trainer.compile()
-    trained = TrainedModel(
-        trainer.ema.model, trainer.schedule, config, dataset.image_shape, Path("bench"), 0, dataset.train.class_names
-    )
+    training = Work(trainer.train_step, setting.batch_size, compiled=trainer.predict is not trainer.network)
+    return training, _sampling(trainer, setting)
+
+
+def _sampling(trainer: Trainer, setting: Setting) -> Work:
+    config, dataset, size = setting.config, setting.dataset, setting.batch_size
     sampler = config.sample.sampler.model_copy(update={"steps": setting.sampling_steps})
     update = {"sampler": sampler, "guidance": GuidanceConfig(), "batch_size": size}
     # The few steps that are timed stand for the many of a sampling that is worth compiling.
     update["compile"] = wants_compiling(config.sample.compile, setting.device)
     settings = config.sample.model_copy(update=update)
+    trained = TrainedModel(
+        trainer.ema.model, trainer.schedule, config, dataset.image_shape, Path("bench"), 0, dataset.train.class_names
+    )
     with setting.autocast():
         trained = with_fast_network(trained, size, settings, setting.on_event)
 
@@ -136,8 +149,4 @@ def subject(setting: Setting, network: nn.Module | None = None) -> tuple[Work, W
         with setting.autocast():
             list(generate_samples(trained, range(size), settings))
 
-    evaluations = size * sampler.evaluations(config.schedule.timesteps)
-    return (
-        Work(trainer.train_step, size, compiled=trainer.predict is not trainer.network),
-        Work(sample, evaluations, compiled=trained.fast is not None),
-    )
+    return Work(sample, size * sampler.evaluations(config.schedule.timesteps), compiled=trained.fast is not None)
