@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+UNDER_OUR_LOOP = "diffusers-network"
+"""The peer of a duel in which diffusers' network, the same as ours, runs in our own training and sampling, compiled as ours."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -36,12 +39,14 @@ class Speed:
         gflops: Of the network's convolutions and matrix products, 1e9 FLOP/s; a training step counts as three forward passes.
         of_convolution_peak: gflops over those of the convolution that was timed in the same round.
         of_gemm_peak: gflops over those of the matrix product that was timed in the same round.
+        compiled: Whether the compiler wrote the network's kernels (torch.compile).
     """
 
     per_second: Spread
     gflops: Spread
     of_convolution_peak: Spread
     of_gemm_peak: Spread
+    compiled: bool
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Duel:
     """Our speed against a peer's, timed in turn.
 
     Attributes:
-        peer: The peer's name.
+        peer: The peer's name, or UNDER_OUR_LOOP.
         work: training or sampling.
         batch_size: Images.
         precision: fp32, bf16 or fp16.
@@ -101,6 +106,8 @@ class Duel:
         ours: Images, or evaluations times images, per second.
         theirs: The same of the peer.
         ratio: ours / theirs, round by round.
+        ours_compiled: Whether the compiler wrote the kernels of our network.
+        theirs_compiled: Whether it wrote those of theirs.
     """
 
     peer: str
@@ -111,6 +118,8 @@ class Duel:
     ours: Spread
     theirs: Spread
     ratio: Spread
+    ours_compiled: bool
+    theirs_compiled: bool
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,9 @@ def bench(
     Whole training steps and whole sampling steps of a config's model are timed on random images, in turn with a convolution and a
     matrix product, so that the shares of the device's peak hold even where its speed drifts. Nothing is written.
 
-    --against does the same with the networks and training loops of other libraries, and prints ratios; where diffusers can build
-    the very same network as ours, it does. It needs: pip install 'ddpm-cli[peers]'
+    --against does the same with the networks and training loops of other libraries, and prints ratios. Where diffusers can build
+    the very same network as ours, it does, and a second row, diffusers-network, has that network in our own training and sampling,
+    compiled as ours is (train.compile, sample.compile: on CUDA). It needs: pip install 'ddpm-cli[peers]'
 
     For example:
 

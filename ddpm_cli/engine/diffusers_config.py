@@ -14,8 +14,6 @@ from ddpm_cli.engine.build import build_model
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ddpm_cli.config.schema import Config, ModelConfig, SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -28,10 +26,15 @@ FASHION_MNIST_SHAPE = (1, 28, 28)
 
 
 def unet2d_arguments(model: ModelConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """What `UNet2DModel` is called with to be the network of a `[model]` section, for images of `shape`."""
+    """What `UNet2DModel` is called with to be the network of a `[model]` section, or what comes nearest to it.
+
+    Args:
+        model: The section.
+        shape: Channels, height and width of the images, which `UNet2DModel` does not pad.
+    """
     channels, height, width = shape
-    attended = _attended(model, height)
-    (groups, *_) = sorted(_norm_groups(model, shape))
+    attended = attended_levels(model, height)
+    groups = min(norm_groups(model, shape))
     return {
         "sample_size": height if height == width else [height, width],
         "in_channels": channels,
@@ -106,10 +109,10 @@ def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
             model.channel_mult[0] != 1
         ),
         "its norms have one number of groups everywhere (model.norm_groups must divide all channels)": (
-            len(_norm_groups(model, shape)) > 1
+            len(norm_groups(model, shape)) > 1
         ),
         f"its heads have one width, not one number (model.attention_heads = {model.attention_heads})": (
-            model.attention_heads > 1 and len(set(_attended_channels(model, height))) > 1
+            has_uneven_heads(model, height)
         ),
         f'its schedulers know no parameterization "{kind}"': kind not in PREDICTION_TYPES,
         "its DDIM and DPM-Solver++ take no learned variance": config.objective.reverse_variance == "learned-range",
@@ -148,25 +151,30 @@ def _channels(model: ModelConfig) -> list[int]:
     return [model.base_channels * multiple for multiple in model.channel_mult]
 
 
-def _attended(model: ModelConfig, height: int) -> list[bool]:
-    """Whether each level has attention."""
+def attended_levels(model: ModelConfig, height: int) -> list[bool]:
+    """Whether each level has attention, for images that are `height` high after padding."""
     return [height // (model.stem * 2**level) in model.attention_resolutions for level in range(len(model.channel_mult))]
 
 
-def _attended_channels(model: ModelConfig, height: int) -> Sequence[int]:
-    """Channels of each level with attention, and of the middle if it has some."""
-    of_levels = [count for count, yes in zip(_channels(model), _attended(model, height), strict=True) if yes]
-    return [*of_levels, *(_channels(model)[-1:] if model.middle_attention else [])]
+def has_uneven_heads(model: ModelConfig, height: int) -> bool:
+    """Whether the heads, of which there are as many everywhere, are wider in one place than in another."""
+    return model.attention_heads > 1 and len(_attended_channels(model, height)) > 1
 
 
-def _head_channels(model: ModelConfig, height: int) -> int | None:
-    """Channels of each head; None for one head whatever the channels."""
-    widths = _attended_channels(model, height)
-    return None if model.attention_heads == 1 or not widths else widths[0] // model.attention_heads
-
-
-def _norm_groups(model: ModelConfig, shape: tuple[int, int, int]) -> set[int]:
+def norm_groups(model: ModelConfig, shape: tuple[int, int, int]) -> set[int]:
     """The numbers of groups of the network's norms."""
     with torch.device("meta"):
         network = build_model(model, shape)
     return {module.num_groups for module in network.modules() if isinstance(module, nn.GroupNorm)}
+
+
+def _attended_channels(model: ModelConfig, height: int) -> set[int]:
+    """Numbers of channels that attention works on, in the levels and in the middle."""
+    of_levels = {count for count, yes in zip(_channels(model), attended_levels(model, height), strict=True) if yes}
+    return of_levels | (set(_channels(model)[-1:]) if model.middle_attention else set())
+
+
+def _head_channels(model: ModelConfig, height: int) -> int | None:
+    """Channels of each head, the fewest if they differ; None for one head whatever the channels."""
+    widths = _attended_channels(model, height)
+    return None if model.attention_heads == 1 or not widths else min(widths) // model.attention_heads

@@ -122,7 +122,6 @@ def _largest_micro_batch(trainer: Trainer) -> int | None:
     micro, _ = micro_batch(trainer.config, trainer.accelerator.num_processes)
     network = trainer.ema.model
     network.train().requires_grad_(True)
-    network.recompute_stages(trainer.config.train.gradient_checkpointing)
     rehearsal = Rehearsal(trainer.config, network, trainer.image_shape, trainer.schedule, trainer.learner, trainer.accelerator)
     moments: list[Tensor] = []
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.guidance import with_labels
@@ -21,6 +21,7 @@ from ddpm_cli.engine.build import (
     resolved_classes,
 )
 from ddpm_cli.engine.memory_format import place_network
+from ddpm_cli.models.unet import recompute_stages
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.diffusion.learned_schedule import ScheduleLearner
     from ddpm_cli.diffusion.schedules import NoiseSchedule
-    from ddpm_cli.models.unet import UNet
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Rehearsal:
     """
 
     config: Config
-    network: UNet
+    network: nn.Module
     image_shape: tuple[int, int, int]
     schedule: NoiseSchedule
     learner: ScheduleLearner | None
@@ -57,7 +57,7 @@ class Rehearsal:
         learned_variance = config.objective.reverse_variance == "learned-range"
         network = build_model(config.model, image_shape, learned_variance=learned_variance)
         place_network(network, accelerator.device)
-        network.recompute_stages(config.train.gradient_checkpointing)
+        recompute_stages(network, config.train.gradient_checkpointing)
         learner = build_schedule_learner(config)
         schedule = learner.schedule if learner else build_schedule(config.schedule)
         return cls(config, network, image_shape, schedule, learner, accelerator)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_cli.data.batches import Batches, place
 from ddpm_cli.diffusion.guidance import drop_labels, with_labels
@@ -32,6 +32,7 @@ from ddpm_cli.engine.outcome import LateNumbers, Outcome
 from ddpm_cli.engine.seeds import generator, seed_of
 from ddpm_cli.engine.sharding import is_sharded, shard, whole_tensor
 from ddpm_cli.events import Incident, Listener, Notice, ignore
+from ddpm_cli.models.unet import recompute_stages
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -56,9 +57,17 @@ class Trainer:
         dataset: Its images.
         accelerator: Device, precision and processes.
         on_event: Told of incidents.
+        network: Takes the place of the network of the config, and is called as that is.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener = ignore) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        accelerator: Accelerator,
+        on_event: Listener = ignore,
+        network: nn.Module | None = None,
+    ) -> None:
         self.config = config
         self.accelerator = accelerator
         self.on_event = on_event
@@ -80,11 +89,8 @@ class Trainer:
         )
         self.budget = Budget.of(train, len(dataset.train.images))
 
-        torch.manual_seed(seed_of(train.seed, "weights"))
-        learned_variance = config.objective.reverse_variance == "learned-range"
-        self.model = build_model(config.model, self.image_shape, learned_variance=learned_variance)
+        self.model = network or self._new_network()
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
-        self.model.recompute_stages(train.gradient_checkpointing)
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:
             shard(self.model, accelerator)
@@ -105,6 +111,14 @@ class Trainer:
         self.grad_norm = 0.0
         self.outcomes: deque[Outcome] = deque()
         self.lag = LAG if self.device.type == "cuda" and self.learner is None else 0
+
+    def _new_network(self) -> nn.Module:
+        config = self.config
+        torch.manual_seed(seed_of(config.train.seed, "weights"))
+        learned_variance = config.objective.reverse_variance == "learned-range"
+        network = build_model(config.model, self.image_shape, learned_variance=learned_variance)
+        recompute_stages(network, config.train.gradient_checkpointing)
+        return network
 
     def train_step(self) -> None:
         """Draw a batch, steps and noise; take one optimizer step; move the EMA (DDPM, Alg. 1).

@@ -267,16 +267,6 @@ class UNet(nn.Module):
         h = self.conv_out(functional.silu(self.norm_out(h)))
         return self._crop(functional.pixel_shuffle(h, self.stem))
 
-    def recompute_stages(self, recompute: bool) -> None:
-        """Whether training computes the inside of each stage again in the backward pass instead of keeping it, see `Stage`.
-
-        It changes no number, and nothing in evaluation mode or without gradients; it is no part of the weights or of a copy made
-        before.
-        """
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.recompute = recompute
-
     def _embed(self, t: Tensor, labels: Tensor | None) -> Tensor:
         """The vector that all residual blocks read, [B, embedding_channels]."""
         embedding: Tensor = self.time_embedding(t)
@@ -301,6 +291,17 @@ class UNet(nn.Module):
         left, _, top, _ = self.padding
         height, width = self.image_size
         return x[:, :, top : top + height, left : left + width]
+
+
+def recompute_stages(network: nn.Module, recompute: bool) -> None:
+    """Whether training computes the inside of each stage again in the backward pass instead of keeping it, see `Stage`.
+
+    It changes no number, and nothing in evaluation mode or without gradients; it is no part of the weights. Other modules than
+    stages stay as they are.
+    """
+    for module in network.modules():
+        if isinstance(module, Stage):
+            module.recompute = recompute
 
 
 def _padding(image_size: tuple[int, int], multiple: int) -> tuple[int, int, int, int]:

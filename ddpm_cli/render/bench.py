@@ -10,9 +10,9 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from ddpm_cli.benchmark import Benchmark, Case, Duel, Network, Speed, Spread
+from ddpm_cli.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Network, Speed, Spread
 from ddpm_cli.data.pictures import counted
-from ddpm_cli.events import BenchProgress, Event
+from ddpm_cli.events import BenchProgress, Compiling, Event
 from ddpm_cli.render.compare_tables import Sheet
 from ddpm_cli.render.console import messages, results, show_notices
 from ddpm_cli.render.data import DataBar, shape_text
@@ -54,6 +54,8 @@ class BenchView:
                 self._task = self._progress.add_task("", total=1.0)
                 self._progress.start()
             self._progress.update(self._task, completed=event.share, description=event.what)
+        elif isinstance(event, Compiling) and self._task is not None:
+            self._progress.update(self._task, description="compiling")
 
 
 def show_benchmark(found: Benchmark) -> None:
@@ -83,6 +85,7 @@ def lead(found: Benchmark) -> list[str]:
         versions,
         f"U-Net of {network.parameters:,} parameters, {quantity(network.flops_per_image, 'FLOP')} forward per image of "
         f"{shape_text(height, width, channels)}",
+        f"compiled: {', '.join(_compiled_works(found.cases)) or 'nothing'}",
     ]
 
 
@@ -93,6 +96,10 @@ def bench_sheets(found: Benchmark) -> list[Sheet]:
         sheets.append(_network_sheet(found.network, found.peers))
         sheets += [_duel_sheet(work, [duel for duel in found.duels if duel.work == work]) for work in UNITS]
     return sheets
+
+
+def _compiled_works(cases: Sequence[Case]) -> list[str]:
+    return [work for work in UNITS if cases and all(getattr(case, work).compiled for case in cases)]
 
 
 def _work_sheet(work: str, cases: tuple[Case, ...]) -> Sheet:
@@ -155,7 +162,16 @@ def _duel_sheet(work: str, duels: list[Duel]) -> Sheet:
         )
         for duel in duels
     )
-    return Sheet(f"{work} against others, {UNITS[work]}", columns, rows)
+    return Sheet(f"{work} against others, {UNITS[work]}", columns, rows, _duel_remark(duels))
+
+
+def _duel_remark(duels: Sequence[Duel]) -> str:
+    """What the rows do not say: what runs in whose loop, and what the compiler wrote."""
+    compiled = ["ours" for duel in duels if duel.ours_compiled] + [duel.peer for duel in duels if duel.theirs_compiled]
+    told = f"Compiled: {', '.join(dict.fromkeys(compiled)) or 'nothing'}."
+    if all(duel.peer != UNDER_OUR_LOOP for duel in duels):
+        return told
+    return f"{UNDER_OUR_LOOP} is diffusers' network in our own loop: its ratio tells of the network alone. {told}"
 
 
 def _range(spread: Spread) -> str:

@@ -43,16 +43,18 @@ def test_json_holds_every_figure_and_nothing_else_is_on_stdout(ddpm: Ddpm) -> No
             assert_spread(work["gflops"])
             assert_spread(work["of_convolution_peak"], 1.5)
             assert_spread(work["of_gemm_peak"], 1.5)
+            assert not work["compiled"]
 
     ours, theirs = found["network"], found["peers"][0]
     assert theirs == ours | {"name": "diffusers", "flops_per_image": theirs["flops_per_image"]}  # no differences
     assert ours["flops_per_image"] < theirs["flops_per_image"]  # of upsampling, computed with fewer products
     assert ours["same"]
     assert ours["differences"] == []
-    told = [(duel["precision"], duel["batch_size"], duel["work"]) for duel in found["duels"]]
-    assert told == [(precision, size, work) for precision, size in points for work in ("training", "sampling")]
+    told = [(duel["precision"], duel["batch_size"], duel["work"], duel["peer"]) for duel in found["duels"]]
+    peers = ("diffusers", "diffusers-network")
+    assert told == [(*point, work, peer) for point in points for work in ("training", "sampling") for peer in peers]
     for duel in found["duels"]:
-        assert duel["peer"] == "diffusers"
+        assert (duel["ours_compiled"], duel["theirs_compiled"]) == (False, False)
         for name in ("ours", "theirs", "ratio"):
             assert_spread(duel[name])
 

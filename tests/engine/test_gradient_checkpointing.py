@@ -13,7 +13,7 @@ from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.export.torch_export import load_program, save_program
-from ddpm_cli.models.unet import UNet
+from ddpm_cli.models.unet import UNet, recompute_stages
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 
@@ -86,7 +86,7 @@ class Convolutions(TorchDispatchMode):
 
 def network(recompute: bool) -> UNet:
     model = build_model(tiny().model, (1, 28, 28))
-    model.recompute_stages(recompute)
+    recompute_stages(model, recompute)
     return model
 
 

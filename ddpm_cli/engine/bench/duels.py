@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from ddpm_cli.benchmark import Duel, Network, Spread
+from ddpm_cli.benchmark import UNDER_OUR_LOOP, Duel, Network, Spread
 from ddpm_cli.data.batches import normalise
-from ddpm_cli.engine.bench.peers import PEERS, Loop, Steps, nearest_network
+from ddpm_cli.engine.bench.networks import Nearest, OneResult
+from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network
 from ddpm_cli.engine.bench.subject import Setting, subject
 from ddpm_cli.engine.bench.timing import Work, rates
 from ddpm_cli.models.cost import forward_flops, parameter_count
@@ -32,8 +34,20 @@ def _peer_network(name: str, config: Config, shape: tuple[int, int, int]) -> Net
     return Network(name, parameter_count(nearest.network), flops, not nearest.differences, nearest.differences)
 
 
+@dataclass(frozen=True)
+class _Side:
+    """One side of a duel: whose it is, and what is timed."""
+
+    name: str
+    training: Work
+    sampling: Work
+
+
 def duels(setting: Setting, names: Sequence[str], seconds: float, on_progress: Callable[[float], None]) -> list[Duel]:
     """Time our training against the peers', then our sampling against theirs.
+
+    Where a peer's network is the same as ours, it is also timed in our own training and sampling, see `UNDER_OUR_LOOP`: of these
+    two nothing differs but who wrote the network.
 
     Args:
         setting: Ours; the peers' networks come near it, their settings of training are their own.
@@ -41,40 +55,63 @@ def duels(setting: Setting, names: Sequence[str], seconds: float, on_progress: C
         seconds: Time to spend on all of it.
         on_progress: Told of the share that is done, in [0, 1].
     """
-    size, device = setting.batch_size, setting.device
-    training, sampling = subject(setting)
-    steps = [_steps(name, setting) for name in names]
-    trainings = [training, *(Work(train_step, size) for train_step, _ in steps)]
-    samplings = [sampling, *(Work(_autocasting(sample, setting), size * setting.sampling_steps) for _, sample in steps)]
-    trained = rates(trainings, seconds / 2, device, lambda share: on_progress(share / 2))
-    sampled = rates(samplings, seconds / 2, device, lambda share: on_progress((1 + share) / 2))
+    sides = [_Side("ddpm", *subject(setting)), *(side for name in names for side in _sides(name, setting))]
+    trained = _timed("training", sides, setting, seconds / 2, lambda share: on_progress(share / 2))
+    return trained + _timed("sampling", sides, setting, seconds / 2, lambda share: on_progress((1 + share) / 2))
+
+
+def _timed(work: str, sides: Sequence[_Side], setting: Setting, seconds: float, on_progress: Callable[[float], None]) -> list[Duel]:
+    """The first side against each of the others."""
+    works = [side.training if work == "training" else side.sampling for side in sides]
+    ours, *others = rates(works, seconds, setting.device, on_progress)
     return [
-        _duel(name, work, setting, ours, theirs)
-        for work, (ours, *others) in (("training", trained), ("sampling", sampled))
-        for name, theirs in zip(names, others, strict=True)
+        Duel(
+            side.name,
+            work,
+            setting.batch_size,
+            setting.precision,
+            len(ours),
+            Spread.of(ours),
+            Spread.of(theirs),
+            Spread.of([our / their for our, their in zip(ours, theirs, strict=True)]),
+            ours_compiled=works[0].compiled,
+            theirs_compiled=its_work.compiled,
+        )
+        for side, its_work, theirs in zip(sides[1:], works[1:], others, strict=True)
     ]
 
 
-def _duel(name: str, work: str, setting: Setting, ours: Sequence[float], theirs: Sequence[float]) -> Duel:
-    ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-    spreads = Spread.of(ours), Spread.of(theirs), Spread.of(ratios)
-    return Duel(name, work, setting.batch_size, setting.precision, len(ratios), *spreads)
+def _sides(name: str, setting: Setting) -> Iterator[_Side]:
+    """A peer with its own loop and, if its network is ours, with our loop."""
+    nearest, size = _network(name, setting), setting.batch_size
+    train_step, sample = PEERS[name].steps(_loop(nearest, setting))
+    yield _Side(name, Work(train_step, size), Work(_autocasting(sample, setting), size * setting.sampling_steps))
+    if not nearest.differences:
+        yield _Side(UNDER_OUR_LOOP, *subject(setting, same_network(setting)))
 
 
-def _steps(name: str, setting: Setting) -> Steps:
-    from accelerate import Accelerator
+def same_network(setting: Setting) -> nn.Module:
+    """Diffusers' network, the only one of the peers' that can be the same as ours, to be called and trained as ours is."""
+    network: Any = _network("diffusers", setting).network
+    if setting.config.train.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    return OneResult(network)
 
+
+def _network(name: str, setting: Setting) -> Nearest:
     torch.manual_seed(0)
-    nearest = nearest_network(name, setting.config, setting.dataset.image_shape)
-    loop = Loop(
+    return nearest_network(name, setting.config, setting.dataset.image_shape)
+
+
+def _loop(nearest: Nearest, setting: Setting) -> Loop:
+    return Loop(
         nearest.network.to(setting.device),
-        Accelerator(mixed_precision=setting.accelerator.mixed_precision, cpu=setting.device.type == "cpu"),
+        setting.another_accelerator(),
         _padded(setting.dataset, nearest.image_shape),
         setting.batch_size,
         setting.config.schedule.timesteps,
         setting.sampling_steps,
     )
-    return PEERS[name].steps(loop)
 
 
 def _padded(dataset: Dataset, shape: tuple[int, int, int]) -> Tensor:

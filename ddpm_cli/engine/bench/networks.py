@@ -6,14 +6,12 @@ Each function takes our `[model]` section and the shape of the images, and retur
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ddpm_cli.engine.build import build_model
+from ddpm_cli.engine.diffusers_config import attended_levels, has_uneven_heads, norm_groups, unet2d_arguments
 from ddpm_cli.errors import RequestError
-from ddpm_cli.models.layers import NORM_EPS
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import ModelConfig
@@ -38,6 +36,24 @@ class Nearest:
     differences: tuple[str, ...]
 
 
+class OneResult(nn.Module):
+    """`UNet2DModel`, called as our network without labels is.
+
+    Args:
+        network: It.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Map x [B, C, H, W] and noise levels t [B] to a prediction, [B, C, H, W]."""
+        result: Tensor
+        (result,) = self.network(x, t, return_dict=False)
+        return result
+
+
 def padded(model: ModelConfig, shape: Shape) -> Shape:
     """The shape of images as our network pads them; peers, which do not pad, are given images of this shape."""
     multiple = model.stem * 2 ** (len(model.channel_mult) - 1)
@@ -49,44 +65,8 @@ def unet2d(model: ModelConfig, shape: Shape) -> Nearest:
     """`UNet2DModel` of diffusers, which can be the very same network as ours."""
     from diffusers import UNet2DModel
 
-    arguments, differences = unet2d_arguments(model, shape)
-    return Nearest(UNet2DModel(**arguments), padded(model, shape), differences)
-
-
-def unet2d_arguments(model: ModelConfig, shape: Shape) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What `UNet2DModel` is to be called with, and in what it will differ from our network."""
-    in_channels, height, width = padded(model, shape)
-    attended = _attended(model, height)
-    channels = _channels(model)
-    head_channels, differing_heads = _head_channels(model, [c for c, yes in zip(channels, attended, strict=True) if yes])
-    groups = _norm_groups(model, shape)
-    arguments = {
-        "sample_size": (height, width),
-        "in_channels": in_channels,
-        "out_channels": in_channels,
-        "block_out_channels": channels,
-        "layers_per_block": model.blocks_per_level,
-        "down_block_types": ["AttnDownBlock2D" if yes else "DownBlock2D" for yes in attended],
-        "up_block_types": ["AttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attended)],
-        "add_attention": model.middle_attention,
-        "attention_head_dim": head_channels,
-        "dropout": model.dropout,
-        "resnet_time_scale_shift": "scale_shift" if model.scale_shift_norm else "default",
-        "norm_num_groups": min(groups),
-        "attn_norm_num_groups": min(groups),
-        "norm_eps": NORM_EPS,
-        "freq_shift": 1,
-        "flip_sin_to_cos": False,
-    }
-    differences = [
-        *_stem_difference(model),
-        *_label_difference(model),
-        *(["padding inside the network"] if (height, width) != shape[1:] else []),
-        *(["as many channels before the first level as in it"] if model.channel_mult[0] != 1 else []),
-        *([f"{min(groups)} groups in every norm"] if len(groups) > 1 else []),
-        *(["as many channels in each head, not as many heads"] if differing_heads else []),
-    ]
-    return arguments, tuple(differences)
+    image_shape = padded(model, shape)
+    return Nearest(UNet2DModel(**unet2d_arguments(model, image_shape)), image_shape, _unet2d_differences(model, shape))
 
 
 def lucidrains_unet(model: ModelConfig, shape: Shape) -> Nearest:
@@ -99,7 +79,7 @@ def lucidrains_unet(model: ModelConfig, shape: Shape) -> Nearest:
         dim_mults=model.channel_mult,
         channels=in_channels,
         dropout=model.dropout,
-        full_attn=tuple(_attended(model, height)),
+        full_attn=tuple(attended_levels(model, height)),
     )
     blocks = [f"{LUCIDRAINS_BLOCKS} blocks in each level"] if model.blocks_per_level != LUCIDRAINS_BLOCKS else []
     return Nearest(
@@ -135,7 +115,7 @@ def smalldiffusion_unet(model: ModelConfig, shape: Shape) -> Nearest:
         ch=base,
         ch_mult=tuple(model.channel_mult),
         num_res_blocks=model.blocks_per_level,
-        attn_resolutions=[height // 2**level for level, yes in enumerate(_attended(model, height)) if yes],
+        attn_resolutions=[height // 2**level for level, yes in enumerate(attended_levels(model, height)) if yes],
         dropout=model.dropout,
     )
     differences = [
@@ -149,28 +129,17 @@ def smalldiffusion_unet(model: ModelConfig, shape: Shape) -> Nearest:
     return Nearest(network, image_shape, tuple(differences))
 
 
-def _channels(model: ModelConfig) -> list[int]:
-    return [model.base_channels * multiple for multiple in model.channel_mult]
-
-
-def _attended(model: ModelConfig, height: int) -> list[bool]:
-    """Whether each level has attention; `height` is that of the padded image."""
-    return [height // (model.stem * 2**level) in model.attention_resolutions for level in range(len(model.channel_mult))]
-
-
-def _norm_groups(model: ModelConfig, shape: Shape) -> set[int]:
-    """The numbers of groups of our norms."""
-    with torch.device("meta"):
-        network = build_model(model, shape)
-    return {module.num_groups for module in network.modules() if isinstance(module, nn.GroupNorm)}
-
-
-def _head_channels(model: ModelConfig, attended: list[int]) -> tuple[int | None, bool]:
-    """Channels of each head, None for one head whatever the channels, and whether that differs from our number of heads."""
-    if model.attention_heads == 1:
-        return None, False
-    widths = {*attended, *(_channels(model)[-1:] if model.middle_attention else [])}
-    return (min(widths) // model.attention_heads if widths else None), len(widths) > 1
+def _unet2d_differences(model: ModelConfig, shape: Shape) -> tuple[str, ...]:
+    _, height, width = padded(model, shape)
+    groups = norm_groups(model, shape)
+    return (
+        *_stem_difference(model),
+        *_label_difference(model),
+        *(["padding inside the network"] if (height, width) != shape[1:] else []),
+        *(["as many channels before the first level as in it"] if model.channel_mult[0] != 1 else []),
+        *([f"{min(groups)} groups in every norm"] if len(groups) > 1 else []),
+        *(["as many channels in each head, not as many heads"] if has_uneven_heads(model, height) else []),
+    )
 
 
 def _stem_difference(model: ModelConfig) -> list[str]:

@@ -77,7 +77,7 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
     points = [(size, precision) for precision in precisions for size in sorted(set(request.batch_sizes))]
     parts = Parts((2 if request.against else 1) * len(points), on_event)
     # One after the other: Accelerate has one number format at a time.
-    settings = (Setting(config, dataset, *point, make_accelerator(config.train.device, point[1])) for point in points)
+    settings = (Setting(config, dataset, *point, make_accelerator(config.train.device, point[1]), on_event) for point in points)
     cases, found, notes = _measured(settings, network.flops_per_image, request, parts)
     return Benchmark(
         machine(device, [*PACKAGES, *(package for name in request.against for package in PEERS[name].packages)]),
@@ -100,6 +100,7 @@ def _measured(
     notes: list[str] = []
     for setting in settings:
         what = f"batch {setting.batch_size}, {setting.precision}"
+        torch.compiler.reset()  # it counts how often it has compiled a network, and would soon stop
         try:
             cases.append(_case(setting, flops, seconds, parts.next(what)))
             if request.against:
@@ -146,18 +147,19 @@ def _case(setting: Setting, flops: int, seconds: float, on_progress: Callable[[f
         memory,
         Spread.of([rate / 1e9 for rate in convolved]),
         Spread.of([rate / 1e9 for rate in multiplied]),
-        _speed(trained, PASSES_OF_A_STEP * flops, convolved, multiplied),
-        _speed(sampled, flops, convolved, multiplied),
+        _speed(trained, PASSES_OF_A_STEP * flops, convolved, multiplied, compiled=training.compiled),
+        _speed(sampled, flops, convolved, multiplied, compiled=sampling.compiled),
     )
 
 
-def _speed(rates: Sequence[float], flops: int, convolved: Sequence[float], multiplied: Sequence[float]) -> Speed:
+def _speed(rates: Sequence[float], flops: int, convolved: Sequence[float], multiplied: Sequence[float], *, compiled: bool) -> Speed:
     """`rates` and the FLOP/s of the peaks, by round; `flops` of one unit."""
     return Speed(
         Spread.of(rates),
         Spread.of([rate * flops / 1e9 for rate in rates]),
         Spread.of([rate * flops / peak for rate, peak in zip(rates, convolved, strict=True)]),
         Spread.of([rate * flops / peak for rate, peak in zip(rates, multiplied, strict=True)]),
+        compiled,
     )
 
 

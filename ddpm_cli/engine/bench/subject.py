@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.config.schema import GuidanceConfig
@@ -15,6 +16,8 @@ from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.engine.bench.peaks import DTYPES
 from ddpm_cli.engine.bench.timing import Work
 from ddpm_cli.engine.build import build_dataset
+from ddpm_cli.engine.compilation import wants_compiling
+from ddpm_cli.engine.fast_sampling import with_fast_network
 from ddpm_cli.engine.generate import TrainedModel, generate_samples
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.events import Listener, ignore
@@ -81,6 +84,7 @@ class Setting:
         batch_size: Images per optimizer step, and images denoised at a time.
         precision: fp32, bf16 or fp16.
         accelerator: Device, and the number format of training.
+        on_event: Told of compiling.
     """
 
     config: Config
@@ -88,6 +92,7 @@ class Setting:
     batch_size: int
     precision: str
     accelerator: Accelerator
+    on_event: Listener = ignore
 
     @property
     def device(self) -> torch.device:
@@ -100,24 +105,48 @@ class Setting:
         """Reverse steps of one sampling that is timed."""
         return min(STEPS_ON_CPU if self.device.type == "cpu" else STEPS_ELSEWHERE, self.config.schedule.timesteps)
 
+    def another_accelerator(self) -> Accelerator:
+        """One alike, for a training of its own: an accelerator keeps all that it has prepared, and scales gradients for one."""
+        from accelerate import Accelerator
+
+        return Accelerator(mixed_precision=self.accelerator.mixed_precision, cpu=self.device.type == "cpu")
+
     def autocast(self) -> torch.autocast:
         """A context in which networks sample in the number format."""
         return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
-def subject(setting: Setting) -> tuple[Work, Work]:
-    """Our training, in images, and our sampling, in network evaluations times images."""
+def subject(setting: Setting, network: nn.Module | None = None) -> tuple[Work, Work]:
+    """Our training, in images, and our sampling, in network evaluations times images; compiled where the config says so.
+
+    Args:
+        setting: What is timed.
+        network: Takes the place of ours, see `Trainer`.
+    """
+    config = setting.config
+    train = config.train.model_copy(update={"batch_size": setting.batch_size})
+    config_of_size = config.model_copy(update={"train": train})
+    trainer = Trainer(config_of_size, setting.dataset, setting.another_accelerator(), setting.on_event, network)
+    trainer.compile()
+    training = Work(trainer.train_step, setting.batch_size, compiled=trainer.predict is not trainer.network)
+    return training, _sampling(trainer, setting)
+
+
+def _sampling(trainer: Trainer, setting: Setting) -> Work:
     config, dataset, size = setting.config, setting.dataset, setting.batch_size
-    train = config.train.model_copy(update={"batch_size": size})
-    trainer = Trainer(config.model_copy(update={"train": train}), dataset, setting.accelerator)
+    sampler = config.sample.sampler.model_copy(update={"steps": setting.sampling_steps})
+    update = {"sampler": sampler, "guidance": GuidanceConfig(), "batch_size": size}
+    # The few steps that are timed stand for the many of a sampling that is worth compiling.
+    update["compile"] = wants_compiling(config.sample.compile, setting.device)
+    settings = config.sample.model_copy(update=update)
     trained = TrainedModel(
         trainer.ema.model, trainer.schedule, config, dataset.image_shape, Path("bench"), 0, dataset.train.class_names
     )
-    sampler = config.sample.sampler.model_copy(update={"steps": setting.sampling_steps})
-    settings = config.sample.model_copy(update={"sampler": sampler, "guidance": GuidanceConfig(), "batch_size": size})
+    with setting.autocast():
+        trained = with_fast_network(trained, size, settings, setting.on_event)
 
     def sample() -> None:
         with setting.autocast():
             list(generate_samples(trained, range(size), settings))
 
-    return Work(trainer.train_step, size), Work(sample, size * sampler.evaluations(config.schedule.timesteps))
+    return Work(sample, size * sampler.evaluations(config.schedule.timesteps), compiled=trained.fast is not None)

@@ -21,10 +21,12 @@ class Work:
     Attributes:
         run: Does it once.
         units: What one call does, in the unit that is counted: images, evaluations or FLOPs.
+        compiled: Whether it runs a network that the compiler has written.
     """
 
     run: Callable[[], object]
     units: float
+    compiled: bool = False
 
 
 class Parts:
