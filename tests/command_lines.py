@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ from ddpm_cli.cli.app import app
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")
+ASSIGNMENT = re.compile(r"[A-Z_]+=")
 COMMAND = re.compile(r"([A-Z_]+=\S+ )*(ddpm|python|torchrun|accelerate|sbatch) \S")
-PLACEHOLDERS = {"[RUN]": "", "RUN...": "quick-001 quick-002", "FILE.toml": "schedules.toml", "FOLDER": "photos", "DIR": "photos"}
+PLACEHOLDERS = {
+    "[RUN]": "",
+    "RUN...": "quick-001 quick-002",
+    "FILE.toml": "schedules.toml",
+    "FOLDER": "photos",
+    "DIR": "photos",
+    "...": "",
+}
 REDIRECT = ">"
 
 
@@ -26,7 +35,7 @@ class Line:
     """A command line.
 
     Attributes:
-        words: As a shell splits them, without `> FILE`.
+        words: As a shell splits them, without `> FILE` and `NAME=VALUE`.
         stdout: FILE.
     """
 
@@ -39,7 +48,7 @@ class Line:
 
 def line_of(text: str) -> Line | None:
     """What a line of a shell asks for; None if it is a comment, or something to install and test with, which .ci/run does."""
-    words = shlex.split(text, comments=True)
+    words = list(dropwhile(ASSIGNMENT.match, shlex.split(text, comments=True)))
     if not words or words[0] in ("pip", "pytest"):
         return None
     if REDIRECT in words:
@@ -56,7 +65,7 @@ def _inline(text: str) -> Iterator[str]:
     for between in BETWEEN_BACKTICKS.findall(text):
         line = " ".join(between.split())
         if COMMAND.match(line):
-            yield " ".join(PLACEHOLDERS.get(word, word) for word in line.split(" "))
+            yield " ".join(PLACEHOLDERS.get(word, word) for word in line.split())
 
 
 def in_readme(text: str) -> list[str]:

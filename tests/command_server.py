@@ -80,7 +80,8 @@ def serve() -> None:
             os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
 
         child = fork_command(request["arguments"], Path(request["folder"]), Path(request["err"]), redirect)
-        print(child.wait(), flush=True)
+        sys.stdout.write(f"{child.wait()}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

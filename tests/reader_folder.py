@@ -18,13 +18,14 @@ from safetensors.torch import save_file
 from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 
 TOY_CONFIG = {
+    "schedule.timesteps": 100,
     "model.base_channels": 8,
     "model.channel_mult": [1, 2],
     "model.blocks_per_level": 1,
     "model.norm_groups": 4,
     "model.stem": 2,
     "data.kind": "fashion-mnist-10k",
-    "data.limit": 40,
+    "data.limit": 16,
     "train.steps": 2,
     "train.batch_size": 8,
     "train.eval_images": 16,
@@ -79,5 +80,5 @@ def _toy_sweep() -> str:
     [block] = [block for _, block in BLOCK.findall(README.read_text(encoding="utf-8")) if "[grid]" in block]
     sweep = tomllib.loads(block)
     assert set(sweep) == {"preset", "seeds", "base", "grid", "evaluate"}
-    small = {"seeds": [0, 1], "base": TOY_CONFIG, "evaluate": sweep["evaluate"] | {"n": 8}}
+    small = {"seeds": [0, 1], "base": TOY_CONFIG, "evaluate": sweep["evaluate"] | {"n": 4}}
     return tomli_w.dumps(sweep | small)

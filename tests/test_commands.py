@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import reader_folder
-from command_lines import Line, all_lines, helps, in_help
+from command import environment
+from command_lines import README, Line, all_lines, helps, in_help, in_readme, line_of
 from command_server import Server, command_server
+from launchers import handed_on, parse
 
 # What makes a command quick; of an option that is given twice the last counts.
 APPENDED: dict[str, Sequence[str]] = {
@@ -23,7 +26,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "interpolate": ("--steps=2",),
     "inpaint": ("--steps=4", "--resample=2", "--jump=2"),
     "img2img": ("--steps=4",),
-    "evaluate": ("--n=8", "--extractor-weights=inception.safetensors"),
+    "evaluate": ("--n=4", "--extractor-weights=inception.safetensors"),
     "bench": ("--seconds=0.05", "--batch-sizes=2", "--set=model.base_channels=8", "--set=model.norm_groups=4"),
     "compare": (),
     "sweep": (),
@@ -36,6 +39,38 @@ APPENDED: dict[str, Sequence[str]] = {
     "doctor": (),
     "config": (),
     "data": (),
+}
+# Where a whole line has to be told apart.
+APPENDED_TO_LINE: dict[str, Sequence[str]] = {
+    "ddpm sweep examples/experiments/quick-recipe/final.toml": ("--dry-run",),  # an hour otherwise
+}
+# Lines that start several processes and are run, with what makes them quick.
+LAUNCHED: dict[str, Sequence[str]] = {
+    "accelerate launch --multi_gpu --num_processes 2 -m ddpm_cli train": (*APPENDED["train"], "--device=cpu"),
+    "torchrun --nproc-per-node 2 -m ddpm_cli evaluate first -n 50000 --metrics fid": APPENDED["evaluate"],
+}
+# Others, with the test that does the same.
+BY_TORCHRUN = "cli/test_cli_processes.py::test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run"
+PROVEN_ELSEWHERE = {
+    "torchrun --nproc-per-node 2 -m ddpm_cli train --preset quick": BY_TORCHRUN,
+    "torchrun --nproc-per-node 2 --max-restarts 3 -m ddpm_cli train": BY_TORCHRUN,
+    # Two machines, and Slurm, are not at hand: their options are parsed.
+    "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 --rdzv-id NAME "
+    "-m ddpm_cli train": BY_TORCHRUN,
+    "sbatch examples/slurm/train.sbatch --preset paper-cifar10 --name cifar": "test_launch.py::test_the_slurm_script_is_sound_bash",
+}
+# Scripts that take minutes to hours, or measure time: they are looked at only.
+TAKE_TOO_LONG = {
+    "python examples/benchmarks/sampler_overhead.py",
+    "python examples/benchmarks/start_up.py runs/quick-001",
+    "python tests/soak/disk_full.py",
+    "python tests/soak/evaluate_memory.py",
+    "python tests/soak/fid_against_torch_fidelity.py inception.safetensors",
+    "python tests/soak/fuzz.py 10000",
+    "python tests/soak/kills.py 200 1",
+    "python tests/soak/long_run.py",
+    "python tests/soak/memory_estimate.py",
+    "python tests/soak/processes.py",
 }
 WRITTEN = ("--out", "--each", "--trajectory")
 LINES = all_lines()
@@ -62,14 +97,14 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 def option(words: Sequence[str], *names: str) -> str | None:
     """What stands behind one of these options."""
-    return next((value for name, value in zip(words, words[1:], strict=False) if name in names), None)
+    return next((value for name, value in pairwise(words) if name in names), None)
 
 
-def toy(words: Sequence[str]) -> list[str]:
+def toy(line: Line) -> list[str]:
     """The arguments of `ddpm` at a size that takes a moment, on a device that every machine has."""
-    command = words[0]
-    assert command in APPENDED, f"APPENDED in {Path(__file__).name} must say how `ddpm {command}` is made quick"
-    appended = [*APPENDED[command]]
+    command, *_ = words = line.words[1:]
+    assert command in APPENDED, f"{Path(__file__).name} must say how `ddpm {command}` is made quick"
+    appended = [*APPENDED_TO_LINE.get(str(line), APPENDED[command])]
     if command == "train" and "--data" in words:
         appended = [flag for flag in appended if not flag.startswith("--set=data.")]
     return ["cpu" if word in ("mps", "cuda") else word for word in words] + appended
@@ -79,8 +114,6 @@ def remove_what_it_makes(words: Sequence[str], folder: Path) -> None:
     """What the folder has for other commands, and this one would not make again."""
     if words[0] in ("train", "import") and (name := option(words, "--name")):
         shutil.rmtree(folder / "runs" / name, ignore_errors=True)
-    if words[0] == "sweep":
-        shutil.rmtree(folder / "runs" / Path(words[1]).stem, ignore_errors=True)
     if words[:2] == ("config", "init"):
         (folder / "recipe.toml").unlink()
 
@@ -99,8 +132,76 @@ def assert_done(line: Line, done: subprocess.CompletedProcess[str], folder: Path
         assert any(written.iterdir()) if written.is_dir() else written.stat().st_size > 0
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line.words[0] == "ddpm"], ids=str)
+def of(*programs: str) -> pytest.MarkDecorator:
+    lines = [line for line in LINES if line.words[0] in programs]
+    return pytest.mark.parametrize("line", lines, ids=str)
+
+
+@of("ddpm")
 def test_the_command_does_what_it_says(line: Line, folder: Path, server: Server, tmp_path: Path) -> None:
-    words = line.words[1:]
-    remove_what_it_makes(words, folder)
-    assert_done(line, server.run(toy(words), folder, tmp_path), folder)
+    remove_what_it_makes(line.words[1:], folder)
+    assert_done(line, server.run(toy(line), folder, tmp_path), folder)
+
+
+@of("torchrun", "accelerate", "sbatch")
+def test_the_launcher_starts_the_command(line: Line, folder: Path) -> None:
+    words = list(line.words)
+    parse(handed_on(words))
+    if (by := PROVEN_ELSEWHERE.get(str(line))) is not None:
+        assert_is_a_test(by)
+        return
+    assert str(line) in LAUNCHED, f"{Path(__file__).name} must say how this line is proven"
+    words[0] = str(Path(sys.executable).with_name(words[0]))
+    command = [*words, *LAUNCHED[str(line)]]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+    assert_done(line, done, folder)
+
+
+@of("python")
+def test_the_script_is_there(line: Line) -> None:
+    assert str(line) in TAKE_TOO_LONG, f"{Path(__file__).name} must say how this line is proven"
+    script = README.parent / line.words[1]
+    compile(script.read_text(encoding="utf-8"), script, "exec")
+
+
+def assert_is_a_test(name: str) -> None:
+    file, function = name.split("::")
+    tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_line_is_of_a_program_that_is_run_here() -> None:
+    assert {line.words[0] for line in LINES} == {"ddpm", "torchrun", "accelerate", "sbatch", "python"}
+
+
+def test_no_line_is_prepared_for_that_nobody_shows() -> None:
+    shown = set(map(str, LINES))
+    assert shown >= PROVEN_ELSEWHERE.keys() | LAUNCHED.keys() | APPENDED_TO_LINE.keys() | TAKE_TOO_LONG
+    assert {line.words[1] for line in LINES if line.words[0] == "ddpm"} == APPENDED.keys()
+
+
+def test_every_command_has_examples_of_itself() -> None:
+    for name, text in helps().items():
+        assert "For example:" in text, name
+        examples = text.split("For example:")[1]
+        for paragraph in filter(str.strip, examples.split("\n\n")):
+            assert paragraph.split()[: len(name.split())] == name.split(), paragraph
+
+
+def test_lines_are_found_in_blocks_in_sentences_and_in_helps() -> None:
+    block = "```bash\npip install . && ddpm train \\\n  --lr 1 # quickly\n# nothing\nddpm ls > runs.txt\n```\n"
+    found = in_readme(f"{block}`ddpm` and `ddpm\ninfo [RUN]`, `A_B=1 torchrun x`, `A_B=1` as `--set a`\n```toml\na = 1\n```\n")
+    lines = [line for line in map(line_of, found) if line is not None]
+    assert list(map(str, lines)) == ["ddpm train --lr 1", "ddpm ls > runs.txt", "ddpm info", "torchrun x"]
+    assert in_help("Does, see `ddpm ls runs`.\n\nFor example:\n\n  ddpm a --b\n    c\n\n  ddpm d\n") == [
+        "ddpm a --b c",
+        "ddpm d",
+        "ddpm ls runs",
+    ]
+    with pytest.raises(ValueError, match="console"):
+        in_readme("```console\n$ ddpm ls\n```\n")
+
+
+def test_a_command_that_nobody_prepared_for_fails() -> None:
+    with pytest.raises(AssertionError, match="ddpm fly"):
+        toy(Line(("ddpm", "fly", "--high")))
