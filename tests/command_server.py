@@ -9,11 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+MOST_SECONDS = 240
+"""Of a command, which is ended then; pytest would end the test a minute later and leave it running."""
 
 # What single commands import, so that each is imported once.
 MODULES = (
@@ -78,6 +82,7 @@ def serve() -> None:
         def redirect(_: Speaker, out: str = request["out"]) -> None:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+            signal.alarm(MOST_SECONDS)
 
         child = fork_command(request["arguments"], Path(request["folder"]), Path(request["err"]), redirect)
         sys.stdout.write(f"{child.wait()}\n")

@@ -50,7 +50,7 @@ def make(server: Server, folder: Path, logs: Path) -> None:
     save_file(random_weights(images), logs / "inception.safetensors")
     (folder / "inception.safetensors").symlink_to(logs / "inception.safetensors")
     (folder / "examples").symlink_to(README.parent / "examples")
-    (folder / "betas.csv").write_text("\n".join(f"{beta:.6f}" for beta in np.linspace(1e-4, 0.02, 250)))
+    (folder / "betas.csv").write_text("\n".join(["betas", *map(str, np.linspace(1e-4, 0.02, 250))]))
     (folder / "schedules.toml").write_text(_toy_sweep())
     pipeline_folder(folder / "ddpm-cifar10-32", GOOGLE | {"sample_size": 32})
     commands = [

@@ -39,7 +39,7 @@ def import_(
 
       ddpm import ddpm-cifar10-32 --data photos --set optimizer.lr=1e-5
     """
-    from ddpm_cli.cli.data_choice import data_flags
+    from ddpm_cli.config.data_choice import data_flags
 
     flags = data_flags(data)
 
