@@ -1,4 +1,4 @@
-"""The issue forms are valid, and ask for what an answer needs."""
+"""The issue forms are valid and ask for what an answer needs; release notes have a place for every labelled change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-FORMS = Path(__file__).parents[1] / ".github" / "ISSUE_TEMPLATE"
+GITHUB = Path(__file__).parents[1] / ".github"
+FORMS = GITHUB / "ISSUE_TEMPLATE"
 
 
 def form(name: str) -> dict[str, Any]:
@@ -32,3 +33,12 @@ def test_a_report_asks_for_doctor_command_and_config() -> None:
     assert "ddpm config show" in fields["config"]["attributes"]["description"]
     for name in ("what", "command", "doctor"):
         assert fields[name]["validations"]["required"]
+
+
+def test_release_notes_have_a_place_for_what_the_forms_label_and_for_all_else() -> None:
+    notes = yaml.safe_load((GITHUB / "release.yml").read_text(encoding="utf-8"))["changelog"]
+    of_categories = [label for category in notes["categories"] for label in category["labels"]]
+    assert len(set(of_categories)) == len(of_categories)
+    assert {label for name in ("bug.yml", "feature.yml") for label in form(name)["labels"]} <= set(of_categories)
+    assert of_categories[-1] == "*"
+    assert not set(notes["exclude"]["labels"]) & set(of_categories)

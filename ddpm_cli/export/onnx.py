@@ -116,6 +116,7 @@ def _graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, metadat
             output_names=[output],
             dynamic_shapes=tuple({0: batch} if value.ndim else None for value in inputs.values()),
             dynamo=True,
+            optimize=False,  # what is folded can no longer be halved, and onnxruntime folds when it loads
             verbose=False,
         )
     if program is None:

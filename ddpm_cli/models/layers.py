@@ -183,5 +183,6 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x [B, C, H, W] to [B, C, 2 H, 2 W]."""
         turned = self.conv.weight.flip(2, 3).transpose(0, 1)
-        sums = functional.avg_pool2d(turned, kernel_size=2, stride=1, padding=1, divisor_override=1)
+        # Means times four and not divisor_override, which ONNX cannot express and torch's exporter silently leaves out.
+        sums = 4 * functional.avg_pool2d(turned, kernel_size=2, stride=1, padding=1)
         return functional.conv_transpose2d(x, sums, self.conv.bias, stride=2, padding=1)

@@ -44,7 +44,7 @@ def test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run(one: Pa
     flat = " ".join(done.stderr.split())
     assert "Process 1 of 2 on" in flat
     assert "has ended, and without it the others cannot go on" in flat
-    assert "goes on from step" in flat
+    assert "goes on: from step 4" in flat
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["run"]
     assert largest_difference(one, tmp_path / "runs/run") < 1e-5
 

@@ -159,7 +159,7 @@ UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
         (lambda folder: (folder / "unet" / WEIGHTS).write_bytes(b"\xff" * 100), "no safetensors file"),
         (edited(UNET, _class_name="UNet2DConditionModel"), "UNet2DConditionModel"),
         (edited(UNET, block_out_channels=[2**19, 2**19]), "model.base_channels"),
-        (edited(UNET, block_out_channels=[16384, 16384]), "GB of memory"),
+        (edited(UNET, block_out_channels=[16384, 16384]), "another architecture"),
         (edited(UNET, block_out_channels=[64, 64]), "another architecture"),
         (edited(UNET, block_out_channels="wide"), "how large"),
         (edited(UNET, sample_size=None), "how large"),
