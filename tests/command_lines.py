@@ -16,16 +16,20 @@ from ddpm_cli.cli.app import app
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OTHER_LANGUAGES = ("python", "toml")
 BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 COMMAND = re.compile(r"([A-Z_]+=\S+ )*(ddpm|python|torchrun|accelerate|sbatch) \S")
 PLACEHOLDERS = {
     "[RUN]": "",
     "RUN...": "quick-001 quick-002",
+    "A B": "shirt.png boot.png",
+    "IMAGE MASK": "photo.png mask.png",
+    "IMAGE": "photo.png",
     "FILE.toml": "schedules.toml",
-    "FOLDER": "photos",
+    "import DIR": "import ddpm-cifar10-32",
     "DIR": "photos",
-    "...": "",
+    "FOLDER": "photos",
 }
 REDIRECT = ">"
 
@@ -65,7 +69,9 @@ def _inline(text: str) -> Iterator[str]:
     for between in BETWEEN_BACKTICKS.findall(text):
         line = " ".join(between.split())
         if COMMAND.match(line):
-            yield " ".join(PLACEHOLDERS.get(word, word) for word in line.split())
+            for placeholder, words in PLACEHOLDERS.items():
+                line = re.sub(rf"(?<!\S){re.escape(placeholder)}(?!\S)", words, line)
+            yield line.strip()
 
 
 def in_readme(text: str) -> list[str]:
@@ -78,7 +84,7 @@ def in_readme(text: str) -> list[str]:
     for language, block in BLOCK.findall(text):
         if language == "bash":
             found += _of_block(block)
-        elif language != "toml":
+        elif language not in OTHER_LANGUAGES:
             raise ValueError(f"A block of {language or 'no language'}: are there commands in it?")
     return found + list(_inline(BLOCK.sub("", text)))
 
