@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import tomli_w
 import torch
-from command_lines import BLOCK, README
+from command_lines import README
 from command_server import Server
 from foreign_models import GOOGLE, pipeline_folder, random_weights
 from picture_files import write_folder, write_picture
@@ -18,7 +17,6 @@ from safetensors.torch import save_file
 from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 
 TOY_CONFIG = {
-    "schedule.timesteps": 100,
     "model.base_channels": 8,
     "model.channel_mult": [1, 2],
     "model.blocks_per_level": 1,
@@ -32,7 +30,14 @@ TOY_CONFIG = {
     "train.sample_n": 4,
     "train.sampler.steps": 2,
 }
-TOY_TRAINING = tuple(f"--set={key}={value}" for key, value in TOY_CONFIG.items())
+TOY_TRAINING = ("--set=schedule.timesteps=100", *(f"--set={key}={value}" for key, value in TOY_CONFIG.items()))
+SWEEP = {
+    "preset": "quick",
+    "seeds": [0, 1],
+    "base": TOY_CONFIG,
+    "grid": {"schedule": ["linear", "cosine"]},
+    "evaluate": {"metrics": ["fcd"], "n": 4},
+}
 RUNS = {  # the last is the newest
     "quick-002": ("--set=optimizer.lr=1e-3",),
     "first": (),
@@ -51,7 +56,7 @@ def make(server: Server, folder: Path, logs: Path) -> None:
     (folder / "inception.safetensors").symlink_to(logs / "inception.safetensors")
     (folder / "examples").symlink_to(README.parent / "examples")
     (folder / "betas.csv").write_text("\n".join(["betas", *map(str, np.linspace(1e-4, 0.02, 250))]))
-    (folder / "schedules.toml").write_text(_toy_sweep())
+    (folder / "schedules.toml").write_text(tomli_w.dumps(SWEEP))
     pipeline_folder(folder / "ddpm-cifar10-32", GOOGLE | {"sample_size": 32})
     commands = [
         *(("train", "--preset=quick", *TOY_TRAINING, f"--name={name}", *sets) for name, sets in RUNS.items()),
@@ -73,12 +78,3 @@ def _write_pictures(folder: Path) -> None:
     Image.fromarray(mask).save(folder / "mask.png")
     write_picture(folder / "photo.jpg", 0, (60, 80, 3))
     write_folder(folder / "photos", 20, shape=(64, 64, 3))
-
-
-def _toy_sweep() -> str:
-    """The README's own sweep, made small."""
-    [block] = [block for _, block in BLOCK.findall(README.read_text(encoding="utf-8")) if "[grid]" in block]
-    sweep = tomllib.loads(block)
-    assert set(sweep) == {"preset", "seeds", "base", "grid", "evaluate"}
-    small = {"seeds": [0, 1], "base": TOY_CONFIG, "evaluate": sweep["evaluate"] | {"n": 4}}
-    return tomli_w.dumps(sweep | small)
