@@ -41,8 +41,6 @@ SWEEP = {
 RUNS = {  # the last is the newest
     "quick-002": ("--set=optimizer.lr=1e-3",),
     "first": (),
-    "bits-simple": ("--set=objective.loss=simple",),
-    "bits-hybrid": ("--set=objective.loss=hybrid", "--set=objective.timesteps=uniform"),
     "quick-001": (),
     "classes": ("--set=model.num_classes=auto",),
 }
