@@ -48,7 +48,10 @@ APPENDED_TO_LINE: dict[str, Sequence[str]] = {
 # Lines that start several processes and are run, with what makes them quick.
 LAUNCHED: dict[str, Sequence[str]] = {
     "accelerate launch --multi_gpu --num_processes 2 -m ddpm_cli train": (*APPENDED["train"], "--device=cpu"),
-    "torchrun --nproc-per-node 2 -m ddpm_cli evaluate first -n 50000 --metrics fid": APPENDED["evaluate"],
+    "torchrun --nproc-per-node 2 -m ddpm_cli evaluate first -n 50000 --metrics fid": (
+        "-n4",
+        "--extractor-weights=inception.safetensors",
+    ),
 }
 # Lines that are not run, with the test that proves what they do.
 BY_TORCHRUN = "cli/test_cli_processes.py::test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run"
