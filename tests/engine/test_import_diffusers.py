@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from command import TINY, assert_refused, run_ddpm
+from foreign_models import GOOGLE, pipeline_folder
 from safetensors.torch import load_file, save_file
 
 from ddpm_cli.config.schema import DdimSampler
@@ -21,19 +22,6 @@ from ddpm_cli.engine.same_noise import sample_from, seeded_noise
 from ddpm_cli.engine.train import resume
 from ddpm_cli.errors import DdpmError, RequestError, RunError
 
-GOOGLE = {  # google/ddpm-cifar10-32, with fewer channels
-    "sample_size": 16,
-    "block_out_channels": (16, 32, 32),
-    "layers_per_block": 2,
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "downsample_padding": 0,
-    "flip_sin_to_cos": False,
-    "freq_shift": 1,
-    "norm_eps": 1e-6,
-    "norm_num_groups": 16,
-    "attention_head_dim": None,
-}
 TUTORIAL = {  # of diffusers' own training example, whose other values are the defaults
     "sample_size": (28, 28),
     "in_channels": 1,
@@ -44,17 +32,6 @@ TUTORIAL = {  # of diffusers' own training example, whose other values are the d
     "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
 }
 FORMER_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-
-
-def pipeline_folder(folder: Path, unet: dict[str, Any], **scheduler: Any) -> Path:
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-
-    network = UNet2DModel(**unet)
-    draws = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        parameter.data = 0.1 * torch.randn(parameter.shape, generator=draws)
-    DDPMPipeline(unet=network, scheduler=DDPMScheduler(**scheduler)).save_pretrained(folder)
-    return folder
 
 
 def as_published_in_2022(folder: Path) -> Path:

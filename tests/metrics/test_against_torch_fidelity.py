@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from foreign_models import random_weights
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -18,7 +19,7 @@ from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
 from ddpm_cli.metrics.features import Features
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
-from ddpm_cli.metrics.inception import InceptionExtractor, _blank_network, load_inception
+from ddpm_cli.metrics.inception import InceptionExtractor, load_inception
 from ddpm_cli.metrics.inception_score import inception_score
 from ddpm_cli.metrics.kid import kernel_distance
 from ddpm_cli.metrics.precision_recall import precision_recall
@@ -36,20 +37,6 @@ class Case(NamedTuple):
     generated: Features
     real: Features
     theirs: dict[str, float]
-
-
-def random_weights(images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A random network whose normalisations fit images, so that its features differ from one image to the next."""
-    torch.manual_seed(0)
-    network = _blank_network()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None
-            module.train()
-    with torch.no_grad():
-        network(images.expand(-1, 3, -1, -1))
-        network.fc.weight *= 20  # or every image would have the same classes
-    return {name: tensor.contiguous() for name, tensor in network.eval().state_dict().items()}
 
 
 def write_pngs(folder: Path, images: NDArray[np.uint8]) -> None:

@@ -1,0 +1,78 @@
+"""A folder like that of somebody who has followed the README, made by the commands it shows at a size that takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+import torch
+from command_lines import README
+from command_server import Server
+from foreign_models import GOOGLE, pipeline_folder, random_weights
+from picture_files import write_folder, write_picture
+from PIL import Image
+from safetensors.torch import save_file
+
+from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+
+TOY_CONFIG = {
+    "model.base_channels": 8,
+    "model.channel_mult": [1, 2],
+    "model.blocks_per_level": 1,
+    "model.norm_groups": 4,
+    "model.stem": 2,
+    "data.kind": "fashion-mnist-10k",
+    "data.limit": 16,
+    "train.steps": 2,
+    "train.batch_size": 8,
+    "train.eval_images": 16,
+    "train.sample_n": 4,
+    "train.sampler.steps": 2,
+}
+TOY_TRAINING = ("--set=schedule.timesteps=100", *(f"--set={key}={value}" for key, value in TOY_CONFIG.items()))
+SWEEP = {
+    "preset": "quick",
+    "seeds": [0, 1],
+    "base": TOY_CONFIG,
+    "grid": {"schedule": ["linear", "cosine"]},
+    "evaluate": {"metrics": ["fcd"], "n": 4},
+}
+RUNS = {  # the last is the newest
+    "quick-002": ("--set=optimizer.lr=1e-3",),
+    "first": (),
+    "quick-001": (),
+    "classes": ("--set=model.num_classes=auto",),
+}
+
+
+def make(server: Server, folder: Path, logs: Path) -> None:
+    """All that a command of README.md or of a help may ask for, in `folder`."""
+    _write_pictures(folder)
+    images = torch.from_numpy(load_fashion_mnist_10k().test.images[:6].copy())
+    save_file(random_weights(images), logs / "inception.safetensors")
+    (folder / "inception.safetensors").symlink_to(logs / "inception.safetensors")
+    (folder / "examples").symlink_to(README.parent / "examples")
+    (folder / "betas.csv").write_text("\n".join(["betas", *map(str, np.linspace(1e-4, 0.02, 250))]))
+    (folder / "schedules.toml").write_text(tomli_w.dumps(SWEEP))
+    pipeline_folder(folder / "ddpm-cifar10-32", GOOGLE | {"sample_size": 32})
+    commands = [
+        *(("train", "--preset=quick", *TOY_TRAINING, f"--name={name}", *sets) for name, sets in RUNS.items()),
+        ("sweep", "schedules.toml"),
+        ("export", "first", "--out=model.safetensors"),
+        ("config", "init", "recipe.toml", "--preset=quick"),
+    ]
+    for command in commands:
+        done = server.run(command, folder, logs)
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def _write_pictures(folder: Path) -> None:
+    images = load_fashion_mnist_10k().test.images
+    for name, image in zip(("photo", "sketch", "shirt", "boot"), images, strict=False):
+        Image.fromarray(image[0]).save(folder / f"{name}.png")
+    mask = np.zeros(images.shape[2:], np.uint8)
+    mask[8:16] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    write_picture(folder / "photo.jpg", 0, (60, 80, 3))
+    write_folder(folder / "photos", 20, shape=(64, 64, 3))
