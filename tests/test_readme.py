@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,20 @@ def test_every_row_of_the_map_exists(name: str, file: str) -> None:
 def test_links_and_pictures_exist() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target.split("#")[0]).is_file(), target
+
+
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    small = '{"model.base_channels": 8, "train.eval_images": 16, "sample.sampler.steps": 2}'
+    for budget, toy in {"minutes=5": f'data="fashion-mnist-10k", steps=2, set={small}', "sample(36)": "sample(4)"}.items():
+        assert lines.count(budget) == 1
+        lines = lines.replace(budget, toy)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    names: dict[str, Any] = {}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert names["images"].shape == (4, 28, 28, 1)
+    assert (tmp_path / "grid.png").is_file()
 
 
 def test_presets_of_the_table_are_as_it_says() -> None:
