@@ -10,17 +10,23 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Event, Notice
 from ddpm_cli.launch import is_main, own_name
 
+IMPORTANT = "bold magenta"
+"""What stands out: of the eight colours this and red alone are dark enough for white and light enough for black."""
+INDENT = 2
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-
+_PARTS = re.compile(r"(?<=: )(?=ddpm [a-z])| {3}(?=\()")
+"""Where a line may be cut: before a command, and before the remark in brackets behind it."""
 PIPED_WIDTH = 10_000
 """Characters: in a pipe or a file nothing is wrapped and nothing cut, because programs read it."""
 
@@ -70,15 +76,14 @@ def print_text(text: str) -> None:
 
 def show_error(error: DdpmError) -> None:
     """Show the message and, below it, the remedy, on stderr; processes other than the main one say who they are."""
-    label = "error:" if is_main() else f"error of {own_name()}:"
-    _say(Text.assemble((label, "bold red"), " ", error.message), errors)
-    if error.remedy:
-        _say(Text(f"  {error.remedy}"), errors)
+    show_line("error:" if is_main() else f"error of {own_name()}:", "bold red", error.message, errors)
+    for line in error.remedy.split("\n") if error.remedy else ():
+        _show_hanging(Text("" if line.startswith(" ") else " " * INDENT), line, errors)
 
 
 def show_notice(notice: Notice) -> None:
     """Show a notice on stderr; an important one stands out."""
-    show_line("note:", "bold yellow" if notice.important else "dim", notice.message)
+    show_line("note:", IMPORTANT if notice.important else "dim", notice.message)
 
 
 def show_notices(event: Event) -> None:
@@ -87,11 +92,33 @@ def show_notices(event: Event) -> None:
         show_notice(event)
 
 
-def show_line(label: str, style: str, text: str) -> None:
-    """Write a line with a label to stderr."""
-    _say(Text.assemble((label, style), " ", text))
+def show_line(label: str, style: str, text: str, console: CleanConsole = messages) -> None:
+    """Write a text behind a label, by default to stderr."""
+    lead = Text.assemble((label, style), " ")
+    for line in text.split("\n"):
+        _show_hanging(lead, line, console)
+        lead = Text(" " * lead.cell_len)
 
 
-def _say(text: Text, console: Console = messages) -> None:
-    """Wrap between words on a terminal, and never in a file or pipe, where others search the text."""
-    console.print(text, soft_wrap=not console.is_terminal)
+def _show_hanging(lead: Text, line: str, console: CleanConsole) -> None:
+    """Show a line behind its lead; on a terminal too narrow for it the rest goes below, never with a line end within a command."""
+    depth = lead.cell_len + len(line) - len(line.lstrip())
+    if not console.is_terminal or depth + cell_len(line.lstrip()) <= console.width:
+        console.print(lead + Text(line), soft_wrap=True)
+        return
+    below = depth + INDENT
+    for part in _PARTS.split(line.strip()):
+        if part.startswith("ddpm "):
+            console.print(Text.assemble(lead, " " * (depth - lead.cell_len), part.strip()), soft_wrap=True)
+        else:
+            console.print(_hanging(lead, part.strip(), depth))
+        lead, depth = Text(), below
+
+
+def _hanging(lead: Text, text: str, depth: int) -> Table:
+    """A text with `depth` blanks before each line, of which the first shows the lead instead."""
+    grid = Table.grid()
+    grid.add_column(width=depth, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(lead, Text(text))
+    return grid

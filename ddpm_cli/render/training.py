@@ -24,7 +24,7 @@ from ddpm_cli.events import (
     TrainProgress,
     TrainSummary,
 )
-from ddpm_cli.render.console import messages, show_line, show_notice
+from ddpm_cli.render.console import messages, show_notice
 from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import compiling_line, duration, loss, quantity
 from ddpm_cli.render.tables import show_facts
@@ -179,12 +179,8 @@ class TrainingView:
     def _start(self, plan: TrainPlan) -> None:
         show_facts("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan), messages)
         if plan.estimated_seconds is not None and plan.estimated_seconds > HOUR:
-            show_line(
-                "note:",
-                "bold yellow",
-                f"This will take about {duration(plan.estimated_seconds)} on {plan.device}. "
-                "For a first picture in minutes: ddpm train --preset quick",
-            )
+            took = f"This will take about {duration(plan.estimated_seconds)} on {plan.device}."
+            show_notice(Notice(f"{took} For a first picture in minutes: ddpm train --preset quick", important=True))
         if plan.run is not None:
             self._task = self._progress.add_task("training", total=1.0, status="")
             self._progress.start()
