@@ -13,7 +13,6 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.errors import DdpmError
@@ -22,7 +21,8 @@ from ddpm_cli.launch import is_main, own_name
 
 IMPORTANT = "bold magenta"
 """What stands out: of the eight colours this and red alone are dark enough for white and light enough for black."""
-INDENT = 2
+INDENT, NARROWEST = 2, 20
+"""Characters: of what goes on below, and of the narrowest column of text."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _PARTS = re.compile(r"(?<=: )(?=ddpm [a-z])| {3}(?=\()")
@@ -77,8 +77,7 @@ def print_text(text: str) -> None:
 def show_error(error: DdpmError) -> None:
     """Show the message and, below it, the remedy, on stderr; processes other than the main one say who they are."""
     show_line("error:" if is_main() else f"error of {own_name()}:", "bold red", error.message, errors)
-    for line in error.remedy.split("\n") if error.remedy else ():
-        _show_hanging(Text("" if line.startswith(" ") else " " * INDENT), line, errors)
+    _show_below(error.remedy.split("\n") if error.remedy else (), INDENT, errors)
 
 
 def show_notice(notice: Notice) -> None:
@@ -95,30 +94,29 @@ def show_notices(event: Event) -> None:
 def show_line(label: str, style: str, text: str, console: CleanConsole = messages) -> None:
     """Write a text behind a label, by default to stderr."""
     lead = Text.assemble((label, style), " ")
-    for line in text.split("\n"):
-        _show_hanging(lead, line, console)
-        lead = Text(" " * lead.cell_len)
+    first, *others = text.split("\n")
+    _show_hanging(lead, first, console)
+    _show_below(others, lead.cell_len, console)
+
+
+def _show_below(lines: Iterable[str], indent: int, console: CleanConsole) -> None:
+    """Show lines with an indent, but for those that have their own."""
+    for line in lines:
+        _show_hanging(Text("" if line.startswith(" ") else " " * indent), line, console)
 
 
 def _show_hanging(lead: Text, line: str, console: CleanConsole) -> None:
     """Show a line behind its lead; on a terminal too narrow for it the rest goes below, never with a line end within a command."""
-    depth = lead.cell_len + len(line) - len(line.lstrip())
-    if not console.is_terminal or depth + cell_len(line.lstrip()) <= console.width:
-        console.print(lead + Text(line), soft_wrap=True)
+    text = line.lstrip()
+    start = lead + Text(" " * (len(line) - len(text)))
+    if not console.is_terminal or start.cell_len + cell_len(text) <= console.width:
+        console.print(start + Text(text), soft_wrap=True)
         return
-    below = depth + INDENT
-    for part in _PARTS.split(line.strip()):
-        if part.startswith("ddpm "):
-            console.print(Text.assemble(lead, " " * (depth - lead.cell_len), part.strip()), soft_wrap=True)
-        else:
-            console.print(_hanging(lead, part.strip(), depth))
-        lead, depth = Text(), below
-
-
-def _hanging(lead: Text, text: str, depth: int) -> Table:
-    """A text with `depth` blanks before each line, of which the first shows the lead instead."""
-    grid = Table.grid()
-    grid.add_column(width=depth, no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(lead, Text(text))
-    return grid
+    depth = start.cell_len
+    below = Text(" " * (depth if lead else depth + INDENT))
+    for part in map(str.strip, _PARTS.split(text)):
+        room = max(console.width - below.cell_len, NARROWEST)
+        for piece in [Text(part)] if part.startswith("ddpm ") else Text(part).wrap(console, room):
+            console.print(start + piece, soft_wrap=True)
+            start = below
+        start = below = Text(" " * (depth + INDENT))

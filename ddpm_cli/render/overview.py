@@ -168,6 +168,8 @@ def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
     if isinstance(packages := said.get("packages"), Mapping):
         versions = {"ddpm": said.get("ddpm"), "python": said.get("python"), **packages}
         facts["versions"] = ", ".join(printable(f"{name} {number}") for name, number in versions.items())
+    if said.get("precision") == "no":  # accelerate's word for it
+        said = {**said, "precision": "fp32"}
     for key in ("platform", "device", "device_name", "precision", "processes", "threads", "seed"):
         if said.get(key) not in (None, ""):
             facts[key.replace("_", " ")] = printable(str(said[key]))
@@ -175,7 +177,9 @@ def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
 
 
 def _data(said: Mapping[str, Any]) -> dict[str, str | Text]:
-    facts: dict[str, str | Text] = {"data": printable(f"{said.get('name')}, {said.get('train_images')} images to train on")}
+    count = said.get("train_images")
+    images = f"{count:,}" if isinstance(count, int) else count
+    facts: dict[str, str | Text] = {"data": printable(f"{said.get('name')}, {images} images to train on")}
     facts["from"] = printable(str(said.get("source")))
     facts["sha256"] = printable(str(said.get("sha256")))[:SHORT_SHA256]
     if isinstance(notices := said.get("notices"), list) and notices:

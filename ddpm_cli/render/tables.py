@@ -18,8 +18,8 @@ from ddpm_cli.render.console import CleanConsole, results
 Cells = Sequence[str | Text]
 GAP = 2
 """Characters between columns."""
-NARROW_NAME = 12
-"""Characters below which a name is not broken."""
+NARROW_NAME, BROKEN_NAME = 12, 24
+"""Characters that a name which is broken gets at least and at most."""
 SHORT = 40
 """Characters of a head and a cell, up to which others stand beside them in a block."""
 NAME_WORDS = 4
@@ -78,10 +78,11 @@ def _with_broken_names(columns: Sequence[str], rows: Sequence[Cells], room: int)
     """Rows in which the longest names have lines as short as the table needs to fit, each ending at a joint of the name."""
     least = _least_widths(columns, rows)
     place = max(range(len(columns)), key=least.__getitem__)
-    longest = room - _total(least) + least[place]
+    most = room - _total(least) + least[place]
     names = [str(row[place]) for row in rows]
-    if longest >= least[place] or longest < NARROW_NAME or any(len(name.split()) > NAME_WORDS for name in names):
+    if most >= least[place] or most < NARROW_NAME or any(len(name.split()) > NAME_WORDS for name in names):
         return rows
+    longest = min(most, BROKEN_NAME)
     return [(*row[:place], _broken(name, longest), *row[place + 1 :]) for row, name in zip(rows, names, strict=True)]
 
 

@@ -84,3 +84,14 @@ def test_no_style_is_too_bright_for_white_or_too_dark_for_black() -> None:
         )
     ]
     assert found == []
+
+
+def test_one_of_several_faults_is_told_from_the_next_by_its_indent(screen: io.StringIO) -> None:
+    fault = "key: one two three four five six seven eight nine ten eleven twelve"
+    show_error(DdpmError(f"2 faults:\n  {fault}\n  {fault}"))
+    assert [len(line) - len(line.lstrip()) for line in lines(screen)] == [0, 2, 4, 2, 4]
+
+
+def test_a_long_label_leaves_no_column_of_one_letter(screen: io.StringIO) -> None:
+    console.show_line("a label as long as the name of a run of someone thorough:", "bold", "word " * 20)
+    assert all("word word" in line for line in lines(screen)[1:])

@@ -47,10 +47,10 @@ def test_a_block_keeps_both_of_two_columns_of_the_same_head() -> None:
 
 def test_short_facts_of_a_block_stand_beside_each_other_below_those_of_other_blocks() -> None:
     where = screen(40)
-    rows = [("the name of the first of all runs", "1,000,000", "done", "0.1"), ("second", "7", "training 5%", "-")]
+    rows = [("thenameofthefirstofallruns", "1,000,000", "done", "0.1"), ("second", "7", "training 5%", "-")]
     show_table("", ("run", " steps", "state", " best"), rows, where)
     assert [line.rstrip() for line in written(where)] == [
-        "the name of the first of all runs",
+        "thenameofthefirstofallruns",
         "  steps 1,000,000  state done",
         "  best 0.1",
         "second",
