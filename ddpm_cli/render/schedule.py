@@ -67,9 +67,7 @@ def selected_steps(timesteps: int, rows: int) -> list[int]:
 def show_schedules(schedules: Sequence[NamedSchedule], rows: int) -> None:
     """Print titles, a table of `rows` steps, and the curves of alpha_bar and SNR."""
     for index, named in enumerate(schedules):
-        results.print(
-            Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")), soft_wrap=True
-        )
+        results.print(Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")))
     steps = selected_steps(schedules[0].schedule.timesteps, rows)
     for heads, cells in _tables(schedules, steps):
         print_text("")
@@ -132,7 +130,7 @@ def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
             results.print(line, soft_wrap=True)
     if len(schedules) > 1:
         legend = [(f"  {_mark(i, schedules)} {named.kind}", STYLES[i % 4]) for i, named in enumerate(schedules)]
-        results.print(Text.assemble(" " * (LABEL_WIDTH - 1), *legend), soft_wrap=True)
+        results.print(Text.assemble(" " * (LABEL_WIDTH - 1), *legend))
 
 
 def _panel(title: str, curves: Sequence[NDArray[np.float64]], low: float, high: float, columns: int, last: int) -> list[Text]:

@@ -49,8 +49,9 @@ def _show_blocks(columns: Sequence[str], rows: Sequence[Cells], console: CleanCo
     labels = [" ".join(column.split()) for column in columns[1:]]
     widths = [max(cell_len(f"{label} {row[place]}") for row in rows) for place, label in enumerate(labels, 1)]
     short = max(widths, default=0) <= min(SHORT, console.width - GAP) and not any("\n" in str(cell) for row in rows for cell in row)
+    subject = " ".join(columns[0].split()) + " " if columns[0].startswith(" ") else ""
     for row in rows:
-        console.print(as_text(row[0], "bold"))
+        console.print(Text(_broken(f"{subject}{row[0]}", console.width), "bold"))
         if short:
             console.print(_side_by_side(labels, row[1:], widths, console.width), soft_wrap=True)
         else:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
+from rich.table import Column
 
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -35,6 +36,8 @@ SECONDS_BETWEEN_LINES = 10.0
 INCIDENTS_TOLD = 3
 """Of each kind; the end table counts the rest."""
 IMAGES_NAMED = 5
+BAR_FITS = 80
+"""Characters for millions of steps, ten thousands of images a second and hundreds of hours beside a bar."""
 
 
 def plan_facts(plan: TrainPlan) -> dict[str, str]:
@@ -121,6 +124,14 @@ def incident_message(incident: Incident) -> str:
             return ""
 
 
+def _bar_columns(width: int) -> list[ProgressColumn]:
+    """The live bar; on a terminal too narrow for it the figures alone, in as many lines as they take."""
+    share = TextColumn("{task.percentage:>3.0f}%")
+    if width < BAR_FITS:
+        return [share, TextColumn("{task.fields[status]}", table_column=Column())]
+    return [TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), share, TextColumn("{task.fields[status]}")]
+
+
 class TrainingView:
     """A listener that draws training on stderr; a context manager that owns the live bar.
 
@@ -129,10 +140,7 @@ class TrainingView:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[status]}"),
+            *_bar_columns(messages.width),
             console=messages,
             expand=True,
             disable=not messages.is_terminal,
