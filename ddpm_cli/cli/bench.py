@@ -56,7 +56,7 @@ def bench(
 
       ddpm bench --preset quick --batch-sizes 32,64 --seconds 10 --json
 
-      ddpm bench --preset paper-cifar10 --device cuda --batch-sizes 128 --against diffusers,lucidrains
+      ddpm bench --preset quick --batch-sizes 32 --against diffusers,lucidrains
     """
     from ddpm_cli.config.loader import load_config
 

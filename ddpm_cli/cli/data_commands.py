@@ -73,7 +73,8 @@ def check(
     from ddpm_cli.data.folder import scan_folder
     from ddpm_cli.data.image_cache import require_all_readable
     from ddpm_cli.engine.build_data import picture_settings
-    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.events import Notice
+    from ddpm_cli.render.console import print_json, show_line, show_notice
     from ddpm_cli.render.data import DataBar, show_report
 
     pictures, settings = scan_folder(folder), picture_settings(config)
@@ -89,4 +90,4 @@ def check(
         save_grid(out, images)
         show_line("wrote:", "green", str(out))
     elif out is not None:
-        show_line("note:", "bold yellow", f"{out} is not written: there is nothing that training would see.")
+        show_notice(Notice(f"{out} is not written: there is nothing that training would see.", important=True))

@@ -69,7 +69,7 @@ def img2img(
 
       ddpm img2img sketch.png --strength 0.6
 
-      ddpm img2img sketch.png --strength 0.4 --n 4 --side-by-side --out variants.png
+      ddpm img2img sketch.png --strength 0.4 --n 4 --side-by-side --out x.png
 
       ddpm img2img photo.jpg --resize --run quick-001 --sampler ddim --steps 50
     """

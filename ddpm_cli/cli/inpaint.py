@@ -81,7 +81,7 @@ def inpaint(
 
       ddpm inpaint photo.png mask.png --n 4 --side-by-side --out fillings.png
 
-      ddpm inpaint photo.png mask.png --run quick-001 --steps 50 --resample 5 --jump 5
+      ddpm inpaint photo.png mask.png --run quick-001 --resample 5 --jump 5
     """
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     for option, count in (("--resample", resample), ("--jump", jump)):

@@ -82,7 +82,7 @@ def inspect_schedule(
 
       ddpm inspect-schedule --compare linear,cosine --out plot.png
 
-      ddpm inspect-schedule --compare linear,cosine --on photo.jpg --out forward.png
+      ddpm inspect-schedule --compare linear,cosine --on photo.jpg --out x.png
 
       ddpm inspect-schedule --kind cosine --json
 

@@ -32,18 +32,18 @@ def sweep(
 
     \b
       preset = "quick"
-      seeds = [0, 1, 2]                     # each arm is trained with each
-      [base]                                # settings of all runs, as in a config file
+      seeds = [0, 1, 2]                 # each arm is trained with each
+      [base]                            # settings of all runs, as in a config file
       data = "fashion-mnist-10k"
       train.steps = 1000
-      [grid]                                # keys as in --set
+      [grid]                            # keys as in --set
       schedule = ["linear", "cosine"]
-      [arms.wide]                           # crossed with the grid
+      [arms.wide]                       # crossed with the grid
       model.base_channels = 64
-      [evaluate]                            # as the options of ddpm evaluate
+      [evaluate]                        # as the options of ddpm evaluate
       metrics = ["fcd"]
       n = 2000
-      [evaluate.grid]                       # sample.* settings, without training again
+      [evaluate.grid]                   # sample.* settings, without training again
       sample.sampler.steps = [5, 10, 20]
 
     For example:

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from ddpm_cli import __version__
 from ddpm_cli.config.outline import sections
 from ddpm_cli.data.cache import cache_directory
+from ddpm_cli.data.pictures import counted
 from ddpm_cli.data.places import has_place, place_of
 from ddpm_cli.overview import Finding
 
@@ -99,7 +100,7 @@ def _about_device(name: str) -> str:
         return "Apple's GPU"
     memory = psutil.virtual_memory()
     return (
-        f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, "
+        f"{counted(torch.get_num_threads(), 'thread')} of {counted(os.cpu_count() or 1, 'core')}, "
         f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free"
     )
 

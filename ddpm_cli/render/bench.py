@@ -14,7 +14,7 @@ from ddpm_cli.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Network, S
 from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import BenchProgress, Compiling, Event
 from ddpm_cli.render.compare_tables import Sheet
-from ddpm_cli.render.console import messages, results, show_notices
+from ddpm_cli.render.console import IMPORTANT, messages, results, show_notices
 from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import quantity
 from ddpm_cli.render.tables import show_table
@@ -67,7 +67,7 @@ def show_benchmark(found: Benchmark) -> None:
         if sheet.remark:
             results.print(Text(f"{sheet.remark}\n", "dim"))
     for note in found.notes:
-        results.print(Text(note, "bold yellow"))
+        results.print(Text(note, IMPORTANT))
 
 
 def benchmark_json(found: Benchmark) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def lead(comparison: Comparison) -> list[str]:
         lines.append(
             f"Verdicts: Welch's t-test over the seeds against {comparison.baseline}, corrected for {others} "
             f"{'arm' if others == 1 else 'arms'} (Holm). Where nothing differs, each figure by itself says otherwise in at most "
-            "5 % of cases. +- is the standard deviation over the seeds."
+            "5% of cases. +- is the standard deviation over the seeds."
         )
     return [*lines, *comparison.notes]
 

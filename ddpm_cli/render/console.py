@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -18,9 +19,14 @@ from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Event, Notice
 from ddpm_cli.launch import is_main, own_name
 
+IMPORTANT = "bold magenta"
+"""What stands out: of the eight colours this and red alone are dark enough for white and light enough for black."""
+INDENT, NARROWEST = 2, 20
+"""Characters: of what goes on below, and of the narrowest column of text."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-
+_PARTS = re.compile(r"(?<=: )(?=ddpm [a-z])| {3}(?=\()")
+"""Where a line may be cut: before a command, and before the remark in brackets behind it."""
 PIPED_WIDTH = 10_000
 """Characters: in a pipe or a file nothing is wrapped and nothing cut, because programs read it."""
 
@@ -70,15 +76,13 @@ def print_text(text: str) -> None:
 
 def show_error(error: DdpmError) -> None:
     """Show the message and, below it, the remedy, on stderr; processes other than the main one say who they are."""
-    label = "error:" if is_main() else f"error of {own_name()}:"
-    _say(Text.assemble((label, "bold red"), " ", error.message), errors)
-    if error.remedy:
-        _say(Text(f"  {error.remedy}"), errors)
+    show_line("error:" if is_main() else f"error of {own_name()}:", "bold red", error.message, errors)
+    _show_below(error.remedy.split("\n") if error.remedy else (), INDENT, errors)
 
 
 def show_notice(notice: Notice) -> None:
     """Show a notice on stderr; an important one stands out."""
-    show_line("note:", "bold yellow" if notice.important else "dim", notice.message)
+    show_line("note:", IMPORTANT if notice.important else "dim", notice.message)
 
 
 def show_notices(event: Event) -> None:
@@ -87,11 +91,32 @@ def show_notices(event: Event) -> None:
         show_notice(event)
 
 
-def show_line(label: str, style: str, text: str) -> None:
-    """Write a line with a label to stderr."""
-    _say(Text.assemble((label, style), " ", text))
+def show_line(label: str, style: str, text: str, console: CleanConsole = messages) -> None:
+    """Write a text behind a label, by default to stderr."""
+    lead = Text.assemble((label, style), " ")
+    first, *others = text.split("\n")
+    _show_hanging(lead, first, console)
+    _show_below(others, lead.cell_len, console)
 
 
-def _say(text: Text, console: Console = messages) -> None:
-    """Wrap between words on a terminal, and never in a file or pipe, where others search the text."""
-    console.print(text, soft_wrap=not console.is_terminal)
+def _show_below(lines: Iterable[str], indent: int, console: CleanConsole) -> None:
+    """Show lines with an indent, but for those that have their own."""
+    for line in lines:
+        _show_hanging(Text("" if line.startswith(" ") else " " * indent), line, console)
+
+
+def _show_hanging(lead: Text, line: str, console: CleanConsole) -> None:
+    """Show a line behind its lead; on a terminal too narrow for it the rest goes below, never with a line end within a command."""
+    text = line.lstrip()
+    start = lead + Text(" " * (len(line) - len(text)))
+    if not console.is_terminal or start.cell_len + cell_len(text) <= console.width:
+        console.print(start + Text(text), soft_wrap=True)
+        return
+    depth = start.cell_len
+    below = Text(" " * (depth if lead else depth + INDENT))
+    for part in map(str.strip, _PARTS.split(text)):
+        room = max(console.width - below.cell_len, NARROWEST)
+        for piece in [Text(part)] if part.startswith("ddpm ") else Text(part).wrap(console, room):
+            console.print(start + piece, soft_wrap=True)
+            start = below
+        start = below = Text(" " * (depth + INDENT))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from rich.table import Table
-
-from ddpm_cli.interchange import ExportResult, Imported
-from ddpm_cli.render.console import results, show_line
+from ddpm_cli.interchange import Comparison, ExportResult, Imported
+from ddpm_cli.render.console import show_line
+from ddpm_cli.render.data import shape_text
+from ddpm_cli.render.tables import show_table
 
 
 def show_export(result: ExportResult, *, table: bool) -> None:
@@ -19,17 +19,13 @@ def show_export(result: ExportResult, *, table: bool) -> None:
     if result.rounding is not None:
         show_line("half:", "cyan", f"rounding the weights changes predictions by up to {result.rounding:.3g}")
     if table:
-        results.print(_table(result))
+        show_table(
+            "", ("compared", " largest difference", " tolerance", "verdict"), [_cells(found) for found in result.comparisons]
+        )
 
 
-def _table(result: ExportResult) -> Table:
-    table = Table("compared", box=None, pad_edge=False)
-    for heading in ("largest difference", "tolerance", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for comparison in result.comparisons:
-        verdict = "same" if comparison.holds else "differs"
-        table.add_row(comparison.what, f"{comparison.difference:.2e}", f"{comparison.tolerance:g}", verdict)
-    return table
+def _cells(found: Comparison) -> tuple[str, ...]:
+    return found.what, f"{found.difference:.2e}", f"{found.tolerance:g}", "same" if found.holds else "differs"
 
 
 def as_json(result: ExportResult, kind: str) -> dict[str, object]:
@@ -52,7 +48,7 @@ def as_json(result: ExportResult, kind: str) -> dict[str, object]:
 def show_imported(result: Imported) -> None:
     """Say which run was made, and what can be done with it."""
     channels, height, width = result.image_shape
-    network = f"{result.parameters:,} parameters, images of {height}x{width} with {channels} channels"
+    network = f"{result.parameters:,} parameters, images of {shape_text(height, width, channels)}"
     show_line("imported:", "green", f"{result.origin} as {result.run} ({network})")
     if result.data is None:
         show_line("note:", "dim", "It has no data, so that it can be sampled and exported, but not evaluated or trained (--data).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from ddpm_cli.files import printable
 from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow, StoredFigure
-from ddpm_cli.render.console import results
+from ddpm_cli.render.console import results, show_line
 from ddpm_cli.render.format import age, duration, loss, quantity
 from ddpm_cli.render.tables import show_facts, show_table
 
@@ -23,6 +24,8 @@ NONE = "-"
 STYLES: dict[FindingState, str] = {"ok": "green", "missing": "magenta", "broken": "bold red"}
 STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "broken": "bold red"}
 SHORT_SHA256 = 16
+MOST_ARGUMENTS = 200
+"""Of a stranger's command."""
 
 
 # ------------------------------------------------------------------------------------------------------------------ ls
@@ -37,7 +40,7 @@ def show_runs(rows: Sequence[RunRow], root: Path) -> None:
     show_table("", columns, [_run_cells(row) for row in rows])
     for row in rows:
         if row.fault:
-            results.print(Text.assemble((f"{row.name}: ", "bold red"), row.fault))
+            show_line(f"{row.name}:", "bold red", row.fault, results)
 
 
 def _run_cells(row: RunRow) -> tuple[str | Text, ...]:
@@ -95,7 +98,7 @@ def show_info(info: ModelInfo) -> None:
     """Print all of a run, a checkpoint or an exported file."""
     show_facts(f"{info.kind} {info.path}", _summary(info))
     for fault in info.faults:
-        results.print(Text.assemble(("fault: ", "bold red"), fault))
+        show_line("fault:", "bold red", fault, results)
     if info.settings:
         rows = [(key, _setting(value), _setting(default)) for key, (default, value) in info.settings.items()]
         show_table("settings that differ from the defaults", ("key", "value", "default"), rows)
@@ -161,10 +164,12 @@ def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
     if (created := _moment(said.get("created"))) is not None:
         facts["created"] = created
     if isinstance(command := said.get("command"), list):
-        facts["command"] = printable(" ".join(map(str, command)))
+        facts["command"] = shlex.join(printable(str(argument)) for argument in command[:MOST_ARGUMENTS])
     if isinstance(packages := said.get("packages"), Mapping):
         versions = {"ddpm": said.get("ddpm"), "python": said.get("python"), **packages}
         facts["versions"] = ", ".join(printable(f"{name} {number}") for name, number in versions.items())
+    if said.get("precision") == "no":  # accelerate's word for it
+        said = {**said, "precision": "fp32"}
     for key in ("platform", "device", "device_name", "precision", "processes", "threads", "seed"):
         if said.get(key) not in (None, ""):
             facts[key.replace("_", " ")] = printable(str(said[key]))
@@ -172,7 +177,9 @@ def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
 
 
 def _data(said: Mapping[str, Any]) -> dict[str, str | Text]:
-    facts: dict[str, str | Text] = {"data": printable(f"{said.get('name')}, {said.get('train_images')} images to train on")}
+    count = said.get("train_images")
+    images = f"{count:,}" if isinstance(count, int) else count
+    facts: dict[str, str | Text] = {"data": printable(f"{said.get('name')}, {images} images to train on")}
     facts["from"] = printable(str(said.get("source")))
     facts["sha256"] = printable(str(said.get("sha256")))[:SHORT_SHA256]
     if isinstance(notices := said.get("notices"), list) and notices:

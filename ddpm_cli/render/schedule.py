@@ -10,20 +10,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.config.schema import ScheduleConfig
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.render.canvas import Canvas
 from ddpm_cli.render.console import print_json, print_text, results
+from ddpm_cli.render.tables import fits, show_table
 
-STYLES = ("cyan", "yellow", "magenta", "green")
+STYLES = ("cyan", "magenta", "green", "red")
 CURVE_ROWS = 10
 LABEL_WIDTH = 7
-T_WIDTH, ALPHA_BAR_WIDTH, DECIBELS_WIDTH = 12, 12, 12
-"""Columns of a comparison at their widest, with what is between them."""
 ADJUSTMENTS = ("logsnr_shift", "zero_terminal_snr")
 TABLE = ("path", "values", "betas")
 WIDEST_CURVE = 90
@@ -70,49 +67,47 @@ def selected_steps(timesteps: int, rows: int) -> list[int]:
 def show_schedules(schedules: Sequence[NamedSchedule], rows: int) -> None:
     """Print titles, a table of `rows` steps, and the curves of alpha_bar and SNR."""
     for index, named in enumerate(schedules):
-        results.print(
-            Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")), soft_wrap=True
-        )
+        results.print(Text.assemble((f"{_mark(index, schedules)} ".lstrip(), STYLES[index % 4]), (named.title, "bold")))
     steps = selected_steps(schedules[0].schedule.timesteps, rows)
-    if len(schedules) == 1:
-        results.print(_table(schedules[0], steps))
-    for few in _beside(schedules) if len(schedules) > 1 else ():
-        results.print(_comparison(few, steps))
+    for heads, cells in _tables(schedules, steps):
+        print_text("")
+        show_table("", heads, cells)
+    print_text("")
     if results.encoding.startswith("utf"):
         _show_curves(schedules)
 
 
-def _beside(schedules: Sequence[NamedSchedule]) -> list[Sequence[NamedSchedule]]:
-    """As many at a time as the terminal is wide enough for, so that no figure is cut."""
-    widest = max(len(named.kind) for named in schedules)
-    most = max((results.width - T_WIDTH) // (max(widest, ALPHA_BAR_WIDTH) + DECIBELS_WIDTH), 1)
-    return [schedules[start : start + most] for start in range(0, len(schedules), most)]
+def _tables(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> list[tuple[list[str], list[list[str]]]]:
+    """Heads and rows; as many schedules in one table as the terminal is wide enough for."""
+    if len(schedules) == 1:
+        return [_alone(schedules[0].schedule, steps)]
+    for most in range(len(schedules), 0, -1):
+        tables = [_compared(schedules[start : start + most], steps) for start in range(0, len(schedules), most)]
+        if all(fits(heads, rows, results.width) for heads, rows in tables):
+            break
+    return tables
 
 
-def _table(named: NamedSchedule, steps: Sequence[int]) -> Table:
-    schedule, decibels = named.schedule, snr_decibels(named.schedule)
-    table = _empty_table(1, "t", "beta", "alpha_bar", "SNR dB", "posterior variance")
-    for t in steps:
-        numbers = (f"{schedule.betas[t]:.4g}", f"{schedule.alphas_cumprod[t]:.5g}", f"{decibels[t]:.2f}")
-        table.add_row(f"{t}", *numbers, f"{schedule.posterior_variance[t]:.4g}")
-    return table
+def _alone(schedule: NoiseSchedule, steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    decibels = snr_decibels(schedule)
+    rows = [
+        [
+            f"{t}",
+            f"{schedule.betas[t]:.4g}",
+            f"{schedule.alphas_cumprod[t]:.5g}",
+            f"{decibels[t]:.2f}",
+            f"{schedule.posterior_variance[t]:.4g}",
+        ]
+        for t in steps
+    ]
+    return [" t", " beta", " alpha_bar", " SNR dB", " posterior variance"], rows
 
 
-def _comparison(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> Table:
-    headings = (heading for named in schedules for heading in (f"{named.kind}\nalpha_bar", "\nSNR dB"))
-    table = _empty_table(0, "\nt", *headings)
-    decibels = [snr_decibels(named.schedule) for named in schedules]
-    for t in steps:
-        pairs = zip(schedules, decibels, strict=True)
-        table.add_row(f"{t}", *(text for n, d in pairs for text in (f"{n.schedule.alphas_cumprod[t]:.4g}", f"{d[t]:.1f}")))
-    return table
-
-
-def _empty_table(gap: int, *headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+def _compared(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    heads = [" \nt", *(head for named in schedules for head in (f" {named.kind}\nalpha_bar", " \nSNR dB"))]
+    curves = [(named.schedule.alphas_cumprod, snr_decibels(named.schedule)) for named in schedules]
+    rows = [[f"{t}", *(text for alphas, snr in curves for text in (f"{alphas[t]:.4g}", f"{snr[t]:.1f}"))] for t in steps]
+    return heads, rows
 
 
 def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
@@ -135,7 +130,7 @@ def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
             results.print(line, soft_wrap=True)
     if len(schedules) > 1:
         legend = [(f"  {_mark(i, schedules)} {named.kind}", STYLES[i % 4]) for i, named in enumerate(schedules)]
-        results.print(Text.assemble(" " * (LABEL_WIDTH - 1), *legend), soft_wrap=True)
+        results.print(Text.assemble(" " * (LABEL_WIDTH - 1), *legend))
 
 
 def _panel(title: str, curves: Sequence[NDArray[np.float64]], low: float, high: float, columns: int, last: int) -> list[Text]:

@@ -88,7 +88,7 @@ class SweepView:
         self._evaluation = None
         self._training = self._views.enter_context(TrainingView())
         left = f", about {duration(event.seconds_left)} left in all" if event.seconds_left else ""
-        show_line(f"run {event.number} of {event.total}:", "bold cyan", f"{event.run}, {WORK[event.standing]}{left}")
+        show_line(f"run {event.number} of {event.total}:", "bold", f"{event.run}, {WORK[event.standing]}{left}")
 
     def _evaluating(self) -> EvaluateView:
         if self._evaluation is None:

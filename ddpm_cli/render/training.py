@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
+from rich.table import Column
 
 from ddpm_cli.events import (
     CheckpointSaved,
@@ -24,7 +25,7 @@ from ddpm_cli.events import (
     TrainProgress,
     TrainSummary,
 )
-from ddpm_cli.render.console import messages, show_line, show_notice
+from ddpm_cli.render.console import messages, show_notice
 from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import compiling_line, duration, loss, quantity
 from ddpm_cli.render.tables import show_facts
@@ -35,6 +36,8 @@ SECONDS_BETWEEN_LINES = 10.0
 INCIDENTS_TOLD = 3
 """Of each kind; the end table counts the rest."""
 IMAGES_NAMED = 5
+BAR_FITS = 80
+"""Characters for millions of steps, ten thousands of images a second and hundreds of hours beside a bar."""
 
 
 def plan_facts(plan: TrainPlan) -> dict[str, str]:
@@ -121,6 +124,14 @@ def incident_message(incident: Incident) -> str:
             return ""
 
 
+def _bar_columns(width: int) -> list[ProgressColumn]:
+    """The live bar; on a terminal too narrow for it the figures alone, in as many lines as they take."""
+    share = TextColumn("{task.percentage:>3.0f}%")
+    if width < BAR_FITS:
+        return [share, TextColumn("{task.fields[status]}", table_column=Column())]
+    return [TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), share, TextColumn("{task.fields[status]}")]
+
+
 class TrainingView:
     """A listener that draws training on stderr; a context manager that owns the live bar.
 
@@ -129,10 +140,7 @@ class TrainingView:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[status]}"),
+            *_bar_columns(messages.width),
             console=messages,
             expand=True,
             disable=not messages.is_terminal,
@@ -179,12 +187,8 @@ class TrainingView:
     def _start(self, plan: TrainPlan) -> None:
         show_facts("ddpm resume" if plan.start_step else "ddpm train", plan_facts(plan), messages)
         if plan.estimated_seconds is not None and plan.estimated_seconds > HOUR:
-            show_line(
-                "note:",
-                "bold yellow",
-                f"This will take about {duration(plan.estimated_seconds)} on {plan.device}. "
-                "For a first picture in minutes: ddpm train --preset quick",
-            )
+            took = f"This will take about {duration(plan.estimated_seconds)} on {plan.device}."
+            show_notice(Notice(f"{took} For a first picture in minutes: ddpm train --preset quick", important=True))
         if plan.run is not None:
             self._task = self._progress.add_task("training", total=1.0, status="")
             self._progress.start()

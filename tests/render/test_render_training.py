@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
 from ddpm_cli.events import Incident, TrainSummary
+from ddpm_cli.render import training
+from ddpm_cli.render.console import CleanConsole
 from ddpm_cli.render.training import TrainingView, incident_facts, incident_message
 
 
@@ -37,3 +40,17 @@ def test_the_end_table_counts_every_kind() -> None:
     assert facts["see"] == "runs/x/incidents.jsonl"
     quiet = TrainSummary(Path("runs/x"), 9, 1.0, 9, 1.0, 1.0, None, None, None, 0, {})
     assert incident_facts(quiet) == {}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_live_bar_cuts_no_figure(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = CleanConsole(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)
+    monkeypatch.setattr(training, "messages", screen)
+    progress = TrainingView()._progress
+    status = "step 1,234,567  loss 0.9679  12,345 images/s  342 h 56 min left"
+    progress.add_task("training", total=1.0, completed=0.5, status=status)
+    screen.print(progress.get_renderable())
+    assert isinstance(screen.file, io.StringIO)
+    shown = screen.file.getvalue()
+    assert set(status.split()) | {"50%"} <= set(shown.split())
+    assert ("━" in shown) == (width >= 80)
