@@ -1,4 +1,4 @@
-"""One picture that a person names, brought to what a model makes, and a mask of it."""
+"""One picture that a person names: as a model's image, as a mask of one, or as it is but small."""
 
 from __future__ import annotations
 
@@ -64,6 +64,23 @@ def read_mask(path: Path, size: tuple[int, int], *, resize: bool = False) -> NDA
     if not white.any():
         raise DataError(f"{_named(path)} is white nowhere, so that there is nothing to fill.", "Paint white what is to be filled.")
     return white
+
+
+def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
+    """A picture whose sides are at most `longest`; a smaller one stays as it is, and proportions stay.
+
+    Args:
+        path: The file, of any format that training reads.
+        longest: Pixels.
+    Returns:
+        uint8 [C, H, W] with 1 or 3 channels; white shows through where it is transparent.
+    Raises:
+        DataError: If it cannot be read.
+    """
+    content, header = _opened(path)
+    scale = min(1.0, longest / max(header.height, header.width))
+    height, width = (max(round(scale * side), 1) for side in (header.height, header.width))
+    return _decoded(path, content, (header.channels, height, width), "white")
 
 
 def _opened(path: Path) -> tuple[bytes, Header]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ddpm_cli.data.reduced_picture import read_reduced
+from ddpm_cli.data.one_picture import read_reduced
 from ddpm_cli.diffusion.forward_numpy import q_sample_numpy
 from ddpm_cli.files import replacing
 from ddpm_cli.render.images import picture, picture_format

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ddpm_cli.config.schema import CosineSchedule, LinearSchedule
-from ddpm_cli.data.reduced_picture import read_reduced
+from ddpm_cli.data.one_picture import read_reduced
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.forward_numpy import q_sample_numpy
 from ddpm_cli.diffusion.schedules import NoiseSchedule
