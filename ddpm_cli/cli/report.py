@@ -41,13 +41,13 @@ def report(
     """
     import time
 
+    from ddpm_cli.extras import require_packages
     from ddpm_cli.files import require_writable_parent
     from ddpm_cli.render.console import print_json, show_line
     from ddpm_cli.render.report.page import save_report
-    from ddpm_cli.render.report.plots import require_plotly
     from ddpm_cli.runs.directory import find_run
 
-    require_plotly()
+    require_packages("A report", "report", "plotly", "jinja2")
     found = find_run(Path("runs"), run)
     out = Path(f"{found.name}.html") if out is None else out
     require_html_name(out)

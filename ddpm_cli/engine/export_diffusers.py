@@ -13,9 +13,9 @@ from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, L
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
 from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, sample_from, seeded_noise
-from ddpm_cli.export.extras import interop
 from ddpm_cli.export.torch_export import largest_difference
 from ddpm_cli.export.unet2d_names import to_unet2d
+from ddpm_cli.extras import require_packages
 from ddpm_cli.files import write_new
 from ddpm_cli.interchange import Comparison
 
@@ -121,7 +121,7 @@ def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: i
 
 def _diffusers() -> Any:
     """The library, which takes seconds to import."""
-    with interop("The format diffusers"):
-        import diffusers
+    require_packages("The format diffusers", "interop", "diffusers")
+    import diffusers
 
     return diffusers
