@@ -204,6 +204,11 @@ def build_timestep_sampler(config: TimestepsConfig, timesteps: int) -> TimestepS
             assert_never(config)
 
 
+def build_network(config: Config, image_shape: tuple[int, int, int]) -> UNet:
+    """The network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
+    return build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+
+
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> UNet:
     """The network of a `[model]` section for images of `image_shape` (channels, height, width).
 

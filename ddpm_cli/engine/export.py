@@ -17,7 +17,7 @@ from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.safetensors import save_model_file
 from ddpm_cli.export.torch_export import largest_difference, load_program, save_program
-from ddpm_cli.files import new_folder, replacing
+from ddpm_cli.files import bytes_below, new_folder, replacing
 from ddpm_cli.interchange import Comparison, ExportResult
 
 PROGRAM_TOLERANCE = 1e-4
@@ -59,12 +59,8 @@ def export_model(
                     f"{comparison.tolerance:g}.",
                     "It was not kept; please report this.",
                 )
-        size = _size(temporary)
+        size = bytes_below(temporary)
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
 
 
 def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:

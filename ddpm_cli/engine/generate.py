@@ -21,7 +21,7 @@ from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
-    build_model,
+    build_network,
     build_parameterization,
     build_sampler,
     build_schedule,
@@ -156,10 +156,9 @@ def _trained(
     """`facts` holds image_shape and step, and class_names if the data had classes."""
     image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
-    build = partial(build_model, config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
     with torch.device("meta"):
-        check_weights(build(), weights, origin)  # before a network takes memory that is larger than the file
-    network = build()
+        check_weights(build_network(config, image_shape), weights, origin)  # before one takes memory that is larger than the file
+    network = build_network(config, image_shape)
     load_weights(network, weights, origin)
     schedule = build_schedule(config.schedule, schedule_weights, origin)
     place_network(network.eval().requires_grad_(False), device)

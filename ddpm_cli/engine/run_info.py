@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ddpm_cli.config.changes import differing
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.run_list import bytes_below, describe_run
+from ddpm_cli.engine.run_list import describe_run
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.engine.stored import exported_facts
 from ddpm_cli.errors import CheckpointError, DdpmError
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.files import UnreadableError, bytes_below
 from ddpm_cli.overview import CheckpointRow, ModelInfo, StoredFigure
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddpm_cli.engine.budget import Budget
-from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.engine.run_record import budget_of, read_config
 from ddpm_cli.errors import DdpmError, RunError
-from ddpm_cli.files import printable
+from ddpm_cli.files import bytes_below, printable
 from ddpm_cli.overview import RunRow, StoredFigure
 from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
-from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
+from ddpm_cli.runs.directory import RunDirectory, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.lock import is_locked
 from ddpm_cli.runs.metrics_log import each_row
@@ -108,11 +107,8 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
     config, course = read_config(run), read_course(run)
     if list_checkpoints(run) and not has_checkpoint(run):
         raise RunError(f"Run {run.path} has no complete checkpoint.")
-    data = info.get("data")
-    data = data if isinstance(data, dict) else {}
-    images = data.get("train_images")
-    budget = Budget.of(config.train, images if isinstance(images, int) and images > 0 else 1)
-    share = budget.share(course.step, course.seconds)
+    data = data_facts(info)
+    share = budget_of(config, info).share(course.step, course.seconds)
     metric, value = judged_by(read_figures(run), course)
     return RunRow(
         name=name,
@@ -166,17 +162,3 @@ def judged_by(figures: Iterable[StoredFigure], course: Course) -> tuple[str | No
         if (best := _lowest(value for metric, value in values if metric == name)) is not None:
             return name, best
     return None, None
-
-
-def bytes_below(path: Path) -> int:
-    """Size of all files below a folder, or of a file; links are not followed, and what cannot be read counts nothing."""
-    if not path.is_dir():
-        return _size(path)
-    return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0

@@ -9,7 +9,7 @@ from ddpm_cli.config.data_schema import FolderData
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.preset_files import preset_names
 from ddpm_cli.config.schema import LearnedSchedule
-from ddpm_cli.engine.build import build_model, build_schedule
+from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.files import UnreadableError, parse_json
@@ -130,9 +130,8 @@ def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
     from ddpm_cli.engine.weights import check_weights
 
     image_shape = checked_shape(checkpoint.state["image_shape"], checkpoint.path)
-    learned_variance = config.objective.reverse_variance == "learned-range"
     with torch.device("meta"):
-        network = build_model(config.model, image_shape, learned_variance=learned_variance)
+        network = build_network(config, image_shape)
     for weights in ("model", "ema"):
         check_weights(network, checkpoint.tensors(weights), checkpoint.path)
 

@@ -14,6 +14,7 @@ from ddpm_cli.render.compare_tables import number
 from ddpm_cli.render.evaluate import figure_lines
 from ddpm_cli.render.format import duration, quantity
 from ddpm_cli.render.schedule import selected_steps, snr_decibels
+from ddpm_cli.runs.directory import data_facts
 
 if TYPE_CHECKING:
     from ddpm_cli.comparison import Run
@@ -89,8 +90,7 @@ def key_figures(run: Run) -> Facts:
 
 def subtitle(run: Run, info: Mapping[str, Any], schedule: str) -> str:
     """Standing, data and device of a run in one line."""
-    data = info.get("data")
-    data = data if isinstance(data, dict) else {}
+    data = data_facts(info)
     count = data.get("train_images")
     images = f", {count:,} images" if isinstance(count, int) else ""
     parts = ["finished" if run.finished else "not finished", f"{_text(data.get('name', 'unknown data'))}{images}"]
