@@ -433,3 +433,13 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """A listener that does nothing; the default of every long job."""
+
+
+def together(*listeners: Listener) -> Listener:
+    """A listener that tells several of each event, in their order."""
+
+    def listen(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return listen

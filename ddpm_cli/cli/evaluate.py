@@ -135,7 +135,7 @@ def evaluate(
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
     from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
-    from ddpm_cli.events import Event
+    from ddpm_cli.events import together
     from ddpm_cli.render.evaluate import EvaluateView
     from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
@@ -158,11 +158,7 @@ def evaluate(
         }
     )
     with EvaluateView() as view:
-
-        def listen(event: Event) -> None:
-            draw_evaluation(event)
-            view(event)
-
+        listen = together(draw_evaluation, view)
         found = evaluate_run(
             run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], flags=flags, on_event=listen
         )

@@ -73,9 +73,9 @@ def export(
 
     from ddpm_cli.engine.export import export_model
     from ddpm_cli.render.console import print_json, show_notices
-    from ddpm_cli.render.export import as_json, show_export
+    from ddpm_cli.render.export import export_json, show_export
 
     result = export_model(run, format, out, options, on_event=show_notices)
     show_export(result, table=check and not json)
     if json:
-        print_json(as_json(result, format))
+        print_json(export_json(result, format))

@@ -86,14 +86,7 @@ def require_html_name(path: Path) -> None:
 def gather(run: RunDirectory, device: str | None) -> RunReport:
     """Read a run and draw a denoising, with a bar; none where there is no device."""
     from ddpm_cli.engine.report import gather_report
-    from ddpm_cli.events import Event
-    from ddpm_cli.render.console import show_notices
     from ddpm_cli.render.sampling import SamplingView
 
     with SamplingView() as view:
-
-        def listen(event: Event) -> None:
-            show_notices(event)
-            view(event)
-
-        return gather_report(run, device=device, on_event=listen)
+        return gather_report(run, device=device, on_event=view)

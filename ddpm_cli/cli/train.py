@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +31,7 @@ from ddpm_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ddpm_cli.events import TrainPlan, TrainSummary
+    pass
 
 AUTO = "auto"
 
@@ -96,28 +96,19 @@ def train(
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
 
     from ddpm_cli.engine.train import train as run_training
-    from ddpm_cli.events import Event
-    from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.run_pictures import RunPictures
+    from ddpm_cli.events import ignore
+    from ddpm_cli.render.console import json_value, print_json
     from ddpm_cli.render.terminal_picture import preview_samples
-    from ddpm_cli.render.training import TrainingView
+    from ddpm_cli.render.training import shown_training
     from ddpm_cli.runs.directory import name_from
 
     prefix = name_from(config) if config is not None else preset or "default"
-    pictures = RunPictures()
-    with TrainingView() as view:
-
-        def listen(event: Event) -> None:
-            pictures(event)
-            view(event)
-            if preview and not json:
-                preview_samples(event)
-
+    with shown_training(preview_samples if preview and not json else ignore) as listen:
         result = run_training(
             resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, find_batch_size=find_batch_size, on_event=listen
         )
     if json and result is not None:
-        print_json(as_json(result))
+        print_json(json_value(asdict(result)))
 
 
 def whole_number(text: str) -> int | str:
@@ -126,16 +117,3 @@ def whole_number(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
-
-
-def as_json(result: TrainPlan | TrainSummary) -> dict[str, object]:
-    """A plan or a summary as JSON: paths as text, and null for numbers that JSON lacks."""
-    from dataclasses import asdict
-
-    return {key: _json_value(value) for key, value in asdict(result).items()}
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

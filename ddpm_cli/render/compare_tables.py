@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm_cli.comparison import Apart, Arm, Comparison, Measure, Run
+from ddpm_cli.data.pictures import counted
 from ddpm_cli.render.format import duration, quantity
 from ddpm_cli.render.training import METRICS_OF_SAMPLES
 
@@ -36,14 +37,14 @@ class Sheet:
 def lead(comparison: Comparison) -> list[str]:
     """What must be said before any table."""
     runs, arms = comparison.runs, comparison.arms
-    lines = [f"{len(runs)} runs in {len(arms)} {'arm' if len(arms) == 1 else 'arms'}."]
+    lines = [f"{len(runs)} runs in {counted(len(arms), 'arm')}."]
     if comparison.only_seed:
         lines = [_only_seed(comparison)]
     elif any(measure.verdicts for measure in comparison.measures):
         others = len(arms) - 1
         lines.append(
-            f"Verdicts: Welch's t-test over the seeds against {comparison.baseline}, corrected for {others} "
-            f"{'arm' if others == 1 else 'arms'} (Holm). Where nothing differs, each figure by itself says otherwise in at most "
+            f"Verdicts: Welch's t-test over the seeds against {comparison.baseline}, corrected for "
+            f"{counted(others, 'arm')} (Holm). Where nothing differs, each figure by itself says otherwise in at most "
             "5% of cases. +- is the standard deviation over the seeds."
         )
     return [*lines, *comparison.notes]
@@ -203,6 +204,7 @@ def setting(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else str(value)
     text = str(value)
     return text[:SHA_DIGITS] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
