@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ class CheckpointRow:
     fault: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """A run, a checkpoint or an exported file.
 
@@ -110,18 +110,18 @@ class ModelInfo:
 
     path: Path
     kind: Literal["run", "checkpoint", "exported file"]
-    row: RunRow | None
+    row: RunRow | None = None
     step: int | None
     parameters: int | None
     image_shape: tuple[int, ...] | None
     config: Mapping[str, Any]
     settings: Mapping[str, tuple[Any, Any]]
-    provenance: Mapping[str, Any]
-    training: Mapping[str, Any]
-    incidents: Mapping[str, int]
-    checkpoints: tuple[CheckpointRow, ...]
-    figures: tuple[StoredFigure, ...]
-    faults: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    incidents: Mapping[str, int] = field(default_factory=dict)
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    figures: tuple[StoredFigure, ...] = ()
+    faults: tuple[str, ...] = ()
     bytes: int
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
-from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, sample_from, seeded_noise
-from ddpm_cli.export.torch_export import largest_difference
+from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.export.unet2d_names import to_unet2d
 from ddpm_cli.extras import require_packages
 from ddpm_cli.files import write_new
@@ -59,7 +58,7 @@ def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> l
     """What diffusers makes of the folder, beside what we make of the model: predictions and, if asked for, images."""
     pipeline = load_pipeline(folder)
     unet = pipeline.unet.float()
-    difference = largest_difference(trained.network, lambda x, t: unet(x, t).sample, trained.image_shape)
+    difference = prediction_difference(trained, lambda x, t: unet(x, t).sample)
     found = [Comparison("prediction", difference, PREDICTION_TOLERANCE)]
     return found + (_compare_images(trained, unet, pipeline.scheduler.config) if images else [])
 

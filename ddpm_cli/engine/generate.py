@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise
@@ -139,10 +140,10 @@ def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
     return trained.network.state_dict() | {f"{SCHEDULE}{name}": weight for name, weight in of_schedule.items()}
 
 
-def model_facts(trained: TrainedModel, config_toml: str) -> dict[str, str]:
-    """The metadata of an exported file: all that `load_trained` needs besides the weights."""
+def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
+    """The metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
     facts = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
-    return {"ddpm": json.dumps({"config": config_toml, **facts})}
+    return {"ddpm": json.dumps({"config": to_toml(trained.config), **facts}), "ddpm_dtype": "float16" if half else "float32"}
 
 
 def _trained(

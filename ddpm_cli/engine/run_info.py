@@ -96,18 +96,13 @@ def _of_checkpoint(path: Path) -> ModelInfo:
     return ModelInfo(
         path=path,
         kind="checkpoint",
-        row=None,
         step=checkpoint.step,
         parameters=_parameters(checkpoint),
         image_shape=_shape(checkpoint.state.get("image_shape")),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
-        provenance={},
         training=_training(checkpoint),
-        incidents={},
         checkpoints=(CheckpointRow(path, checkpoint.step, checkpoint.best, size, ""),),
-        figures=(),
-        faults=(),
         bytes=size,
     )
 
@@ -121,18 +116,11 @@ def _of_file(path: Path) -> ModelInfo:
     return ModelInfo(
         path=path,
         kind="exported file",
-        row=None,
         step=facts["step"] if is_count(facts["step"]) else None,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         image_shape=_shape(facts["image_shape"]),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
-        provenance={},
-        training={},
-        incidents={},
-        checkpoints=(),
-        figures=(),
-        faults=(),
         bytes=bytes_below(path),
     )
 

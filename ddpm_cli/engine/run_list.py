@@ -26,12 +26,11 @@ _SIGNS = ("run.json", "config.toml", "checkpoints")
 
 
 @dataclass
-class Course:
+class LogSummary:
     """What the log of a run's training tells.
 
     Attributes:
         step: The last one.
-        images: Seen in training.
         seconds: Time in training.
         loss: The last one.
         held_out_loss: The lowest.
@@ -39,7 +38,6 @@ class Course:
     """
 
     step: int = 0
-    images: float = 0.0
     seconds: float = 0.0
     loss: float | None = None
     held_out_loss: float | None = None
@@ -104,22 +102,22 @@ def _reason(error: DdpmError | OSError) -> str:
 
 def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: float | None, size: int) -> RunRow:
     checked_run(run)
-    config, course = read_config(run), read_course(run)
+    config, log = read_config(run), summarise_log(run)
     if list_checkpoints(run) and not has_checkpoint(run):
         raise RunError(f"Run {run.path} has no complete checkpoint.")
     data = data_facts(info)
-    share = budget_of(config, info).share(course.step, course.seconds)
-    metric, value = judged_by(read_figures(run), course)
+    share = budget_of(config, info).share(log.step, log.seconds)
+    metric, value = judged_by(read_figures(run), log)
     return RunRow(
         name=name,
         path=run.path,
         state="training" if is_locked(run) else "finished" if share >= 1 else "stopped",
         data=printable(data["name"]) if isinstance(data.get("name"), str) else config.data.kind,
-        step=course.step,
+        step=log.step,
         share=share,
-        seconds=course.seconds,
-        loss=course.loss,
-        held_out_loss=course.held_out_loss,
+        seconds=log.seconds,
+        loss=log.loss,
+        held_out_loss=log.held_out_loss,
         metric=metric,
         value=value,
         bytes=size,
@@ -127,21 +125,20 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
     )
 
 
-def read_course(run: RunDirectory) -> Course:
+def summarise_log(run: RunDirectory) -> LogSummary:
     """What a run's log of training tells, with one line of it in memory at a time.
 
     Raises:
         RunError: If it cannot be read.
     """
-    course = Course()
+    log = LogSummary()
     for row in each_row(run.metrics_log):
-        course.step = row["step"]
-        course.images = _newer(row, "images", course.images)
-        course.seconds = _newer(row, "seconds", course.seconds)
-        course.loss = _newer(row, "loss", course.loss)
-        course.held_out_loss = _lowest((course.held_out_loss, finite(row.get("held_out_loss"))))
-        course.metric = _lowest((course.metric, finite(row.get(LOGGED))))
-    return course
+        log.step = row["step"]
+        log.seconds = _newer(row, "seconds", log.seconds)
+        log.loss = _newer(row, "loss", log.loss)
+        log.held_out_loss = _lowest((log.held_out_loss, finite(row.get("held_out_loss"))))
+        log.metric = _lowest((log.metric, finite(row.get(LOGGED))))
+    return log
 
 
 def _newer(row: Mapping[str, Any], name: str, before: Before) -> float | Before:
@@ -153,11 +150,11 @@ def _lowest(values: Iterable[float | None]) -> float | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def judged_by(figures: Iterable[StoredFigure], course: Course) -> tuple[str | None, float | None]:
+def judged_by(figures: Iterable[StoredFigure], log: LogSummary) -> tuple[str | None, float | None]:
     """Name and best value of the metric that a run is judged by; (None, None) if none of JUDGES was measured."""
     values = [(stored.figure.metric, stored.figure.value) for stored in figures]
-    if course.metric is not None:
-        values.append((LOGGED, course.metric))
+    if log.metric is not None:
+        values.append((LOGGED, log.metric))
     for name in JUDGES:
         if (best := _lowest(value for metric, value in values if metric == name)) is not None:
             return name, best

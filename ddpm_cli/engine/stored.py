@@ -36,7 +36,7 @@ def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
         RunError: If there is no such run.
         CheckpointError: If it has no complete checkpoint.
     """
-    if path is not None and (path / "manifest.json").is_file():
+    if path is not None and (path / MANIFEST).is_file():
         return load_checkpoint(path)
     return latest_checkpoint(find_run(runs, path, need_checkpoint=True))
 
