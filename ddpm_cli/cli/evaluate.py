@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ddpm_cli.cli.completion import kinds
-from ddpm_cli.cli.options import DeviceOption, JsonOption, RunArgument, SetOption, given
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    EmaOption,
+    GuidanceOption,
+    JsonOption,
+    RunArgument,
+    SamplerOption,
+    SamplerStepsOption,
+    SetOption,
+    given,
+)
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.vlb import ModelVariance
@@ -43,23 +52,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            "--sampler",
-            metavar="NAME",
-            help="ddpm, ddim, euler, heun, dpm-solver++ or unipc; the run's own if left out.",
-            autocompletion=kinds("sample.sampler"),
-            show_default=False,
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
-        ),
-    ] = None,
+    sampler: SamplerOption = None,
+    steps: SamplerStepsOption = None,
+    guidance: GuidanceOption = None,
     likelihood_steps: Annotated[
         int | None,
         typer.Option(
@@ -103,7 +98,7 @@ def evaluate(
             "--out", "-o", metavar="DIR", help="Folder of figures and pictures; RUN/evaluations if left out.", show_default=False
         ),
     ] = None,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")] = True,
+    ema: EmaOption = True,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 64,
     device: DeviceOption = None,
     sets: SetOption = None,

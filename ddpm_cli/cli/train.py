@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import kinds
 from ddpm_cli.cli.options import (
-    BatchSizeOption,
     ConfigOption,
-    DataOption,
     DeterministicOption,
     DeviceOption,
     EpochsOption,
     JsonOption,
-    LrOption,
     MinutesOption,
     NameOption,
     PresetOption,
     PreviewOption,
     RunsOption,
-    SeedOption,
     SetOption,
     SizeOption,
     StepsOption,
@@ -34,6 +31,23 @@ if TYPE_CHECKING:
     pass
 
 AUTO = "auto"
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
+        autocompletion=kinds("data"),
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes everything random.", show_default=False)]
+BatchSizeOption = Annotated[
+    str | None,
+    typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
+]
+LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 
 
 def train(

@@ -7,13 +7,14 @@ from dataclasses import asdict
 from ddpm_cli.interchange import Comparison, ExportResult, Imported
 from ddpm_cli.render.console import json_value, show_line
 from ddpm_cli.render.data import shape_text
+from ddpm_cli.render.sampling import show_model
 from ddpm_cli.render.tables import show_table
 
 
 def show_export(result: ExportResult, *, table: bool) -> None:
     """Say what was written, on stderr, and print each comparison on stdout if `table` is set."""
     largest = max(result.comparisons, key=lambda comparison: comparison.difference)
-    show_line("model:", "cyan", f"{result.origin} (step {result.step:,}, EMA weights)")
+    show_model(result.origin, result.step, ema=True)
     show_line("wrote:", "green", f"{result.path} ({result.bytes / 1e6:.2f} MB)")
     show_line("checked:", "green", f"largest difference {largest.difference:.3g} ({largest.what})")
     if result.rounding is not None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from ddpm_cli.events import Event, SampleProgress
 from ddpm_cli.render.bars import Bars
+from ddpm_cli.render.console import show_line
+
+
+def show_model(origin: Path, step: int, *, ema: bool) -> None:
+    """Say on stderr which weights are used: their file, the steps they were trained for, and whether they are averaged."""
+    show_line("model:", "cyan", f"{origin} (step {step:,}, {'EMA' if ema else 'last'} weights)")
 
 
 class SamplingView(Bars):
