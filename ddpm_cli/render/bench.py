@@ -12,11 +12,10 @@ from rich.text import Text
 from ddpm_cli.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Network, Speed, Spread
 from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import BenchProgress, Compiling, Event
-from ddpm_cli.render.compare_tables import Sheet
 from ddpm_cli.render.console import IMPORTANT, messages, results, show_notices
 from ddpm_cli.render.data import DataBar, shape_text
 from ddpm_cli.render.format import quantity
-from ddpm_cli.render.tables import show_table
+from ddpm_cli.render.tables import Sheet, show_sheets
 
 UNITS = {"training": "images/s", "sampling": "evaluations/s"}
 
@@ -59,12 +58,7 @@ class BenchView:
 
 def show_benchmark(found: Benchmark) -> None:
     """Print what was found on stdout."""
-    for line in lead(found):
-        results.print(Text(line))
-    for sheet in bench_sheets(found):
-        show_table(sheet.title, sheet.columns, sheet.rows)
-        if sheet.remark:
-            results.print(Text(f"{sheet.remark}\n", "dim"))
+    show_sheets(lead(found), bench_sheets(found))
     for note in found.notes:
         results.print(Text(note, IMPORTANT))
 

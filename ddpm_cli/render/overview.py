@@ -15,11 +15,10 @@ from rich.text import Text
 
 from ddpm_cli.files import printable
 from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow, StoredFigure
-from ddpm_cli.render.compare_tables import setting
 from ddpm_cli.render.console import json_value, results, show_line
 from ddpm_cli.render.data import shape_text
 from ddpm_cli.render.evaluate import SHORT_SHA256
-from ddpm_cli.render.format import age, duration, loss, quantity
+from ddpm_cli.render.format import age, duration, loss, number, quantity, setting
 from ddpm_cli.render.tables import show_facts, show_table
 
 NONE = "-"
@@ -205,7 +204,7 @@ def _figure_cells(stored: StoredFigure) -> tuple[str, ...]:
     sampler = f"{details['sampler']}, {details['steps']} steps" if "sampler" in details else NONE
     return (
         figure.metric,
-        f"{figure.value:.5g}",
+        number(figure.value),
         NONE if spread is None else f"{spread:.2g}",
         f"{figure.n:,}",
         sampler,

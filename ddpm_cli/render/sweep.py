@@ -9,11 +9,10 @@ from rich.text import Text
 
 from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
-from ddpm_cli.render.compare_tables import setting
 from ddpm_cli.render.console import results, show_line, show_notice
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
-from ddpm_cli.render.format import duration
+from ddpm_cli.render.format import duration, setting
 from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.tables import show_table
 from ddpm_cli.render.training import TrainingView

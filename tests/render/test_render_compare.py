@@ -12,7 +12,8 @@ from PIL import Image
 from ddpm_cli.comparison import Apart, Arm, ArmFigures, Comparison, Curve, Measure, Run, Verdict
 from ddpm_cli.render.compare import comparison_json, to_markdown
 from ddpm_cli.render.compare_plot import look, save_curves, save_metrics
-from ddpm_cli.render.compare_tables import lead, setting, sheets
+from ddpm_cli.render.compare_tables import lead, sheets
+from ddpm_cli.render.format import setting
 from ddpm_cli.render.images import save_named_rows
 
 

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.files import printable
-from ddpm_cli.render.compare_tables import number
 from ddpm_cli.render.evaluate import figure_lines
-from ddpm_cli.render.format import duration, quantity
+from ddpm_cli.render.format import duration, number, quantity
 from ddpm_cli.render.schedule import selected_steps, snr_decibels
 from ddpm_cli.runs.directory import data_facts
 
