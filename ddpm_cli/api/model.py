@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.engine.generate import FrameListener, TrainedModel
 

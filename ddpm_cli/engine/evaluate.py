@@ -24,7 +24,7 @@ from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.vlb import ModelVariance
     from ddpm_cli.engine.generate import TrainedModel

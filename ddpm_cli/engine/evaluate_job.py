@@ -36,7 +36,7 @@ from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.evaluate import EvaluateSettings
     from ddpm_cli.engine.generate import TrainedModel

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
+from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
 from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
@@ -19,7 +19,7 @@ from ddpm_cli.files import write_new
 from ddpm_cli.interchange import Comparison
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SamplerConfig
+    from ddpm_cli.config.sample_schema import SamplerConfig
     from ddpm_cli.engine.generate import TrainedModel
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.config.schema import DdimSampler
+from ddpm_cli.config.sample_schema import DdimSampler
 from ddpm_cli.diffusion.denoise import thresholded
 from ddpm_cli.engine.build import build_threshold, build_timesteps
 from ddpm_cli.engine.generate import guided_predictor, model_facts

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.config.loader import from_toml_text
-from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import Config, SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
+    from ddpm_cli.config.schema import Config
     from ddpm_cli.diffusion.denoise import Network
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 

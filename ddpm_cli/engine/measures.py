@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.comparison import Apart, ArmFigures, Measure, Run, Verdict
-from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.engine.arms import Repeats
 from ddpm_cli.engine.drawing import NO_OPTIONS, drawing_facts
 from ddpm_cli.metrics.verdicts import judge

@@ -14,7 +14,7 @@ from ddpm_cli.engine.generate import guided_predictor
 from ddpm_cli.export.torch_export import Denoiser, largest_difference
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SamplerConfig
+    from ddpm_cli.config.sample_schema import SamplerConfig
     from ddpm_cli.diffusion.sampling import Noise
     from ddpm_cli.engine.generate import TrainedModel
 

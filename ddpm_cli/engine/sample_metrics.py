@@ -20,7 +20,7 @@ from ddpm_cli.metrics.kid import kernel_distance, usable_subset_size
 from ddpm_cli.metrics.precision_recall import NEIGHBOURS, precision_recall
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.extractors import Kind
     from ddpm_cli.engine.feature_sources import FeatureSource
     from ddpm_cli.engine.sample_parts import SampleSet

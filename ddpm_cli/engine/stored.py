@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.config.data_schema import FolderData
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.errors import CheckpointError, RunError
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ddpm_cli.config.schema import Config, ScheduleConfig
+    from ddpm_cli.config.schedule_schema import ScheduleConfig
+    from ddpm_cli.config.schema import Config
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_cli.config.schema import CosineSchedule, LinearSchedule
+from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule
 from ddpm_cli.data.one_picture import read_reduced
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.forward_numpy import q_sample_numpy
