@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ddpm_cli.events import Figure
+from ddpm_cli.figure import StoredFigure
 
 RunState = Literal["finished", "training", "stopped", "broken"]
 FindingState = Literal["ok", "missing", "broken"]
@@ -48,23 +48,6 @@ class RunRow:
     value: float | None = None
     bytes: int = 0
     created: float | None = None
-
-
-@dataclass(frozen=True)
-class StoredFigure:
-    """A figure that was measured of a checkpoint.
-
-    Attributes:
-        figure: It, with how it was measured.
-        step: Of the checkpoint.
-        ema: Whether it is of the averaged weights.
-        created: When it was measured, in seconds since 1970.
-    """
-
-    figure: Figure
-    step: int
-    ema: bool
-    created: float
 
 
 @dataclass(frozen=True)

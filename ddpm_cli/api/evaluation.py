@@ -9,7 +9,8 @@ from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_s
 from ddpm_cli.api.training import Run
 from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Figure, Listener, ignore, together
+from ddpm_cli.events import Listener, ignore, together
+from ddpm_cli.figure import Figure
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 

@@ -18,7 +18,8 @@ from ddpm_cli.engine.stored import require_data
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Figure, Listener, Notice, ignore
+from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.figure import Figure
 from ddpm_cli.files import require_writable_folder
 from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures

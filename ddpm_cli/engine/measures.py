@@ -16,7 +16,7 @@ from ddpm_cli.metrics.verdicts import judge
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.engine.run_record import RunRecord
-    from ddpm_cli.overview import StoredFigure
+    from ddpm_cli.figure import StoredFigure
 
 OWN = "each run's own"
 OBJECTIVES = Verdict("not comparable", "losses of different objectives, not comparable")

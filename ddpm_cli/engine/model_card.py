@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.engine.diffusers_config import solver_overrides
 from ddpm_cli.engine.export_request import UNKNOWN_LICENSE
 from ddpm_cli.errors import RunError
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import printable
-from ddpm_cli.overview import StoredFigure
 from ddpm_cli.runs.directory import RunDirectory, data_facts, read_info
 from ddpm_cli.runs.figures import read_figures
 

@@ -14,8 +14,9 @@ from ddpm_cli.engine.run_list import describe_run
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.engine.stored import exported_facts
 from ddpm_cli.errors import CheckpointError, DdpmError
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import UnreadableError, bytes_below
-from ddpm_cli.overview import CheckpointRow, ModelInfo, StoredFigure
+from ddpm_cli.overview import CheckpointRow, ModelInfo
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
 from ddpm_cli.runs.directory import RunDirectory, find_run, read_info

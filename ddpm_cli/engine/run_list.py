@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from ddpm_cli.engine.run_record import budget_of, read_config
 from ddpm_cli.errors import DdpmError, RunError
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import bytes_below, printable
-from ddpm_cli.overview import RunRow, StoredFigure
+from ddpm_cli.overview import RunRow
 from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures

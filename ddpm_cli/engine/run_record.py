@@ -11,8 +11,8 @@ from ddpm_cli.comparison import Curve, Run
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import input_errors, printable, read_text
-from ddpm_cli.overview import StoredFigure
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RESTORE, RunDirectory, data_facts, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import finite, read_figures

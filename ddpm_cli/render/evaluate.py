@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpm_cli.data.pictures import counted
-from ddpm_cli.events import DataProgress, EvaluateProgress, Event, Figure
+from ddpm_cli.events import DataProgress, EvaluateProgress, Event
+from ddpm_cli.figure import Figure
 from ddpm_cli.render.bars import Bars
 from ddpm_cli.render.compare_tables import NO_OPTIONS
 from ddpm_cli.render.console import print_text, results

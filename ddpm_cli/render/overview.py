@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 from rich.text import Text
 
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import printable
-from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow, StoredFigure
+from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow
 from ddpm_cli.render.console import json_value, results, show_line
 from ddpm_cli.render.data import shape_text
 from ddpm_cli.render.evaluate import SHORT_SHA256

@@ -22,7 +22,7 @@ from ddpm_cli.engine.export_request import ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.same_noise import sample_from
 from ddpm_cli.errors import DdpmError, RequestError
-from ddpm_cli.events import Figure
+from ddpm_cli.figure import Figure
 from ddpm_cli.runs.directory import create_run, write_info
 from ddpm_cli.runs.figures import append_figures
 
