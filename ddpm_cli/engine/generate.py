@@ -158,13 +158,23 @@ def _trained(
     """`facts` holds image_shape and step, and class_names if the data had classes."""
     image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
+    network = load_network(config, image_shape, weights, origin)
+    schedule = build_schedule(config.schedule, schedule_weights, origin)
+    place_network(network.eval().requires_grad_(False), device)
+    return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
+
+
+def load_network(config: Config, image_shape: tuple[int, int, int], weights: Mapping[str, Tensor], origin: Path) -> nn.Module:
+    """The network of a config with these weights, float32 on the CPU.
+
+    Raises:
+        CheckpointError: If they are another network's; `origin` is what the message names.
+    """
     with torch.device("meta"):
         check_weights(build_network(config, image_shape), weights, origin)  # before one takes memory that is larger than the file
     network = build_network(config, image_shape)
     load_weights(network, weights, origin)
-    schedule = build_schedule(config.schedule, schedule_weights, origin)
-    place_network(network.eval().requires_grad_(False), device)
-    return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
+    return network
 
 
 def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:

@@ -14,11 +14,9 @@ from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.build import build_dataset, build_network, build_schedule, self_contained
 from ddpm_cli.engine.diffusers_reading import read_scheduler, read_unet
-from ddpm_cli.engine.generate import checked_shape
-from ddpm_cli.engine.health import Health
-from ddpm_cli.engine.loss_meter import LossMeter
+from ddpm_cli.engine.generate import checked_shape, load_network
+from ddpm_cli.engine.loop_state import state_before_training
 from ddpm_cli.engine.provenance import describe_data, describe_start
-from ddpm_cli.engine.weights import check_weights, load_weights
 from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.unet2d_names import from_unet2d
@@ -136,10 +134,7 @@ def _weights(config: Config, shape: tuple[int, int, int], path: Path, *, cosines
     with torch.device("meta"):
         expected = build_network(config, shape)
     weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
-    check_weights(expected, weights, path)  # before a network takes memory that is larger than the file
-    network = build_network(config, shape)
-    load_weights(network, weights, path)
-    return network.state_dict()
+    return load_network(config, shape, weights, path).state_dict()
 
 
 def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:
@@ -165,28 +160,6 @@ def _fill(
     text = to_toml(config)
     atomic_write(run.config_path, text)
     tensors: dict[str, Mapping[str, Tensor]] = {"model": weights, "ema": weights, "optimizer": {}}
-    save_checkpoint(run, 0, tensors, _state(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
+    save_checkpoint(run, 0, tensors, state_before_training(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
     data = describe_data(dataset) if dataset else None
     write_info(run, describe_start(config) | {"imported_from": str(origin.absolute()), "data": data})
-
-
-def _state(shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
-    """Of a training that has not begun."""
-    return {
-        "step": 0,
-        "image_shape": list(shape),
-        "data_sha256": dataset.sha256 if dataset else "",
-        "class_names": list(dataset.train.class_names) if dataset else [],
-        "ema_updates": 0,
-        "scaler": None,
-        **Health().state(),
-        "grad_norm": 0.0,
-        **LossMeter().state(),
-        "seconds": 0.0,
-        "history": [],
-        "last_loss": None,
-        "last_held_out_loss": None,
-        "best_held_out_loss": None,
-        "held_out_step": 0,
-        "best_saved_loss": None,
-    }
