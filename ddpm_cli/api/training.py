@@ -163,12 +163,11 @@ def resume(
 
     root, path = Path(runs), run.path if isinstance(run, Run) else as_path(run)
     found = find_directory(root, path).path
-    budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
     with shown_training(on_event, progress=progress) as listen:
         summary = resume_training(
             found,
             runs=root,
-            budget={key: value for key, value in budget.items() if value is not None},
+            budget={"epochs": epochs, "steps": steps, "minutes": minutes},
             device=device,
             sets=as_sets(set),
             on_event=listen,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption, given
+from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption
 
 data_app = typer.Typer(name="data", no_args_is_help=True, rich_markup_mode=None)
 
@@ -59,7 +59,7 @@ def check(
         "data.channels": (channels, "--channels"),
         "data.strict": (strict, "--strict"),
     }
-    config = load_config(sets=sets or (), flags=given(named)).config.data
+    config = load_config(sets=sets or (), flags=named).config.data
     assert isinstance(config, FolderData)
 
     from ddpm_cli.files import require_writable_parent

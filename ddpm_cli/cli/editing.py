@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli.cli.options import given
 from ddpm_cli.cli.requests import classes_for, require_sample_settings
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
         usual = {"sample.sampler.kind": flags["sample.sampler.kind"], "sample.sampler.steps": (min(usual_steps, T), "usual")}
         config = override(config, flags=usual)
     asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
-    settings = override(config, sets=choice.sets or [], flags=given({**flags, **asked})).sample
+    settings = override(config, sets=choice.sets or [], flags={**flags, **asked}).sample
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": str(trained.origin), "step": trained.step, "ema": choice.ema, "sampler": sampler}
     show_model(trained.origin, trained.step, ema=choice.ema)

@@ -16,7 +16,6 @@ from ddpm_cli.cli.options import (
     SamplerOption,
     SamplerStepsOption,
     SetOption,
-    given,
 )
 
 if TYPE_CHECKING:
@@ -145,13 +144,11 @@ def evaluate(
         extractor_weights=extractor_weights,
         fit_extractor=fit_extractor,
     )
-    flags = given(
-        {
-            "sample.sampler.kind": (sampler, "--sampler"),
-            "sample.sampler.steps": (steps, "--steps"),
-            "sample.guidance.scale": (guidance, "--guidance"),
-        }
-    )
+    flags = {
+        "sample.sampler.kind": (sampler, "--sampler"),
+        "sample.sampler.steps": (steps, "--steps"),
+        "sample.guidance.scale": (guidance, "--guidance"),
+    }
     with EvaluateView() as view:
         listen = together(draw_evaluation, view)
         found = evaluate_run(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -133,8 +132,3 @@ GuidanceOption = Annotated[
 DrawnAtOnceOption = Annotated[
     int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
 ]
-
-
-def given(flags: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
-    """The flags that were used: those whose value is not None."""
-    return {key: (value, flag) for key, (value, flag) in flags.items() if value is not None}

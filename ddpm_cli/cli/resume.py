@@ -14,7 +14,6 @@ from ddpm_cli.cli.options import (
     ResumeArgument,
     SetOption,
     StepsOption,
-    given,
 )
 
 
@@ -50,9 +49,7 @@ def resume(
     from ddpm_cli.render.terminal_picture import preview_samples
     from ddpm_cli.render.training import shown_training
 
-    budget = {
-        key: value for key, (value, _) in given({"epochs": (epochs, ""), "steps": (steps, ""), "minutes": (minutes, "")}).items()
-    }
+    budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
     with shown_training(preview_samples if preview and not json else ignore) as listen:
         result = resume_training(run, budget=budget, device=device, deterministic=deterministic, sets=sets or [], on_event=listen)
     if json and result is not None:

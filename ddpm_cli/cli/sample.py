@@ -20,7 +20,6 @@ from ddpm_cli.cli.options import (
     SamplerStepsOption,
     SeedsOption,
     SetOption,
-    given,
 )
 from ddpm_cli.cli.requests import chosen_seeds, classes_for, require_positive, require_sample_settings, require_writable_pictures
 
@@ -119,14 +118,12 @@ def sample(
 
     team = sampling_team(device or "auto")
     trained = load_trained(run, team.device, ema=ema, on_event=show_notices)
-    flags = given(
-        {
-            "sample.sampler.kind": (sampler, "--sampler"),
-            "sample.sampler.steps": (steps, "--steps"),
-            "sample.batch_size": (batch_size, "--batch-size"),
-            "sample.guidance.scale": (guidance, "--guidance"),
-        }
-    )
+    flags = {
+        "sample.sampler.kind": (sampler, "--sampler"),
+        "sample.sampler.steps": (steps, "--steps"),
+        "sample.batch_size": (batch_size, "--batch-size"),
+        "sample.guidance.scale": (guidance, "--guidance"),
+    }
     settings = override(trained.config, sets=sets or [], flags=flags).sample
     classes = pick_classes(label, trained)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))

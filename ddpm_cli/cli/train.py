@@ -24,7 +24,6 @@ from ddpm_cli.cli.options import (
     SizeOption,
     StepsOption,
     StrictOption,
-    given,
 )
 
 if TYPE_CHECKING:
@@ -93,20 +92,18 @@ def train(
 
     find_batch_size = batch_size == AUTO
     images = None if batch_size is None or find_batch_size else whole_number(batch_size)
-    flags = data_flags(data) | given(
-        {
-            "data.size": (size, "--size"),
-            "data.strict": (strict, "--strict"),
-            "train.epochs": (epochs, "--epochs"),
-            "train.steps": (steps, "--steps"),
-            "train.minutes": (minutes, "--minutes"),
-            "train.batch_size": (images, "--batch-size"),
-            "optimizer.lr": (lr, "--lr"),
-            "train.seed": (seed, "--seed"),
-            "train.device": (device, "--device"),
-            "train.deterministic": (deterministic, "--deterministic"),
-        }
-    )
+    flags = data_flags(data) | {
+        "data.size": (size, "--size"),
+        "data.strict": (strict, "--strict"),
+        "train.epochs": (epochs, "--epochs"),
+        "train.steps": (steps, "--steps"),
+        "train.minutes": (minutes, "--minutes"),
+        "train.batch_size": (images, "--batch-size"),
+        "optimizer.lr": (lr, "--lr"),
+        "train.seed": (seed, "--seed"),
+        "train.device": (device, "--device"),
+        "train.deterministic": (deterministic, "--deterministic"),
+    }
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
 
     from ddpm_cli.engine.train import train as run_training

@@ -134,7 +134,7 @@ def resume(
     path: Path | None,
     *,
     runs: Path = Path("runs"),
-    budget: dict[str, Any] | None = None,
+    budget: Mapping[str, float | None] | None = None,
     device: str | None = None,
     deterministic: bool | None = None,
     sets: Sequence[str] = (),
@@ -145,7 +145,7 @@ def resume(
     Args:
         path: The run's folder, or its name below `runs`; None takes the newest.
         runs: The folder of runs.
-        budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget.
+        budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget, and None leaves it.
         device: Another device than the one it was started on.
         deterministic: True to use deterministic kernels alone from here on.
         sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
@@ -194,7 +194,8 @@ def resume(
             if loop.is_finished:
                 on_event(Notice(finished_notice(run, loop.trainer.step)))
                 return None
-            for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=bool(budget)):
+            new_budget = any(value is not None for value in (budget or {}).values())
+            for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=new_budget):
                 on_event(Notice(text))
             if main:
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
