@@ -50,7 +50,7 @@ from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError, OutputError, SaveFailedError
-from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
+from ddpm_cli.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
@@ -337,11 +337,4 @@ def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener, t
     """The recorder, then the caller's listener, then the trackers; the other processes record and draw nothing."""
     if not accelerator.is_main_process:
         return ignore
-    record = recorder(run)
-
-    def listen(event: Event) -> None:
-        record(event)
-        on_event(event)
-        trackers(event)
-
-    return listen
+    return together(recorder(run), on_event, trackers)
