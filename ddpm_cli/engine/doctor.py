@@ -14,10 +14,10 @@ from packaging.requirements import Requirement
 from ddpm_cli import __version__
 from ddpm_cli.config.outline import sections
 from ddpm_cli.data.cache import cache_directory
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.data.places import has_place, place_of
 from ddpm_cli.extras import DISTRIBUTION, install_line
 from ddpm_cli.overview import Finding
+from ddpm_cli.wording import counted
 
 NEEDED = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pydantic", "rich", "typer")
 COMPILERS = ("g++", "clang++", "c++")

@@ -10,12 +10,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from ddpm_cli.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Network, Speed, Spread
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import BenchProgress, Compiling, Event
 from ddpm_cli.render.console import IMPORTANT, messages, results, show_notices
-from ddpm_cli.render.data import DataBar, shape_text
-from ddpm_cli.render.format import quantity
+from ddpm_cli.render.data import DataBar
+from ddpm_cli.render.format import quantity, shape_text
 from ddpm_cli.render.tables import Sheet, show_sheets
+from ddpm_cli.wording import counted
 
 UNITS = {"training": "images/s", "sampling": "evaluations/s"}
 

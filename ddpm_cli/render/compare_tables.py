@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddpm_cli.comparison import Apart, Arm, Comparison, Measure, Run
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.render.format import duration, number, quantity, setting
 from ddpm_cli.render.tables import Sheet
 from ddpm_cli.render.training import METRICS_OF_SAMPLES
+from ddpm_cli.wording import counted
 
 LOSSES = "losses of the arms"
 NO_OPTIONS = "{}"

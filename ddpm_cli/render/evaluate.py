@@ -8,18 +8,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.table import Table
 from rich.text import Text
 
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import DataProgress, EvaluateProgress, Event
 from ddpm_cli.figure import Figure
 from ddpm_cli.render.bars import Bars
 from ddpm_cli.render.compare_tables import NO_OPTIONS
 from ddpm_cli.render.console import print_text, results
+from ddpm_cli.render.format import SHORT_SHA256
+from ddpm_cli.wording import counted
 
 SHOWN_ELSEWHERE = {
     *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
     *("sampler_options", "threshold_options", "guidance_options"),
 }
-SHORT_SHA256 = 16
 
 
 class EvaluateView(Bars):

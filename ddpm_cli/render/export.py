@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from ddpm_cli.interchange import Comparison, ExportResult, Imported
 from ddpm_cli.render.console import json_value, show_line
-from ddpm_cli.render.data import shape_text
+from ddpm_cli.render.format import shape_text
 from ddpm_cli.render.sampling import show_model
 from ddpm_cli.render.tables import show_table
 

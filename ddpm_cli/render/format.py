@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ddpm_cli.wording import counted
+
 SHA_DIGITS = 12
+SHORT_SHA256 = 16
 MOST_ITEMS = 8
 """Of a list that is shown in full."""
 
@@ -25,6 +28,11 @@ def quantity(value: float, unit: str = "") -> str:
         if value >= limit:
             return f"{value / limit:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}".strip()
+
+
+def shape_text(height: int, width: int, channels: int) -> str:
+    """`64x48, 3 channels`: height by width."""
+    return f"{height}x{width}, {counted(channels, 'channel')}"
 
 
 def loss(value: float | None) -> str:

@@ -17,9 +17,7 @@ from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import printable
 from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow
 from ddpm_cli.render.console import json_value, results, show_line
-from ddpm_cli.render.data import shape_text
-from ddpm_cli.render.evaluate import SHORT_SHA256
-from ddpm_cli.render.format import age, duration, loss, number, quantity, setting
+from ddpm_cli.render.format import SHORT_SHA256, age, duration, loss, number, quantity, setting, shape_text
 from ddpm_cli.render.tables import show_facts, show_table
 
 NONE = "-"

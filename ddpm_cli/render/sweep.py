@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.text import Text
 
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
 from ddpm_cli.render.console import results, show_line, show_notice
 from ddpm_cli.render.evaluate import EvaluateView
@@ -16,6 +15,7 @@ from ddpm_cli.render.format import duration, setting
 from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.tables import show_table
 from ddpm_cli.render.training import TrainingView
+from ddpm_cli.wording import counted
 
 WORK = {"new": "training", "begun": "training goes on", "finished": "trained already", "failed": "failed before"}
 

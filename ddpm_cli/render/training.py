@@ -28,8 +28,8 @@ from ddpm_cli.events import (
     together,
 )
 from ddpm_cli.render.console import messages, show_notice
-from ddpm_cli.render.data import DataBar, shape_text
-from ddpm_cli.render.format import compiling_line, duration, loss, quantity
+from ddpm_cli.render.data import DataBar
+from ddpm_cli.render.format import compiling_line, duration, loss, quantity, shape_text
 from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.tables import show_facts
 
