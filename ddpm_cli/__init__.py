@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.forward import q_sample
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.errors import DdpmError
-    from ddpm_cli.events import Figure
+    from ddpm_cli.figure import Figure
 else:
     _HOMES = {
         "ddpm_cli.api.evaluation": ("evaluate",),
@@ -56,7 +56,7 @@ else:
         "ddpm_cli.diffusion.forward": ("q_sample",),
         "ddpm_cli.diffusion.schedules": ("NoiseSchedule",),
         "ddpm_cli.errors": ("DdpmError",),
-        "ddpm_cli.events": ("Figure",),
+        "ddpm_cli.figure": ("Figure",),
     }
 
     def __getattr__(name):

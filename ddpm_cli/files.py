@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.errors import OutputError
+from ddpm_cli.errors import OutputError, RequestError
 
 TEMPORARY_PREFIX = ".ddpm-tmp-"
 JSON_LIMIT = 10_000_000
@@ -55,6 +55,26 @@ def output_errors(path: Path) -> Iterator[None]:
         fallback = (error.strerror or str(error), "Check the disk or choose another folder.")
         reason, remedy = _REASONS.get(error.errno or 0, fallback)
         raise OutputError(f"Cannot write {path}: {reason}.", remedy) from error
+
+
+@contextlib.contextmanager
+def input_errors(
+    named: Path | str, error: type[RequestError], remedy: str, out_of_reach: str = "Check the disk and its permissions."
+) -> Iterator[None]:
+    """Turn what can go wrong with reading a file inside the block into an error of the given kind.
+
+    Args:
+        named: The file, as the message names it.
+        error: The kind.
+        remedy: What to do about a file that is not what it should be.
+        out_of_reach: What to do about one that cannot be opened or read.
+    """
+    try:
+        yield
+    except UnreadableError as fault:
+        raise error(f"{named} {fault}.", remedy) from fault
+    except OSError as fault:
+        raise error(f"{named} cannot be read ({fault.strerror}).", out_of_reach) from fault
 
 
 def temporary_path(path: Path) -> Path:
@@ -290,6 +310,20 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of an ordinary file of at most `limit` bytes.
+
+    Raises:
+        UnreadableError: If it is missing, larger or no ordinary file.
+        OSError: If it cannot be opened or read.
+    """
+    with open(open_regular(path), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UnreadableError(f"is larger than {limit:,} bytes")
+    return data
+
+
 def read_text(path: Path, limit: int = JSON_LIMIT) -> str:
     """The text of an ordinary UTF-8 file of at most `limit` bytes.
 
@@ -297,14 +331,24 @@ def read_text(path: Path, limit: int = JSON_LIMIT) -> str:
         UnreadableError: If it is missing, larger, not UTF-8 or no ordinary file.
         OSError: If it cannot be opened or read.
     """
-    with open(open_regular(path), "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise UnreadableError(f"is larger than {limit:,} bytes")
     try:
-        return data.decode()
+        return read_bytes(path, limit).decode()
     except UnicodeDecodeError as error:
         raise UnreadableError("is not UTF-8 text") from error
+
+
+def bytes_below(path: Path) -> int:
+    """Size of all files below a folder, or of a file; links are not followed, and what cannot be read counts nothing."""
+    if not path.is_dir():
+        return _size(path)
+    return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

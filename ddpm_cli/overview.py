@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ddpm_cli.events import Figure
+from ddpm_cli.figure import StoredFigure
 
 RunState = Literal["finished", "training", "stopped", "broken"]
 FindingState = Literal["ok", "missing", "broken"]
@@ -51,23 +51,6 @@ class RunRow:
 
 
 @dataclass(frozen=True)
-class StoredFigure:
-    """A figure that was measured of a checkpoint.
-
-    Attributes:
-        figure: It, with how it was measured.
-        step: Of the checkpoint.
-        ema: Whether it is of the averaged weights.
-        created: When it was measured, in seconds since 1970.
-    """
-
-    figure: Figure
-    step: int
-    ema: bool
-    created: float
-
-
-@dataclass(frozen=True)
 class CheckpointRow:
     """A checkpoint, after its files were read.
 
@@ -86,7 +69,7 @@ class CheckpointRow:
     fault: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """A run, a checkpoint or an exported file.
 
@@ -110,18 +93,18 @@ class ModelInfo:
 
     path: Path
     kind: Literal["run", "checkpoint", "exported file"]
-    row: RunRow | None
+    row: RunRow | None = None
     step: int | None
     parameters: int | None
     image_shape: tuple[int, ...] | None
     config: Mapping[str, Any]
     settings: Mapping[str, tuple[Any, Any]]
-    provenance: Mapping[str, Any]
-    training: Mapping[str, Any]
-    incidents: Mapping[str, int]
-    checkpoints: tuple[CheckpointRow, ...]
-    figures: tuple[StoredFigure, ...]
-    faults: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    incidents: Mapping[str, int] = field(default_factory=dict)
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    figures: tuple[StoredFigure, ...] = ()
+    faults: tuple[str, ...] = ()
     bytes: int
 
 

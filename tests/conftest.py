@@ -10,15 +10,31 @@ import pytest
 from command import TINY, Ddpm, run_ddpm
 from limits import within_limits
 
+from ddpm_cli.cli.app import run
+
 
 @pytest.fixture
 def ddpm(tmp_path: Path) -> Ddpm:
     """Run the command in a folder of its own."""
 
-    def run(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         return run_ddpm(*arguments, cwd=cwd)
 
-    return run
+    return call
+
+
+@pytest.fixture
+def ddpm_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ddpm:
+    """As `ddpm`, but in this process: torch is imported once, and not for each of many commands."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        status = run(arguments, debug=False)
+        stdout, stderr = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, stdout, stderr)
+
+    return call
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.events import Figure
+from ddpm_cli.figure import Figure
 from ddpm_cli.files import atomic_write
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run, write_info

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 
@@ -16,6 +17,12 @@ def write_picture(path: Path, seed: int, shape: tuple[int, ...] = (8, 8, 3)) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)).save(path)
     return path
+
+
+def pixels(path: Path) -> NDArray[np.int64]:
+    """Brightness of a picture, or of an animation's first frame, [H, W]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L")).astype(np.int64)
 
 
 def write_folder(root: Path, count: int, classes: tuple[str, ...] = ("",), shape: tuple[int, ...] = (8, 8, 3)) -> Path:

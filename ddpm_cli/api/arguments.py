@@ -47,14 +47,13 @@ def sampling_sets(settings: Settings | None) -> list[str]:
 def sampling_flags(
     *, sampler: str | None, steps: int | None, guidance: float | None, batch_size: int | None = None
 ) -> dict[str, tuple[Any, str]]:
-    """The arguments that change how a trained model samples, by dotted key; those of None were not given and are left out."""
-    named = {
+    """The arguments that change how a trained model samples, by dotted key; those of None were not given."""
+    return {
         "sample.sampler.kind": (sampler, "sampler"),
         "sample.sampler.steps": (steps, "steps"),
         "sample.guidance.scale": (guidance, "guidance"),
         "sample.batch_size": (batch_size, "batch_size"),
     }
-    return {key: flag for key, flag in named.items() if flag[0] is not None}
 
 
 def as_path(path: str | Path | None) -> Path | None:

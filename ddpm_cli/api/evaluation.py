@@ -9,7 +9,8 @@ from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_s
 from ddpm_cli.api.training import Run
 from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Event, Figure, Listener, ignore
+from ddpm_cli.events import Listener, ignore, together
+from ddpm_cli.figure import Figure
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
@@ -80,13 +81,6 @@ def evaluate(
         batch_size=batch_size,
     )
     with EvaluateView() as view:
-
-        def listen(event: Event) -> None:
-            draw_evaluation(event)
-            if progress:
-                view(event)
-            on_event(event)
-
         found = evaluate_run(
             run.path if isinstance(run, Run) else as_path(run),
             [metrics] if isinstance(metrics, str) else list(metrics),
@@ -97,6 +91,6 @@ def evaluate(
             out=as_path(out),
             sets=sampling_sets(set),
             flags=sampling_flags(sampler=sampler, steps=steps, guidance=guidance),
-            on_event=listen,
+            on_event=together(draw_evaluation, view if progress else ignore, on_event),
         )
     return found.figures

@@ -17,7 +17,7 @@ from ddpm_cli.engine.generate import Frames, load_trained
 from ddpm_cli.engine.shared_samples import shared_samples
 from ddpm_cli.engine.team import Team
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Event, Listener, ignore
+from ddpm_cli.events import Listener, ignore, together
 from ddpm_cli.render.console import show_notices
 from ddpm_cli.render.sampling import SamplingView
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.engine.generate import FrameListener, TrainedModel
 
@@ -199,12 +199,7 @@ class Model:
     ) -> NDArray[np.uint8]:
         classes = None if labels is None else self._labels(labels, len(seeds))
         with SamplingView() as view:
-
-            def listen(event: Event) -> None:
-                if progress:
-                    view(event)
-                on_event(event)
-
+            listen = together(view if progress else ignore, on_event)
             batches = shared_samples(Team(), self._trained, seeds, settings, labels=classes, on_event=listen, on_frame=on_frame)
             return _channels_last(np.concatenate([batch.numpy() for batch in batches]))
 

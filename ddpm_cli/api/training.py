@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,9 +9,9 @@ from typing import Literal
 from ddpm_cli.api.arguments import Settings, as_path, as_sets
 from ddpm_cli.config.data_choice import data_flags
 from ddpm_cli.config.loader import load_config
-from ddpm_cli.events import Event, Listener, TrainSummary, ignore
+from ddpm_cli.events import Listener, TrainSummary, ignore
+from ddpm_cli.runs.directory import RunDirectory, name_from
 from ddpm_cli.runs.directory import find_run as find_directory
-from ddpm_cli.runs.directory import name_from
 from ddpm_cli.runs.metrics_log import read_rows
 
 
@@ -44,7 +42,7 @@ class Run:
         Raises:
             RunError: If the log cannot be read.
         """
-        return read_rows(self.path / "metrics.jsonl")
+        return read_rows(RunDirectory(self.path).metrics_log)
 
 
 def find_run(run: str | Path | None = None, *, runs: str | Path = "runs") -> Run:
@@ -106,6 +104,7 @@ def train(
         SaveFailedError: If the disk took no more; the checkpoints before are intact.
     """
     from ddpm_cli.engine.train import train as run_training
+    from ddpm_cli.render.training import shown_training
 
     file = as_path(config) if isinstance(config, Path) or (config or "").endswith(".toml") else None
     preset = str(config) if config is not None and file is None else None
@@ -121,7 +120,7 @@ def train(
     }
     resolved = load_config(preset=preset, file=file, sets=as_sets(set), flags=flags).config
     prefix = name_from(file) if file is not None else preset or "default"
-    with _listening(progress, on_event) as listen:
+    with shown_training(on_event, progress=progress) as listen:
         result = run_training(resolved, runs=Path(runs), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen)
     return Run(result.run, result) if isinstance(result, TrainSummary) else find_run(name, runs=runs)
 
@@ -160,35 +159,17 @@ def resume(
         InterruptedRunError: See `train`; so are the other errors.
     """
     from ddpm_cli.engine.train import resume as resume_training
+    from ddpm_cli.render.training import shown_training
 
     root, path = Path(runs), run.path if isinstance(run, Run) else as_path(run)
     found = find_directory(root, path).path
-    budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    with _listening(progress, on_event) as listen:
+    with shown_training(on_event, progress=progress) as listen:
         summary = resume_training(
             found,
             runs=root,
-            budget={key: value for key, value in budget.items() if value is not None},
+            budget={"epochs": epochs, "steps": steps, "minutes": minutes},
             device=device,
             sets=as_sets(set),
             on_event=listen,
         )
     return Run(found, summary)
-
-
-@contextmanager
-def _listening(progress: bool, on_event: Listener) -> Iterator[Listener]:
-    """One listener that keeps the pictures of the run, shows progress if asked to, and tells the caller."""
-    from ddpm_cli.render.run_pictures import RunPictures
-    from ddpm_cli.render.training import TrainingView
-
-    pictures = RunPictures()
-    with TrainingView() as view:
-
-        def listen(event: Event) -> None:
-            pictures(event)
-            if progress:
-                view(event)
-            on_event(event)
-
-        yield listen

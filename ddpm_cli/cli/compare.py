@@ -123,17 +123,10 @@ def write_comparison(comparison: Comparison, folder: Path, seeds: Sequence[int],
 def draw_rows(comparison: Comparison, seeds: Sequence[int], device: str) -> list[Row]:
     """Draw images of each run from the same seeds, with a bar."""
     from ddpm_cli.engine.compare_samples import draw_rows as draw
-    from ddpm_cli.events import Event
-    from ddpm_cli.render.console import show_notices
     from ddpm_cli.render.sampling import SamplingView
 
     with SamplingView() as view:
-
-        def listen(event: Event) -> None:
-            show_notices(event)
-            view(event)
-
-        return draw(comparison.arms, seeds, device=device, on_event=listen)
+        return draw(comparison.arms, seeds, device=device, on_event=view)
 
 
 def show(comparison: Comparison, folder: Path, result: dict[str, object]) -> None:

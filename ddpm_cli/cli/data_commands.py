@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.options import JsonOption, OutOption, SetOption, SizeOption, StrictOption, given
+from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption
 
 data_app = typer.Typer(name="data", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,7 +29,9 @@ def check(
     channels: Annotated[
         str | None, typer.Option("--channels", metavar="N", help="1, 3, 4 or auto (data.channels).", show_default=False)
     ] = None,
-    out: OutOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write; replaced as a whole.", show_default=False)
+    ] = None,
     strict: StrictOption = None,
     sets: SetOption = None,
     json: JsonOption = False,
@@ -57,7 +59,7 @@ def check(
         "data.channels": (channels, "--channels"),
         "data.strict": (strict, "--strict"),
     }
-    config = load_config(sets=sets or (), flags=given(named)).config.data
+    config = load_config(sets=sets or (), flags=named).config.data
     assert isinstance(config, FolderData)
 
     from ddpm_cli.files import require_writable_parent

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli.cli.options import given
-from ddpm_cli.cli.requests import require_sample_settings
+from ddpm_cli.cli.requests import classes_for, require_sample_settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.courses import Course
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.team import Team
@@ -36,7 +35,6 @@ LabelOption = Annotated[
     str | None, typer.Option("--label", metavar="CLASS", help="Class by number or name; any if left out.", show_default=False)
 ]
 VariantsOption = Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Variants, 1 if left out.", show_default=False)]
-StepsOfSamplerOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)]
 ResizeOption = Annotated[
     bool, typer.Option("--resize", help="Bring pictures to the model's size, cut about the middle, and to grey if its images are.")
 ]
@@ -92,21 +90,6 @@ class Opened:
         return read_picture(path, self.trained.image_shape, resize=resize, background=background)
 
 
-def check_outputs(out: Path, each: Path | None) -> None:
-    """Refuse outputs that cannot be written.
-
-    Raises:
-        OutputError: Naming the file or the folder.
-    """
-    from ddpm_cli.files import require_writable_folder, require_writable_parent
-    from ddpm_cli.render.images import require_picture_name
-
-    require_picture_name(out)
-    require_writable_parent(out)
-    if each is not None:
-        require_writable_folder(each)
-
-
 def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_steps: int | None = None) -> Opened:
     """Load the model, settle how it draws, and say so on stderr.
 
@@ -123,6 +106,7 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     from ddpm_cli.engine.generate import load_trained
     from ddpm_cli.engine.team import sampling_team
     from ddpm_cli.render.console import show_line, show_notices
+    from ddpm_cli.render.sampling import show_model
 
     team = sampling_team(choice.device or "auto")
     trained = load_trained(choice.run, team.device, ema=choice.ema, on_event=show_notices)
@@ -133,10 +117,10 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
         usual = {"sample.sampler.kind": flags["sample.sampler.kind"], "sample.sampler.steps": (min(usual_steps, T), "usual")}
         config = override(config, flags=usual)
     asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
-    settings = override(config, sets=choice.sets or [], flags=given({**flags, **asked})).sample
+    settings = override(config, sets=choice.sets or [], flags={**flags, **asked}).sample
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": str(trained.origin), "step": trained.step, "ema": choice.ema, "sampler": sampler}
-    show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if choice.ema else 'last'} weights)")
+    show_model(trained.origin, trained.step, ema=choice.ema)
     if label is not None:
         facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
         named = trained.class_names[label] if settings.guidance.scale else "any"
@@ -153,15 +137,10 @@ def pick_label(label: str | None, guidance: float | None, trained: TrainedModel)
     from ddpm_cli.data.classes import find_class
     from ddpm_cli.errors import RequestError
 
-    if trained.num_classes is None:
-        if label is not None:
-            raise RequestError(
-                f"{trained.origin} was trained without class labels, so that --label {label} means nothing to it.",
-                "Leave --label out, or train a model with --set model.num_classes=auto.",
-            )
-        return None, guidance
     if label is not None:
-        return find_class(label, trained.class_names), guidance
+        return find_class(label, classes_for(label, trained)), guidance
+    if trained.num_classes is None:
+        return None, guidance
     if guidance or not trained.config.objective.label_dropout:
         why = f"--guidance {guidance:g} follows a class" if guidance else f"{trained.origin} has only learned images of a class"
         raise RequestError(f"{why}, and none is given.", "Say which with --label.")

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ddpm_cli.cli.completion import kinds
-from ddpm_cli.cli.options import DeviceOption, JsonOption, RunArgument, SetOption, given
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    EmaOption,
+    GuidanceOption,
+    JsonOption,
+    RunArgument,
+    SamplerOption,
+    SamplerStepsOption,
+    SetOption,
+)
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.vlb import ModelVariance
@@ -43,23 +51,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            "--sampler",
-            metavar="NAME",
-            help="ddpm, ddim, euler, heun, dpm-solver++ or unipc; the run's own if left out.",
-            autocompletion=kinds("sample.sampler"),
-            show_default=False,
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False
-        ),
-    ] = None,
+    sampler: SamplerOption = None,
+    steps: SamplerStepsOption = None,
+    guidance: GuidanceOption = None,
     likelihood_steps: Annotated[
         int | None,
         typer.Option(
@@ -103,7 +97,7 @@ def evaluate(
             "--out", "-o", metavar="DIR", help="Folder of figures and pictures; RUN/evaluations if left out.", show_default=False
         ),
     ] = None,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")] = True,
+    ema: EmaOption = True,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 64,
     device: DeviceOption = None,
     sets: SetOption = None,
@@ -135,7 +129,7 @@ def evaluate(
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
     from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
-    from ddpm_cli.events import Event
+    from ddpm_cli.events import together
     from ddpm_cli.render.evaluate import EvaluateView
     from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
@@ -150,19 +144,13 @@ def evaluate(
         extractor_weights=extractor_weights,
         fit_extractor=fit_extractor,
     )
-    flags = given(
-        {
-            "sample.sampler.kind": (sampler, "--sampler"),
-            "sample.sampler.steps": (steps, "--steps"),
-            "sample.guidance.scale": (guidance, "--guidance"),
-        }
-    )
+    flags = {
+        "sample.sampler.kind": (sampler, "--sampler"),
+        "sample.sampler.steps": (steps, "--steps"),
+        "sample.guidance.scale": (guidance, "--guidance"),
+    }
     with EvaluateView() as view:
-
-        def listen(event: Event) -> None:
-            draw_evaluation(event)
-            view(event)
-
+        listen = together(draw_evaluation, view)
         found = evaluate_run(
             run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], flags=flags, on_event=listen
         )

@@ -9,13 +9,6 @@ import typer
 
 from ddpm_cli.cli.options import JsonOption, RunArgument
 
-DEFAULT_NAMES = {
-    "safetensors": "model.safetensors",
-    "torch-export": "model.pt2",
-    "onnx": "model.onnx",
-    "diffusers": "model-diffusers",
-}
-
 
 def export(
     run: RunArgument = None,
@@ -65,17 +58,17 @@ def export(
 
       ddpm export --format onnx --half --check --out denoiser.onnx
     """
-    from ddpm_cli.engine.export_request import ExportOptions, check_request
+    from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
 
     options = ExportOptions(half, check, with_sampler, steps, license)
-    out = Path(DEFAULT_NAMES.get(format, "model")) if out is None else out
+    out = Path(FORMATS.get(format, "model")) if out is None else out
     check_request(format, out, options)
 
     from ddpm_cli.engine.export import export_model
     from ddpm_cli.render.console import print_json, show_notices
-    from ddpm_cli.render.export import as_json, show_export
+    from ddpm_cli.render.export import export_json, show_export
 
     result = export_model(run, format, out, options, on_event=show_notices)
     show_export(result, table=check and not json)
     if json:
-        print_json(as_json(result, format))
+        print_json(export_json(result, format))

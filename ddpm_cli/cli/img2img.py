@@ -16,9 +16,7 @@ from ddpm_cli.cli.editing import (
     ResizeOption,
     RunOption,
     SideBySideOption,
-    StepsOfSamplerOption,
     VariantsOption,
-    check_outputs,
     draw,
     finish,
     open_model,
@@ -31,10 +29,11 @@ from ddpm_cli.cli.options import (
     GuidanceOption,
     JsonOption,
     SamplerOption,
+    SamplerStepsOption,
     SeedsOption,
     SetOption,
 )
-from ddpm_cli.cli.requests import chosen_seeds
+from ddpm_cli.cli.requests import chosen_seeds, require_writable_pictures
 
 
 def img2img(
@@ -48,7 +47,7 @@ def img2img(
     seed: FirstSeedOption = None,
     seeds: SeedsOption = None,
     sampler: SamplerOption = None,
-    steps: StepsOfSamplerOption = None,
+    steps: SamplerStepsOption = None,
     label: LabelOption = None,
     guidance: GuidanceOption = None,
     resize: ResizeOption = False,
@@ -74,7 +73,7 @@ def img2img(
       ddpm img2img photo.jpg --resize --run quick-001 --sampler ddim --steps 50
     """
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
-    check_outputs(out, each)
+    require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
     opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
 

@@ -45,9 +45,9 @@ def import_(
 
     from ddpm_cli.engine.import_model import import_model
     from ddpm_cli.render.console import print_json, show_notices
-    from ddpm_cli.render.export import imported_as_json, show_imported
+    from ddpm_cli.render.export import imported_json, show_imported
 
     result = import_model(folder, name, data=flags, sets=sets or [], runs=out, on_event=show_notices)
     show_imported(result)
     if json:
-        print_json(imported_as_json(result))
+        print_json(imported_json(result))

@@ -17,7 +17,6 @@ from ddpm_cli.cli.editing import (
     RunOption,
     SideBySideOption,
     VariantsOption,
-    check_outputs,
     draw,
     finish,
     open_model,
@@ -32,7 +31,7 @@ from ddpm_cli.cli.options import (
     SeedsOption,
     SetOption,
 )
-from ddpm_cli.cli.requests import chosen_seeds, require_positive
+from ddpm_cli.cli.requests import chosen_seeds, require_positive, require_writable_pictures
 
 USUAL_STEPS = 100
 USUAL_JUMP = 10
@@ -86,7 +85,7 @@ def inpaint(
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     for option, count in (("--resample", resample), ("--jump", jump)):
         require_positive(option, count)
-    check_outputs(out, each)
+    require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
     opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
 

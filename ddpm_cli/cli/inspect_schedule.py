@@ -12,7 +12,7 @@ from ddpm_cli.cli.completion import kinds, run_names
 from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import ScheduleConfig
+    from ddpm_cli.config.schedule_schema import ScheduleConfig
     from ddpm_cli.render.schedule import NamedSchedule
 
 # No sampler plays a part here, but one with more steps than T would be an error: ddpm fits any T.

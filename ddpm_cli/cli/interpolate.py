@@ -14,12 +14,12 @@ from ddpm_cli.cli.editing import (
     ResizeOption,
     RunOption,
     SideBySideOption,
-    check_outputs,
     draw,
     finish,
     open_model,
 )
 from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
+from ddpm_cli.cli.requests import require_writable_pictures
 
 USUAL_STEPS = 50
 LONGEST_SEED = 18
@@ -65,7 +65,7 @@ def interpolate(
     """
     from ddpm_cli.errors import RequestError
 
-    check_outputs(out, each)
+    require_writable_pictures(out, each)
     seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
     if side_by_side and {first, last} <= seeds.keys():
         raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")

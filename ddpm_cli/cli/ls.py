@@ -44,7 +44,8 @@ def ls(
     from ddpm_cli.render.console import print_json
 
     if what in CHOICES:
-        from ddpm_cli.render.overview import json_value, show_choices
+        from ddpm_cli.render.console import json_value
+        from ddpm_cli.render.overview import show_choices
 
         choices = CHOICES[what]()
         if json:

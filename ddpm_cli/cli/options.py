@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -36,16 +35,6 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="DATA",
-        help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
-        autocompletion=kinds("data"),
-        show_default=False,
-    ),
-]
 SizeOption = Annotated[
     str | None,
     typer.Option(
@@ -55,7 +44,6 @@ SizeOption = Annotated[
 StrictOption = Annotated[
     bool | None, typer.Option("--strict", help="Refuse pictures if any of them cannot be read (data.strict).", show_default=False)
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes everything random.", show_default=False)]
 DeviceOption = Annotated[
     str | None,
     typer.Option(
@@ -77,12 +65,8 @@ DeterministicOption = Annotated[
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of the run's folder below runs/.", show_default=False)
 ]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write; replaced as a whole.", show_default=False)
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
-GridOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Grid of the images; replaced as a whole.")]
 RunsOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that holds the runs.")]
 RunArgument = Annotated[
     Path | None,
@@ -112,11 +96,6 @@ MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="N", help="Stop after this many minutes.", show_default=False)
 ]
 PreviewOption = Annotated[bool, typer.Option("--preview", help="Draw each grid of samples in the terminal, too.")]
-BatchSizeOption = Annotated[
-    str | None,
-    typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
-]
-LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 
 MAX_SEED = 10**18 - 1
 FirstSeedOption = Annotated[
@@ -139,11 +118,12 @@ SamplerOption = Annotated[
     typer.Option(
         "--sampler",
         metavar="NAME",
-        help="ddpm, ddim, euler, heun, dpm-solver++ or unipc.",
+        help="ddpm, ddim, euler, heun, dpm-solver++ or unipc; the run's own if left out.",
         autocompletion=kinds("sample.sampler"),
         show_default=False,
     ),
 ]
+SamplerStepsOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)]
 EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")]
 GuidanceOption = Annotated[
     float | None,
@@ -152,8 +132,3 @@ GuidanceOption = Annotated[
 DrawnAtOnceOption = Annotated[
     int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
 ]
-
-
-def given(flags: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
-    """The flags that were used: those whose value is not None."""
-    return {key: (value, flag) for key, (value, flag) in flags.items() if value is not None}

@@ -41,13 +41,13 @@ def report(
     """
     import time
 
+    from ddpm_cli.extras import require_packages
     from ddpm_cli.files import require_writable_parent
     from ddpm_cli.render.console import print_json, show_line
     from ddpm_cli.render.report.page import save_report
-    from ddpm_cli.render.report.plots import require_plotly
     from ddpm_cli.runs.directory import find_run
 
-    require_plotly()
+    require_packages("A report", "report", "plotly", "jinja2")
     found = find_run(Path("runs"), run)
     out = Path(f"{found.name}.html") if out is None else out
     require_html_name(out)
@@ -86,14 +86,7 @@ def require_html_name(path: Path) -> None:
 def gather(run: RunDirectory, device: str | None) -> RunReport:
     """Read a run and draw a denoising, with a bar; none where there is no device."""
     from ddpm_cli.engine.report import gather_report
-    from ddpm_cli.events import Event
-    from ddpm_cli.render.console import show_notices
     from ddpm_cli.render.sampling import SamplingView
 
     with SamplingView() as view:
-
-        def listen(event: Event) -> None:
-            show_notices(event)
-            view(event)
-
-        return gather_report(run, device=device, on_event=listen)
+        return gather_report(run, device=device, on_event=view)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddpm_cli.engine.generate import TrainedModel
 
 MAX_SEEDS = 1_000_000
 
@@ -31,6 +36,37 @@ def require_sample_settings(sets: Sequence[str]) -> None:
     foreign = [text for text in sets if not text.startswith("sample.")]
     if foreign:
         raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
+
+
+def require_writable_pictures(out: Path, each: Path | None) -> None:
+    """Refuse a picture, and a folder for single images if there is to be one, that cannot be written.
+
+    Raises:
+        OutputError: Naming the file or the folder.
+    """
+    from ddpm_cli.files import require_writable_folder, require_writable_parent
+    from ddpm_cli.render.images import require_picture_name
+
+    require_picture_name(out)
+    require_writable_parent(out)
+    if each is not None:
+        require_writable_folder(each)
+
+
+def classes_for(label: str, trained: TrainedModel) -> tuple[str, ...]:
+    """The names of the classes that --label is one of.
+
+    Raises:
+        RequestError: If the model knows none.
+    """
+    from ddpm_cli.errors import RequestError
+
+    if trained.num_classes is None:
+        raise RequestError(
+            f"{trained.origin} was trained without class labels, so that --label {label} means nothing to it.",
+            "Leave --label out, or train a model with --set model.num_classes=auto.",
+        )
+    return trained.class_names
 
 
 def chosen_seeds(n: int | None, seed: int | None, seeds: str | None) -> list[int]:

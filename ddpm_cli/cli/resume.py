@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ddpm_cli.cli.options import (
     DeterministicOption,
     DeviceOption,
@@ -12,7 +14,6 @@ from ddpm_cli.cli.options import (
     ResumeArgument,
     SetOption,
     StepsOption,
-    given,
 )
 
 
@@ -42,26 +43,14 @@ def resume(
 
       ddpm resume runs/quick-001 --set optimizer.lr=1e-4
     """
-    from ddpm_cli.cli.train import as_json
     from ddpm_cli.engine.train import resume as resume_training
-    from ddpm_cli.events import Event
-    from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.run_pictures import RunPictures
+    from ddpm_cli.events import ignore
+    from ddpm_cli.render.console import json_value, print_json
     from ddpm_cli.render.terminal_picture import preview_samples
-    from ddpm_cli.render.training import TrainingView
+    from ddpm_cli.render.training import shown_training
 
-    budget = {
-        key: value for key, (value, _) in given({"epochs": (epochs, ""), "steps": (steps, ""), "minutes": (minutes, "")}).items()
-    }
-    pictures = RunPictures()
-    with TrainingView() as view:
-
-        def listen(event: Event) -> None:
-            pictures(event)
-            view(event)
-            if preview and not json:
-                preview_samples(event)
-
+    budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    with shown_training(preview_samples if preview and not json else ignore) as listen:
         result = resume_training(run, budget=budget, device=device, deterministic=deterministic, sets=sets or [], on_event=listen)
     if json and result is not None:
-        print_json(as_json(result))
+        print_json(json_value(asdict(result)))

@@ -13,22 +13,21 @@ from ddpm_cli.cli.options import (
     DrawnAtOnceOption,
     EmaOption,
     FirstSeedOption,
-    GridOption,
     GuidanceOption,
     JsonOption,
     RunArgument,
     SamplerOption,
+    SamplerStepsOption,
     SeedsOption,
     SetOption,
-    given,
 )
-from ddpm_cli.cli.requests import chosen_seeds, require_positive, require_sample_settings
+from ddpm_cli.cli.requests import chosen_seeds, classes_for, require_positive, require_sample_settings, require_writable_pictures
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.team import Team
 
@@ -39,9 +38,11 @@ IMAGES_PER_CLASS = 8
 def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
-    out: GridOption = Path("samples.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Grid of the images; replaced as a whole.")] = Path(
+        "samples.png"
+    ),
     sampler: SamplerOption = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)] = None,
+    steps: SamplerStepsOption = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -99,32 +100,30 @@ def sample(
       ddpm sample --n 4 --trajectory filmstrip.png --no-preview
     """
     from ddpm_cli.errors import RequestError
-    from ddpm_cli.files import require_writable_folder
 
     numbers = chosen_seeds(n, seed, seeds)
     require_positive("--nrow", nrow)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
-    check_outputs(out, trajectory)
+    require_writable_pictures(out, each)
+    if trajectory is not None:
+        check_trajectory(trajectory, out)
     require_sample_settings(sets or [])
-    if each is not None:
-        require_writable_folder(each)
 
     from ddpm_cli.config.loader import override
     from ddpm_cli.engine.generate import labels_from_seeds, load_trained
     from ddpm_cli.engine.team import sampling_team
     from ddpm_cli.render.console import print_json, show_line, show_notices
+    from ddpm_cli.render.sampling import show_model
 
     team = sampling_team(device or "auto")
     trained = load_trained(run, team.device, ema=ema, on_event=show_notices)
-    flags = given(
-        {
-            "sample.sampler.kind": (sampler, "--sampler"),
-            "sample.sampler.steps": (steps, "--steps"),
-            "sample.batch_size": (batch_size, "--batch-size"),
-            "sample.guidance.scale": (guidance, "--guidance"),
-        }
-    )
+    flags = {
+        "sample.sampler.kind": (sampler, "--sampler"),
+        "sample.sampler.steps": (steps, "--steps"),
+        "sample.batch_size": (batch_size, "--batch-size"),
+        "sample.guidance.scale": (guidance, "--guidance"),
+    }
     settings = override(trained.config, sets=sets or [], flags=flags).sample
     classes = pick_classes(label, trained)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
@@ -138,7 +137,7 @@ def sample(
         "steps": settings.sampler.number_of_steps(T),
         "evaluations": settings.sampler.evaluations(T),
     }
-    show_line("model:", "cyan", f"{trained.origin} (step {trained.step:,}, {'EMA' if ema else 'last'} weights)")
+    show_model(trained.origin, trained.step, ema=ema)
     show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps")
 
     if labels:
@@ -178,16 +177,11 @@ def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:
         RequestError: If there is no such class, or the model knows none.
     """
     from ddpm_cli.data.classes import find_class
-    from ddpm_cli.errors import RequestError
 
     if label is None:
         return []
-    if trained.num_classes is None:
-        raise RequestError(
-            f"{trained.origin} was trained without class labels, so that --label {label} means nothing to it.",
-            "Leave --label out, or train a model with --set model.num_classes=auto.",
-        )
-    return list(range(len(trained.class_names))) if label == ALL else [find_class(label, trained.class_names)]
+    names = classes_for(label, trained)
+    return list(range(len(names))) if label == ALL else [find_class(label, names)]
 
 
 def draw(
@@ -231,21 +225,17 @@ def draw(
     return singles
 
 
-def check_outputs(grid: Path, trajectory: Path | None) -> None:
-    """Refuse outputs before the work that would be lost with them.
+def check_trajectory(path: Path, grid: Path) -> None:
+    """Refuse a file for the denoising before the work that would be lost with it.
 
     Raises:
-        RequestError: If a file cannot be written, has a name that stands for something else, or both are the same.
+        OutputError: If it cannot be written, has a name that stands for something else, or is the grid itself.
     """
     from ddpm_cli.errors import OutputError
     from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.images import require_picture_name, require_trajectory_name
+    from ddpm_cli.render.images import require_trajectory_name
 
-    require_picture_name(grid)
-    require_writable_parent(grid)
-    if trajectory is None:
-        return
-    require_writable_parent(trajectory)
-    require_trajectory_name(trajectory)
-    if trajectory.resolve() == grid.resolve():
+    require_writable_parent(path)
+    require_trajectory_name(path)
+    if path.resolve() == grid.resolve():
         raise OutputError(f"--out and --trajectory both name {grid}.", "Give them two names.")

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import kinds
 from ddpm_cli.cli.options import (
-    BatchSizeOption,
     ConfigOption,
-    DataOption,
     DeterministicOption,
     DeviceOption,
     EpochsOption,
     JsonOption,
-    LrOption,
     MinutesOption,
     NameOption,
     PresetOption,
     PreviewOption,
     RunsOption,
-    SeedOption,
     SetOption,
     SizeOption,
     StepsOption,
     StrictOption,
-    given,
 )
 
 if TYPE_CHECKING:
-    from ddpm_cli.events import TrainPlan, TrainSummary
+    pass
 
 AUTO = "auto"
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
+        autocompletion=kinds("data"),
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes everything random.", show_default=False)]
+BatchSizeOption = Annotated[
+    str | None,
+    typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
+]
+LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 
 
 def train(
@@ -79,45 +92,34 @@ def train(
 
     find_batch_size = batch_size == AUTO
     images = None if batch_size is None or find_batch_size else whole_number(batch_size)
-    flags = data_flags(data) | given(
-        {
-            "data.size": (size, "--size"),
-            "data.strict": (strict, "--strict"),
-            "train.epochs": (epochs, "--epochs"),
-            "train.steps": (steps, "--steps"),
-            "train.minutes": (minutes, "--minutes"),
-            "train.batch_size": (images, "--batch-size"),
-            "optimizer.lr": (lr, "--lr"),
-            "train.seed": (seed, "--seed"),
-            "train.device": (device, "--device"),
-            "train.deterministic": (deterministic, "--deterministic"),
-        }
-    )
+    flags = data_flags(data) | {
+        "data.size": (size, "--size"),
+        "data.strict": (strict, "--strict"),
+        "train.epochs": (epochs, "--epochs"),
+        "train.steps": (steps, "--steps"),
+        "train.minutes": (minutes, "--minutes"),
+        "train.batch_size": (images, "--batch-size"),
+        "optimizer.lr": (lr, "--lr"),
+        "train.seed": (seed, "--seed"),
+        "train.device": (device, "--device"),
+        "train.deterministic": (deterministic, "--deterministic"),
+    }
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
 
     from ddpm_cli.engine.train import train as run_training
-    from ddpm_cli.events import Event
-    from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.run_pictures import RunPictures
+    from ddpm_cli.events import ignore
+    from ddpm_cli.render.console import json_value, print_json
     from ddpm_cli.render.terminal_picture import preview_samples
-    from ddpm_cli.render.training import TrainingView
+    from ddpm_cli.render.training import shown_training
     from ddpm_cli.runs.directory import name_from
 
     prefix = name_from(config) if config is not None else preset or "default"
-    pictures = RunPictures()
-    with TrainingView() as view:
-
-        def listen(event: Event) -> None:
-            pictures(event)
-            view(event)
-            if preview and not json:
-                preview_samples(event)
-
+    with shown_training(preview_samples if preview and not json else ignore) as listen:
         result = run_training(
             resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, find_batch_size=find_batch_size, on_event=listen
         )
     if json and result is not None:
-        print_json(as_json(result))
+        print_json(json_value(asdict(result)))
 
 
 def whole_number(text: str) -> int | str:
@@ -126,16 +128,3 @@ def whole_number(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
-
-
-def as_json(result: TrainPlan | TrainSummary) -> dict[str, object]:
-    """A plan or a summary as JSON: paths as text, and null for numbers that JSON lacks."""
-    from dataclasses import asdict
-
-    return {key: _json_value(value) for key, value in asdict(result).items()}
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

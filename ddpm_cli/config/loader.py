@@ -14,7 +14,8 @@ from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, ne
 from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
 from ddpm_cli.config.outline import choices
 from ddpm_cli.config.preset_files import preset_names, preset_text
-from ddpm_cli.config.schema import Config, TableSchedule
+from ddpm_cli.config.schedule_schema import TableSchedule
+from ddpm_cli.config.schema import Config
 from ddpm_cli.config.toml_reading import parse_toml
 from ddpm_cli.files import UnreadableError
 

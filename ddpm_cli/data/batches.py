@@ -90,10 +90,6 @@ class Batches:
         """Steps of one pass over the images; not a whole number in general."""
         return len(self.images) / self.batch_size
 
-    def epoch_of(self, step: int) -> int:
-        """Epoch, from 0, that the first image of batch `step` belongs to."""
-        return step * self.batch_size // len(self.images)
-
     def indices(self, step: int) -> NDArray[np.int64]:
         """Which images make batch `step`, int64, [batch_size]."""
         return self._take(step, WHOLE)[0]

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_cli.data.picture import SUFFIXES
-from ddpm_cli.data.pictures import Pictures, counted, first_few, printable
+from ddpm_cli.data.pictures import Pictures, printable
 from ddpm_cli.errors import DataError
 from ddpm_cli.files import UnreadableError
+from ddpm_cli.wording import counted, first_few
 
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
 PACKERS_LITTER = "__MACOSX"

@@ -17,9 +17,8 @@ from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.extras import require_packages
 from ddpm_cli.files import UnreadableError
-
-INSTALL = "pip install 'ddpm-cli[huggingface]'"
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,12 @@ def load_huggingface(query: HubQuery, settings: PictureSettings, on_event: Liste
         settings: What becomes of the pictures.
         on_event: Told before a download, and of the progress.
     Raises:
-        DataError: If the library is missing, it finds no such data set or split, or there is no one column of images.
+        RequestError: If the library is missing.
+        DataError: If it finds no such data set or split, or there is no one column of images.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError("The kind huggingface needs the library datasets, which is missing.", f"Install it: {INSTALL}") from error
+    require_packages("The kind huggingface", "huggingface", "datasets")
+    import datasets
+
     splits = [query.split] if query.held_out_split is None else [query.split, query.held_out_split]
     with _quiet(datasets):
         parts = [_load_split(datasets, query, split, on_event) for split in splits]

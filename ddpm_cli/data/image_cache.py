@@ -33,7 +33,7 @@ from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.data.picture import decode, quiet_decoders
-from ddpm_cli.data.pictures import Pictures, PictureSettings, counted, first_few, printable
+from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.data.survey import Survey, find_damaged, survey
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.events import DataProgress, Listener, Notice, ignore
@@ -49,6 +49,7 @@ from ddpm_cli.files import (
     to_json,
     write_new,
 )
+from ddpm_cli.wording import counted, first_few
 
 VERSION = 1
 PIXELS, LABELS, ENTRY = "images.u8", "labels.npy", "entry.json"

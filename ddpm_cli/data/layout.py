@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.data.pictures import Pictures, PictureSettings, counted, first_few, printable
+from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.data.survey import Survey
 from ddpm_cli.errors import DataError
+from ddpm_cli.wording import counted, first_few
 
 Shape = tuple[int, int, int]
 

@@ -1,7 +1,9 @@
-"""One picture that a person names, brought to what a model makes, and a mask of it."""
+"""One picture that a person names: as a model's image, as a mask of one, or as it is but small."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from ddpm_cli.data.folder import read_file
 from ddpm_cli.data.picture import Header, decode, quiet_decoders, read_header
 from ddpm_cli.data.pictures import printable
 from ddpm_cli.errors import DataError
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.files import input_errors
 
 READ_CHANNELS = (1, 3, 4)
 WHITE = 128
@@ -66,27 +68,39 @@ def read_mask(path: Path, size: tuple[int, int], *, resize: bool = False) -> NDA
     return white
 
 
+def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
+    """A picture whose sides are at most `longest`; a smaller one stays as it is, and proportions stay.
+
+    Args:
+        path: The file, of any format that training reads.
+        longest: Pixels.
+    Returns:
+        uint8 [C, H, W] with 1 or 3 channels; white shows through where it is transparent.
+    Raises:
+        DataError: If it cannot be read.
+    """
+    content, header = _opened(path)
+    scale = min(1.0, longest / max(header.height, header.width))
+    height, width = (max(round(scale * side), 1) for side in (header.height, header.width))
+    return _decoded(path, content, (header.channels, height, width), "white")
+
+
 def _opened(path: Path) -> tuple[bytes, Header]:
-    try:
-        with quiet_decoders():
-            content = read_file(path.parent, path.name)
-            return content, read_header(content)
-    except UnreadableError as error:
-        raise _unreadable(path, str(error)) from error
-    except OSError as error:
-        raise DataError(f"{_named(path)} cannot be read: {error.strerror}.", "Check its name and permissions.") from error
+    with _reading(path):
+        content = read_file(path.parent, path.name)
+        return content, read_header(content)
 
 
 def _decoded(path: Path, content: bytes, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
-    try:
-        with quiet_decoders():
-            return decode(content, shape, background)
-    except UnreadableError as error:
-        raise _unreadable(path, str(error)) from error
+    with _reading(path):
+        return decode(content, shape, background)
 
 
-def _unreadable(path: Path, reason: str) -> DataError:
-    return DataError(f"{_named(path)} {reason}.", "Name a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM picture.")
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    remedy = "Name a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM picture."
+    with input_errors(_named(path), DataError, remedy, "Check its name and permissions."), quiet_decoders():
+        yield
 
 
 def _require_size(path: Path, header: Header, size: tuple[int, int]) -> None:

@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-FEW = 5
-
 
 @dataclass(frozen=True)
 class PictureSettings:
@@ -71,14 +69,3 @@ def printable(name: str) -> str:
     """A file's name for messages and JSON: bytes that are no UTF-8, and characters that steer a terminal, become question marks."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def counted(count: int, noun: str = "picture") -> str:
-    """`1 picture`, `2,000 pictures`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def first_few(items: Sequence[str], few: int = FEW, between: str = ", ") -> str:
-    """`a, b, c and 37 more`."""
-    rest = f" and {len(items) - few:,} more" if len(items) > few else ""
-    return between.join(items[:few]) + rest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddpm_cli.config.schema import CosineSchedule, OptimizerConfig
+from ddpm_cli.config.schedule_schema import CosineSchedule
+from ddpm_cli.config.schema import OptimizerConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

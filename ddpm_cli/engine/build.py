@@ -11,31 +11,32 @@ from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from ddpm_cli.config.schema import (
+from ddpm_cli.config.objective_schema import (
+    EdmParameterization,
+    HybridLoss,
+    LogitNormalTimesteps,
+    LogNormalTimesteps,
+    LossAwareTimesteps,
+    MinSnrWeighting,
+    SimpleLoss,
+    StratifiedTimesteps,
+    UniformTimesteps,
+    VlbLoss,
+)
+from ddpm_cli.config.sample_schema import (
     ClampThreshold,
     DdimSampler,
     DdpmSampler,
     DpmSolverSampler,
     DynamicThreshold,
-    EdmParameterization,
     EulerSampler,
     HeunSampler,
-    HybridLoss,
     KarrasSpacing,
-    LearnedSchedule,
-    LogitNormalTimesteps,
-    LogNormalTimesteps,
     LogsnrSpacing,
-    LossAwareTimesteps,
-    MinSnrWeighting,
     NoThreshold,
-    SimpleLoss,
-    StratifiedTimesteps,
-    TableSchedule,
-    UniformTimesteps,
     UnipcSampler,
-    VlbLoss,
 )
+from ddpm_cli.config.schedule_schema import LearnedSchedule, TableSchedule
 from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted, make_beta_schedule
 from ddpm_cli.engine.build_data import build_dataset as build_dataset
 from ddpm_cli.engine.build_data import with_absolute_paths
@@ -47,20 +48,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, optim
 
-    from ddpm_cli.config.schema import (
-        ChurnedSampler,
-        Config,
-        GuidanceConfig,
-        ModelConfig,
-        ObjectiveConfig,
-        OptimizerConfig,
-        SamplerConfig,
-        ScheduleConfig,
-        SpacingConfig,
-        ThresholdConfig,
-        TimestepsConfig,
-        WeightingConfig,
-    )
+    from ddpm_cli.config.objective_schema import ObjectiveConfig, TimestepsConfig, WeightingConfig
+    from ddpm_cli.config.sample_schema import ChurnedSampler, GuidanceConfig, SamplerConfig, SpacingConfig, ThresholdConfig
+    from ddpm_cli.config.schedule_schema import ScheduleConfig
+    from ddpm_cli.config.schema import Config, ModelConfig, OptimizerConfig
     from ddpm_cli.diffusion.denoise import Predict, Threshold
     from ddpm_cli.diffusion.learned_schedule import GammaNetwork, ScheduleLearner
     from ddpm_cli.diffusion.losses import Loss
@@ -202,6 +193,11 @@ def build_timestep_sampler(config: TimestepsConfig, timesteps: int) -> TimestepS
             return LossAwareDraws(timesteps, config.history, config.uniform_share)
         case _:
             assert_never(config)
+
+
+def build_network(config: Config, image_shape: tuple[int, int, int]) -> UNet:
+    """The network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
+    return build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
 
 
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> UNet:

@@ -9,12 +9,13 @@ from torch import nn
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.schema import ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
+from ddpm_cli.config.sample_schema import ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import Config, ModelConfig, SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
+    from ddpm_cli.config.schema import Config, ModelConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}

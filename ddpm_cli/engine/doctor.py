@@ -14,11 +14,11 @@ from packaging.requirements import Requirement
 from ddpm_cli import __version__
 from ddpm_cli.config.outline import sections
 from ddpm_cli.data.cache import cache_directory
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.data.places import has_place, place_of
+from ddpm_cli.extras import DISTRIBUTION, install_line
 from ddpm_cli.overview import Finding
+from ddpm_cli.wording import counted
 
-DISTRIBUTION = "ddpm-cli"
 NEEDED = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pydantic", "rich", "typer")
 COMPILERS = ("g++", "clang++", "c++")
 LITTLE_SPACE = 2e9
@@ -148,7 +148,7 @@ def examine_extras() -> Iterator[Finding]:
     """Which extras are there, and of the others the install line."""
     for name, requirements in extras().items():
         lacking = [str(problem) for requirement in requirements if (problem := _problem(requirement))]
-        install = f"pip install '{DISTRIBUTION}[{name}]'"
+        install = install_line(name)
         use = USES.get(name, "")
         if lacking:
             yield Finding("extras", name, "missing", f"{', '.join(lacking)}{use and f' (for {use})'}", install)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.generate import TrainedModel
 
     Pixels = NDArray[np.uint8]

@@ -18,13 +18,14 @@ from ddpm_cli.engine.stored import require_data
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Figure, Listener, Notice, ignore
+from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.figure import Figure
 from ddpm_cli.files import require_writable_folder
 from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.vlb import ModelVariance
     from ddpm_cli.engine.generate import TrainedModel
@@ -107,7 +108,7 @@ def evaluate_run(
         ema: Take the averaged weights.
         out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file.
         sets: `sample.key=value` texts that change how the run samples.
-        flags: The same by dotted key, each with (value, flag's name).
+        flags: The same by dotted key, each with (value, flag's name); a value of None was not given.
         on_event: Told of progress, notices and pictures.
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
@@ -120,7 +121,7 @@ def evaluate_run(
     on_event = on_event if team.is_main else ignore
     trained = load_trained(path, accelerator.device, ema=ema, runs=runs, on_event=on_event)
     settings = settings or EvaluateSettings()
-    if sets or flags:
+    if sets or any(value is not None for value, _ in (flags or {}).values()):
         settings = replace(settings, sample=override(trained.config, sets=sets, flags=flags).sample)
     require_data(trained.config, trained.origin)
     dataset = build_dataset(trained.config.data, on_event)

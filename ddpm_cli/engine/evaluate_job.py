@@ -29,14 +29,15 @@ from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.timestep_losses import METRIC as PER_TIMESTEP
 from ddpm_cli.engine.timestep_losses import loss_per_timestep
 from ddpm_cli.errors import DdpmError, RequestError, RunError, RunLockedError
-from ddpm_cli.events import Figure, Listener
+from ddpm_cli.events import Listener
+from ddpm_cli.figure import Figure
 from ddpm_cli.files import sweep_temporaries
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.evaluate import EvaluateSettings
     from ddpm_cli.engine.generate import TrainedModel

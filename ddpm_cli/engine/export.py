@@ -7,17 +7,17 @@ from pathlib import Path
 
 import torch
 
-from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.export_diffusers import compare_diffusers, write_diffusers
 from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
 from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
 from ddpm_cli.engine.half import HalfWeights, rounded
+from ddpm_cli.engine.same_noise import prediction_difference
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.safetensors import save_model_file
-from ddpm_cli.export.torch_export import largest_difference, load_program, save_program
-from ddpm_cli.files import new_folder, replacing
+from ddpm_cli.export.torch_export import load_program, save_program
+from ddpm_cli.files import bytes_below, new_folder, replacing
 from ddpm_cli.interchange import Comparison, ExportResult
 
 PROGRAM_TOLERANCE = 1e-4
@@ -59,28 +59,23 @@ def export_model(
                     f"{comparison.tolerance:g}.",
                     "It was not kept; please report this.",
                 )
-        size = _size(temporary)
+        size = bytes_below(temporary)
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
 
 
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
-
-
 def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
-    facts = model_facts(trained, to_toml(trained.config)) | {"ddpm_dtype": "float16" if options.half else "float32"}
     weights = all_weights(trained)
     if options.half:
         weights |= {name: weight.half() for name, weight in trained.network.state_dict().items()}
-    save_model_file(path, weights, facts)
+    save_model_file(path, weights, model_facts(trained, half=options.half))
     loaded = load_trained(path, torch.device("cpu")).network
-    return [Comparison("prediction", _difference(trained, loaded), 0.0)]
+    return [Comparison("prediction", prediction_difference(trained, loaded), 0.0)]
 
 
 def _write_program(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
     network = HalfWeights(trained.network) if options.half else trained.network
     save_program(network, torch.zeros(2, *trained.image_shape), path, with_labels=trained.num_classes is not None)
-    return [Comparison("prediction in torch.export", _difference(trained, load_program(path)), PROGRAM_TOLERANCE)]
+    return [Comparison("prediction in torch.export", prediction_difference(trained, load_program(path)), PROGRAM_TOLERANCE)]
 
 
 def _write_onnx(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
@@ -92,11 +87,6 @@ def _write_onnx(trained: TrainedModel, path: Path, options: ExportOptions) -> li
 def _write_diffusers(trained: TrainedModel, folder: Path, options: ExportOptions) -> list[Comparison]:
     write_diffusers(trained, folder, options.license_name, half=options.half)
     return compare_diffusers(trained, folder, images=options.check)
-
-
-def _difference(trained: TrainedModel, loaded: torch.nn.Module) -> float:
-    labels = None if trained.num_classes is None else trained.num_classes + 1
-    return largest_difference(trained.network, loaded, trained.image_shape, labels=labels)
 
 
 WRITERS: dict[str, Callable[[TrainedModel, Path, ExportOptions], list[Comparison]]] = {

@@ -9,18 +9,17 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
+from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
 from ddpm_cli.engine.model_card import model_card
-from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, sample_from, seeded_noise
-from ddpm_cli.export.extras import interop
-from ddpm_cli.export.torch_export import largest_difference
+from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.export.unet2d_names import to_unet2d
+from ddpm_cli.extras import require_packages
 from ddpm_cli.files import write_new
 from ddpm_cli.interchange import Comparison
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SamplerConfig
+    from ddpm_cli.config.sample_schema import SamplerConfig
     from ddpm_cli.engine.generate import TrainedModel
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
@@ -59,7 +58,7 @@ def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> l
     """What diffusers makes of the folder, beside what we make of the model: predictions and, if asked for, images."""
     pipeline = load_pipeline(folder)
     unet = pipeline.unet.float()
-    difference = largest_difference(trained.network, lambda x, t: unet(x, t).sample, trained.image_shape)
+    difference = prediction_difference(trained, lambda x, t: unet(x, t).sample)
     found = [Comparison("prediction", difference, PREDICTION_TOLERANCE)]
     return found + (_compare_images(trained, unet, pipeline.scheduler.config) if images else [])
 
@@ -121,7 +120,7 @@ def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: i
 
 def _diffusers() -> Any:
     """The library, which takes seconds to import."""
-    with interop("The format diffusers"):
-        import diffusers
+    require_packages("The format diffusers", "interop", "diffusers")
+    import diffusers
 
     return diffusers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.config.schema import DdimSampler
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.diffusion.denoise import predictor, thresholded
-from ddpm_cli.engine.build import build_guided, build_parameterization, build_threshold, build_timesteps
-from ddpm_cli.engine.same_noise import sample_from, seeded_noise
+from ddpm_cli.config.sample_schema import DdimSampler
+from ddpm_cli.diffusion.denoise import thresholded
+from ddpm_cli.engine.build import build_threshold, build_timesteps
+from ddpm_cli.engine.generate import guided_predictor, model_facts
+from ddpm_cli.engine.same_noise import prediction_difference, sample_from, seeded_noise
 from ddpm_cli.errors import RequestError
 from ddpm_cli.export.onnx import load_onnx, save_onnx, save_onnx_loop
-from ddpm_cli.export.torch_export import largest_difference
 from ddpm_cli.interchange import Comparison
 
 if TYPE_CHECKING:
@@ -43,9 +41,7 @@ class DdimStep(nn.Module):
         super().__init__()
         schedule, settings = trained.schedule, trained.config.sample
         self.network = trained.network
-        predict = predictor(trained.network, schedule, build_parameterization(trained.config.objective))
-        predict = build_guided(settings.guidance, predict, schedule, trained.num_classes)
-        self.predict = thresholded(predict, schedule, build_threshold(settings.threshold))
+        self.predict = thresholded(guided_predictor(trained, settings), schedule, build_threshold(settings.threshold))
         path = build_timesteps(sampler.spacing, schedule, sampler.number_of_steps(schedule.timesteps))
         after = torch.tensor([schedule.alpha_bar(s) for s in [*path[1:], -1]], dtype=torch.float64)
         self.register_buffer("timesteps", torch.tensor(path))
@@ -71,15 +67,13 @@ def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Compari
     """
     level = torch.float32 if trained.config.objective.parameterization.kind == "edm" else torch.int64
     inputs = {"x": torch.zeros(2, *trained.image_shape), "t": torch.zeros(2, dtype=level), **_labels(trained, 2)}
-    save_onnx(trained.network, inputs, "prediction", path, _metadata(trained, half), half=half)
+    save_onnx(trained.network, inputs, "prediction", path, model_facts(trained, half=half), half=half)
     run = load_onnx(path, list(inputs))
 
     def predict(x: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
         return run(x, t.to(level), *labels)
 
-    labels = None if trained.num_classes is None else trained.num_classes + 1
-    difference = largest_difference(trained.network, predict, trained.image_shape, BATCHES, labels)
-    return [Comparison("prediction in onnxruntime", difference, TOLERANCE)]
+    return [Comparison("prediction in onnxruntime", prediction_difference(trained, predict), TOLERANCE)]
 
 
 def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, half: bool) -> list[Comparison]:
@@ -96,7 +90,7 @@ def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, 
     """
     sampler = ddim_of(trained, steps)
     step = DdimStep(trained, sampler)
-    metadata = _metadata(trained, half) | {"ddpm_sampler": sampler.model_dump_json(), "ddpm_steps": str(len(step))}
+    metadata = model_facts(trained, half=half) | {"ddpm_sampler": sampler.model_dump_json(), "ddpm_steps": str(len(step))}
     inputs = {"x": torch.zeros(2, *trained.image_shape), **_labels(trained, 2)}
     expected = [_images(trained, sampler, batch) for batch in BATCHES]  # before tracing, which may leave its marks in caches
     save_onnx_loop(step, len(step), inputs, "images", path, metadata, half=half)
@@ -134,11 +128,3 @@ def _images(trained: TrainedModel, sampler: DdimSampler, batch: int) -> tuple[tu
 def _labels(trained: TrainedModel, batch: int) -> Mapping[str, Tensor]:
     """One label for each image, if the model takes some."""
     return {} if trained.num_classes is None else {"labels": torch.arange(batch) % trained.num_classes}
-
-
-def _metadata(trained: TrainedModel, half: bool) -> dict[str, str]:
-    shape = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
-    return {
-        "ddpm": json.dumps({"config": to_toml(trained.config), **shape}),
-        "ddpm_dtype": "float16" if half else "float32",
-    }

@@ -9,7 +9,13 @@ from pathlib import Path
 from ddpm_cli.errors import RequestError
 from ddpm_cli.files import require_new_folder, require_writable_parent
 
-FORMATS = ("safetensors", "torch-export", "onnx", "diffusers")
+FORMATS = {
+    "safetensors": "model.safetensors",
+    "torch-export": "model.pt2",
+    "onnx": "model.onnx",
+    "diffusers": "model-diffusers",
+}
+"""With the name of what is written if none is given."""
 FOLDERS = {"diffusers"}
 """Formats that are a folder; the others are a file."""
 UNKNOWN_LICENSE = "unknown"

@@ -15,7 +15,7 @@ from ddpm_cli.engine.compilation import compiled, wants_compiling
 from ddpm_cli.engine.out_of_memory import free_memory
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.events import Listener
 

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.config.loader import from_toml_text
-from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule
+from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
-    build_model,
+    build_network,
     build_parameterization,
     build_sampler,
     build_schedule,
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import Config, SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
+    from ddpm_cli.config.schema import Config
     from ddpm_cli.diffusion.denoise import Network
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -139,10 +141,10 @@ def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
     return trained.network.state_dict() | {f"{SCHEDULE}{name}": weight for name, weight in of_schedule.items()}
 
 
-def model_facts(trained: TrainedModel, config_toml: str) -> dict[str, str]:
-    """The metadata of an exported file: all that `load_trained` needs besides the weights."""
+def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
+    """The metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
     facts = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
-    return {"ddpm": json.dumps({"config": config_toml, **facts})}
+    return {"ddpm": json.dumps({"config": to_toml(trained.config), **facts}), "ddpm_dtype": "float16" if half else "float32"}
 
 
 def _trained(
@@ -156,14 +158,23 @@ def _trained(
     """`facts` holds image_shape and step, and class_names if the data had classes."""
     image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
-    build = partial(build_model, config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
-    with torch.device("meta"):
-        check_weights(build(), weights, origin)  # before a network takes memory that is larger than the file
-    network = build()
-    load_weights(network, weights, origin)
+    network = load_network(config, image_shape, weights, origin)
     schedule = build_schedule(config.schedule, schedule_weights, origin)
     place_network(network.eval().requires_grad_(False), device)
     return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
+
+
+def load_network(config: Config, image_shape: tuple[int, int, int], weights: Mapping[str, Tensor], origin: Path) -> nn.Module:
+    """The network of a config with these weights, float32 on the CPU.
+
+    Raises:
+        CheckpointError: If they are another network's; `origin` is what the message names.
+    """
+    with torch.device("meta"):
+        check_weights(build_network(config, image_shape), weights, origin)  # before one takes memory that is larger than the file
+    network = build_network(config, image_shape)
+    load_weights(network, weights, origin)
+    return network
 
 
 def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.changes import as_last_said, differences
@@ -34,7 +34,9 @@ def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
         return stored
 
 
-def resume_flags(budget: dict[str, Any] | None, device: str | None, deterministic: bool | None) -> dict[str, tuple[Any, str]]:
+def resume_flags(
+    budget: Mapping[str, float | None] | None, device: str | None, deterministic: bool | None
+) -> dict[str, tuple[Any, str]]:
     """What the flags of `ddpm resume` set, by dotted key, with the flag."""
     flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
     return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ddpm_cli.engine.same_noise import prediction_difference
 from ddpm_cli.errors import RequestError
-from ddpm_cli.export.torch_export import largest_difference
 
 if TYPE_CHECKING:
     from ddpm_cli.engine.generate import TrainedModel
@@ -52,6 +52,4 @@ def rounded(trained: TrainedModel) -> tuple[TrainedModel, float]:
         weight.data = weight.data.half().float()
         if not bool(torch.isfinite(weight).all()):
             raise RequestError(f"The weights {name} exceed 65,504, the largest number of half precision.", "Leave --half out.")
-    labels = None if trained.num_classes is None else trained.num_classes + 1
-    difference = largest_difference(trained.network, network, trained.image_shape, labels=labels)
-    return replace(trained, network=network), difference
+    return replace(trained, network=network), prediction_difference(trained, network)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddpm_cli import __version__
 from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.build import build_dataset, build_model, build_schedule, self_contained
+from ddpm_cli.engine.build import build_dataset, build_network, build_schedule, self_contained
 from ddpm_cli.engine.diffusers_reading import read_scheduler, read_unet
-from ddpm_cli.engine.generate import checked_shape
-from ddpm_cli.engine.health import Health
-from ddpm_cli.engine.loss_meter import LossMeter
-from ddpm_cli.engine.weights import check_weights, load_weights
+from ddpm_cli.engine.generate import checked_shape, load_network
+from ddpm_cli.engine.loop_state import state_before_training
+from ddpm_cli.engine.provenance import describe_data, describe_start
 from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.export.unet2d_names import from_unet2d
-from ddpm_cli.files import UnreadableError, atomic_write, read_json_object
+from ddpm_cli.files import atomic_write, input_errors, read_json_object
 from ddpm_cli.interchange import Imported
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, check_run_name, create_run, write_info
@@ -112,12 +107,8 @@ def _find(folder: Path) -> tuple[Path, Path]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
+    with input_errors(path, CheckpointError, _DAMAGED):
         return read_json_object(path.resolve())  # a download of the Hub's is a folder of links
-    except UnreadableError as error:
-        raise CheckpointError(f"{path} {error}.", _DAMAGED) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}).", "Check the path.") from error
 
 
 def _flags(
@@ -138,19 +129,12 @@ def _is_set(key: str, sets: Sequence[str]) -> bool:
 
 def _weights(config: Config, shape: tuple[int, int, int], path: Path, *, cosines_first: bool) -> dict[str, Tensor]:
     """The weights by our names, float32, after all of them were found to be the network's."""
-    try:
+    with input_errors(path, CheckpointError, _DAMAGED):
         tensors = read_tensor_file(path).tensors
-    except UnreadableError as error:
-        raise CheckpointError(f"{path} {error}.", _DAMAGED) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}).", "Check the path.") from error
     with torch.device("meta"):
-        expected = build_model(config.model, shape)
+        expected = build_network(config, shape)
     weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
-    check_weights(expected, weights, path)  # before a network takes memory that is larger than the file
-    network = build_model(config.model, shape)
-    load_weights(network, weights, path)
-    return network.state_dict()
+    return load_network(config, shape, weights, path).state_dict()
 
 
 def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:
@@ -176,54 +160,6 @@ def _fill(
     text = to_toml(config)
     atomic_write(run.config_path, text)
     tensors: dict[str, Mapping[str, Tensor]] = {"model": weights, "ema": weights, "optimizer": {}}
-    save_checkpoint(run, 0, tensors, _state(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
-    write_info(run, _provenance(config, dataset, origin))
-
-
-def _state(shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
-    """Of a training that has not begun."""
-    return {
-        "step": 0,
-        "image_shape": list(shape),
-        "data_sha256": dataset.sha256 if dataset else "",
-        "class_names": list(dataset.train.class_names) if dataset else [],
-        "ema_updates": 0,
-        "scaler": None,
-        **Health().state(),
-        "grad_norm": 0.0,
-        **LossMeter().state(),
-        "seconds": 0.0,
-        "history": [],
-        "last_loss": None,
-        "last_held_out_loss": None,
-        "best_held_out_loss": None,
-        "held_out_step": 0,
-        "best_saved_loss": None,
-    }
-
-
-def _provenance(config: Config, dataset: Dataset | None, origin: Path) -> dict[str, Any]:
-    data = (
-        {
-            "name": dataset.name,
-            "source": dataset.source,
-            "train_images": len(dataset.train.images),
-            "test_images": len(dataset.test.images),
-            "image_shape": list(dataset.image_shape),
-            "classes": list(dataset.train.class_names),
-            "sha256": dataset.sha256,
-            "notices": list(dataset.notices),
-        }
-        if dataset
-        else None
-    )
-    return {
-        "created": time.time(),
-        "command": sys.argv,
-        "ddpm": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "seed": config.train.seed,
-        "imported_from": str(origin.absolute()),
-        "data": data,
-    }
+    save_checkpoint(run, 0, tensors, state_before_training(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
+    data = describe_data(dataset) if dataset else None
+    write_info(run, describe_start(config) | {"imported_from": str(origin.absolute()), "data": data})

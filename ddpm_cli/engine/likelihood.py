@@ -16,7 +16,8 @@ from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchin
 from ddpm_cli.engine.build import build_parameterization, build_threshold
 from ddpm_cli.engine.drawing import drawing_facts
 from ddpm_cli.engine.seeds import generator
-from ddpm_cli.events import EvaluateProgress, Figure, Listener, ignore
+from ddpm_cli.events import EvaluateProgress, Listener, ignore
+from ddpm_cli.figure import Figure
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset

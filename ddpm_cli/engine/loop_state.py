@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.engine.health import Health
 from ddpm_cli.engine.launch_record import launch
+from ddpm_cli.engine.loss_meter import LossMeter
 from ddpm_cli.engine.training_state import restore_training, training_state
 
 if TYPE_CHECKING:
+    from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.training_loop import TrainingLoop
     from ddpm_cli.runs.checkpoints import Checkpoint
 
@@ -26,6 +29,28 @@ def loop_state(loop: TrainingLoop) -> dict[str, Any]:
         "best_held_out_loss": loop.best_held_out_loss,
         "held_out_step": loop.held_out_step,
         "best_saved_loss": loop.best_saved_score,
+    }
+
+
+def state_before_training(image_shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
+    """The same of a training that has not begun; None stands for data that are not known yet."""
+    return {
+        "step": 0,
+        "image_shape": list(image_shape),
+        "data_sha256": dataset.sha256 if dataset else "",
+        "class_names": list(dataset.train.class_names) if dataset else [],
+        "ema_updates": 0,
+        "scaler": None,
+        **Health().state(),
+        "grad_norm": 0.0,
+        **LossMeter().state(),
+        "seconds": 0.0,
+        "history": [],
+        "last_loss": None,
+        "last_held_out_loss": None,
+        "best_held_out_loss": None,
+        "held_out_step": 0,
+        "best_saved_loss": None,
     }
 
 

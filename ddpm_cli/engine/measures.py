@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.comparison import Apart, ArmFigures, Measure, Run, Verdict
-from ddpm_cli.config.schema import LearnedSchedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.engine.arms import Repeats
 from ddpm_cli.engine.drawing import NO_OPTIONS, drawing_facts
 from ddpm_cli.metrics.verdicts import judge
@@ -16,7 +16,7 @@ from ddpm_cli.metrics.verdicts import judge
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.engine.run_record import RunRecord
-    from ddpm_cli.overview import StoredFigure
+    from ddpm_cli.figure import StoredFigure
 
 OWN = "each run's own"
 OBJECTIVES = Verdict("not comparable", "losses of different objectives, not comparable")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.engine.diffusers_config import solver_overrides
 from ddpm_cli.engine.export_request import UNKNOWN_LICENSE
 from ddpm_cli.errors import RunError
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import printable
-from ddpm_cli.overview import StoredFigure
-from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.directory import RunDirectory, data_facts, read_info
 from ddpm_cli.runs.figures import read_figures
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _license_text(name: str) -> str:
 
 
 def _data_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str]:
-    facts = _data_facts(run)
+    facts = _own_data_facts(run)
     name = facts.get("name")
     yield f"Trained on {_escaped(name if isinstance(name, str) else trained.config.data.kind)}."
     for key, text in (("train_images", "training images"), ("test_images", "images held out")):
@@ -118,12 +118,11 @@ def _data_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str
         yield "- mirrored at random"
 
 
-def _data_facts(run: RunDirectory | None) -> dict[str, Any]:
+def _own_data_facts(run: RunDirectory | None) -> dict[str, Any]:
     try:
-        data = read_info(run).get("data") if run else None
+        return data_facts(read_info(run)) if run else {}
     except RunError:
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _metric_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ddpm_cli.engine.budget import Budget
-from ddpm_cli.engine.build import build_model
+from ddpm_cli.engine.build import build_network
 from ddpm_cli.engine.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
 from ddpm_cli.engine.memory_report import check_memory, network_error
 from ddpm_cli.engine.out_of_memory import out_of_memory
@@ -53,9 +53,8 @@ def make_plan(
     """
     train, processes = config.train, accelerator.num_processes
     budget = Budget.of(train, len(dataset.train.images))
-    learned_variance = config.objective.reverse_variance == "learned-range"
     with torch.device("meta"):
-        network = build_model(config.model, dataset.image_shape, learned_variance=learned_variance)
+        network = build_network(config, dataset.image_shape)
     seconds, peak = None, None
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
         per_image, memory = _rehearse(config, dataset, accelerator)

@@ -13,7 +13,7 @@ from ddpm_cli.diffusion.guidance import with_labels
 from ddpm_cli.engine.build import (
     build_guided,
     build_loss,
-    build_model,
+    build_network,
     build_parameterization,
     build_schedule,
     build_schedule_learner,
@@ -54,8 +54,7 @@ class Rehearsal:
     @classmethod
     def of(cls, config: Config, image_shape: tuple[int, int, int], accelerator: Accelerator) -> Rehearsal:
         """With a new network like that which the config describes."""
-        learned_variance = config.objective.reverse_variance == "learned-range"
-        network = build_model(config.model, image_shape, learned_variance=learned_variance)
+        network = build_network(config, image_shape)
         place_network(network, accelerator.device)
         recompute_stages(network, config.train.gradient_checkpointing)
         learner = build_schedule_learner(config)

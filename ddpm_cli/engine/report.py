@@ -12,9 +12,8 @@ from ddpm_cli.data.picture import read_header
 from ddpm_cli.engine.build import build_schedule
 from ddpm_cli.engine.run_record import read_run
 from ddpm_cli.engine.stored import stored_schedule
-from ddpm_cli.errors import RunError
 from ddpm_cli.events import Listener, Notice, ignore
-from ddpm_cli.files import UnreadableError, open_regular, printable
+from ddpm_cli.files import UnreadableError, printable, read_bytes
 from ddpm_cli.runs.directory import read_info
 from ddpm_cli.runs.figures import finite
 from ddpm_cli.runs.incidents import read_incidents
@@ -88,12 +87,9 @@ def _read_grids(files: Sequence[tuple[int, Path]], on_event: Listener) -> Iterat
 
 def _read_picture(path: Path) -> bytes:
     try:
-        with open(open_regular(path), "rb") as file:
-            content = file.read(LARGEST_PICTURE + 1)
+        content = read_bytes(path, LARGEST_PICTURE)
     except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
-    if len(content) > LARGEST_PICTURE:
-        raise UnreadableError(f"is larger than {LARGEST_PICTURE:,} bytes")
+        raise UnreadableError(f"cannot be read ({error.strerror})") from error
     read_header(content)
     return content
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ddpm_cli.config.changes import differing
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.run_list import bytes_below, describe_run
+from ddpm_cli.engine.run_list import describe_run
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.engine.stored import exported_facts
 from ddpm_cli.errors import CheckpointError, DdpmError
-from ddpm_cli.files import UnreadableError
-from ddpm_cli.overview import CheckpointRow, ModelInfo, StoredFigure
+from ddpm_cli.figure import StoredFigure
+from ddpm_cli.files import UnreadableError, bytes_below
+from ddpm_cli.overview import CheckpointRow, ModelInfo
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
 from ddpm_cli.runs.directory import RunDirectory, find_run, read_info
@@ -96,18 +97,13 @@ def _of_checkpoint(path: Path) -> ModelInfo:
     return ModelInfo(
         path=path,
         kind="checkpoint",
-        row=None,
         step=checkpoint.step,
         parameters=_parameters(checkpoint),
         image_shape=_shape(checkpoint.state.get("image_shape")),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
-        provenance={},
         training=_training(checkpoint),
-        incidents={},
         checkpoints=(CheckpointRow(path, checkpoint.step, checkpoint.best, size, ""),),
-        figures=(),
-        faults=(),
         bytes=size,
     )
 
@@ -121,18 +117,11 @@ def _of_file(path: Path) -> ModelInfo:
     return ModelInfo(
         path=path,
         kind="exported file",
-        row=None,
         step=facts["step"] if is_count(facts["step"]) else None,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         image_shape=_shape(facts["image_shape"]),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
-        provenance={},
-        training={},
-        incidents={},
-        checkpoints=(),
-        figures=(),
-        faults=(),
         bytes=bytes_below(path),
     )
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddpm_cli.engine.budget import Budget
-from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.engine.run_record import budget_of, read_config
 from ddpm_cli.errors import DdpmError, RunError
-from ddpm_cli.files import printable
-from ddpm_cli.overview import RunRow, StoredFigure
+from ddpm_cli.figure import StoredFigure
+from ddpm_cli.files import bytes_below, printable
+from ddpm_cli.overview import RunRow
 from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
-from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
+from ddpm_cli.runs.directory import RunDirectory, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.lock import is_locked
 from ddpm_cli.runs.metrics_log import each_row
@@ -27,12 +27,11 @@ _SIGNS = ("run.json", "config.toml", "checkpoints")
 
 
 @dataclass
-class Course:
+class LogSummary:
     """What the log of a run's training tells.
 
     Attributes:
         step: The last one.
-        images: Seen in training.
         seconds: Time in training.
         loss: The last one.
         held_out_loss: The lowest.
@@ -40,7 +39,6 @@ class Course:
     """
 
     step: int = 0
-    images: float = 0.0
     seconds: float = 0.0
     loss: float | None = None
     held_out_loss: float | None = None
@@ -105,25 +103,22 @@ def _reason(error: DdpmError | OSError) -> str:
 
 def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: float | None, size: int) -> RunRow:
     checked_run(run)
-    config, course = read_config(run), read_course(run)
+    config, log = read_config(run), summarise_log(run)
     if list_checkpoints(run) and not has_checkpoint(run):
         raise RunError(f"Run {run.path} has no complete checkpoint.")
-    data = info.get("data")
-    data = data if isinstance(data, dict) else {}
-    images = data.get("train_images")
-    budget = Budget.of(config.train, images if isinstance(images, int) and images > 0 else 1)
-    share = budget.share(course.step, course.seconds)
-    metric, value = judged_by(read_figures(run), course)
+    data = data_facts(info)
+    share = budget_of(config, info).share(log.step, log.seconds)
+    metric, value = judged_by(read_figures(run), log)
     return RunRow(
         name=name,
         path=run.path,
         state="training" if is_locked(run) else "finished" if share >= 1 else "stopped",
         data=printable(data["name"]) if isinstance(data.get("name"), str) else config.data.kind,
-        step=course.step,
+        step=log.step,
         share=share,
-        seconds=course.seconds,
-        loss=course.loss,
-        held_out_loss=course.held_out_loss,
+        seconds=log.seconds,
+        loss=log.loss,
+        held_out_loss=log.held_out_loss,
         metric=metric,
         value=value,
         bytes=size,
@@ -131,21 +126,20 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
     )
 
 
-def read_course(run: RunDirectory) -> Course:
+def summarise_log(run: RunDirectory) -> LogSummary:
     """What a run's log of training tells, with one line of it in memory at a time.
 
     Raises:
         RunError: If it cannot be read.
     """
-    course = Course()
+    log = LogSummary()
     for row in each_row(run.metrics_log):
-        course.step = row["step"]
-        course.images = _newer(row, "images", course.images)
-        course.seconds = _newer(row, "seconds", course.seconds)
-        course.loss = _newer(row, "loss", course.loss)
-        course.held_out_loss = _lowest((course.held_out_loss, finite(row.get("held_out_loss"))))
-        course.metric = _lowest((course.metric, finite(row.get(LOGGED))))
-    return course
+        log.step = row["step"]
+        log.seconds = _newer(row, "seconds", log.seconds)
+        log.loss = _newer(row, "loss", log.loss)
+        log.held_out_loss = _lowest((log.held_out_loss, finite(row.get("held_out_loss"))))
+        log.metric = _lowest((log.metric, finite(row.get(LOGGED))))
+    return log
 
 
 def _newer(row: Mapping[str, Any], name: str, before: Before) -> float | Before:
@@ -157,26 +151,12 @@ def _lowest(values: Iterable[float | None]) -> float | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def judged_by(figures: Iterable[StoredFigure], course: Course) -> tuple[str | None, float | None]:
+def judged_by(figures: Iterable[StoredFigure], log: LogSummary) -> tuple[str | None, float | None]:
     """Name and best value of the metric that a run is judged by; (None, None) if none of JUDGES was measured."""
     values = [(stored.figure.metric, stored.figure.value) for stored in figures]
-    if course.metric is not None:
-        values.append((LOGGED, course.metric))
+    if log.metric is not None:
+        values.append((LOGGED, log.metric))
     for name in JUDGES:
         if (best := _lowest(value for metric, value in values if metric == name)) is not None:
             return name, best
     return None, None
-
-
-def bytes_below(path: Path) -> int:
-    """Size of all files below a folder, or of a file; links are not followed, and what cannot be read counts nothing."""
-    if not path.is_dir():
-        return _size(path)
-    return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ from ddpm_cli.comparison import Curve, Run
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
-from ddpm_cli.files import UnreadableError, printable, read_text
-from ddpm_cli.overview import StoredFigure
+from ddpm_cli.figure import StoredFigure
+from ddpm_cli.files import input_errors, printable, read_text
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, find_run, list_runs, read_info
+from ddpm_cli.runs.directory import RESTORE, RunDirectory, data_facts, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.metrics_log import read_rows
 
@@ -81,8 +81,7 @@ def read_run(run: RunDirectory) -> RunRecord:
     checkpoint = _newest_checkpoint(run)
     rows = read_rows(run.metrics_log)
     step, images, seconds = _last(rows, "step") or 0, _last(rows, "images") or 0, _last(rows, "seconds") or 0.0
-    data = info.get("data")
-    data = data if isinstance(data, dict) else {}
+    data = data_facts(info)
     found = Run(
         path=run.path,
         name=printable(run.name),
@@ -94,7 +93,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         images_per_second=_last(rows, "images_per_second") or (images / seconds if seconds else None),
         parameters=None if checkpoint is None else _parameters(config, checkpoint),
         has_checkpoint=checkpoint is not None,
-        finished=checkpoint is not None and budget_used(checkpoint, config, data.get("train_images")) >= 1,
+        finished=checkpoint is not None and budget_used(checkpoint, config, info) >= 1,
         curves=_curves(rows),
     )
     return RunRecord(
@@ -106,10 +105,15 @@ def read_run(run: RunDirectory) -> RunRecord:
     )
 
 
-def budget_used(checkpoint: Checkpoint, config: Config, train_images: Any) -> float:
-    """Part of a run's budget, in [0, 1], that was used when the checkpoint was written; `train_images` as run.json counts them."""
-    images = train_images if isinstance(train_images, int) and train_images > 0 else 1
-    return Budget.of(config.train, images).share(checkpoint.step, finite(checkpoint.state.get("seconds")) or 0.0)
+def budget_of(config: Config, info: Mapping[str, Any]) -> Budget:
+    """The budget of a run; `info`, its run.json, counts the images of an epoch."""
+    images = data_facts(info).get("train_images")
+    return Budget.of(config.train, images if isinstance(images, int) and images > 0 else 1)
+
+
+def budget_used(checkpoint: Checkpoint, config: Config, info: Mapping[str, Any]) -> float:
+    """Part of a run's budget, in [0, 1], that was used when the checkpoint was written; `info` is its run.json."""
+    return budget_of(config, info).share(checkpoint.step, finite(checkpoint.state.get("seconds")) or 0.0)
 
 
 def read_config(run: RunDirectory) -> Config:
@@ -119,12 +123,8 @@ def read_config(run: RunDirectory) -> Config:
         RunError: If the file is missing or damaged.
         ConfigError: If it is no config.
     """
-    try:
+    with input_errors(run.config_path, RunError, RESTORE):
         text = read_text(run.config_path)
-    except UnreadableError as error:
-        raise RunError(f"{run.config_path} {error}.", "Choose another run, or restore the file.") from error
-    except OSError as error:
-        raise RunError(f"{run.config_path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
     return from_toml_text(text, str(run.config_path))
 
 
@@ -134,8 +134,7 @@ def data_sha256(run: RunDirectory) -> str:
     Raises:
         RunError: If the file is missing or damaged.
     """
-    data = read_info(run).get("data")
-    return _text(data.get("sha256")) if isinstance(data, dict) else ""
+    return _text(data_facts(read_info(run)).get("sha256"))
 
 
 def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
@@ -145,14 +144,13 @@ def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
 def _parameters(config: Config, checkpoint: Checkpoint) -> int:
     import torch
 
-    from ddpm_cli.engine.build import build_model
+    from ddpm_cli.engine.build import build_network
     from ddpm_cli.engine.generate import checked_shape
     from ddpm_cli.models.cost import parameter_count
 
     shape = checked_shape(checkpoint.state.get("image_shape"), checkpoint.path)
     with torch.device("meta"):
-        learned_variance = config.objective.reverse_variance == "learned-range"
-        return parameter_count(build_model(config.model, shape, learned_variance=learned_variance))
+        return parameter_count(build_network(config, shape))
 
 
 # ------------------------------------------------------------------------------------------------- what strangers wrote

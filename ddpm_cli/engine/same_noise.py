@@ -1,4 +1,4 @@
-"""Images of a sampler from noise that is given, to compare them with what another program makes of the same."""
+"""What a model makes of noise that is given, to compare it with what another program, or another way, makes of the same."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.denoise import make_denoise, predictor
+from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import sample
-from ddpm_cli.engine.build import build_guided, build_parameterization, build_sampler, build_threshold
+from ddpm_cli.engine.build import build_sampler, build_threshold
+from ddpm_cli.engine.generate import guided_predictor
+from ddpm_cli.export.torch_export import Denoiser, largest_difference
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SamplerConfig
-    from ddpm_cli.diffusion.denoise import Denoise
+    from ddpm_cli.config.sample_schema import SamplerConfig
     from ddpm_cli.diffusion.sampling import Noise
     from ddpm_cli.engine.generate import TrainedModel
 
@@ -31,14 +32,17 @@ def seeded_noise(shape: tuple[int, ...], seed: int) -> Noise:
     return lambda: torch.randn(shape, generator=generator)
 
 
-def denoiser(trained: TrainedModel, labels: Tensor | None = None) -> Denoise:
-    """The denoiser that a run's own `[sample]` section describes, for images of these labels."""
-    predict = predictor(trained.network, trained.schedule, build_parameterization(trained.config.objective))
-    predict = build_guided(trained.config.sample.guidance, predict, trained.schedule, trained.num_classes)
-    return make_denoise(predict, trained.schedule, threshold=build_threshold(trained.config.sample.threshold), labels=labels)
-
-
 def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, noise: Noise, labels: Tensor | None = None) -> Tensor:
-    """Images, [B, C, H, W] about in [-1, 1], from x_T [B, C, H, W] and, where the sampler adds some, further noise."""
-    step, timesteps = build_sampler(sampler, trained.schedule)
-    return sample(denoiser(trained, labels), step, timesteps, x_T, noise)
+    """Images, [B, C, H, W] about in [-1, 1], from x_T [B, C, H, W] and, where the sampler adds some, further noise.
+
+    Guidance and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
+    """
+    settings, (step, timesteps) = trained.config.sample, build_sampler(sampler, trained.schedule)
+    predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
+    return sample(make_denoise(predict, trained.schedule, threshold=threshold, labels=labels), step, timesteps, x_T, noise)
+
+
+def prediction_difference(trained: TrainedModel, other: Denoiser) -> float:
+    """Largest absolute difference between what a model's network and `other` predict on the CPU, see `largest_difference`."""
+    labels = None if trained.num_classes is None else trained.num_classes + 1  # the null label
+    return largest_difference(trained.network, other, trained.image_shape, labels=labels)

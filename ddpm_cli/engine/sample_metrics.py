@@ -12,7 +12,8 @@ from ddpm_cli.engine.drawing import drawing_facts
 from ddpm_cli.engine.memorisation import measure_memorisation
 from ddpm_cli.engine.references import RealImages, make_folder, no_held_out, references_folder
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Figure, Listener, ignore
+from ddpm_cli.events import Listener, ignore
+from ddpm_cli.figure import Figure
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object, to_json
 from ddpm_cli.metrics.frechet import frechet_distance
 from ddpm_cli.metrics.inception_score import SPLITS, inception_score
@@ -20,7 +21,7 @@ from ddpm_cli.metrics.kid import kernel_distance, usable_subset_size
 from ddpm_cli.metrics.precision_recall import NEIGHBOURS, precision_recall
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.extractors import Kind
     from ddpm_cli.engine.feature_sources import FeatureSource
     from ddpm_cli.engine.sample_parts import SampleSet

@@ -28,7 +28,7 @@ from ddpm_cli.files import UnreadableError, atomic_write
 from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.team import Team
     from ddpm_cli.metrics.features import FeatureExtractor

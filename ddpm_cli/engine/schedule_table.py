@@ -12,7 +12,7 @@ import numpy as np
 
 from ddpm_cli.diffusion.schedules import Table, betas_from_alphas_cumprod
 from ddpm_cli.errors import ScheduleError
-from ddpm_cli.files import UnreadableError, parse_json, printable, read_text
+from ddpm_cli.files import UnreadableError, input_errors, parse_json, printable, read_text
 
 NAMES = {"beta": "betas", "betas": "betas", "alpha_bar": "alpha_bar", "alphas_cumprod": "alpha_bar"}
 """Column names and keys that are understood; those that `inspect-schedule` writes are among them."""
@@ -34,15 +34,11 @@ def read_schedule_table(path: Path, values: str | None = None) -> Table:
     Raises:
         ScheduleError: If the file cannot be read, says not what it holds, or its values make no schedule.
     """
-    try:
+    with input_errors(path, ScheduleError, REMEDY):
         text = read_text(path.resolve()).strip()
         # Neither bracket begins a CSV of numbers or names.
         columns = _from_json(parse_json(text)) if text[:1] in ("[", "{") else _from_csv(text)
         kind, numbers = _chosen(columns, values)
-    except UnreadableError as error:
-        raise ScheduleError(f"{path} {error}.", REMEDY) from error
-    except OSError as error:
-        raise ScheduleError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
     try:
         return betas_from_alphas_cumprod(numbers) if kind == "alpha_bar" else numbers
     except ScheduleError as error:

@@ -16,7 +16,7 @@ from ddpm_cli.events import Listener, ignore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema import SampleConfig
+    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.courses import Course
     from ddpm_cli.engine.generate import FrameListener, Frames, TrainedModel
     from ddpm_cli.engine.team import Team

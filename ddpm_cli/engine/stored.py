@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.config.data_schema import FolderData
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.schema import LearnedSchedule
-from ddpm_cli.engine.build import build_model, build_schedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule
+from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.files import UnreadableError, parse_json
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ddpm_cli.config.schema import Config, ScheduleConfig
+    from ddpm_cli.config.schedule_schema import ScheduleConfig
+    from ddpm_cli.config.schema import Config
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
@@ -36,7 +37,7 @@ def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
         RunError: If there is no such run.
         CheckpointError: If it has no complete checkpoint.
     """
-    if path is not None and (path / "manifest.json").is_file():
+    if path is not None and (path / MANIFEST).is_file():
         return load_checkpoint(path)
     return latest_checkpoint(find_run(runs, path, need_checkpoint=True))
 
@@ -130,9 +131,8 @@ def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
     from ddpm_cli.engine.weights import check_weights
 
     image_shape = checked_shape(checkpoint.state["image_shape"], checkpoint.path)
-    learned_variance = config.objective.reverse_variance == "learned-range"
     with torch.device("meta"):
-        network = build_model(config.model, image_shape, learned_variance=learned_variance)
+        network = build_network(config, image_shape)
     for weights in ("model", "ema"):
         check_weights(network, checkpoint.tensors(weights), checkpoint.path)
 

@@ -80,9 +80,7 @@ def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) 
         return "failed"
     if not any(folder.checkpoints_folder.glob("step-*")):
         return "new"
-    data = read_info(folder).get("data")
-    images = data.get("train_images") if isinstance(data, dict) else None
-    return "finished" if budget_used(latest_checkpoint(folder), run.config, images) >= 1 else "begun"
+    return "finished" if budget_used(latest_checkpoint(folder), run.config, read_info(folder)) >= 1 else "begun"
 
 
 def _require_same(run: SweepRun, folder: RunDirectory) -> None:

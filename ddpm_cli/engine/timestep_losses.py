@@ -15,7 +15,8 @@ from ddpm_cli.data.images import images_sha256
 from ddpm_cli.diffusion.guidance import with_labels
 from ddpm_cli.engine.build import build_loss
 from ddpm_cli.engine.seeds import generator
-from ddpm_cli.events import EvaluateProgress, Figure, Listener, TimestepLosses, ignore
+from ddpm_cli.events import EvaluateProgress, Listener, TimestepLosses, ignore
+from ddpm_cli.figure import Figure
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.engine.tracker_kinds import KINDS
-from ddpm_cli.errors import RequestError, RunError
+from ddpm_cli.errors import RunError
 from ddpm_cli.events import Event, Listener, MetricsLogged, Notice, SamplesDrawn
+from ddpm_cli.extras import missing_packages, require_packages
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object, to_json
 
 if TYPE_CHECKING:
@@ -32,12 +32,7 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         RequestError: With the line that installs them.
     """
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise RequestError(
-            f"train.trackers names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed.",
-            f"pip install 'ddpm-cli[{','.join(missing)}]'",
-        )
+    require_packages("train.trackers", ",".join(missing_packages(*names)), *names)  # each has an extra of its own name
 
 
 class Trackers:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddpm_cli import __version__
 from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.diffusion.parameterization import check_parameterization
@@ -27,7 +24,7 @@ from ddpm_cli.engine.batch_size import with_found_batch_size
 from ddpm_cli.engine.begun_run import begun_run
 from ddpm_cli.engine.build import (
     build_dataset,
-    build_model,
+    build_network,
     build_parameterization,
     build_sampler,
     build_schedule,
@@ -41,6 +38,7 @@ from ddpm_cli.engine.loop_state import restore_loop
 from ddpm_cli.engine.memory_report import network_error, training_error
 from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.plan import make_plan
+from ddpm_cli.engine.provenance import describe_data, describe_start
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.run_record import data_sha256
 from ddpm_cli.engine.sharding import check_processes
@@ -52,7 +50,7 @@ from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.engine.training_metrics import training_metrics
 from ddpm_cli.errors import DataError, OutputError, SaveFailedError
-from ddpm_cli.events import Event, Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore
+from ddpm_cli.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
@@ -66,7 +64,6 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.training_metrics import TrainingMetrics
-    from ddpm_cli.models.unet import UNet
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -137,7 +134,7 @@ def resume(
     path: Path | None,
     *,
     runs: Path = Path("runs"),
-    budget: dict[str, Any] | None = None,
+    budget: Mapping[str, float | None] | None = None,
     device: str | None = None,
     deterministic: bool | None = None,
     sets: Sequence[str] = (),
@@ -148,7 +145,7 @@ def resume(
     Args:
         path: The run's folder, or its name below `runs`; None takes the newest.
         runs: The folder of runs.
-        budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget.
+        budget: New `epochs`, `steps` or `minutes`, to extend the run; they replace its old budget, and None leaves it.
         device: Another device than the one it was started on.
         deterministic: True to use deterministic kernels alone from here on.
         sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
@@ -197,7 +194,8 @@ def resume(
             if loop.is_finished:
                 on_event(Notice(finished_notice(run, loop.trainer.step)))
                 return None
-            for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=bool(budget)):
+            new_budget = any(value is not None for value in (budget or {}).values())
+            for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=new_budget):
                 on_event(Notice(text))
             if main:
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
@@ -229,7 +227,7 @@ def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, D
     build_sampler(config.train.sampler, schedule)
     build_sampler(config.sample.sampler, schedule)
     with torch.device("meta"):
-        _build_model(config, dataset)
+        build_network(config, dataset.image_shape)
     if accelerator.is_main_process:
         for notice in dataset.notices:
             on_event(Notice(notice, important=True))
@@ -316,40 +314,18 @@ def _describe(run: RunDirectory, config: Config, info: Mapping[str, Any]) -> Non
         raise
 
 
-def _build_model(config: Config, dataset: Dataset) -> UNet:
-    return build_model(config.model, dataset.image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
-
-
 def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    on_cuda = accelerator.device.type == "cuda"
     return {
-        "created": time.time(),
-        "command": sys.argv,
-        "ddpm": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        **describe_start(config),
         "packages": {package: version(package) for package in PACKAGES},
         "device": str(accelerator.device),
-        "device_name": torch.cuda.get_device_name(accelerator.device)
-        if accelerator.device.type == "cuda"
-        else platform.processor(),
+        "device_name": torch.cuda.get_device_name(accelerator.device) if on_cuda else platform.processor(),
         "precision": accelerator.mixed_precision,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
-        "seed": config.train.seed,
         "launch": launch_key(),
-        "data": {
-            "name": dataset.name,
-            "source": dataset.source,
-            "train_images": len(dataset.train.images),
-            "test_images": len(dataset.test.images),
-            "image_shape": list(dataset.image_shape),
-            "channels": dataset.image_shape[0],
-            "classes": list(dataset.train.class_names),
-            "sha256": dataset.sha256,
-            "notices": list(dataset.notices),
-            "unreadable_count": len(dataset.unreadable),
-            "unreadable": list(dataset.unreadable),
-        },
+        "data": describe_data(dataset),
     }
 
 
@@ -361,11 +337,4 @@ def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener, t
     """The recorder, then the caller's listener, then the trackers; the other processes record and draw nothing."""
     if not accelerator.is_main_process:
         return ignore
-    record = recorder(run)
-
-    def listen(event: Event) -> None:
-        record(event)
-        on_event(event)
-        trackers(event)
-
-    return listen
+    return together(recorder(run), on_event, trackers)

@@ -15,7 +15,7 @@ from ddpm_cli.diffusion.guidance import drop_labels, with_labels
 from ddpm_cli.engine.budget import Budget, lr_factor
 from ddpm_cli.engine.build import (
     build_loss,
-    build_model,
+    build_network,
     build_optimizer,
     build_schedule,
     build_schedule_learner,
@@ -115,8 +115,7 @@ class Trainer:
     def _new_network(self) -> nn.Module:
         config = self.config
         torch.manual_seed(seed_of(config.train.seed, "weights"))
-        learned_variance = config.objective.reverse_variance == "learned-range"
-        network = build_model(config.model, self.image_shape, learned_variance=learned_variance)
+        network = build_network(config, self.image_shape)
         recompute_stages(network, config.train.gradient_checkpointing)
         return network
 

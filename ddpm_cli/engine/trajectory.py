@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddpm_cli.config.schema import DdimSampler
+from ddpm_cli.config.sample_schema import DdimSampler
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.build import build_sampler

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.errors import RequestError
-from ddpm_cli.export.extras import interop
+from ddpm_cli.extras import require_packages
 from ddpm_cli.files import atomic_write
 
-FORMAT = "The format onnx"
+FORMAT, EXTRA = "The format onnx", "interop"
 COUNTER = "step_index"
 LARGEST_FILE = 2**31 - 1
 """Bytes; Google's protocol buffers, which the format is made of, end there."""
@@ -103,9 +103,7 @@ def _looped(proto: Any, state: str, count: int, output: str) -> Any:
 
 def _graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, metadata: Mapping[str, str]) -> Any:
     """The module as an ONNX model in memory; inputs without dimensions are scalars, the others have the batch first."""
-    with interop(FORMAT):
-        import onnx  # noqa: F401 - for torch
-        import onnxscript  # noqa: F401 - for torch
+    require_packages(FORMAT, EXTRA, "onnx", "onnxscript")  # which torch imports
     batch = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's own exporter, about its own parts
@@ -166,8 +164,9 @@ def load_onnx(path: Path, inputs: Sequence[str]) -> Callable[..., Tensor]:
     Raises:
         RequestError: If onnxruntime is missing.
     """
-    with interop(FORMAT):
-        import onnxruntime
+    require_packages(FORMAT, EXTRA, "onnxruntime")
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(*values: Tensor) -> Tensor:

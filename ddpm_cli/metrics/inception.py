@@ -6,7 +6,6 @@ The network, its legacy resize and its weights are torch-fidelity's (the extra `
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from ddpm_cli.data.cache import short_timeout
 from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.extras import require_packages
 from ddpm_cli.metrics.features import Features, in_parts
 from ddpm_cli.metrics.weights_file import WeightsFile, file_sha256, load_strictly, read_weights
 
@@ -87,11 +87,7 @@ def load_inception(weights: Path | None, device: torch.device, on_event: Listene
         RequestError: If torch-fidelity is not installed, or the download fails.
         CheckpointError: If the file is missing, damaged or not of this network.
     """
-    if importlib.util.find_spec("torch_fidelity") is None:
-        raise RequestError(
-            "FID, KID, Inception Score, precision and recall need torch-fidelity, which is not installed.",
-            "pip install 'ddpm-cli[metrics]'",
-        )
+    require_packages("Each of FID, KID, Inception Score, precision and recall", "metrics", "torch-fidelity")
     content = _downloaded(on_event) if weights is None else read_weights(weights, _REMEDY)
     network = _blank_network()
     load_strictly(network, content.tensors, str(weights or "The downloaded file"), _REMEDY)

@@ -207,29 +207,11 @@ class UNet(nn.Module):
         self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
         self.conv_in = conv(in_channels * stem**2, base_channels)
 
-        self.down = nn.ModuleList()
-        skip_channels = [base_channels]
-        for level in range(levels):
-            down = DownLevel(
-                skip_channels[-1],
-                channels[level],
-                blocks_per_level,
-                options,
-                attention=attention[level],
-                halves=level < levels - 1,
-            )
-            self.down.append(down)
-            skip_channels += down.skip_channels
-
+        self.down, skip_channels = _way_down(base_channels, channels, blocks_per_level, attention, options)
         self.middle_in = Stage(channels[-1], channels[-1], options, attention=middle_attention)
         self.middle_out = Stage(channels[-1], channels[-1], options, attention=False)
 
-        self.up = nn.ModuleList()
-        below = channels[-1]
-        for level in reversed(range(levels)):
-            skips = [skip_channels.pop() for _ in range(blocks_per_level + 1)]
-            self.up.append(UpLevel(below, channels[level], skips, options, attention=attention[level], doubles=level > 0))
-            below = channels[level]
+        self.up = _way_up(channels, skip_channels, blocks_per_level + 1, attention, options)
 
         self.norm_out = group_norm(channels[0], norm_groups)
         self.conv_out = zeroed(conv(channels[0], (out_channels or in_channels) * stem**2))
@@ -302,6 +284,31 @@ def recompute_stages(network: nn.Module, recompute: bool) -> None:
     for module in network.modules():
         if isinstance(module, Stage):
             module.recompute = recompute
+
+
+def _way_down(
+    first: int, channels: Sequence[int], blocks: int, attention: Sequence[bool], options: StageOptions
+) -> tuple[nn.ModuleList, list[int]]:
+    """The levels on the way down, each with `blocks` blocks, and the channels of all skips, those of the input among them."""
+    levels, skip_channels = nn.ModuleList(), [first]
+    for level, count in enumerate(channels):
+        halves = level < len(channels) - 1
+        down = DownLevel(skip_channels[-1], count, blocks, options, attention=attention[level], halves=halves)
+        levels.append(down)
+        skip_channels += down.skip_channels
+    return levels, skip_channels
+
+
+def _way_up(
+    channels: Sequence[int], skip_channels: Sequence[int], skips_per_level: int, attention: Sequence[bool], options: StageOptions
+) -> nn.ModuleList:
+    """The levels on the way up, the lowest first, each of which takes its skips from the end of those that are left."""
+    levels, left, below = nn.ModuleList(), list(skip_channels), channels[-1]
+    for level in reversed(range(len(channels))):
+        skips = [left.pop() for _ in range(skips_per_level)]
+        levels.append(UpLevel(below, channels[level], skips, options, attention=attention[level], doubles=level > 0))
+        below = channels[level]
+    return levels
 
 
 def _padding(image_size: tuple[int, int], multiple: int) -> tuple[int, int, int, int]:

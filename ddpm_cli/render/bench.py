@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from ddpm_cli.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Network, Speed, Spread
-from ddpm_cli.data.pictures import counted
 from ddpm_cli.events import BenchProgress, Compiling, Event
-from ddpm_cli.render.compare_tables import Sheet
 from ddpm_cli.render.console import IMPORTANT, messages, results, show_notices
-from ddpm_cli.render.data import DataBar, shape_text
-from ddpm_cli.render.format import quantity
-from ddpm_cli.render.tables import show_table
+from ddpm_cli.render.data import DataBar
+from ddpm_cli.render.format import quantity, shape_text
+from ddpm_cli.render.tables import Sheet, show_sheets
+from ddpm_cli.wording import counted
 
 UNITS = {"training": "images/s", "sampling": "evaluations/s"}
 
@@ -41,7 +39,7 @@ class BenchView:
     def __enter__(self) -> BenchView:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._data.stop()
         self._progress.stop()
 
@@ -60,12 +58,7 @@ class BenchView:
 
 def show_benchmark(found: Benchmark) -> None:
     """Print what was found on stdout."""
-    for line in lead(found):
-        results.print(Text(line))
-    for sheet in bench_sheets(found):
-        show_table(sheet.title, sheet.columns, sheet.rows)
-        if sheet.remark:
-            results.print(Text(f"{sheet.remark}\n", "dim"))
+    show_sheets(lead(found), bench_sheets(found))
     for note in found.notes:
         results.print(Text(note, IMPORTANT))
 

@@ -6,23 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.text import Text
-
 from ddpm_cli.comparison import Comparison, Measure, Run
-from ddpm_cli.render.compare_tables import Sheet, lead, sheets
-from ddpm_cli.render.console import results
-from ddpm_cli.render.tables import show_table
+from ddpm_cli.render.compare_tables import lead, sheets
+from ddpm_cli.render.tables import Sheet, show_sheets
 from ddpm_cli.render.training import METRICS_OF_SAMPLES
 
 
 def show_comparison(comparison: Comparison) -> None:
     """Print the tables on stdout."""
-    for line in lead(comparison):
-        results.print(Text(line))
-    for sheet in sheets(comparison):
-        show_table(sheet.title, sheet.columns, sheet.rows)
-        if sheet.remark:
-            results.print(Text(f"{sheet.remark}\n", "dim"))
+    show_sheets(lead(comparison), sheets(comparison))
 
 
 def to_markdown(comparison: Comparison, title: str, pictures: Mapping[str, str]) -> str:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ddpm_cli.comparison import Arm, Comparison, Curve, Measure
 from ddpm_cli.files import replacing
-from ddpm_cli.render.compare_tables import setting, varying_conditions
+from ddpm_cli.render.compare_tables import varying_conditions
+from ddpm_cli.render.format import setting
 from ddpm_cli.render.schedule_plot import LINES
 
 if TYPE_CHECKING:

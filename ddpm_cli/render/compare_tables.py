@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ddpm_cli.comparison import Apart, Arm, Comparison, Measure, Run
-from ddpm_cli.render.format import duration, quantity
+from ddpm_cli.render.format import duration, number, quantity, setting
+from ddpm_cli.render.tables import Sheet
 from ddpm_cli.render.training import METRICS_OF_SAMPLES
+from ddpm_cli.wording import counted
 
-SHA_DIGITS = 12
-MOST_ITEMS = 8
 LOSSES = "losses of the arms"
 NO_OPTIONS = "{}"
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table as text.
-
-    Attributes:
-        title: Above it.
-        columns: Heads; those of numbers start with a blank, which is not shown.
-        rows: Cells.
-        remark: Below it.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    remark: str = ""
 
 
 def lead(comparison: Comparison) -> list[str]:
     """What must be said before any table."""
     runs, arms = comparison.runs, comparison.arms
-    lines = [f"{len(runs)} runs in {len(arms)} {'arm' if len(arms) == 1 else 'arms'}."]
+    lines = [f"{len(runs)} runs in {counted(len(arms), 'arm')}."]
     if comparison.only_seed:
         lines = [_only_seed(comparison)]
     elif any(measure.verdicts for measure in comparison.measures):
         others = len(arms) - 1
         lines.append(
-            f"Verdicts: Welch's t-test over the seeds against {comparison.baseline}, corrected for {others} "
-            f"{'arm' if others == 1 else 'arms'} (Holm). Where nothing differs, each figure by itself says otherwise in at most "
+            f"Verdicts: Welch's t-test over the seeds against {comparison.baseline}, corrected for "
+            f"{counted(others, 'arm')} (Holm). Where nothing differs, each figure by itself says otherwise in at most "
             "5% of cases. +- is the standard deviation over the seeds."
         )
     return [*lines, *comparison.notes]
@@ -187,22 +169,3 @@ def _how(apart: Apart, known: Sequence[Mapping[str, Any]]) -> str:
     differing = [name for name, value in apart.conditions.items() if any(other.get(name) != value for other in known)]
     told = differing or [name for name, value in apart.conditions.items() if value != NO_OPTIONS]
     return ", ".join(f"{name} {setting(apart.conditions[name])}" for name in told)
-
-
-def number(value: float | None) -> str:
-    """A figure with five significant digits, or a dash where there is none."""
-    return "-" if value is None else f"{value:.5g}"
-
-
-def setting(value: Any) -> str:
-    """The value of a setting; a long list by its length, a checksum by its first digits, a missing one as a dash."""
-    if value is None:
-        return "-"
-    if isinstance(value, list | tuple):
-        return f"{len(value):,} values" if len(value) > MOST_ITEMS else f"[{', '.join(map(setting, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    text = str(value)
-    return text[:SHA_DIGITS] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text

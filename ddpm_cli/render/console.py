@@ -6,8 +6,10 @@ rich honours NO_COLOR, FORCE_COLOR and TERM by itself, and draws no colour into 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
@@ -67,6 +69,17 @@ def print_json(value: Any) -> None:
         ValueError: If a number is not finite.
     """
     results.out(json.dumps(value, indent=2, allow_nan=False))
+
+
+def json_value(value: Any) -> Any:
+    """A value as JSON has it: paths as text, and null for numbers that it lacks."""
+    if isinstance(value, Mapping):
+        return {str(key): json_value(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def print_text(text: str) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ddpm_cli.data.check import Report, Training
-from ddpm_cli.data.pictures import counted, first_few
 from ddpm_cli.events import DataProgress, Event
 from ddpm_cli.render.console import messages
+from ddpm_cli.render.format import shape_text
 from ddpm_cli.render.tables import show_facts
+from ddpm_cli.wording import counted, first_few
 
 SECONDS_BETWEEN_LINES = 10.0
 GROUPS_SHOWN = 5
@@ -39,7 +39,7 @@ class DataBar:
     def __enter__(self) -> DataBar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -92,11 +92,6 @@ def training_text(training: Training) -> str:
         f"{counted(training.train_images, 'image')} to train on, {training.held_out_images:,} held out, each "
         f"{shape_text(height, width, channels)}{small}"
     )
-
-
-def shape_text(height: int, width: int, channels: int) -> str:
-    """`64x48, 3 channels`: height by width."""
-    return f"{height}x{width}, {counted(channels, 'channel')}"
 
 
 def _sizes(report: Report) -> str:

@@ -3,54 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from ddpm_cli.events import Compiling, DataProgress, EvaluateProgress, Event, Figure, Notice
+from ddpm_cli.events import DataProgress, EvaluateProgress, Event
+from ddpm_cli.figure import Figure
+from ddpm_cli.render.bars import Bars
 from ddpm_cli.render.compare_tables import NO_OPTIONS
-from ddpm_cli.render.console import messages, print_text, results, show_notice
-from ddpm_cli.render.format import compiling_line
+from ddpm_cli.render.console import print_text, results
+from ddpm_cli.render.format import SHORT_SHA256
+from ddpm_cli.wording import counted
 
 SHOWN_ELSEWHERE = {
     *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
     *("sampler_options", "threshold_options", "guidance_options"),
 }
-SHORT_SHA256 = 16
 
 
-class EvaluateView:
-    """A listener that draws one bar for each kind of work on stderr; a context manager that owns the bars."""
+class EvaluateView(Bars):
+    """A listener that draws one bar for each kind of work , see `Bars`."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(),
-            console=messages,
-            transient=True,
-            disable=not messages.is_terminal,
-        )
+        named, unit = TextColumn("[bold]{task.description}"), TextColumn("{task.fields[unit]}")
+        super().__init__(named, BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
         self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> EvaluateView:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Draw one event."""
-        if isinstance(event, Notice):
-            show_notice(event)
-        elif isinstance(event, Compiling):
-            self._progress.console.print(compiling_line(event.seconds), style="dim")
-        elif isinstance(event, DataProgress):
+        super().__call__(event)
+        if isinstance(event, DataProgress):
             self._advance(event.what, event.done, event.total, "pictures")
         elif isinstance(event, EvaluateProgress):
             self._advance(event.metric, event.done, event.total, event.unit)
@@ -111,7 +94,7 @@ def _sets(figure: Figure) -> str:
 def _sampler(figure: Figure) -> str:
     details = figure.details
     sampler, threshold, guidance = (_options(details, name) for name in ("sampler", "threshold", "guidance"))
-    steps, evaluations = (_counted(int(details[name]), name.removesuffix("s")) for name in ("steps", "evaluations"))
+    steps, evaluations = (counted(int(details[name]), name.removesuffix("s")) for name in ("steps", "evaluations"))
     return (
         f"{details['sampler']}{sampler}, {steps} ({evaluations} an image), "
         f"guidance {details['guidance']:g}{guidance}, threshold {details['threshold']}{threshold}"
@@ -121,10 +104,6 @@ def _sampler(figure: Figure) -> str:
 def _options(details: Mapping[str, str | int | float], name: str) -> str:
     options = details.get(f"{name}_options", NO_OPTIONS)
     return "" if options == NO_OPTIONS else f" {options}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _short(value: str | int | float) -> str:

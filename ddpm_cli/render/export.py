@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict
 
 from ddpm_cli.interchange import Comparison, ExportResult, Imported
-from ddpm_cli.render.console import show_line
-from ddpm_cli.render.data import shape_text
+from ddpm_cli.render.console import json_value, show_line
+from ddpm_cli.render.format import shape_text
+from ddpm_cli.render.sampling import show_model
 from ddpm_cli.render.tables import show_table
 
 
 def show_export(result: ExportResult, *, table: bool) -> None:
     """Say what was written, on stderr, and print each comparison on stdout if `table` is set."""
     largest = max(result.comparisons, key=lambda comparison: comparison.difference)
-    show_line("model:", "cyan", f"{result.origin} (step {result.step:,}, EMA weights)")
+    show_model(result.origin, result.step, ema=True)
     show_line("wrote:", "green", f"{result.path} ({result.bytes / 1e6:.2f} MB)")
     show_line("checked:", "green", f"largest difference {largest.difference:.3g} ({largest.what})")
     if result.rounding is not None:
@@ -28,8 +29,8 @@ def _cells(found: Comparison) -> tuple[str, ...]:
     return found.what, f"{found.difference:.2e}", f"{found.tolerance:g}", "same" if found.holds else "differs"
 
 
-def as_json(result: ExportResult, kind: str) -> dict[str, object]:
-    """A result as JSON; NaN becomes null."""
+def export_json(result: ExportResult, kind: str) -> dict[str, object]:
+    """A result as a JSON object."""
     return {
         "format": kind,
         "model": str(result.origin),
@@ -37,11 +38,8 @@ def as_json(result: ExportResult, kind: str) -> dict[str, object]:
         "file": str(result.path),
         "bytes": result.bytes,
         "largest_difference": max(comparison.difference for comparison in result.comparisons),
-        "comparisons": [
-            {"what": found.what, "difference": _number(found.difference), "tolerance": found.tolerance}
-            for found in result.comparisons
-        ],
-        "rounding": result.rounding,
+        "comparisons": json_value([asdict(found) for found in result.comparisons]),
+        "rounding": json_value(result.rounding),
     }
 
 
@@ -54,16 +52,7 @@ def show_imported(result: Imported) -> None:
         show_line("note:", "dim", "It has no data, so that it can be sampled and exported, but not evaluated or trained (--data).")
 
 
-def imported_as_json(result: Imported) -> dict[str, object]:
-    """A result as JSON."""
-    return {
-        "run": str(result.run),
-        "origin": str(result.origin),
-        "parameters": result.parameters,
-        "image_shape": list(result.image_shape),
-        "data": result.data,
-    }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def imported_json(result: Imported) -> dict[str, object]:
+    """The same as a JSON object."""
+    found: dict[str, object] = json_value(asdict(result))
+    return found

@@ -1,6 +1,15 @@
-"""Numbers as people read them."""
+"""Numbers and settings as people read them."""
 
 from __future__ import annotations
+
+from typing import Any
+
+from ddpm_cli.wording import counted
+
+SHA_DIGITS = 12
+SHORT_SHA256 = 16
+MOST_ITEMS = 8
+"""Of a list that is shown in full."""
 
 
 def duration(seconds: float) -> str:
@@ -21,6 +30,11 @@ def quantity(value: float, unit: str = "") -> str:
     return f"{value:.3g} {unit}".strip()
 
 
+def shape_text(height: int, width: int, channels: int) -> str:
+    """`64x48, 3 channels`: height by width."""
+    return f"{height}x{width}, {counted(channels, 'channel')}"
+
+
 def loss(value: float | None) -> str:
     """A loss with five digits, or a dash where there is none."""
     return "-" if value is None else f"{value:.5f}"
@@ -37,3 +51,23 @@ def age(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:,.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def number(value: float | None) -> str:
+    """A figure with five significant digits, or a dash where there is none."""
+    return "-" if value is None else f"{value:.5g}"
+
+
+def setting(value: Any) -> str:
+    """The value of a setting; a long list by its length, a checksum by its first digits, a missing one as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple):
+        return f"{len(value):,} values" if len(value) > MOST_ITEMS else f"[{', '.join(map(setting, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else str(value)
+    text = str(value)
+    return text[:SHA_DIGITS] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text

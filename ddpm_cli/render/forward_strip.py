@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ddpm_cli.data.reduced_picture import read_reduced
+from ddpm_cli.data.one_picture import read_reduced
 from ddpm_cli.diffusion.forward_numpy import q_sample_numpy
 from ddpm_cli.files import replacing
-from ddpm_cli.render.images import picture, picture_format
+from ddpm_cli.render.images import enlarged, picture, picture_format
 from ddpm_cli.render.schedule import NamedSchedule, selected_steps, snr_decibels
 
 MOMENTS = 8
@@ -60,8 +60,7 @@ def _shown(x: Pixels) -> Image.Image:
     """Pixels of [-1, 1], clipped to it, as a picture in which a small one is enlarged so that its pixels are seen."""
     pixels = np.clip(np.rint((x + 1) * 127.5), 0, 255).astype(np.uint8)
     drawn = picture(pixels).convert("RGB")
-    factor = max(SMALLEST_SHOWN // max(drawn.size), 1)
-    return drawn.resize((factor * drawn.width, factor * drawn.height), Image.Resampling.NEAREST)
+    return enlarged(drawn, SMALLEST_SHOWN // max(drawn.size))
 
 
 def _drawn(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], captions: Sequence[Sequence[str]]) -> Image.Image:

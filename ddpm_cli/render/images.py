@@ -128,7 +128,7 @@ def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    strips = [_enlarged(picture(grid(images, len(images))), images.shape[2]).convert("RGB") for _, images in rows]
+    strips = [enlarged(picture(grid(images, len(images))), NAMED_HEIGHT // images.shape[2]).convert("RGB") for _, images in rows]
     font = ImageFont.load_default(size=NAME_PIXELS)
     margin = math.ceil(max(font.getlength(name) for name, _ in rows)) + 4 * PADDING
     width, height = margin + max(strip.width for strip in strips), sum(strip.height for strip in strips)
@@ -143,9 +143,9 @@ def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
         canvas.save(temporary, format=picture_format(path))
 
 
-def _enlarged(strip: Image.Image, height: int) -> Image.Image:
-    factor = max(NAMED_HEIGHT // height, 1)
-    return strip.resize((factor * strip.width, factor * strip.height), Image.Resampling.NEAREST)
+def enlarged(image: Image.Image, factor: int) -> Image.Image:
+    """A picture so many times as wide and as high, so that its pixels are seen; as it is for a factor below 2."""
+    return image.resize((max(factor, 1) * image.width, max(factor, 1) * image.height), Image.Resampling.NEAREST)
 
 
 def save_trajectory(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,16 +13,16 @@ from typing import Any, get_args
 
 from rich.text import Text
 
+from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import printable
-from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow, StoredFigure
-from ddpm_cli.render.console import results, show_line
-from ddpm_cli.render.format import age, duration, loss, quantity
+from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow
+from ddpm_cli.render.console import json_value, results, show_line
+from ddpm_cli.render.format import SHORT_SHA256, age, duration, loss, number, quantity, setting, shape_text
 from ddpm_cli.render.tables import show_facts, show_table
 
 NONE = "-"
 STYLES: dict[FindingState, str] = {"ok": "green", "missing": "magenta", "broken": "bold red"}
 STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "broken": "bold red"}
-SHORT_SHA256 = 16
 MOST_ARGUMENTS = 200
 """Of a stranger's command."""
 
@@ -121,7 +120,7 @@ def _summary(info: ModelInfo) -> dict[str, str | Text]:
         facts["parameters"] = f"{info.parameters:,}"
     if info.image_shape is not None:
         channels, height, width = info.image_shape
-        facts["images"] = f"{height}x{width}, {channels} {'channel' if channels == 1 else 'channels'}"
+        facts["images"] = shape_text(height, width, channels)
     if info.config:
         facts |= _design(info.config)
     if info.incidents:
@@ -155,7 +154,7 @@ def _design(config: Mapping[str, Any]) -> dict[str, str | Text]:
 
 
 def _setting(value: Any) -> str:
-    return NONE if value is None else printable(_cell(value))
+    return printable(setting(value))
 
 
 def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
@@ -204,7 +203,7 @@ def _figure_cells(stored: StoredFigure) -> tuple[str, ...]:
     sampler = f"{details['sampler']}, {details['steps']} steps" if "sampler" in details else NONE
     return (
         figure.metric,
-        f"{figure.value:.5g}",
+        number(figure.value),
         NONE if spread is None else f"{spread:.2g}",
         f"{figure.n:,}",
         sampler,
@@ -256,14 +255,3 @@ def show_differences(names: tuple[str, str], differences: Mapping[str, tuple[Any
 def differences_json(names: tuple[str, str], differences: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
     """The same as a JSON object."""
     return {"a": names[0], "b": names[1], "differences": {key: {"a": a, "b": b} for key, (a, b) in differences.items()}}
-
-
-def json_value(value: Any) -> Any:
-    """A value as JSON has it: paths as text, and null for numbers that it lacks."""
-    if isinstance(value, Mapping):
-        return {str(key): json_value(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_value(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

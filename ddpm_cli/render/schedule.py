@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from ddpm_cli.config.schema import ScheduleConfig
+from ddpm_cli.config.schedule_schema import ScheduleConfig
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.render.canvas import Canvas
 from ddpm_cli.render.console import print_json, print_text, results

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
 from rich.text import Text
 
 from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
-from ddpm_cli.render.compare_tables import setting
 from ddpm_cli.render.console import results, show_line, show_notice
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
-from ddpm_cli.render.format import duration
+from ddpm_cli.render.format import duration, setting
 from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.tables import show_table
 from ddpm_cli.render.training import TrainingView
+from ddpm_cli.wording import counted
 
 WORK = {"new": "training", "begun": "training goes on", "finished": "trained already", "failed": "failed before"}
 
@@ -29,9 +28,8 @@ def show_plan(plan: SweepPlan) -> None:
         rows.append((run.name, settings, run.standing, duration(run.seconds)))
     show_table(f"sweep {plan.name}", ("run", "settings", "standing", " time"), rows)
     points = len(plan.points)
-    measured = f", each measured with {points} {'setting' if points == 1 else 'settings'} of sampling" if points else ""
-    runs = "1 run" if len(plan.runs) == 1 else f"{len(plan.runs)} runs"
-    results.print(Text(f"{runs}{measured}: about {duration(plan.seconds)} in all, in {plan.folder}."))
+    measured = f", each measured with {counted(points, 'setting')} of sampling" if points else ""
+    results.print(Text(f"{counted(len(plan.runs), 'run')}{measured}: about {duration(plan.seconds)} in all, in {plan.folder}."))
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:
@@ -67,7 +65,7 @@ class SweepView:
     def __enter__(self) -> SweepView:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._views.close()
 
     def __call__(self, event: Event) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -24,6 +25,33 @@ SHORT = 40
 """Characters of a head and a cell, up to which others stand beside them in a block."""
 NAME_WORDS = 4
 """A cell with more is prose, whose long words are left whole."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table as text.
+
+    Attributes:
+        title: Above it.
+        columns: Heads; those of numbers start with a blank, which is not shown.
+        rows: Cells.
+        remark: Below it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    remark: str = ""
+
+
+def show_sheets(lead: Iterable[str], sheets: Iterable[Sheet]) -> None:
+    """Print lines, and then tables with their remarks, on stdout."""
+    for line in lead:
+        results.print(Text(line))
+    for sheet in sheets:
+        show_table(sheet.title, sheet.columns, sheet.rows)
+        if sheet.remark:
+            results.print(Text(f"{sheet.remark}\n", "dim"))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Cells], console: CleanConsole = results) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.table import Column
@@ -16,6 +16,7 @@ from ddpm_cli.events import (
     DataProgress,
     Event,
     Incident,
+    Listener,
     MetricsLogged,
     Notice,
     SamplesDrawn,
@@ -24,10 +25,12 @@ from ddpm_cli.events import (
     TrainPlanned,
     TrainProgress,
     TrainSummary,
+    together,
 )
 from ddpm_cli.render.console import messages, show_notice
-from ddpm_cli.render.data import DataBar, shape_text
-from ddpm_cli.render.format import compiling_line, duration, loss, quantity
+from ddpm_cli.render.data import DataBar
+from ddpm_cli.render.format import compiling_line, duration, loss, quantity, shape_text
+from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.tables import show_facts
 
 HOUR = 3600.0
@@ -132,6 +135,13 @@ def _bar_columns(width: int) -> list[ProgressColumn]:
     return [TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), share, TextColumn("{task.fields[status]}")]
 
 
+@contextmanager
+def shown_training(*others: Listener, progress: bool = True) -> Iterator[Listener]:
+    """A listener that keeps the pictures of a run up to date, shows its progress, if asked to, and then tells others."""
+    with TrainingView() as view:
+        yield together(RunPictures(), *([view] if progress else []), *others)
+
+
 class TrainingView:
     """A listener that draws training on stderr; a context manager that owns the live bar.
 
@@ -155,7 +165,7 @@ class TrainingView:
     def __enter__(self) -> TrainingView:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._data.stop()
         self._progress.stop()
 

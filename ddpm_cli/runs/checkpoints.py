@@ -14,13 +14,13 @@ could be lost in between. A run's best only improves, so the newest one marked s
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import (
     UnreadableError,
     discard_folder,
+    input_errors,
     open_regular,
     output_errors,
     read_json_object,
@@ -347,15 +348,9 @@ def read_manifest(path: Path) -> Manifest:
         return _parse_manifest(read_json_object(path / MANIFEST))
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> AbstractContextManager[None]:
     """Turn what can go wrong with reading `path` into a CheckpointError that names it."""
-    try:
-        yield
-    except UnreadableError as error:
-        raise CheckpointError(f"{path} {error}.", _REMEDY) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}).", _REMEDY) from error
+    return input_errors(path, CheckpointError, _REMEDY, _REMEDY)
 
 
 def _parse_manifest(raw: dict[str, Any]) -> Manifest:

@@ -15,8 +15,8 @@ from typing import Any
 
 from ddpm_cli.errors import RunError, RunLockedError
 from ddpm_cli.files import (
-    UnreadableError,
     atomic_write,
+    input_errors,
     output_errors,
     printable,
     read_json_object,
@@ -28,6 +28,7 @@ from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RESTORE = "Choose another run, or restore the file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,15 +304,17 @@ def write_info(run: RunDirectory, info: Mapping[str, Any]) -> None:
     atomic_write(run.info_path, to_json(dict(info)))
 
 
+def data_facts(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says of the data, as strangers may have it; empty if it says nothing."""
+    data = info.get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def read_info(run: RunDirectory) -> dict[str, Any]:
     """Read run.json, which may come from a stranger.
 
     Raises:
         RunError: If it is missing or damaged.
     """
-    try:
+    with input_errors(run.info_path, RunError, RESTORE):
         return read_json_object(run.info_path)
-    except UnreadableError as error:
-        raise RunError(f"{run.info_path} {error}.", "Choose another run, or restore the file.") from error
-    except OSError as error:
-        raise RunError(f"{run.info_path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from ddpm_cli.errors import RunError
 from ddpm_cli.events import IncidentKind
-from ddpm_cli.files import UnreadableError, atomic_write, open_regular, output_errors, replacing, sync_path, to_json, write_all
+from ddpm_cli.files import atomic_write, input_errors, open_regular, output_errors, replacing, sync_path, to_json, write_all
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 Row = Mapping[str, float | int | str | Sequence[int] | None]
@@ -139,14 +139,8 @@ def write_history(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    try:
+    with input_errors(f"The metrics log {path}", RunError, "Move it away."):
         descriptor = open_regular(path)
-    except UnreadableError as error:
-        raise RunError(f"The metrics log {path} {error}.", "Move it away.") from error
-    except OSError as error:
-        raise RunError(
-            f"The metrics log {path} cannot be read ({error.strerror}).", "Check the disk and its permissions."
-        ) from error
     with open(descriptor, "rb") as file:
         while line := file.readline(_LINE_LIMIT):
             row = _parse(line)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ddpm_cli.comparison import Run
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.events import Incident
-    from ddpm_cli.overview import StoredFigure
+    from ddpm_cli.figure import StoredFigure
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ddpm_cli.errors import RunError
-from ddpm_cli.files import UnreadableError, atomic_write, printable, read_json_object, to_json
+from ddpm_cli.files import atomic_write, input_errors, printable, read_json_object, to_json
 
 FILE = "sweep.json"
 
@@ -20,12 +20,8 @@ def read_failures(folder: Path) -> dict[str, str]:
     path = folder / FILE
     if not path.exists():
         return {}
-    try:
+    with input_errors(path, RunError, "Remove it; runs that failed will be tried again."):
         failed = read_json_object(path).get("failed")
-    except UnreadableError as error:
-        raise RunError(f"{path} {error}.", "Remove it; runs that failed will be tried again.") from error
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).", "Check the disk and its permissions.") from error
     known = failed if isinstance(failed, dict) else {}
     return {printable(str(name)): printable(str(reason)) for name, reason in known.items()}
 

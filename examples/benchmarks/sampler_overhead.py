@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import (
+from ddpm_cli.config.sample_schema import (
     DdimSampler,
     DdpmSampler,
     DpmSolverSampler,

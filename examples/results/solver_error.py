@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.config.loader import override
-from ddpm_cli.config.schema import CosineSchedule
+from ddpm_cli.config.schedule_schema import CosineSchedule
 from ddpm_cli.engine.build import build_schedule
 from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
 from ddpm_cli.metrics.classifier import load_bundled

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Ddpm, assert_refused, files_below
+from picture_files import pixels
 from PIL import Image
 
-from ddpm_cli.cli.app import run
 from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 
 CELL = 30  # 28 pixels and 2 between
 COMMANDS = (["interpolate", "a.png", "b.png"], ["inpaint", "a.png", "mask.png"], ["img2img", "a.png"])
 
 
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L")).astype(int)
-
-
 def cells(path: Path, count: int) -> list[np.ndarray]:
     grid = pixels(path)
     assert grid.shape == (CELL + 2, count * CELL + 2)
     return [grid[2:30, 2 + number * CELL : 30 + number * CELL] for number in range(count)]
-
-
-@pytest.fixture
-def ddpm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ddpm:
-    """The command's own entry, in this process: torch is imported once, and not for each of the many commands here."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(cwd)
-        status = run(arguments, debug=False)
-        stdout, stderr = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, stdout, stderr)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +41,9 @@ def folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def test_inpaint_keeps_what_is_known_and_fills_the_rest_by_seed(ddpm: Ddpm, folder: Path) -> None:
+def test_inpaint_keeps_what_is_known_and_fills_the_rest_by_seed(ddpm_here: Ddpm, folder: Path) -> None:
     common = ("inpaint", "a.png", "mask.png", "--steps", "6", "--jump", "2", "--resample", "2")
-    done = ddpm(*common, "--n", "3", "--side-by-side", "--out", "fills.png", "--each", "fills", "--json", cwd=folder)
+    done = ddpm_here(*common, "--n", "3", "--side-by-side", "--out", "fills.png", "--each", "fills", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["seeds"], told["filled_pixels"], told["steps_taken"]) == ([0, 1, 2], 14 * 28, 10)
@@ -76,39 +56,39 @@ def test_inpaint_keeps_what_is_known_and_fills_the_rest_by_seed(ddpm: Ddpm, fold
     for fill in fills:
         assert abs(fill[14:] - given[14:]).mean() > 5
     assert abs(fills[0] - fills[1]).max() > 50
-    done = ddpm(*common, "--seeds", "2", "--out", "alone.png", cwd=folder)
+    done = ddpm_here(*common, "--seeds", "2", "--out", "alone.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     # One grey level for float sums that another batch size orders differently.
     assert abs(pixels(folder / "alone.png") - fills[2]).max() <= 1
     assert np.array_equal(pixels(folder / "fills/2.png"), fills[2])
 
 
-def test_img2img_keeps_at_0_and_forgets_at_1(ddpm: Ddpm, folder: Path) -> None:
+def test_img2img_keeps_at_0_and_forgets_at_1(ddpm_here: Ddpm, folder: Path) -> None:
     common = ("--sampler", "ddim", "--steps", "10", "--seed", "7")
     for strength in ("0", "0.3", "1"):
-        done = ddpm("img2img", "a.png", "--strength", strength, *common, "--out", f"s{strength}.png", "--json", cwd=folder)
+        done = ddpm_here("img2img", "a.png", "--strength", strength, *common, "--out", f"s{strength}.png", "--json", cwd=folder)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["steps_taken"] == round(10 * float(strength))
     assert np.array_equal(pixels(folder / "s0.png"), pixels(folder / "a.png"))
     assert not np.array_equal(pixels(folder / "s0.3.png"), pixels(folder / "a.png"))
-    assert ddpm("sample", "--n", "1", *common, "--out", "sampled.png", cwd=folder).returncode == 0
+    assert ddpm_here("sample", "--n", "1", *common, "--out", "sampled.png", cwd=folder).returncode == 0
     assert np.array_equal(pixels(folder / "s1.png"), cells(folder / "sampled.png", 1)[0])
 
 
-def test_variants_of_img2img_depend_on_their_seeds_alone(ddpm: Ddpm, folder: Path) -> None:
+def test_variants_of_img2img_depend_on_their_seeds_alone(ddpm_here: Ddpm, folder: Path) -> None:
     common = ("img2img", "a.png", "--sampler", "ddpm", "--steps", "10", "--strength", "0.5")
-    done = ddpm(*common, "--n", "3", "--batch-size", "2", "--side-by-side", "--out", "v.png", cwd=folder)
+    done = ddpm_here(*common, "--n", "3", "--batch-size", "2", "--side-by-side", "--out", "v.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     given, *variants = cells(folder / "v.png", 4)
     assert np.array_equal(given, pixels(folder / "a.png"))
-    assert ddpm(*common, "--seeds", "2,0", "--out", "w.png", cwd=folder).returncode == 0
+    assert ddpm_here(*common, "--seeds", "2,0", "--out", "w.png", cwd=folder).returncode == 0
     for found, expected in zip(cells(folder / "w.png", 2), (variants[2], variants[0]), strict=True):
         assert abs(found - expected).max() <= 1
     assert abs(variants[0] - variants[1]).max() > 20
 
 
-def test_interpolation_begins_and_ends_with_its_pictures(ddpm: Ddpm, folder: Path) -> None:
-    done = ddpm("interpolate", "a.png", "b.png", "--n", "5", "--side-by-side", "--each", "way", "--out", "w.png", cwd=folder)
+def test_interpolation_begins_and_ends_with_its_pictures(ddpm_here: Ddpm, folder: Path) -> None:
+    done = ddpm_here("interpolate", "a.png", "b.png", "--n", "5", "--side-by-side", "--each", "way", "--out", "w.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     first, *way, last = cells(folder / "w.png", 7)
     assert np.array_equal(first, pixels(folder / "a.png"))
@@ -120,36 +100,38 @@ def test_interpolation_begins_and_ends_with_its_pictures(ddpm: Ddpm, folder: Pat
     assert sorted(path.name for path in (folder / "way").iterdir()) == [f"{number}.png" for number in range(5)]
 
 
-def test_interpolation_of_seeds_has_their_images_at_its_ends(ddpm: Ddpm, folder: Path) -> None:
-    done = ddpm("interpolate", "3", "8", "--n", "4", "--steps", "10", "--out", "seeds.png", "--json", cwd=folder)
+def test_interpolation_of_seeds_has_their_images_at_its_ends(ddpm_here: Ddpm, folder: Path) -> None:
+    done = ddpm_here("interpolate", "3", "8", "--n", "4", "--steps", "10", "--out", "seeds.png", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["ends"] == [3, 8]
     assert told["sampler"] == {"kind": "ddim", "steps": 10, "eta": 0, "spacing": {"kind": "logsnr"}}
     way = cells(folder / "seeds.png", 4)
     sampled = ("sample", "--seeds", "3,8", "--sampler", "ddim", "--steps", "10", "--set", "sample.sampler.spacing=logsnr")
-    assert ddpm(*sampled, "--nrow", "2", "--out", "ends.png", cwd=folder).returncode == 0
+    assert ddpm_here(*sampled, "--nrow", "2", "--out", "ends.png", cwd=folder).returncode == 0
     for found, expected in zip((way[0], way[-1]), cells(folder / "ends.png", 2), strict=True):
         assert abs(found - expected).max() <= 1
 
 
-def test_set_goes_before_the_usual_steps(ddpm: Ddpm, folder: Path) -> None:
-    done = ddpm("inpaint", "a.png", "mask.png", "--set", "sample.sampler.steps=3", "--out", "set.png", "--json", cwd=folder)
+def test_set_goes_before_the_usual_steps(ddpm_here: Ddpm, folder: Path) -> None:
+    done = ddpm_here("inpaint", "a.png", "mask.png", "--set", "sample.sampler.steps=3", "--out", "set.png", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["sampler"]["kind"], told["sampler"]["steps"], told["jump"], told["steps_taken"]) == ("ddpm", 3, 2, 2 * 10 + 1)
 
 
-def test_a_picture_and_a_seed(ddpm: Ddpm, folder: Path) -> None:
-    done = ddpm("interpolate", "3", "a.png", "--n", "2", "--side-by-side", "--out", "mixed.png", cwd=folder)
+def test_a_picture_and_a_seed(ddpm_here: Ddpm, folder: Path) -> None:
+    done = ddpm_here("interpolate", "3", "a.png", "--n", "2", "--side-by-side", "--out", "mixed.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     *_, made, given = cells(folder / "mixed.png", 3)
     assert np.array_equal(given, pixels(folder / "a.png"))
     assert abs(made - given).mean() < 1
 
 
-def test_resize_brings_any_picture_to_the_model(ddpm: Ddpm, folder: Path) -> None:
-    done = ddpm("inpaint", "photo.jpg", "narrow.png", "--resize", "--steps", "1", "--side-by-side", "--out", "r.png", cwd=folder)
+def test_resize_brings_any_picture_to_the_model(ddpm_here: Ddpm, folder: Path) -> None:
+    done = ddpm_here(
+        "inpaint", "photo.jpg", "narrow.png", "--resize", "--steps", "1", "--side-by-side", "--out", "r.png", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     cells(folder / "r.png", 3)
 
@@ -181,7 +163,7 @@ def test_resize_brings_any_picture_to_the_model(ddpm: Ddpm, folder: Path) -> Non
         *[([*command, "--set", "train.seed=1"], ["train.seed=1", "sample.*"]) for command in COMMANDS],
     ],
 )
-def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, folder: Path) -> None:
+def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm_here: Ddpm, folder: Path) -> None:
     before = files_below(folder)
-    assert_refused(ddpm(*arguments, cwd=folder), *words)
+    assert_refused(ddpm_here(*arguments, cwd=folder), *words)
     assert files_below(folder) == before

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command import TINY, Ddpm, assert_refused, files_below, run_ddpm
+from picture_files import pixels
 from PIL import Image
 
-from ddpm_cli.cli.app import run
-
 CELL = 30  # 28 pixels and 2 between
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L")).astype(int)
-
-
-@pytest.fixture
-def ddpm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ddpm:
-    """The command's own entry, in this process: torch is imported once, and not for each of the many commands here."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(cwd)
-        status = run(arguments, debug=False)
-        stdout, stderr = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, stdout, stderr)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +34,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_class_by_number_and_by_name(ddpm: Ddpm, folder: Path) -> None:
+def test_a_class_by_number_and_by_name(ddpm_here: Ddpm, folder: Path) -> None:
     for label, out in (("8", "number.png"), ("bag", "name.png"), ("3", "other.png")):
-        done = ddpm("sample", "--label", label, "--n", "2", "--steps", "3", "--out", out, "--json", cwd=folder)
+        done = ddpm_here("sample", "--label", label, "--n", "2", "--steps", "3", "--out", out, "--json", cwd=folder)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["labels"] == [3 if label == "3" else 8] * 2
     assert (folder / "number.png").read_bytes() == (folder / "name.png").read_bytes() != (folder / "other.png").read_bytes()
     assert "class: Dress, guidance 1" in done.stderr
 
 
-def test_all_classes_make_a_row_each_with_its_name(ddpm: Ddpm, folder: Path) -> None:
+def test_all_classes_make_a_row_each_with_its_name(ddpm_here: Ddpm, folder: Path) -> None:
     common = ("sample", "--guidance", "2", "--steps", "3", "--seed", "4", "--n", "3")
-    done = ddpm(
+    done = ddpm_here(
         *common, "--label", "all", "--out", "all.png", "--each", "each", "--trajectory", "all.gif", "--batch-size", "7", cwd=folder
     )
     assert done.returncode == 0, done.stderr
@@ -78,7 +57,7 @@ def test_all_classes_make_a_row_each_with_its_name(ddpm: Ddpm, folder: Path) -> 
     assert all(name.max() > 150 for name in named)
     assert len({name.tobytes() for name in named}) == 10
 
-    done = ddpm(*common, "--label", "sandal", "--nrow", "3", "--out", "one.png", cwd=folder)
+    done = ddpm_here(*common, "--label", "sandal", "--nrow", "3", "--out", "one.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     row = grid[5 * CELL : 6 * CELL, margin:]
     assert abs(row[2:] - pixels(folder / "one.png")[2:CELL]).max() <= 1
@@ -88,28 +67,28 @@ def test_all_classes_make_a_row_each_with_its_name(ddpm: Ddpm, folder: Path) -> 
         assert animation.size == (grid.shape[1], grid.shape[0])
 
 
-def test_guidance_changes_images_and_0_ignores_the_class(ddpm: Ddpm, folder: Path) -> None:
+def test_guidance_changes_images_and_0_ignores_the_class(ddpm_here: Ddpm, folder: Path) -> None:
     pictures = {}
     for label, scale in (("3", "1"), ("3", "4"), ("3", "0"), ("8", "0")):
-        done = ddpm("sample", "--label", label, "--guidance", scale, "--n", "1", "--steps", "5", "--out", "g.png", cwd=folder)
+        done = ddpm_here("sample", "--label", label, "--guidance", scale, "--n", "1", "--steps", "5", "--out", "g.png", cwd=folder)
         assert done.returncode == 0, done.stderr
         pictures[label, scale] = pixels(folder / "g.png").tobytes()
     assert pictures["3", "0"] == pictures["8", "0"]
     assert len(set(pictures.values())) == 3
 
 
-def test_the_exported_file_knows_its_classes(ddpm: Ddpm, folder: Path) -> None:
+def test_the_exported_file_knows_its_classes(ddpm_here: Ddpm, folder: Path) -> None:
     for source, out in (("runs/classes", "run.png"), ("model.safetensors", "file.png")):
-        done = ddpm(
+        done = ddpm_here(
             "sample", source, "--label", "ankle boot", "--guidance", "3", "--n", "2", "--steps", "3", "--out", out, cwd=folder
         )
         assert done.returncode == 0, done.stderr
     assert (folder / "run.png").read_bytes() == (folder / "file.png").read_bytes()
-    assert_refused(ddpm("sample", "model.safetensors", "--label", "boots", cwd=folder), "boots", "Ankle boot")
+    assert_refused(ddpm_here("sample", "model.safetensors", "--label", "boots", cwd=folder), "boots", "Ankle boot")
 
 
-def test_the_exported_program_takes_labels(ddpm: Ddpm, folder: Path) -> None:
-    done = ddpm("export", "--format", "torch-export", "--out", "denoiser.pt2", "--json", cwd=folder)
+def test_the_exported_program_takes_labels(ddpm_here: Ddpm, folder: Path) -> None:
+    done = ddpm_here("export", "--format", "torch-export", "--out", "denoiser.pt2", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["largest_difference"] < 1e-4
     program = torch.export.load(folder / "denoiser.pt2").module()
@@ -132,9 +111,9 @@ def test_the_exported_program_takes_labels(ddpm: Ddpm, folder: Path) -> None:
         (["--set", "sample.guidance.rescale=2"], ["sample.guidance.rescale", "at most 1"]),
     ],
 )
-def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm: Ddpm, folder: Path) -> None:
+def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm_here: Ddpm, folder: Path) -> None:
     before = files_below(folder)
-    assert_refused(ddpm("sample", *arguments, "--out", "never.png", cwd=folder), *words)
+    assert_refused(ddpm_here("sample", *arguments, "--out", "never.png", cwd=folder), *words)
     assert files_below(folder) == before
 
 
@@ -148,10 +127,10 @@ def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm
     ],
 )
 def test_a_model_without_classes_refuses_labels_and_guidance(
-    arguments: list[str], words: list[str], ddpm: Ddpm, trained_folder: Path
+    arguments: list[str], words: list[str], ddpm_here: Ddpm, trained_folder: Path
 ) -> None:
     before = files_below(trained_folder)
-    assert_refused(ddpm("sample", *arguments, cwd=trained_folder), *words)
+    assert_refused(ddpm_here("sample", *arguments, cwd=trained_folder), *words)
     assert files_below(trained_folder) == before
 
 
@@ -164,8 +143,8 @@ def test_a_model_without_classes_refuses_labels_and_guidance(
         ("objective.label_dropout=1.5", ["objective.label_dropout", "at most 1"]),
     ],
 )
-def test_bad_settings_start_no_run(setting: str, words: list[str], ddpm: Ddpm, tmp_path: Path) -> None:
-    assert_refused(ddpm("train", *TINY, "--steps=1", "--set", setting), *words)
+def test_bad_settings_start_no_run(setting: str, words: list[str], ddpm_here: Ddpm, tmp_path: Path) -> None:
+    assert_refused(ddpm_here("train", *TINY, "--steps=1", "--set", setting), *words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,7 +164,7 @@ EDITS = (
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit[0])
-def test_edits_follow_the_class_or_none(edit: tuple[str, ...], ddpm: Ddpm, editing_folder: Path) -> None:
+def test_edits_follow_the_class_or_none(edit: tuple[str, ...], ddpm_here: Ddpm, editing_folder: Path) -> None:
     pictures = {}
     for name, options in {
         "any": (),
@@ -194,7 +173,7 @@ def test_edits_follow_the_class_or_none(edit: tuple[str, ...], ddpm: Ddpm, editi
         "number": ("--label", "8", "--guidance", "1"),
         "guided": ("--label", "bag", "--guidance", "3"),
     }.items():
-        done = ddpm(*edit, *options, "--out", f"{name}.png", "--json", cwd=editing_folder)
+        done = ddpm_here(*edit, *options, "--out", f"{name}.png", "--json", cwd=editing_folder)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told["label"] == (None if name in ("any", "ignored") else 8)
@@ -206,8 +185,8 @@ def test_edits_follow_the_class_or_none(edit: tuple[str, ...], ddpm: Ddpm, editi
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit[0])
-def test_guided_edits_need_a_class_that_exists(edit: tuple[str, ...], ddpm: Ddpm, editing_folder: Path) -> None:
+def test_guided_edits_need_a_class_that_exists(edit: tuple[str, ...], ddpm_here: Ddpm, editing_folder: Path) -> None:
     before = files_below(editing_folder)
     for options, words in ((("--label", "bga"), 'no class "bga"'), (("--guidance", "2"), "--guidance 2 follows a class")):
-        assert_refused(ddpm(*edit, *options, "--out", "never.png", cwd=editing_folder), words)
+        assert_refused(ddpm_here(*edit, *options, "--out", "never.png", cwd=editing_folder), words)
     assert files_below(editing_folder) == before

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from command import Ddpm, run_ddpm
 from launched import ARGUMENTS, killing, largest_difference, torchrun
-from numpy.typing import NDArray
-from PIL import Image
+from picture_files import pixels
 from safetensors.numpy import load_file
 
 TRAIN = ("train", *ARGUMENTS, "--steps=12", "--name=run", "--set=checkpoint.every=4")
@@ -28,12 +27,6 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shapes(run: Path) -> dict[str, tuple[int, ...]]:
     """Of the moments of a run's last checkpoint."""
     return {name: moment.shape for name, moment in load_file(run / "checkpoints/step-00000012/optimizer.safetensors").items()}
-
-
-def pixels(path: Path) -> NDArray[np.int16]:
-    """Of a grid, or of an animation's first frame."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"), np.int16)
 
 
 def test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run(one: Path, tmp_path: Path) -> None:

@@ -70,6 +70,6 @@ def test_a_missing_library_is_named_with_its_install_line(tmp_path: Path, monkey
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match=r"plotly and jinja2\. Install them: pip install 'ddpm-cli\[report\]'"):
+    with pytest.raises(RequestError, match=r"needs plotly, which is not installed\. Install it: pip install 'ddpm-cli\[report\]'"):
         app(["report"], standalone_mode=False)
     assert not list(tmp_path.glob("*.html"))

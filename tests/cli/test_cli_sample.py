@@ -12,14 +12,10 @@ import numpy as np
 import pytest
 import torch
 from command import Ddpm, assert_refused, environment, files_below
+from picture_files import pixels
 from PIL import Image
 
 RUN = "runs/tiny"
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L")).astype(int)
 
 
 def cell(grid: np.ndarray, number: int, columns: int) -> np.ndarray:

@@ -195,7 +195,7 @@ def test_on_a_picture_the_forward_process_is_drawn_and_the_json_stays_the_same(i
         (["--out", "plot.xyz"], '".xyz" names no picture format'),
         (["--out", "plot"], "names no picture format"),
         (["--on", "absent.jpg"], "absent.jpg cannot be read"),
-        (["--on", "."], "cannot be read: Is a directory"),
+        (["--on", "."], "cannot be read (Is a directory)"),
         (["--on", "absent.jpg", "--out", "strip.pdx"], ".pdx is no picture format"),
         (["--on", "absent.jpg", "--out", "absent/strip.png"], "its folder does not exist"),
         (["--config", "absent.toml"], "absent.toml: no such file"),

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.schema import Config, CosineSchedule, DdimSampler, DpmSolverSampler, LinearSchedule
+from ddpm_cli.config.sample_schema import DdimSampler, DpmSolverSampler
+from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule
+from ddpm_cli.config.schema import Config
 from ddpm_cli.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from ddpm_cli.data import image_cache
 from ddpm_cli.data.huggingface import HubQuery, load_huggingface
 from ddpm_cli.data.pictures import PictureSettings
 from ddpm_cli.engine.build_data import with_absolute_paths
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.events import Event, Notice
 
 
@@ -140,7 +140,7 @@ def test_no_network_is_one_message(tmp_path: Path) -> None:
 
 def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(RequestError) as caught:
         load_huggingface(HubQuery("any"), PictureSettings())
     assert "pip install 'ddpm-cli[huggingface]'" in caught.value.remedy
 

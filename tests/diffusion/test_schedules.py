@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from ddpm_cli.config.schema import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
+from ddpm_cli.config.schedule_schema import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
 from ddpm_cli.diffusion.schedules import (
     BETA_SCHEDULES,
     NoiseSchedule,

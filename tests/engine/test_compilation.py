@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_configs import tiny_config
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine import compilation, fast_sampling
 from ddpm_cli.engine.build import build_dataset, build_model
@@ -32,23 +32,14 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny(*sets: str, steps: int = 4) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
-        "model.base_channels=8",
+    return tiny_config(
         "model.channel_mult=[1]",
-        "model.blocks_per_level=1",
         "model.middle_attention=false",
-        "model.stem=4",
-        "train.batch_size=8",
         "train.eval_images=4",
-        "train.sample_n=1",
-        "train.sampler.steps=1",
-        "train.device=cpu",
         "train.compile=true",
         f"train.steps={steps}",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+        *sets,
+    )
 
 
 def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from ddpm_cli.cli import bench as command
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.bench import peers as bench_peers
 from ddpm_cli.engine.bench.peaks import DTYPES
 from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network, require_peers
 from ddpm_cli.engine.bench.run import BenchRequest, run_bench
@@ -18,9 +17,10 @@ from ddpm_cli.engine.bench.subject import Setting, image_shape, random_dataset, 
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.errors import DataError, RequestError
+from ddpm_cli.extras import missing_packages
 
 TINY_MODEL = ("model.base_channels=32", "model.channel_mult=[1,1]", "model.blocks_per_level=1", "schedule.timesteps=50")
-INSTALLED = [name for name, peer in PEERS.items() if all(find_spec(module) for module in peer.packages.values())]
+INSTALLED = [name for name, peer in PEERS.items() if not missing_packages(*peer.packages)]
 
 
 def tiny(*sets: str) -> Config:
@@ -34,7 +34,7 @@ def test_the_command_knows_what_the_engine_knows() -> None:
 
 
 def test_a_missing_package_is_told_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_peers, "find_spec", lambda module: None if module == "ema_pytorch" else module)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None if module == "ema_pytorch" else module)
     require_peers(["diffusers"])
     with pytest.raises(RequestError) as caught:
         require_peers(["diffusers", "lucidrains"])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_configs import tiny_config
 from torch import Tensor
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.build import build_dataset, with_classes
 from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
@@ -26,28 +26,20 @@ STEPS = 8
 
 
 def conditional(*sets: str) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
+    return tiny_config(
         "schedule.timesteps=20",
-        "model.base_channels=8",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
-        "model.stem=4",
         "model.num_classes=auto",
         "model.norm_groups=4",  # a group of one channel would take an added vector out again
         "objective.label_dropout=0.3",
         "optimizer.lr=1e-2",
         "ema.decay=0.5",
-        "train.batch_size=8",
         "train.eval_images=12",
         "train.sample_n=12",
         "train.sampler.steps=2",
-        "train.device=cpu",
         f"train.steps={STEPS}",
         "sample.sampler.steps=3",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+        *sets,
+    )
 
 
 def stop_at(step: int):

@@ -27,7 +27,8 @@ from ddpm_cli.engine.references import real_images
 from ddpm_cli.engine.sample_parts import SampleSet, draw_parts
 from ddpm_cli.engine.team import Team
 from ddpm_cli.errors import CheckpointError, DataError, RequestError, RunLockedError
-from ddpm_cli.events import EvaluateProgress, Event, Figure, NearestPairs, Notice, TimestepLosses
+from ddpm_cli.events import EvaluateProgress, Event, NearestPairs, Notice, TimestepLosses
+from ddpm_cli.figure import Figure
 from ddpm_cli.metrics.frechet import frechet_distance
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked

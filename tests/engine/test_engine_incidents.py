@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_configs import tiny_config
 from torch import Tensor
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.data.batches import Batches
 from ddpm_cli.diffusion.timestep_draws import draw_timesteps
@@ -28,23 +28,14 @@ Fault = Callable[[int, Tensor, Tensor], Tensor]
 
 
 def tiny(*sets: str) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
-        "model.base_channels=8",
+    return tiny_config(
         "model.channel_mult=[1]",
-        "model.blocks_per_level=1",
-        "model.stem=4",
-        "train.batch_size=8",
         "train.log_every=1",
         "train.eval_images=4",
-        "train.sample_n=1",
-        "train.sampler.steps=1",
-        "train.device=cpu",
         "checkpoint.every=1",
         "checkpoint.keep_last=20",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+        *sets,
+    )
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:

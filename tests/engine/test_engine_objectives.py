@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from tiny_configs import tiny_config
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.data.images import with_limit
@@ -32,21 +32,7 @@ STEPS = 10
 
 
 def tiny(*sets: str) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
-        "model.base_channels=8",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
-        "model.stem=4",
-        "train.batch_size=8",
-        "train.eval_images=8",
-        "train.sample_n=1",
-        "train.sampler.steps=1",
-        "train.device=cpu",
-        "checkpoint.every=100",
-    ]
-    return load_config(sets=[*settings, f"train.steps={STEPS}", *sets]).config
+    return tiny_config("checkpoint.every=100", f"train.steps={STEPS}", *sets)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_cli.config.schema import ObjectiveConfig, OptimizerConfig, TrainConfig
+from ddpm_cli.config.objective_schema import ObjectiveConfig
+from ddpm_cli.config.schema import OptimizerConfig, TrainConfig
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.engine.budget import Budget, lr_factor
 from ddpm_cli.engine.build import build_loss

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_configs import tiny_config
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.generate import load_trained
@@ -60,24 +60,9 @@ FEW_STEPS = 8
 
 
 def tiny(*sets: str, steps: int = STEPS) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
-        "model.base_channels=8",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
-        "model.stem=4",
-        "model.dropout=0.2",
-        "train.batch_size=8",
-        "train.log_every=3",
-        "train.eval_every=5",
-        "train.eval_images=8",
-        "train.sample_n=1",
-        "train.sampler.steps=1",
-        "train.device=cpu",
-        "checkpoint.every=4",
-    ]
-    return load_config(sets=[*settings, f"train.steps={steps}", *sets]).config
+    return tiny_config(
+        "model.dropout=0.2", "train.log_every=3", "train.eval_every=5", "checkpoint.every=4", f"train.steps={steps}", *sets
+    )
 
 
 def stop_at(step: int) -> Listener:

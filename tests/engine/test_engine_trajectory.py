@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm_cli.config.schema import DdimSampler
+from ddpm_cli.config.sample_schema import DdimSampler
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.generate import generate_samples, load_trained

@@ -14,7 +14,7 @@ from trained_models import trained_model
 
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.schema import DdimSampler, DdpmSampler, DpmSolverSampler
+from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, DpmSolverSampler
 from ddpm_cli.engine import export, export_diffusers
 from ddpm_cli.engine.diffusers_config import check_expressible, inexpressible, solver_overrides
 from ddpm_cli.engine.export_diffusers import WEIGHTS, compare_diffusers, write_diffusers
@@ -22,7 +22,7 @@ from ddpm_cli.engine.export_request import ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.same_noise import sample_from
 from ddpm_cli.errors import DdpmError, RequestError
-from ddpm_cli.events import Figure
+from ddpm_cli.figure import Figure
 from ddpm_cli.runs.directory import create_run, write_info
 from ddpm_cli.runs.figures import append_figures
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_configs import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.build import build_model
 from ddpm_cli.engine.train import resume, train
@@ -28,24 +28,13 @@ MODES: dict[str, list[str]] = {
 
 
 def tiny(*sets: str) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
+    return tiny_config(
         "schedule.timesteps=100",
-        "model.base_channels=8",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
         "model.attention_resolutions=[8]",
-        "model.stem=4",
         "model.dropout=0.2",
-        "train.batch_size=8",
-        "train.eval_images=8",
-        "train.sample_n=1",
-        "train.sampler.steps=1",
-        "train.device=cpu",
         "train.steps=4",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+        *sets,
+    )
 
 
 def final_tensors(runs: Path, name: str) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from command import TINY, assert_refused, run_ddpm
 from foreign_models import GOOGLE, pipeline_folder
 from safetensors.torch import load_file, save_file
 
-from ddpm_cli.config.schema import DdimSampler
+from ddpm_cli.config.sample_schema import DdimSampler
 from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
 from ddpm_cli.engine.generate import TrainedModel, load_trained
 from ddpm_cli.engine.import_model import WEIGHTS, import_model

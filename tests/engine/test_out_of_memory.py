@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from command import TINY, environment
+from tiny_configs import tiny_config
 
-from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine import batch_size
 from ddpm_cli.engine.evaluate import evaluate_run
@@ -46,23 +46,14 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 
 
 def tiny(*sets: str) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
+    return tiny_config(
         "schedule.timesteps=20",
-        "model.base_channels=8",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
-        "model.stem=4",
         "train.batch_size=16",
-        "train.eval_images=8",
         "train.sample_n=2",
-        "train.sampler.steps=1",
-        "train.device=cpu",
         "train.steps=4",
         "checkpoint.every=2",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+        *sets,
+    )
 
 
 class Limited:

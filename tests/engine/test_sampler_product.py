@@ -14,23 +14,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.config.schema import (
-    Config,
-    CosineSchedule,
+from ddpm_cli.config.objective_schema import ObjectiveConfig
+from ddpm_cli.config.sample_schema import (
     DdimSampler,
     DdpmSampler,
     DpmSolverSampler,
     EulerSampler,
     GuidanceConfig,
     HeunSampler,
-    LinearSchedule,
     LogsnrSpacing,
-    ObjectiveConfig,
     SampleConfig,
     SamplerBase,
-    TableSchedule,
     UnipcSampler,
 )
+from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule, TableSchedule
+from ddpm_cli.config.schema import Config
 from ddpm_cli.diffusion.denoise import Network, make_denoise, predictor
 from ddpm_cli.diffusion.edm import Edm, preconditioning
 from ddpm_cli.diffusion.parameterization import Parameterization, target

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm_cli.config.schema import TableSchedule
+from ddpm_cli.config.schedule_schema import TableSchedule
 from ddpm_cli.engine.build import build_schedule, with_betas
 from ddpm_cli.engine.schedule_table import read_schedule_table
 from ddpm_cli.errors import ScheduleError

@@ -142,7 +142,7 @@ def test_without_torch_fidelity_the_extra_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RequestError) as caught:
         load_inception(None, CPU)
-    assert caught.value.remedy == "pip install 'ddpm-cli[metrics]'"
+    assert caught.value.remedy == "Install it: pip install 'ddpm-cli[metrics]'"
 
 
 def test_without_network_a_file_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

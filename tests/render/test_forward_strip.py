@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_cli.config.schema import CosineSchedule, LinearSchedule
-from ddpm_cli.data.reduced_picture import read_reduced
+from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule
+from ddpm_cli.data.one_picture import read_reduced
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.forward_numpy import q_sample_numpy
 from ddpm_cli.diffusion.schedules import NoiseSchedule
@@ -82,5 +82,5 @@ def test_what_is_no_picture_is_refused(content: bytes | None, reason: str, tmp_p
         (tmp_path / "p.png").write_bytes(content)
     with pytest.raises(DataError, match=reason):
         read_reduced(tmp_path / "p.png", 128)
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         read_reduced(tmp_path, 128)

@@ -12,7 +12,8 @@ from PIL import Image
 from ddpm_cli.comparison import Apart, Arm, ArmFigures, Comparison, Curve, Measure, Run, Verdict
 from ddpm_cli.render.compare import comparison_json, to_markdown
 from ddpm_cli.render.compare_plot import look, save_curves, save_metrics
-from ddpm_cli.render.compare_tables import lead, setting, sheets
+from ddpm_cli.render.compare_tables import lead, sheets
+from ddpm_cli.render.format import setting
 from ddpm_cli.render.images import save_named_rows
 
 
@@ -143,7 +144,16 @@ def test_json_says_what_failed() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "-"), (True, "true"), (0.001, "0.001"), ([1, 2], "[1, 2]"), ([0.1] * 1000, "1,000 values"), ("a" * 64, "a" * 12)],
+    [
+        (None, "-"),
+        (True, "true"),
+        (0.001, "0.001"),
+        (20.0, "20"),
+        (0.12345678, "0.12345678"),
+        ([1, 2], "[1, 2]"),
+        ([0.1] * 1000, "1,000 values"),
+        ("a" * 64, "a" * 12),
+    ],
 )
 def test_settings_as_people_read_them(value: object, text: str) -> None:
     assert setting(value) == text

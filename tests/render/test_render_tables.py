@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from rich.cells import cell_len
 
-from ddpm_cli.config.schema import CosineSchedule, LinearSchedule, ScheduleConfig, SigmoidSchedule
+from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule, ScheduleConfig, SigmoidSchedule
 from ddpm_cli.engine.build import build_schedule
 from ddpm_cli.render import console, schedule
 from ddpm_cli.render.console import PIPED_WIDTH, CleanConsole

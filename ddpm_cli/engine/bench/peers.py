@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,14 +16,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ddpm_cli.engine.bench.networks import Nearest, Shape, lucidrains_unet, smalldiffusion_unet, unet2d
-from ddpm_cli.errors import RequestError
+from ddpm_cli.extras import require_packages
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ddpm_cli.config.schema import Config, ModelConfig
-
-INSTALL = "pip install 'ddpm-cli[peers]'"
 
 
 @dataclass(frozen=True)
@@ -62,12 +59,12 @@ class Peer:
     """A library that is timed against ours.
 
     Attributes:
-        packages: What must be installed, as names of distributions by the names that are imported.
+        packages: What must be installed, see `require_packages`.
         network: Builds its nearest network.
         steps: Builds its training step and its sampler.
     """
 
-    packages: dict[str, str]
+    packages: tuple[str, ...]
     network: Callable[[ModelConfig, Shape], Nearest]
     steps: Callable[[Loop], Steps]
 
@@ -187,15 +184,9 @@ def _endless(loader: Any) -> Iterator[Tensor]:
 
 
 PEERS = {
-    "diffusers": Peer({"diffusers": "diffusers"}, unet2d, _diffusers_steps),
-    "lucidrains": Peer(
-        {"denoising-diffusion-pytorch": "denoising_diffusion_pytorch", "ema-pytorch": "ema_pytorch"},
-        lucidrains_unet,
-        _lucidrains_steps,
-    ),
-    "smalldiffusion": Peer(
-        {"smalldiffusion": "smalldiffusion", "torch-ema": "torch_ema"}, smalldiffusion_unet, _smalldiffusion_steps
-    ),
+    "diffusers": Peer(("diffusers",), unet2d, _diffusers_steps),
+    "lucidrains": Peer(("denoising-diffusion-pytorch", "ema-pytorch"), lucidrains_unet, _lucidrains_steps),
+    "smalldiffusion": Peer(("smalldiffusion", "torch-ema"), smalldiffusion_unet, _smalldiffusion_steps),
 }
 
 
@@ -205,10 +196,7 @@ def require_peers(names: Sequence[str]) -> None:
     Raises:
         RequestError: If one is not installed.
     """
-    packages = {package: module for name in names for package, module in PEERS[name].packages.items()}
-    missing = [package for package, module in packages.items() if find_spec(module) is None]
-    if missing:
-        raise RequestError(f"--against needs {', '.join(missing)}, which is not installed.", f"Install it: {INSTALL}")
+    require_packages("--against", "peers", *(package for name in names for package in PEERS[name].packages))
 
 
 def nearest_network(name: str, config: Config, shape: Shape) -> Nearest:

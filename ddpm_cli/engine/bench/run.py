@@ -15,7 +15,7 @@ from ddpm_cli.engine.bench.peaks import convolution, gemm
 from ddpm_cli.engine.bench.peers import PEERS, require_peers
 from ddpm_cli.engine.bench.subject import Setting, image_shape, number_of_classes, random_dataset, subject
 from ddpm_cli.engine.bench.timing import Parts, rates
-from ddpm_cli.engine.build import build_model, self_contained, with_classes
+from ddpm_cli.engine.build import build_network, self_contained, with_classes
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory
 from ddpm_cli.engine.train import make_accelerator
@@ -123,9 +123,8 @@ def _prepared(config: Config, images: int, on_event: Listener) -> tuple[Config, 
 
 
 def _our_network(config: Config, dataset: Dataset) -> Network:
-    learned_variance = config.objective.reverse_variance == "learned-range"
     with torch.device("meta"):
-        model = build_model(config.model, dataset.image_shape, learned_variance=learned_variance)
+        model = build_network(config, dataset.image_shape)
     return Network("ddpm", parameter_count(model), forward_flops(model, dataset.image_shape), same=True)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
-from ddpm_cli.config.schema import GuidanceConfig
+from ddpm_cli.config.sample_schema import GuidanceConfig
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.engine.bench.peaks import DTYPES
 from ddpm_cli.engine.bench.timing import Work

@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.files import printable
-from ddpm_cli.render.compare_tables import number
 from ddpm_cli.render.evaluate import figure_lines
-from ddpm_cli.render.format import duration, quantity
+from ddpm_cli.render.format import duration, number, quantity
 from ddpm_cli.render.schedule import selected_steps, snr_decibels
+from ddpm_cli.runs.directory import data_facts
 
 if TYPE_CHECKING:
     from ddpm_cli.comparison import Run
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.events import Incident
-    from ddpm_cli.overview import StoredFigure
+    from ddpm_cli.figure import StoredFigure
 
 Facts = list[tuple[str, str]]
 
@@ -89,8 +89,7 @@ def key_figures(run: Run) -> Facts:
 
 def subtitle(run: Run, info: Mapping[str, Any], schedule: str) -> str:
     """Standing, data and device of a run in one line."""
-    data = info.get("data")
-    data = data if isinstance(data, dict) else {}
+    data = data_facts(info)
     count = data.get("train_images")
     images = f", {count:,} images" if isinstance(count, int) else ""
     parts = ["finished" if run.finished else "not finished", f"{_text(data.get('name', 'unknown data'))}{images}"]

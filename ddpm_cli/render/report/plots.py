@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ddpm_cli.errors import RequestError
 from ddpm_cli.render.format import duration
 from ddpm_cli.render.schedule import snr_decibels
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     Log = Sequence[Mapping[str, float]]
 
 T = TypeVar("T")
-INSTALL = "pip install 'ddpm-cli[report]'"
 LOSSES = {"loss": "training", "held_out_loss": "held-out"}
 OTHERS = {"lr": "Learning rate", "images_per_second": "Images per second", "grad_norm": "Gradient norm"}
 LOGARITHMIC = frozenset({"grad_norm"})
@@ -47,16 +44,6 @@ class Plot:
 
     title: str
     html: str
-
-
-def require_plotly() -> None:
-    """Refuse a report without the library that draws it.
-
-    Raises:
-        RequestError: With the line that installs it.
-    """
-    if any(importlib.util.find_spec(name) is None for name in ("plotly", "jinja2")):
-        raise RequestError("A report needs the libraries plotly and jinja2.", f"Install them: {INSTALL}")
 
 
 def training_plots(log: Log) -> list[Plot]:

@@ -1,0 +1,192 @@
+"""The config's `[sample]`: every sampler, spacing of its steps, threshold, and guidance."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ddpm_cli.config.section import PositiveInt, Section, kind_alone
+
+
+class LeadingSpacing(Section):
+    """Whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
+
+    kind: Literal["leading"] = "leading"
+
+
+class TrailingSpacing(Section):
+    """Evenly spaced from T-1 down, ending T / n above clean data (Lin et al. 2024, Table 2)."""
+
+    kind: Literal["trailing"] = "trailing"
+
+
+class LinspaceSpacing(Section):
+    """Evenly spaced from T-1 to 0 (Lin et al. 2024, Table 2)."""
+
+    kind: Literal["linspace"] = "linspace"
+
+
+class LogsnrSpacing(Section):
+    """Evenly spaced in log SNR from T-1 to 0 (Lu et al. 2022, DPM-Solver)."""
+
+    kind: Literal["logsnr"] = "logsnr"
+
+
+class KarrasSpacing(Section):
+    """Evenly spaced in sigma^(1/rho) from T-1 to 0 (Karras et al. 2022, Eq. 5)."""
+
+    kind: Literal["karras"] = "karras"
+    rho: float = Field(7.0, ge=1, le=100, description="The larger, the more steps at low noise.")
+
+
+SpacingConfig = Annotated[
+    Annotated[
+        LeadingSpacing | TrailingSpacing | LinspaceSpacing | LogsnrSpacing | KarrasSpacing,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_alone),
+]
+
+
+class SamplerBase(Section):
+    usual_steps: ClassVar[int | None] = None
+    steps: PositiveInt | None = Field(
+        None,
+        description="Steps to visit, each one network evaluation (heun: two, but for the last); if unset all T for ddpm, "
+        "50 for ddim and euler, 20 for the others, but never more than T.",
+    )
+    spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits; each starts at T-1.")
+
+    def number_of_steps(self, timesteps: int) -> int:
+        """Steps visited under a schedule of T = `timesteps` steps."""
+        return self.steps or min(self.usual_steps or timesteps, timesteps)
+
+    def evaluations(self, timesteps: int) -> int:
+        """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
+        return self.number_of_steps(timesteps)
+
+
+class DdpmSampler(SamplerBase):
+    """Ancestral sampling (Ho et al. 2020, Alg. 2), respaced if steps < T (Nichol & Dhariwal 2021)."""
+
+    kind: Literal["ddpm"] = "ddpm"
+    variance: Literal["fixed-small", "fixed-large", "learned-range"] = Field(
+        "fixed-small", description="beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance says."
+    )
+
+
+class DdimSampler(SamplerBase):
+    """Denoising diffusion implicit model (Song et al. 2021, Eq. 12)."""
+
+    kind: Literal["ddim"] = "ddim"
+    usual_steps: ClassVar[int | None] = 50
+    eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has DDPM's posterior variance.")
+
+
+class ChurnedSampler(SamplerBase):
+    s_churn: float = Field(0.0, ge=0, description="Noise added over all steps; 0 is deterministic.")
+    s_min: float = Field(0.0, ge=0, description="Noise is added only from this sigma = sqrt((1-abar)/abar) on.")
+    s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma; none: no limit.")
+    s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
+
+
+class EulerSampler(ChurnedSampler):
+    """Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order); without churn it is ddim."""
+
+    kind: Literal["euler"] = "euler"
+    usual_steps: ClassVar[int | None] = 50
+
+
+class HeunSampler(ChurnedSampler):
+    """Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2); n steps are 2n - 1 network evaluations."""
+
+    kind: Literal["heun"] = "heun"
+    usual_steps: ClassVar[int | None] = 20
+
+    def evaluations(self, timesteps: int) -> int:
+        """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
+        return 2 * self.number_of_steps(timesteps) - 1
+
+
+class DpmSolverSampler(SamplerBase):
+    """DPM-Solver++ multistep (Lu et al. 2022)."""
+
+    kind: Literal["dpm-solver++"] = "dpm-solver++"
+    usual_steps: ClassVar[int | None] = 20
+    order: Literal[1, 2, 3] = Field(2, description="Order of the solver; 1 equals ddim.")
+    sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step; orders 1 and 2.")
+
+    @model_validator(mode="after")
+    def _sde_order(self) -> DpmSolverSampler:
+        if self.sde and self.order == 3:
+            raise ValueError("order 3 has no SDE variant; choose 1 or 2, or sde = false")
+        return self
+
+
+class UnipcSampler(SamplerBase):
+    """UniPC, multistep predictor and corrector, bh2 (Zhao et al. 2023)."""
+
+    kind: Literal["unipc"] = "unipc"
+    usual_steps: ClassVar[int | None] = 20
+    order: Literal[1, 2, 3] = Field(2, description="Order of the predictor; the corrector adds one.")
+
+
+SamplerConfig = Annotated[
+    Annotated[
+        DdpmSampler | DdimSampler | EulerSampler | HeunSampler | DpmSolverSampler | UnipcSampler, Field(discriminator="kind")
+    ],
+    BeforeValidator(kind_alone),
+]
+
+
+class NoThreshold(Section):
+    """Leave estimates of x_0 as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+class ClampThreshold(Section):
+    """Clip each estimate of x_0 to [-1, 1] (Ho et al. 2020)."""
+
+    kind: Literal["clamp"] = "clamp"
+
+
+class DynamicThreshold(Section):
+    """Scale each estimate of x_0 down by a quantile of its values (Saharia et al. 2022, Imagen, Sec. 2.3)."""
+
+    kind: Literal["dynamic"] = "dynamic"
+    quantile: float = Field(0.995, gt=0, le=1, description="Share of an image's values that are not clipped.")
+
+
+ThresholdConfig = Annotated[
+    Annotated[NoThreshold | ClampThreshold | DynamicThreshold, Field(discriminator="kind")], BeforeValidator(kind_alone)
+]
+
+
+class GuidanceConfig(Section):
+    """Classifier-free guidance (Ho & Salimans 2022); only for models with classes."""
+
+    scale: float = Field(1.0, ge=0, description="1 is plainly conditional, 0 unconditional, more follows the class more closely.")
+    interval: tuple[float, float] | None = Field(
+        None,
+        description="Guide only where low < sqrt((1-abar)/abar) <= high (Kynkäänniemi et al. 2024); everywhere if unset.",
+    )
+    rescale: float = Field(0.0, ge=0, le=1, description="Share of the added contrast to take back (Lin et al. 2024, Sec. 3.4).")
+
+    @model_validator(mode="after")
+    def _interval_rises(self) -> GuidanceConfig:
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
+            raise ValueError(f"interval must be [low, high] with 0 <= low < high, not {list(self.interval)}")
+        return self
+
+
+class SampleConfig(Section):
+    sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
+    guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
+    n: int = Field(16, ge=1, le=1_000_000, description="Images.")
+    batch_size: PositiveInt = Field(64, description="Images denoised at a time; does not change them.")
+    threshold: ThresholdConfig = Field(ClampThreshold(), description="How estimates of x_0 are kept in the range of images.")
+    compile: Literal["auto"] | bool = Field(
+        "auto", description="Compile the network before the first step; auto: on CUDA, where there is much to denoise."
+    )

@@ -1,0 +1,36 @@
+"""Packages that only some of the work needs; each is in an extra of this distribution."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from ddpm_cli.errors import RequestError
+
+DISTRIBUTION = "ddpm-cli"
+
+
+def install_line(*extras: str) -> str:
+    """The command that installs these extras."""
+    return f"pip install '{DISTRIBUTION}[{','.join(extras)}]'"
+
+
+def missing_packages(*packages: str) -> list[str]:
+    """Those that are not installed, of distributions whose modules have their names, with "_" for "-"; none is imported."""
+    return [package for package in packages if importlib.util.find_spec(package.replace("-", "_")) is None]
+
+
+def require_packages(wanted_by: str, extra: str, *packages: str) -> None:
+    """Refuse work whose packages are not there, before it begins.
+
+    Args:
+        wanted_by: What needs them; the start of the message.
+        extra: The extra that they are in.
+        packages: See `missing_packages`.
+    Raises:
+        RequestError: With the line that installs them.
+    """
+    if missing := missing_packages(*packages):
+        are = "is" if len(missing) == 1 else "are"
+        raise RequestError(
+            f"{wanted_by} needs {', '.join(missing)}, which {are} not installed.", f"Install it: {install_line(extra)}"
+        )

@@ -1,0 +1,18 @@
+"""How counts and lists are said, in messages and on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+FEW = 5
+
+
+def counted(count: int, noun: str = "picture") -> str:
+    """`1 picture`, `2,000 pictures`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def first_few(items: Sequence[str], few: int = FEW, between: str = ", ") -> str:
+    """`a, b, c and 37 more`."""
+    rest = f" and {len(items) - few:,} more" if len(items) > few else ""
+    return between.join(items[:few]) + rest
