@@ -28,7 +28,7 @@ from ddpm_cli.export.unet2d_names import from_unet2d
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object
 from ddpm_cli.interchange import Imported
 from ddpm_cli.runs.checkpoints import save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, check_run_name, create_run, write_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_run_name, create_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.tensor_files import read_tensor_file
 
@@ -224,6 +224,6 @@ def _provenance(config: Config, dataset: Dataset | None, origin: Path) -> dict[s
         "python": platform.python_version(),
         "platform": platform.platform(),
         "seed": config.train.seed,
-        "imported_from": str(origin.absolute()),
+        IMPORTED_FROM: str(origin.absolute()),
         "data": data,
     }

@@ -27,6 +27,8 @@ from ddpm_cli.files import (
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
 
+IMPORTED_FROM = "imported_from"
+"""In run.json: the folder of diffusers' that the run was made from, see `ddpm import`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
