@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -46,6 +47,11 @@ class RunDirectory:
     def name(self) -> str:
         """The folder's own name."""
         return self.path.resolve().name
+
+    @property
+    def shell_word(self) -> str:
+        """The folder as a command takes it that a reader will paste into a shell."""
+        return shlex.quote(str(self.path))
 
     @property
     def config_path(self) -> Path:
