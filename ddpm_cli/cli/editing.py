@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddpm_cli.cli.completion import run_names
 from ddpm_cli.cli.options import given
 from ddpm_cli.cli.requests import require_sample_settings
 
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 RunOption = Annotated[
     Path | None,
-    typer.Option("--run", "-r", metavar="RUN", help="As of sample; the newest run if left out.", show_default=False),
+    typer.Option(
+        "--run",
+        "-r",
+        metavar="RUN",
+        help="As of sample; the newest run if left out.",
+        autocompletion=run_names,
+        show_default=False,
+    ),
 ]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture file.", show_default=False)]
 EditOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Picture of the result; replaced as a whole.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ddpm_cli.cli.completion import kinds
+from ddpm_cli.cli.completion import kinds, listed, one_of
 from ddpm_cli.cli.options import DeviceOption, JsonOption, RunArgument, SetOption, given
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ VARIANCES = ("fixed-small", "fixed-large", "learned-range")
 SPLITS = ("train", "test")
 OF_SAMPLES = ("fid", "kid", "inception-score", "precision-recall", "fcd", "nearest")
 LIKELIHOODS = ("bits-per-dim", "nll-ode")
+METRICS = (*OF_SAMPLES, *LIKELIHOODS, "loss-per-timestep")
 
 
 def evaluate(
@@ -29,8 +30,8 @@ def evaluate(
             "--metrics",
             "-m",
             metavar="LIST",
-            help="Separated by commas: fid, kid, inception-score, precision-recall, fcd, nearest, bits-per-dim, nll-ode, "
-            "loss-per-timestep.",
+            help=f"Separated by commas: {', '.join(METRICS)}.",
+            autocompletion=listed(one_of(*METRICS)),
         ),
     ] = "fcd",
     n: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import one_of
 from ddpm_cli.cli.options import JsonOption, RunArgument
 
 DEFAULT_NAMES = {
@@ -20,7 +21,14 @@ DEFAULT_NAMES = {
 def export(
     run: RunArgument = None,
     format: Annotated[
-        str, typer.Option("--format", "-f", metavar="NAME", help="safetensors, torch-export, onnx or diffusers.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="safetensors, torch-export, onnx or diffusers.",
+            autocompletion=one_of(*DEFAULT_NAMES),
+        ),
     ] = "safetensors",
     out: Annotated[
         Path | None,
