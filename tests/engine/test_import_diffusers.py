@@ -20,6 +20,7 @@ from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, s
 from ddpm_cli.engine.generate import TrainedModel, load_trained
 from ddpm_cli.engine.import_model import WEIGHTS, import_model
 from ddpm_cli.engine.model_card import model_card
+from ddpm_cli.engine.run_list import list_rows
 from ddpm_cli.engine.same_noise import sample_from, seeded_noise
 from ddpm_cli.engine.train import resume
 from ddpm_cli.errors import DdpmError, RequestError, RunError
@@ -131,6 +132,8 @@ def test_the_command_imports_samples_and_trains_further(tutorial: Path, tmp_path
 def test_without_data_it_cannot_be_trained_and_other_data_do_not_fit(tutorial: Path, tmp_path: Path) -> None:
     run = import_model(tutorial, None, runs=tmp_path / "runs").run
     assert run.name == "imported-001"
+    (row,) = list_rows(tmp_path / "runs")
+    assert (row.state, row.data) == ("imported", "")
     with pytest.raises(RunError, match="imported without data"):
         resume(run, runs=tmp_path / "runs")
     google = pipeline_folder(tmp_path / "google", GOOGLE)
