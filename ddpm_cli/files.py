@@ -140,7 +140,7 @@ def require_new_folder(path: Path) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if os.path.lexists(path):
-        raise OutputError(f"There is already a {path}.", "Remove it or choose another name.")
+        raise OutputError(f"Cannot write {path}: something of that name is in the way.", "Remove it or choose another name.")
     require_writable_parent(path)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ddpm_cli.figure import StoredFigure
 
-RunState = Literal["finished", "training", "stopped", "broken"]
+RunState = Literal["finished", "training", "stopped", "imported", "broken"]
 FindingState = Literal["ok", "missing", "broken"]
 
 
@@ -20,7 +20,8 @@ class RunRow:
     Attributes:
         name: Below the folder of runs, as other commands take it.
         path: Its folder.
-        state: "training" while a process works in it, "broken" if it cannot be used.
+        state: "training" while a process works in it, "imported" until it is trained further, "broken" if it
+            cannot be used.
         fault: Why it is broken; empty if it is not.
         data: Name of its data set; empty if unknown.
         step: Optimizer steps that were logged.

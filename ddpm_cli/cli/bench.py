@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import listed, one_of
 from ddpm_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, SetOption
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -36,6 +37,7 @@ def bench(
             "--against",
             metavar="PEER,PEER",
             help="Time other libraries in turn with ours: diffusers, lucidrains (denoising-diffusion-pytorch), smalldiffusion.",
+            autocompletion=listed(one_of(*PEERS)),
             show_default=False,
         ),
     ] = None,

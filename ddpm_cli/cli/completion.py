@@ -48,6 +48,16 @@ def one_of(*choices: str) -> Completion:
     return lambda incomplete: starting_with(incomplete, choices)
 
 
+def listed(complete: Completion) -> Completion:
+    """Several, separated by commas: what was typed before the last comma stays."""
+
+    def complete_last(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in complete(last)]
+
+    return complete_last
+
+
 def config_keys(incomplete: str) -> list[str]:
     """Keys of the config, with the sign after which their value follows."""
     from ddpm_cli.config.outline import all_keys

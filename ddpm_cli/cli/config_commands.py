@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,7 @@ def init(
 
     name = "default" if preset is None else preset
     create(file, template(name))
-    show_line("wrote:", "green", f"{file}; train with it: ddpm train --config {file}")
+    show_line("wrote:", "green", f"{file}; train with it: ddpm train --config {shlex.quote(str(file))}")
     if as_json:
         print_json({"file": str(file), "preset": name})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddpm_cli.cli.completion import run_names
 from ddpm_cli.cli.requests import classes_for, require_sample_settings
 
 if TYPE_CHECKING:
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 
 RunOption = Annotated[
     Path | None,
-    typer.Option("--run", "-r", metavar="RUN", help="As of sample; the newest run if left out.", show_default=False),
+    typer.Option(
+        "--run",
+        "-r",
+        metavar="RUN",
+        help="As of sample; the newest run if left out.",
+        autocompletion=run_names,
+        show_default=False,
+    ),
 ]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture file.", show_default=False)]
 EditOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Picture of the result; replaced as a whole.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from ddpm_cli.cli.completion import listed, one_of
 from ddpm_cli.cli.options import (
     DeviceOption,
     EmaOption,
@@ -27,6 +28,7 @@ VARIANCES = ("fixed-small", "fixed-large", "learned-range")
 SPLITS = ("train", "test")
 OF_SAMPLES = ("fid", "kid", "inception-score", "precision-recall", "fcd", "nearest")
 LIKELIHOODS = ("bits-per-dim", "nll-ode")
+METRICS = (*OF_SAMPLES, *LIKELIHOODS, "loss-per-timestep")
 
 
 def evaluate(
@@ -37,8 +39,8 @@ def evaluate(
             "--metrics",
             "-m",
             metavar="LIST",
-            help="Separated by commas: fid, kid, inception-score, precision-recall, fcd, nearest, bits-per-dim, nll-ode, "
-            "loss-per-timestep.",
+            help=f"Separated by commas: {', '.join(METRICS)}.",
+            autocompletion=listed(one_of(*METRICS)),
         ),
     ] = "fcd",
     n: Annotated[

@@ -7,13 +7,22 @@ from typing import Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import one_of
 from ddpm_cli.cli.options import JsonOption, RunArgument
+from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
 
 
 def export(
     run: RunArgument = None,
     format: Annotated[
-        str, typer.Option("--format", "-f", metavar="NAME", help="safetensors, torch-export, onnx or diffusers.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="safetensors, torch-export, onnx or diffusers.",
+            autocompletion=one_of(*FORMATS),
+        ),
     ] = "safetensors",
     out: Annotated[
         Path | None,
@@ -58,8 +67,6 @@ def export(
 
       ddpm export --format onnx --half --check --out denoiser.onnx
     """
-    from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
-
     options = ExportOptions(half, check, with_sampler, steps, license)
     out = Path(FORMATS.get(format, "model")) if out is None else out
     check_request(format, out, options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import kinds, run_names
+from ddpm_cli.cli.completion import kinds, listed, run_names
 from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 
 if TYPE_CHECKING:
@@ -46,7 +46,13 @@ def inspect_schedule(
     ] = None,
     compare: Annotated[
         str | None,
-        typer.Option("--compare", metavar="KIND,KIND", help="Show several schedules beside each other.", show_default=False),
+        typer.Option(
+            "--compare",
+            metavar="KIND,KIND",
+            help="Show several schedules beside each other.",
+            autocompletion=listed(kinds("schedule")),
+            show_default=False,
+        ),
     ] = None,
     sets: SetOption = None,
     preset: PresetOption = None,

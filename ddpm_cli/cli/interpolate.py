@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,9 @@ from ddpm_cli.cli.editing import (
 )
 from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
 from ddpm_cli.cli.requests import require_writable_pictures
+
+if TYPE_CHECKING:
+    from ddpm_cli.cli.editing import Pixels
 
 USUAL_STEPS = 50
 LONGEST_SEED = 18
@@ -53,7 +57,8 @@ def interpolate(
     """Draw the way from one image to another, as in DDPM, Fig. 8: two pictures, two seeds, or one of each.
 
     DDIM makes an image of a noise and, run backwards, a noise of an image; between two noises the way is an arc (DDIM, Sec. 5.3).
-    The ends of a way between pictures are what the model makes of them. A file whose name is a number is written ./7.
+    The ends of a way between pictures are what the model makes of them, and it is told by how much these differ. A
+    file whose name is a number is written ./7.
 
     For example:
 
@@ -91,4 +96,18 @@ def interpolate(
     images, singles = draw(opened, course, range(n), each)
     before, after = ([end] if side_by_side and not isinstance(end, int) else [] for end in ends)
     facts = {"ends": [seeds.get(end, end) for end in (first, last)], "n": n}
+    if opened.team.is_main and (differences := _way_back(ends, images)):
+        show_line("way back:", "cyan", f"{', '.join(f'{value:.2g}' for value in differences)} of 255 grey levels off on average")
+        facts["grey_levels_off"] = differences
     finish(opened, [*before, *images, *after], out, singles, facts if json else None)
+
+
+def _way_back(ends: Sequence[Pixels | int], images: Sequence[Pixels]) -> list[float]:
+    """How far the first and the last of the images are from the pictures that they are made from: mean |difference| of 255.
+
+    Args:
+        ends: Two, each a picture, uint8 [C, H, W], or a seed, which is left out.
+        images: All of the way, uint8 [C, H, W] each.
+    """
+    pairs = zip(ends, (images[0], images[-1]), strict=True)
+    return [float(abs(end.astype(int) - image.astype(int)).mean()) for end, image in pairs if not isinstance(end, int)]

@@ -54,6 +54,10 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
         raise RequestError(f"--with-sampler is for the format onnx, not {kind}.", "Add --format onnx, or leave it out.")
     if options.steps is not None and not options.with_sampler:
         raise RequestError("--steps is for --with-sampler.", "Add --format onnx --with-sampler, or leave it out.")
+    if options.license_name != UNKNOWN_LICENSE and kind != "diffusers":
+        raise RequestError(
+            f"--license is for the model card of the format diffusers, not {kind}.", "Add --format diffusers, or leave it out."
+        )
     if not _LICENSE.fullmatch(options.license_name):
         raise RequestError(
             f"{options.license_name!r} cannot be the name of a licence.", "Use a short one, such as mit or cc-by-4.0."

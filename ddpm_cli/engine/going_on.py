@@ -63,7 +63,7 @@ def finished_notice(run: RunDirectory, step: int) -> str:
     """What to say of a run whose budget is used up."""
     return (
         f"{run.path} is finished at step {step:,}; there is nothing left to do. "
-        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.path} --steps {2 * step}"
+        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.shell_word} --steps {2 * step}"
     )
 
 

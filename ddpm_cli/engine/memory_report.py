@@ -109,7 +109,7 @@ def _training_error(trainer: Trainer, run: RunDirectory, fitted: int | None) -> 
     if not has_checkpoint(run):
         return OutOfMemoryError(message, _less_memory(fitted, config, "Start again: ddpm train ..."))
     return OutOfMemoryError(
-        f"{message} The run's checkpoints are intact.", _less_memory(fitted, config, f"Go on with: ddpm resume {run.path}")
+        f"{message} The run's checkpoints are intact.", _less_memory(fitted, config, f"Go on with: ddpm resume {run.shell_word}")
     )
 
 

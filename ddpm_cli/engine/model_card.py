@@ -12,7 +12,7 @@ from ddpm_cli.engine.export_request import UNKNOWN_LICENSE
 from ddpm_cli.errors import RunError
 from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import printable
-from ddpm_cli.runs.directory import RunDirectory, data_facts, read_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, data_facts, read_info
 from ddpm_cli.runs.figures import read_figures
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ tags: [ddpm, diffusion]
 
 # {title}
 
-A denoising diffusion model of images of {height}x{width} pixels ({channels}), trained for {step:,} steps by `ddpm`. The weights are
-averaged over training (EMA){half}.
+A denoising diffusion model of images of {height}x{width} pixels ({channels}), {history}{half}.
 
 ## Data
 
@@ -74,17 +73,18 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         half: Whether they are stored as float16.
     """
     run, timesteps = run_of(trained.origin), trained.schedule.timesteps
+    info = _info(run)
     channels, height, width = trained.image_shape
     return _CARD.format(
-        license=license_name,
+        license=license_name.lower(),  # as the Hub's list has them
         license_text=_license_text(license_name),
         title=_escaped(run.name if run else trained.origin.stem),
         channels={1: "grey", 3: "colour"}.get(channels, f"{channels} channels"),
         height=height,
         width=width,
-        step=trained.step,
+        history=_history(trained, info),
         half=", rounded to half precision" if half else "",
-        data="\n".join(_data_lines(trained, run)),
+        data="\n".join(_data_lines(trained, info)),
         metrics="\n".join(_metric_lines(trained, run)),
         timesteps=timesteps,
         ddim_steps=min(50, timesteps),
@@ -105,10 +105,33 @@ def _license_text(name: str) -> str:
     return f"{_escaped(name)}, as whoever exported these weights says."
 
 
-def _data_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str]:
-    facts = _own_data_facts(run)
+def _info(run: RunDirectory | None) -> dict[str, Any]:
+    """What the run tells of itself; nothing if it is damaged or there is none."""
+    try:
+        return read_info(run) if run else {}
+    except RunError:
+        return {}
+
+
+def _history(trained: TrainedModel, info: dict[str, Any]) -> str:
+    """Where the weights come from."""
+    origin, steps = info.get(IMPORTED_FROM), f"for {trained.step:,} steps by `ddpm`"
+    averaged = "with weights averaged over training (EMA)"
+    if not isinstance(origin, str):
+        return f"trained {steps}, {averaged}"
+    imported = f"imported from a pipeline of diffusers ({_escaped(Path(origin).name)})"
+    return f"{imported} and trained further {steps}, {averaged}" if trained.step else f"{imported}, with its weights"
+
+
+def _data_lines(trained: TrainedModel, info: dict[str, Any]) -> Iterator[str]:
+    if IMPORTED_FROM in info:
+        yield "What the imported pipeline was trained on is not known here."
+        if not trained.step:  # data that it came with are only what it is measured against
+            return
+    facts = data_facts(info)
     name = facts.get("name")
-    yield f"Trained on {_escaped(name if isinstance(name, str) else trained.config.data.kind)}."
+    further = " further" if IMPORTED_FROM in info else ""
+    yield f"Trained{further} on {_escaped(name if isinstance(name, str) else trained.config.data.kind)}."
     for key, text in (("train_images", "training images"), ("test_images", "images held out")):
         if isinstance(facts.get(key), int):
             yield f"- {facts[key]:,} {text}"
@@ -118,17 +141,10 @@ def _data_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str
         yield "- mirrored at random"
 
 
-def _own_data_facts(run: RunDirectory | None) -> dict[str, Any]:
-    try:
-        return data_facts(read_info(run)) if run else {}
-    except RunError:
-        return {}
-
-
 def _metric_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str]:
     figures = _figures(trained, run)
     if not figures:
-        yield "None of these weights were measured (`ddpm evaluate`)."
+        yield "These weights were not measured (`ddpm evaluate`)."
         return
     yield "| metric | value | images | against | how |"
     yield "|---|---|---|---|---|"

@@ -12,9 +12,9 @@ from ddpm_cli.engine.run_record import budget_of, read_config
 from ddpm_cli.errors import DdpmError, RunError
 from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import bytes_below, printable
-from ddpm_cli.overview import RunRow
+from ddpm_cli.overview import RunRow, RunState
 from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
-from ddpm_cli.runs.directory import RunDirectory, checked_run, data_facts, read_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.lock import is_locked
 from ddpm_cli.runs.metrics_log import each_row
@@ -112,8 +112,8 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
     return RunRow(
         name=name,
         path=run.path,
-        state="training" if is_locked(run) else "finished" if share >= 1 else "stopped",
-        data=printable(data["name"]) if isinstance(data.get("name"), str) else config.data.kind,
+        state="training" if is_locked(run) else _state_at_rest(info, log.step, share),
+        data=printable(data["name"]) if isinstance(data.get("name"), str) else "" if IMPORTED_FROM in info else config.data.kind,
         step=log.step,
         share=share,
         seconds=log.seconds,
@@ -124,6 +124,12 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
         bytes=size,
         created=created,
     )
+
+
+def _state_at_rest(info: Mapping[str, Any], step: int, share: float) -> RunState:
+    if share >= 1:
+        return "finished"
+    return "imported" if IMPORTED_FROM in info and not step else "stopped"
 
 
 def summarise_log(run: RunDirectory) -> LogSummary:

@@ -300,7 +300,7 @@ def _telling_how_to_go_on(run: RunDirectory) -> Iterator[None]:
     except OutputError as error:
         raise SaveFailedError(
             f"{error.message} Training stopped; the checkpoints before are intact.",
-            f"{error.remedy} Then go on with: ddpm resume {run.path}",
+            f"{error.remedy} Then go on with: ddpm resume {run.shell_word}",
         ) from error
 
 

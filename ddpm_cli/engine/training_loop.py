@@ -239,7 +239,7 @@ class TrainingLoop:
             self._settle()
             self.save(None)
         message = f"Stopped and saved at step {self.trainer.step:,}."
-        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.path}", self.stop.signal_number)
+        raise InterruptedRunError(message, f"Go on with: ddpm resume {self.run.shell_word}", self.stop.signal_number)
 
     # --------------------------------------------------------------------------------------------------------- metrics
 

@@ -14,14 +14,16 @@ from ddpm_cli.runs.metrics_log import read_rows
 
 MOST_TIME = 0.02
 """Share of the time since the last picture that drawing may take, but for the last one of all."""
+FEWEST_LOSSES = 10
+"""Training losses that are worth a picture on their own, where too few held-out ones make a curve."""
 LABELS = {"loss": "training", "held_out_loss": "held out"}
 
 
 class LossPlot:
     """A listener that draws loss.png into the run folder after each held-out loss, and at the end.
 
-    Held-out losses that come faster than pictures are worth are drawn with the next. A run with a single one has no curve yet, and
-    no picture; matplotlib is imported for the first.
+    Held-out losses that come faster than pictures are worth are drawn with the next. A run of a few steps has no curve, and no
+    picture; matplotlib is imported for the first.
     """
 
     def __init__(self) -> None:
@@ -63,14 +65,15 @@ def save_loss_plot(log: Path, path: Path) -> bool:
         log: A metrics.jsonl.
         path: A .png file.
     Returns:
-        Whether there was a curve to draw: two held-out losses, or where none are held out two training losses.
+        Whether there was a curve to draw: two held-out losses, or FEWEST_LOSSES training losses, two where none are held out.
     Raises:
         OutputError: If it cannot be written.
         RunError: If the log cannot be read.
     """
     rows = read_rows(log)
     curves = {name: _points(rows, name) for name in LABELS}
-    if len(curves["held_out_loss"] or curves["loss"]) < 2:
+    held_out, training = len(curves["held_out_loss"]), len(curves["loss"])
+    if held_out < 2 and training < (FEWEST_LOSSES if held_out else 2):
         return False
     from matplotlib.figure import Figure
 

@@ -22,7 +22,7 @@ from ddpm_cli.render.tables import show_facts, show_table
 
 NONE = "-"
 STYLES: dict[FindingState, str] = {"ok": "green", "missing": "magenta", "broken": "bold red"}
-STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "broken": "bold red"}
+STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "imported": "cyan", "broken": "bold red"}
 MOST_ARGUMENTS = 200
 """Of a stranger's command."""
 
@@ -48,7 +48,7 @@ def _run_cells(row: RunRow) -> tuple[str | Text, ...]:
     if row.fault:
         return row.name, NONE, NONE, state, NONE, NONE, size, since
     judged = loss(row.loss if row.held_out_loss is None else row.held_out_loss)
-    return row.name, row.data, f"{row.step:,}", state, judged, _best(row), size, since
+    return row.name, row.data or NONE, f"{row.step:,}", state, judged, _best(row), size, since
 
 
 def _state(row: RunRow) -> str:

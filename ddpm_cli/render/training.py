@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -107,10 +108,11 @@ def incident_facts(summary: TrainSummary) -> dict[str, str]:
 
 def next_commands(summary: TrainSummary) -> list[str]:
     """What a user is likely to run after training."""
+    run = shlex.quote(str(summary.run))
     return [
-        f"ddpm sample {summary.run} --n 36 --out grid.png",
-        f"ddpm resume {summary.run} --steps {2 * summary.step}",
-        f"ddpm export {summary.run} --format safetensors",
+        f"ddpm sample {run} --n 36 --out grid.png",
+        f"ddpm resume {run} --steps {2 * summary.step}",
+        f"ddpm export {run} --format safetensors",
     ]
 
 

@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ from ddpm_cli.files import (
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
 
+IMPORTED_FROM = "imported_from"
+"""In run.json: the folder of diffusers' that the run was made from, see `ddpm import`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 RESTORE = "Choose another run, or restore the file."
 
@@ -45,6 +48,11 @@ class RunDirectory:
     def name(self) -> str:
         """The folder's own name."""
         return self.path.resolve().name
+
+    @property
+    def shell_word(self) -> str:
+        """The folder as a command takes it that a reader will paste into a shell."""
+        return shlex.quote(str(self.path))
 
     @property
     def config_path(self) -> Path:

@@ -105,6 +105,7 @@ def test_interpolation_of_seeds_has_their_images_at_its_ends(ddpm_here: Ddpm, fo
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["ends"] == [3, 8]
+    assert "grey_levels_off" not in told
     assert told["sampler"] == {"kind": "ddim", "steps": 10, "eta": 0, "spacing": {"kind": "logsnr"}}
     way = cells(folder / "seeds.png", 4)
     sampled = ("sample", "--seeds", "3,8", "--sampler", "ddim", "--steps", "10", "--set", "sample.sampler.spacing=logsnr")
@@ -121,11 +122,13 @@ def test_set_goes_before_the_usual_steps(ddpm_here: Ddpm, folder: Path) -> None:
 
 
 def test_a_picture_and_a_seed(ddpm_here: Ddpm, folder: Path) -> None:
-    done = ddpm_here("interpolate", "3", "a.png", "--n", "2", "--side-by-side", "--out", "mixed.png", cwd=folder)
+    done = ddpm_here("interpolate", "3", "a.png", "--n", "2", "--side-by-side", "--out", "mixed.png", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     *_, made, given = cells(folder / "mixed.png", 3)
     assert np.array_equal(given, pixels(folder / "a.png"))
     assert abs(made - given).mean() < 1
+    assert json.loads(done.stdout)["grey_levels_off"] == [pytest.approx(abs(made - given).mean())]
+    assert "of 255 grey levels off" in done.stderr
 
 
 def test_resize_brings_any_picture_to_the_model(ddpm_here: Ddpm, folder: Path) -> None:

@@ -234,6 +234,14 @@ def test_config_init_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixt
     assert files_below(tmp_path) == before
 
 
+def test_config_init_names_its_file_as_a_shell_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call("config", "init", "my recipe.toml")
+    assert "--config 'my recipe.toml'" in capsys.readouterr().err
+
+
 def test_config_diff_takes_presets_files_and_runs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fake_run(runs, "one", "optimizer.lr=0.5")
     Path("same.toml").write_text(run.config_path.read_text())

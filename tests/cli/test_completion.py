@@ -16,6 +16,9 @@ from fake_runs import fake_run
 
 from ddpm_cli.cli.app import app
 from ddpm_cli.cli.completion import config_keys, config_names, kinds, preset_names, run_names
+from ddpm_cli.cli.evaluate import METRICS
+from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS
+from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
 
 
 def test_names_that_go_on_from_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +35,30 @@ def test_names_that_go_on_from_what_was_typed(tmp_path: Path, monkeypatch: pytes
     assert config_names("quick") == ["quick", "quick-001"]
     assert kinds("sample.sampler")("d") == ["ddpm", "ddim", "dpm-solver++"]
     assert "optimizer.lr=" in config_keys("optimizer.")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "typed", "offered"),
+    [
+        ("export", "--format", "o", ["onnx"]),
+        ("evaluate", "--metrics", "fid,pre", ["fid,precision-recall"]),
+        ("inspect-schedule", "--compare", "linear,co", ["linear,cosine"]),
+        ("bench", "--against", "d", ["diffusers"]),
+        *[(command, "--run", "qu", ["quick-001"]) for command in ("img2img", "inpaint", "interpolate")],
+    ],
+)
+def test_options_that_take_names_offer_them(
+    command: str, option: str, typed: str, offered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "runs", "quick-001", checkpoint=False)
+    (parameter,) = [found for found in COMMANDS[command].params if option in found.opts]
+    found = parameter.shell_complete(COMMANDS[command].make_context("ddpm", [], resilient_parsing=True), typed)
+    assert [item.value for item in found] == offered
+
+
+def test_the_metrics_on_offer_are_those_there_are() -> None:
+    assert set(METRICS) == {*SAMPLE_METRICS, *HELD_OUT_METRICS}
 
 
 def test_bash_is_offered_runs_without_torch(tmp_path: Path) -> None:

@@ -57,3 +57,9 @@ def test_whatever_is_suggested_for_a_resume_is_allowed_there() -> None:
     for line in settings("schedule=cosine", step=10, precision="fp16"):
         if line.startswith("ddpm resume"):
             change(config, [line.split("--set ")[1]], {})
+
+
+def test_a_run_is_named_as_a_shell_takes_it() -> None:
+    config = load_config().config
+    assert advice(config, Path("my runs/x"), 5, "fp32")[0].startswith("ddpm resume 'my runs/x' --set ")
+    assert advice(config, Path("my runs/x"), None, "fp32")[0].startswith("ddpm train --config 'my runs/x/config.toml' --set ")

@@ -165,10 +165,11 @@ def test_the_command_writes_nothing_that_diffusers_cannot_express(trained_folder
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("diffusers", ExportOptions(), "already a"),
+        ("diffusers", ExportOptions(), "in the way"),
         ("diffusers", ExportOptions(license_name="a: b"), "licence"),
         ("safetensors", ExportOptions(with_sampler=True), "format onnx"),
         ("onnx", ExportOptions(steps=3), "--with-sampler"),
+        ("onnx", ExportOptions(license_name="mit"), "--license"),
         ("pickle", ExportOptions(), "no export format"),
     ],
 )

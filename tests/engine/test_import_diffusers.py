@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ddpm_cli.config.sample_schema import DdimSampler
 from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
 from ddpm_cli.engine.generate import TrainedModel, load_trained
 from ddpm_cli.engine.import_model import WEIGHTS, import_model
+from ddpm_cli.engine.model_card import model_card
+from ddpm_cli.engine.run_list import list_rows
 from ddpm_cli.engine.same_noise import sample_from, seeded_noise
 from ddpm_cli.engine.train import resume
 from ddpm_cli.errors import DdpmError, RequestError, RunError
@@ -100,6 +103,15 @@ def test_a_model_goes_there_and_back(tutorial: Path, tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_the_card_of_an_imported_model_claims_no_training_of_ours(tutorial: Path, tmp_path: Path) -> None:
+    model = imported(tutorial, tmp_path)
+    card = model_card(model, "unknown", half=False)
+    assert f"imported from a pipeline of diffusers ({tutorial.name})" in card
+    assert "trained on is not known" in card
+    assert not any(claim in card for claim in ("Trained on", "by `ddpm`", "EMA"))
+    assert "trained further for 7 steps by `ddpm`" in model_card(replace(model, step=7), "unknown", half=False)
+
+
 def test_the_command_imports_samples_and_trains_further(tutorial: Path, tmp_path: Path) -> None:
     small = [option for option in TINY if "model." not in option and "data" not in option and "batch" not in option]
     sets = ["--set=train.batch_size=4", *small]
@@ -120,6 +132,8 @@ def test_the_command_imports_samples_and_trains_further(tutorial: Path, tmp_path
 def test_without_data_it_cannot_be_trained_and_other_data_do_not_fit(tutorial: Path, tmp_path: Path) -> None:
     run = import_model(tutorial, None, runs=tmp_path / "runs").run
     assert run.name == "imported-001"
+    (row,) = list_rows(tmp_path / "runs")
+    assert (row.state, row.data) == ("imported", "")
     with pytest.raises(RunError, match="imported without data"):
         resume(run, runs=tmp_path / "runs")
     google = pipeline_folder(tmp_path / "google", GOOGLE)

@@ -47,6 +47,12 @@ def test_without_held_out_images_the_training_loss_is_drawn(tmp_path: Path) -> N
     assert ORANGE not in colours(tmp_path / "loss.png")
 
 
+def test_a_run_that_ends_with_its_first_held_out_loss_has_a_picture(tmp_path: Path) -> None:
+    rows = [row(step, 1 / step, 0.2 if step == 10 else None) for step in range(1, 11)]
+    assert save_loss_plot(log(tmp_path, *rows), tmp_path / "loss.png")
+    assert {BLUE, ORANGE} <= colours(tmp_path / "loss.png")
+
+
 @pytest.mark.parametrize("rows", [[], [row(1, 0.5)], [row(1, 0.5), row(2, 0.4), row(3, 0.3, 0.3)]])
 def test_one_point_is_no_curve(rows: list[dict[str, float | int | None]], tmp_path: Path) -> None:
     assert not save_loss_plot(log(tmp_path, *rows), tmp_path / "loss.png")

@@ -10,7 +10,7 @@ import pytest
 from ddpm_cli.events import Incident, TrainSummary
 from ddpm_cli.render import training
 from ddpm_cli.render.console import CleanConsole
-from ddpm_cli.render.training import TrainingView, incident_facts, incident_message
+from ddpm_cli.render.training import TrainingView, incident_facts, incident_message, next_commands
 
 
 def test_an_incident_is_told_with_its_images() -> None:
@@ -54,3 +54,8 @@ def test_the_live_bar_cuts_no_figure(width: int, monkeypatch: pytest.MonkeyPatch
     shown = screen.file.getvalue()
     assert set(status.split()) | {"50%"} <= set(shown.split())
     assert ("━" in shown) == (width >= 80)
+
+
+def test_the_next_commands_name_the_run_as_a_shell_takes_it() -> None:
+    summary = TrainSummary(Path("my runs/x"), 9, 1.0, 9, 1.0, 1.0, None, None, None, 0, {})
+    assert all(line.split()[0] == "ddpm" and " 'my runs/x' " in line for line in next_commands(summary))
