@@ -104,7 +104,7 @@ def _looped(proto: Any, state: str, count: int, output: str) -> Any:
 def _graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, metadata: Mapping[str, str]) -> Any:
     """The module as an ONNX model in memory; inputs without dimensions are scalars, the others have the batch first."""
     require_packages(FORMAT, EXTRA, "onnx", "onnxscript")  # which torch imports
-    batch = torch.export.Dim.DYNAMIC
+    batch = torch.export.Dim("batch")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's own exporter, about its own parts
         program = torch.onnx.export(
