@@ -55,13 +55,17 @@ class Imported:
     Attributes:
         run: The new run.
         origin: The folder that it was made from.
+        weights: Name of the file that its weights were in, of the first if there are several.
         parameters: Of its network.
         image_shape: Channels, height and width of its images.
         data: Name of the data set that it can be measured and trained on; None if none was named.
+        differences: Sentences on what the pipeline samples otherwise.
     """
 
     run: Path
     origin: Path
+    weights: str
     parameters: int
     image_shape: tuple[int, int, int]
     data: str | None
+    differences: tuple[str, ...]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fuzzing import Attack, attack, attacks, written_outside
+from fuzzing_pipelines import pipeline_attacks
 from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
@@ -17,6 +18,7 @@ INPUTS = {
         "image cache": 60,
         "extractor weights": 60,
         "arrays of images": 150,
+        "pipeline": 60,
     },
 }
 
@@ -28,7 +30,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(scratch: Path) -> dict[str, Attack]:
-    return attacks(scratch) | run_attacks(scratch)
+    return attacks(scratch) | run_attacks(scratch) | pipeline_attacks(scratch)
 
 
 @pytest.mark.parametrize("reader", INPUTS)

@@ -13,6 +13,21 @@ from ddpm_cli.cli.options import JsonOption, NameOption, RunsOption, SetOption
 def import_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a diffusers pipeline with a UNet2DModel.")],
     name: NameOption = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="HxW",
+            help="Height and width of its images, where its sample_size leaves them open.",
+            show_default=False,
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant", metavar="NAME", help="Which of several sets of weights, such as fp16 or ema.", show_default=False
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -29,7 +44,8 @@ def import_(
     """Make a run of an unconditional diffusers pipeline, which sample, evaluate, resume and export take.
 
     The folder is one that `save_pretrained` wrote or that was downloaded, such as google/ddpm-cifar10-32: with unet/ and
-    scheduler/, or with the files of both in itself. Weights are read from .safetensors alone. diffusers itself is not needed.
+    scheduler/, or with the files of both in itself. Weights are read from .safetensors alone, one file or shards, of full precision
+    or a variant such as fp16. diffusers itself is not needed. What its scheduler does otherwise is told.
 
     Without --data the run can be sampled and exported; evaluate and resume, which trains it further, need images of its size.
 
@@ -47,7 +63,29 @@ def import_(
     from ddpm_cli.render.console import print_json, show_notices
     from ddpm_cli.render.export import imported_json, show_imported
 
-    result = import_model(folder, name, data=flags, sets=sets or [], runs=out, on_event=show_notices)
+    result = import_model(
+        folder,
+        name,
+        data=flags,
+        sets=sets or [],
+        runs=out,
+        size=None if size is None else _height_and_width(size),
+        variant=variant,
+        on_event=show_notices,
+    )
     show_imported(result)
     if json:
         print_json(imported_json(result))
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    from ddpm_cli.config.data_schema import parse_size
+    from ddpm_cli.errors import RequestError
+
+    try:
+        height, width = parse_size(text)
+    except ValueError as error:
+        raise RequestError(f"--size {error}.", "Write for example --size 32 or --size 64x48.") from error
+    if not height or not width:
+        raise RequestError(f"--size {text} leaves no image.", "Write for example --size 32 or --size 64x48.")
+    return height, width

@@ -146,13 +146,21 @@ class NoThreshold(Section):
     kind: Literal["none"] = "none"
 
 
-class ClampThreshold(Section):
+class BoundThreshold(Section):
+    eps: Literal["derived", "predicted"] = Field(
+        "derived",
+        description="The noise after clipping: derived from the clipped x_0, so that both make up x_t; or as the network predicts "
+        "it, as diffusers' DDIM has it (use_clipped_model_output = False).",
+    )
+
+
+class ClampThreshold(BoundThreshold):
     """Clip each estimate of x_0 to [-1, 1] (Ho et al. 2020)."""
 
     kind: Literal["clamp"] = "clamp"
 
 
-class DynamicThreshold(Section):
+class DynamicThreshold(BoundThreshold):
     """Scale each estimate of x_0 down by a quantile of its values (Saharia et al. 2022, Imagen, Sec. 2.3)."""
 
     kind: Literal["dynamic"] = "dynamic"

@@ -7,6 +7,7 @@ denoise = make_denoise(predict, schedule)         one step for the whole batch, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -45,6 +46,23 @@ def clamp(x0_hat: Tensor) -> Tensor:
     return x0_hat.clamp(-1.0, 1.0)
 
 
+@dataclass(frozen=True)
+class KeptNoise:
+    """A threshold after which eps_hat stays what the network predicts, as in diffusers' DDIM (Song et al. 2021 clip nothing).
+
+    x_t is then no longer sqrt(abar) * x0_hat + sqrt(1 - abar) * eps_hat; that eps_hat is derived anew is the usual way here.
+
+    Attributes:
+        bound: Brings estimates of x_0 back into the range of images.
+    """
+
+    bound: Threshold
+
+    def __call__(self, x0_hat: Tensor) -> Tensor:
+        """Bring x0_hat, [B, C, H, W], back into range."""
+        return self.bound(x0_hat)
+
+
 def predictor(network: Network, schedule: NoiseSchedule, parameterization: Parameterization) -> Predict:
     """Read a network's output as estimates of the image and the noise.
 
@@ -74,7 +92,8 @@ def make_denoise(
     Args:
         predict: Estimates of the image and the noise, guided or not.
         schedule: The noise schedule.
-        threshold: Applied to x0_hat; eps_hat is derived anew then, so that the two still make up x_t. None leaves both alone.
+        threshold: Applied to x0_hat; eps_hat is derived anew then, so that the two still make up x_t, unless the threshold is
+            KeptNoise. None leaves both alone.
         labels: The class of each image, int64 [B], or None.
     Returns:
         denoise(x_t, t), with t one step for the whole batch.
@@ -95,6 +114,8 @@ def thresholded(predict: Predict, schedule: NoiseSchedule, threshold: Threshold 
     def within_range(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
         estimate = predict(x_t, t, labels)
         x0_hat = threshold(estimate.x0_hat)
+        if isinstance(threshold, KeptNoise):
+            return estimate._replace(x0_hat=x0_hat)
         return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, t, schedule))
 
     return within_range

@@ -350,15 +350,16 @@ def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) 
 
 def build_threshold(config: ThresholdConfig) -> Threshold | None:
     """How estimates of x_0 are kept in the range of images; None leaves them alone."""
-    from ddpm_cli.diffusion.denoise import clamp
+    from ddpm_cli.diffusion.denoise import KeptNoise, clamp
     from ddpm_cli.diffusion.thresholding import dynamic_threshold
 
     match config:
         case NoThreshold():
             return None
         case ClampThreshold():
-            return clamp
+            bound: Threshold = clamp
         case DynamicThreshold():
-            return dynamic_threshold(config.quantile)
+            bound = dynamic_threshold(config.quantile)
         case _:
             assert_never(config)
+    return KeptNoise(bound) if config.eps == "predicted" else bound

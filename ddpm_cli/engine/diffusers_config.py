@@ -79,6 +79,11 @@ def solver_overrides(sample: SampleConfig) -> dict[str, Any]:
     return {"thresholding": True, "sample_max_value": 1.0} if isinstance(sample.threshold, ClampThreshold) else {}
 
 
+def derives_noise(sample: SampleConfig) -> bool:
+    """Whether DDIM goes on along the noise that fits the clipped image: diffusers' `use_clipped_model_output`."""
+    return not isinstance(sample.threshold, NoThreshold) and sample.threshold.eps == "derived"
+
+
 def check_expressible(config: Config, shape: tuple[int, int, int]) -> None:
     """Refuse a model that diffusers' `UNet2DModel` and its pipelines for it cannot be.
 

@@ -1,4 +1,4 @@
-"""What a stranger's `UNet2DModel` and scheduler are in the words of our config; what ours cannot say is refused."""
+"""Read a stranger's `UNet2DModel` in the words of our config; what ours cannot say is refused."""
 
 from __future__ import annotations
 
@@ -62,62 +62,34 @@ UNET_CHOICES: Mapping[str, tuple[Any, ...]] = {
 DOWN_BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True}
 UP_BLOCKS = {"UpBlock2D": False, "AttnUpBlock2D": True}
 
-SCHEDULER_DEFAULTS: Mapping[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "trained_betas": None,
-    "prediction_type": "epsilon",
-    "variance_type": "fixed_small",
-    "clip_sample_range": 1.0,
-    "thresholding": False,
-    "dynamic_thresholding_ratio": 0.995,
-    "sample_max_value": 1.0,
-    "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
-}
-SCHEDULER_CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"),
-    "prediction_type": ("epsilon", "sample", "v_prediction"),
-    "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
-    "clip_sample_range": (1,),
-    "thresholding": (True, False),
-    "rescale_betas_zero_snr": (True, False),
-}
-SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
-PARAMETERIZATIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-SAMPLERS = {"DDPMScheduler": "ddpm", "DDIMScheduler": "ddim", "DPMSolverMultistepScheduler": "dpm-solver++"}
-"""Others are sampled with ddim, which goes along the same path as they do."""
-CLIPPING = ("DDPMScheduler", "DDIMScheduler")
-"""Schedulers that clip estimates of the image unless they are told not to."""
-HARDLY_A_BOUND = 100.0
 
-
-def read_unet(unet: Mapping[str, Any], source: Path) -> tuple[Settings, tuple[int, int, int], bool]:
-    """The `[model]` section of a `UNet2DModel`.
+def read_unet(
+    unet: Mapping[str, Any], source: Path, asked: tuple[int, int] | None = None
+) -> tuple[Settings, tuple[int, int, int], bool]:
+    """Read the `[model]` section of a `UNet2DModel`.
 
     Args:
         unet: Its config.json.
         source: That file, for errors.
+        asked: Height and width of its images, over the file's `sample_size`, which may be null.
     Returns:
         The section's settings; channels, height and width of the images; and whether its time embedding has cosines first.
     Raises:
         CheckpointError: If it is none.
-        RequestError: If ours cannot be that network; with all reasons.
+        RequestError: If ours cannot be that network, with all reasons; or if nobody says how large its images are.
     """
     if unet.get("_class_name") != "UNet2DModel":
         found = printable(str(unet.get("_class_name")))
         raise CheckpointError(f"{source} describes a {found}, not a UNet2DModel.", "Name the folder of an unconditional pipeline.")
     given = {**UNET_DEFAULTS, **{key: value for key, value in unet.items() if key in UNET_DEFAULTS}}
     channels, down, up = given["block_out_channels"], given["down_block_types"], given["up_block_types"]
-    size = given["sample_size"] if isinstance(given["sample_size"], list) else [given["sample_size"]] * 2
+    size = _size(given["sample_size"], asked, source)
     counts = [given["in_channels"], given["out_channels"], given["layers_per_block"], given["norm_num_groups"], *size]
-    if not _are_counts(channels) or not _are_counts(counts) or len(size) != 2 or not _are_texts(down) or not _are_texts(up):
+    if not are_counts(channels) or not are_counts(counts) or len(size) != 2 or not _are_texts(down) or not _are_texts(up):
         raise CheckpointError(
             f"{source} does not say how large its network and its images are.", "It is damaged: download it again."
         )
-    faults = [*_not_among(given, UNET_CHOICES), *_unfit(given, channels, down, up, size)]
+    faults = [*not_among(given, UNET_CHOICES), *_unfit(given, channels, down, up, size)]
     if faults:
         raise RequestError(f"ddpm has no network as {source} describes it: {'; '.join(faults)}.", "Another model can be imported.")
     attended = [DOWN_BLOCKS[kind] for kind in down]
@@ -138,62 +110,6 @@ def read_unet(unet: Mapping[str, Any], source: Path) -> tuple[Settings, tuple[in
     }
     shape = (given["in_channels"], size[0], size[1])
     return {f"model.{key}": value for key, value in model.items()}, shape, bool(given["flip_sin_to_cos"])
-
-
-def read_scheduler(scheduler: Mapping[str, Any], source: Path) -> Settings:
-    """The settings of schedule, objective and sampling of a scheduler.
-
-    Args:
-        scheduler: Its scheduler_config.json.
-        source: That file, for errors.
-    Raises:
-        CheckpointError: If it is none.
-        RequestError: If ours cannot be that schedule; with all reasons.
-    """
-    name = scheduler.get("_class_name")
-    if not isinstance(name, str):
-        raise CheckpointError(f"{source} does not name its scheduler.", "It is damaged: download it again.")
-    given = {**SCHEDULER_DEFAULTS, **{key: value for key, value in scheduler.items() if key in SCHEDULER_DEFAULTS}}
-    faults = list(_not_among(given, SCHEDULER_CHOICES))
-    numbers = [given[key] for key in ("beta_start", "beta_end", "dynamic_thresholding_ratio", "sample_max_value")]
-    if not _are_counts([given["num_train_timesteps"]]) or not all(map(_is_number, numbers)):
-        raise CheckpointError(f"{source} does not say what its schedule is.", "It is damaged: download it again.")
-    if given["thresholding"] and 1 < given["sample_max_value"] < HARDLY_A_BOUND:
-        faults.append(f"sample_max_value is {given['sample_max_value']}, which is 1 or no bound here")
-    if faults:
-        raise RequestError(f"ddpm has no schedule as {source} describes it: {'; '.join(faults)}.", "Another model can be imported.")
-    clips = scheduler.get("clip_sample", name in CLIPPING)
-    sampler = SAMPLERS.get(name, "ddim")
-    settings: Settings = {
-        **_schedule(given),
-        "objective.parameterization.kind": PARAMETERIZATIONS[given["prediction_type"]],
-        "sample.sampler.kind": sampler,
-        "sample.threshold.kind": _threshold(given, clips=bool(clips)),
-    }
-    if sampler == "ddpm":
-        settings["sample.sampler.variance"] = "fixed-large" if "large" in str(given["variance_type"]) else "fixed-small"
-    if settings["sample.threshold.kind"] == "dynamic":
-        settings["sample.threshold.quantile"] = given["dynamic_thresholding_ratio"]
-    return settings
-
-
-def _schedule(given: Mapping[str, Any]) -> Settings:
-    timesteps = given["num_train_timesteps"]
-    common = {"schedule.timesteps": timesteps, "schedule.zero_terminal_snr": given["rescale_betas_zero_snr"]}
-    if given["trained_betas"] is not None:
-        return common | {"schedule.kind": "table", "schedule.betas": given["trained_betas"]}
-    kind = SCHEDULES[given["beta_schedule"]]
-    if kind == "cosine":
-        return common | {"schedule.kind": kind}
-    scale = timesteps / 1000  # ours are given for T = 1000, and scaled
-    start, end = given["beta_start"] * scale, given["beta_end"] * scale
-    return common | {"schedule.kind": kind, "schedule.beta_start": start, "schedule.beta_end": end}
-
-
-def _threshold(given: Mapping[str, Any], *, clips: bool) -> str:
-    if given["thresholding"]:
-        return "dynamic" if given["sample_max_value"] > 1 else "clamp"
-    return "clamp" if clips else "none"
 
 
 def _unfit(
@@ -224,6 +140,18 @@ def _unfit(
         yield f"attention_head_dim {printable(str(given['attention_head_dim']))} gives its levels different numbers of heads"
 
 
+def _size(sample_size: Any, asked: tuple[int, int] | None, source: Path) -> list[Any]:
+    """Height and width of the images."""
+    if asked is not None:
+        return list(asked)
+    if sample_size is None:
+        raise RequestError(
+            f"{source} leaves open how large its images are (sample_size is null).",
+            "Say it: --size 32, or --size 64x48 for height and width.",
+        )
+    return sample_size if isinstance(sample_size, list) else [sample_size] * 2
+
+
 def _middle_groups(given: Mapping[str, Any]) -> Any:
     default = given["norm_num_groups"] if given["resnet_time_scale_shift"] == "default" else None
     return default if given["attn_norm_num_groups"] is None else given["attn_norm_num_groups"]
@@ -236,23 +164,20 @@ def _heads(given: Mapping[str, Any], channels: Sequence[int], attended: Sequence
     with_attention += channels[-1:] if given["add_attention"] else []
     if width is None or not with_attention:
         return [1]
-    if not _are_counts([width]) or any(count % width for count in with_attention):
+    if not are_counts([width]) or any(count % width for count in with_attention):
         return []
     return sorted({count // width for count in with_attention})
 
 
-def _not_among(given: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
+def not_among(given: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
+    """Say of each key what it is and what it may be, where it is none of its choices."""
     for key, allowed in choices.items():
         if given[key] not in allowed:
             wanted = " or ".join(map(str, allowed))
             yield f"{key} is {printable(str(given[key]))}, which is {wanted} here"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-
-
-def _are_counts(values: Any) -> bool:
+def are_counts(values: Any) -> bool:
     """Whether it is a list of whole numbers from 1 to a million, and not of more than a hundred."""
     return (
         isinstance(values, list)

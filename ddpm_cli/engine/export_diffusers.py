@@ -10,7 +10,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
-from ddpm_cli.engine.diffusers_config import check_expressible, scheduler_arguments, solver_overrides, unet2d_arguments
+from ddpm_cli.engine.diffusers_config import (
+    check_expressible,
+    derives_noise,
+    scheduler_arguments,
+    solver_overrides,
+    unet2d_arguments,
+)
 from ddpm_cli.engine.model_card import model_card
 from ddpm_cli.engine.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.export.unet2d_names import to_unet2d
@@ -79,9 +85,10 @@ def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Com
     # With "fixed_large" diffusers adds noise in the last step, unless that is step 0, which linspace always visits.
     ddpm = diffusers.DDPMScheduler.from_config(settings, timestep_spacing="linspace")
     solver = diffusers.DPMSolverMultistepScheduler.from_config(settings, **solver_overrides(trained.config.sample))
+    clipping = {"use_clipped_model_output": derives_noise(trained.config.sample)}
     pairs: list[tuple[str, SamplerConfig, Any, dict[str, Any]]] = [
         ("DDPM", DdpmSampler(steps=ancestral_steps, variance=variance, spacing=LinspaceSpacing()), ddpm, {}),
-        ("DDIM", DdimSampler(steps=steps), diffusers.DDIMScheduler.from_config(settings), {"use_clipped_model_output": True}),
+        ("DDIM", DdimSampler(steps=steps), diffusers.DDIMScheduler.from_config(settings), clipping),
         ("DPM-Solver++", DpmSolverSampler(steps=steps), solver, {}),
     ]
     return [_compare_sampler(trained, name, ours, unet, theirs, extra) for name, ours, theirs, extra in pairs]

@@ -1,4 +1,4 @@
-"""A pipeline of diffusers becomes a run, as if it had been trained here."""
+"""Make a run of a pipeline of diffusers, as if it had been trained here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.build import build_dataset, build_network, build_schedule, self_contained
-from ddpm_cli.engine.diffusers_reading import read_scheduler, read_unet
+from ddpm_cli.engine.diffusers_reading import read_unet
+from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
+from ddpm_cli.engine.diffusers_weights import DAMAGED, read_weights, weight_files
 from ddpm_cli.engine.generate import checked_shape, load_network
 from ddpm_cli.engine.loop_state import state_before_training
 from ddpm_cli.engine.provenance import describe_data, describe_start
@@ -25,7 +27,6 @@ from ddpm_cli.interchange import Imported
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_run_name, create_run, write_info
 from ddpm_cli.runs.lock import locked
-from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
 
 PREFIX = "imported"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = "model_index.json"
 PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
 """Data sets whose pictures are brought to the size of the network's."""
-_DAMAGED = "Download it again from where it is whole."
 
 
 def import_model(
@@ -47,6 +47,8 @@ def import_model(
     data: Mapping[str, tuple[Any, str]] | None = None,
     sets: Sequence[str] = (),
     runs: Path = Path("runs"),
+    size: tuple[int, int] | None = None,
+    variant: str | None = None,
     on_event: Listener = ignore,
 ) -> Imported:
     """Make a run of a pipeline, with its weights as those of step 0.
@@ -57,18 +59,22 @@ def import_model(
         data: Keys of the config that `--data` sets; empty or None for no data.
         sets: `section.key=value` texts, over what the pipeline says.
         runs: The folder of runs.
+        size: Height and width of its images, over what its `sample_size` says.
+        variant: Which of several sets of weights, such as "fp16"; if None the one without a name, or the only one.
         on_event: Told of what is known while data are read.
     Raises:
         RequestError: If it is no such pipeline, is damaged, or what ours cannot be; or the data do not fit.
     """
     check_run_name(PREFIX if name is None else name)
     unet, scheduler = _find(folder)
-    settings, shape, cosines_first = read_unet(_json(unet / "config.json"), unet / "config.json")
+    files = weight_files(unet, variant)
+    settings, shape, cosines_first = read_unet(_json(unet / "config.json"), unet / "config.json", size)
     shape = checked_shape(list(shape), unet / "config.json")
-    settings |= read_scheduler(_json(scheduler), scheduler)
+    sampling, differences = _read_scheduler(scheduler, folder / INDEX)
+    settings |= sampling
     config = self_contained(load_config(sets=sets, flags=_flags(settings, dict(data or {}), sets, shape, folder)).config)
     build_schedule(config.schedule)
-    weights = _weights(config, shape, unet / WEIGHTS, cosines_first=cosines_first)
+    weights = _weights(config, shape, files, cosines_first=cosines_first)
     dataset = _dataset(config, shape, on_event) if data else None
     run = create_run(runs, name, PREFIX)
     try:
@@ -78,7 +84,7 @@ def import_model(
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     parameters = sum(weight.numel() for weight in weights.values())
-    return Imported(run.path, folder, parameters, shape, dataset.name if dataset else None)
+    return Imported(run.path, folder, files[0].name, parameters, shape, dataset.name if dataset else None, differences)
 
 
 def _find(folder: Path) -> tuple[Path, Path]:
@@ -88,14 +94,6 @@ def _find(folder: Path) -> tuple[Path, Path]:
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (unet / "config.json").exists():
         raise RequestError(f"{folder} holds no pipeline of diffusers: {unet / 'config.json'} is missing.", "Name another folder.")
-    if not (unet / WEIGHTS).exists():
-        pickled = sorted(unet.glob("*.bin"))
-        reason = f"its weights are in {pickled[0].name}, a pickle, which can run a stranger's code" if pickled else "it is missing"
-        raise RequestError(
-            f"{unet / WEIGHTS} cannot be read: {reason}.",
-            "Download the .safetensors file, or convert it where you trust it: UNet2DModel.from_pretrained(DIR)"
-            ".save_pretrained(DIR, safe_serialization=True)",
-        )
     places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json", unet / "scheduler_config.json"]
     scheduler = next((place for place in places if place.exists()), None)
     if scheduler is None:
@@ -106,8 +104,14 @@ def _find(folder: Path) -> tuple[Path, Path]:
     return unet, scheduler
 
 
+def _read_scheduler(scheduler: Path, index: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    described = _json(scheduler)
+    name = scheduler_class(described, _json(index) if index.exists() else {}, scheduler)
+    return read_scheduler(described, name, scheduler)
+
+
 def _json(path: Path) -> dict[str, Any]:
-    with input_errors(path, CheckpointError, _DAMAGED):
+    with input_errors(path, CheckpointError, DAMAGED):
         return read_json_object(path.resolve())  # a download of the Hub's is a folder of links
 
 
@@ -127,14 +131,13 @@ def _is_set(key: str, sets: Sequence[str]) -> bool:
     return any(text.partition("=")[0].strip() == key for text in sets)
 
 
-def _weights(config: Config, shape: tuple[int, int, int], path: Path, *, cosines_first: bool) -> dict[str, Tensor]:
+def _weights(config: Config, shape: tuple[int, int, int], files: Sequence[Path], *, cosines_first: bool) -> dict[str, Tensor]:
     """The weights by our names, float32, after all of them were found to be the network's."""
-    with input_errors(path, CheckpointError, _DAMAGED):
-        tensors = read_tensor_file(path).tensors
+    tensors = read_weights(files)
     with torch.device("meta"):
         expected = build_network(config, shape)
     weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
-    return load_network(config, shape, weights, path).state_dict()
+    return load_network(config, shape, weights, files[0]).state_dict()
 
 
 def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:

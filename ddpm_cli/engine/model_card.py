@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.engine.diffusers_config import solver_overrides
+from ddpm_cli.engine.diffusers_config import derives_noise, solver_overrides
 from ddpm_cli.engine.export_request import UNKNOWN_LICENSE
 from ddpm_cli.errors import RunError
 from ddpm_cli.figure import StoredFigure
@@ -52,16 +52,18 @@ pipeline = DDPMPipeline.from_pretrained("FOLDER")
 images = pipeline(batch_size=4, num_inference_steps={timesteps}).images
 
 fast = DDIMPipeline.from_pretrained("FOLDER")
-images = fast(batch_size=4, num_inference_steps={ddim_steps}, use_clipped_model_output=True).images
+images = fast(batch_size=4, num_inference_steps={ddim_steps}{ddim}).images
 
 pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config{solver})
 images = pipeline(batch_size=4, num_inference_steps={solver_steps}).images
 ```
 
-These calls give the images of `ddpm sample` from the same noise. `use_clipped_model_output` makes DDIM's noise fit the clipped
-image; numbers of steps should divide {timesteps}, and with fewer than all of them DDPMPipeline adds a little noise to the last
-image if its scheduler's variance is "fixed_large".
+These calls give the images of `ddpm sample` from the same noise.{clipping}
+Numbers of steps should divide {timesteps}, and with fewer than all of them DDPMPipeline adds a little noise to the last image if
+its scheduler's variance is "fixed_large".
 """
+
+_CLIPPING = " `use_clipped_model_output` makes DDIM's noise fit the clipped image."
 
 
 def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
@@ -87,6 +89,8 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         data="\n".join(_data_lines(trained, info)),
         metrics="\n".join(_metric_lines(trained, run)),
         timesteps=timesteps,
+        ddim=", use_clipped_model_output=True" if derives_noise(trained.config.sample) else "",
+        clipping=_CLIPPING if derives_noise(trained.config.sample) else "",
         ddim_steps=min(50, timesteps),
         solver_steps=min(20, timesteps),
         solver="".join(f", {name}={value!r}" for name, value in solver_overrides(trained.config.sample).items()),

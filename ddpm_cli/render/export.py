@@ -46,8 +46,10 @@ def export_json(result: ExportResult, kind: str) -> dict[str, object]:
 def show_imported(result: Imported) -> None:
     """Say which run was made, and what can be done with it."""
     channels, height, width = result.image_shape
-    network = f"{result.parameters:,} parameters, images of {shape_text(height, width, channels)}"
+    network = f"{result.parameters:,} parameters of {result.weights}, images of {shape_text(height, width, channels)}"
     show_line("imported:", "green", f"{result.origin} as {result.run} ({network})")
+    for difference in result.differences:
+        show_line("note:", "yellow", difference)
     if result.data is None:
         show_line("note:", "dim", "It has no data, so that it can be sampled and exported, but not evaluated or trained (--data).")
 

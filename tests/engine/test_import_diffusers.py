@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -11,14 +12,16 @@ from typing import Any
 
 import pytest
 import torch
-from command import TINY, assert_refused, run_ddpm
+from command import TINY, Ddpm, assert_refused, run_ddpm
 from foreign_models import GOOGLE, pipeline_folder
 from safetensors.torch import load_file, save_file
 
 from ddpm_cli.config.sample_schema import DdimSampler
+from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
+from ddpm_cli.engine.diffusers_weights import WEIGHTS
 from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
 from ddpm_cli.engine.generate import TrainedModel, load_trained
-from ddpm_cli.engine.import_model import WEIGHTS, import_model
+from ddpm_cli.engine.import_model import import_model
 from ddpm_cli.engine.model_card import model_card
 from ddpm_cli.engine.run_list import list_rows
 from ddpm_cli.engine.same_noise import sample_from, seeded_noise
@@ -65,7 +68,7 @@ def assert_same_images(model: TrainedModel, folder: Path) -> None:
     pipeline = load_pipeline(folder)
     scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
     x_T = seeded_noise((2, *model.image_shape), 3)()
-    theirs = sample_diffusers(pipeline.unet, scheduler, 5, x_T, 0, {"use_clipped_model_output": True})
+    theirs = sample_diffusers(pipeline.unet, scheduler, 5, x_T, 0, {})
     ours = sample_from(model, DdimSampler(steps=5), x_T, seeded_noise(x_T.shape, 0))
     assert theirs.std() > 0.05
     assert float((ours - theirs).abs().max()) < 1e-4
@@ -91,6 +94,163 @@ def test_a_published_model_makes_the_same_images(scheduler: dict[str, Any], tmp_
 def test_a_model_of_the_tutorial_makes_the_same_images(scheduler: dict[str, Any], tmp_path: Path) -> None:
     folder = pipeline_folder(tmp_path / "pipeline", TUTORIAL, **scheduler)
     assert_same_images(imported(folder, tmp_path), folder)
+
+
+SAMPLERS = {  # of diffusers, and the steps that ours take in each
+    "DDPMScheduler": ({"variance_type": "fixed_large", "timestep_spacing": "trailing"}, 20),
+    "DDIMScheduler": ({"timestep_spacing": "trailing"}, 5),
+    "DPMSolverMultistepScheduler": ({"timestep_spacing": "trailing", "thresholding": True}, 5),
+    "UniPCMultistepScheduler": ({"timestep_spacing": "trailing"}, 5),
+    "EulerDiscreteScheduler": ({"timestep_spacing": "trailing"}, 5),
+    "HeunDiscreteScheduler": ({"timestep_spacing": "trailing"}, 5),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_model_is_sampled_as_its_own_scheduler_does(name: str, tmp_path: Path) -> None:
+    import diffusers
+
+    options, steps = SAMPLERS[name]
+    folder = pipeline_folder(tmp_path / "pipeline", TUTORIAL, num_train_timesteps=20)
+    pipeline = load_pipeline(folder)
+    # Made from another one, as people do: its file then keeps clip_sample = true, which only DDPM and DDIM read.
+    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
+    pipeline.save_pretrained(folder)
+    result = import_model(folder, "new", runs=tmp_path / "runs")
+    model = load_trained(result.run, torch.device("cpu"))
+    assert result.differences == (), result.differences
+    x_T = seeded_noise((2, *model.image_shape), 3)()
+    pipeline.scheduler.set_timesteps(steps)
+    # Euler and Heun work on x / sqrt(abar), and would start from the noise alone, which is as good only for a large T.
+    scale = (1.0 + float(pipeline.scheduler.sigmas.max()) ** 2) ** 0.5 if name.startswith(("Euler", "Heun")) else 1.0
+    theirs = run_scheduler(pipeline, scale * x_T)
+    ours = sample_from(model, model.config.sample.sampler.model_copy(update={"steps": steps}), x_T, seeded_noise(x_T.shape, 1))
+    assert theirs.std() > 0.05
+    assert float((ours - theirs).abs().max()) < 1e-4 * max(1.0, float(theirs.abs().max()))
+
+
+@torch.no_grad()
+def run_scheduler(pipeline: Any, x: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    accepts = inspect.signature(pipeline.scheduler.step).parameters
+    extra = {"generator": generator} if "generator" in accepts else {}
+    for t in pipeline.scheduler.timesteps:
+        x_in = pipeline.scheduler.scale_model_input(x, t)
+        x = pipeline.scheduler.step(pipeline.unet(x_in, t).sample, t, x, **extra).prev_sample
+    return x
+
+
+def test_clipping_keeps_the_noise_as_diffusers_does_and_can_derive_it(tutorial: Path, tmp_path: Path) -> None:
+    kept = imported(tutorial, tmp_path)
+    derived = load_trained(
+        import_model(tutorial, "derived", runs=tmp_path / "runs", sets=["sample.threshold.eps=derived"]).run, torch.device("cpu")
+    )
+    x_T = seeded_noise((2, *kept.image_shape), 3)()
+    images = [sample_from(model, DdimSampler(steps=5), x_T, seeded_noise(x_T.shape, 0)) for model in (kept, derived)]
+    assert float((images[0] - images[1]).abs().max()) > 0.01
+    for model, clipped in ((kept, False), (derived, True)):
+        (tmp_path / str(clipped)).mkdir()
+        write_diffusers(model, tmp_path / str(clipped), "unknown", half=False)
+        assert all(comparison.holds for comparison in compare_diffusers(model, tmp_path / str(clipped), images=True))
+        assert ("use_clipped_model_output" in model_card(model, "unknown", half=False)) == clipped
+
+
+def test_weights_of_a_variant_and_in_shards_are_read(tutorial: Path, tmp_path: Path) -> None:
+    whole = imported(tutorial, tmp_path).network.state_dict()
+    pipeline = load_pipeline(tutorial)
+    for name, options, tolerance in (
+        ("shards", {"max_shard_size": "200KB"}, 0.0),
+        ("half", {"variant": "fp16"}, 1e-3),
+        ("half-shards", {"variant": "fp16", "max_shard_size": "200KB"}, 1e-3),
+    ):
+        pipeline.to(torch.float16 if "variant" in options else torch.float32)
+        pipeline.save_pretrained(tmp_path / name, **options)
+        result = import_model(tmp_path / name, name, runs=tmp_path / "runs")
+        found = load_trained(result.run, torch.device("cpu")).network.state_dict()
+        assert max(float((found[key] - weight).abs().max()) for key, weight in whole.items()) <= tolerance
+        assert ("fp16" in result.weights) == ("variant" in options)
+    shards = sorted((tmp_path / "shards" / "unet").glob("*-of-*"))
+    shards[1].unlink()
+    with pytest.raises(RequestError, match=f"1 of {len(shards)} files that it names are missing"):
+        import_model(tmp_path / "shards", "broken", runs=tmp_path / "runs")
+
+
+def test_several_variants_are_chosen_from(tutorial: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tutorial, tmp_path / "pipeline")
+    usual = folder / "unet" / WEIGHTS
+    for variant in ("ema", "fp16"):
+        shutil.copy(usual, usual.with_name(f"diffusion_pytorch_model.{variant}.safetensors"))
+    assert import_model(folder, "usual", runs=tmp_path / "runs").weights == WEIGHTS
+    usual.unlink()
+    with pytest.raises(RequestError, match=r"several sets of weights: ema, fp16\. Choose one: --variant ema"):
+        import_model(folder, "none", runs=tmp_path / "runs")
+    with pytest.raises(RequestError, match="no weights of the variant bf16, but ema, fp16"):
+        import_model(folder, "none", runs=tmp_path / "runs", variant="bf16")
+    assert import_model(folder, "ema", runs=tmp_path / "runs", variant="ema").weights.endswith(".ema.safetensors")
+
+
+def test_a_size_that_is_left_open_is_asked_for(tutorial: Path, tmp_path: Path, ddpm_here: Ddpm) -> None:
+    folder = shutil.copytree(tutorial, tmp_path / "pipeline")
+    edited(UNET, sample_size=None)(folder)
+    assert_refused(ddpm_here("import", str(folder)), "sample_size is null", "--size 32")
+    assert_refused(ddpm_here("import", str(folder), "--size", "wide"), "--size must be HxW")
+    assert_refused(ddpm_here("import", str(folder), "--size", "0"), "leaves no image")
+    done = ddpm_here("import", str(folder), "--size", "28x20", "--name", "sized", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["image_shape"] == [1, 28, 20]
+    assert ddpm_here("sample", "sized", "--n", "2", "--steps", "2", "--out", "grid.png").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"_class_name": "PNDMScheduler", "beta_schedule": "linear"}, "PNDMScheduler, which is none of the samplers here"),
+        ({"steps_offset": 1}, "steps_offset = 1"),
+        ({"timestep_spacing": "leading"}, "every list begins at T-1"),
+        ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one = False"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "linspace"}, "trailing steps are the nearest"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver"}, "algorithm_type is dpmsolver"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}, "solver_order is 3"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_type": "heun"}, "solver_type = heun"),
+        ({"_class_name": "UniPCMultistepScheduler", "predict_x0": False}, "predict_x0 = False"),
+    ],
+)
+def test_what_is_sampled_otherwise_is_told(changes: dict[str, Any], words: str) -> None:
+    scheduler = {"_class_name": "DDPMScheduler", "timestep_spacing": "trailing"} | changes
+    _, differences = read_scheduler(scheduler, scheduler_class(scheduler, {}, Path("s.json")), Path("s.json"))
+    assert len(differences) == 1
+    assert words in differences[0]
+
+
+def test_what_is_told_reaches_the_user(tutorial: Path, tmp_path: Path, ddpm_here: Ddpm) -> None:
+    folder = shutil.copytree(tutorial, tmp_path / "pipeline")
+    edited(SCHEDULER, steps_offset=1)(folder)
+    done = ddpm_here("import", str(folder), "--json")
+    assert "steps_offset = 1" in " ".join(done.stderr.split())
+    assert any("steps_offset = 1" in told for told in json.loads(done.stdout)["differences"])
+
+
+def test_the_index_of_a_pipeline_says_which_scheduler_samples() -> None:
+    own, source = {"_class_name": "DDPMScheduler"}, Path("s.json")
+    assert scheduler_class(own, {}, source) == "DDPMScheduler"
+    assert scheduler_class(own, {"scheduler": ["diffusers", "UniPCMultistepScheduler"]}, source) == "UniPCMultistepScheduler"
+    index = {"_class_name": "DDIMPipeline", "scheduler": ["diffusers", "DDPMScheduler"]}
+    assert scheduler_class(own, index, source) == "DDIMScheduler"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "karras"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_lu_lambdas": True}, "logsnr"),
+        ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace"}, "linspace"),
+        ({"_class_name": "EulerDiscreteScheduler"}, "linspace"),
+        ({"_class_name": "DDPMScheduler"}, "leading"),
+    ],
+)
+def test_the_spacing_is_kept(changes: dict[str, Any], expected: str) -> None:
+    settings, _ = read_scheduler(changes, changes["_class_name"], Path("s.json"))
+    assert settings["sample.sampler.spacing.kind"] == expected
 
 
 def test_a_model_goes_there_and_back(tutorial: Path, tmp_path: Path) -> None:
@@ -176,7 +336,10 @@ UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
         (edited(UNET, block_out_channels=[16384, 16384]), "another architecture"),
         (edited(UNET, block_out_channels=[64, 64]), "another architecture"),
         (edited(UNET, block_out_channels="wide"), "how large"),
-        (edited(UNET, sample_size=None), "how large"),
+        (edited(UNET, sample_size=None), "sample_size is null"),
+        (edited(UNET, sample_size=[28, None]), "how large"),
+        (edited(SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler", beta_schedule="none"), "beta_schedule is none"),
+        (edited(SCHEDULER, _class_name="DDPMScheduler", clip_sample_range=2.0), "clip_sample_range is 2.0"),
         (edited(UNET, sample_size=[65536, 65536]), "65536x65536"),
         (edited(UNET, sample_size=27), "cannot be halved"),
         (edited(UNET, layers_per_block=3), "another architecture"),
@@ -211,6 +374,11 @@ def test_a_strangers_folder_is_refused_and_nothing_is_written(
     assert caught.value.exit_status == 2
     assert caught.value.remedy
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_scheduler_without_betas_is_refused() -> None:
+    with pytest.raises(RequestError, match="FlowMatchEulerDiscreteScheduler, which does not say by which betas"):
+        read_scheduler({"num_train_timesteps": 1000, "shift": 3.0}, "FlowMatchEulerDiscreteScheduler", Path("s.json"))
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
