@@ -93,7 +93,8 @@ def _shards(index: Path) -> tuple[Path, ...]:
     if not names or not all(isinstance(name, str) and _SHARD.search(name) and Path(name).name == name for name in names):
         raise CheckpointError(f"{index} does not say which files hold the weights.", DAMAGED)
     shards = sorted(set(names))
-    absent = [name for name in shards if not (index.parent / name).exists()]
+    present = {path.name for path in index.parent.iterdir()}
+    absent = [name for name in shards if name not in present]
     if absent or len(shards) > MOST_SHARDS:
         what = (
             f"{len(absent)} of {len(shards)} files that it names are missing, {printable(absent[0])} for example"

@@ -42,9 +42,8 @@ def main() -> int:
 
 @contextmanager
 def _prepared(folder: Path) -> Iterator[tuple[dict[str, Attack], set[str]]]:
-    prepared = (
-        attacks(folder) | run_attacks(folder) | pipeline_attacks(folder)
-    )  # before the watch begins, because torch makes a cache of its own meanwhile
+    # Before the watch begins, because torch makes a cache of its own meanwhile.
+    prepared = attacks(folder) | run_attacks(folder) | pipeline_attacks(folder)
     with written_outside(folder) as outside:
         yield prepared, outside
 
