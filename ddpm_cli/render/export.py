@@ -49,7 +49,7 @@ def show_imported(result: Imported) -> None:
     network = f"{result.parameters:,} parameters of {result.weights}, images of {shape_text(height, width, channels)}"
     show_line("imported:", "green", f"{result.origin} as {result.run} ({network})")
     for difference in result.differences:
-        show_line("note:", "yellow", difference)
+        show_line("note:", "cyan", difference)
     if result.data is None:
         show_line("note:", "dim", "It has no data, so that it can be sampled and exported, but not evaluated or trained (--data).")
 
