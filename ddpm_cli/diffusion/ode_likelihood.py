@@ -19,6 +19,7 @@ from torch import Tensor
 from ddpm_cli.diffusion.denoise import Predict
 from ddpm_cli.diffusion.parameterization import v_from_x_0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.timesteps import noisiest_spaced
 from ddpm_cli.errors import ScheduleError
 
 BIN = 2.0 / 255.0
@@ -116,7 +117,7 @@ def ode_log_density(
 
 
 def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
-    """Steps from 0 to T - 1, about evenly spaced in log SNR; where that repeats a step, the nearest free ones are taken.
+    """Steps from 0 to T - 1, about evenly spaced in log SNR as in logsnr_timesteps; where that repeats a step, free ones are taken.
 
     Args:
         schedule: The noise schedule.
@@ -129,10 +130,8 @@ def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
         raise ScheduleError(
             f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.", "Change --likelihood-steps."
         )
-    level = schedule.half_logsnr.copy()
-    if not math.isfinite(level[-1]):
-        level[-1] = 2.0 * level[-2] - level[-3] if last > 1 else level[-2] - 1.0
-    share = (level[0] - level) / (level[0] - level[-1]) * intervals
+    level = schedule.half_logsnr
+    share = (level[0] - level) / (level[0] - level[noisiest_spaced(schedule)]) * intervals
     grid = [0]
     for number in range(1, intervals):
         nearest = int(abs(share - number).argmin())

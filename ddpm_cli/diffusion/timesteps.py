@@ -13,6 +13,9 @@ from ddpm_cli.errors import ScheduleError
 
 Spacing = Literal["leading", "trailing", "linspace"]
 
+LEAST_HALF_LOGSNR = -5.1
+"""Where the published DPM-Solver cuts a schedule off: lambda = log(alpha / sigma), a sigma of 164 in EDM's sense."""
+
 
 def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> list[int]:
     """Steps to visit, from noisy to clean (Lin et al. 2024, Table 2).
@@ -40,14 +43,15 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
 def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None) -> list[int]:
     """Steps to visit, evenly spaced in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
 
-    log(sigma) = linspace(log(sigma_max), log(sigma_min), n), each rounded to the nearest step
+    log(sigma) = linspace(log(sigma_max), log(sigma_min), n), each rounded to the nearest step; the first is T - 1
 
     Args:
-        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar).
+        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar). sigma_max is that of the noisiest step with a lambda =
+            -log(sigma) of at least LEAST_HALF_LOGSNR: beyond it x_t is noise but for half a per cent, and a cosine schedule, whose
+            last sigma is 20,291, would spend most of its steps there.
         steps: n, how many to visit, 1 to T; None is all of them.
     Returns:
-        n strictly descending steps from T - 1 to 0. Where rounding makes two the same, one moves to a neighbour; an infinite sigma
-        at T - 1 is visited, and the others are spaced from T - 2.
+        n strictly descending steps from T - 1 to 0. Where rounding makes two the same, one moves to a neighbour.
     Raises:
         ScheduleError: If n is not in 1 to T.
     """
@@ -57,10 +61,10 @@ def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None) -> list[int]:
 def karras_timesteps(schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0) -> list[int]:
     """Steps to visit, evenly spaced in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
 
-    sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho, each rounded to the nearest step
+    sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho, each rounded to the nearest step; the first is T - 1
 
     Args:
-        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar).
+        schedule: The noise schedule; sigma and sigma_max as in logsnr_timesteps.
         steps: n, how many to visit, 1 to T; None is all of them.
         rho: At least 1; the larger, the more steps at low noise. 7 is the paper's.
     Returns:
@@ -72,19 +76,19 @@ def karras_timesteps(schedule: NoiseSchedule, steps: int | None, *, rho: float =
     return _by_sigma(schedule, steps, lambda most, least, share: (most**root + share * (least**root - most**root)) ** rho)
 
 
+def noisiest_spaced(schedule: NoiseSchedule) -> int:
+    """Find the noisiest step from which steps are spaced by noise: the last with a lambda of at least LEAST_HALF_LOGSNR."""
+    return max(int(np.count_nonzero(schedule.half_logsnr >= LEAST_HALF_LOGSNR)) - 1, 0)
+
+
 def _by_sigma(schedule: NoiseSchedule, steps: int | None, spaced: Callable[[float, float, float], float]) -> list[int]:
     """Steps nearest to sigmas between the most and the least; `spaced` takes these two and a share of the way in [0, 1]."""
     T = schedule.timesteps
     n = _checked(T, steps)
-    if n == 1:
-        return [T - 1]
-    sigmas = schedule.sigmas
-    above = [T - 1] if np.isinf(sigmas[-1]) else []
-    finite = sigmas[: T - len(above)]
-    shares = np.linspace(0.0, 1.0, n - len(above))
-    wanted = [spaced(float(finite[-1]), float(finite[0]), share) for share in shares.tolist()]
-    nearest = np.interp(np.log(wanted), np.log(finite), np.arange(len(finite))).round().astype(int)
-    return _distinct([*above, *nearest.tolist()])
+    sigmas = schedule.sigmas[: noisiest_spaced(schedule) + 1]
+    wanted = [spaced(float(sigmas[-1]), float(sigmas[0]), share) for share in np.linspace(0.0, 1.0, n)[1:].tolist()]
+    nearest = np.interp(np.log(wanted), np.log(sigmas), np.arange(len(sigmas))).round().astype(int)
+    return _distinct([T - 1, *nearest.tolist()])
 
 
 def _distinct(descending: Sequence[int]) -> list[int]:
