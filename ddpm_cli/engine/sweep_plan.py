@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import self_contained
 from ddpm_cli.engine.run_record import budget_used, read_config
-from ddpm_cli.engine.train import train
+from ddpm_cli.engine.train import plan_training
 from ddpm_cli.errors import RequestError, RunError
-from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, TrainPlan, ignore
+from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
 from ddpm_cli.files import require_writable_folder
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, read_info
@@ -22,6 +22,7 @@ from ddpm_cli.runs.sweep_state import read_failures
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.config.sweep import Sweep, SweepRun
+    from ddpm_cli.events import TrainPlan
 
 Standing = Literal["new", "begun", "finished", "failed"]
 LEFT = ("new", "begun")
@@ -52,7 +53,7 @@ def plan_sweep(sweep: Sweep, *, runs: Path = Path("runs"), on_event: Listener = 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RequestError("A sweep makes its runs in one process.", "Start it without torchrun.")
     if sweep.evaluate is not None:
-        from ddpm_cli.engine.evaluate import check_metrics
+        from ddpm_cli.engine.evaluate_check import check_metrics
 
         check_metrics(sweep.evaluate.metrics)
     folder = runs / sweep.name
@@ -104,12 +105,7 @@ def _compared(config: Config, stored: Config) -> Config:
 def _plans(sweep: Sweep, standings: Mapping[str, Standing], on_event: Listener) -> dict[str, TrainPlan]:
     """What one run of each arm that still trains will cost."""
     left = {run.arm: run for run in sweep.runs if standings[run.name] in LEFT}
-    plans = {}
-    for arm, run in left.items():
-        plan = train(run.config, dry_run=True, on_event=on_event)
-        assert isinstance(plan, TrainPlan)
-        plans[arm] = plan
-    return plans
+    return {arm: plan_training(run.config, on_event=on_event) for arm, run in left.items()}
 
 
 def notices_once(on_event: Listener) -> Listener:
