@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ OTHER_NAMES = {
     "interpolate": "slerp morph blend",
     "config show": "settings options configuration",
     "config init": "init",
-    "data check": "dataset datacheck data-check",
+    "data check": "dataset data-check",
 }
 """Other words for a command; never run, but answered with it."""
 NO_COMMANDS = {
@@ -151,7 +152,7 @@ def one_dash(words: Sequence[str], options: Sequence[str]) -> Iterator[tuple[str
         options: Short and long ones. What begins with a short one may be its value, unless it is a long one letter by letter.
     """
     words = words[: words.index("--") if "--" in words else len(words)]
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
+    for word, following in pairwise([*words, "-"]):
         if ONE_DASH.fullmatch(word) is None:
             continue
         name, equals, value = word.partition("=")

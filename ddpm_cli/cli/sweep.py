@@ -58,13 +58,12 @@ def sweep(
 
     from ddpm_cli.cli.compare import show, write_comparison
     from ddpm_cli.engine.compare import compare
-    from ddpm_cli.engine.sweep import run_sweep
     from ddpm_cli.engine.sweep_plan import plan_sweep
     from ddpm_cli.errors import DdpmError
     from ddpm_cli.render.console import print_json, show_notices
     from ddpm_cli.render.sweep import SweepView, plan_json, show_plan
 
-    checked = plan_sweep(wanted, runs=out, on_event=show_notices)
+    checked = plan_sweep(wanted, runs=out, baseline=baseline, on_event=show_notices)
     plan = checked.plan
     if dry_run:
         if json:
@@ -72,6 +71,8 @@ def sweep(
         else:
             show_plan(plan)
         return
+    from ddpm_cli.engine.sweep import run_sweep
+
     with SweepView() as view:
         failures = run_sweep(checked, on_event=view)
     paths = [folder for run in plan.runs if (folder := plan.folder / run.name).is_dir()]

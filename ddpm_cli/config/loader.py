@@ -18,7 +18,7 @@ from ddpm_cli.config.schedule_schema import TableSchedule
 from ddpm_cli.config.schema import Config
 from ddpm_cli.config.toml_reading import parse_toml
 from ddpm_cli.files import UnreadableError
-from ddpm_cli.names import meant, nearest
+from ddpm_cli.names import as_known, meant, nearest
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -62,8 +62,9 @@ def load_config(
     named = tree.pop("preset", None)
     base = preset_tree(preset, "--preset", faults) if preset is not None else preset_tree(named, str(file), faults)
     whole = not faults
+    preset = as_known(str(named if preset is None else preset), preset_names())
     layers = [
-        layer_from_tree(base, f"preset {named if preset is None else preset}", faults),
+        layer_from_tree(base, f"preset {preset}", faults),
         layer_from_tree(tree, str(file), faults),
         layer_from_user(sets, flags or {}, faults),
     ]

@@ -24,7 +24,7 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
         DDPM_IS: "ancestral",
         '"heun" with spacing = "karras"': "edm karras",
     },
-    "spacing": {'"logsnr"': "lambdas lu logSNR", '"karras"': "edm sigmas"},
+    "spacing": {'"logsnr"': "lambdas lu", '"karras"': "edm sigmas"},
     "parameterization": {
         '"eps"': "epsilon noise",
         '"x0"': "sample xstart x_start pred_x0 start_x image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.export.safetensors import read_model_header
 from ddpm_cli.files import UnreadableError, parse_json
+from ddpm_cli.names import meant
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
 
@@ -104,6 +106,8 @@ def named_config(name: str, runs: Path = Path("runs")) -> Config:
         return from_toml_text(load_checkpoint(path).config_toml, str(path))
     if path.is_file():
         return exported_config(path) if path.suffix == ".safetensors" else load_config(file=path).config
+    if not os.path.lexists(runs / name) and not os.path.lexists(path) and (preset := meant(name, preset_names())):
+        return load_config(preset=preset).config
     return read_config(find_run(runs, name))
 
 
