@@ -147,6 +147,7 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
 
     from ddpm_cli.config.loader import override
     from ddpm_cli.engine import stored_model
+    from ddpm_cli.engine.build import check_steps
     from ddpm_cli.engine.device import check_device
     from ddpm_cli.render.console import show_notices
 
@@ -160,6 +161,7 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
         config = override(config, flags=usual)
     asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
     settings = override(config, sets=choice.sets or [], flags={**flags, **asked}).sample
+    check_steps(config.schedule, settings.sampler)
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": str(model.origin), "step": model.step, "ema": choice.ema, "sampler": sampler}
     if label is not None:

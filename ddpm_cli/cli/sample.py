@@ -112,6 +112,7 @@ def sample(
     require_sample_settings(sets or [])
 
     from ddpm_cli.config.loader import override
+    from ddpm_cli.engine.build import check_steps
     from ddpm_cli.engine.device import check_device
     from ddpm_cli.engine.stored_model import find_model
     from ddpm_cli.render.console import print_json, show_line, show_notices
@@ -126,6 +127,7 @@ def sample(
         "sample.guidance.scale": (guidance, "--guidance"),
     }
     settings = override(found.config, sets=sets or [], flags=flags).sample
+    check_steps(found.config.schedule, settings.sampler)
     classes = pick_classes(label, found)
 
     from ddpm_cli.engine.generate import labels_from_seeds, load_model

@@ -21,7 +21,9 @@ def sweep(
     baseline: BaselineOption = None,
     grids: GridsOption = True,
     n: ImagesOption = 8,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with the time they will take, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, list the runs with the time they will take, and stop.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train every combination of settings in a file, one after another, measure the results, and compare them.

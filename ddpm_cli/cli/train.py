@@ -34,7 +34,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
+        help="Name of a data set (see below), a folder of own pictures (./NAME if it is called like one), or an .npz or .npy file.",
         autocompletion=kinds("data"),
         show_default=False,
     ),
@@ -64,7 +64,9 @@ def train(
     name: NameOption = None,
     out: RunsOption = Path("runs"),
     sets: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, show the start table, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the start table, and stop before anything is written.")
+    ] = False,
     preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:

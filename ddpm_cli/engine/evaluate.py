@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.loader import override
-from ddpm_cli.engine.build import build_dataset
+from ddpm_cli.engine.build import build_dataset, check_steps
 from ddpm_cli.engine.device import check_device
-from ddpm_cli.engine.evaluate_check import check_images, check_metrics, check_numbers
+from ddpm_cli.engine.evaluate_check import check_metrics, check_numbers
 from ddpm_cli.engine.stored import require_data
 from ddpm_cli.engine.stored_model import find_model
 from ddpm_cli.events import Listener, Notice, ignore
@@ -123,9 +123,9 @@ def evaluate_run(
     found = find_model(path, ema=ema, runs=runs, on_event=on_event)
     if sets or any(value is not None for value, _ in (flags or {}).values()):
         settings = replace(settings, sample=override(found.config, sets=sets, flags=flags).sample)
+    if settings.sample is not None:
+        check_steps(found.config.schedule, settings.sample.sampler)
     require_data(found.config, found.origin)
-    dataset = build_dataset(found.config.data, on_event)
-    check_images(dataset, found.image_shape, metrics, settings)
 
     from ddpm_cli.engine.generate import load_model
     from ddpm_cli.engine.team import Team
@@ -134,6 +134,7 @@ def evaluate_run(
     accelerator = make_accelerator(device, "fp32")
     team = Team.of(accelerator)
     trained = load_model(found, accelerator.device, on_event=on_event)
+    dataset = build_dataset(found.config.data, on_event)
     run = run_of(trained)
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
         on_event(Notice(notice, important=True))

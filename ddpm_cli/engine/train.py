@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.changes import change
-from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
@@ -27,7 +26,7 @@ from ddpm_cli.engine.build import (
     build_parameterization,
     build_sampler,
     build_schedule,
-    build_timesteps,
+    check_steps,
     self_contained,
     with_classes,
 )
@@ -98,7 +97,7 @@ def train(
         check_new_run(runs, name, prefix)
     if find_batch_size:
         _check_batch_search(config)
-    config, dataset = _with_data(config, on_event)
+    config, dataset = _with_data(_checked(config), on_event)
 
     from ddpm_cli.engine.determinism import deterministic_algorithms
 
@@ -118,7 +117,7 @@ def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
     """
     from ddpm_cli.engine.determinism import deterministic_algorithms
 
-    config, dataset = _with_data(config, on_event)
+    config, dataset = _with_data(_checked(config), on_event)
     with deterministic_algorithms(config.train.deterministic):
         return _prepare(config, dataset, False, on_event).plan
 
@@ -208,12 +207,7 @@ def resume(
         config = change(stored, sets, resume_flags(budget, device, deterministic))
         if checkpoint:
             require_data(config, run.path)
-        config, dataset = _with_data(config, on_event)
-        if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
-            raise DataError(
-                f"{dataset.source} holds other training images than the run {run.path} was trained on.",
-                "Bring the same data back (see run.json), or start a new run.",
-            )
+        config = _checked(config)
 
         from ddpm_cli.engine.determinism import deterministic_algorithms
         from ddpm_cli.engine.loop_state import restore_loop
@@ -224,6 +218,12 @@ def resume(
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
+        config, dataset = _with_data(config, on_event)
+        if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
+            raise DataError(
+                f"{dataset.source} holds other training images than the run {run.path} was trained on.",
+                "Bring the same data back (see run.json), or start a new run.",
+            )
         accelerator = _accelerator_for(config, dataset, on_event)
         with Team.of(accelerator).watched():
             plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step if checkpoint else 0)
@@ -255,16 +255,18 @@ def _unscaled_learning_rate(config: Config) -> str:
     )
 
 
-def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
-    """Check all that can be wrong with a config and its data, and fill in what it leaves to them. Imports no torch, as a rule."""
+def _checked(config: Config) -> Config:
+    """Check all that can be wrong with a config by itself, here; a config that means the same elsewhere. Imports no torch."""
     check_device(config.train.device)
     check_precision(config.train.precision, config.train.device)
     check_trackers(config.train.trackers)
     config = self_contained(config)
-    if not isinstance(config.schedule, LearnedSchedule):
-        schedule = build_schedule(config.schedule)
-        for sampler in (config.train.sampler, config.sample.sampler):
-            build_timesteps(sampler.spacing, schedule, sampler.number_of_steps(schedule.timesteps))
+    check_steps(config.schedule, config.train.sampler, config.sample.sampler)
+    return config
+
+
+def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
+    """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
     dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")

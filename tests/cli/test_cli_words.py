@@ -91,6 +91,31 @@ def test_options_of_one_letter_may_have_their_value_attached(place: Path, ddpm_h
     assert "There is no preset" not in ddpm_here("config", "show", "-pquick", cwd=place).stderr
 
 
+SPELT = [
+    ("evaluate nowhere --metrics FCD,Bits_Per_Dim --variance Fixed_Small --reference TEST --device CPU", "no run 'nowhere'"),
+    ("export nowhere --format Torch_Export", "no run 'nowhere'"),
+    ("train --preset Quick --data Fashion_MNIST_10k --batch-size AUTO --device CPU --name good", "already a run runs/good"),
+    ("bench --preset QUICK --against Diffusers --precisions FP32 --device gpu", "is no device"),
+    ("config diff Quick nowhere", "no run 'nowhere'"),
+    ("sample nowhere --device CUDA-0", "is no device"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), SPELT, ids=[line.split()[0] for line, _ in SPELT])
+def test_options_take_names_however_they_are_spelt(line: str, said: str, place: Path, ddpm_here: Ddpm) -> None:
+    fake_run(place / "runs", "good", checkpoint=False)
+    done = ddpm_here(*line.split(), cwd=place)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_schedules_are_named_however_they_are_spelt(place: Path, ddpm_here: Ddpm) -> None:
+    for spelt in ("--kind=COSINE", "--compare=Cosine,scaled_linear"):
+        found = json.loads(ddpm_here("inspect-schedule", spelt, "--json", cwd=place).stdout)
+        assert "cosine" in json.dumps(found)
+        assert not {"COSINE", "Cosine", "scaled_linear"} & {*json.dumps(found).split('"')}
+
+
 def test_help_version_and_list_answer(place: Path, ddpm_here: Ddpm) -> None:
     assert ddpm_here("version", cwd=place).stdout == f"ddpm {__version__}\n"
     for said, same in (

@@ -131,7 +131,7 @@ def test_other_names_are_answered_with_ours(text: str, said: str) -> None:
 
 
 def test_euler_ancestral_is_ddim_with_eta_1() -> None:
-    """sigma_up of k-diffusion's ancestral step is DDIM's sigma for eta = 1 (Song et al. 2021, Eq. 16), brought to x / sqrt(abar)."""
+    """sigma_up of k-diffusion's ancestral step is DDIM's sigma for eta = 1 (Song et al. 2021, Eq. 16) where x is x / sqrt(abar)."""
     t, s = 0.31, 0.64  # alpha_bar now and after the step
     now, then = (1 - t) / t, (1 - s) / s  # sigma^2 where x = x_0 + sigma eps
     up = then * (now - then) / now
