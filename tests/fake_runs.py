@@ -53,7 +53,7 @@ def fake_run(
             row = {"step": at, "images": at * 10, "seconds": at / 10, "images_per_second": 100.0}
             log.append(row | {"loss": held_out + 1 / at, "held_out_loss": held_out + 1 / at - 1 / step} | (logged or {}))
     if checkpoint:
-        state: dict[str, Any] = {"seconds": step / 10, "image_shape": [1, 28, 28]}
+        state: dict[str, Any] = {"step": step, "seconds": step / 10, "image_shape": [1, 28, 28]}
         save_checkpoint(run, step, {"model": {"weight": torch.zeros(1)}}, state, to_toml(config), keep_last=1, best=False)
     return run
 

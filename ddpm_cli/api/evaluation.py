@@ -11,6 +11,8 @@ from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, ignore, together
 from ddpm_cli.figure import Figure
+from ddpm_cli.metrics.names import METRICS
+from ddpm_cli.names import as_known
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
@@ -83,7 +85,7 @@ def evaluate(
     with EvaluateView() as view:
         found = evaluate_run(
             run.path if isinstance(run, Run) else as_path(run),
-            [metrics] if isinstance(metrics, str) else list(metrics),
+            [as_known(name, METRICS) for name in ([metrics] if isinstance(metrics, str) else metrics)],
             settings,
             runs=Path(runs),
             device=device,

@@ -11,6 +11,7 @@ from ddpm_cli.api.arguments import Settings, as_sets
 from ddpm_cli.config.data_choice import data_flags
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.errors import RequestError, ShapeError
+from ddpm_cli.names import plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def load_images(
     dataset = build_dataset(load_config(sets=as_sets(set), flags=flags).config.data, show_notices)
     for notice in dataset.notices:
         show_notice(Notice(notice, important=True))
-    chosen = dataset.train if split == "train" else dataset.test
+    chosen = dataset.train if plain(split) == "train" else dataset.test
     images = np.ascontiguousarray(chosen.images[:n].transpose(0, 2, 3, 1))
     return Images(images, chosen.labels[:n], chosen.class_names)
 

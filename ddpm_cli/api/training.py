@@ -9,7 +9,9 @@ from typing import Literal
 from ddpm_cli.api.arguments import Settings, as_path, as_sets
 from ddpm_cli.config.data_choice import data_flags
 from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.preset_files import preset_names
 from ddpm_cli.events import Listener, TrainSummary, ignore
+from ddpm_cli.names import as_known
 from ddpm_cli.runs.directory import RunDirectory, name_from
 from ddpm_cli.runs.directory import find_run as find_directory
 from ddpm_cli.runs.metrics_log import read_rows
@@ -119,7 +121,7 @@ def train(
         "train.device": (device, "device"),
     }
     resolved = load_config(preset=preset, file=file, sets=as_sets(set), flags=flags).config
-    prefix = name_from(file) if file is not None else preset or "default"
+    prefix = name_from(file) if file is not None else as_known(preset or "default", preset_names())
     with shown_training(on_event, progress=progress) as listen:
         result = run_training(resolved, runs=Path(runs), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen)
     return Run(result.run, result) if isinstance(result, TrainSummary) else find_run(name, runs=runs)

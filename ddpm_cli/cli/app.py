@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from ddpm_cli import __version__
 from ddpm_cli.cli.bench import bench
 from ddpm_cli.cli.choices import help_with_choices
+from ddpm_cli.cli.commands import USAGE_ERROR, Command, Group
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
@@ -55,15 +55,13 @@ For example:
 GARBAGE = (50_000, 20, 100)
 """When Python looks for garbage. Its own numbers have it look 400 times while torch is imported, an eighth of that time."""
 
-_USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer has under another name since it brings its own
-
 
 @contextmanager
 def _one_usage_error() -> Iterator[None]:
     """Of several processes, which all read the same arguments, let the main one tell what is wrong with them."""
     try:
         yield
-    except _USAGE_ERROR as error:
+    except USAGE_ERROR as error:
         tell_launcher(str(error))
         let_main_speak()
         raise
@@ -81,7 +79,7 @@ def _interrupts_told() -> Iterator[None]:
         raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The group of all commands."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> Any:
@@ -107,23 +105,23 @@ app = typer.Typer(
 )
 app.command("train", cls=help_with_choices("data", "schedule", "objective", "sample"), short_help="Train a model.")(train)
 app.command("sample", cls=help_with_choices("sample"), short_help="Draw images from a trained model.")(sample)
-app.command("resume", short_help="Go on with a run that was stopped.")(resume)
+app.command("resume", cls=Command, short_help="Go on with a run that was stopped.")(resume)
 app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="Show a noise schedule: its numbers and curves.")(
     inspect_schedule
 )
-app.command("interpolate", short_help="Draw the way from one image to another.")(interpolate)
-app.command("inpaint", short_help="Fill a part of an image.")(inpaint)
-app.command("img2img", short_help="Make an image anew from a given one.")(img2img)
-app.command("evaluate", short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
-app.command("compare", short_help="Put runs beside each other and say whether they differ.")(compare)
-app.command("sweep", short_help="Train every combination of settings in a file, and compare.")(sweep)
-app.command("bench", short_help="Measure the speed of training and sampling here.")(bench)
-app.command("report", short_help="Write all that a run tells into one HTML file.")(write_report)
-app.command("export", short_help="Write a trained model for another program.")(export)
-app.command("import", short_help="Make a run of a diffusers pipeline.")(import_)
-app.command("ls", short_help="List runs, presets, data sets, samplers and schedules.")(ls)
-app.command("info", short_help="Tell all about a run or an exported file.")(info)
-app.command("doctor", short_help="Say what works on this machine, and what is missing.")(doctor)
+app.command("interpolate", cls=Command, short_help="Draw the way from one image to another.")(interpolate)
+app.command("inpaint", cls=Command, short_help="Fill a part of an image.")(inpaint)
+app.command("img2img", cls=Command, short_help="Make an image anew from a given one.")(img2img)
+app.command("evaluate", cls=Command, short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
+app.command("compare", cls=Command, short_help="Put runs beside each other and say whether they differ.")(compare)
+app.command("sweep", cls=Command, short_help="Train every combination of settings in a file, and compare.")(sweep)
+app.command("bench", cls=Command, short_help="Measure the speed of training and sampling here.")(bench)
+app.command("report", cls=Command, short_help="Write all that a run tells into one HTML file.")(write_report)
+app.command("export", cls=Command, short_help="Write a trained model for another program.")(export)
+app.command("import", cls=Command, short_help="Make a run of a diffusers pipeline.")(import_)
+app.command("ls", cls=Command, short_help="List runs, presets, data sets, samplers and schedules.")(ls)
+app.command("info", cls=Command, short_help="Tell all about a run or an exported file.")(info)
+app.command("doctor", cls=Command, short_help="Say what works on this machine, and what is missing.")(doctor)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 

@@ -61,18 +61,22 @@ def bench(
       ddpm bench --preset quick --batch-sizes 32 --against diffusers,lucidrains
     """
     from ddpm_cli.config.loader import load_config
+    from ddpm_cli.engine.bench.request import BenchRequest, check_bench
 
     sizes = batch_sizes_of(batch_sizes)
     formats = names_of("--precisions", precisions, PRECISIONS)
     peers = names_of("--against", against, PEERS)
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags={"train.device": (device, "--device")}).config
 
-    from ddpm_cli.engine.bench.run import BenchRequest, run_bench
+    request = BenchRequest(sizes, formats, seconds, peers)
+    check_bench(resolved, request)
+
+    from ddpm_cli.engine.bench.run import run_bench
     from ddpm_cli.render.bench import BenchView, benchmark_json, show_benchmark
     from ddpm_cli.render.console import print_json
 
     with BenchView() as view:
-        found = run_bench(resolved, BenchRequest(sizes, formats, seconds, peers), on_event=view)
+        found = run_bench(resolved, request, on_event=view)
     if json:
         print_json(benchmark_json(found))
     else:
@@ -104,10 +108,10 @@ def names_of(option: str, text: str | None, known: Collection[str]) -> list[str]
     Raises:
         RequestError: If one is not among `known`.
     """
-    from ddpm_cli.config.faults import nearest
     from ddpm_cli.errors import RequestError
+    from ddpm_cli.names import listed, nearest
 
-    names = [] if text is None else list(dict.fromkeys(part.strip() for part in text.split(",")))
+    names = [] if text is None else listed(text, known)
     for name in names:
         if name not in known:
             raise RequestError(f"{option} does not know {name!r}; {nearest(name, known)}.", "Separate names by commas.")

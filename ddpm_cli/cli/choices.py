@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand
+from ddpm_cli.cli.commands import Command
 
 
-def help_with_choices(*prefixes: str) -> type[TyperCommand]:
+def help_with_choices(*prefixes: str) -> type[Command]:
     """A command whose help ends with the choices below some sections of the config, each with its paper.
 
     The schema is imported when help is asked for, not before.
@@ -16,7 +16,7 @@ def help_with_choices(*prefixes: str) -> type[TyperCommand]:
         prefixes: Dotted paths such as "schedule" or "sample".
     """
 
-    class Command(TyperCommand):
+    class CommandWithChoices(Command):
         def format_epilog(self, ctx: Any, formatter: Any) -> None:
             super().format_epilog(ctx, formatter)
             from ddpm_cli.config.outline import choices, sections
@@ -26,4 +26,4 @@ def help_with_choices(*prefixes: str) -> type[TyperCommand]:
                     with formatter.section(f"--set {path}=..."):
                         formatter.write_dl([(kind, cls.__doc__ or "") for kind, cls in sections()[path].items()])
 
-    return Command
+    return CommandWithChoices

@@ -72,6 +72,7 @@ def compare(
       ddpm compare quick-001 quick-002 --json
     """
     from ddpm_cli.engine.compare import compare as compare_runs
+    from ddpm_cli.engine.device import check_device
     from ddpm_cli.engine.run_record import folder_of_runs
     from ddpm_cli.files import require_writable_folder
     from ddpm_cli.render.console import print_json
@@ -81,6 +82,8 @@ def compare(
     sweeps = [folder for path in runs if (folder := folder_of_runs(path, root)) is not None]
     folder = out or (sweeps[0] if len(runs) == len(sweeps) == 1 else Path("comparison"))
     require_writable_folder(folder)
+    if grids:
+        check_device(device or "auto")
     failures = {name: why for sweep in sweeps for name, why in read_failures(sweep).items()}
     comparison = compare_runs(runs, runs=root, baseline=baseline, failures=failures)
     seeds = range(seed, seed + n) if grids else range(0)

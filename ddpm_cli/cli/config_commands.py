@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ddpm_cli.cli.commands import Command, Group
 from ddpm_cli.cli.completion import config_names
 from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
 
-config_app = typer.Typer(name="config", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(name="config", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 
 @config_app.callback()
@@ -26,7 +27,7 @@ def config() -> None:
     """
 
 
-@config_app.command("show")
+@config_app.command("show", cls=Command)
 def show(
     preset: PresetOption = None,
     config: ConfigOption = None,
@@ -53,7 +54,7 @@ def show(
     show_config(load_config(preset=preset, file=config, sets=sets or ()), as_json=as_json)
 
 
-@config_app.command("init")
+@config_app.command("init", cls=Command)
 def init(
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write; never one that exists.")] = Path("recipe.toml"),
     preset: PresetOption = None,
@@ -89,7 +90,7 @@ ConfigArgument = Annotated[
 ]
 
 
-@config_app.command("diff")
+@config_app.command("diff", cls=Command)
 def diff(a: ConfigArgument, b: ConfigArgument, as_json: JsonOption = False) -> None:
     """Show which settings differ between two presets, files or runs.
 

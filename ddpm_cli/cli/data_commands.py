@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ddpm_cli.cli.commands import Command, Group
 from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption
 
-data_app = typer.Typer(name="data", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(name="data", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 
 @data_app.callback()
@@ -22,7 +23,7 @@ def data() -> None:
     """
 
 
-@data_app.command("check")
+@data_app.command("check", cls=Command)
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pictures, as ddpm train --data takes it.")],
     size: SizeOption = None,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.courses import Course
     from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.engine.stored_model import StoredModel
     from ddpm_cli.engine.team import Team
 
     Pixels = NDArray[np.uint8]
@@ -73,6 +74,47 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A model whose weights are not read yet, and what it is to draw.
+
+    Attributes:
+        device: Where it will draw.
+        model: The model.
+        settings: Of drawing.
+        label: The class of all images; None for a model without classes.
+        facts: What `--json` says of all this.
+    """
+
+    device: str
+    model: StoredModel
+    settings: SampleConfig
+    label: int | None
+    facts: dict[str, Any]
+
+    def read_picture(self, path: Path, resize: bool) -> Pixels:
+        """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
+        from ddpm_cli.data.one_picture import read_picture
+
+        background = getattr(self.model.config.data, "background", "white")
+        return read_picture(path, self.model.image_shape, resize=resize, background=background)
+
+    def load(self) -> Opened:
+        """Read the weights, and say on stderr which model draws."""
+        from ddpm_cli.engine.generate import load_model
+        from ddpm_cli.engine.team import sampling_team
+        from ddpm_cli.render.console import show_line, show_notices
+        from ddpm_cli.render.sampling import show_model
+
+        team = sampling_team(self.device)
+        trained = load_model(self.model, team.device, on_event=show_notices)
+        show_model(trained.origin, trained.step, ema=self.model.ema)
+        if self.label is not None:
+            scale = self.settings.guidance.scale
+            show_line("class:", "cyan", f"{trained.class_names[self.label] if scale else 'any'}, guidance {scale:g}")
+        return Opened(team, trained, self.settings, self.label, self.facts)
+
+
+@dataclass(frozen=True)
 class Opened:
     """A model that is ready to draw.
 
@@ -90,16 +132,9 @@ class Opened:
     label: int | None
     facts: dict[str, Any]
 
-    def read_picture(self, path: Path, resize: bool) -> Pixels:
-        """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
-        from ddpm_cli.data.one_picture import read_picture
 
-        background = getattr(self.trained.config.data, "background", "white")
-        return read_picture(path, self.trained.image_shape, resize=resize, background=background)
-
-
-def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_steps: int | None = None) -> Opened:
-    """Load the model, settle how it draws, and say so on stderr.
+def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_steps: int | None = None) -> Found:
+    """Find the model and settle how it draws; no weights are read yet, and torch is not imported.
 
     Args:
         choice: Which model.
@@ -111,32 +146,30 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     require_sample_settings(choice.sets or [])
 
     from ddpm_cli.config.loader import override
-    from ddpm_cli.engine.generate import load_trained
-    from ddpm_cli.engine.team import sampling_team
-    from ddpm_cli.render.console import show_line, show_notices
-    from ddpm_cli.render.sampling import show_model
+    from ddpm_cli.engine import stored_model
+    from ddpm_cli.engine.build import check_steps
+    from ddpm_cli.engine.device import check_device
+    from ddpm_cli.render.console import show_notices
 
-    team = sampling_team(choice.device or "auto")
-    trained = load_trained(choice.run, team.device, ema=choice.ema, on_event=show_notices)
-    label, scale = pick_label(choice.label, choice.guidance, trained)
-    T = trained.schedule.timesteps
-    config = trained.config
+    device = choice.device or "auto"
+    check_device(device)
+    model = stored_model.find_model(choice.run, ema=choice.ema, on_event=show_notices)
+    label, scale = pick_label(choice.label, choice.guidance, model)
+    config, T = model.config, model.config.schedule.timesteps
     if usual_steps is not None:  # below --set, and of the command's own sampler
         usual = {"sample.sampler.kind": flags["sample.sampler.kind"], "sample.sampler.steps": (min(usual_steps, T), "usual")}
         config = override(config, flags=usual)
     asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
     settings = override(config, sets=choice.sets or [], flags={**flags, **asked}).sample
+    check_steps(config.schedule, settings.sampler)
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
-    facts = {"model": str(trained.origin), "step": trained.step, "ema": choice.ema, "sampler": sampler}
-    show_model(trained.origin, trained.step, ema=choice.ema)
+    facts = {"model": str(model.origin), "step": model.step, "ema": choice.ema, "sampler": sampler}
     if label is not None:
         facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
-        named = trained.class_names[label] if settings.guidance.scale else "any"
-        show_line("class:", "cyan", f"{named}, guidance {settings.guidance.scale:g}")
-    return Opened(team, trained, settings, label, facts)
+    return Found(device, model, settings, label, facts)
 
 
-def pick_label(label: str | None, guidance: float | None, trained: TrainedModel) -> tuple[int | None, float | None]:
+def pick_label(label: str | None, guidance: float | None, trained: StoredModel) -> tuple[int | None, float | None]:
     """The class that --label names and the scale of guidance; without a label images may be of any class, which is scale 0.
 
     Raises:

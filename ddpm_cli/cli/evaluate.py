@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ddpm_cli.cli.completion import listed, one_of
+from ddpm_cli.cli.completion import listed as listing
+from ddpm_cli.cli.completion import one_of
 from ddpm_cli.cli.options import (
     DeviceOption,
     EmaOption,
@@ -18,6 +19,8 @@ from ddpm_cli.cli.options import (
     SamplerStepsOption,
     SetOption,
 )
+from ddpm_cli.metrics.names import LIKELIHOODS, METRICS, OF_SAMPLES
+from ddpm_cli.names import as_known, listed
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.vlb import ModelVariance
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 
 VARIANCES = ("fixed-small", "fixed-large", "learned-range")
 SPLITS = ("train", "test")
-OF_SAMPLES = ("fid", "kid", "inception-score", "precision-recall", "fcd", "nearest")
-LIKELIHOODS = ("bits-per-dim", "nll-ode")
-METRICS = (*OF_SAMPLES, *LIKELIHOODS, "loss-per-timestep")
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
             "-m",
             metavar="LIST",
             help=f"Separated by commas: {', '.join(METRICS)}.",
-            autocompletion=listed(one_of(*METRICS)),
+            autocompletion=listing(one_of(*METRICS)),
         ),
     ] = "fcd",
     n: Annotated[
@@ -126,7 +126,9 @@ def evaluate(
 
       ddpm evaluate --metrics nearest,loss-per-timestep,bits-per-dim --json
     """
-    names = list(dict.fromkeys(name.strip() for name in metrics.split(",")))
+    names = listed(metrics, METRICS)
+    variance = variance and as_known(variance, VARIANCES)
+    reference = as_known(reference, SPLITS)
     counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 

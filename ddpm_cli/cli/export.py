@@ -10,6 +10,7 @@ import typer
 from ddpm_cli.cli.completion import one_of
 from ddpm_cli.cli.options import JsonOption, RunArgument
 from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
+from ddpm_cli.names import as_known
 
 
 def export(
@@ -68,6 +69,7 @@ def export(
       ddpm export --format onnx --half --check --out denoiser.onnx
     """
     options = ExportOptions(half, check, with_sampler, steps, license)
+    format = as_known(format, FORMATS)
     out = Path(FORMATS.get(format, "model")) if out is None else out
     check_request(format, out, options)
 

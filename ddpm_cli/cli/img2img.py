@@ -18,8 +18,8 @@ from ddpm_cli.cli.editing import (
     SideBySideOption,
     VariantsOption,
     draw,
+    find_model,
     finish,
-    open_model,
 )
 from ddpm_cli.cli.options import (
     DeviceOption,
@@ -75,12 +75,13 @@ def img2img(
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
-    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
+    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
+    pixels = found.read_picture(image, resize)
+    opened = found.load()
 
     from ddpm_cli.engine.editing import edited, steps_of
     from ddpm_cli.render.console import show_line
 
-    pixels = opened.read_picture(image, resize)
     course = edited(opened.trained, pixels, strength)
     all_steps = opened.facts["sampler"]["steps"]
     taken = steps_of(course, opened.trained, opened.settings) if strength else 0

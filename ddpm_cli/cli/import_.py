@@ -55,14 +55,17 @@ def import_(
 
       ddpm import ddpm-cifar10-32 --data photos --set optimizer.lr=1e-5
     """
-    from ddpm_cli.config.data_choice import data_flags
+    from ddpm_cli.config.data_choice import data_flags, data_notices
 
     flags = data_flags(data)
 
     from ddpm_cli.engine.import_model import import_model
-    from ddpm_cli.render.console import print_json, show_notices
+    from ddpm_cli.events import Notice
+    from ddpm_cli.render.console import print_json, show_notice, show_notices
     from ddpm_cli.render.export import imported_json, show_imported
 
+    for notice in data_notices(data):
+        show_notice(Notice(notice, important=True))
     result = import_model(
         folder,
         name,

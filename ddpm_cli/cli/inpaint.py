@@ -18,8 +18,8 @@ from ddpm_cli.cli.editing import (
     SideBySideOption,
     VariantsOption,
     draw,
+    find_model,
     finish,
-    open_model,
 )
 from ddpm_cli.cli.options import (
     DeviceOption,
@@ -87,17 +87,20 @@ def inpaint(
         require_positive(option, count)
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
-    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
 
     from ddpm_cli.data.one_picture import read_mask
+
+    pixels = found.read_picture(image, resize)
+    unknown = read_mask(mask, found.model.image_shape[1:], resize=resize)
+    opened = found.load()
+
     from ddpm_cli.engine.editing import filled, steps_of
     from ddpm_cli.render.console import show_line
     from ddpm_cli.render.images import hidden
 
     all_steps = opened.facts["sampler"]["steps"]
     jump = min(USUAL_JUMP, max(all_steps - 1, 1)) if jump is None else jump
-    pixels = opened.read_picture(image, resize)
-    unknown = read_mask(mask, opened.trained.image_shape[1:], resize=resize)
     resample = resample if all_steps > 1 else 1  # no jump fits into one step
     course = filled(opened.trained, pixels, unknown, jump, resample)
     taken = steps_of(course, opened.trained, opened.settings)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import kinds, listed, run_names
+from ddpm_cli.cli.completion import kinds, run_names
+from ddpm_cli.cli.completion import listed as listing
 from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
+from ddpm_cli.names import as_known, listed
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schedule_schema import ScheduleConfig
@@ -50,7 +52,7 @@ def inspect_schedule(
             "--compare",
             metavar="KIND,KIND",
             help="Show several schedules beside each other.",
-            autocompletion=listed(kinds("schedule")),
+            autocompletion=listing(kinds("schedule")),
             show_default=False,
         ),
     ] = None,
@@ -194,7 +196,8 @@ def load_schedules(
     from ddpm_cli.config.loader import load_config
 
     sets = [_with_section(text) for text in sets]
-    kinds = list(dict.fromkeys(name.strip() for name in compare.split(","))) if compare is not None else [kind]
+    known = _kinds()
+    kinds = listed(compare, known) if compare is not None else [kind and as_known(kind, known)]
     flag = "--kind" if compare is None else "--compare"
     # Another kind drops the options of the one before; here T is kept, so that the two can be compared.
     base = load_config(preset=preset, file=file, sets=NEUTRAL).config.schedule.timesteps
@@ -206,6 +209,12 @@ def load_schedules(
         resolved = load_config(preset=preset, file=file, sets=[*first, *mine, *NEUTRAL], flags=flags)
         found.append(resolved.config.schedule)
     return found
+
+
+def _kinds() -> Collection[str]:
+    from ddpm_cli.config.outline import sections
+
+    return sections()["schedule"]
 
 
 def _with_section(text: str) -> str:

@@ -16,8 +16,8 @@ from ddpm_cli.cli.editing import (
     RunOption,
     SideBySideOption,
     draw,
+    find_model,
     finish,
-    open_model,
 )
 from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
 from ddpm_cli.cli.requests import require_writable_pictures
@@ -83,13 +83,14 @@ def interpolate(
     }
     if not {first, last} <= seeds.keys():
         flags["sample.threshold.kind"] = ("none", "interpolate")
-    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    ends = [seeds[end] if end in seeds else found.read_picture(Path(end), resize) for end in (first, last)]
+    opened = found.load()
 
     from ddpm_cli.engine.editing import interpolated
     from ddpm_cli.render.console import show_line
     from ddpm_cli.render.sampling import SamplingView
 
-    ends = [seeds[end] if end in seeds else opened.read_picture(Path(end), resize) for end in (first, last)]
     show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
     with SamplingView("looking for the noise of the pictures") as view:
         course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)

@@ -9,6 +9,7 @@ import typer
 
 from ddpm_cli.cli.completion import one_of
 from ddpm_cli.cli.options import JsonOption
+from ddpm_cli.names import as_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ def ls(
     """
     from ddpm_cli.render.console import print_json
 
+    what = what if is_folder(what) else as_known(what, (RUNS, *CHOICES))
     if what in CHOICES:
         from ddpm_cli.render.console import json_value
         from ddpm_cli.render.overview import show_choices
@@ -62,6 +64,11 @@ def ls(
         print_json(runs_json(rows))
     else:
         show_runs(rows, folder)
+
+
+def is_folder(what: str) -> bool:
+    """Whether it is a folder of runs that the name is spelt like."""
+    return any(folder.is_dir() for folder in (Path(RUNS) / what, Path(what)))
 
 
 def folder_named(what: str) -> Path:

@@ -41,6 +41,7 @@ def report(
     """
     import time
 
+    from ddpm_cli.engine.device import check_device
     from ddpm_cli.extras import require_packages
     from ddpm_cli.files import require_writable_parent
     from ddpm_cli.render.console import print_json, show_line
@@ -52,6 +53,8 @@ def report(
     out = Path(f"{found.name}.html") if out is None else out
     require_html_name(out)
     require_writable_parent(out)
+    if trajectory:
+        check_device(device or "auto")
     show_line("run:", "cyan", str(found.path))
     told = gather(found, (device or "auto") if trajectory else None)
     size = save_report(told, out, time.time())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.engine.stored_model import StoredModel
 
 MAX_SEEDS = 1_000_000
 
@@ -53,7 +53,7 @@ def require_writable_pictures(out: Path, each: Path | None) -> None:
         require_writable_folder(each)
 
 
-def classes_for(label: str, trained: TrainedModel) -> tuple[str, ...]:
+def classes_for(label: str, trained: StoredModel) -> tuple[str, ...]:
     """The names of the classes that --label is one of.
 
     Raises:

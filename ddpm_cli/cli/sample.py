@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.engine.stored_model import StoredModel
     from ddpm_cli.engine.team import Team
 
 ALL = "all"
@@ -111,21 +112,29 @@ def sample(
     require_sample_settings(sets or [])
 
     from ddpm_cli.config.loader import override
-    from ddpm_cli.engine.generate import labels_from_seeds, load_trained
-    from ddpm_cli.engine.team import sampling_team
+    from ddpm_cli.engine.build import check_steps
+    from ddpm_cli.engine.device import check_device
+    from ddpm_cli.engine.stored_model import find_model
     from ddpm_cli.render.console import print_json, show_line, show_notices
     from ddpm_cli.render.sampling import show_model
 
-    team = sampling_team(device or "auto")
-    trained = load_trained(run, team.device, ema=ema, on_event=show_notices)
+    check_device(device or "auto")
+    found = find_model(run, ema=ema, on_event=show_notices)
     flags = {
         "sample.sampler.kind": (sampler, "--sampler"),
         "sample.sampler.steps": (steps, "--steps"),
         "sample.batch_size": (batch_size, "--batch-size"),
         "sample.guidance.scale": (guidance, "--guidance"),
     }
-    settings = override(trained.config, sets=sets or [], flags=flags).sample
-    classes = pick_classes(label, trained)
+    settings = override(found.config, sets=sets or [], flags=flags).sample
+    check_steps(found.config.schedule, settings.sampler)
+    classes = pick_classes(label, found)
+
+    from ddpm_cli.engine.generate import labels_from_seeds, load_model
+    from ddpm_cli.engine.team import sampling_team
+
+    team = sampling_team(device or "auto")
+    trained = load_model(found, team.device, on_event=show_notices)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
     if label == ALL:
@@ -170,7 +179,7 @@ class Outputs:
     preview: bool = False
 
 
-def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:
+def pick_classes(label: str | None, trained: StoredModel) -> list[int]:
     """The classes that --label asks for; none if it was left out.
 
     Raises:

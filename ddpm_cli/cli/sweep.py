@@ -21,7 +21,9 @@ def sweep(
     baseline: BaselineOption = None,
     grids: GridsOption = True,
     n: ImagesOption = 8,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with the time they will take, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, list the runs with the time they will take, and stop.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train every combination of settings in a file, one after another, measure the results, and compare them.
@@ -58,13 +60,12 @@ def sweep(
 
     from ddpm_cli.cli.compare import show, write_comparison
     from ddpm_cli.engine.compare import compare
-    from ddpm_cli.engine.sweep import run_sweep
     from ddpm_cli.engine.sweep_plan import plan_sweep
     from ddpm_cli.errors import DdpmError
     from ddpm_cli.render.console import print_json, show_notices
     from ddpm_cli.render.sweep import SweepView, plan_json, show_plan
 
-    checked = plan_sweep(wanted, runs=out, on_event=show_notices)
+    checked = plan_sweep(wanted, runs=out, baseline=baseline, on_event=show_notices)
     plan = checked.plan
     if dry_run:
         if json:
@@ -72,6 +73,8 @@ def sweep(
         else:
             show_plan(plan)
         return
+    from ddpm_cli.engine.sweep import run_sweep
+
     with SweepView() as view:
         failures = run_sweep(checked, on_event=view)
     paths = [folder for run in plan.runs if (folder := plan.folder / run.name).is_dir()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,9 +25,7 @@ from ddpm_cli.cli.options import (
     StepsOption,
     StrictOption,
 )
-
-if TYPE_CHECKING:
-    pass
+from ddpm_cli.names import as_known, plain
 
 AUTO = "auto"
 
@@ -36,7 +34,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Name of a data set (see below), a folder of own pictures, or an .npz or .npy file.",
+        help="Name of a data set (see below), a folder of own pictures (./NAME if it is called like one), or an .npz or .npy file.",
         autocompletion=kinds("data"),
         show_default=False,
     ),
@@ -66,7 +64,9 @@ def train(
     name: NameOption = None,
     out: RunsOption = Path("runs"),
     sets: SetOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, show the start table, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the start table, and stop before anything is written.")
+    ] = False,
     preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -87,10 +87,11 @@ def train(
 
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
-    from ddpm_cli.config.data_choice import data_flags
+    from ddpm_cli.config.data_choice import data_flags, data_notices
     from ddpm_cli.config.loader import load_config
+    from ddpm_cli.config.preset_files import preset_names
 
-    find_batch_size = batch_size == AUTO
+    find_batch_size = batch_size is not None and plain(batch_size) == AUTO
     images = None if batch_size is None or find_batch_size else whole_number(batch_size)
     flags = data_flags(data) | {
         "data.size": (size, "--size"),
@@ -107,13 +108,15 @@ def train(
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
 
     from ddpm_cli.engine.train import train as run_training
-    from ddpm_cli.events import ignore
-    from ddpm_cli.render.console import json_value, print_json
+    from ddpm_cli.events import Notice, ignore
+    from ddpm_cli.render.console import json_value, print_json, show_notice
     from ddpm_cli.render.terminal_picture import preview_samples
     from ddpm_cli.render.training import shown_training
     from ddpm_cli.runs.directory import name_from
 
-    prefix = name_from(config) if config is not None else preset or "default"
+    for notice in data_notices(data):
+        show_notice(Notice(notice, important=True))
+    prefix = name_from(config) if config is not None else as_known(preset or "default", preset_names())
     with shown_training(preview_samples if preview and not json else ignore) as listen:
         result = run_training(
             resolved, runs=out, name=name, prefix=prefix, dry_run=dry_run, find_batch_size=find_batch_size, on_event=listen

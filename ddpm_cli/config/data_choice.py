@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ddpm_cli.config.other_names import kinds_called_otherwise
 from ddpm_cli.config.outline import sections
 from ddpm_cli.errors import DataError
+from ddpm_cli.names import meant, nearest
 
 ARRAY_SUFFIXES = (".npz", ".npy")
 
 
 def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
-    """The config's keys that one word for the data sets; a data set's name goes before a folder's of the same name.
+    """The config's keys that one word for the data sets.
+
+    A data set's name goes before a folder or file of the same name, and these go before a name that is only spelt alike.
 
     Args:
         text: As typed; None was not given.
@@ -23,16 +29,32 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if text is None:
         return {}
     names = sections()["data"]
-    path = Path(text).expanduser()
-    if text in names:
-        found: dict[str, Any] = {"kind": text}
-    elif path.is_dir():
-        found = {"kind": "folder", "root": path}
-    elif path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
-        found = {"kind": "arrays", "path": path}
-    else:
-        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
+    found = {"kind": text} if text in names else _at(Path(text).expanduser())
+    if not found and (known := meant(text, names)):
+        found = {"kind": known}
+    if not found:
+        problem = "is a file, but no .npz or .npy" if os.path.exists(text) else "is no data set, and no folder or file of that name"
         raise DataError(
-            f"{origin} {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
+            f"{origin} {text} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
+
+
+def _at(path: Path) -> dict[str, Any]:
+    """What lies at a path; nothing if that is no data."""
+    if os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
+        return {"kind": "folder", "root": path}
+    if os.path.isfile(path) and path.suffix.lower() in ARRAY_SUFFIXES:
+        return {"kind": "arrays", "path": path}
+    return {}
+
+
+def data_notices(text: str | None) -> Iterator[str]:
+    """What to say where one word is the name of a data set and that of a folder or file here."""
+    known = None if text is None else meant(text, sections()["data"])
+    if text is None or known is None or not _at(Path(text)):
+        return
+    taken = "the data set" if text == known else "what lies here"
+    other = f"./{text} is what lies here" if text == known else f"{known} is the data set"
+    yield f"{text} is taken for {taken}; {other}."

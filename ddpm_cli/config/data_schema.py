@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone
+from ddpm_cli.names import plain
 
 
 class DataBase(Section):
@@ -85,16 +86,19 @@ def parse_size(value: Any) -> Any:
 
 def parse_channels(value: Any) -> int | str:
     """1, 3, 4 or "auto"; text, as a flag gives it, may hold the number."""
-    if str(value) in ("auto", "1", "3", "4") and not isinstance(value, bool):
-        return "auto" if value == "auto" else int(value)
+    if isinstance(value, str) and plain(value) == "auto":
+        return "auto"
+    if str(value) in ("1", "3", "4") and not isinstance(value, bool):
+        return int(value)
     raise ValueError(f'must be 1, 3, 4 or "auto", not {value}')
 
 
 def check_colour(value: str) -> str:
     """White, black or #rrggbb."""
-    if re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", value) is None:
+    found = value if value.startswith("#") else plain(value)
+    if re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", found) is None:
         raise ValueError(f'must be "white", "black" or "#rrggbb", not "{value}"')
-    return value
+    return found
 
 
 ImageSize = Annotated[

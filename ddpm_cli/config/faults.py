@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.config.other_names import KEYS, kinds_called_otherwise
 from ddpm_cli.config.outline import all_keys, is_choice, join, sections
 from ddpm_cli.errors import ConfigError
+from ddpm_cli.names import close_to, nearest, plain
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 DEFAULT = "default"
-FEW = 5
+LIKE_ANOTHER = 0.8
+"""Similarity from which on a key was hardly meant for one of another section."""
 MOST_FAULTS = 20
 """As many are told of; to look for the key that was meant takes time for each."""
 LONGEST_REASON = 2000
@@ -58,15 +60,6 @@ def config_error(faults: Sequence[Fault], remedy: str = REMEDY) -> ConfigError:
     if len(faults) > MOST_FAULTS:
         listed.append(f"  and {len(faults) - MOST_FAULTS:,} more")
     return ConfigError("\n".join([f"{len(faults):,} faults in the configuration:", *listed]), remedy)
-
-
-def nearest(name: str, names: Collection[str]) -> str:
-    """`the nearest is "x"`; where the names are few, or none is near, with all of them."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    listed = ", ".join(names)
-    if not close:
-        return f"choose from {listed}"
-    return f'the nearest of {listed} is "{close[0]}"' if len(names) <= FEW else f'the nearest is "{close[0]}"'
 
 
 def translate(detail: ErrorDetails, origins: Mapping[str, str], kinds: Mapping[str, str]) -> Fault:
@@ -161,7 +154,7 @@ def shown(value: Any) -> str:
 def unknown_kind(path: str, kind: str) -> str:
     """Why a kind is none, with those that exist."""
     name = path.rpartition(".")[2]
-    return f'unknown {NOUNS.get(name, name)} "{kind}"; {nearest(kind, sections()[path])}'
+    return f'unknown {NOUNS.get(name, name)} "{kind}"; {nearest(kind, sections()[path], kinds_called_otherwise(path))}'
 
 
 def unknown_key(path: str, value: Any, kinds: Mapping[str, str]) -> str:
@@ -172,8 +165,13 @@ def unknown_key(path: str, value: Any, kinds: Mapping[str, str]) -> str:
     if owners:
         return f'the kind "{kinds[section]}" has no such key; {_listed(owners)} {"has" if len(owners) == 1 else "have"} it'
     siblings = sections()[section][kinds.get(section, "")].model_fields
-    elsewhere = [key for key in all_keys() if key.rpartition(".")[2] == name]
-    if elsewhere and not difflib.get_close_matches(name, siblings, n=1, cutoff=0.8):
+    ours = KEYS.get(plain(name), "")
+    near = ours.rpartition(".")[2] if ours.rpartition(".")[0] == section else close_to(name, siblings, LIKE_ANOTHER)
+    if near in siblings:
+        return f'unknown {noun}; the nearest is "{near}"'
+    if ours:
+        return f'unknown {noun}; it is called "{ours}" here'
+    if elsewhere := [key for key in all_keys() if key.rpartition(".")[2] == name]:
         return f"unknown {noun}; it is a key of another section: {_listed(elsewhere)}"
     return f"unknown {noun}; {nearest(name, siblings)}"
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ddpm_cli.config.faults import Fault, shown
-from ddpm_cli.config.outline import NONE, choices, is_choice, join, sections, types_of
+from ddpm_cli.config.outline import NONE, choices, is_choice, join, sections, types_of, words_of
+from ddpm_cli.names import as_known
 
 BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
 
@@ -35,7 +36,7 @@ def layer_from_tree(tree: Mapping[str, Any], origin: str, faults: list[Fault], p
         elif isinstance(value, Mapping):
             layer |= layer_from_tree(value, origin, faults, key)
         elif is_choice(key) and isinstance(value, str):
-            layer[f"{key}.kind"] = Entry(value, origin)
+            layer[f"{key}.kind"] = Entry(as_spelt(key, value), origin)
         else:
             faults.append(Fault(key, f"is a section and holds keys, it cannot be {shown(value)}", origin))
     return layer
@@ -43,12 +44,19 @@ def layer_from_tree(tree: Mapping[str, Any], origin: str, faults: list[Fault], p
 
 def _plain(key: str, value: Any, origin: str, faults: list[Fault]) -> Any:
     """A value in Python's terms: "none" stands for None, which TOML lacks, and true is no number."""
-    types = types_of(key)
-    if value == NONE and type(None) in types:
+    types, value = types_of(key), as_spelt(key, value)
+    if isinstance(value, str) and value.casefold() == NONE and type(None) in types:
         return None
     if isinstance(value, bool) and types and bool not in types:
         faults.append(Fault(key, f"cannot be {shown(value)}", origin))
     return value
+
+
+def as_spelt(key: str, value: Any) -> Any:
+    """A value as the config spells it: in words, and lists of words, that the key may have, case and dashes do not matter."""
+    if isinstance(value, str):
+        return as_known(value, words_of(f"{key}.kind" if is_choice(key) else key))
+    return [as_spelt(key, item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
 def layer_from_user(sets: Sequence[str], flags: Mapping[str, tuple[Any, str]], faults: list[Fault]) -> Layer:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, translate, untold
+from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, translate, untold
 from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
 from ddpm_cli.config.outline import choices
 from ddpm_cli.config.preset_files import preset_names, preset_text
@@ -18,6 +18,7 @@ from ddpm_cli.config.schedule_schema import TableSchedule
 from ddpm_cli.config.schema import Config
 from ddpm_cli.config.toml_reading import parse_toml
 from ddpm_cli.files import UnreadableError
+from ddpm_cli.names import as_known, meant, nearest
 
 MAX_FILE_BYTES = 1_000_000
 
@@ -61,8 +62,9 @@ def load_config(
     named = tree.pop("preset", None)
     base = preset_tree(preset, "--preset", faults) if preset is not None else preset_tree(named, str(file), faults)
     whole = not faults
+    preset = as_known(str(named if preset is None else preset), preset_names())
     layers = [
-        layer_from_tree(base, f"preset {named if preset is None else preset}", faults),
+        layer_from_tree(base, f"preset {preset}", faults),
         layer_from_tree(tree, str(file), faults),
         layer_from_user(sets, flags or {}, faults),
     ]
@@ -142,10 +144,11 @@ def preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
     """The nested tables of a preset, none for None; an unknown name is added to `faults`, as coming from `origin`."""
     if name is None:
         return {}
-    if name not in preset_names():
+    known = meant(str(name), preset_names())
+    if known is None:
         faults.append(Fault("preset", f'unknown preset "{name}"; {nearest(str(name), preset_names())}', origin))
         return {}
-    return tomllib.loads(preset_text(name))
+    return tomllib.loads(preset_text(known))
 
 
 def read_toml(file: Path, origin: str, faults: list[Fault]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from ddpm_cli.config.schema import Config
 from ddpm_cli.config.section import Section
@@ -65,6 +65,23 @@ def types_of(key: str) -> frozenset[Any]:
     section, _, name = key.rpartition(".")
     annotations = [sections()[section][kind].model_fields[name].annotation for kind in all_keys().get(key, ())]
     return frozenset(member for annotation in annotations for member in (annotation, *get_args(annotation)))
+
+
+@cache
+def words_of(key: str) -> tuple[str, ...]:
+    """The words that a key's value, or an item of it, may be; none where any text will do, or none."""
+    section, _, name = key.rpartition(".")
+    if name == "kind" and is_choice(section):
+        return tuple(sections()[section])
+    return tuple(dict.fromkeys(word for kind in types_of(key) for word in _words(kind)))
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from (word for word in get_args(annotation) if isinstance(word, str))
+    else:
+        for inner in get_args(annotation):
+            yield from _words(inner)
 
 
 def default_of(path: str, kind: str) -> Any:

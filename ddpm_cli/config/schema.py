@@ -15,6 +15,7 @@ from ddpm_cli.config.objective_schema import LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, GuidanceConfig, SampleConfig, SamplerConfig
 from ddpm_cli.config.schedule_schema import LearnedSchedule, LinearSchedule, ScheduleConfig
 from ddpm_cli.config.section import PositiveInt, Section, Share, one_alone
+from ddpm_cli.names import plain
 
 # --------------------------------------------------------------------------------------------------------------- model
 
@@ -28,7 +29,7 @@ def count_or_auto(value: Any) -> int | str:
     """A whole number from 1 to MOST_CLASSES, or "auto"."""
     if isinstance(value, int) and 1 <= value <= MOST_CLASSES:
         return value
-    if value == "auto":
+    if isinstance(value, str) and plain(value) == "auto":
         return "auto"
     raise ValueError(f'must be a whole number from 1 to {MOST_CLASSES:,} or "auto"')
 
@@ -116,7 +117,7 @@ class TrainConfig(Section):
         description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "
         "device (FSDP); drawing samples still needs the weights alone to fit.",
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: Annotated[str, AfterValidator(str.lower)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     deterministic: bool = Field(
         False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
     )

@@ -29,16 +29,18 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, nearest, shown, translate, untold
-from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user
+from ddpm_cli.config.faults import DEFAULT, MOST_FAULTS, Fault, config_error, shown, translate, untold
+from ddpm_cli.config.layers import Layer, as_spelt, layer_from_tree, layer_from_user
 from ddpm_cli.config.loader import preset_tree, read_toml, validate_layers
 from ddpm_cli.config.outline import all_keys, join, sections
 from ddpm_cli.config.schema import Config
 from ddpm_cli.config.section import PositiveInt, Section
 from ddpm_cli.config.sweep_names import arm_name
 from ddpm_cli.errors import RunError
+from ddpm_cli.metrics.names import METRICS
+from ddpm_cli.names import as_known, nearest
 from ddpm_cli.runs.directory import check_run_name
 
 SEED = "train.seed"
@@ -61,10 +63,18 @@ def _different(seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
     return seeds
 
 
+def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(as_known(name, METRICS) for name in names))
+
+
+def _split(name: Any) -> Any:
+    return as_known(name, ("train", "test")) if isinstance(name, str) else name
+
+
 class EvaluatePart(Section):
     """What to measure of each trained run, as the options of `ddpm evaluate`."""
 
-    metrics: tuple[str, ...] = Field(("fcd",), min_length=1, description="Names of metrics.")
+    metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(("fcd",), min_length=1, description="Names of metrics.")
     n: PositiveInt | None = Field(None, description="Samples, or held-out images for likelihoods.")
     repeats: PositiveInt = Field(1, description="Independent sets of samples.")
     seed: Seed = Field(0, description="Of the samples of each arm's first run; its next run has the seeds after those.")
@@ -72,7 +82,9 @@ class EvaluatePart(Section):
     steps: PositiveInt | None = Field(None, description="Its steps.")
     guidance: float | None = Field(None, description="Scale of guidance.")
     likelihood_steps: PositiveInt | None = Field(None, description="Of bits-per-dim and nll-ode.")
-    reference: Literal["train", "test"] = Field("train", description="The split that samples are measured against.")
+    reference: Annotated[Literal["train", "test"], BeforeValidator(_split)] = Field(
+        "train", description="The split that samples are measured against."
+    )
     extractor_weights: Path | None = Field(None, description="File of the Inception network.")
     fit_extractor: bool = Field(False, description="Train a classifier on the data where none is at hand.")
     grid: dict[str, Any] = Field({}, description="Values of sample.* keys to cross.")
@@ -212,6 +224,7 @@ def _axes(grid: Mapping[str, Any], section: str, path: str, faults: list[Fault])
         elif not isinstance(values, list) or not values:
             faults.append(Fault(key, f"must be a list of at least one value, not {shown(values)}", f"[{section}]"))
         else:
+            values = as_spelt(key, values)
             few = values[: MOST + 1]  # more are refused in any case
             twice = [value for place, value in enumerate(few) if value in few[:place]]
             faults += [Fault(key, f"has {shown(value)} twice", f"[{section}]") for value in twice[:1]]

@@ -13,7 +13,7 @@ from ddpm_cli.engine.machine_memory import local_processes, machine_memory
 from ddpm_cli.engine.memory_report import SMALLER_NETWORK, network_error
 from ddpm_cli.engine.out_of_memory import fits, out_of_memory
 from ddpm_cli.engine.rehearsal import Rehearsal
-from ddpm_cli.errors import OutOfMemoryError, RequestError
+from ddpm_cli.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,14 +31,8 @@ def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Acceler
     without memory ends the process, it follows from the estimate and from what is free. It never exceeds the training images.
 
     Raises:
-        RequestError: If there are micro-batches, with which any batch fits.
         OutOfMemoryError: If not even one image fits.
     """
-    if config.train.micro_batch_size is not None:
-        raise RequestError(
-            "With train.micro_batch_size any batch fits into the memory, so that --batch-size auto has nothing to find.",
-            "Give --batch-size a number, or leave train.micro_batch_size out.",
-        )
     processes = accelerator.num_processes
     base = resident_bytes()
     with out_of_memory(network_error):

@@ -348,6 +348,19 @@ def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) 
             return select_timesteps(schedule.timesteps, steps, config.kind)
 
 
+def check_steps(schedule: ScheduleConfig, *samplers: SamplerConfig) -> None:
+    """Refuse samplers whose steps cannot be had of a schedule; those of a learned one are known when it is loaded. Needs no torch.
+
+    Raises:
+        ScheduleError: Naming what does not go together.
+    """
+    if isinstance(schedule, LearnedSchedule):
+        return
+    built = build_schedule(schedule)
+    for sampler in samplers:
+        build_timesteps(sampler.spacing, built, sampler.number_of_steps(built.timesteps))
+
+
 def build_threshold(config: ThresholdConfig) -> Threshold | None:
     """How estimates of x_0 are kept in the range of images; None leaves them alone."""
     from ddpm_cli.diffusion.denoise import KeptNoise, clamp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,12 +70,22 @@ def _baseline(arms: Sequence[Arm], wanted: str | None) -> str:
     if wanted is None:
         return next((arm.name for arm in arms if any(run.finished for run in arm.runs)), arms[0].name)
     by_name = {run.name: arm.name for arm in arms for run in arm.runs} | {arm.name: arm.name for arm in arms}
-    if wanted in by_name:
-        return by_name[wanted]
-    near = difflib.get_close_matches(wanted, by_name, n=3)
+    check_baseline(wanted, by_name)
+    return by_name[wanted]
+
+
+def check_baseline(wanted: str, names: Collection[str]) -> None:
+    """Refuse a baseline that is none of the arms and runs.
+
+    Raises:
+        RunError: With the names that are nearly the same.
+    """
+    if wanted in names:
+        return
+    near = difflib.get_close_matches(wanted, names, n=3)
     raise RunError(
         f"There is no arm or run {wanted!r} to compare with.",
-        f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(arm.name for arm in arms[:10])}.",
+        f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(sorted(names)[:10])}.",
     )
 
 

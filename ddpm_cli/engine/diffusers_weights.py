@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.errors import CheckpointError, RequestError
 from ddpm_cli.files import input_errors, printable, read_json_object
-from ddpm_cli.tensor_files import read_tensor_file
+from ddpm_cli.tensor_files import read_tensor_file, read_tensor_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,7 @@ def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in files:
         with input_errors(path, CheckpointError, DAMAGED):
+            read_tensor_header(path)  # without torch, which takes long to import
             found = read_tensor_file(path).tensors
         twice = sorted(found.keys() & tensors.keys())
         if twice:

@@ -1,4 +1,7 @@
-"""Figures of merit of a trained model: what was asked for, what is known already, and who measures the rest."""
+"""Figures of merit of a trained model: what was asked for, what is known already, and who measures the rest.
+
+What is wrong with a request is found before torch is imported, as far as that can be: heavy imports stay inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.loader import override
-from ddpm_cli.engine.build import build_dataset
-from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS, Job
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.out_of_memory import measuring_error, out_of_memory
-from ddpm_cli.engine.references import Split
-from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
+from ddpm_cli.engine.build import build_dataset, check_steps
+from ddpm_cli.engine.device import check_device
+from ddpm_cli.engine.evaluate_check import check_metrics, check_numbers
 from ddpm_cli.engine.stored import require_data
-from ddpm_cli.engine.team import Team
-from ddpm_cli.engine.train import make_accelerator
-from ddpm_cli.errors import RequestError
+from ddpm_cli.engine.stored_model import find_model
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.figure import Figure
 from ddpm_cli.files import require_writable_folder
+from ddpm_cli.launch import is_main
+from ddpm_cli.metrics.names import HELD_OUT, OF_SAMPLES
 from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.vlb import ModelVariance
     from ddpm_cli.engine.generate import TrainedModel
+    from ddpm_cli.engine.references import Split
+    from ddpm_cli.engine.team import Team
 
-METRICS = (*SAMPLE_METRICS, *HELD_OUT_METRICS)
-USUAL_N = dict.fromkeys(HELD_OUT_METRICS, 256) | dict.fromkeys(SAMPLE_METRICS, 1000)
+USUAL_N = dict.fromkeys(HELD_OUT, 256) | dict.fromkeys(OF_SAMPLES, 1000)
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,27 @@ def evaluate_run(
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
     """
-    check_metrics(metrics)
+    settings = settings or EvaluateSettings()
+    check_numbers(metrics, settings)
     if out is not None:
         require_writable_folder(out)
+    check_device(device)
+    on_event = on_event if is_main() else ignore
+    found = find_model(path, ema=ema, runs=runs, on_event=on_event)
+    if sets or any(value is not None for value, _ in (flags or {}).values()):
+        settings = replace(settings, sample=override(found.config, sets=sets, flags=flags).sample)
+    if settings.sample is not None:
+        check_steps(found.config.schedule, settings.sample.sampler)
+    require_data(found.config, found.origin)
+
+    from ddpm_cli.engine.generate import load_model
+    from ddpm_cli.engine.team import Team
+    from ddpm_cli.engine.train import make_accelerator
+
     accelerator = make_accelerator(device, "fp32")
     team = Team.of(accelerator)
-    on_event = on_event if team.is_main else ignore
-    trained = load_trained(path, accelerator.device, ema=ema, runs=runs, on_event=on_event)
-    settings = settings or EvaluateSettings()
-    if sets or any(value is not None for value, _ in (flags or {}).values()):
-        settings = replace(settings, sample=override(trained.config, sets=sets, flags=flags).sample)
-    require_data(trained.config, trained.origin)
-    dataset = build_dataset(trained.config.data, on_event)
+    trained = load_model(found, accelerator.device, on_event=on_event)
+    dataset = build_dataset(found.config.data, on_event)
     run = run_of(trained)
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
         on_event(Notice(notice, important=True))
@@ -150,17 +160,6 @@ def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:
     if trained_on in (None, dataset.sha256):
         return []
     return [f"{dataset.source} holds other training images than the model was trained on: the figures are against these."]
-
-
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse metrics that do not exist.
-
-    Raises:
-        RequestError: Naming the first of them.
-    """
-    for name in metrics:
-        if name not in METRICS:
-            raise RequestError(f"There is no metric {name!r}.", f"Metrics: {', '.join(METRICS)}.")
 
 
 def evaluate(
@@ -195,6 +194,10 @@ def evaluate(
             memory cannot hold what is asked for; nothing was written then.
         OutOfMemoryError: If the memory does not suffice; parts that are done are kept.
     """
+    from ddpm_cli.engine.evaluate_job import Job
+    from ddpm_cli.engine.out_of_memory import measuring_error, out_of_memory
+    from ddpm_cli.engine.team import Team
+
     check_metrics(metrics)
     settings, team = settings or EvaluateSettings(), team or Team()
     job = Job(trained, dataset, settings, out, ema, team, on_event)

@@ -19,16 +19,17 @@ import torch
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.engine.build import build_sampler
+from ddpm_cli.engine.evaluate_check import check_images, check_numbers
 from ddpm_cli.engine.extractors import Extractors, require_logits
 from ddpm_cli.engine.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
-from ddpm_cli.engine.references import RealImages, Split, make_folder, no_held_out, real_images
-from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS, SampleMeasurement, require_enough
+from ddpm_cli.engine.references import RealImages, Split, make_folder, real_images
+from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS, SampleMeasurement
 from ddpm_cli.engine.sample_parts import SampleSet, draw_parts, part_size
 from ddpm_cli.engine.space import needed_bytes, require_space
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.timestep_losses import METRIC as PER_TIMESTEP
 from ddpm_cli.engine.timestep_losses import loss_per_timestep
-from ddpm_cli.errors import DdpmError, RequestError, RunError, RunLockedError
+from ddpm_cli.errors import DdpmError, RunError, RunLockedError
 from ddpm_cli.events import Listener
 from ddpm_cli.figure import Figure
 from ddpm_cli.files import sweep_temporaries
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from ddpm_cli.metrics.features import FeatureExtractor
 
 HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
-NEED_HELD_OUT = {*HELD_OUT_METRICS, "nearest"}
 WORK = "work"
 
 
@@ -66,21 +66,13 @@ class Job:
         Raises:
             RequestError: Naming it.
         """
-        trained, dataset, settings = self.trained, self.dataset, self.settings
-        if dataset.image_shape != trained.image_shape:
-            raise RequestError(
-                f"The images of {dataset.name} have the shape {dataset.image_shape}, those of the model {trained.image_shape}.",
-                "Name the model's own data set.",
-            )
+        trained, settings = self.trained, self.settings
+        check_numbers(metrics, settings)
+        check_images(self.dataset, trained.image_shape, metrics, settings)
         of_samples = [metric for metric in metrics if metric in SAMPLE_METRICS]
-        if len(dataset.test) == 0 and (set(metrics) & NEED_HELD_OUT or (of_samples and settings.reference == "test")):
-            raise no_held_out(dataset.name)
         for metric in metrics:
-            _require_positive(settings.n_of(metric), settings.repeats, settings.batch_size)
             if metric in LIKELIHOODS:
                 check_likelihood(metric, trained.schedule, settings.likelihood_steps)
-        for metric in of_samples:
-            require_enough(metric, settings.n_of(metric))
         if of_samples:
             build_sampler(self.sample.sampler, trained.schedule)
             kinds = {SAMPLE_METRICS[metric].extractor for metric in of_samples}
@@ -221,12 +213,6 @@ class Job:
         if self.out:
             append_figures(self.out, figures, key, self.trained.step, self.ema)
         return figures
-
-
-def _require_positive(n: int, repeats: int, batch_size: int) -> None:
-    for name, value in (("n", n), ("repeats", repeats), ("batch_size", batch_size)):
-        if value < 1:
-            raise RequestError(f"{name} must be at least 1, not {value}.", "Give a positive number.")
 
 
 def _refuse_links(root: Path, folder: Path) -> None:

@@ -1,24 +1,23 @@
-"""Write a trained model in another program's format, and prove that it says the same there."""
+"""Write a trained model in another program's format, and prove that it says the same there.
+
+What is wrong with a request is found before torch is imported, as far as that can be: heavy imports stay inside the functions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ddpm_cli.engine.export_diffusers import compare_diffusers, write_diffusers
-from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
-from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request
-from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
-from ddpm_cli.engine.half import HalfWeights, rounded
-from ddpm_cli.engine.same_noise import prediction_difference
+from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request, ddim_of
+from ddpm_cli.engine.stored_model import find_model
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Listener, ignore
-from ddpm_cli.export.safetensors import save_model_file
-from ddpm_cli.export.torch_export import load_program, save_program
 from ddpm_cli.files import bytes_below, new_folder, replacing
 from ddpm_cli.interchange import Comparison, ExportResult
+
+if TYPE_CHECKING:
+    from ddpm_cli.engine.generate import TrainedModel
 
 PROGRAM_TOLERANCE = 1e-4
 
@@ -48,7 +47,16 @@ def export_model(
     """
     options = options or ExportOptions()
     check_request(kind, out, options)
-    trained = load_trained(run, torch.device("cpu"), runs=runs, on_event=on_event)
+    found = find_model(run, runs=runs, on_event=on_event)
+    if options.with_sampler:
+        ddim_of(found.config, options.steps)
+
+    import torch
+
+    from ddpm_cli.engine.generate import load_model
+    from ddpm_cli.engine.half import rounded
+
+    trained = load_model(found, torch.device("cpu"), on_event=on_event)
     trained, rounding = rounded(trained) if options.half else (trained, None)
     with (new_folder if kind in FOLDERS else replacing)(out) as temporary:
         comparisons = WRITERS[kind](trained, temporary, options)
@@ -64,6 +72,12 @@ def export_model(
 
 
 def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    import torch
+
+    from ddpm_cli.engine.generate import all_weights, load_trained, model_facts
+    from ddpm_cli.engine.same_noise import prediction_difference
+    from ddpm_cli.export.safetensors import save_model_file
+
     weights = all_weights(trained)
     if options.half:
         weights |= {name: weight.half() for name, weight in trained.network.state_dict().items()}
@@ -73,18 +87,28 @@ def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions
 
 
 def _write_program(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    import torch
+
+    from ddpm_cli.engine.half import HalfWeights
+    from ddpm_cli.engine.same_noise import prediction_difference
+    from ddpm_cli.export.torch_export import load_program, save_program
+
     network = HalfWeights(trained.network) if options.half else trained.network
     save_program(network, torch.zeros(2, *trained.image_shape), path, with_labels=trained.num_classes is not None)
     return [Comparison("prediction in torch.export", prediction_difference(trained, load_program(path)), PROGRAM_TOLERANCE)]
 
 
 def _write_onnx(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
+
     if options.with_sampler:
         return write_onnx_sampler(trained, path, options.steps, half=options.half)
     return write_onnx(trained, path, half=options.half)
 
 
 def _write_diffusers(trained: TrainedModel, folder: Path, options: ExportOptions) -> list[Comparison]:
+    from ddpm_cli.engine.export_diffusers import compare_diffusers, write_diffusers
+
     write_diffusers(trained, folder, options.license_name, half=options.half)
     return compare_diffusers(trained, folder, images=options.check)
 

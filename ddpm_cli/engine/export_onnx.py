@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.config.sample_schema import DdimSampler
 from ddpm_cli.diffusion.denoise import thresholded
 from ddpm_cli.engine.build import build_threshold, build_timesteps
+from ddpm_cli.engine.export_request import ddim_of
 from ddpm_cli.engine.generate import guided_predictor, model_facts
 from ddpm_cli.engine.same_noise import prediction_difference, sample_from, seeded_noise
-from ddpm_cli.errors import RequestError
 from ddpm_cli.export.onnx import load_onnx, save_onnx, save_onnx_loop
 from ddpm_cli.interchange import Comparison
 
 if TYPE_CHECKING:
+    from ddpm_cli.config.sample_schema import DdimSampler
     from ddpm_cli.engine.generate import TrainedModel
 
 TOLERANCE = 1e-4
@@ -88,7 +88,7 @@ def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, 
         RequestError: If a package is missing, the graph is too large, or DDIM would need noise.
         OutputError: If the file cannot be written.
     """
-    sampler = ddim_of(trained, steps)
+    sampler = ddim_of(trained.config, steps)
     step = DdimStep(trained, sampler)
     metadata = model_facts(trained, half=half) | {"ddpm_sampler": sampler.model_dump_json(), "ddpm_steps": str(len(step))}
     inputs = {"x": torch.zeros(2, *trained.image_shape), **_labels(trained, 2)}
@@ -97,25 +97,6 @@ def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, 
     run = load_onnx(path, ["x_T", *_labels(trained, 1)])
     differences = [float((run(*given) - images).abs().max()) for given, images in expected]
     return [Comparison(f"images of DDIM in onnxruntime, {len(step)} steps", max(differences), IMAGE_TOLERANCE)]
-
-
-def ddim_of(trained: TrainedModel, steps: int | None) -> DdimSampler:
-    """The run's own DDIM, or the usual one, with so many steps.
-
-    Raises:
-        RequestError: If it adds noise or has more steps than the schedule, or if guidance changes on the way.
-    """
-    own = trained.config.sample.sampler
-    sampler = own if isinstance(own, DdimSampler) else DdimSampler()
-    if sampler.eta > 0:
-        raise RequestError(f"The graph holds DDIM without noise, but the run's has eta {sampler.eta:g}.", "Use a run with eta = 0.")
-    if trained.config.sample.guidance.interval is not None:
-        raise RequestError(
-            "The graph holds one step that is repeated, but the run's guidance has an interval.", "Use a run without one."
-        )
-    if steps is not None and not 1 <= steps <= trained.schedule.timesteps:
-        raise RequestError(f"--steps {steps} must be from 1 to {trained.schedule.timesteps}.", "Choose another number.")
-    return sampler if steps is None else sampler.model_copy(update={"steps": steps})
 
 
 def _images(trained: TrainedModel, sampler: DdimSampler, batch: int) -> tuple[tuple[Tensor, ...], Tensor]:

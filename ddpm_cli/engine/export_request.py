@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddpm_cli.errors import RequestError
+from ddpm_cli.extras import require_packages
 from ddpm_cli.files import require_new_folder, require_writable_parent
+from ddpm_cli.names import nearest
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.sample_schema import DdimSampler
+    from ddpm_cli.config.schema import Config
 
 FORMATS = {
     "safetensors": "model.safetensors",
@@ -16,8 +23,12 @@ FORMATS = {
     "diffusers": "model-diffusers",
 }
 """With the name of what is written if none is given."""
+OTHER_FORMATS = dict.fromkeys(("pt2", "torch", "pt", "pytorch", "torchscript"), "torch-export")
+"""What others call them."""
 FOLDERS = {"diffusers"}
 """Formats that are a folder; the others are a file."""
+PACKAGES = {"diffusers": ("diffusers",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+"""What formats need besides our own dependencies."""
 UNKNOWN_LICENSE = "unknown"
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,49}")
 
@@ -49,7 +60,8 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
         OutputError: If nothing can be written there.
     """
     if kind not in FORMATS:
-        raise RequestError(f"There is no export format {kind!r}.", f"Formats: {', '.join(FORMATS)}.")
+        hint = nearest(kind, FORMATS, OTHER_FORMATS)
+        raise RequestError(f"There is no export format {kind!r}; {hint}.", f"Formats: {', '.join(FORMATS)}.")
     if options.with_sampler and kind != "onnx":
         raise RequestError(f"--with-sampler is for the format onnx, not {kind}.", "Add --format onnx, or leave it out.")
     if options.steps is not None and not options.with_sampler:
@@ -63,3 +75,29 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
             f"{options.license_name!r} cannot be the name of a licence.", "Use a short one, such as mit or cc-by-4.0."
         )
     (require_new_folder if kind in FOLDERS else require_writable_parent)(out)
+    if kind in PACKAGES:
+        require_packages(f"The format {kind}", "interop", *PACKAGES[kind])
+
+
+def ddim_of(config: Config, steps: int | None) -> DdimSampler:
+    """A run's own DDIM, or the usual one, with so many steps, for a graph that holds it.
+
+    Args:
+        config: Of the run.
+        steps: How many; those of the sampler if None.
+    Raises:
+        RequestError: If it adds noise or has more steps than the schedule, or if guidance changes on the way.
+    """
+    from ddpm_cli.config.sample_schema import DdimSampler
+
+    own, timesteps = config.sample.sampler, config.schedule.timesteps
+    sampler = own if isinstance(own, DdimSampler) else DdimSampler()
+    if sampler.eta > 0:
+        raise RequestError(f"The graph holds DDIM without noise, but the run's has eta {sampler.eta:g}.", "Use a run with eta = 0.")
+    if config.sample.guidance.interval is not None:
+        raise RequestError(
+            "The graph holds one step that is repeated, but the run's guidance has an interval.", "Use a run without one."
+        )
+    if steps is not None and not 1 <= steps <= timesteps:
+        raise RequestError(f"--steps {steps} must be from 1 to {timesteps}.", "Choose another number.")
+    return sampler if steps is None else sampler.model_copy(update={"steps": steps})

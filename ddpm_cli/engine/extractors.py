@@ -14,7 +14,7 @@ from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.metrics.classifier import load_bundled, load_classifier, save_classifier
 from ddpm_cli.metrics.classifier_fit import fit_classifier, held_out_accuracy
-from ddpm_cli.metrics.inception import load_inception
+from ddpm_cli.metrics.inception import load_inception, require_inception
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
@@ -59,8 +59,24 @@ class Extractors:
             CheckpointError: If its file is damaged, or of another network.
         """
         if kind not in self._loaded:
+            self.check(kind)
             self._loaded[kind] = load_inception(self._weights, self._device) if kind == "inception" else self._classifier()
         return self._loaded[kind]
+
+    def check(self, kind: Kind) -> None:
+        """Refuse a network that cannot be had, before anything is loaded or trained.
+
+        Raises:
+            RequestError: If there is none for these images, or a package is missing.
+            CheckpointError: If the file that was named is missing.
+        """
+        if kind == "inception":
+            require_inception(self._weights)
+        elif not self._fit and not has_bundled(self._dataset) and not fitted_path(self._dataset).exists():
+            raise RequestError(
+                f"There is no classifier yet that knows {self._dataset.name}, whose features fcd and nearest compare.",
+                "Train one, once for these images, by adding --fit-extractor.",
+            )
 
     def _classifier(self) -> FeatureExtractor:
         bundled = has_bundled(self._dataset)
@@ -68,13 +84,7 @@ class Extractors:
             self._fit_classifier(bundled)
         if bundled:
             return load_bundled(self._device)
-        path = fitted_path(self._dataset)
-        if not path.exists():
-            raise RequestError(
-                f"There is no classifier yet that knows {self._dataset.name}, whose features fcd and nearest compare.",
-                "Train one, once for these images, by adding --fit-extractor.",
-            )
-        return load_classifier(path, self._device)
+        return load_classifier(fitted_path(self._dataset), self._device)
 
     def _fit_classifier(self, bundled: bool) -> None:
         path = fitted_path(self._dataset)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.data.batches import to_uint8
@@ -32,12 +30,12 @@ from ddpm_cli.engine.build import (
 from ddpm_cli.engine.courses import Course, FromNoise
 from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
-from ddpm_cli.engine.stored import exported_facts, find_checkpoint, stored_schedule_weights
+from ddpm_cli.engine.stored import stored_schedule_weights
+from ddpm_cli.engine.stored_model import StoredModel, find_model
 from ddpm_cli.engine.weights import check_weights, load_weights
-from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, RunError
+from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError
 from ddpm_cli.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
-from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +49,6 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 SCHEDULE = "schedule."
-MOST_VALUES = 2**26
-"""Of one image, 4096x4096 with four channels: more would fill the memory before any network does."""
-LONGEST_NAME = 1000
-"""Characters of a class's name, which are drawn beside pictures."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +89,9 @@ def load_trained(
     """Load a model from a run, one of its checkpoints or an exported file.
 
     Args:
-        path: A run folder or the name of one below `runs`, a checkpoint folder, or an exported `.safetensors` file;
-            None takes the newest run below `runs`.
+        path: See `find_model`, as for `ema`, `runs` and `on_event`.
         device: Where the network goes.
-        ema: Take the averaged weights, which give better images than the last ones.
+        ema: Take the averaged weights.
         runs: The folder of runs.
         on_event: Told of damaged checkpoints that were passed over.
 
@@ -106,33 +99,54 @@ def load_trained(
         RunError: If there is no such run, or it has no complete checkpoint.
         CheckpointError: If the file is damaged or its weights do not fit its config.
     """
+    return load_model(find_model(path, ema=ema, runs=runs, on_event=on_event), device, on_event=on_event)
+
+
+def load_model(found: StoredModel, device: torch.device, *, on_event: Listener = ignore) -> TrainedModel:
+    """Read the weights of a model that was found, and build its network with them.
+
+    Args:
+        found: See `find_model`.
+        device: Where the network goes.
+        on_event: Told of damaged checkpoints that were passed over, if another has to be taken.
+
+    Raises:
+        CheckpointError: If the file is damaged or its weights do not fit its config.
+    """
     keep_freed_memory()
-    if path is not None and path.is_file():
-        return _from_file(path, device, ema)
-    checkpoint = find_checkpoint(path, runs)
-    for skipped in checkpoint.skipped:
-        on_event(Notice(skipped, important=True))
-    config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
     try:
-        weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
+        weights, of_schedule = _weights(found)
     except CheckpointError:
-        if checkpoint.path.exists():
+        if found.origin.exists():
             raise
         # A process that trains in this run has saved a newer one, and removed this.
-        return load_trained(path, device, ema=ema, runs=runs, on_event=on_event)
-    return _trained(config, checkpoint.state, weights, of_schedule, checkpoint.path, device)
+        return load_trained(found.asked, device, ema=found.ema, runs=found.runs, on_event=on_event)
+    network = load_network(found.config, found.image_shape, weights, found.origin)
+    schedule = build_schedule(found.config.schedule, of_schedule, found.origin)
+    place_network(network.eval().requires_grad_(False), device)
+    return TrainedModel(
+        network,
+        schedule,
+        found.config,
+        found.image_shape,
+        found.origin,
+        found.step,
+        found.class_names,
+        schedule_weights=of_schedule,
+    )
 
 
-def _from_file(path: Path, device: torch.device, ema: bool) -> TrainedModel:
-    if not ema:
-        raise RunError(f"{path} holds the EMA weights alone.", "Leave --no-ema out, or name the run instead of the file.")
-    weights, metadata = load_model_file(path)
-    facts = exported_facts(path, metadata)
-    config = from_toml_text(facts["config"], str(path))
-    if not isinstance(config.schedule, LearnedSchedule):
-        return _trained(config, facts, weights, None, path, device)
+def _weights(found: StoredModel) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Those of the network, and of a learned schedule."""
+    schedule = found.config.schedule
+    if found.checkpoint is not None:
+        weights = found.checkpoint.tensors("ema" if found.ema else "model")
+        return weights, stored_schedule_weights(found.checkpoint, schedule)
+    weights, _ = load_model_file(found.origin)
+    if not isinstance(schedule, LearnedSchedule):
+        return weights, None
     of_schedule = {name.removeprefix(SCHEDULE): weights.pop(name) for name in list(weights) if name.startswith(SCHEDULE)}
-    return _trained(config, facts, weights, of_schedule, path, device)
+    return weights, of_schedule
 
 
 def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
@@ -147,23 +161,6 @@ def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
     return {"ddpm": json.dumps({"config": to_toml(trained.config), **facts}), "ddpm_dtype": "float16" if half else "float32"}
 
 
-def _trained(
-    config: Config,
-    facts: Mapping[str, Any],
-    weights: Mapping[str, Tensor],
-    schedule_weights: Mapping[str, Tensor] | None,
-    origin: Path,
-    device: torch.device,
-) -> TrainedModel:
-    """`facts` holds image_shape and step, and class_names if the data had classes."""
-    image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
-    class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
-    network = load_network(config, image_shape, weights, origin)
-    schedule = build_schedule(config.schedule, schedule_weights, origin)
-    place_network(network.eval().requires_grad_(False), device)
-    return TrainedModel(network, schedule, config, image_shape, origin, step, class_names, schedule_weights=schedule_weights)
-
-
 def load_network(config: Config, image_shape: tuple[int, int, int], weights: Mapping[str, Tensor], origin: Path) -> nn.Module:
     """The network of a config with these weights, float32 on the CPU.
 
@@ -175,40 +172,6 @@ def load_network(config: Config, image_shape: tuple[int, int, int], weights: Map
     network = build_network(config, image_shape)
     load_weights(network, weights, origin)
     return network
-
-
-def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
-    """Channels, height and width of a checkpoint's images, as its state gives them.
-
-    Raises:
-        CheckpointError: If it gives none; `origin` is what the message names.
-    """
-    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 < v <= 65536 for v in value):
-        if math.prod(value) <= MOST_VALUES:
-            return value[0], value[1], value[2]
-        raise CheckpointError(
-            f"{origin} says that its images are {value[1]}x{value[2]} with {value[0]} channels, which no model here can make.",
-            "Name another checkpoint.",
-        )
-    raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")
-
-
-def checked_step(value: Any, origin: Path) -> int:
-    """Steps of training, as a checkpoint's state gives them.
-
-    Raises:
-        CheckpointError: If it is no count; `origin` is what the message names.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
-        return value
-    raise CheckpointError(f"{origin} does not say how many steps it was trained for.", "Name another checkpoint.")
-
-
-def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> tuple[str, ...]:
-    whole = isinstance(value, list) and all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in value)
-    if not whole or (num_classes is not None and len(value) != num_classes):
-        raise CheckpointError(f"{origin} does not name its {num_classes or ''} classes.", "Name another checkpoint.")
-    return tuple(value)
 
 
 FROM_NOISE = FromNoise()

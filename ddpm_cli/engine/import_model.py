@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.toml_text import to_toml
@@ -16,16 +14,14 @@ from ddpm_cli.engine.build import build_dataset, build_network, build_schedule, 
 from ddpm_cli.engine.diffusers_reading import read_unet
 from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
 from ddpm_cli.engine.diffusers_weights import DAMAGED, read_weights, weight_files
-from ddpm_cli.engine.generate import checked_shape, load_network
-from ddpm_cli.engine.loop_state import state_before_training
 from ddpm_cli.engine.provenance import describe_data, describe_start
+from ddpm_cli.engine.stored_model import checked_shape
 from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, ignore
-from ddpm_cli.export.unet2d_names import from_unet2d
 from ddpm_cli.files import atomic_write, input_errors, read_json_object
 from ddpm_cli.interchange import Imported
 from ddpm_cli.runs.checkpoints import save_checkpoint
-from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_run_name, create_run, write_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_new_run, create_run, write_info
 from ddpm_cli.runs.lock import locked
 
 if TYPE_CHECKING:
@@ -65,7 +61,7 @@ def import_model(
     Raises:
         RequestError: If it is no such pipeline, is damaged, or what ours cannot be; or the data do not fit.
     """
-    check_run_name(PREFIX if name is None else name)
+    check_new_run(runs, name, PREFIX)
     unet, scheduler = _find(folder)
     files = weight_files(unet, variant)
     settings, shape, cosines_first = read_unet(_json(unet / "config.json"), unet / "config.json", size)
@@ -134,6 +130,11 @@ def _is_set(key: str, sets: Sequence[str]) -> bool:
 def _weights(config: Config, shape: tuple[int, int, int], files: Sequence[Path], *, cosines_first: bool) -> dict[str, Tensor]:
     """The weights by our names, float32, after all of them were found to be the network's."""
     tensors = read_weights(files)
+    import torch
+
+    from ddpm_cli.engine.generate import load_network
+    from ddpm_cli.export.unet2d_names import from_unet2d
+
     with torch.device("meta"):
         expected = build_network(config, shape)
     weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
@@ -160,6 +161,8 @@ def _fill(
     dataset: Dataset | None,
     origin: Path,
 ) -> None:
+    from ddpm_cli.engine.loop_state import state_before_training
+
     text = to_toml(config)
     atomic_write(run.config_path, text)
     tensors: dict[str, Mapping[str, Tensor]] = {"model": weights, "ema": weights, "optimizer": {}}

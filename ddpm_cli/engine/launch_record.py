@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -15,6 +13,8 @@ _NAMES = {"processes": "processes", "threads": "CPU threads in each process", "d
 
 def launch(accelerator: Accelerator) -> dict[str, int | str]:
     """For a checkpoint: processes, CPU threads in each, kind of device and version of torch."""
+    import torch
+
     kind = accelerator.device.type
     return {
         "processes": accelerator.num_processes,

@@ -28,7 +28,7 @@ SMALLER_NETWORK = "Take a smaller network: lower model.base_channels or model.ch
 # ----------------------------------------------------------------------------------------------------- before training
 
 
-def check_memory(memory: TrainingMemory, config: Config, on_event: Listener, *, refuse: bool) -> None:
+def check_memory(memory: TrainingMemory, config: Config, on_event: Listener) -> None:
     """Compare what training on a CPU will hold with what there is: a system without memory ends processes without a word.
 
     More than is free now is worth a warning, as other programs may end; more than the machine has can never be had.
@@ -37,9 +37,8 @@ def check_memory(memory: TrainingMemory, config: Config, on_event: Listener, *, 
         memory: Of the run.
         config: Of the run.
         on_event: Told of the warning.
-        refuse: Whether more than the machine has is an error; else it is a warning too.
     Raises:
-        RequestError: See `refuse`.
+        RequestError: If it is more than the machine has.
     """
     if not memory.on_cpu:
         return
@@ -54,7 +53,7 @@ def check_memory(memory: TrainingMemory, config: Config, on_event: Listener, *, 
         f"Training will hold about {peak * processes / 1e9:,.1f} GB of memory, more than the {limit / 1e9:,.1f} GB that {has}."
     )
     remedy = _less_memory(_largest_estimated(memory, config, limit // processes), config, "Add")
-    if impossible and refuse:
+    if impossible:
         raise RequestError(message, remedy)
     on_event(Notice(f"{message} The system may end it without a word. {remedy}", important=True))
 

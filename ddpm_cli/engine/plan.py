@@ -31,7 +31,6 @@ def make_plan(
     *,
     run: Path | None = None,
     start_step: int = 0,
-    refuse: bool = True,
     batch_size_found: bool = False,
 ) -> TrainPlan:
     """What the run will do and cost; to be called before its network is built, whose memory would be counted twice.
@@ -45,10 +44,9 @@ def make_plan(
         on_event: Warned of too little memory.
         run: The run's folder, if it has one.
         start_step: Steps taken already.
-        refuse: Whether more memory than the machine has is an error.
         batch_size_found: Whether nobody chose the batch size.
     Raises:
-        RequestError: See `refuse`.
+        RequestError: If the run needs more memory than the machine has.
         OutOfMemoryError: If the memory does not suffice for the network and one image.
     """
     train, processes = config.train, accelerator.num_processes
@@ -58,7 +56,7 @@ def make_plan(
     seconds, peak = None, None
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
         per_image, memory = _rehearse(config, dataset, accelerator)
-        check_memory(memory, config, on_event, refuse=refuse)
+        check_memory(memory, config, on_event)
         seconds, peak = _duration(budget, start_step, per_image * train.batch_size / processes), memory.peak(config)
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     return TrainPlan(

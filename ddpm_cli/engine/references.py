@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.engine.evaluate_check import no_held_out
 from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
-from ddpm_cli.errors import DataError, ShapeError
+from ddpm_cli.errors import ShapeError
 from ddpm_cli.events import EvaluateProgress, Listener, ignore
 from ddpm_cli.files import UnreadableError, atomic_write, output_errors
 from ddpm_cli.metrics.frechet import FrechetStatistics
@@ -143,11 +144,6 @@ def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Liste
         raise no_held_out(dataset.name)
     sha256 = dataset.sha256 if split == "train" else images_sha256(pixels)
     return RealImages(dataset.name, split, pixels, np.arange(len(pixels)), sha256, batch_size, on_event)
-
-
-def no_held_out(data: str) -> DataError:
-    """What to say where images that training never saw are needed and a data set has none."""
-    return DataError(f"{data} has no held-out images.", "Train with some: data.held_out above 0, or a folder test/ beside train/.")
 
 
 def references_folder() -> Path:

@@ -1,4 +1,4 @@
-"""All that a run, a checkpoint or an exported file tells of itself, for `ddpm info`. An exported file alone needs torch."""
+"""All that a run, a checkpoint or an exported file tells of itself, for `ddpm info`. A sound exported file alone needs torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ddpm_cli.config.changes import differing
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.run_list import describe_run
-from ddpm_cli.engine.run_record import read_config
+from ddpm_cli.engine.run_record import parameters_of, read_config
 from ddpm_cli.engine.stored import exported_facts
 from ddpm_cli.errors import CheckpointError, DdpmError
+from ddpm_cli.export.safetensors import load_model_file, read_model_header
 from ddpm_cli.figure import StoredFigure
-from ddpm_cli.files import UnreadableError, bytes_below
+from ddpm_cli.files import bytes_below
 from ddpm_cli.overview import CheckpointRow, ModelInfo
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
 from ddpm_cli.runs.directory import RunDirectory, find_run, read_info
 from ddpm_cli.runs.figures import read_figures
 from ddpm_cli.runs.metrics_log import count_incidents
-from ddpm_cli.tensor_files import read_tensor_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
         kind="run",
         row=row,
         step=newest.step if newest else None,
-        parameters=_parameters(newest) if newest else None,
+        parameters=parameters_of(newest) if newest else None,
         image_shape=_shape(newest.state.get("image_shape")) if newest else None,
         config=config.model_dump(mode="json") if config else {},
         settings=differing(Config(), config) if config else {},
@@ -98,7 +98,7 @@ def _of_checkpoint(path: Path) -> ModelInfo:
         path=path,
         kind="checkpoint",
         step=checkpoint.step,
-        parameters=_parameters(checkpoint),
+        parameters=parameters_of(checkpoint),
         image_shape=_shape(checkpoint.state.get("image_shape")),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
@@ -109,16 +109,15 @@ def _of_checkpoint(path: Path) -> ModelInfo:
 
 
 def _of_file(path: Path) -> ModelInfo:
-    from ddpm_cli.export.safetensors import load_model_file
-
-    tensors, metadata = load_model_file(path)
-    facts = exported_facts(path, metadata)
+    header = read_model_header(path)
+    facts = exported_facts(path, header.metadata)
     config = from_toml_text(facts["config"], str(path))
+    load_model_file(path)  # which compares it with its checksum
     return ModelInfo(
         path=path,
         kind="exported file",
         step=facts["step"] if is_count(facts["step"]) else None,
-        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        parameters=sum(math.prod(shape) for shape in header.shapes.values()),
         image_shape=_shape(facts["image_shape"]),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
@@ -149,15 +148,6 @@ def _claims_best(path: Path) -> bool:
         return read_manifest(path).best
     except CheckpointError:
         return False
-
-
-def _parameters(checkpoint: Checkpoint) -> int | None:
-    """Numbers in the network, by the shapes in its file; None if that cannot be read."""
-    try:
-        shapes = read_tensor_header(checkpoint.path / "model.safetensors").shapes
-    except (UnreadableError, OSError):
-        return None
-    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def _training(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.errors import RunError
 from ddpm_cli.figure import StoredFigure
-from ddpm_cli.files import input_errors, printable, read_text
+from ddpm_cli.files import UnreadableError, input_errors, printable, read_text
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RESTORE, RunDirectory, data_facts, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.tensor_files import read_tensor_header
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
@@ -91,7 +93,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         images=int(images),
         seconds=seconds,
         images_per_second=_last(rows, "images_per_second") or (images / seconds if seconds else None),
-        parameters=None if checkpoint is None else _parameters(config, checkpoint),
+        parameters=None if checkpoint is None else parameters_of(checkpoint),
         has_checkpoint=checkpoint is not None,
         finished=checkpoint is not None and budget_used(checkpoint, config, info) >= 1,
         curves=_curves(rows),
@@ -141,16 +143,13 @@ def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
     return latest_checkpoint(run) if any(run.checkpoints_folder.glob("step-*")) else None
 
 
-def _parameters(config: Config, checkpoint: Checkpoint) -> int:
-    import torch
-
-    from ddpm_cli.engine.build import build_network
-    from ddpm_cli.engine.generate import checked_shape
-    from ddpm_cli.models.cost import parameter_count
-
-    shape = checked_shape(checkpoint.state.get("image_shape"), checkpoint.path)
-    with torch.device("meta"):
-        return parameter_count(build_network(config, shape))
+def parameters_of(checkpoint: Checkpoint) -> int | None:
+    """Numbers in the network, by the shapes in its file; None if that cannot be read."""
+    try:
+        shapes = read_tensor_header(checkpoint.path / "model.safetensors").shapes
+    except (UnreadableError, OSError):
+        return None
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 # ------------------------------------------------------------------------------------------------- what strangers wrote

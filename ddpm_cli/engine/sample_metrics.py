@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.engine.drawing import drawing_facts
+from ddpm_cli.engine.evaluate_check import no_held_out
 from ddpm_cli.engine.memorisation import measure_memorisation
-from ddpm_cli.engine.references import RealImages, make_folder, no_held_out, references_folder
-from ddpm_cli.errors import RequestError
+from ddpm_cli.engine.references import RealImages, make_folder, references_folder
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.figure import Figure
 from ddpm_cli.files import UnreadableError, atomic_write, read_json_object, to_json
@@ -165,17 +165,6 @@ class SampleMeasurement:
         make_folder(path.parent)
         atomic_write(path, to_json(floor))
         return floor
-
-
-def require_enough(metric: str, n: int) -> None:
-    """Refuse fewer samples than a metric is defined for.
-
-    Raises:
-        RequestError: Naming both.
-    """
-    smallest = SAMPLE_METRICS[metric].smallest_n
-    if n < smallest:
-        raise RequestError(f"{metric} needs at least {smallest} samples, not {n}.", f"Give --n {smallest} or more.")
 
 
 def _frechet(reference: FeatureSource, images: FeatureSource, extractor: FeatureExtractor, name: str) -> Values:

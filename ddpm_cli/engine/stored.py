@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.errors import CheckpointError, RunError
+from ddpm_cli.export.safetensors import read_model_header
 from ddpm_cli.files import UnreadableError, parse_json
+from ddpm_cli.names import meant
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
-from ddpm_cli.tensor_files import read_tensor_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +47,7 @@ def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
 def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConfig, NoiseSchedule]:
     """The noise schedule of a run, checkpoint or exported file, with the config that it was made from.
 
-    Only a learned schedule and an exported file need torch.
+    Only a learned schedule needs torch.
 
     Args:
         path: See `find_checkpoint`; or an exported `.safetensors` file.
@@ -54,12 +56,14 @@ def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConf
         RequestError: If there is no such run or it is damaged.
     """
     if path.is_file():
+        of_file = exported_config(path).schedule
+        if not isinstance(of_file, LearnedSchedule):
+            return of_file, build_schedule(of_file)
         import torch
 
         from ddpm_cli.engine.generate import load_trained
 
-        trained = load_trained(path, torch.device("cpu"))
-        return trained.config.schedule, trained.schedule
+        return of_file, load_trained(path, torch.device("cpu")).schedule
     checkpoint = find_checkpoint(path, runs)
     config = from_toml_text(checkpoint.config_toml, str(checkpoint.path)).schedule
     return config, build_schedule(config, stored_schedule_weights(checkpoint, config), checkpoint.path)
@@ -102,6 +106,8 @@ def named_config(name: str, runs: Path = Path("runs")) -> Config:
         return from_toml_text(load_checkpoint(path).config_toml, str(path))
     if path.is_file():
         return exported_config(path) if path.suffix == ".safetensors" else load_config(file=path).config
+    if not os.path.lexists(runs / name) and not os.path.lexists(path) and (preset := meant(name, preset_names())):
+        return load_config(preset=preset).config
     return read_config(find_run(runs, name))
 
 
@@ -112,11 +118,7 @@ def exported_config(path: Path) -> Config:
         CheckpointError: If it is no file of `ddpm export`.
         ConfigError: If its config is none.
     """
-    try:
-        metadata = read_tensor_header(path).metadata
-    except (UnreadableError, OSError) as error:
-        raise CheckpointError(f"{path} {error}.", "Export the run again.") from error
-    return from_toml_text(exported_facts(path, metadata)["config"], str(path))
+    return from_toml_text(exported_facts(path, read_model_header(path).metadata)["config"], str(path))
 
 
 def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
@@ -127,7 +129,7 @@ def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
     """
     import torch
 
-    from ddpm_cli.engine.generate import checked_shape
+    from ddpm_cli.engine.stored_model import checked_shape
     from ddpm_cli.engine.weights import check_weights
 
     image_shape = checked_shape(checkpoint.state["image_shape"], checkpoint.path)

@@ -12,12 +12,19 @@ from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.signals import how_stopped, signal_of
-from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, notices_once, sampling_flags
+from ddpm_cli.engine.sweep_plan import (
+    LEFT,
+    CheckedSweep,
+    evaluate_settings,
+    extractors_of,
+    notices_once,
+    require_nothing_else,
+    sampling_flags,
+)
 from ddpm_cli.engine.train import resume, train
-from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
+from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError
 from ddpm_cli.events import Listener, Notice, SweepPlan, SweepProgress, ignore
-from ddpm_cli.files import TEMPORARY_PREFIX, discard_folder, output_errors
-from ddpm_cli.runs.checkpoints import has_checkpoint
+from ddpm_cli.files import discard_folder, output_errors
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.sweep_state import write_failures
@@ -26,11 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ddpm_cli.config.sweep import EvaluatePart, Sweep, SweepRun
-
-OF_A_RUN = frozenset(
-    {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "loss.png"}
-    | {"checkpoints", "lock", "trackers.json", "tensorboard", "wandb"}
-)
 
 
 def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str, str]:
@@ -93,40 +95,19 @@ def _make(sweep: Sweep, run: SweepRun, root: Path, standing: str, on_event: List
 def _discard_beginning(folder: RunDirectory) -> None:
     """Remove a run that was stopped before its first checkpoint."""
     if folder.path.exists():
-        _require_nothing_else(folder)
+        require_nothing_else(folder)
         with locked(folder):
             discard_folder(folder.path)
-
-
-def _require_nothing_else(folder: RunDirectory) -> None:
-    """A folder is removed only if training made all that is in it, and no other process finished it meanwhile."""
-    if has_checkpoint(folder):
-        raise RunError(f"{folder.path} was made by another process just now.", "Start the sweep again.")
-    foreign = sorted(path.name for path in folder.path.iterdir() if path.name not in OF_A_RUN)
-    foreign = [name for name in foreign if not name.startswith(TEMPORARY_PREFIX)]
-    if foreign:
-        raise RunError(
-            f"{folder.path} has no checkpoint to go on from, and holds {foreign[0]}, which is no part of a run.",
-            "Move it away, then start the sweep again.",
-        )
 
 
 def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listener) -> None:
     """Measure a trained run; `evaluate` takes figures that are stored instead of measuring them again."""
     if sweep.evaluate is None:
         return
-    from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate
+    from ddpm_cli.engine.evaluate import evaluate
 
     asked = sweep.evaluate
-    settings = EvaluateSettings(
-        n=asked.n,
-        likelihood_steps=asked.likelihood_steps,
-        reference=asked.reference,
-        seed=_first_seed(asked, run.repeat),
-        repeats=asked.repeats,
-        extractor_weights=asked.extractor_weights,
-        fit_extractor=asked.fit_extractor,
-    )
+    settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat))
     on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
     dataset = build_dataset(trained.config.data, on_event)
@@ -152,18 +133,8 @@ def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Li
     left = [run for run in sweep.runs if standings[run.name] in LEFT]
     if sweep.evaluate is None or not left:
         return
-    from ddpm_cli.engine.extractors import Extractors
-    from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
-
-    asked = sweep.evaluate
-    kinds = {SAMPLE_METRICS[metric].extractor for metric in asked.metrics if metric in SAMPLE_METRICS}
-    for run in {run.config.data.model_dump_json(): run for run in left if kinds}.values():
-        device = resolve_device(run.config.train.device)
-        extractors = Extractors(
-            build_dataset(run.config.data), device, weights=asked.extractor_weights, fit=asked.fit_extractor, on_event=on_event
-        )
-        for kind in kinds:
-            extractors.of(kind)
+    for extractors, kind in extractors_of(sweep.evaluate, left, on_event):
+        extractors.of(kind)
 
 
 class _Clock:

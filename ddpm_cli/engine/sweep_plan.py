@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ddpm_cli.config.loader import override
-from ddpm_cli.engine.build import self_contained
+from ddpm_cli.engine.build import build_dataset, self_contained
+from ddpm_cli.engine.compare import check_baseline
+from ddpm_cli.engine.device import resolve_device
+from ddpm_cli.engine.evaluate import EvaluateSettings
+from ddpm_cli.engine.evaluate_check import check_numbers
 from ddpm_cli.engine.run_record import budget_used, read_config
-from ddpm_cli.engine.train import train
+from ddpm_cli.engine.train import plan_training
 from ddpm_cli.errors import RequestError, RunError
-from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, TrainPlan, ignore
-from ddpm_cli.files import require_writable_folder
-from ddpm_cli.runs.checkpoints import latest_checkpoint
+from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
+from ddpm_cli.files import TEMPORARY_PREFIX, require_writable_folder
+from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, read_info
 from ddpm_cli.runs.sweep_state import read_failures
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
-    from ddpm_cli.config.sweep import Sweep, SweepRun
+    from ddpm_cli.config.sweep import EvaluatePart, Sweep, SweepRun
+    from ddpm_cli.engine.extractors import Extractors, Kind
+    from ddpm_cli.events import TrainPlan
 
 Standing = Literal["new", "begun", "finished", "failed"]
 LEFT = ("new", "begun")
+OF_A_RUN = frozenset(
+    {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "loss.png"}
+    | {"checkpoints", "lock", "trackers.json", "tensorboard", "wandb"}
+)
 
 
 @dataclass(frozen=True)
@@ -42,26 +52,39 @@ class CheckedSweep:
     failures: Mapping[str, str]
 
 
-def plan_sweep(sweep: Sweep, *, runs: Path = Path("runs"), on_event: Listener = ignore) -> CheckedSweep:
+def plan_sweep(
+    sweep: Sweep, *, runs: Path = Path("runs"), baseline: str | None = None, on_event: Listener = ignore
+) -> CheckedSweep:
     """See what is left to do, and resolve every arm with its data and its network; nothing is written.
 
+    Args:
+        sweep: What is asked for.
+        runs: The folder of runs.
+        baseline: The arm or run that the others will be compared with; None for the first that has finished.
+        on_event: Told of notices.
     Raises:
-        RunError: If a run of that name was made with another config.
+        RunError: If a run of that name was made with another config, or there is no such baseline.
         RequestError: If an arm cannot be trained or a metric does not exist.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RequestError("A sweep makes its runs in one process.", "Start it without torchrun.")
     if sweep.evaluate is not None:
-        from ddpm_cli.engine.evaluate import check_metrics
-
-        check_metrics(sweep.evaluate.metrics)
+        check_numbers(sweep.evaluate.metrics, evaluate_settings(sweep.evaluate))
+    if baseline is not None:
+        check_baseline(baseline, {run.name for run in sweep.runs} | {run.arm for run in sweep.runs})
     folder = runs / sweep.name
     require_writable_folder(folder if runs.is_dir() else runs)
     if RunDirectory(folder).info_path.exists():
         raise RunError(f"{folder} is a run, not the folder of a sweep.", "Give the sweep another name: --name NAME")
     failures = read_failures(folder)
     standings = {run.name: _standing(run, RunDirectory(folder / run.name), failures) for run in sweep.runs}
+    for run in sweep.runs:
+        if standings[run.name] == "new" and (folder / run.name).exists():
+            require_nothing_else(RunDirectory(folder / run.name))
     plans = _plans(sweep, standings, notices_once(on_event))
+    if sweep.evaluate is not None:
+        for extractors, kind in extractors_of(sweep.evaluate, [run for run in sweep.runs if standings[run.name] in LEFT]):
+            extractors.check(kind)
     planned = []
     for run in sweep.runs:
         standing, seconds = standings[run.name], 0.0
@@ -101,15 +124,52 @@ def _compared(config: Config, stored: Config) -> Config:
     return config.model_copy(update={"model": model, "train": config.train.model_copy(update={"device": "auto"})})
 
 
+def require_nothing_else(folder: RunDirectory) -> None:
+    """Refuse to remove a folder unless training made all that is in it, and no other process finished it meanwhile.
+
+    Raises:
+        RunError: Naming what is in it.
+    """
+    if has_checkpoint(folder):
+        raise RunError(f"{folder.path} was made by another process just now.", "Start the sweep again.")
+    foreign = sorted(path.name for path in folder.path.iterdir() if path.name not in OF_A_RUN)
+    foreign = [name for name in foreign if not name.startswith(TEMPORARY_PREFIX)]
+    if foreign:
+        raise RunError(
+            f"{folder.path} has no checkpoint to go on from, and holds {foreign[0]}, which is no part of a run.",
+            "Move it away, then start the sweep again.",
+        )
+
+
+def evaluate_settings(asked: EvaluatePart) -> EvaluateSettings:
+    """How the first run of an arm is measured."""
+    return EvaluateSettings(
+        n=asked.n,
+        likelihood_steps=asked.likelihood_steps,
+        reference=asked.reference,
+        seed=asked.seed,
+        repeats=asked.repeats,
+        extractor_weights=asked.extractor_weights,
+        fit_extractor=asked.fit_extractor,
+    )
+
+
+def extractors_of(asked: EvaluatePart, runs: Iterable[SweepRun], on_event: Listener = ignore) -> Iterator[tuple[Extractors, Kind]]:
+    """What will look at the samples of these runs, once for each data set and kind."""
+    from ddpm_cli.engine.extractors import Extractors
+    from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
+
+    kinds = {SAMPLE_METRICS[metric].extractor for metric in asked.metrics if metric in SAMPLE_METRICS}
+    for run in {run.config.data.model_dump_json(): run for run in runs if kinds}.values():
+        device, dataset = resolve_device(run.config.train.device), build_dataset(run.config.data)
+        extractors = Extractors(dataset, device, weights=asked.extractor_weights, fit=asked.fit_extractor, on_event=on_event)
+        yield from ((extractors, kind) for kind in kinds)
+
+
 def _plans(sweep: Sweep, standings: Mapping[str, Standing], on_event: Listener) -> dict[str, TrainPlan]:
     """What one run of each arm that still trains will cost."""
     left = {run.arm: run for run in sweep.runs if standings[run.name] in LEFT}
-    plans = {}
-    for arm, run in left.items():
-        plan = train(run.config, dry_run=True, on_event=on_event)
-        assert isinstance(plan, TrainPlan)
-        plans[arm] = plan
-    return plans
+    return {arm: plan_training(run.config, on_event=on_event) for arm, run in left.items()}
 
 
 def notices_once(on_event: Listener) -> Listener:

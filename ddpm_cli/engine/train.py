@@ -1,4 +1,7 @@
-"""Start a run, or go on with one: everything around the training loop."""
+"""Start a run, or go on with one: everything around the training loop.
+
+What is wrong with a request is found before torch is imported, as far as that can be: heavy imports stay inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +10,40 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.diffusion.parameterization import check_parameterization
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
-from ddpm_cli.engine.batch_size import with_found_batch_size
-from ddpm_cli.engine.begun_run import begun_run
 from ddpm_cli.engine.build import (
     build_dataset,
     build_network,
     build_parameterization,
     build_sampler,
     build_schedule,
+    check_steps,
     self_contained,
     with_classes,
 )
-from ddpm_cli.engine.determinism import deterministic_algorithms
-from ddpm_cli.engine.device import resolve_device, resolve_precision
+from ddpm_cli.engine.device import check_device, check_precision, resolve_device, resolve_precision
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
-from ddpm_cli.engine.loop_state import restore_loop
-from ddpm_cli.engine.memory_report import network_error, training_error
-from ddpm_cli.engine.out_of_memory import out_of_memory
-from ddpm_cli.engine.plan import make_plan
 from ddpm_cli.engine.provenance import describe_data, describe_start
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.run_record import data_sha256
-from ddpm_cli.engine.sharding import check_processes
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.stored import check_architecture, require_data
-from ddpm_cli.engine.team import LONGEST_WAIT, Team, begin_group_again
 from ddpm_cli.engine.trackers import Trackers, check_trackers
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.engine.training_loop import TrainingLoop
-from ddpm_cli.engine.training_metrics import training_metrics
-from ddpm_cli.errors import DataError, OutputError, SaveFailedError
+from ddpm_cli.errors import DataError, OutputError, RequestError, SaveFailedError
 from ddpm_cli.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
-from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
+from ddpm_cli.runs.directory import RunDirectory, check_new_run, create_run, find_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 
@@ -63,6 +52,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.engine.training_loop import TrainingLoop
     from ddpm_cli.engine.training_metrics import TrainingMetrics
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
@@ -85,7 +75,7 @@ def train(
         runs: The folder of runs; the run's own folder is made in it.
         name: Of the run; numbered `prefix-001` and on if None.
         prefix: See `name`.
-        dry_run: Resolve everything, return the plan, and write nothing.
+        dry_run: Stop before the first write and return the plan; what the run would be refused for is refused here too.
         find_batch_size: Take the largest batch that the memory has room for, see `with_found_batch_size`.
         on_event: Told of everything that happens.
 
@@ -102,23 +92,66 @@ def train(
     begun = _begun_run(config, runs) if launch_key() and not dry_run else None
     if begun:
         return resume(begun.path, runs=runs, on_event=on_event)
+    on_event = on_event if is_main() else ignore
+    if is_main():  # it alone makes the folder
+        check_new_run(runs, name, prefix)
+    if find_batch_size:
+        _check_batch_search(config)
+    config, dataset = _with_data(_checked(config), on_event)
+
+    from ddpm_cli.engine.determinism import deterministic_algorithms
+
     with deterministic_algorithms(config.train.deterministic):
-        return _train(config, runs, name, prefix, dry_run, find_batch_size, on_event)
+        prepared = _prepare(config, dataset, find_batch_size, on_event)
+        if dry_run:
+            on_event(TrainPlanned(prepared.plan))
+            return prepared.plan
+        return _begin(prepared, runs, name, prefix, on_event)
 
 
-def _train(
-    config: Config, runs: Path, name: str | None, prefix: str, dry_run: bool, find_batch_size: bool, on_event: Listener
-) -> TrainSummary | TrainPlan:
-    config, accelerator, dataset = _resolve(config, on_event)
+def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
+    """What a run of its own name would do and cost; nothing is written.
+
+    Raises:
+        RequestError: If the run would be refused.
+    """
+    from ddpm_cli.engine.determinism import deterministic_algorithms
+
+    config, dataset = _with_data(_checked(config), on_event)
+    with deterministic_algorithms(config.train.deterministic):
+        return _prepare(config, dataset, False, on_event).plan
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run of which nothing is written yet, and nothing is left to refuse."""
+
+    config: Config
+    dataset: Dataset
+    accelerator: Accelerator
+    plan: TrainPlan
+
+
+def _prepare(config: Config, dataset: Dataset, find_batch_size: bool, on_event: Listener) -> _Prepared:
+    from ddpm_cli.engine.plan import make_plan
+    from ddpm_cli.engine.training_metrics import check_training_metrics
+
+    accelerator = _accelerator_for(config, dataset, on_event)
+    check_training_metrics(config, dataset)
     if find_batch_size:
+        from ddpm_cli.engine.batch_size import with_found_batch_size
+
         config = with_found_batch_size(config, dataset, accelerator)
-    on_event = on_event if accelerator.is_main_process else ignore
-    if find_batch_size:
         on_event(Notice(_unscaled_learning_rate(config), important=True))
-    plan = make_plan(config, dataset, accelerator, on_event, refuse=not dry_run, batch_size_found=find_batch_size)
-    if dry_run:
-        on_event(TrainPlanned(plan))
-        return plan
+    plan = make_plan(config, dataset, accelerator, on_event, batch_size_found=find_batch_size)
+    return _Prepared(config, dataset, accelerator, plan)
+
+
+def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_event: Listener) -> TrainSummary:
+    from ddpm_cli.engine.team import Team
+    from ddpm_cli.engine.training_metrics import training_metrics
+
+    config, dataset, accelerator, plan = prepared.config, prepared.dataset, prepared.accelerator, prepared.plan
     with Team.of(accelerator).watched():
         metrics = training_metrics(config, dataset, accelerator, on_event)
         run = _new_run(accelerator, runs, name, prefix)
@@ -172,16 +205,26 @@ def resume(
             on_event(Notice(notice, important=True))
         stored = stored_config(run, checkpoint)
         config = change(stored, sets, resume_flags(budget, device, deterministic))
-        stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             require_data(config, run.path)
+        config = _checked(config)
+
+        from ddpm_cli.engine.determinism import deterministic_algorithms
+        from ddpm_cli.engine.loop_state import restore_loop
+        from ddpm_cli.engine.plan import make_plan
+        from ddpm_cli.engine.team import Team
+        from ddpm_cli.engine.training_metrics import training_metrics
+
+        stack.enter_context(deterministic_algorithms(config.train.deterministic))
+        if checkpoint:
             check_architecture(config, checkpoint)
-        config, accelerator, dataset = _resolve(config, on_event)
+        config, dataset = _with_data(config, on_event)
         if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
                 "Bring the same data back (see run.json), or start a new run.",
             )
+        accelerator = _accelerator_for(config, dataset, on_event)
         with Team.of(accelerator).watched():
             plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step if checkpoint else 0)
             metrics = training_metrics(config, dataset, accelerator, on_event)
@@ -212,26 +255,51 @@ def _unscaled_learning_rate(config: Config) -> str:
     )
 
 
-def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
-    """Check everything that can be wrong before anything is written, and fill in what the config leaves to the data."""
-    config = self_contained(config)
+def _checked(config: Config) -> Config:
+    """Check all that can be wrong with a config by itself, here; a config that means the same elsewhere. Imports no torch."""
+    check_device(config.train.device)
+    check_precision(config.train.precision, config.train.device)
     check_trackers(config.train.trackers)
-    accelerator = make_accelerator(config.train.device, config.train.precision)
-    check_processes(config.train, accelerator, on_event if accelerator.is_main_process else ignore)
-    dataset = build_dataset(config.data, on_event if accelerator.is_main_process else ignore)
+    config = self_contained(config)
+    check_steps(config.schedule, config.train.sampler, config.sample.sampler)
+    return config
+
+
+def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
+    """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
+    dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
     config = with_classes(config, dataset.train.class_names)
+    for notice in dataset.notices:
+        on_event(Notice(notice, important=True))
+    return config, dataset
+
+
+def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Accelerator:
+    """The device and the processes, after all was checked that torch is needed for."""
+    import torch
+
+    from ddpm_cli.diffusion.parameterization import check_parameterization
+    from ddpm_cli.engine.sharding import check_processes
+
+    accelerator = make_accelerator(config.train.device, config.train.precision)
+    check_processes(config.train, accelerator, on_event)
     schedule = build_schedule(config.schedule)
     check_parameterization(build_parameterization(config.objective), schedule)
     build_sampler(config.train.sampler, schedule)
     build_sampler(config.sample.sampler, schedule)
     with torch.device("meta"):
         build_network(config, dataset.image_shape)
-    if accelerator.is_main_process:
-        for notice in dataset.notices:
-            on_event(Notice(notice, important=True))
-    return config, accelerator, dataset
+    return accelerator
+
+
+def _check_batch_search(config: Config) -> None:
+    if config.train.micro_batch_size is not None:
+        raise RequestError(
+            "With train.micro_batch_size any batch fits into the memory, so that --batch-size auto has nothing to find.",
+            "Give --batch-size a number, or leave train.micro_batch_size out.",
+        )
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:
@@ -240,9 +308,12 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
     Raises:
         DeviceError: If this machine lacks the device or the precision.
     """
+    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
+
+    from ddpm_cli.engine.team import LONGEST_WAIT, begin_group_again
 
     keep_freed_memory()
     device = resolve_device(device_name)
@@ -257,6 +328,8 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
 
 
 def _begun_run(config: Config, runs: Path) -> RunDirectory | None:
+    from ddpm_cli.engine.begun_run import begun_run
+
     return begun_run(make_accelerator(config.train.device, config.train.precision), runs)
 
 
@@ -273,12 +346,20 @@ def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str
 def _loop(
     config: Config, dataset: Dataset, accelerator: Accelerator, run: RunDirectory, listen: Listener, metrics: TrainingMetrics | None
 ) -> TrainingLoop:
+    from ddpm_cli.engine.memory_report import network_error
+    from ddpm_cli.engine.out_of_memory import out_of_memory
+    from ddpm_cli.engine.trainer import Trainer
+    from ddpm_cli.engine.training_loop import TrainingLoop
+
     with out_of_memory(network_error):
         trainer = Trainer(config, dataset, accelerator, listen)
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
 
 
 def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener, trackers: Trackers) -> TrainSummary:
+    from ddpm_cli.engine.memory_report import training_error
+    from ddpm_cli.engine.out_of_memory import out_of_memory
+
     with (
         trackers.started(flatten(loop.config), loop.trainer.step),
         stop_on_signals() as stop,
@@ -315,6 +396,8 @@ def _describe(run: RunDirectory, config: Config, info: Mapping[str, Any]) -> Non
 
 
 def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+    import torch
+
     on_cuda = accelerator.device.type == "cuda"
     return {
         **describe_start(config),

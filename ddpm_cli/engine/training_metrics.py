@@ -13,6 +13,7 @@ from ddpm_cli.engine.generate import generate_samples
 from ddpm_cli.engine.references import real_images
 from ddpm_cli.engine.team import Team
 from ddpm_cli.events import Listener, ignore
+from ddpm_cli.metrics.classifier_network import require_size
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
 
 if TYPE_CHECKING:
@@ -88,6 +89,16 @@ class TrainingMetrics:
             whole = {name: part.view(like.shape).to(like.dtype) for (name, like), part in zip(state.items(), parts, strict=True)}
             merged.merge(FrechetStatistics.from_tensors(whole))
         return merged
+
+
+def check_training_metrics(config: Config, dataset: Dataset) -> None:
+    """Refuse images that no classifier can be trained on, where the config asks for what needs one.
+
+    Raises:
+        RequestError: Naming the smallest size.
+    """
+    if config.train.evaluate_every and not has_bundled(dataset):
+        require_size(*dataset.image_shape[1:])
 
 
 def training_metrics(config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener) -> TrainingMetrics | None:

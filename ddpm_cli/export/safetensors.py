@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from safetensors.torch import save
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError, atomic_write
-from ddpm_cli.tensor_files import read_tensor_file
+from ddpm_cli.tensor_files import TensorHeader, read_tensor_file, read_tensor_header
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = "1"
 _VERSION_KEY = "ddpm_format_version"
@@ -36,6 +37,8 @@ def save_model_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         OutputError: If the file cannot be written; what was there before stays.
         ValueError: If metadata uses a name that the format itself needs.
     """
+    from safetensors.torch import save
+
     reserved = _OWN_KEYS.intersection(metadata)
     if reserved:
         raise ValueError(f"reserved metadata names: {sorted(reserved)}")
@@ -52,7 +55,33 @@ def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: If the file is missing, truncated, altered, of another program or of a newer format.
     """
-    tensors, metadata = _read(path)
+    with _reading(path):
+        tensors, metadata = read_tensor_file(path)
+        # Clones, because the originals are views of the file, which may change while they are in use.
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    _check_version(path, metadata)
+    if metadata.pop(_CHECKSUM_KEY, None) != _checksum(tensors, metadata):
+        raise CheckpointError(f"{path} was altered: its checksum does not fit its content.", "Export the run again.")
+    return tensors, _of_caller(metadata)
+
+
+def read_model_header(path: Path) -> TensorHeader:
+    """Read names, shapes and the caller's metadata alone, without torch; the checksum is not looked at.
+
+    Raises:
+        CheckpointError: See `load_model_file`.
+    """
+    with _reading(path):
+        header = read_tensor_header(path)
+    _check_version(path, header.metadata)
+    return TensorHeader(header.shapes, _of_caller(header.metadata))
+
+
+def _of_caller(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in metadata.items() if name not in _OWN_KEYS}
+
+
+def _check_version(path: Path, metadata: Mapping[str, str]) -> None:
     version = metadata.get(_VERSION_KEY)
     if version is None:
         raise CheckpointError(f"{path} is no model exported by ddpm.", "Export one with `ddpm export`.")
@@ -61,18 +90,14 @@ def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} has format version {version}, but this ddpm reads version {FORMAT_VERSION}.",
             "Install the version of ddpm that wrote it, or export the run again.",
         )
-    if metadata.pop(_CHECKSUM_KEY, None) != _checksum(tensors, metadata):
-        raise CheckpointError(f"{path} was altered: its checksum does not fit its content.", "Export the run again.")
-    return tensors, {name: text for name, text in metadata.items() if name not in _OWN_KEYS}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     if not path.exists():
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
     try:
-        tensors, metadata = read_tensor_file(path)
-        # Clones, because the originals are views of the file, which may change while they are in use.
-        return {name: tensor.clone() for name, tensor in tensors.items()}, metadata
+        yield
     except (UnreadableError, OSError) as error:
         if path.suffix != ".safetensors":
             raise CheckpointError(
@@ -90,6 +115,8 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     """SHA-256 of names, dtypes, shapes, metadata and bytes, so that no part can change unnoticed."""
     names = sorted(tensors)
     described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    import torch
+
     digest = hashlib.sha256(json.dumps([described, dict(metadata)], sort_keys=True).encode())
     for name in names:
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)

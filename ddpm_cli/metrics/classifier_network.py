@@ -55,6 +55,19 @@ class ConvBlock(nn.Module):
             self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
+def require_size(height: int, width: int) -> None:
+    """Refuse images that are too small for a classifier.
+
+    Raises:
+        ShapeError: If a side is below 8 pixels.
+    """
+    if min(height, width) < SMALLEST_SIDE:
+        raise ShapeError(
+            f"Images of {height}x{width} pixels are too small for a classifier: each side needs at least {SMALLEST_SIDE}.",
+            "Use larger images.",
+        )
+
+
 class ClassifierNetwork(nn.Module):
     """Pairs of 3x3 convolutions, the first of each halving the image, until its shorter side has at most 7 pixels; then the mean.
 
@@ -67,11 +80,7 @@ class ClassifierNetwork(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         channels, height, width, classes = architecture
-        if min(height, width) < SMALLEST_SIDE:
-            raise ShapeError(
-                f"Images of {height}x{width} pixels are too small for a classifier: each side needs at least {SMALLEST_SIDE}.",
-                "Use larger images.",
-            )
+        require_size(height, width)
         self.architecture = architecture
         self.blocks = nn.Sequential(*_blocks(channels, min(height, width)))
         self.head = nn.Linear(DIMENSIONS, classes)

@@ -87,11 +87,23 @@ def load_inception(weights: Path | None, device: torch.device, on_event: Listene
         RequestError: If torch-fidelity is not installed, or the download fails.
         CheckpointError: If the file is missing, damaged or not of this network.
     """
-    require_packages("Each of FID, KID, Inception Score, precision and recall", "metrics", "torch-fidelity")
+    require_inception(weights)
     content = _downloaded(on_event) if weights is None else read_weights(weights, _REMEDY)
     network = _blank_network()
     load_strictly(network, content.tensors, str(weights or "The downloaded file"), _REMEDY)
     return InceptionExtractor(network.to(device), content.sha256)
+
+
+def require_inception(weights: Path | None) -> None:
+    """Refuse what `load_inception` would refuse of its packages and the name of the file.
+
+    Raises:
+        RequestError: If torch-fidelity is not installed.
+        CheckpointError: If the file is missing.
+    """
+    require_packages("Each of FID, KID, Inception Score, precision and recall", "metrics", "torch-fidelity")
+    if weights is not None and not weights.exists():
+        read_weights(weights, _REMEDY)
 
 
 def _blank_network() -> FeatureExtractorInceptionV3:

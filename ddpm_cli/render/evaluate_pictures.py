@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ddpm_cli.events import Event, NearestPairs, TimestepLosses
 from ddpm_cli.files import replacing
 from ddpm_cli.render.images import Images, save_grid
-from ddpm_cli.render.schedule_plot import COLOURS
 
 PAIRS_IN_A_ROW = 4
 
@@ -38,6 +36,10 @@ def save_loss_plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
+    from matplotlib.figure import Figure
+
+    from ddpm_cli.render.schedule_plot import COLOURS
+
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     middle = [(row["t_first"] + row["t_last"]) / 2 for row in rows]

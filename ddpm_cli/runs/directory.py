@@ -21,6 +21,7 @@ from ddpm_cli.files import (
     output_errors,
     printable,
     read_json_object,
+    require_writable_folder,
     sweep_temporaries,
     sync_path,
     to_json,
@@ -167,6 +168,19 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
     return run
 
 
+def check_new_run(root: Path, name: str | None, prefix: str) -> None:
+    """Refuse what `create_run` would refuse, as things stand now, and write nothing.
+
+    Raises:
+        RunError: If the name is taken or no plain file name.
+        OutputError: If the folder cannot be made.
+    """
+    check_run_name(prefix if name is None else name)
+    require_writable_folder(root)
+    if name is not None and os.path.lexists(root / name):
+        raise _taken(root / name)
+
+
 @contextmanager
 def _removed_if_it_fails(folder: Path) -> Iterator[None]:
     try:
@@ -213,13 +227,15 @@ def _make_named(root: Path, name: str) -> Path:
     try:
         os.mkdir(path)
     except FileExistsError as error:
-        if not RunDirectory(path).info_path.is_file():
-            message = f"There is already a {path}, and it is no run: it has no run.json."
-            raise RunError(message, "Remove it if a start was killed there, or choose another name.") from error
-        raise RunError(
-            f"There is already a run {path}.", f"Go on with it by `ddpm resume {name}`, or choose another name."
-        ) from error
+        raise _taken(path) from error
     return path
+
+
+def _taken(path: Path) -> RunError:
+    if not RunDirectory(path).info_path.is_file():
+        message = f"There is already a {path}, and it is no run: it has no run.json."
+        return RunError(message, "Remove it if a start was killed there, or choose another name.")
+    return RunError(f"There is already a run {path}.", f"Go on with it by `ddpm resume {path.name}`, or choose another name.")
 
 
 def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = False) -> RunDirectory:

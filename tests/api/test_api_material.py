@@ -16,12 +16,12 @@ def test_images_are_those_of_the_data_set_with_their_channels_last() -> None:
     assert np.array_equal(images[..., 0], known.images[:3, 0])
     assert np.array_equal(labels, known.labels[:3])
     assert class_names == known.class_names
-    assert len(ddpm_cli.load_images("fashion-mnist-10k", set={"data.limit": 5}).images) == 5
+    assert len(ddpm_cli.load_images("Fashion_MNIST_10k", set={"data.limit": 5}).images) == 5
 
 
 def test_a_schedule_has_the_options_of_its_kind() -> None:
     assert np.array_equal(ddpm_cli.make_schedule("cosine", 7, s=0.02).betas, cosine_betas(7, s=0.02))
-    assert ddpm_cli.make_schedule("linear", 1).timesteps == 1
+    assert ddpm_cli.make_schedule("LINEAR", 1).timesteps == 1
     assert ddpm_cli.make_schedule("linear", 10, zero_terminal_snr=True).alphas_cumprod[-1] == 0
 
 

@@ -133,7 +133,7 @@ def test_a_budget_of_minutes_ends(ddpm: Ddpm) -> None:
         (["--lr", "-1", "--batch-size", "0"], ["--lr", "--batch-size"]),
         (["--preset", "quik"], ["quik", "quick"]),
         (["--config", "missing.toml"], ["missing.toml"]),
-        (["--device", "mps:7"], ["mps:7", "Present:", "cpu"]),
+        (["--device", "mps:7"], ["mps:7", "is no device", "cpu"]),
         (["--set", "model.attention_resolutions=[9]"], ["9", "14, 7"]),
         (["--set", "train.precision=fp16", "--device", "cpu"], ["fp16", "cpu"]),
         (["--epochs", "1e308"], ["train.epochs", "--epochs"]),

@@ -11,8 +11,9 @@ from ddpm_cli.cli import bench as command
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.bench.peaks import DTYPES
-from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network, require_peers
-from ddpm_cli.engine.bench.run import BenchRequest, run_bench
+from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network
+from ddpm_cli.engine.bench.request import BenchRequest, require_peers
+from ddpm_cli.engine.bench.run import run_bench
 from ddpm_cli.engine.bench.subject import Setting, image_shape, random_dataset, subject
 from ddpm_cli.engine.train import make_accelerator
 from ddpm_cli.engine.trainer import Trainer

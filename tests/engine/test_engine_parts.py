@@ -89,9 +89,9 @@ def test_learning_rate_warms_up_and_decays() -> None:
 
 
 def test_devices_that_are_absent_are_refused_with_those_present() -> None:
-    with pytest.raises(DeviceError, match=r"Present: .*cpu"):
+    with pytest.raises(DeviceError, match=r"Present: .*cpu|Devices are auto, .*cpu"):
         resolve_device("cuda:99")
-    with pytest.raises(DeviceError, match="no device 'gpu'"):
+    with pytest.raises(DeviceError, match="'gpu' is no device"):
         resolve_device("gpu")
     assert resolve_device("cpu") == torch.device("cpu")
 

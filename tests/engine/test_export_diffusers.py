@@ -180,7 +180,8 @@ def test_requests_that_make_no_sense_are_refused(kind: str, options: ExportOptio
 
 
 def test_a_folder_that_differs_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(export, "load_trained", lambda *_, **__: trained_model())
+    monkeypatch.setattr(export, "find_model", lambda *_, **__: None)
+    monkeypatch.setattr("ddpm_cli.engine.generate.load_model", lambda *_, **__: trained_model())
     monkeypatch.setattr(export_diffusers, "PREDICTION_TOLERANCE", 0.0)
     with pytest.raises(DdpmError, match="differs") as caught:
         export.export_model(None, "diffusers", tmp_path / "folder")

@@ -6,7 +6,7 @@ behind torch's DataLoader: reading and decoding files is not held against them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ddpm_cli.engine.bench.networks import Nearest, Shape, lucidrains_unet, smalldiffusion_unet, unet2d
-from ddpm_cli.extras import require_packages
+from ddpm_cli.engine.bench.request import PEER_PACKAGES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -184,19 +184,10 @@ def _endless(loader: Any) -> Iterator[Tensor]:
 
 
 PEERS = {
-    "diffusers": Peer(("diffusers",), unet2d, _diffusers_steps),
-    "lucidrains": Peer(("denoising-diffusion-pytorch", "ema-pytorch"), lucidrains_unet, _lucidrains_steps),
-    "smalldiffusion": Peer(("smalldiffusion", "torch-ema"), smalldiffusion_unet, _smalldiffusion_steps),
+    "diffusers": Peer(PEER_PACKAGES["diffusers"], unet2d, _diffusers_steps),
+    "lucidrains": Peer(PEER_PACKAGES["lucidrains"], lucidrains_unet, _lucidrains_steps),
+    "smalldiffusion": Peer(PEER_PACKAGES["smalldiffusion"], smalldiffusion_unet, _smalldiffusion_steps),
 }
-
-
-def require_peers(names: Sequence[str]) -> None:
-    """Check that the packages of these peers are there.
-
-    Raises:
-        RequestError: If one is not installed.
-    """
-    require_packages("--against", "peers", *(package for name in names for package in PEERS[name].packages))
 
 
 def nearest_network(name: str, config: Config, shape: Shape) -> Nearest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,16 +11,16 @@ from ddpm_cli.benchmark import Benchmark, Case, Duel, Network, Speed, Spread
 from ddpm_cli.engine.bench.duels import duels, peer_networks
 from ddpm_cli.engine.bench.machine import machine, peak_bytes
 from ddpm_cli.engine.bench.peaks import convolution, gemm
-from ddpm_cli.engine.bench.peers import PEERS, require_peers
+from ddpm_cli.engine.bench.peers import PEERS
+from ddpm_cli.engine.bench.request import BenchRequest, check_bench
 from ddpm_cli.engine.bench.subject import Setting, image_shape, number_of_classes, random_dataset, subject
 from ddpm_cli.engine.bench.timing import Parts, rates
 from ddpm_cli.engine.build import build_network, self_contained, with_classes
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory
 from ddpm_cli.engine.train import make_accelerator
-from ddpm_cli.errors import OutOfMemoryError, RequestError
+from ddpm_cli.errors import OutOfMemoryError
 from ddpm_cli.events import Listener, ignore
-from ddpm_cli.launch import processes
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 if TYPE_CHECKING:
@@ -32,23 +31,6 @@ PACKAGES = ("torch", "accelerate", "numpy")
 PASSES_OF_A_STEP = 3  # forward, and backward for activations and for weights
 UNSTEADY = 1.3
 """Highest over lowest round of a peak; above it the machine was busy with other things too."""
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What to time.
-
-    Attributes:
-        batch_sizes: Images at a time, each at least 1.
-        precisions: Number formats; empty takes fp32, and on CUDA bf16 too.
-        seconds: Time to spend, about; large batches of large networks take longer.
-        against: Names of peers, see `peers.PEERS`.
-    """
-
-    batch_sizes: Sequence[int]
-    precisions: Sequence[str] = ()
-    seconds: float = 30.0
-    against: Sequence[str] = ()
 
 
 def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore) -> Benchmark:
@@ -63,13 +45,11 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
         RequestError: If something asked for cannot be had, such as a peer that is not installed.
         DeviceError: If this machine lacks the device or a number format.
     """
-    if processes() > 1:
-        raise RequestError(f"ddpm bench times one process, and is one of {processes()} here.", "Start it without a launcher.")
+    check_bench(config, request)
     device = resolve_device(config.train.device)
     precisions = request.precisions or (("fp32", "bf16") if device.type == "cuda" else ("fp32",))
     for precision in precisions:
         resolve_precision(precision, device)
-    require_peers(request.against)
     config, dataset = _prepared(config, max(request.batch_sizes), on_event)
     network = _our_network(config, dataset)
     peers = peer_networks(config, dataset.image_shape, request.against)
