@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from ddpm_cli.errors import RequestError, ShapeError
+from ddpm_cli.metrics.nearest import nearest_few
 
 NEIGHBOURS = 3
 _TABLE_ENTRIES = 2**25
-"""Distances that are held at a time: 128 MiB of float32, whatever the number of images."""
+"""Squared distances that are held at a time: 128 MiB of float32, whatever the number of images."""
+_SLACK = 1e-5
+"""Of the squared lengths of two vectors: more than rounding moves their squared distance by in products of float32."""
 
 
 def precision_recall(real: Tensor, generated: Tensor, *, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
     """Share of generated images on the manifold of the real ones, and the reverse (Kynkäänniemi et al. 2019, Eq. 1 and 2).
 
-    A set's manifold is the union of balls around its members, each reaching to the member's k-th nearest neighbour in the set.
+    A set's manifold is the union of balls around its members, each reaching to the member's k-th nearest neighbour in the set, its
+    surface included: ties count, and so do copies of a member whose ball has radius 0.
 
     Args:
         real: Features of real images, float32, [N, D].
@@ -33,24 +35,44 @@ def precision_recall(real: Tensor, generated: Tensor, *, neighbours: int = NEIGH
         raise ShapeError(f"Features of shapes {tuple(real.shape)} and {tuple(generated.shape)} cannot be compared.")
     if min(len(real), len(generated)) <= neighbours:
         raise RequestError(f"Precision and recall need at least {neighbours + 1} images of each kind.", "Use more images.")
-    # Distances do not change with the origin, but float32 is exact to more digits near it.
-    origin = real.mean(dim=0)
-    real, generated = real - origin, generated - origin
-    real_radii, generated_radii = _radii(real, neighbours), _radii(generated, neighbours)
-    precise, recalled = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for start, distances in _distances(generated, real):
-        precise.append((distances <= real_radii).any(dim=1))
-        recalled |= (distances <= generated_radii[start : start + len(distances), None]).any(dim=0)
-    return float(torch.cat(precise).double().mean()), float(recalled.double().mean())
+    precision = _covered(generated, real, _radii(real, neighbours))
+    recall = _covered(real, generated, _radii(generated, neighbours))
+    return float(precision.double().mean()), float(recall.double().mean())
 
 
 def _radii(features: Tensor, neighbours: int) -> Tensor:
-    """Distance of each vector to its k-th nearest neighbour; the nearest of all is the vector itself. [N]."""
-    return torch.cat([distances.kthvalue(neighbours + 1).values for _, distances in _distances(features, features)])
+    """Distance of each vector to its k-th nearest neighbour, float64, [N] on the CPU; the nearest of all is the vector itself."""
+    return nearest_few(features, features, neighbours + 1)[0][:, neighbours]
 
 
-def _distances(rows: Tensor, columns: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Tables of distances between some rows and all columns, each with the number of its first row."""
-    step = max(1, _TABLE_ENTRIES // len(columns))
-    for start in range(0, len(rows), step):
-        yield start, torch.cdist(rows[start : start + step], columns)
+def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
+    """Whether each point lies in a ball, its surface being part of it: bool, [N] on the CPU.
+
+    Products of float32 decide wherever rounding cannot matter. What is left, such as copies of an image and balls of radius 0, is
+    decided by differences in float64, in which equal distances are equal.
+    """
+    # Distances do not change with the origin, but float32 resolves finer differences near it.
+    origin = centres.float().mean(dim=0)
+    x, y = points.float() - origin, centres.float() - origin
+    step = max(1, _TABLE_ENTRIES // len(y))
+    found = [
+        _covered_part(x[start : start + step], y, radii, points[start : start + step], centres) for start in range(0, len(x), step)
+    ]
+    return torch.cat(found)
+
+
+def _covered_part(x: Tensor, y: Tensor, radii: Tensor, points: Tensor, centres: Tensor) -> Tensor:
+    lengths = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
+    excess = lengths - 2.0 * (x @ y.T) - radii.square().to(x.device, x.dtype)
+    slack = _SLACK * lengths
+    inside = (excess < -slack).any(dim=1)
+    unsure = (excess.abs() <= slack) & ~inside[:, None]
+    while bool(unsure.any()):  # one centre of each point at a time: most are inside the first
+        rows = unsure.any(dim=1).nonzero()[:, 0]
+        columns = unsure[rows].int().argmax(dim=1)
+        distances = (points[rows].double().cpu() - centres[columns].double().cpu()).square().sum(dim=1).sqrt()
+        within = (distances <= radii[columns.cpu()]).to(rows.device)
+        inside[rows] = within
+        unsure[rows, columns] = False
+        unsure[rows[within]] = False
+    return inside.cpu()

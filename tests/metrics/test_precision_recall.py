@@ -27,6 +27,45 @@ def test_points_on_a_line_by_hand() -> None:
     assert precision_recall(real, generated[:2], neighbours=1) == pytest.approx((1, 1 / 3))
 
 
+def by_definition(real: torch.Tensor, generated: torch.Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Eq. 1 and 2 of the paper, in integers or float64, without products."""
+
+    def distances(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        return (rows[:, None].double() - columns.double()).square().sum(-1)
+
+    def covered(points: torch.Tensor, centres: torch.Tensor) -> float:
+        radii = distances(centres, centres).sort(dim=1).values[:, neighbours]
+        return float((distances(points, centres) <= radii).any(dim=1).double().mean())
+
+    return covered(generated, real), covered(real, generated)
+
+
+def grid_points(n: int, seed: int, low: int, high: int, dimensions: int) -> torch.Tensor:
+    return torch.randint(low, high, (n, dimensions), generator=torch.Generator().manual_seed(seed)).float()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.parametrize("dimensions", [2, 3, 64])
+def test_ties_on_an_integer_grid_count(dimensions: int, offset: float) -> None:
+    real, generated = grid_points(60, 0, 0, 9, dimensions) + offset, grid_points(50, 1, 2, 12, dimensions) + offset
+    expected = by_definition(real, generated)
+    assert precision_recall(real, generated) == expected
+    assert dimensions == 64 or 0 < expected[0] < 1
+
+
+def test_copies_in_balls_of_radius_0_are_inside() -> None:
+    """Each real image four times: its third neighbour is a copy, and so its ball is the point itself."""
+    real = cloud(20, 0).repeat_interleave(4, dim=0)
+    generated = torch.cat([real[:40:4], cloud(10, 7)])
+    assert precision_recall(real, generated) == (0.5, by_definition(real, generated)[1])
+    assert precision_recall(real, real.flip(0)) == (1, 1)
+
+
+def test_clouds_agree_with_the_definition() -> None:
+    real, generated = cloud(200, 0), cloud(150, 1, shift=0.7)
+    assert precision_recall(real, generated) == by_definition(real, generated)
+
+
 def test_copies_of_one_image_have_precision_and_no_recall() -> None:
     precision, recall = precision_recall(cloud(50, 0), cloud(50, 0)[:1].repeat(20, 1))
     assert precision == 1
