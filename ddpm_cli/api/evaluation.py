@@ -30,6 +30,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     likelihood_steps: int | None = None,
+    likelihood_respaced: bool = False,
     extractor_weights: str | Path | None = None,
     fit_extractor: bool = False,
     batch_size: int = 64,
@@ -54,6 +55,7 @@ def evaluate(
         steps: Of the sampler.
         guidance: Scale of the guidance.
         likelihood_steps: Network evaluations per image for bits-per-dim (all T if None), intervals of the ODE for nll-ode (100).
+        likelihood_respaced: bits-per-dim of the shorter process with `likelihood_steps` steps, not an estimate for all T.
         extractor_weights: Inception's weights as .safetensors; downloaded if None.
         fit_extractor: Train the classifier that fcd and nearest need, once for each data set, where none comes with the package.
         batch_size: Images at a time, at least 1.
@@ -78,6 +80,7 @@ def evaluate(
         repeats=repeats,
         seed=seed,
         likelihood_steps=likelihood_steps,
+        likelihood_respaced=likelihood_respaced,
         extractor_weights=as_path(extractor_weights),
         fit_extractor=fit_extractor,
         batch_size=batch_size,

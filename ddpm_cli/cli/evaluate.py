@@ -65,6 +65,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    respaced: Annotated[
+        bool,
+        typer.Option(
+            "--respaced",
+            help="bits-per-dim of the shorter process with --likelihood-steps steps, not an estimate for all T.",
+        ),
+    ] = False,
     variance: Annotated[
         str | None,
         typer.Option(
@@ -140,6 +147,7 @@ def evaluate(
     settings = EvaluateSettings(
         n=n,
         likelihood_steps=likelihood_steps,
+        likelihood_respaced=respaced,
         batch_size=batch_size,
         seed=seed,
         repeats=repeats,

@@ -130,11 +130,14 @@ def sample(
     check_steps(found.config.schedule, settings.sampler)
     classes = pick_classes(label, found)
 
+    from ddpm_cli.engine.drawing import sampler_notices
     from ddpm_cli.engine.generate import labels_from_seeds, load_model
     from ddpm_cli.engine.team import sampling_team
 
     team = sampling_team(device or "auto")
     trained = load_model(found, team.device, on_event=show_notices)
+    for notice in sampler_notices(settings.sampler, trained.schedule, "sample.sampler"):
+        show_notices(notice)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
     if label == ALL:

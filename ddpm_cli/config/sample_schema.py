@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ddpm_cli.config.section import PositiveInt, Section, kind_alone
 
@@ -40,9 +41,25 @@ class KarrasSpacing(Section):
     rho: float = Field(7.0, ge=1, le=100, description="The larger, the more steps at low noise.")
 
 
+class ListSpacing(Section):
+    """The very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
+
+    kind: Literal["list"] = "list"
+    timesteps: tuple[int, ...] = Field(
+        min_length=1, max_length=100_000, description="Strictly descending, from T-1, where images are noise, to 0 at least."
+    )
+
+    @field_validator("timesteps")
+    @classmethod
+    def _descend(cls, timesteps: tuple[int, ...]) -> tuple[int, ...]:
+        if timesteps[-1] < 0 or any(s >= t for t, s in pairwise(timesteps)):
+            raise ValueError("must be strictly descending steps that are not negative, such as [999, 700, 400, 100]")
+        return timesteps
+
+
 SpacingConfig = Annotated[
     Annotated[
-        LeadingSpacing | TrailingSpacing | LinspaceSpacing | LogsnrSpacing | KarrasSpacing,
+        LeadingSpacing | TrailingSpacing | LinspaceSpacing | LogsnrSpacing | KarrasSpacing | ListSpacing,
         Field(discriminator="kind"),
     ],
     BeforeValidator(kind_alone),
@@ -60,19 +77,29 @@ class SamplerBase(Section):
 
     def number_of_steps(self, timesteps: int) -> int:
         """Steps visited under a schedule of T = `timesteps` steps."""
+        if isinstance(self.spacing, ListSpacing):
+            return len(self.spacing.timesteps)
         return self.steps or min(self.usual_steps or timesteps, timesteps)
 
     def evaluations(self, timesteps: int) -> int:
         """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
         return self.number_of_steps(timesteps)
 
+    @model_validator(mode="after")
+    def _steps_of_the_list(self) -> SamplerBase:
+        if isinstance(self.spacing, ListSpacing) and self.steps not in (None, len(self.spacing.timesteps)):
+            raise ValueError(f"steps is {self.steps}, but the list of steps has {len(self.spacing.timesteps)}; leave steps out")
+        return self
+
 
 class DdpmSampler(SamplerBase):
     """Ancestral sampling (Ho et al. 2020, Alg. 2), respaced if steps < T (Nichol & Dhariwal 2021)."""
 
     kind: Literal["ddpm"] = "ddpm"
-    variance: Literal["fixed-small", "fixed-large", "learned-range"] = Field(
-        "fixed-small", description="beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance says."
+    variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
+        "auto",
+        description="beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance says; auto: the last for "
+        "such networks, beta-tilde for others.",
     )
 
 
@@ -115,21 +142,16 @@ class DpmSolverSampler(SamplerBase):
     kind: Literal["dpm-solver++"] = "dpm-solver++"
     usual_steps: ClassVar[int | None] = 20
     order: Literal[1, 2, 3] = Field(2, description="Order of the solver; 1 equals ddim.")
-    sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step; orders 1 and 2.")
-
-    @model_validator(mode="after")
-    def _sde_order(self) -> DpmSolverSampler:
-        if self.sde and self.order == 3:
-            raise ValueError("order 3 has no SDE variant; choose 1 or 2, or sde = false")
-        return self
+    sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
 
 
 class UnipcSampler(SamplerBase):
-    """UniPC, multistep predictor and corrector, bh2 (Zhao et al. 2023)."""
+    """UniPC, multistep predictor and corrector (Zhao et al. 2023)."""
 
     kind: Literal["unipc"] = "unipc"
     usual_steps: ClassVar[int | None] = 20
     order: Literal[1, 2, 3] = Field(2, description="Order of the predictor; the corrector adds one.")
+    variant: Literal["bh1", "bh2"] = Field("bh2", description="B(h) of the paper: h, or exp(h) - 1.")
 
 
 SamplerConfig = Annotated[
@@ -190,6 +212,18 @@ class GuidanceConfig(Section):
 
 
 class SampleConfig(Section):
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, values: Any) -> Any:
+        """Take `timesteps` for the steps of the sampler, whichever it is."""
+        if not isinstance(values, dict) or values.get("timesteps") is None:
+            return values
+        rest = {key: value for key, value in values.items() if key != "timesteps"}
+        sampler = kind_alone(rest.get("sampler", DdpmSampler().kind))
+        named = sampler.model_dump() if isinstance(sampler, SamplerBase) else dict(sampler)
+        listed = {"kind": ListSpacing.model_fields["kind"].default, "timesteps": values["timesteps"]}
+        return rest | {"sampler": named | {"steps": None, "spacing": listed}}
+
     sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
     n: int = Field(16, ge=1, le=1_000_000, description="Images.")

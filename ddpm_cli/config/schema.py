@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, mod
 
 from ddpm_cli.config.data_schema import DataConfig, FashionMnistData
 from ddpm_cli.config.objective_schema import LossAwareTimesteps, ObjectiveConfig
-from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, GuidanceConfig, SampleConfig, SamplerConfig
+from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schedule_schema import LearnedSchedule, LinearSchedule, ScheduleConfig
 from ddpm_cli.config.section import PositiveInt, Section, Share, one_alone
 from ddpm_cli.names import plain
@@ -219,6 +219,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _steps_within_schedule(self) -> Config:
         for path, sampler in (("sample.sampler", self.sample.sampler), ("train.sampler", self.train.sampler)):
+            if isinstance(sampler.spacing, ListSpacing) and sampler.spacing.timesteps[0] >= self.schedule.timesteps:
+                raise ValueError(f"{path}.spacing.timesteps begins above schedule.timesteps - 1 ({self.schedule.timesteps - 1})")
             if sampler.steps is not None and sampler.steps > self.schedule.timesteps:
                 raise ValueError(f"{path}.steps ({sampler.steps}) exceeds schedule.timesteps ({self.schedule.timesteps})")
         return self

@@ -82,6 +82,7 @@ class EvaluatePart(Section):
     steps: PositiveInt | None = Field(None, description="Its steps.")
     guidance: float | None = Field(None, description="Scale of guidance.")
     likelihood_steps: PositiveInt | None = Field(None, description="Of bits-per-dim and nll-ode.")
+    likelihood_respaced: bool = Field(False, description="bits-per-dim of the shorter process, as ddpm evaluate --respaced.")
     reference: Annotated[Literal["train", "test"], BeforeValidator(_split)] = Field(
         "train", description="The split that samples are measured against."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict, Threshold, clamp
 from ddpm_cli.diffusion.forward import q_sample
-from ddpm_cli.diffusion.parameterization import eps_from_x_0
+from ddpm_cli.diffusion.parameterization import Denoised, eps_from_x_0
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.vlb import ModelVariance, prior_term, vlb_term
 from ddpm_cli.errors import ScheduleError
@@ -87,6 +88,26 @@ def bits_per_dim(
     decoder = term(torch.zeros(batch, dtype=torch.int64, device=x_0.device))
     mean = total / max(draws, 1)
     return Bound(prior_term(x_0, schedule).double().cpu(), inner * mean, decoder.double().cpu())
+
+
+def respaced(predict: Predict, schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[Predict, NoiseSchedule]:
+    """A shorter process that visits some steps of a schedule, with betas of its own (Nichol & Dhariwal 2021, Eq. 19).
+
+    betas = 1 - abar_t / abar_s for each step t and the next lower one s, whose bound is that of the sampler with these steps
+
+    Args:
+        predict: Estimates under the schedule.
+        schedule: The noise schedule.
+        timesteps: Strictly descending steps in [0, T), from T - 1.
+    Returns:
+        Estimates by the steps of the shorter process, and its schedule.
+    """
+    visited = torch.tensor(sorted(timesteps))
+
+    def predict_visited(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+        return predict(x_t, visited.to(t.device)[t], labels)
+
+    return predict_visited, NoiseSchedule.from_alphas_cumprod(schedule.alphas_cumprod[visited.numpy()])
 
 
 def check_steps(timesteps: int, steps: int | None) -> None:

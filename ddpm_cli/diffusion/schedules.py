@@ -39,7 +39,7 @@ def linear_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.0
 
 
 def quadratic_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
-    """Square roots of the betas evenly spaced (Song et al. 2021, DDIM, App. D.1).
+    """Square roots of the betas evenly spaced (Ho et al. 2020, DDPM, App. B: "quadratic", by its code).
 
     betas = linspace(sqrt(beta_start), sqrt(beta_end), T)**2 * 1000 / T, at most 0.999
 
@@ -331,6 +331,11 @@ def adjusted(schedule: NoiseSchedule, *, logsnr_shift: float = 0.0, zero_termina
     return schedule
 
 
+def clipped_betas(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> list[int]:
+    """List the steps whose beta was clipped at `max_beta`."""
+    return np.flatnonzero(np.isclose(schedule.betas, max_beta, rtol=1e-9, atol=0.0)).tolist()
+
+
 def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> list[str]:
     """What a user should know about a schedule; empty if there is nothing.
 
@@ -346,10 +351,10 @@ def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) ->
             f"Terminal SNR is not zero: sqrt(alpha_bar) at t = {schedule.timesteps - 1} is {scale:.2g} (SNR {decibels:.1f} dB), so "
             "a trace of the image is left in what sampling replaces by pure noise (Lin et al. 2024)."
         )
-    clipped = np.flatnonzero(np.isclose(schedule.betas, max_beta, rtol=1e-9, atol=0.0))
-    if clipped.size:
-        where = f"t = {clipped[0]}" if clipped.size == 1 else f"t = {clipped[0]} to {clipped[-1]}"
-        warnings.append(f"{clipped.size} of {schedule.timesteps} betas clipped at {max_beta:g} ({where}).")
+    clipped = clipped_betas(schedule, max_beta=max_beta)
+    if clipped:
+        where = f"t = {clipped[0]}" if len(clipped) == 1 else f"t = {clipped[0]} to {clipped[-1]}"
+        warnings.append(f"{len(clipped)} of {schedule.timesteps} betas clipped at {max_beta:g} ({where}).")
     return warnings
 
 

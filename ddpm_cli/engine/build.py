@@ -32,6 +32,7 @@ from ddpm_cli.config.sample_schema import (
     EulerSampler,
     HeunSampler,
     KarrasSpacing,
+    ListSpacing,
     LogsnrSpacing,
     NoThreshold,
     UnipcSampler,
@@ -323,7 +324,7 @@ def _build_step(config: SamplerConfig, schedule: NoiseSchedule, steps: int) -> S
         case DpmSolverSampler():
             return dpm_solver(schedule, order=config.order, sde=config.sde)
         case UnipcSampler():
-            return unipc(schedule, order=config.order)
+            return unipc(schedule, order=config.order, variant=config.variant)
         case _:
             assert_never(config)
 
@@ -344,6 +345,8 @@ def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) 
             return logsnr_timesteps(schedule, steps)
         case KarrasSpacing():
             return karras_timesteps(schedule, steps, rho=config.rho)
+        case ListSpacing():
+            return list(config.timesteps)
         case _:
             return select_timesteps(schedule.timesteps, steps, config.kind)
 

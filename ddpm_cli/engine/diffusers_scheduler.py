@@ -57,7 +57,7 @@ KINDS: Mapping[str, Kind] = {
         {**SOLVER, **THRESHOLDING, "algorithm_type": "dpmsolver++", "use_lu_lambdas": False},
         shorter=True,
     ),
-    "UniPCMultistepScheduler": Kind("unipc", {**SOLVER, **THRESHOLDING}, shorter=True),
+    "UniPCMultistepScheduler": Kind("unipc", {**SOLVER, **THRESHOLDING, "solver_type": "bh2"}, shorter=True),
     "EulerDiscreteScheduler": Kind("euler", {"use_karras_sigmas": False, "timestep_spacing": "linspace"}),
     "HeunDiscreteScheduler": Kind(
         "heun",
@@ -83,6 +83,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     "timestep_spacing": ("leading", "linspace", "trailing"),
     "solver_order": (1, 2, 3),
+    "solver_type": ("bh1", "bh2"),
     "thresholding": (True, False),
     "rescale_betas_zero_snr": (True, False),
 }
@@ -106,11 +107,10 @@ USUAL: Mapping[str, Any] = {
     "sigma_max": None,
 }
 """Keys that ours has no setting for, and their values that ask for nothing else than what ours does."""
-SOLVER_TYPES = {"dpm-solver++": "midpoint", "unipc": "bh2"}
+SOLVER_TYPES = {"dpm-solver++": "midpoint"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
 PARAMETERIZATIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 HARDLY_A_BOUND = 100.0
-MOST_SDE_ORDER = 2
 
 
 def scheduler_class(scheduler: Mapping[str, Any], index: Mapping[str, Any], source: Path) -> str:
@@ -198,16 +198,14 @@ def _sampler(given: Mapping[str, Any], kind: Kind) -> Settings:
     if "timestep_spacing" in given:
         settings["spacing.kind"] = _spacing(given, kind)
     if "solver_order" in given:
-        settings["order"] = min(given["solver_order"], MOST_SDE_ORDER) if _is_sde(given) else given["solver_order"]
-    if _is_sde(given):
+        settings["order"] = given["solver_order"]
+    if given.get("solver_type") in ("bh1", "bh2"):
+        settings["variant"] = given["solver_type"]
+    if given.get("algorithm_type") == "sde-dpmsolver++":
         settings["sde"] = True
     if "variance_type" in given:
         settings["variance"] = "fixed-large" if "large" in str(given["variance_type"]) else "fixed-small"
     return {f"sample.sampler.{key}": value for key, value in settings.items()}
-
-
-def _is_sde(given: Mapping[str, Any]) -> bool:
-    return bool(given.get("algorithm_type") == "sde-dpmsolver++")
 
 
 def _spacing(given: Mapping[str, Any], kind: Kind) -> str:
@@ -238,7 +236,7 @@ def _differences(scheduler: Mapping[str, Any], given: Mapping[str, Any], name: s
     if given.get("algorithm_type", "dpmsolver++") not in ("dpmsolver++", "sde-dpmsolver++"):
         yield f"Its algorithm_type is {printable(str(given['algorithm_type']))}; it is sampled with dpmsolver++ here."
     if given.get("solver_order") == 3 and kind.sampler == "dpm-solver++":
-        yield f"Its solver_order is 3; here {'the SDE has orders up to 2' if _is_sde(given) else 'order 3 converges faster'}."
+        yield "Its solver_order is 3, which has half of the second derivative there, and the whole of it here."
     spacing = given.get("timestep_spacing")
     if spacing == "leading":
         yield 'Its timestep_spacing is "leading", which begins below T-1 with fewer than T steps; here every list begins at T-1.'

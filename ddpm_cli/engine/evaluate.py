@@ -44,6 +44,7 @@ class EvaluateSettings:
             samples and 256 held-out images.
         likelihood_steps: Network evaluations per image for bits-per-dim, None for all T; intervals of the ODE for nll-ode, None
             for 100.
+        likelihood_respaced: Whether bits-per-dim is the bound of the shorter process with so many steps, not an estimate for all T.
         batch_size: Images at a time; another one draws other noise for likelihoods, and leaves samples as they are.
         seed: Of noise, steps and probes; sample i of set r has the seed `seed + r * n + i`.
         repeats: Independent sets of samples.
@@ -56,6 +57,7 @@ class EvaluateSettings:
 
     n: int | None = None
     likelihood_steps: int | None = None
+    likelihood_respaced: bool = False
     batch_size: int = 64
     seed: int = 0
     repeats: int = 1

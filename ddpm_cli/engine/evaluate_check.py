@@ -35,6 +35,11 @@ def check_numbers(metrics: Sequence[str], settings: EvaluateSettings) -> None:
         RequestError: Naming the metric, or the number.
     """
     check_metrics(metrics)
+    if settings.likelihood_respaced and (settings.likelihood_steps is None or "bits-per-dim" not in metrics):
+        raise RequestError(
+            "A respaced bound is bits-per-dim with fewer steps than the schedule has.",
+            "Give --likelihood-steps and --metrics bits-per-dim.",
+        )
     if set(metrics) & set(OF_INCEPTION):
         require_packages("Each of FID, KID, Inception Score, precision and recall", "metrics", "torch-fidelity")
     for metric in metrics:

@@ -19,6 +19,7 @@ import torch
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.engine.build import build_sampler
+from ddpm_cli.engine.drawing import sampler_notices, with_learned_variance
 from ddpm_cli.engine.evaluate_check import check_images, check_numbers
 from ddpm_cli.engine.extractors import Extractors, require_logits
 from ddpm_cli.engine.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
@@ -74,6 +75,8 @@ class Job:
             if metric in LIKELIHOODS:
                 check_likelihood(metric, trained.schedule, settings.likelihood_steps)
         if of_samples:
+            for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
+                self.on_event(notice)
             build_sampler(self.sample.sampler, trained.schedule)
             kinds = {SAMPLE_METRICS[metric].extractor for metric in of_samples}
             require_space(
@@ -83,7 +86,8 @@ class Job:
     @cached_property
     def sample(self) -> SampleConfig:
         """How samples are drawn."""
-        sample = self.settings.sample or self.trained.config.sample
+        config = self.trained.config
+        sample = with_learned_variance(config, self.settings.sample or config.sample)
         return sample.model_copy(update={"batch_size": self.settings.batch_size})
 
     @cached_property
@@ -131,7 +135,7 @@ class Job:
         else:
             facts += [settings.batch_size, self.trained.config.sample.threshold.model_dump(mode="json")]
         if metric in LIKELIHOODS:
-            facts += [settings.likelihood_steps, settings.variance]
+            facts += [settings.likelihood_steps, settings.variance, *(["respaced"] if settings.likelihood_respaced else [])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     @cached_property

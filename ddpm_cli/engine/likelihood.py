@@ -11,8 +11,9 @@ from torch import Tensor
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.diffusion.denoise import predictor
-from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps
+from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
+from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.engine.build import build_parameterization, build_threshold
 from ddpm_cli.engine.drawing import drawing_facts
 from ddpm_cli.engine.seeds import generator
@@ -120,12 +121,17 @@ def _bits_per_dim(measurement: _Measurement) -> Figure:
     variance = settings.variance or trained.config.objective.reverse_variance
     steps = settings.likelihood_steps or schedule.timesteps
     predict, threshold = measurement.predict(steps), build_threshold(trained.config.sample.threshold)
+    process, asked = schedule, settings.likelihood_steps
+    if settings.likelihood_respaced:
+        predict, process = respaced(predict, schedule, select_timesteps(schedule.timesteps, steps, "linspace"))
+        asked = None
     bounds = [
-        bits_per_dim(predict, x_0, schedule, variance=variance, generator=draws, steps=steps, threshold=threshold, labels=labels)
+        bits_per_dim(predict, x_0, process, variance=variance, generator=draws, steps=asked, threshold=threshold, labels=labels)
         for x_0, labels, draws in measurement.batches()
     ]
     terms = {name: torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "steps", "decoder")}
     details: dict[str, str | int | float] = {"variance": variance, "evaluations": steps, "timesteps": schedule.timesteps}
+    details |= {"process": "respaced"} if settings.likelihood_respaced else {}
     facts = drawing_facts(trained.config.sample, schedule.timesteps)
     return measurement.figure(terms, details | {name: facts[name] for name in ("threshold", "threshold_options")})
 

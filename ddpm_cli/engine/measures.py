@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.comparison import Apart, ArmFigures, Measure, Run, Verdict
 from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.engine.arms import Repeats
-from ddpm_cli.engine.drawing import NO_OPTIONS, drawing_facts
+from ddpm_cli.engine.drawing import NO_OPTIONS, drawing_facts, with_learned_variance
 from ddpm_cli.metrics.verdicts import judge
 
 if TYPE_CHECKING:
@@ -182,7 +182,10 @@ def _conditions(stored: StoredFigure) -> Conditions:
 def _with_own(conditions: Conditions, config: Config) -> Conditions:
     """The conditions with OWN in place of each that is what the run's own config says."""
     T = config.schedule.timesteps
-    own = drawing_facts(config.sample, T) | {"variance": config.objective.reverse_variance, "timesteps": T}
+    own = drawing_facts(with_learned_variance(config, config.sample), T) | {
+        "variance": config.objective.reverse_variance,
+        "timesteps": T,
+    }
     if "timesteps" in conditions:  # of a likelihood, which takes all T steps
         own["evaluations"] = T
     return {name: OWN if name in own and own[name] == value else value for name, value in conditions.items()}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from ddpm_cli.diffusion.schedules import clipped_betas
 from ddpm_cli.engine.budget import Budget
-from ddpm_cli.engine.build import build_network
+from ddpm_cli.engine.build import build_network, build_schedule
+from ddpm_cli.engine.drawing import sampler_notices
 from ddpm_cli.engine.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
 from ddpm_cli.engine.memory_report import check_memory, network_error
 from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.rehearsal import Rehearsal
-from ddpm_cli.events import Listener, TrainPlan, ignore
+from ddpm_cli.events import Listener, Notice, TrainPlan, ignore
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ def make_plan(
     """
     train, processes = config.train, accelerator.num_processes
     budget = Budget.of(train, len(dataset.train.images))
+    for notice in _notices(config, budget):
+        on_event(notice)
     with torch.device("meta"):
         network = build_network(config, dataset.image_shape)
     seconds, peak = None, None
@@ -91,6 +96,26 @@ def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tup
         micro, _ = micro_batch(config, accelerator.num_processes)
         memory = TrainingMemory.of(rehearsal, base, micro)
         return seconds_per_image(rehearsal, micro), memory
+
+
+def _notices(config: Config, budget: Budget) -> Iterator[Notice]:
+    """What works, but hardly as it was meant."""
+    schedule, warmup = build_schedule(config.schedule), config.optimizer.warmup_steps
+    if budget.steps is not None and warmup >= budget.steps:
+        yield Notice(
+            f"The learning rate warms up for {warmup:,} steps, but the run has {budget.steps:,}: it never reaches "
+            f"{config.optimizer.lr:g}. Lower optimizer.warmup_steps, or train longer.",
+            important=True,
+        )
+    clipped = clipped_betas(schedule)
+    if len(clipped) > 1:
+        yield Notice(
+            f"{len(clipped)} of {schedule.timesteps} betas are clipped, so that the schedule is another than its name says. "
+            "Raise schedule.timesteps, or lower schedule.beta_end.",
+            important=True,
+        )
+    yield from sampler_notices(config.sample.sampler, schedule, "sample.sampler")
+    yield from sampler_notices(config.train.sampler, schedule, "train.sampler")
 
 
 def _duration(budget: Budget, start_step: int, seconds_per_step: float) -> float:

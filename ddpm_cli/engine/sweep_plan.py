@@ -146,6 +146,7 @@ def evaluate_settings(asked: EvaluatePart) -> EvaluateSettings:
     return EvaluateSettings(
         n=asked.n,
         likelihood_steps=asked.likelihood_steps,
+        likelihood_respaced=asked.likelihood_respaced,
         reference=asked.reference,
         seed=asked.seed,
         repeats=asked.repeats,

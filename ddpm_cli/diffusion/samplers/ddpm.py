@@ -14,10 +14,10 @@ from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import RequestError
 
-Variance = Literal["fixed-small", "fixed-large", "learned-range"]
+Variance = Literal["auto", "fixed-small", "fixed-large", "learned-range"]
 
 
-def ddpm(schedule: NoiseSchedule, *, variance: Variance = "fixed-small") -> Step:
+def ddpm(schedule: NoiseSchedule, *, variance: Variance = "auto") -> Step:
     """Ancestral sampler (DDPM, Alg. 2 with Eq. 7), for any list of steps (Nichol & Dhariwal 2021, Eq. 19).
 
     alpha = abar_t / abar_s    beta = 1 - alpha
@@ -26,12 +26,13 @@ def ddpm(schedule: NoiseSchedule, *, variance: Variance = "fixed-small") -> Step
     fixed-small: variance = beta * (1 - abar_s) / (1 - abar_t)    fixed-large: variance = beta    (DDPM, Sec. 3.2)
     learned-range: log(variance) = v * log(fixed-large) + (1 - v) * log(fixed-small), v the network's variance_fraction for each
     pixel (Nichol & Dhariwal 2021, Eq. 15)
+    auto: learned-range if the network predicts its variance, else fixed-small
 
     Where s = t - 1, alpha and beta are the schedule's own. No variance adds noise at the last step (s = -1).
 
     Args:
         schedule: The noise schedule.
-        variance: "fixed-small", "fixed-large" or "learned-range".
+        variance: "auto", "fixed-small", "fixed-large" or "learned-range".
     Returns:
         The step function; for "learned-range" it raises RequestError if the network does not predict its variance.
     """
@@ -53,6 +54,8 @@ def ddpm(schedule: NoiseSchedule, *, variance: Variance = "fixed-small") -> Step
 
 
 def _std(variance: Variance, large: float, small: float, estimate: Denoised) -> float | Tensor:
+    if variance == "auto":
+        variance = "fixed-small" if estimate.variance_fraction is None else "learned-range"
     match variance:
         case "fixed-small":
             return math.sqrt(small)

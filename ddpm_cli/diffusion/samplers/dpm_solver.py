@@ -25,6 +25,8 @@ def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, sde: boo
 
     sde (SDE-DPM-Solver++, the same paper): the same D with another weight, and fresh noise z
     x_s = sigma_s / sigma_t * exp(-h) * x_t + alpha_s * (1 - exp(-2 * h)) * D + sigma_s * sqrt(1 - exp(-2 * h)) * z
+    Its order 3 (3M SDE, of k-diffusion) has moments of 2 * h; k-diffusion has half of our D2 there too, and diffusers' D2 has the
+    wrong sign.
 
     The order is lower while there are too few estimates (none is used where the SNR is 0), and 1 in the last step (s = -1),
     which ends in x_s = x0_hat.
@@ -32,14 +34,14 @@ def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, sde: boo
     Args:
         schedule: The noise schedule.
         order: 1 to 3. Order 1 is DDIM with eta = 0, or with sde DDPM with the fixed-small variance.
-        sde: Solve the reverse SDE instead of the ODE; orders 1 and 2.
+        sde: Solve the reverse SDE instead of the ODE.
     Returns:
         The step function. It remembers its last estimates: use one for each trajectory.
     Raises:
-        RequestError: If order is 3 and sde is set.
+        RequestError: If there is no such order.
     """
-    if order not in (1, 2, 3) or (sde and order == 3):
-        raise RequestError(f"DPM-Solver++ has no order {order}{' for the SDE' if sde else ''}.", "Choose 1, 2 or, without sde, 3.")
+    if order not in (1, 2, 3):
+        raise RequestError(f"DPM-Solver++ has no order {order}.", "Choose 1, 2 or 3.")
     history: list[Estimate] = []
     expected = schedule.timesteps
 
@@ -50,7 +52,7 @@ def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, sde: boo
         abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
         now = Estimate(half_logsnr_at(schedule, t), denoise(x_t, t).x0_hat)
         past = [] if s == -1 or order == 1 else history[1 - order :]
-        D = mean_estimate(now, past, half_logsnr_at(schedule, s))
+        D = mean_estimate(now, past, half_logsnr_at(schedule, s), rate=2.0 if sde else 1.0)
         ratio = ((1.0 - abar_s) / (1.0 - abar_t)) ** 0.5
         # exp(-h) without a logarithm, which has no value at s = -1.
         decay = ratio * (abar_t / abar_s) ** 0.5

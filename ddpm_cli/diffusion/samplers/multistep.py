@@ -56,24 +56,27 @@ def _series(k: int, h: float) -> float:
     return math.fsum(math.factorial(k) * (-h) ** j / math.factorial(k + j + 1) for j in range(20))
 
 
-def mean_estimate(start: Estimate, others: Sequence[Estimate], end: float) -> Tensor:
+def mean_estimate(start: Estimate, others: Sequence[Estimate], end: float, *, rate: float = 1.0, halfway: float = 0.5) -> Tensor:
     """Mean over a step of the polynomial through several estimates.
 
     sum over j of rho[j] * v[j]**(k - 1) = moments[k] for k = 1 ... len(others)
     mean = x0_hat + sum over j of rho[j] / v[j] * (x0_hat[j] - x0_hat)
 
-    With one other, moments[1] is 1/2, its value at h = 0: so the second-order solvers are published (DPM-Solver++, Alg. 2).
+    With one other, moments[1] is `halfway`, 1/2 being its value at h = 0: so the second-order solvers are published (DPM-Solver++,
+    Alg. 2).
 
     Args:
         start: The estimate where the step starts, v = 0, at a finite lambda unless there are no others.
         others: Estimates at other v; none makes the mean that of a constant.
         end: Lambda where the step ends; finite unless there are no others.
+        rate: The weight is exp(-rate * h * (1 - v)): 1 for the ODE, 2 for the SDE.
+        halfway: Stands for moments[1] where there is one other.
     """
     if not others:
         return start.x0_hat
     h = end - start.half_logsnr
     v = np.array([(other.half_logsnr - start.half_logsnr) / h for other in others])
-    means = (0.5,) if len(others) == 1 else moments(h, len(others))
+    means = (halfway,) if len(others) == 1 else moments(rate * h, len(others))
     rho = np.linalg.solve(v ** np.arange(len(v))[:, None], np.array(means))
     weights = (rho / v).tolist()
     mean: Tensor = (1.0 - sum(weights)) * start.x0_hat

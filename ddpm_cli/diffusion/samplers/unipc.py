@@ -12,6 +12,8 @@ from ddpm_cli.diffusion.samplers.multistep import Estimate, half_logsnr_at, mean
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
+Variant = Literal["bh1", "bh2"]
+
 
 class _Prediction(NamedTuple):
     """The step before: from x_t at t to s, by the estimate at t and those before it."""
@@ -23,8 +25,8 @@ class _Prediction(NamedTuple):
     past: list[Estimate]
 
 
-def unipc(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2) -> Step:
-    """UniPC for any list of steps (Zhao et al. 2023, Alg. 1 and 2, with data prediction and B(h) = exp(h) - 1, "bh2").
+def unipc(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, variant: Variant = "bh2") -> Step:
+    """UniPC for any list of steps (Zhao et al. 2023, Alg. 1 and 2, with data prediction).
 
     alpha = sqrt(abar)    sigma = sqrt(1 - abar)    lambda = log(alpha / sigma)    h = lambda_s - lambda_t
     x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - exp(-h)) * D
@@ -32,13 +34,15 @@ def unipc(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2) -> Step:
     corrector: the same step once more, with the estimate at the predicted x_s as one point more
 
     The estimate at the predicted x_s is the one that the next step needs anyway, and it stands for the corrected x_s too. As
-    published, a polynomial of degree 1 has its mean halfway, except in the corrector of order 2 and up. The order is lower while
+    published, a polynomial of degree 1 has its mean halfway times B(h) / (1 - exp(-h)), except in the corrector of order 2 and up;
+    B(h) is h in the variant "bh1" and 1 - exp(-h) in "bh2". Elsewhere the two are the same. The order is lower while
     there are too few estimates (none is used where the SNR is 0, nor is the step from there corrected), and 1 in the last step
     (s = -1), which ends in x_s = x0_hat.
 
     Args:
         schedule: The noise schedule.
         order: 1 to 3, that of the predictor; the corrector's is one higher.
+        variant: "bh1" or "bh2", the paper's B(h); bh2 is its choice for guided sampling and few steps.
     Returns:
         The step function. It remembers its last estimates: use one for each trajectory.
     """
@@ -47,7 +51,8 @@ def unipc(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2) -> Step:
 
     def solve(x_t: Tensor, t: int, s: int, start: Estimate, others: list[Estimate]) -> Tensor:
         abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
-        D = mean_estimate(start, others, half_logsnr_at(schedule, s))
+        end = half_logsnr_at(schedule, s)
+        D = mean_estimate(start, others, end, halfway=_halfway(variant, end - start.half_logsnr))
         ratio = math.sqrt((1.0 - abar_s) / (1.0 - abar_t))
         return ratio * x_t + (math.sqrt(abar_s) - math.sqrt(abar_t) * ratio) * D
 
@@ -67,3 +72,8 @@ def unipc(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2) -> Step:
         return StepOutput(x_s, now.x0_hat)
 
     return step
+
+
+def _halfway(variant: Variant, h: float) -> float:
+    """The mean of v that stands in a step of h in lambda; h may be infinite where nothing is averaged."""
+    return 0.5 if variant == "bh2" or math.isinf(h) else 0.5 * h / -math.expm1(-h)

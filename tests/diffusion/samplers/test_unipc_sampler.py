@@ -94,7 +94,19 @@ def test_zero_terminal_snr_starts_with_ddim_and_gives_finite_images(make: Any, o
     torch.testing.assert_close(outputs[0].x_s, ddim(schedule)(denoise, x_T, 40, 30, no_noise).x_s)
 
 
-@pytest.mark.parametrize(("order", "sde"), [(4, False), (0, False), (3, True)])
-def test_orders_that_dpm_solver_lacks_are_refused(order: int, sde: bool, linear: NoiseSchedule) -> None:
+@pytest.mark.parametrize("order", [4, 0])
+def test_orders_that_dpm_solver_lacks_are_refused(order: int, linear: NoiseSchedule) -> None:
     with pytest.raises(RequestError, match=str(order)):
-        dpm_solver(linear, order=order, sde=sde)  # type: ignore[arg-type]
+        dpm_solver(linear, order=order)  # type: ignore[arg-type]
+
+
+def test_the_variants_of_unipc_differ_in_steps_that_are_short_by_little(linear: NoiseSchedule) -> None:
+    """B(h) of the two is the same to first order in h."""
+    denoise = make_denoise(predictor(lambda x, t: torch.tanh(x), linear, "v"), linear, threshold=clamp)
+    x_T = torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def difference(steps: list[int]) -> float:
+        first, second = (sample(denoise, unipc(linear, variant=variant), steps, x_T, no_noise) for variant in ("bh1", "bh2"))
+        return float((first - second).abs().max())
+
+    assert 0 < 5 * difference(list(range(999, 0, -20))) < difference([999, 700, 400, 100])
