@@ -10,10 +10,11 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,15 @@ TEMPORARY_PREFIX = ".ddpm-tmp-"
 JSON_LIMIT = 10_000_000
 """Largest JSON or TOML file that is read, in bytes: a stranger's file must not fill the memory."""
 
+LONGEST_SUFFIX = 32
+"""Bytes. More are no suffix of a format, and could make a temporary name too long where the name itself is not."""
+
 LONGEST_TEXT = 200
 """Characters of a stranger's text that are shown."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = "\\ud"
+"""How the JSON text of one begins, alone or as a part of a pair."""
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
@@ -79,7 +87,8 @@ def input_errors(
 
 def temporary_path(path: Path) -> Path:
     """A fresh name beside `path`; it keeps the suffix, from which writers of images infer the format."""
-    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{path.suffix}"
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{suffix}"
 
 
 @contextlib.contextmanager
@@ -176,7 +185,7 @@ def write_new(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: If it exists or cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = readable(content).encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         write_all(descriptor, data)
@@ -385,6 +394,8 @@ def to_json(value: object) -> str:
         ValueError: If it would be larger than what is read again.
     """
     text = json.dumps(value, indent=2) + "\n"
+    if _SURROGATE_ESCAPE in text:
+        text = json.dumps(readable_values(value), indent=2) + "\n"
     if len(text) > JSON_LIMIT:  # ASCII, one byte a character
         raise ValueError(f"{len(text):,} bytes of JSON exceed the {JSON_LIMIT:,} that are read again")
     return text
@@ -392,4 +403,25 @@ def to_json(value: object) -> str:
 
 def printable(text: str) -> str:
     """The start of a stranger's text, without the control characters by which it could write over a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_TEXT])
+    return "".join(letter if letter.isprintable() else "?" for letter in readable(text)[:LONGEST_TEXT])
+
+
+def readable(text: str) -> str:
+    """Make text that is UTF-8 throughout: other bytes of a file's name, which Python keeps as lone surrogates, become `\\xe9`."""
+    return _SURROGATES.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def readable_values(value: Any) -> Any:
+    """Make all text `readable` in a value that becomes JSON: strict readers refuse a lone surrogate."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, Mapping):
+        return {readable_values(key): readable_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable_values(inner) for inner in value]
+    return value

@@ -11,6 +11,7 @@ from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, ignore, together
 from ddpm_cli.figure import Figure
+from ddpm_cli.paths import user_path
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
@@ -76,19 +77,19 @@ def evaluate(
         repeats=repeats,
         seed=seed,
         likelihood_steps=likelihood_steps,
-        extractor_weights=as_path(extractor_weights),
+        extractor_weights=as_path(extractor_weights, "extractor_weights"),
         fit_extractor=fit_extractor,
         batch_size=batch_size,
     )
     with EvaluateView() as view:
         found = evaluate_run(
-            run.path if isinstance(run, Run) else as_path(run),
+            run.path if isinstance(run, Run) else as_path(run, "run"),
             [metrics] if isinstance(metrics, str) else list(metrics),
             settings,
-            runs=Path(runs),
+            runs=user_path(runs, "runs"),
             device=device,
             ema=ema,
-            out=as_path(out),
+            out=as_path(out, "out"),
             sets=sampling_sets(set),
             flags=sampling_flags(sampler=sampler, steps=steps, guidance=guidance),
             on_event=together(draw_evaluation, view if progress else ignore, on_event),

@@ -19,7 +19,7 @@ from ddpm_cli.cli.editing import (
     finish,
     open_model,
 )
-from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
+from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption, path_of
 from ddpm_cli.cli.requests import require_writable_pictures
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def interpolate(
     resize: ResizeOption = False,
     side_by_side: SideBySideOption = False,
     each: Annotated[
-        Path | None, typer.Option("--each", metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--each", parser=path_of("--each"), metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False
+        ),
     ] = None,
     ema: EmaOption = True,
     batch_size: DrawnAtOnceOption = None,
@@ -71,6 +74,7 @@ def interpolate(
     from ddpm_cli.errors import RequestError
 
     require_writable_pictures(out, each)
+    files = {end: path_of(name)(end) for name, end in (("FIRST", first), ("LAST", last))}
     seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
     if side_by_side and {first, last} <= seeds.keys():
         raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")
@@ -89,7 +93,7 @@ def interpolate(
     from ddpm_cli.render.console import show_line
     from ddpm_cli.render.sampling import SamplingView
 
-    ends = [seeds[end] if end in seeds else opened.read_picture(Path(end), resize) for end in (first, last)]
+    ends = [seeds[end] if end in seeds else opened.read_picture(files[end], resize) for end in (first, last)]
     show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
     with SamplingView("looking for the noise of the pictures") as view:
         course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)

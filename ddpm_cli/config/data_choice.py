@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ddpm_cli.config.outline import sections
 from ddpm_cli.errors import DataError
+from ddpm_cli.files import printable
+from ddpm_cli.paths import user_path
 
 ARRAY_SUFFIXES = (".npz", ".npy")
 
@@ -23,8 +24,8 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if text is None:
         return {}
     names = sections()["data"]
-    path = Path(text).expanduser()
-    if text in names:
+    path = None if text in names else user_path(text, origin, DataError)
+    if path is None:
         found: dict[str, Any] = {"kind": text}
     elif path.is_dir():
         found = {"kind": "folder", "root": path}
@@ -33,6 +34,7 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     else:
         problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
         raise DataError(
-            f"{origin} {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
+            f"{origin} {printable(text)} {problem}.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}

@@ -36,7 +36,7 @@ from ddpm_cli.config.layers import Layer, layer_from_tree, layer_from_user
 from ddpm_cli.config.loader import preset_tree, read_toml, validate_layers
 from ddpm_cli.config.outline import all_keys, join, sections
 from ddpm_cli.config.schema import Config
-from ddpm_cli.config.section import PositiveInt, Section
+from ddpm_cli.config.section import FilePath, PositiveInt, Section
 from ddpm_cli.config.sweep_names import arm_name
 from ddpm_cli.errors import RunError
 from ddpm_cli.runs.directory import check_run_name
@@ -73,7 +73,7 @@ class EvaluatePart(Section):
     guidance: float | None = Field(None, description="Scale of guidance.")
     likelihood_steps: PositiveInt | None = Field(None, description="Of bits-per-dim and nll-ode.")
     reference: Literal["train", "test"] = Field("train", description="The split that samples are measured against.")
-    extractor_weights: Path | None = Field(None, description="File of the Inception network.")
+    extractor_weights: FilePath | None = Field(None, description="File of the Inception network.")
     fit_extractor: bool = Field(False, description="Train a classifier on the data where none is at hand.")
     grid: dict[str, Any] = Field({}, description="Values of sample.* keys to cross.")
 

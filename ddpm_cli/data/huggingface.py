@@ -19,6 +19,7 @@ from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.extras import require_packages
 from ddpm_cli.files import UnreadableError
+from ddpm_cli.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def _load_split(datasets: Any, query: HubQuery, split: str, on_event: Listener) -> Any:
-    local = Path(query.name).expanduser()
+    local = user_path(query.name, "data.name", DataError)
     try:
         if (local / "dataset_dict.json").is_file() or (local / "state.json").is_file():
             saved = datasets.load_from_disk(str(local))

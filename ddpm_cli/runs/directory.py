@@ -6,7 +6,6 @@ import difflib
 import math
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from ddpm_cli.files import (
     sync_path,
     to_json,
 )
+from ddpm_cli.paths import shell_word
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
 
@@ -52,7 +52,7 @@ class RunDirectory:
     @property
     def shell_word(self) -> str:
         """The folder as a command takes it that a reader will paste into a shell."""
-        return shlex.quote(str(self.path))
+        return shell_word(self.path)
 
     @property
     def config_path(self) -> Path:
