@@ -245,10 +245,15 @@ def _is_name(run: str | Path) -> bool:
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
-    """All runs below `root` with a readable run.json, the one created last first."""
+    """All runs below `root` with a readable run.json, the one created last first.
+
+    Raises:
+        RunError: If the folder may not be read.
+    """
     if not root.is_dir():
         return []
-    moments = {path: _created(RunDirectory(path)) for path in root.iterdir()}
+    with input_errors(root, RunError, RESTORE, "Check its permissions, or name another folder."):
+        moments = {path: _created(RunDirectory(path)) for path in root.iterdir()}
     dated = [(moment, path) for path, moment in moments.items() if moment is not None]
     return [RunDirectory(path) for _, path in sorted(dated, reverse=True)]
 
@@ -288,10 +293,12 @@ def checked_run(run: RunDirectory) -> RunDirectory:
 def _not_found(root: Path, run: str) -> RunError:
     names = [known.path.name for known in list_runs(root)]
     if not names:
-        return RunError(f"There is no run {run!r}: no run was found below {root}.", "Train one first: ddpm train --preset quick")
+        return RunError(
+            f"There is no run '{printable(run)}': no run was found below {root}.", "Train one first: ddpm train --preset quick"
+        )
     near = difflib.get_close_matches(run, names, n=3, cutoff=0.6)
     remedy = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names[:10])}."
-    return RunError(f"There is no run {run!r} below {root}, and no such folder.", remedy)
+    return RunError(f"There is no run '{printable(run)}' below {root}, and no such folder.", remedy)
 
 
 def _created(run: RunDirectory) -> float | None:
