@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             for folder, _, names in os.walk(temporary):
                 for name in [*names, ""]:
                     sync_path(Path(folder) / name)
+            if path.is_dir():
+                os.rmdir(path)  # it is empty; Windows puts no folder in the place of another
             os.replace(temporary, path)
             sync_path(path.parent)
     except BaseException:
@@ -186,7 +189,7 @@ def write_new(path: Path, content: bytes | str) -> None:
         OSError: If it exists or cannot be written.
     """
     data = readable(content).encode() if isinstance(content, str) else content
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)
@@ -207,7 +210,9 @@ def sync_path(path: Path) -> None:
     Raises:
         OSError: If the disk reports an error.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync the names in a folder
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # nor a file that is open for reading alone
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -228,7 +233,7 @@ def require_writable_parent(path: Path) -> None:
         parent = os.stat(path.parent)
         if not stat.S_ISDIR(parent.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "not a folder")
-        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        if hasattr(os, "statvfs") and os.statvfs(path.parent).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, "read-only")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable")
@@ -296,6 +301,49 @@ def discard_folder(folder: Path) -> None:
     remove(temporary)
 
 
+def open_descriptor(path: str | os.PathLike[str], flags: int, *, follow: bool = False) -> int:
+    """Open a file such that no pipe makes us wait, no link leads elsewhere, and no system translates line ends.
+
+    Args:
+        path: The file; one that is made may be read and written by whom the umask lets.
+        flags: As for os.open.
+        follow: Whether links are followed.
+    Raises:
+        OSError: If it cannot be opened; errno.ELOOP for a link.
+    """
+    if not follow and not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    named = ("O_NONBLOCK", "O_BINARY") if follow else ("O_NONBLOCK", "O_BINARY", "O_NOFOLLOW")
+    return os.open(path, flags | sum(getattr(os, name, 0) for name in named), 0o666)
+
+
+_seeking = threading.Lock()
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write every byte at a place in a file, from any thread."""
+    while data:
+        written = _pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, offset)
+    with _seeking:  # on Windows
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+def read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """At most `count` bytes from a place in a file, from any thread."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    with _seeking:  # on Windows
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, count)
+
+
 def open_regular(path: Path) -> int:
     """Open an ordinary file for reading; links, pipes and devices, on which a stranger's folder could make us hang, are refused.
 
@@ -306,7 +354,7 @@ def open_regular(path: Path) -> int:
         OSError: If it cannot be opened, which says nothing about the file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_descriptor(path, os.O_RDONLY)
     except FileNotFoundError:
         raise UnreadableError("is missing") from None
     except OSError as error:

@@ -15,7 +15,7 @@ import numpy as np
 from ddpm_cli.data.picture import SUFFIXES
 from ddpm_cli.data.pictures import Pictures, printable
 from ddpm_cli.errors import DataError
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.files import UnreadableError, open_descriptor
 from ddpm_cli.paths import shell_word
 from ddpm_cli.wording import counted, first_few
 
@@ -188,7 +188,7 @@ def read_file(root: Path, name: str) -> bytes:
         UnreadableError: If it is something else, or larger than a gigabyte.
         OSError: If it cannot be opened.
     """
-    descriptor = os.open(root / name, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_descriptor(root / name, os.O_RDONLY, follow=True)
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):

@@ -31,6 +31,8 @@ from ddpm_cli.runs.lock import locked
 IMPORTED_FROM = "imported_from"
 """In run.json: the folder of diffusers' that the run was made from, see `ddpm import`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
+"""Names that Windows keeps for devices, or loses the end of."""
 RESTORE = "Choose another run, or restore the file."
 
 
@@ -155,7 +157,7 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
         RunError: If the name is taken or no plain file name.
         OutputError: If the folder cannot be made.
     """
-    check_run_name(prefix if name is None else name)
+    check_run_name(f"{prefix}-001" if name is None else name)
     with output_errors(root):
         root.mkdir(exist_ok=True)
         run = RunDirectory(_make_numbered(root, prefix) if name is None else _make_named(root, name))
@@ -187,6 +189,8 @@ def check_run_name(name: str) -> None:
             f"{printable(name)!r} cannot be the name of a run.",
             "Use 1 to 100 letters a-z, digits, '.', '_' and '-', starting with a letter or digit.",
         )
+    if _OF_WINDOWS.fullmatch(name):
+        raise RunError(f"{name!r} cannot be the name of a run: Windows could not hold such a folder.", "Choose another name.")
 
 
 def name_from(config: Path) -> str:
@@ -241,7 +245,7 @@ def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = Fals
 
 
 def _is_name(run: str | Path) -> bool:
-    return all(_NAME.fullmatch(part) for part in str(run).split("/"))
+    return all(_NAME.fullmatch(part) for part in Path(run).parts)
 
 
 def list_runs(root: Path) -> list[RunDirectory]:

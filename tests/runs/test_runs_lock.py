@@ -57,9 +57,9 @@ def test_the_second_process_is_refused(run: RunDirectory, holder: subprocess.Pop
 def test_the_lock_of_a_dead_process_is_taken_over(run: RunDirectory, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert run.lock_path.read_text().startswith(f"{holder.pid} ")
+    assert run.lock_path.read_text().split()[0] == str(holder.pid)
     with locked(run):
-        assert run.lock_path.read_text() == f"{os.getpid()} {socket.gethostname()}\n"
+        assert run.lock_path.read_text() == f" {os.getpid()} {socket.gethostname()}\n"
 
 
 def test_it_is_released_at_the_end_and_on_errors(run: RunDirectory) -> None:
