@@ -212,7 +212,8 @@ def sync_path(path: Path) -> None:
     """
     if os.name == "nt" and path.is_dir():  # Windows cannot sync the names in a folder
         return
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # nor a file that is open for reading alone
+    flags = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # nor a file that is open for reading alone
+    descriptor = open_descriptor(path, flags, follow=True)
     try:
         os.fsync(descriptor)
     except OSError as error:
