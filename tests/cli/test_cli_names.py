@@ -217,14 +217,7 @@ def test_such_a_run_is_resumed_sampled_exported_and_reported(
     pictures = (f"--out={BYTES}/{BYTES}.png", f"--each={BYTES}/each", f"--trajectory={BYTES}/t.gif")
     lines = {
         "resume": (trained, "--steps=4"),
-        "sample": (
-            trained,
-            "--n=2",
-            "--steps=2",
-            f"--out={BYTES}/{BYTES}.png",
-            f"--each={BYTES}/each",
-            f"--trajectory={BYTES}/t.gif",
-        ),
+        "sample": (trained, "--n=2", "--steps=2", *pictures),
         "export": (trained, f"--out={BYTES}/{BYTES}.safetensors"),
         "report": (trained, f"--out={BYTES}/{BYTES}.html", "--no-trajectory"),
         "evaluate": (trained, "--metrics=loss-per-timestep", "--n=2"),
