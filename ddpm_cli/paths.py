@@ -11,7 +11,6 @@ import errno
 import os
 import shlex
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +153,8 @@ def text_alias(path: Path) -> Iterator[Path]:
     if is_text(path):
         yield path
         return
+    import tempfile  # which takes long for what is needed this rarely
+
     with tempfile.TemporaryDirectory(prefix="ddpm-") as folder:
         alias = Path(folder, f"alias{path.suffix if is_text(path.suffix) else ''}")
         alias.symlink_to(path.absolute())
