@@ -29,7 +29,7 @@ _REASONS = {
     errno.ENAMETOOLONG: ("is longer than the file system takes", "Choose a shorter one."),
     errno.ELOOP: ("leads in a circle of symbolic links", "Remove the link or choose another path."),
     errno.ENOTDIR: ("leads through a file as if it were a folder", "Choose another path."),
-    errno.EACCES: ("lies in a folder that you may not look into", "Have the permission given to you, or choose another path."),
+    errno.EACCES: ("leads into a folder that you may not look into", "Have the permission given to you, or choose another path."),
 }
 
 
@@ -99,24 +99,19 @@ def _with_home(path: Path, written: str) -> Path:
 def _require_within_reach(path: Path) -> None:
     try:
         mode = _mode(path)
-        _mode(path / ROOM)
+        if mode is None or stat.S_ISDIR(mode):
+            _mode(path / ROOM)
     except OSError as error:
         reason, remedy = _REASONS.get(error.errno or 0, (f"cannot be reached ({error.strerror})", "Check the disk."))
         raise NoPathError(reason, remedy) from error
-    if mode is not None and stat.S_ISDIR(mode) and not os.access(path, os.X_OK):
-        raise NoPathError("is a folder that you may not look into", _REASONS[errno.EACCES][1])
 
 
 def _mode(path: Path) -> int | None:
-    """Kind and permissions of a path; None where there is nothing, or nothing yet."""
+    """Kind and permissions of what is there; None where there is nothing, or nothing yet."""
     try:
         return os.stat(path).st_mode
     except FileNotFoundError:
         return None
-    except NotADirectoryError:
-        if path.name == ROOM.name:  # a file has room for nothing and needs none
-            return None
-        raise
 
 
 def _shown(written: str) -> str:
