@@ -242,8 +242,7 @@ def _folders(run: RunDirectory) -> list[Path]:
     """All checkpoint folders by step; one that is being replaced comes before what replaces it."""
     if not run.checkpoints_folder.is_dir():
         return []
-    with input_errors(run.checkpoints_folder, CheckpointError, "Choose another run."):
-        found = [path for path in run.checkpoints_folder.iterdir() if _FOLDER_NAME.fullmatch(path.name)]
+    found = [path for path in run.checkpoints_folder.iterdir() if _FOLDER_NAME.fullmatch(path.name)]
     return sorted((path for path in found if path.is_dir() and not path.is_symlink()), key=_order)
 
 
@@ -260,7 +259,7 @@ def has_checkpoint(run: RunDirectory) -> bool:
     """True if some checkpoint has all its files with their sizes; the sums are looked at when it is loaded."""
     try:
         return any(_is_complete(path) for path in _folders(run))
-    except (OSError, CheckpointError):
+    except OSError:
         return False
 
 
