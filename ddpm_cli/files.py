@@ -10,10 +10,12 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,15 @@ TEMPORARY_PREFIX = ".ddpm-tmp-"
 JSON_LIMIT = 10_000_000
 """Largest JSON or TOML file that is read, in bytes: a stranger's file must not fill the memory."""
 
+LONGEST_SUFFIX = 32
+"""Bytes. More are no suffix of a format, and could make a temporary name too long where the name itself is not."""
+
 LONGEST_TEXT = 200
 """Characters of a stranger's text that are shown."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = "\\ud"
+"""How the JSON text of one begins, alone or as a part of a pair."""
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
@@ -79,7 +88,8 @@ def input_errors(
 
 def temporary_path(path: Path) -> Path:
     """A fresh name beside `path`; it keeps the suffix, from which writers of images infer the format."""
-    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{path.suffix}"
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{suffix}"
 
 
 @contextlib.contextmanager
@@ -124,6 +134,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             for folder, _, names in os.walk(temporary):
                 for name in [*names, ""]:
                     sync_path(Path(folder) / name)
+            if path.is_dir():
+                os.rmdir(path)  # it is empty; Windows puts no folder in the place of another
             os.replace(temporary, path)
             sync_path(path.parent)
     except BaseException:
@@ -176,8 +188,8 @@ def write_new(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: If it exists or cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    data = readable(content).encode() if isinstance(content, str) else content
+    descriptor = open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)
@@ -198,7 +210,10 @@ def sync_path(path: Path) -> None:
     Raises:
         OSError: If the disk reports an error.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync the names in a folder
+        return
+    flags = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # nor a file that is open for reading alone
+    descriptor = open_descriptor(path, flags, follow=True)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -219,7 +234,7 @@ def require_writable_parent(path: Path) -> None:
         parent = os.stat(path.parent)
         if not stat.S_ISDIR(parent.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "not a folder")
-        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        if hasattr(os, "statvfs") and os.statvfs(path.parent).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, "read-only")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "not writable")
@@ -287,6 +302,49 @@ def discard_folder(folder: Path) -> None:
     remove(temporary)
 
 
+def open_descriptor(path: str | os.PathLike[str], flags: int, *, follow: bool = False) -> int:
+    """Open a file such that no pipe makes us wait, no link leads elsewhere, and no system translates line ends.
+
+    Args:
+        path: The file; one that is made may be read and written by whom the umask lets.
+        flags: As for os.open.
+        follow: Whether links are followed.
+    Raises:
+        OSError: If it cannot be opened; errno.ELOOP for a link.
+    """
+    if not follow and not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    named = ("O_NONBLOCK", "O_BINARY") if follow else ("O_NONBLOCK", "O_BINARY", "O_NOFOLLOW")
+    return os.open(path, flags | sum(getattr(os, name, 0) for name in named), 0o666)
+
+
+_seeking = threading.Lock()
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write every byte at a place in a file, from any thread."""
+    while data:
+        written = _pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, offset)
+    with _seeking:  # on Windows
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+def read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """At most `count` bytes from a place in a file, from any thread."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    with _seeking:  # on Windows
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, count)
+
+
 def open_regular(path: Path) -> int:
     """Open an ordinary file for reading; links, pipes and devices, on which a stranger's folder could make us hang, are refused.
 
@@ -297,7 +355,7 @@ def open_regular(path: Path) -> int:
         OSError: If it cannot be opened, which says nothing about the file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_descriptor(path, os.O_RDONLY)
     except FileNotFoundError:
         raise UnreadableError("is missing") from None
     except OSError as error:
@@ -385,6 +443,8 @@ def to_json(value: object) -> str:
         ValueError: If it would be larger than what is read again.
     """
     text = json.dumps(value, indent=2) + "\n"
+    if _SURROGATE_ESCAPE in text:
+        text = json.dumps(readable_values(value), indent=2) + "\n"
     if len(text) > JSON_LIMIT:  # ASCII, one byte a character
         raise ValueError(f"{len(text):,} bytes of JSON exceed the {JSON_LIMIT:,} that are read again")
     return text
@@ -392,4 +452,25 @@ def to_json(value: object) -> str:
 
 def printable(text: str) -> str:
     """The start of a stranger's text, without the control characters by which it could write over a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_TEXT])
+    return "".join(letter if letter.isprintable() else "?" for letter in readable(text)[:LONGEST_TEXT])
+
+
+def readable(text: str) -> str:
+    """Make text that is UTF-8 throughout: other bytes of a file's name, which Python keeps as lone surrogates, become `\\xe9`."""
+    return _SURROGATES.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def readable_values(value: Any) -> Any:
+    """Make all text `readable` in a value that becomes JSON: strict readers refuse a lone surrogate."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, Mapping):
+        return {readable_values(key): readable_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable_values(inner) for inner in value]
+    return value

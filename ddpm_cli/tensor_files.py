@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ddpm_cli.files import UnreadableError, open_regular
+from ddpm_cli.paths import text_alias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ def read_tensor_file(path: Path) -> TensorFile:
     target = path.resolve()
     _check_size(target)
     try:
-        with safe_open(target, framework="pt") as file:
+        with text_alias(target) as alias, safe_open(alias, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return TensorFile(tensors, file.metadata() or {})
     # torch has errors of its own for a dtype or a shape that it does not know
@@ -73,7 +74,7 @@ def read_tensor_header(path: Path) -> TensorHeader:
     target = path.resolve()
     _check_size(target)
     try:
-        with safe_open(target, framework="numpy") as file:
+        with text_alias(target) as alias, safe_open(alias, framework="numpy") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             return TensorHeader(shapes, file.metadata() or {})
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, OverflowError) as error:

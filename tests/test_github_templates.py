@@ -42,3 +42,18 @@ def test_release_notes_have_a_place_for_what_the_forms_label_and_for_all_else() 
     assert {label for name in ("bug.yml", "feature.yml") for label in form(name)["labels"]} <= set(of_categories)
     assert of_categories[-1] == "*"
     assert not set(notes["exclude"]["labels"]) & set(of_categories)
+
+
+def test_a_wheel_is_installed_and_started_on_windows_and_macos() -> None:
+    workflow = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["wheel"]
+    assert job["strategy"]["matrix"]["os"] == ["windows-latest", "macos-latest"]
+    assert job["runs-on"] == "${{ matrix.os }}"
+    scripts = [step.get("run", "") for step in job["steps"]]
+    built, installed, started = (
+        next(i for i, s in enumerate(scripts) if part in s) for part in ("pip wheel", "install dist", "ddpm")
+    )
+    assert built < installed < started
+    assert job["steps"][started]["working-directory"] != "."  # where the source would be imported and not the wheel
+    for command in ("ddpm --help", "ddpm inspect-schedule", "ddpm train --preset quick --data fashion-mnist-10k --steps 2"):
+        assert command in scripts[started].splitlines()

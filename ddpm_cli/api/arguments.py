@@ -9,6 +9,7 @@ from typing import Any
 
 from ddpm_cli.config.outline import NONE
 from ddpm_cli.errors import RequestError
+from ddpm_cli.paths import user_path
 
 Settings = Mapping[str, object]
 """Fields of the config by dotted key, such as {"schedule.kind": "cosine", "optimizer.lr": 1e-3}; see `ddpm config show`."""
@@ -56,6 +57,6 @@ def sampling_flags(
     }
 
 
-def as_path(path: str | Path | None) -> Path | None:
-    """A path with `~` resolved, which a shell does for the command line."""
-    return None if path is None else Path(path).expanduser()
+def as_path(path: str | Path | None, name: str) -> Path | None:
+    """The path that the argument of this name stands for, see `paths.user_path`."""
+    return None if path is None else user_path(path, name)

@@ -13,6 +13,7 @@ from ddpm_cli.events import Listener, ignore, together
 from ddpm_cli.figure import Figure
 from ddpm_cli.metrics.names import METRICS
 from ddpm_cli.names import as_known
+from ddpm_cli.paths import user_path
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
 
@@ -81,19 +82,19 @@ def evaluate(
         seed=seed,
         likelihood_steps=likelihood_steps,
         likelihood_respaced=likelihood_respaced,
-        extractor_weights=as_path(extractor_weights),
+        extractor_weights=as_path(extractor_weights, "extractor_weights"),
         fit_extractor=fit_extractor,
         batch_size=batch_size,
     )
     with EvaluateView() as view:
         found = evaluate_run(
-            run.path if isinstance(run, Run) else as_path(run),
+            run.path if isinstance(run, Run) else as_path(run, "run"),
             [as_known(name, METRICS) for name in ([metrics] if isinstance(metrics, str) else metrics)],
             settings,
-            runs=Path(runs),
+            runs=user_path(runs, "runs"),
             device=device,
             ema=ema,
-            out=as_path(out),
+            out=as_path(out, "out"),
             sets=sampling_sets(set),
             flags=sampling_flags(sampler=sampler, steps=steps, guidance=guidance),
             on_event=together(draw_evaluation, view if progress else ignore, on_event),

@@ -18,6 +18,7 @@ from ddpm_cli.engine.shared_samples import shared_samples
 from ddpm_cli.engine.team import Team
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, ignore, together
+from ddpm_cli.paths import user_path
 from ddpm_cli.render.console import show_notices
 from ddpm_cli.render.sampling import SamplingView
 
@@ -48,8 +49,8 @@ def load(run: Run | str | Path | None = None, *, device: str = "auto", ema: bool
         CheckpointError: If the file is damaged, or its weights do not fit its config.
         DeviceError: If this machine lacks the device.
     """
-    path = run.path if isinstance(run, Run) else as_path(run)
-    return Model(load_trained(path, resolve_device(device), ema=ema, runs=Path(runs), on_event=show_notices))
+    path = run.path if isinstance(run, Run) else as_path(run, "run")
+    return Model(load_trained(path, resolve_device(device), ema=ema, runs=user_path(runs, "runs"), on_event=show_notices))
 
 
 class Model:

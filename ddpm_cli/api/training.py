@@ -12,6 +12,7 @@ from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.preset_files import preset_names
 from ddpm_cli.events import Listener, TrainSummary, ignore
 from ddpm_cli.names import as_known
+from ddpm_cli.paths import user_path
 from ddpm_cli.runs.directory import RunDirectory, name_from
 from ddpm_cli.runs.directory import find_run as find_directory
 from ddpm_cli.runs.metrics_log import read_rows
@@ -56,7 +57,7 @@ def find_run(run: str | Path | None = None, *, runs: str | Path = "runs") -> Run
     Raises:
         RunError: If there is none.
     """
-    return Run(find_directory(Path(runs), as_path(run)).path)
+    return Run(find_directory(user_path(runs, "runs"), as_path(run, "run")).path)
 
 
 def train(
@@ -108,7 +109,7 @@ def train(
     from ddpm_cli.engine.train import train as run_training
     from ddpm_cli.render.training import shown_training
 
-    file = as_path(config) if isinstance(config, Path) or (config or "").endswith(".toml") else None
+    file = as_path(config, "config") if isinstance(config, Path) or (config or "").endswith(".toml") else None
     preset = str(config) if config is not None and file is None else None
     find_batch_size = batch_size == "auto"
     flags = data_flags(None if data is None else str(data), "data") | {
@@ -123,7 +124,9 @@ def train(
     resolved = load_config(preset=preset, file=file, sets=as_sets(set), flags=flags).config
     prefix = name_from(file) if file is not None else as_known(preset or "default", preset_names())
     with shown_training(on_event, progress=progress) as listen:
-        result = run_training(resolved, runs=Path(runs), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen)
+        result = run_training(
+            resolved, runs=user_path(runs, "runs"), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen
+        )
     return Run(result.run, result) if isinstance(result, TrainSummary) else find_run(name, runs=runs)
 
 
@@ -163,7 +166,7 @@ def resume(
     from ddpm_cli.engine.train import resume as resume_training
     from ddpm_cli.render.training import shown_training
 
-    root, path = Path(runs), run.path if isinstance(run, Run) else as_path(run)
+    root, path = user_path(runs, "runs"), run.path if isinstance(run, Run) else as_path(run, "run")
     found = find_directory(root, path).path
     with shown_training(on_event, progress=progress) as listen:
         summary = resume_training(

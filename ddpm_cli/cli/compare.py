@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpm_cli.cli.completion import run_names
-from ddpm_cli.cli.options import DeviceOption, JsonOption
+from ddpm_cli.cli.options import DeviceOption, JsonOption, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
+            parser=path_of("RUN"),
             metavar="RUN...",
             help="Two or more run folders or names, or a folder of runs.",
             autocompletion=run_names,
@@ -45,6 +46,7 @@ def compare(
         typer.Option(
             "--out",
             "-o",
+            parser=path_of("--out"),
             metavar="DIR",
             help="Folder for the files; comparison/, or the folder of runs itself.",
             show_default=False,

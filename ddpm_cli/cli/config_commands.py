@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from ddpm_cli.cli.commands import Command, Group
 from ddpm_cli.cli.completion import config_names
-from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
+from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, path_of
 
 config_app = typer.Typer(name="config", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -56,7 +55,9 @@ def show(
 
 @config_app.command("init", cls=Command)
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write; never one that exists.")] = Path("recipe.toml"),
+    file: Annotated[
+        Path, typer.Argument(parser=path_of("FILE"), metavar="[FILE]", help="File to write; never one that exists.")
+    ] = Path("recipe.toml"),
     preset: PresetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,13 +71,14 @@ def init(
     """
     from ddpm_cli.config.template import template
     from ddpm_cli.files import create
+    from ddpm_cli.paths import shell_word
     from ddpm_cli.render.console import print_json, show_line
 
     name = "default" if preset is None else preset
     create(file, template(name))
-    show_line("wrote:", "green", f"{file}; train with it: ddpm train --config {shlex.quote(str(file))}")
+    show_line("wrote:", "green", f"{file}; train with it: ddpm train --config {shell_word(file)}")
     if as_json:
-        print_json({"file": str(file), "preset": name})
+        print_json({"file": file, "preset": name})
 
 
 ConfigArgument = Annotated[

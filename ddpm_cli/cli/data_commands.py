@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddpm_cli.cli.commands import Command, Group
-from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption
+from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption, path_of
 
 data_app = typer.Typer(name="data", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,13 +25,18 @@ def data() -> None:
 
 @data_app.command("check", cls=Command)
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of pictures, as ddpm train --data takes it.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path_of("DIR"), metavar="DIR", help="Folder of pictures, as ddpm train --data takes it.")
+    ],
     size: SizeOption = None,
     channels: Annotated[
         str | None, typer.Option("--channels", metavar="N", help="1, 3, 4 or auto (data.channels).", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="File to write; replaced as a whole.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", parser=path_of("--out"), metavar="FILE", help="File to write; replaced as a whole.", show_default=False
+        ),
     ] = None,
     strict: StrictOption = None,
     sets: SetOption = None,

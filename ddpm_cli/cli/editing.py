@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpm_cli.cli.completion import run_names
+from ddpm_cli.cli.options import path_of
 from ddpm_cli.cli.requests import classes_for, require_sample_settings
 
 if TYPE_CHECKING:
@@ -29,16 +30,22 @@ RunOption = Annotated[
     typer.Option(
         "--run",
         "-r",
+        parser=path_of("--run"),
         metavar="RUN",
         help="As of sample; the newest run if left out.",
         autocompletion=run_names,
         show_default=False,
     ),
 ]
-ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture file.", show_default=False)]
-EditOption = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Picture of the result; replaced as a whole.")]
+ImageArgument = Annotated[Path, typer.Argument(parser=path_of("IMAGE"), metavar="IMAGE", help="Picture file.", show_default=False)]
+EditOption = Annotated[
+    Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="FILE", help="Picture of the result; replaced as a whole.")
+]
 EachOption = Annotated[
-    Path | None, typer.Option("--each", metavar="DIR", help="Also write each image to DIR/SEED.png.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--each", parser=path_of("--each"), metavar="DIR", help="Also write each image to DIR/SEED.png.", show_default=False
+    ),
 ]
 LabelOption = Annotated[
     str | None, typer.Option("--label", metavar="CLASS", help="Class by number or name; any if left out.", show_default=False)
@@ -163,7 +170,7 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     settings = override(config, sets=choice.sets or [], flags={**flags, **asked}).sample
     check_steps(config.schedule, settings.sampler)
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
-    facts = {"model": str(model.origin), "step": model.step, "ema": choice.ema, "sampler": sampler}
+    facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
     if label is not None:
         facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
     return Found(device, model, settings, label, facts)
@@ -231,4 +238,4 @@ def finish(opened: Opened, images: Sequence[Pixels], out: Path, singles: list[Pa
     if singles:
         show_line("wrote:", "green", f"{len(singles)} images to {singles[0].parent}")
     if facts is not None:
-        print_json(opened.facts | facts | {"files": [str(path) for path in [out, *singles]]})
+        print_json(opened.facts | facts | {"files": [out, *singles]})

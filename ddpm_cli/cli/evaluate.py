@@ -18,6 +18,7 @@ from ddpm_cli.cli.options import (
     SamplerOption,
     SamplerStepsOption,
     SetOption,
+    path_of,
 )
 from ddpm_cli.metrics.names import LIKELIHOODS, METRICS, OF_SAMPLES
 from ddpm_cli.names import as_known, listed
@@ -92,6 +93,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--extractor-weights",
+            parser=path_of("--extractor-weights"),
             metavar="FILE",
             help="Inception's weights as .safetensors; downloaded if left out.",
             show_default=False,
@@ -103,7 +105,12 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder of figures and pictures; RUN/evaluations if left out.", show_default=False
+            "--out",
+            "-o",
+            parser=path_of("--out"),
+            metavar="DIR",
+            help="Folder of figures and pictures; RUN/evaluations if left out.",
+            show_default=False,
         ),
     ] = None,
     ema: EmaOption = True,
@@ -216,7 +223,7 @@ def show(found: Evaluation, ema: bool, json: bool) -> None:
 
     trained = found.trained
     if json:
-        facts = {"model": str(trained.origin), "step": trained.step, "ema": ema}
+        facts = {"model": trained.origin, "step": trained.step, "ema": ema}
         print_json(facts | {"figures": [asdict(figure) for figure in found.figures]})
     else:
         show_figures(found.figures)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddpm_cli.cli.completion import one_of
-from ddpm_cli.cli.options import JsonOption, RunArgument
+from ddpm_cli.cli.options import JsonOption, RunArgument, path_of
 from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
 from ddpm_cli.names import as_known
 
@@ -30,6 +30,7 @@ def export(
         typer.Option(
             "--out",
             "-o",
+            parser=path_of("--out"),
             metavar="PATH",
             help="File to write, replaced whole; for diffusers a new folder.",
             show_default=False,

@@ -87,6 +87,6 @@ def img2img(
     taken = steps_of(course, opened.trained, opened.settings) if strength else 0
     show_line("sampler:", "cyan", f"{opened.settings.sampler.kind}, {taken} of {all_steps} steps")
     images, singles = draw(opened, course, numbers, each)
-    facts = {"image": str(image), "strength": strength, "steps_taken": taken, "seeds": numbers}
+    facts = {"image": image, "strength": strength, "steps_taken": taken, "seeds": numbers}
     shown = [pixels, *images] if side_by_side else images
     finish(opened, shown, out, singles, facts if json else None)

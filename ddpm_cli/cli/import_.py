@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.options import JsonOption, NameOption, RunsOption, SetOption
+from ddpm_cli.cli.options import JsonOption, NameOption, RunsOption, SetOption, path_of
 
 
 def import_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a diffusers pipeline with a UNet2DModel.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path_of("DIR"), metavar="DIR", help="Folder of a diffusers pipeline with a UNet2DModel.")
+    ],
     name: NameOption = None,
     size: Annotated[
         str | None,

@@ -30,6 +30,7 @@ from ddpm_cli.cli.options import (
     JsonOption,
     SeedsOption,
     SetOption,
+    path_of,
 )
 from ddpm_cli.cli.requests import chosen_seeds, require_positive, require_writable_pictures
 
@@ -40,7 +41,10 @@ USUAL_JUMP = 10
 def inpaint(
     image: ImageArgument,
     mask: Annotated[
-        Path, typer.Argument(metavar="MASK", help="Picture of the same size, white where to fill.", show_default=False)
+        Path,
+        typer.Argument(
+            parser=path_of("MASK"), metavar="MASK", help="Picture of the same size, white where to fill.", show_default=False
+        ),
     ],
     run: RunOption = None,
     out: EditOption = Path("inpainted.png"),
@@ -106,7 +110,7 @@ def inpaint(
     taken = steps_of(course, opened.trained, opened.settings)
     show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")
     images, singles = draw(opened, course, numbers, each)
-    facts = {"image": str(image), "mask": str(mask), "filled_pixels": int(unknown.sum()), "resample": resample, "jump": jump}
+    facts = {"image": image, "mask": mask, "filled_pixels": int(unknown.sum()), "resample": resample, "jump": jump}
     facts |= {"steps_taken": taken, "seeds": numbers}
     shown = [pixels, hidden(pixels, unknown), *images] if side_by_side else images
     finish(opened, shown, out, singles, facts if json else None)

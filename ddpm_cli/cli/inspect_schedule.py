@@ -10,7 +10,7 @@ import typer
 
 from ddpm_cli.cli.completion import kinds, run_names
 from ddpm_cli.cli.completion import listed as listing
-from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption
+from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, path_of
 from ddpm_cli.names import as_known, listed
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def inspect_schedule(
     run: Annotated[
         Path | None,
         typer.Argument(
+            parser=path_of("RUN"),
             metavar="[RUN]",
             help="Show the schedule of this run, checkpoint or exported file, as trained.",
             autocompletion=run_names,
@@ -62,13 +63,20 @@ def inspect_schedule(
     rows: Annotated[int, typer.Option("--rows", min=2, metavar="N", help="Steps in the table.")] = 11,
     on: Annotated[
         Path | None,
-        typer.Option("--on", metavar="IMAGE", help="Noise this picture over t, a row for each schedule.", show_default=False),
+        typer.Option(
+            "--on",
+            parser=path_of("--on"),
+            metavar="IMAGE",
+            help="Noise this picture over t, a row for each schedule.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
+            parser=path_of("--out"),
             metavar="FILE",
             help="Plot of the curves, or with --on the noised picture (forward.png if left out); replaced as a whole.",
             show_default=False,

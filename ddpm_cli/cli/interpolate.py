@@ -19,7 +19,7 @@ from ddpm_cli.cli.editing import (
     find_model,
     finish,
 )
-from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
+from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption, path_of
 from ddpm_cli.cli.requests import require_writable_pictures
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def interpolate(
     resize: ResizeOption = False,
     side_by_side: SideBySideOption = False,
     each: Annotated[
-        Path | None, typer.Option("--each", metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--each", parser=path_of("--each"), metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False
+        ),
     ] = None,
     ema: EmaOption = True,
     batch_size: DrawnAtOnceOption = None,
@@ -71,6 +74,7 @@ def interpolate(
     from ddpm_cli.errors import RequestError
 
     require_writable_pictures(out, each)
+    files = {end: path_of(name)(end) for name, end in (("FIRST", first), ("LAST", last))}
     seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
     if side_by_side and {first, last} <= seeds.keys():
         raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")
@@ -84,7 +88,7 @@ def interpolate(
     if not {first, last} <= seeds.keys():
         flags["sample.threshold.kind"] = ("none", "interpolate")
     found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
-    ends = [seeds[end] if end in seeds else found.read_picture(Path(end), resize) for end in (first, last)]
+    ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     opened = found.load()
 
     from ddpm_cli.engine.editing import interpolated

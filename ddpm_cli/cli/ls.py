@@ -78,11 +78,13 @@ def folder_named(what: str) -> Path:
         RunError: If there is no such folder.
     """
     from ddpm_cli.errors import RunError
+    from ddpm_cli.paths import user_path
 
     root = Path(RUNS)
     if what == RUNS:
         return root
-    for folder in (root / what, Path(what)):
+    named = user_path(what, "WHAT")
+    for folder in (root / named, named):
         if folder.is_dir():
             return folder
     raise RunError(f"There is nothing to list of the name {what!r}.", f"Name {RUNS}, {', '.join(CHOICES)}, or a folder of runs.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +11,28 @@ import typer
 
 from ddpm_cli.cli.completion import DEVICES, config_keys, kinds, one_of, preset_names, run_names
 
+
+def path_of(named_by: str) -> Callable[[str | os.PathLike[str]], Path]:
+    """A parser for an option or argument of this name that takes a path, see `paths.user_path`."""
+
+    def parse(text: str | os.PathLike[str]) -> Path:
+        from ddpm_cli.paths import user_path
+
+        return user_path(text, named_by)
+
+    return parse
+
+
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="TOML file with settings; may name its preset.", show_default=False),
+    typer.Option(
+        "--config",
+        "-c",
+        parser=path_of("--config"),
+        metavar="FILE",
+        help="TOML file with settings; may name its preset.",
+        show_default=False,
+    ),
 ]
 PresetOption = Annotated[
     str | None,
@@ -67,10 +88,13 @@ NameOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
-RunsOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that holds the runs.")]
+RunsOption = Annotated[
+    Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="DIR", help="Folder that holds the runs.")
+]
 RunArgument = Annotated[
     Path | None,
     typer.Argument(
+        parser=path_of("RUN"),
         metavar="RUN",
         help="Run folder or name, checkpoint, exported file; the newest run if left out.",
         autocompletion=run_names,
@@ -80,6 +104,7 @@ RunArgument = Annotated[
 ResumeArgument = Annotated[
     Path | None,
     typer.Argument(
+        parser=path_of("RUN"),
         metavar="RUN",
         help="Run folder or name; the newest run if left out.",
         autocompletion=run_names,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import DeviceOption, JsonOption, ResumeArgument
+from ddpm_cli.cli.options import DeviceOption, JsonOption, ResumeArgument, path_of
 
 if TYPE_CHECKING:
     from ddpm_cli.runs.directory import RunDirectory
@@ -18,7 +18,9 @@ def report(
     run: ResumeArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The HTML file; RUN.html if left out.", show_default=False),
+        typer.Option(
+            "--out", "-o", parser=path_of("--out"), metavar="FILE", help="The HTML file; RUN.html if left out.", show_default=False
+        ),
     ] = None,
     trajectory: Annotated[
         bool, typer.Option("--trajectory/--no-trajectory", help="Draw one denoising from the newest checkpoint.")
@@ -62,9 +64,9 @@ def report(
     if json:
         print_json(
             {
-                "run": str(found.path),
+                "run": found.path,
                 "step": told.run.step,
-                "file": str(out),
+                "file": out,
                 "bytes": size,
                 "grids": len(told.grids),
                 "moments": len(told.trajectory.moments) if told.trajectory else 0,

@@ -20,6 +20,7 @@ from ddpm_cli.cli.options import (
     SamplerStepsOption,
     SeedsOption,
     SetOption,
+    path_of,
 )
 from ddpm_cli.cli.requests import chosen_seeds, classes_for, require_positive, require_sample_settings, require_writable_pictures
 
@@ -39,9 +40,9 @@ IMAGES_PER_CLASS = 8
 def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Grid of the images; replaced as a whole.")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="FILE", help="Grid of the images; replaced as a whole.")
+    ] = Path("samples.png"),
     sampler: SamplerOption = None,
     steps: SamplerStepsOption = None,
     label: Annotated[
@@ -62,6 +63,7 @@ def sample(
         Path | None,
         typer.Option(
             "--each",
+            parser=path_of("--each"),
             metavar="DIR",
             help="Also write each image to DIR/SEED.png, with --label all CLASS-SEED.png.",
             show_default=False,
@@ -71,6 +73,7 @@ def sample(
         Path | None,
         typer.Option(
             "--trajectory",
+            parser=path_of("--trajectory"),
             metavar="FILE",
             help="Also write the denoising: .gif or .apng moves, .png is a filmstrip.",
             show_default=False,
@@ -164,10 +167,10 @@ def sample(
     if each is not None:
         show_line("wrote:", "green", f"{len(singles)} images to {each}")
     if json:
-        facts = {"model": str(trained.origin), "step": trained.step, "ema": ema, "sampler": described, "seeds": numbers}
+        facts = {"model": trained.origin, "step": trained.step, "ema": ema, "sampler": described, "seeds": numbers}
         if labels:
             facts |= {"labels": labels, "guidance": settings.guidance.model_dump()}
-        print_json(facts | {"files": [str(path) for path in [*written, *singles]]})
+        print_json(facts | {"files": [*written, *singles]})
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def open_streams(*, with_results: bool) -> None:
         with_results: False for a process whose results another one prints.
     """
     if with_results and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = Results(sys.stdout.buffer, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.line_buffering)
+        errors = "backslashreplace" if sys.stdout.errors == "strict" else sys.stdout.errors
+        sys.stdout = Results(sys.stdout.buffer, sys.stdout.encoding, errors, line_buffering=sys.stdout.line_buffering)
     else:  # closed, or not wanted
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives
     if isinstance(sys.stderr, io.TextIOWrapper):

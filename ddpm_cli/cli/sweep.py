@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from ddpm_cli.cli.compare import BaselineOption, GridsOption, ImagesOption
-from ddpm_cli.cli.options import JsonOption, RunsOption
+from ddpm_cli.cli.options import JsonOption, RunsOption, path_of
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of the sweep.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(parser=path_of("FILE"), metavar="FILE", help="TOML file of the sweep.", show_default=False)
+    ],
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Folder of the sweep; the file's name if left out.", show_default=False),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from ddpm_cli.config.other_names import kinds_called_otherwise
 from ddpm_cli.config.outline import sections
 from ddpm_cli.errors import DataError
+from ddpm_cli.files import printable
 from ddpm_cli.names import meant, nearest
+from ddpm_cli.paths import user_path
 
 ARRAY_SUFFIXES = (".npz", ".npy")
 
@@ -29,13 +30,14 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if text is None:
         return {}
     names = sections()["data"]
-    found = {"kind": text} if text in names else _at(Path(text).expanduser())
+    path = None if text in names else user_path(text, origin, DataError)
+    found = {"kind": text} if path is None else _at(path)
     if not found and (known := meant(text, names)):
         found = {"kind": known}
-    if not found:
-        problem = "is a file, but no .npz or .npy" if os.path.exists(text) else "is no data set, and no folder or file of that name"
+    if path is not None and not found:
+        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
         raise DataError(
-            f"{origin} {text} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
+            f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
             f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
@@ -43,9 +45,9 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
 
 def _at(path: Path) -> dict[str, Any]:
     """What lies at a path; nothing if that is no data."""
-    if os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
+    if path.is_dir():
         return {"kind": "folder", "root": path}
-    if os.path.isfile(path) and path.suffix.lower() in ARRAY_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return {"kind": "arrays", "path": path}
     return {}
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
-from ddpm_cli.config.section import PositiveInt, Section, Share, kind_alone
+from ddpm_cli.config.section import FilePath, PositiveInt, Section, Share, kind_alone
 from ddpm_cli.names import plain
 
 
@@ -18,7 +17,7 @@ class DataBase(Section):
 
 
 class DataFromFiles(DataBase):
-    root: Path | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+    root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
 
 
 class FashionMnistData(DataFromFiles):
@@ -133,14 +132,14 @@ class CelebaData(PicturesBase):
     """CelebA: 202,599 photographs of faces, 218x178 colour (Liu et al. 2015); it has no classes."""
 
     kind: Literal["celeba"] = "celeba"
-    root: Path | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+    root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
 
 
 class FolderData(PicturesBase, HeldOutShare):
     """A folder of own pictures: flat, a subfolder for each class, or either below train/ and test/."""
 
     kind: Literal["folder"] = "folder"
-    root: Path | None = Field(None, description="The folder.")
+    root: FilePath | None = Field(None, description="The folder.")
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
@@ -159,7 +158,7 @@ class ArraysData(HeldOutShare):
     """An .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
 
     kind: Literal["arrays"] = "arrays"
-    path: Path | None = Field(None, description="The file.")
+    path: FilePath | None = Field(None, description="The file.")
     layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ddpm_cli.config.section import Section, kind_alone
+from ddpm_cli.config.section import FilePath, Section, kind_alone
 
 
 class ScheduleBase(Section):
@@ -72,7 +71,7 @@ class TableSchedule(ScheduleBase):
     """Betas or alpha_bar from a file; a run keeps the betas themselves in its config, so that it does not need the file."""
 
     kind: Literal["table"] = "table"
-    path: Path | None = Field(None, description="CSV or JSON with columns or keys beta(s), alpha_bar or alphas_cumprod.")
+    path: FilePath | None = Field(None, description="CSV or JSON with columns or keys beta(s), alpha_bar or alphas_cumprod.")
     values: Literal["betas", "alpha_bar"] | None = Field(None, description="What to read; needed if the file names nothing.")
     betas: tuple[float, ...] | None = Field(None, max_length=100_000, description="The betas themselves, instead of path.")
 

@@ -36,7 +36,7 @@ from ddpm_cli.config.layers import Layer, as_spelt, layer_from_tree, layer_from_
 from ddpm_cli.config.loader import preset_tree, read_toml, validate_layers
 from ddpm_cli.config.outline import all_keys, join, sections
 from ddpm_cli.config.schema import Config
-from ddpm_cli.config.section import PositiveInt, Section
+from ddpm_cli.config.section import FilePath, PositiveInt, Section
 from ddpm_cli.config.sweep_names import arm_name
 from ddpm_cli.errors import RunError
 from ddpm_cli.metrics.names import METRICS
@@ -86,7 +86,7 @@ class EvaluatePart(Section):
     reference: Annotated[Literal["train", "test"], BeforeValidator(_split)] = Field(
         "train", description="The split that samples are measured against."
     )
-    extractor_weights: Path | None = Field(None, description="File of the Inception network.")
+    extractor_weights: FilePath | None = Field(None, description="File of the Inception network.")
     fit_extractor: bool = Field(False, description="Train a classifier on the data where none is at hand.")
     grid: dict[str, Any] = Field({}, description="Values of sample.* keys to cross.")
 

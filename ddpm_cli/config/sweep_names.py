@@ -20,8 +20,9 @@ def arm_name(label: str, point: Mapping[str, Any], taken: Sequence[str]) -> str:
     """
     parts = [label, *(_part(key, value) for key, value in point.items())]
     name = "-".join(part for part in parts if part)[:LONGEST] or NO_SETTINGS
+    used = {other.casefold() for other in taken}  # many file systems do not tell A from a
     numbered = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
-    return next(candidate for candidate in numbered if candidate not in taken)
+    return next(candidate for candidate in numbered if candidate.casefold() not in used)
 
 
 def _part(key: str, value: Any) -> str:

@@ -12,17 +12,35 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
+from ddpm_cli.errors import RequestError
+from ddpm_cli.paths import user_path
+
 SILENCE_SECONDS = 10.0
 
 
 def cache_directory() -> Path:
-    """Folder for downloads: $DDPM_CACHE, or `ddpm` in the platform's own cache folder. It need not exist yet."""
+    """Folder for downloads: $DDPM_CACHE, or `ddpm` in the platform's own cache folder. It need not exist yet.
+
+    Raises:
+        RequestError: If what the environment names cannot be used, or there is no home folder.
+    """
     if chosen := os.environ.get("DDPM_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return user_path(chosen, "The environment variable DDPM_CACHE").absolute()
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ddpm"
-    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "ddpm"
+        return _home() / "Library" / "Caches" / "ddpm"
+    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    shared = os.environ.get(name, "")
+    root = user_path(shared, f"The environment variable {name}") if os.path.isabs(shared) else _home() / ".cache"
+    return root / "ddpm"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise RequestError(
+            "There is no home folder to keep the cache in.", "Let the environment variable DDPM_CACHE name a folder."
+        ) from error
 
 
 def fetch(url: str, path: Path, md5: str) -> None:

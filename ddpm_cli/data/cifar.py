@@ -22,6 +22,7 @@ from ddpm_cli.data.idx import read_bounded
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.paths import user_path
 
 IMAGE_SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
@@ -119,7 +120,7 @@ def load_cifar(which: Cifar, root: Path | None = None, on_event: Listener = igno
         DataError: If the files are nowhere to be had, or damaged.
     """
     if root is not None:
-        batches = _read_folder(which, root.expanduser())
+        batches = _read_folder(which, user_path(root, "data.root", DataError))
         if batches is None:
             raise DataError(f"data.root {root} does not hold {which.title}'s binary version.", _remedy(which, root))
         return _dataset(which, batches, f"data.root, {root}")

@@ -20,6 +20,7 @@ from ddpm_cli.data.idx import parse_idx, read_bounded
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.paths import user_path
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -60,7 +61,7 @@ def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore) ->
         DataError: If `root` lacks the files, or a file that was found is damaged.
     """
     if root is not None:
-        return _load(_require_files(root.expanduser()), f"data.root, {root}")
+        return _load(_require_files(user_path(root, "data.root", DataError)), f"data.root, {root}")
     if found := find_fashion_mnist():
         return _load(*found)
     cache = cache_directory()

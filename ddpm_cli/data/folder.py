@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ import numpy as np
 from ddpm_cli.data.picture import SUFFIXES
 from ddpm_cli.data.pictures import Pictures, printable
 from ddpm_cli.errors import DataError
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.files import UnreadableError, open_descriptor
+from ddpm_cli.paths import shell_word
 from ddpm_cli.wording import counted, first_few
 
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
@@ -121,7 +121,7 @@ def _arrange(root: Path, tree: Tree) -> Pictures:
         held_out=np.array([name.startswith(splits[1]) for name in names], np.bool_) if len(splits) == 2 else None,
         fingerprint=fingerprint(root, names),
         read=lambda number: read_file(root, names[number]),
-        check=f"ddpm data check {shlex.quote(str(root))}",
+        check=f"ddpm data check {shell_word(root)}",
         notices=tuple(_notices(root, loose, tree.links)),
         ignored_files=tree.others,
     )
@@ -188,7 +188,7 @@ def read_file(root: Path, name: str) -> bytes:
         UnreadableError: If it is something else, or larger than a gigabyte.
         OSError: If it cannot be opened.
     """
-    descriptor = os.open(root / name, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_descriptor(root / name, os.O_RDONLY, follow=True)
     with open(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):

@@ -19,6 +19,7 @@ from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.extras import require_packages
 from ddpm_cli.files import UnreadableError
+from ddpm_cli.paths import is_text, user_path
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,12 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 def _load_split(datasets: Any, query: HubQuery, split: str, on_event: Listener) -> Any:
-    local = Path(query.name).expanduser()
+    local = user_path(query.name, "data.name", DataError)
+    if local.exists() and not is_text(local):
+        raise DataError(
+            f"The datasets library cannot read {local}, whose name is no UTF-8.",
+            "Rename the folder, or train on the pictures in it: --data DIR",
+        )
     try:
         if (local / "dataset_dict.json").is_file() or (local / "state.json").is_file():
             saved = datasets.load_from_disk(str(local))

@@ -12,7 +12,6 @@ An entry is a folder below `cache_directory()/images`, named after the content o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import math
 import os
@@ -42,11 +41,14 @@ from ddpm_cli.files import (
     UnreadableError,
     atomic_write,
     discard_folder,
+    open_descriptor,
     output_errors,
+    read_at,
     read_json_object,
     read_text,
     remove,
     to_json,
+    write_at,
     write_new,
 )
 from ddpm_cli.wording import counted, first_few
@@ -165,7 +167,7 @@ def _alone(folder: Path, on_event: Listener) -> Iterator[None]:
     """Make others that want the same entry wait for the one that decodes it; where a file system has no locks, none waits."""
     lock = folder.with_name(f".lock-{folder.name}")
     with output_errors(lock):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = open_descriptor(lock, os.O_RDWR | os.O_CREAT)
     try:
         with contextlib.suppress(OSError):
             _wait_for(descriptor, on_event)
@@ -177,11 +179,11 @@ def _alone(folder: Path, on_event: Listener) -> Iterator[None]:
 
 
 def _wait_for(descriptor: int, on_event: Listener) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    from filelock import lock_descriptor
+
+    if not lock_descriptor(descriptor, blocking=False):
         on_event(Notice("Another process decodes the same pictures; waiting for it."))
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_descriptor(descriptor)
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -234,8 +236,8 @@ def _write(
     layout: Layout,
     on_event: Listener,
 ) -> Entry:
-    # By pwrite and not through a mapping, in which a full disk is a signal that kills, and whose pages count as memory in use.
-    descriptor = os.open(folder / PIXELS, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    # By write_at and not through a mapping, in which a full disk is a signal that kills, and whose pages count as memory in use.
+    descriptor = open_descriptor(folder / PIXELS, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         _decode_all(descriptor, pictures, settings, found, shape, layout.rows, on_event)
         whole = choose_layout(pictures, found, shape, settings)  # without those that turned out to be damaged
@@ -295,14 +297,8 @@ def _decode_row(descriptor: int, pictures: Pictures, background: str, shape: Sha
         image = decode(content, shape, background)
     except UnreadableError as error:
         return str(error)
-    _write_at(descriptor, image.data.cast("B"), row * image.nbytes)
+    write_at(descriptor, image.data.cast("B"), row * image.nbytes)
     return ""
-
-
-def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
 
 
 def _close_gaps(descriptor: int, kept: NDArray[np.bool_], image_bytes: int) -> None:
@@ -310,13 +306,13 @@ def _close_gaps(descriptor: int, kept: NDArray[np.bool_], image_bytes: int) -> N
     kept_rows = np.flatnonzero(kept).tolist()
     for target, row in enumerate(kept_rows):
         if target != row:
-            _write_at(descriptor, memoryview(os.pread(descriptor, image_bytes, row * image_bytes)), target * image_bytes)
+            write_at(descriptor, memoryview(read_at(descriptor, image_bytes, row * image_bytes)), target * image_bytes)
     os.ftruncate(descriptor, len(kept_rows) * image_bytes)
 
 
 def _sum_from(descriptor: int, offset: int) -> str:
     digest = hashlib.sha256()
-    while data := os.pread(descriptor, COPY_BYTES, offset):
+    while data := read_at(descriptor, COPY_BYTES, offset):
         digest.update(data)
         offset += len(data)
     return digest.hexdigest()

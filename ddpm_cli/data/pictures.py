@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.files import readable
+
 
 @dataclass(frozen=True)
 class PictureSettings:
@@ -66,6 +68,5 @@ class Pictures:
 
 
 def printable(name: str) -> str:
-    """A file's name for messages and JSON: bytes that are no UTF-8, and characters that steer a terminal, become question marks."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """A file's name for messages and JSON: `readable`, with question marks for characters that steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in readable(name))

@@ -20,6 +20,7 @@ from ddpm_cli.data.cache import cache_directory, quiet_network
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.paths import user_path
 
 DIGITS = tuple("0123456789")
 EmnistSplit = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
@@ -92,7 +93,7 @@ def obtain(
     """
     if root is not None:
         remedy = f"Put {which.files} there, or leave data.root unset."
-        return _open(open_below, root.expanduser(), f"data.root {root}", which, remedy), f"data.root, {root}"
+        return _open(open_below, user_path(root, "data.root", DataError), f"data.root {root}", which, remedy), f"data.root, {root}"
     home = cache_directory() / which.name
     source = f"the cache folder {home}"
     if not home.exists():

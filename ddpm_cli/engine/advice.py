@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from ddpm_cli.config.schedule_schema import CosineSchedule
 from ddpm_cli.config.schema import OptimizerConfig
+from ddpm_cli.paths import shell_word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,8 @@ def advice(config: Config, run: Path, step: int | None, precision: str) -> list[
         step: Of the checkpoint to go on from; None if there is none and the run has to be started anew.
         precision: The number format it was trained in: fp32, bf16 or fp16.
     """
-    again = f"ddpm train --config {shlex.quote(str(run / 'config.toml'))}"
-    command = again if step is None else f"ddpm resume {shlex.quote(str(run))}"
+    again = f"ddpm train --config {shell_word(run / 'config.toml')}"
+    command = again if step is None else f"ddpm resume {shell_word(run)}"
     lines = [f"{command} --set {setting}   ({change})" for setting, change in _settings(config, step or 0, precision)]
     schedule = config.schedule
     if isinstance(schedule, CosineSchedule) and schedule.max_beta > SAFE_MAX_BETA:

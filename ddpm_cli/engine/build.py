@@ -42,6 +42,7 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted, make_beta_sche
 from ddpm_cli.engine.build_data import build_dataset as build_dataset
 from ddpm_cli.engine.build_data import with_absolute_paths
 from ddpm_cli.errors import ConfigError, ScheduleError
+from ddpm_cli.paths import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +99,7 @@ def with_betas(config: TableSchedule) -> TableSchedule:
     if config.path is not None:
         from ddpm_cli.engine.schedule_table import read_schedule_table
 
-        betas = tuple(read_schedule_table(config.path, config.values).tolist())
+        betas = tuple(read_schedule_table(user_path(config.path, "schedule.path", ScheduleError), config.values).tolist())
     if betas is None:
         raise ScheduleError('A schedule of kind "table" needs a table.', "Name its file: --set schedule.path=FILE")
     if len(betas) != config.timesteps:

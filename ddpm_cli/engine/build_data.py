@@ -21,6 +21,7 @@ from ddpm_cli.config.data_schema import (
 )
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, ignore
+from ddpm_cli.paths import user_path
 
 if TYPE_CHECKING:
     from ddpm_cli.config.data_schema import DataConfig
@@ -92,7 +93,7 @@ def _load_folder(config: FolderData, on_event: Listener) -> Dataset:
 
     if config.root is None:
         raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
-    return load_pictures(scan_folder(config.root.expanduser()), picture_settings(config), on_event)
+    return load_pictures(scan_folder(user_path(config.root, "data.root", DataError)), picture_settings(config), on_event)
 
 
 def _load_huggingface(config: HuggingFaceData, on_event: Listener) -> Dataset:
@@ -109,15 +110,16 @@ def _load_arrays(config: ArraysData) -> Dataset:
 
     if config.path is None:
         raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
-    return load_arrays(config.path.expanduser(), config.layout, config.held_out)
+    return load_arrays(user_path(config.path, "data.path", DataError), config.layout, config.held_out)
 
 
 def with_absolute_paths(config: DataConfig) -> DataConfig:
     """The section with paths that hold from any folder."""
     paths = {key: value for key in ("root", "path") if isinstance(value := getattr(config, key, None), Path)}
-    absolute: dict[str, Path | str] = {key: value.expanduser().absolute() for key, value in paths.items()}
-    if isinstance(config, HuggingFaceData) and config.name is not None and Path(config.name).expanduser().is_dir():
-        absolute["name"] = str(Path(config.name).expanduser().absolute())
+    absolute: dict[str, Path | str] = {key: user_path(value, f"data.{key}", DataError).absolute() for key, value in paths.items()}
+    if isinstance(config, HuggingFaceData) and config.name is not None:
+        local = user_path(config.name, "data.name", DataError)
+        absolute |= {"name": str(local.absolute())} if local.is_dir() else {}
     return config.model_copy(update=absolute)
 
 

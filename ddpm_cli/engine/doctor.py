@@ -15,6 +15,7 @@ from ddpm_cli import __version__
 from ddpm_cli.config.outline import sections
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.places import has_place, place_of
+from ddpm_cli.errors import RequestError
 from ddpm_cli.extras import DISTRIBUTION, install_line
 from ddpm_cli.overview import Finding
 from ddpm_cli.wording import counted
@@ -171,7 +172,11 @@ def _problem(requirement: Requirement) -> str | None:
 
 
 def _folders(runs: Path) -> Iterator[Finding]:
-    yield _writable("cache", cache_directory(), "Set DDPM_CACHE to a folder that you may write to.")
+    remedy = "Set DDPM_CACHE to a folder that you may write to."
+    try:
+        yield _writable("cache", cache_directory(), remedy)
+    except RequestError as error:
+        yield Finding("folders", "cache", "broken", error.message, remedy)
     yield _writable("runs", runs, "Work in a folder that you may write to.")
 
 
@@ -188,10 +193,15 @@ def _writable(name: str, folder: Path, remedy: str) -> Finding:
 
 def _data() -> Iterator[Finding]:
     for name in sections()["data"]:
-        if not has_place(name):
-            continue
+        if has_place(name):
+            yield _place(name)
+
+
+def _place(name: str) -> Finding:
+    try:
         place = place_of(name)
-        if place is None:
-            yield Finding("data", name, "missing", f"not here: ddpm train --data {name} downloads it")
-        else:
-            yield Finding("data", name, "ok", place)
+    except RequestError as error:
+        return Finding("data", name, "missing", error.message)
+    if place is None:
+        return Finding("data", name, "missing", f"not here: ddpm train --data {name} downloads it")
+    return Finding("data", name, "ok", place)

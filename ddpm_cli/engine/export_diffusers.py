@@ -23,6 +23,7 @@ from ddpm_cli.export.unet2d_names import to_unet2d
 from ddpm_cli.extras import require_packages
 from ddpm_cli.files import write_new
 from ddpm_cli.interchange import Comparison
+from ddpm_cli.paths import text_alias
 
 if TYPE_CHECKING:
     from ddpm_cli.config.sample_schema import SamplerConfig
@@ -73,7 +74,8 @@ def load_pipeline(folder: Path) -> Any:
     """The folder as diffusers' `DDPMPipeline`; nothing is downloaded."""
     diffusers = _diffusers()
     diffusers.utils.logging.disable_progress_bar()
-    return diffusers.DDPMPipeline.from_pretrained(folder, local_files_only=True)
+    with text_alias(folder) as alias:
+        return diffusers.DDPMPipeline.from_pretrained(alias, local_files_only=True)
 
 
 def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Comparison]:

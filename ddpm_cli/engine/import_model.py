@@ -20,6 +20,7 @@ from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.files import atomic_write, input_errors, read_json_object
 from ddpm_cli.interchange import Imported
+from ddpm_cli.paths import path_text
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_new_run, create_run, write_info
 from ddpm_cli.runs.lock import locked
@@ -168,4 +169,4 @@ def _fill(
     tensors: dict[str, Mapping[str, Tensor]] = {"model": weights, "ema": weights, "optimizer": {}}
     save_checkpoint(run, 0, tensors, state_before_training(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
     data = describe_data(dataset) if dataset else None
-    write_info(run, describe_start(config) | {IMPORTED_FROM: str(origin.absolute()), "data": data})
+    write_info(run, describe_start(config) | {IMPORTED_FROM: path_text(origin.absolute()), "data": data})

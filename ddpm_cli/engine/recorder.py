@@ -29,5 +29,6 @@ def recorder(run: RunDirectory) -> Listener:
 
 
 def _write(log: MetricsLog, row: Row) -> None:
-    log.append(row)
-    log.sync()
+    with log:  # closed after each row: on Windows no open file can be replaced, as `resume` does in the same process
+        log.append(row)
+        log.sync()

@@ -58,7 +58,7 @@ def list_rows(root: Path) -> list[RunRow]:
         paths = {path.resolve(): path for path in found}.values()  # a link may lead to a run that is here already
     except OSError as error:
         raise RunError(f"{root} cannot be read ({error.strerror}).", "Check its permissions, or name another folder.") from error
-    rows = [describe_run(RunDirectory(path), str(path.relative_to(root))) for path in paths]
+    rows = [describe_run(RunDirectory(path), path.relative_to(root).as_posix()) for path in paths]
     return sorted(rows, key=lambda row: (row.created is None, -(row.created or 0.0), row.name))
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, the end of a job, and Slurm's warning before it."""
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C, the end of a job, and Slurm's warning before it, which Windows has not."""
 
 
 class StopSignal(KeyboardInterrupt):
@@ -55,8 +55,9 @@ def interrupt_on_signals() -> None:
     def handle(number: int, _frame: FrameType | None) -> None:
         raise StopSignal(number)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, handle)
+    for number in STOP_SIGNALS:
+        if number != signal.SIGINT:
+            signal.signal(number, handle)
 
 
 def signal_of(interrupt: KeyboardInterrupt) -> int:

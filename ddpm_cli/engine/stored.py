@@ -16,6 +16,7 @@ from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.export.safetensors import read_model_header
 from ddpm_cli.files import UnreadableError, parse_json
 from ddpm_cli.names import meant
+from ddpm_cli.paths import user_path
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
 
@@ -99,9 +100,9 @@ def named_config(name: str, runs: Path = Path("runs")) -> Config:
         RunError: If there is nothing of that name.
         CheckpointError: If it is damaged.
     """
-    path = Path(name)
     if name in preset_names():
         return load_config(preset=name).config
+    path = user_path(name, "CONFIG")
     if (path / MANIFEST).is_file():
         return from_toml_text(load_checkpoint(path).config_toml, str(path))
     if path.is_file():

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -178,19 +179,11 @@ def _outlive_the_launcher() -> None:
 def _await_dead(peers: dict[int, int]) -> list[int]:
     """Which of this machine's processes have ended; the launcher takes a moment to bury one, which until then seems alive."""
     deadline = time.monotonic() + SECONDS_TO_DIE
-    while not (dead := [rank for rank, process in peers.items() if not _is_alive(process)]):
+    while not (dead := [rank for rank, process in peers.items() if not psutil.pid_exists(process)]):
         if time.monotonic() > deadline:
             return []
         time.sleep(0.1)
     return dead
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _peer_lost(lost: list[int], size: int) -> PeerLostError:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ddpm_cli.errors import RequestError
 from ddpm_cli.extras import require_packages
 from ddpm_cli.files import atomic_write
+from ddpm_cli.paths import text_alias
 
 FORMAT, EXTRA = "The format onnx", "interop"
 COUNTER = "step_index"
@@ -167,7 +168,8 @@ def load_onnx(path: Path, inputs: Sequence[str]) -> Callable[..., Tensor]:
     require_packages(FORMAT, EXTRA, "onnxruntime")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    with text_alias(path) as alias:
+        session = onnxruntime.InferenceSession(str(alias), providers=["CPUExecutionProvider"])
 
     def run(*values: Tensor) -> Tensor:
         (result,) = session.run(None, dict(zip(inputs, (value.numpy() for value in values), strict=True)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError
+from ddpm_cli.paths import user_path
 from ddpm_cli.tensor_files import read_tensor_file
 
 _COUNTER = "num_batches_tracked"
@@ -41,6 +42,7 @@ def read_weights(path: Path, remedy: str) -> WeightsFile:
     Raises:
         CheckpointError: If it is missing, damaged or of another format.
     """
+    path = user_path(path, "The file of weights", CheckpointError)
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
     try:

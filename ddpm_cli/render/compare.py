@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ddpm_cli.comparison import Comparison, Measure, Run
+from ddpm_cli.paths import path_text
 from ddpm_cli.render.compare_tables import lead, sheets
 from ddpm_cli.render.tables import Sheet, show_sheets
 from ddpm_cli.render.training import METRICS_OF_SAMPLES
@@ -70,7 +71,7 @@ def _by_arm(comparison: Comparison, values: Sequence[Any]) -> dict[str, Any]:
 def _run_json(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
     return {
         "name": run.name,
-        "path": str(run.path),
+        "path": path_text(run.path),
         "seed": run.seed,
         "finished": run.finished,
         "failure": failures.get(run.name),

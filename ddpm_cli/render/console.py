@@ -19,7 +19,9 @@ from rich.text import Text
 
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Event, Notice
+from ddpm_cli.files import readable, readable_values
 from ddpm_cli.launch import is_main, own_name
+from ddpm_cli.paths import path_text
 
 IMPORTANT = "bold magenta"
 """What stands out: of the eight colours this and red alone are dark enough for white and light enough for black."""
@@ -53,7 +55,7 @@ class CleanConsole(Console):
 
 
 def _clean(text: str) -> str:
-    return _CONTROLS.sub("?", text)
+    return _CONTROLS.sub("?", readable(text))
 
 
 results = CleanConsole(highlight=False)
@@ -63,12 +65,18 @@ errors = CleanConsole(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value on stdout, and nothing else; NaN and infinities, which JSON lacks, are refused.
+    """Print one JSON value on stdout, and nothing else: paths as `path_text`; NaN and infinities, which JSON lacks, are refused.
 
     Raises:
         ValueError: If a number is not finite.
     """
-    results.out(json.dumps(value, indent=2, allow_nan=False))
+    results.out(json.dumps(readable_values(value), indent=2, allow_nan=False, default=_path_text))
+
+
+def _path_text(value: object) -> str:
+    if isinstance(value, Path):
+        return path_text(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def json_value(value: Any) -> Any:
@@ -79,7 +87,7 @@ def json_value(value: Any) -> Any:
         return [json_value(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    return path_text(value) if isinstance(value, Path) else value
 
 
 def print_text(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ddpm_cli.interchange import Comparison, ExportResult, Imported
+from ddpm_cli.paths import path_text
 from ddpm_cli.render.console import json_value, show_line
 from ddpm_cli.render.format import shape_text
 from ddpm_cli.render.sampling import show_model
@@ -33,9 +34,9 @@ def export_json(result: ExportResult, kind: str) -> dict[str, object]:
     """A result as a JSON object."""
     return {
         "format": kind,
-        "model": str(result.origin),
+        "model": path_text(result.origin),
         "step": result.step,
-        "file": str(result.path),
+        "file": path_text(result.path),
         "bytes": result.bytes,
         "largest_difference": max(comparison.difference for comparison in result.comparisons),
         "comparisons": json_value([asdict(found) for found in result.comparisons]),

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from ddpm_cli.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
+from ddpm_cli.paths import path_text
 from ddpm_cli.render.console import results, show_line, show_notice
 from ddpm_cli.render.evaluate import EvaluateView
 from ddpm_cli.render.evaluate_pictures import draw_evaluation
@@ -36,7 +37,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Any]:
     """The same as a JSON object."""
     return {
         "sweep": plan.name,
-        "folder": str(plan.folder),
+        "folder": path_text(plan.folder),
         "seconds": plan.seconds,
         "runs": [
             {

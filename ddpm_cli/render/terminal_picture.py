@@ -110,10 +110,13 @@ def half_blocks(image: Image, columns: int, rows: int) -> Text:
 
 def _cells_have_pixels() -> bool:
     """Whether the terminal tells its size in pixels with that in cells; where it does not, textual-image would ask it."""
-    import fcntl
     import struct
-    import termios
 
+    try:
+        import fcntl
+        import termios
+    except ImportError:  # on Windows, which does not tell
+        return False
     if sys.__stdout__ is None:
         return False
     size = fcntl.ioctl(sys.__stdout__, termios.TIOCGWINSZ, bytes(8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,6 +27,7 @@ from ddpm_cli.events import (
     TrainSummary,
     together,
 )
+from ddpm_cli.paths import shell_word
 from ddpm_cli.render.console import messages, show_notice
 from ddpm_cli.render.data import DataBar
 from ddpm_cli.render.format import compiling_line, duration, loss, quantity, shape_text
@@ -108,7 +108,7 @@ def incident_facts(summary: TrainSummary) -> dict[str, str]:
 
 def next_commands(summary: TrainSummary) -> list[str]:
     """What a user is likely to run after training."""
-    run = shlex.quote(str(summary.run))
+    run = shell_word(summary.run)
     return [
         f"ddpm sample {run} --n 36 --out grid.png",
         f"ddpm resume {run} --steps {2 * summary.step}",

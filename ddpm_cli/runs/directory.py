@@ -6,7 +6,6 @@ import difflib
 import math
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,12 +25,15 @@ from ddpm_cli.files import (
     sync_path,
     to_json,
 )
+from ddpm_cli.paths import shell_word
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
 
 IMPORTED_FROM = "imported_from"
 """In run.json: the folder of diffusers' that the run was made from, see `ddpm import`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
+"""Names that Windows keeps for devices, or loses the end of."""
 RESTORE = "Choose another run, or restore the file."
 
 
@@ -53,7 +55,7 @@ class RunDirectory:
     @property
     def shell_word(self) -> str:
         """The folder as a command takes it that a reader will paste into a shell."""
-        return shlex.quote(str(self.path))
+        return shell_word(self.path)
 
     @property
     def config_path(self) -> Path:
@@ -156,7 +158,7 @@ def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
         RunError: If the name is taken or no plain file name.
         OutputError: If the folder cannot be made.
     """
-    check_run_name(prefix if name is None else name)
+    check_run_name(f"{prefix}-001" if name is None else name)
     with output_errors(root):
         root.mkdir(exist_ok=True)
         run = RunDirectory(_make_numbered(root, prefix) if name is None else _make_named(root, name))
@@ -201,6 +203,8 @@ def check_run_name(name: str) -> None:
             f"{printable(name)!r} cannot be the name of a run.",
             "Use 1 to 100 letters a-z, digits, '.', '_' and '-', starting with a letter or digit.",
         )
+    if _OF_WINDOWS.fullmatch(name):
+        raise RunError(f"{name!r} cannot be the name of a run: Windows could not hold such a folder.", "Choose another name.")
 
 
 def name_from(config: Path) -> str:
@@ -257,14 +261,19 @@ def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = Fals
 
 
 def _is_name(run: str | Path) -> bool:
-    return all(_NAME.fullmatch(part) for part in str(run).split("/"))
+    return all(_NAME.fullmatch(part) for part in Path(run).parts)
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
-    """All runs below `root` with a readable run.json, the one created last first."""
+    """All runs below `root` with a readable run.json, the one created last first.
+
+    Raises:
+        RunError: If the folder may not be read.
+    """
     if not root.is_dir():
         return []
-    moments = {path: _created(RunDirectory(path)) for path in root.iterdir()}
+    with input_errors(root, RunError, RESTORE, "Check its permissions, or name another folder."):
+        moments = {path: _created(RunDirectory(path)) for path in root.iterdir()}
     dated = [(moment, path) for path, moment in moments.items() if moment is not None]
     return [RunDirectory(path) for _, path in sorted(dated, reverse=True)]
 
@@ -304,10 +313,12 @@ def checked_run(run: RunDirectory) -> RunDirectory:
 def _not_found(root: Path, run: str) -> RunError:
     names = [known.path.name for known in list_runs(root)]
     if not names:
-        return RunError(f"There is no run {run!r}: no run was found below {root}.", "Train one first: ddpm train --preset quick")
+        return RunError(
+            f"There is no run '{printable(run)}': no run was found below {root}.", "Train one first: ddpm train --preset quick"
+        )
     near = difflib.get_close_matches(run, names, n=3, cutoff=0.6)
     remedy = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names[:10])}."
-    return RunError(f"There is no run {run!r} below {root}, and no such folder.", remedy)
+    return RunError(f"There is no run '{printable(run)}' below {root}, and no such folder.", remedy)
 
 
 def _created(run: RunDirectory) -> float | None:

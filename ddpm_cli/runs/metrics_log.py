@@ -12,7 +12,17 @@ from typing import Any, get_args
 
 from ddpm_cli.errors import RunError
 from ddpm_cli.events import IncidentKind
-from ddpm_cli.files import atomic_write, input_errors, open_regular, output_errors, replacing, sync_path, to_json, write_all
+from ddpm_cli.files import (
+    atomic_write,
+    input_errors,
+    open_descriptor,
+    open_regular,
+    output_errors,
+    replacing,
+    sync_path,
+    to_json,
+    write_all,
+)
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 Row = Mapping[str, float | int | str | Sequence[int] | None]
@@ -89,8 +99,7 @@ class MetricsLog:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            self._descriptor = os.open(self.path, flags, 0o666)
+            self._descriptor = open_descriptor(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             if _ends_in_a_torn_line(self.path):
                 write_all(self._descriptor, b"\n")
         return self._descriptor

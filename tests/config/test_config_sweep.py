@@ -90,6 +90,11 @@ def test_every_name_is_legal_and_its_own(tmp_path: Path) -> None:
     assert "heun-s_churn-0.5-channel_mult-1_2_2-max_grad_norm-1-attention_resolutions-7-s0" in names
 
 
+def test_names_differ_in_more_than_case(tmp_path: Path) -> None:
+    sweep = load(tmp_path, "[arms.Wide]\nmodel.base_channels = 64\n[arms.wide]\nmodel.base_channels = 96")
+    assert [run.name for run in sweep.runs] == ["Wide-s0", "wide-2-s0"]  # on macOS and Windows they would share one folder
+
+
 def test_the_name_of_a_number_is_no_other_number(tmp_path: Path) -> None:
     sweep = load(tmp_path, "[grid]\noptimizer.lr = [1e6, 1e-6]\nschedule.logsnr_shift = [-1.5, 1.5]")
     names = [f"lr-{lr}-logsnr_shift-{shift}-s0" for lr in ("1e6", "1e-06") for shift in ("minus1.5", "1.5")]

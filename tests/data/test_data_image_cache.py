@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import threading
@@ -364,7 +365,7 @@ def test_without_locks_the_second_to_finish_takes_the_first_ones(
     def no_locks(*arguments: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(image_cache.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     publish = image_cache._publish
 
     def overtaken(temporary: Path, folder: Path) -> None:

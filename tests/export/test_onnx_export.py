@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -82,3 +83,14 @@ def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(RequestError, match=r"onnxscript.*pip install 'ddpm-cli\[interop\]'"):
         write_onnx(trained_model(), folder / "none.onnx", half=False)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
+def test_a_graph_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([node], "same", ends[:1], ends[1:])
+    path = tmp_path / os.fsdecode(b"caf\xe9.onnx")
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    path.write_bytes(model.SerializeToString())
+    assert load_onnx(path, ["x"])(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]

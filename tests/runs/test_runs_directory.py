@@ -70,6 +70,17 @@ def test_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["con", "NUL", "nul.tar", "LPT1", "com9.x.y", "ends."])
+def test_names_that_windows_cannot_hold_are_refused_and_found(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="Windows could not hold"):
+        create_run(tmp_path, name, "quick")
+    assert create_run(tmp_path, None, "con").name == "con-001"  # which is no device
+    run = create_run(tmp_path, "before", "quick")
+    write_info(run, {"created": 0.0})
+    run.path.rename(tmp_path / name)  # by an earlier version
+    assert find_run(tmp_path, name).path == tmp_path / name
+
+
 def test_a_root_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "runs"):

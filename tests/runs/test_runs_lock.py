@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ddpm_cli.errors import OutputError, RunError, RunLockedError
+from ddpm_cli.runs import lock
 from ddpm_cli.runs.directory import RunDirectory, create_run
 from ddpm_cli.runs.lock import locked
 
@@ -57,9 +58,9 @@ def test_the_second_process_is_refused(run: RunDirectory, holder: subprocess.Pop
 def test_the_lock_of_a_dead_process_is_taken_over(run: RunDirectory, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert run.lock_path.read_text().startswith(f"{holder.pid} ")
+    assert run.lock_path.read_text().split()[0] == str(holder.pid)
     with locked(run):
-        assert run.lock_path.read_text() == f"{os.getpid()} {socket.gethostname()}\n"
+        assert run.lock_path.read_text() == f" {os.getpid()} {socket.gethostname()}\n"
 
 
 def test_it_is_released_at_the_end_and_on_errors(run: RunDirectory) -> None:
@@ -120,3 +121,22 @@ def test_a_file_system_without_locks(run: RunDirectory, monkeypatch: pytest.Monk
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with pytest.raises(RunError, match="without locks"):
         enter(run)
+
+
+def test_the_holder_is_told_though_windows_lets_nobody_read_the_first_byte(
+    run: RunDirectory, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "READABLE_FROM", 1)
+    with pytest.raises(RunLockedError, match=f"process {holder.pid} on "):
+        enter(run)
+
+
+def test_a_process_of_an_older_version_is_told_and_respected(run: RunDirectory) -> None:
+    run.lock_path.write_text("77 oldhost\n")
+    with open(run.lock_path, "rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RunLockedError, match="process 77 on oldhost"):
+            enter(run)
+        assert lock.is_locked(run)
+    assert not lock.is_locked(run)
+    assert run.lock_path.read_text() == "77 oldhost\n"  # a refused process writes nothing
