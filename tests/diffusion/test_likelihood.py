@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
-from ddpm_cli.diffusion.likelihood import bits_per_dim
+from ddpm_cli.diffusion.likelihood import bits_per_dim, respaced
 from ddpm_cli.diffusion.ode_likelihood import (
     density_bits,
     dequantised,
@@ -24,6 +24,7 @@ from ddpm_cli.diffusion.ode_likelihood import (
 )
 from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
+from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.diffusion.vlb import ModelVariance
 from ddpm_cli.errors import ScheduleError
 
@@ -67,6 +68,26 @@ def gaussian_model(schedule: NoiseSchedule) -> Predict:
         return Denoised(x0_hat, (x_t - abar.sqrt() * x0_hat) / (1 - abar).sqrt(), fraction)
 
     return predict
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_the_bound_of_a_respaced_process_is_its_likelihood(kind: str) -> None:
+    """The best model of the shorter process is exact too, so that its bound is the data's likelihood, with a tenth of the steps."""
+    whole = NoiseSchedule.from_betas(make_beta_schedule(kind, 100))
+    steps = select_timesteps(100, 11, "linspace")
+    shorter = NoiseSchedule.from_alphas_cumprod(whole.alphas_cumprod[steps[::-1]])
+    best = gaussian_model(shorter)
+
+    def by_the_steps_of_the_whole(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+        return best(x_t, torch.tensor([steps[::-1].index(int(step)) for step in t]), labels)
+
+    predict, schedule = respaced(by_the_steps_of_the_whole, whole, steps)
+    assert np.allclose(schedule.alphas_cumprod, shorter.alphas_cumprod)
+    x_0 = gaussian_pixels(400)
+    bound = bits_per_dim(predict, x_0, schedule, variance="learned-range", generator=source(2), threshold=None).total.numpy()
+    difference = bound - gaussian_bits(x_0)
+    assert abs(difference.mean()) < 5 * difference.std() / 20 + 0.005
+    assert schedule.timesteps == 11
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])

@@ -1,0 +1,84 @@
+"""Steps that are listed, and what is said where steps, warm-up or betas do not serve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import TINY, Ddpm, assert_refused
+
+from ddpm_cli.config.loader import from_toml_text, load_config
+from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.engine.build import build_sampler, build_schedule
+from ddpm_cli.errors import ConfigError
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_listed_steps_are_those_that_are_visited() -> None:
+    for sampler in ("ddim", "unipc"):
+        config = load_config(sets=[f"sample.sampler={sampler}", "sample.timesteps=[999, 500, 20]"]).config
+        assert config.sample.sampler.kind == sampler
+        assert build_sampler(config.sample.sampler, build_schedule(config.schedule))[1] == [999, 500, 20]
+        assert config.sample.sampler.number_of_steps(1000) == 3
+        assert from_toml_text(to_toml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["sample.timesteps=[10, 20]"], "strictly descending"),
+        (["sample.timesteps=[20, -1]"], "strictly descending"),
+        (["sample.timesteps=[1000, 5]"], "begins above schedule.timesteps - 1 (999)"),
+        (["sample.timesteps=[]"], "timesteps"),
+        (["sample.sampler.spacing.kind=list", "sample.sampler.spacing.timesteps=[9, 5]", "sample.sampler.steps=3"], "steps is 3"),
+    ],
+)
+def test_lists_that_are_none_are_refused(sets: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(sets=sets)
+    assert words in str(caught.value)
+
+
+def test_a_stored_variance_stays_what_it_was() -> None:
+    """Configs of runs are complete, so that older ones say "fixed-small", whatever the usual one is now."""
+    stored = to_toml(load_config(sets=["objective.loss=hybrid", "sample.sampler.variance=fixed-small"]).config)
+    assert from_toml_text(stored).sample.sampler.variance == "fixed-small"
+    assert load_config(sets=["objective.loss=hybrid"]).config.sample.sampler.variance == "auto"
+
+
+def test_the_command_says_where_steps_do_not_serve(trained_folder: Path, ddpm_here: Ddpm, tmp_path: Path) -> None:
+    def sample(*options: str) -> str:
+        done = ddpm_here("sample", str(trained_folder / "runs" / "tiny"), "--n", "1", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["seeds"] == [0]
+        return flat(done.stderr)
+
+    assert "worse than Euler's" in sample("--sampler", "heun", "--steps", "3", "--set", "sample.sampler.spacing=karras")
+    assert "worse than Euler's" not in sample("--sampler", "heun", "--steps", "20")
+    assert "Leading spacing takes every step below 29" in sample("--steps", "30", "--set", "sample.sampler.spacing=leading")
+    assert "Leading" not in sample("--steps", "25", "--set", "sample.sampler.spacing=leading")
+    done = ddpm_here("sample", str(trained_folder / "runs" / "tiny"), "--set", "sample.timesteps=[50]")
+    assert_refused(done, "begins above schedule.timesteps - 1 (49)")
+
+
+def test_training_says_that_it_never_warms_up_and_that_betas_are_clipped(ddpm_here: Ddpm) -> None:
+    odd = ("--set=optimizer.warmup_steps=100", "--set=schedule.timesteps=10", "--set=train.sampler.steps=2")
+    done = ddpm_here("train", *TINY, "--steps=5", "--dry-run", *odd)
+    assert done.returncode == 0, done.stderr
+    assert "warms up for 100 steps, but the run has 5" in flat(done.stderr)
+    assert "5 of 10 betas are clipped" in flat(done.stderr)
+
+
+def test_a_respaced_bound_asks_for_its_steps(trained_folder: Path, ddpm_here: Ddpm, tmp_path: Path) -> None:
+    run = str(trained_folder / "runs" / "tiny")
+    options = ("--metrics", "bits-per-dim", "--n", "4", "--json", "--out", str(tmp_path / "out"))
+    assert_refused(ddpm_here("evaluate", run, *options, "--respaced"), "--likelihood-steps")
+    done = ddpm_here("evaluate", run, *options, "--respaced", "--likelihood-steps", "5")
+    assert done.returncode == 0, done.stderr
+    (figure,) = json.loads(done.stdout)["metrics"] if "metrics" in json.loads(done.stdout) else json.loads(done.stdout)["figures"]
+    assert figure["details"]["process"] == "respaced"
+    assert figure["details"]["evaluations"] == 5
