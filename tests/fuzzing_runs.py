@@ -39,6 +39,7 @@ from ddpm_cli.engine.stored import check_architecture
 from ddpm_cli.engine.train import make_accelerator, train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_state import restore_training
+from ddpm_cli.files import to_json
 from ddpm_cli.metrics.classifier import BUNDLED_NAME, load_bundled, load_classifier
 from ddpm_cli.metrics.frechet import FrechetStatistics
 from ddpm_cli.render.compare import comparison_json
@@ -237,26 +238,35 @@ def _on_parts(scratch: Path) -> Attack:
 
 
 def _on_image_cache(scratch: Path) -> Attack:
-    """A damaged entry is made anew, or what is read of it has the right shapes."""
+    """A damaged entry is made anew, so that the images are those of before; with its sums renewed, their shapes are."""
     cache = patch.dict(os.environ, DDPM_CACHE=str(scratch / "cache"))
     pictures = scan_folder(write_folder(scratch / "pictures", 6, ("a", "b")))
     settings = PictureSettings()
     with cache:
         whole = load_pictures(pictures, settings)
+    images, labels = np.array(whole.train.images), whole.train.labels
     good = {path: path.read_bytes() for path in (scratch / "cache" / "images").glob("[!.]*/*")}
+    description = next(path for path in good if path.suffix == ".json")
 
     def one(dice: random.Random) -> None:
         path = dice.choice(list(good))
-        if path.suffix == ".json" and dice.random() < 0.5:
-            changed = dumped(mutated_tree(json.loads(good[path]), dice))
-        else:
-            changed = mutated_file(path.name, good[path], dice)
+        renewed = path == description and dice.random() < 0.5
+        changed = _resealed(good[path], dice) if renewed else mutated_file(path.name, good[path], dice)
         with cache, _changed({path: (changed, good[path])}):
             dataset = load_pictures(pictures, settings)
             assert dataset.image_shape == whole.image_shape
             assert np.bincount(dataset.train.labels, minlength=2).sum() == len(dataset.train)
+            assert renewed or np.array_equal(dataset.train.images, images)
+            assert renewed or np.array_equal(dataset.train.labels, labels)
 
     return one
+
+
+def _resealed(description: bytes, dice: random.Random) -> bytes:
+    """An entry of the cache that says something else, with its own sum renewed, as who means harm would."""
+    values = mutated_tree({key: value for key, value in json.loads(description).items() if key != "seal"}, dice)
+    text = to_json(values) if isinstance(values, dict) else ""
+    return dumped({**values, "seal": hashlib.sha256(text.encode()).hexdigest()}) if text else dumped(values)
 
 
 def _on_extractor(scratch: Path) -> Attack:
