@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ddpm_cli.errors import DeviceError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def available_devices() -> list[str]:
@@ -52,3 +57,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """The number format that an accelerator works in: fp32, bf16 or fp16."""
+    mixed: str = accelerator.mixed_precision
+    return "fp32" if mixed == "no" else mixed

@@ -30,6 +30,7 @@ from ddpm_cli.engine.build import (
     resolved_classes,
 )
 from ddpm_cli.engine.courses import Course, FromNoise
+from ddpm_cli.engine.data_used import with_data_of
 from ddpm_cli.engine.memory_format import place_network
 from ddpm_cli.engine.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.engine.stored import exported_facts, find_checkpoint, stored_schedule_weights
@@ -38,6 +39,7 @@ from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, Run
 from ddpm_cli.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.export.safetensors import load_model_file
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
+from ddpm_cli.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +114,7 @@ def load_trained(
     checkpoint = find_checkpoint(path, runs)
     for skipped in checkpoint.skipped:
         on_event(Notice(skipped, important=True))
-    config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    config = with_data_of(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), RunDirectory(checkpoint.path.parent.parent))
     try:
         weights, of_schedule = checkpoint.tensors("ema" if ema else "model"), stored_schedule_weights(checkpoint, config.schedule)
     except CheckpointError:

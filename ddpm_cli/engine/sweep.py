@@ -12,7 +12,7 @@ from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.signals import how_stopped, signal_of
-from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, notices_once, sampling_flags
+from ddpm_cli.engine.sweep_plan import LEFT, CheckedSweep, notices_once, on_same_images, sampling_flags
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError, RunError
 from ddpm_cli.events import Listener, Notice, SweepPlan, SweepProgress, ignore
@@ -57,7 +57,8 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
         write_failures(plan.folder, failures)
         _require_extractors(sweep, standings, on_event)
         clock = _Clock(plan)
-        for number, run in enumerate(sweep.runs):
+        for number in range(len(sweep.runs)):
+            run = on_same_images(sweep, plan.folder).runs[number]
             on_event(clock.progress(number))
             try:
                 _make(sweep, run, plan.folder, standings[run.name], on_event)
