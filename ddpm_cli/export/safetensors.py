@@ -5,18 +5,15 @@ The format holds numbers and text only, so that reading a stranger's file runs n
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError, atomic_write
-from ddpm_cli.tensor_files import read_tensor_file
+from ddpm_cli.tensor_files import content_sha256, read_tensor_file
 
 FORMAT_VERSION = "1"
 _VERSION_KEY = "ddpm_format_version"
@@ -41,7 +38,7 @@ def save_model_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         raise ValueError(f"reserved metadata names: {sorted(reserved)}")
     copies = {name: _to_cpu(tensor) for name, tensor in tensors.items()}
     text = {**metadata, **_FRAMEWORK, _VERSION_KEY: FORMAT_VERSION}
-    atomic_write(path, save(copies, metadata={**text, _CHECKSUM_KEY: _checksum(copies, text)}))
+    atomic_write(path, save(copies, metadata={**text, _CHECKSUM_KEY: content_sha256(copies, text)}))
 
 
 def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -61,7 +58,7 @@ def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} has format version {version}, but this ddpm reads version {FORMAT_VERSION}.",
             "Install the version of ddpm that wrote it, or export the run again.",
         )
-    if metadata.pop(_CHECKSUM_KEY, None) != _checksum(tensors, metadata):
+    if metadata.pop(_CHECKSUM_KEY, None) != content_sha256(tensors, metadata):
         raise CheckpointError(f"{path} was altered: its checksum does not fit its content.", "Export the run again.")
     return tensors, {name: text for name, text in metadata.items() if name not in _OWN_KEYS}
 
@@ -84,13 +81,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _to_cpu(tensor: Tensor) -> Tensor:
     # A copy of its own for each name: the format cannot say that two of them share memory.
     return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of names, dtypes, shapes, metadata and bytes, so that no part can change unnoticed."""
-    names = sorted(tensors)
-    described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
-    digest = hashlib.sha256(json.dumps([described, dict(metadata)], sort_keys=True).encode())
-    for name in names:
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
