@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 
 HEADER_LIMIT = 10_000_000
 """Largest header, in bytes: ours have a hundred a tensor, and each entry costs twenty times its bytes once it is read."""
+
+SUM = "ddpm_content_sha256"
+"""In the metadata of a file that is found again by its name alone: see `summed`."""
 
 _LENGTH_BYTES = 8
 
@@ -48,6 +54,43 @@ def read_tensor_file(path: Path) -> TensorFile:
     # torch has errors of its own for a dtype or a shape that it does not know
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise UnreadableError(f"is truncated or no safetensors file ({error})") from error
+
+
+def summed(tensors: dict[str, Tensor]) -> bytes:
+    """A safetensors file of contiguous tensors on the CPU that holds the sum of its own content, see `read_summed`."""
+    from safetensors.torch import save
+
+    return save(tensors, metadata={SUM: content_sha256(tensors, {})})
+
+
+def read_summed(path: Path, *, required: bool = True) -> dict[str, Tensor]:
+    """The tensors of a file of `summed`, compared with its sum.
+
+    Args:
+        path: The file; a link to one is followed.
+        required: Refuse a file without a sum, as earlier versions wrote it.
+    Raises:
+        UnreadableError: If it holds another content, or see `read_tensor_file`.
+        OSError: If it cannot be opened, which says nothing about the file.
+    """
+    tensors, metadata = read_tensor_file(path)
+    if SUM not in metadata and required:
+        raise UnreadableError("has no sum to check it by")
+    if SUM in metadata and metadata[SUM] != content_sha256(tensors, {}):
+        raise UnreadableError("does not match its sum")
+    return tensors
+
+
+def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of names, dtypes, shapes, metadata and bytes, hexadecimal, so that no part can change unnoticed."""
+    import torch
+
+    names = sorted(tensors)
+    described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    digest = hashlib.sha256(json.dumps([described, dict(metadata)], sort_keys=True).encode())
+    for name in names:
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class TensorHeader(NamedTuple):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from importlib import resources
@@ -39,6 +40,7 @@ from ddpm_cli.engine.stored import check_architecture
 from ddpm_cli.engine.train import make_accelerator, train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_state import restore_training
+from ddpm_cli.files import to_json
 from ddpm_cli.metrics.classifier import BUNDLED_NAME, load_bundled, load_classifier
 from ddpm_cli.metrics.frechet import FrechetStatistics
 from ddpm_cli.render.compare import comparison_json
@@ -51,6 +53,7 @@ from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 from ddpm_cli.runs.sweep_state import read_failures, write_failures
+from ddpm_cli.tensor_files import SUM, summed
 
 CPU = torch.device("cpu")
 FORGIVING = {"run folder", "image cache"}
@@ -122,13 +125,13 @@ def _on_training_state(scratch: Path) -> Attack:
 
 
 def _mutated_tensors(data: bytes, dice: random.Random) -> bytes:
-    """A whole safetensors file, in which one tensor is another, is missing, or has another name."""
-    tensors = load(data)
+    """A whole safetensors file, in which one tensor is another, is missing, or has another name; a sum is mostly renewed."""
+    tensors, renew = load(data), SUM.encode() in data[:4096] and dice.random() < 0.9
     name = dice.choice(list(tensors))
     other = _other(tensors.pop(name), dice)
     if dice.random() < 0.9:
         tensors[name if dice.random() < 0.8 else dice.choice(NAMES)] = other
-    return save(tensors)
+    return summed(tensors) if renew else save(tensors)
 
 
 NAMES = ("", "x", "0.step", "1.exp_avg", "a.b", "9" * 500)
@@ -214,9 +217,9 @@ def _on_parts(scratch: Path) -> Attack:
     rows = torch.randn(4, extractor.dimensions, generator=torch.Generator().manual_seed(0))
     statistics = FrechetStatistics(extractor.dimensions)
     statistics.add(rows)
-    samples.images_path(0).write_bytes(save({"images": torch.zeros(4, 1, 28, 28, dtype=torch.uint8)}))
-    samples.features_path(0, extractor).write_bytes(save({"features": rows, "logits": rows.clone()}))
-    (folder / "statistics.safetensors").write_bytes(save(statistics.tensors()))
+    samples.images_path(0).write_bytes(summed({"images": torch.zeros(4, 1, 28, 28, dtype=torch.uint8)}))
+    samples.features_path(0, extractor).write_bytes(summed({"features": rows, "logits": rows.clone()}))
+    (folder / "statistics.safetensors").write_bytes(summed(statistics.tensors()))
     gathered = folder / f"features-{extractor.sha256[:16]}.npy"
     write_rows(gathered, iter([rows]), 4)
     good = {path: path.read_bytes() for path in folder.iterdir()}
@@ -225,6 +228,8 @@ def _on_parts(scratch: Path) -> Attack:
         path = dice.choice(list(good))
         structured = path.suffix == ".safetensors" and dice.random() < 0.5
         changed = _mutated_tensors(good[path], dice) if structured else mutated_file(path.name, good[path], dice)
+        if path == gathered and dice.random() < 0.7:
+            changed += f"crc32 {zlib.crc32(changed):08x}".encode()
         with _changed({path: (changed, good[path])}):
             assert samples.images(0).shape[0] == 4
             assert samples.statistics(extractor).count == 4
@@ -237,26 +242,35 @@ def _on_parts(scratch: Path) -> Attack:
 
 
 def _on_image_cache(scratch: Path) -> Attack:
-    """A damaged entry is made anew, or what is read of it has the right shapes."""
+    """A damaged entry is made anew, so that the images are those of before; with its sums renewed, their shapes are."""
     cache = patch.dict(os.environ, DDPM_CACHE=str(scratch / "cache"))
     pictures = scan_folder(write_folder(scratch / "pictures", 6, ("a", "b")))
     settings = PictureSettings()
     with cache:
         whole = load_pictures(pictures, settings)
+    images, labels = np.array(whole.train.images), whole.train.labels
     good = {path: path.read_bytes() for path in (scratch / "cache" / "images").glob("[!.]*/*")}
+    description = next(path for path in good if path.suffix == ".json")
 
     def one(dice: random.Random) -> None:
         path = dice.choice(list(good))
-        if path.suffix == ".json" and dice.random() < 0.5:
-            changed = dumped(mutated_tree(json.loads(good[path]), dice))
-        else:
-            changed = mutated_file(path.name, good[path], dice)
+        renewed = path == description and dice.random() < 0.5
+        changed = _resealed(good[path], dice) if renewed else mutated_file(path.name, good[path], dice)
         with cache, _changed({path: (changed, good[path])}):
             dataset = load_pictures(pictures, settings)
             assert dataset.image_shape == whole.image_shape
             assert np.bincount(dataset.train.labels, minlength=2).sum() == len(dataset.train)
+            assert renewed or np.array_equal(dataset.train.images, images)
+            assert renewed or np.array_equal(dataset.train.labels, labels)
 
     return one
+
+
+def _resealed(description: bytes, dice: random.Random) -> bytes:
+    """An entry of the cache that says something else, with its own sum renewed, as who means harm would."""
+    values = mutated_tree({key: value for key, value in json.loads(description).items() if key != "seal"}, dice)
+    text = to_json(values) if isinstance(values, dict) else ""
+    return dumped({**values, "seal": hashlib.sha256(text.encode()).hexdigest()}) if text else dumped(values)
 
 
 def _on_extractor(scratch: Path) -> Attack:

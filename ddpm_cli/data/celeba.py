@@ -39,6 +39,7 @@ def load_celeba(root: Path | None, settings: PictureSettings, on_event: Listener
         class_names=(),
         held_out=np.arange(len(names)) >= count,
         fingerprint=fingerprint(folder, names),
+        fingerprint_now=lambda: fingerprint(folder, names),
         read=lambda number: read_file(folder, names[number]),
     )
     return load_pictures(pictures, settings, on_event)

@@ -11,7 +11,7 @@ from ddpm_cli.data.image_cache import plan, unreadable
 from ddpm_cli.data.layout import Layout, Shape, size_counts, too_small
 from ddpm_cli.data.picture import decode, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
-from ddpm_cli.data.survey import Survey, survey
+from ddpm_cli.data.survey import Survey, read_again, survey
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, ignore
 
@@ -142,10 +142,10 @@ def _training(
         return Training(error.message, error.remedy), None
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
     training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped)
-    return training, _preview(pictures, settings, shape, layout) if preview else None
+    return training, _preview(pictures, found, settings, shape, layout) if preview else None
 
 
-def _preview(pictures: Pictures, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
+def _preview(pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
     channels, height, width = shape
     fit = PREVIEW_BYTES // (channels * height * width)
     if not fit:
@@ -154,7 +154,7 @@ def _preview(pictures: Pictures, settings: PictureSettings, shape: Shape, layout
         )
     rows = layout.rows[layout.held_out :][: min(fit, PREVIEW_IMAGES)].tolist()
     with quiet_decoders():
-        return np.stack([decode(pictures.read(row), shape, settings.background) for row in rows])
+        return np.stack([decode(read_again(pictures, found, row), shape, settings.background) for row in rows])
 
 
 def _sizes(found: Survey) -> Sizes | None:

@@ -68,7 +68,7 @@ def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore) ->
     try:
         files = _download(cache, on_event)
     except OSError as error:
-        return replace(load_fashion_mnist_10k(), notices=(_fallback_notice(error, cache),))
+        return replace(load_fashion_mnist_10k(), notices=(_fallback_notice(error, cache),), stands_in_for="fashion-mnist")
     return _load(files, f"a download into {cache}")
 
 
@@ -167,6 +167,7 @@ def _fallback_notice(error: OSError, cache: Path) -> str:
     return (
         "THIS RUN USES 10,000 IMAGES, NOT FASHION-MNIST'S 60,000: no copy of the full set was found and the download failed "
         f"({error}). The balanced subset that comes with ddpm-cli takes its place, so results do not compare with those on the "
-        f"full set. To get it: set data.root to a folder with its four IDX files, or put them into {cache}, or install "
-        "Debian's package dataset-fashion-mnist, or run again with a network."
+        "full set. A run keeps to these images (its config says fashion-mnist-10k), also when it is resumed. For a new run on the "
+        f"full set: set data.root to a folder with its four IDX files, or put them into {cache}, or install Debian's package "
+        "dataset-fashion-mnist, or start it with a network."
     )

@@ -121,6 +121,7 @@ def _arrange(root: Path, tree: Tree) -> Pictures:
         held_out=np.array([name.startswith(splits[1]) for name in names], np.bool_) if len(splits) == 2 else None,
         fingerprint=fingerprint(root, names),
         read=lambda number: read_file(root, names[number]),
+        fingerprint_now=lambda: fingerprint(root, names),
         check=f"ddpm data check {shell_word(root)}",
         notices=tuple(_notices(root, loose, tree.links)),
         ignored_files=tree.others,

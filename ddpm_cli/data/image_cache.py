@@ -1,10 +1,13 @@
 """Decoded images on disk, mapped into memory: written once, as a whole or not at all, and found again by their content.
 
+What is found is checked against the sums that were written with it; damage is told, and the pictures are decoded again.
+
 An entry is a folder below `cache_directory()/images`, named after the content of the pictures and the settings:
 
     images.u8     the pixels, uint8 [N, C, H, W], held-out images first
     labels.npy    int64 [N]
-    entry.json    shape, number held out, class names, sum of the training images, what could not be read
+    entry.json    shape, number held out, class names, what could not be read; sums of the training images, of all else, and of
+                  this description itself
 
 `fingerprints/` beside the entries says which content a fingerprint stood for, so that nothing is read at a second start.
 """
@@ -27,13 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.array_files import read_array
+from ddpm_cli.data.block_sums import DIGITS, block_sums, differing_blocks
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.data.picture import decode, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
-from ddpm_cli.data.survey import Survey, find_damaged, survey
+from ddpm_cli.data.survey import Survey, find_damaged, read_again, survey
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.events import DataProgress, Listener, Notice, ignore
 from ddpm_cli.files import (
@@ -42,8 +46,10 @@ from ddpm_cli.files import (
     atomic_write,
     discard_folder,
     open_descriptor,
+    open_regular,
     output_errors,
     read_at,
+    read_bytes,
     read_json_object,
     read_text,
     remove,
@@ -53,11 +59,16 @@ from ddpm_cli.files import (
 )
 from ddpm_cli.wording import counted, first_few
 
-VERSION = 1
+VERSION = 2
+"""Of an entry's layout."""
+KEY_VERSION = 1
+"""Of its name, which goes by what the pixels are: an entry of an older layout is found, and made anew in its place."""
 PIXELS, LABELS, ENTRY = "images.u8", "labels.npy", "entry.json"
 COPY_BYTES = 1 << 24
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_UNREADABLE = 20_000
+NPY_HEADER_BYTES = 4096
+"""More than the header of a .npy file of labels takes."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ class Entry:
         sha256: Of the bytes of the training images.
         unreadable: Why a picture could not be read, by its name.
         small: Pictures left out because they are smaller than the size asked for.
+        pixel_sums: Of the blocks of the pixels, see `block_sums`.
+        labels_sha256: Of the file of labels.
     """
 
     version: int
@@ -81,6 +94,8 @@ class Entry:
     sha256: str
     unreadable: dict[str, str]
     small: int
+    pixel_sums: str
+    labels_sha256: str
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
@@ -100,20 +115,26 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
     with output_errors(root):
         (root / "fingerprints").mkdir(parents=True, exist_ok=True)
     remembered = root / "fingerprints" / pictures.fingerprint
-    content, found = _read_content(remembered), None
-    if content is None:
+    content = _read_content(remembered)
+    folder = known = root / _key(content, pictures, settings) if content else None
+    entry = _open_entry(known, pictures.source, on_event) if known else None
+    if folder is None or entry is None:
         found = survey(pictures, on_event)
-        content = found.content
-    folder = root / _key(content, pictures, settings)
-    entry = _read_entry(folder)
-    if entry is None:
+        folder = root / _key(found.content, pictures, settings)
         with _alone(folder, on_event):
-            entry = _read_entry(folder)
-            if entry is None:
-                entry = _build(folder, pictures, settings, found or survey(pictures, on_event), on_event)
-    if found is not None:
-        atomic_write(remembered, content)
+            listen = ignore if folder == known else on_event  # what is wrong with that one has been told
+            entry = _open_entry(folder, pictures.source, listen) or _build(folder, pictures, settings, found, on_event)
+        _remember(remembered, found.content, pictures, on_event)
     return _dataset(folder, entry, pictures, settings)
+
+
+def _remember(path: Path, content: str, pictures: Pictures, on_event: Listener) -> None:
+    """Keep which content the fingerprint stands for, unless the pictures changed after it was taken."""
+    if pictures.fingerprint_now is not None and pictures.fingerprint_now() != pictures.fingerprint:
+        message = f"Pictures of {pictures.source} changed while they were read: those from before are used, this once."
+        on_event(Notice(message, important=True))
+        return
+    atomic_write(path, content)
 
 
 def _read_content(remembered: Path) -> str | None:
@@ -125,20 +146,84 @@ def _read_content(remembered: Path) -> str | None:
 
 def _key(content: str, pictures: Pictures, settings: PictureSettings) -> str:
     of_pixels = {key: value for key, value in asdict(settings).items() if key != "strict"}
-    about = to_json({"version": VERSION, "content": content, "classes": list(pictures.class_names), **of_pixels})
+    about = to_json({"version": KEY_VERSION, "content": content, "classes": list(pictures.class_names), **of_pixels})
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
 
-def _read_entry(folder: Path) -> Entry | None:
-    """What a complete entry says; None where there is none, or one that does not fit its own description."""
-    try:
-        values = read_json_object(folder / ENTRY)
-        values["shape"], values["class_names"] = tuple(values["shape"]), tuple(values["class_names"])
-        entry = Entry(**values)
-        whole = _is_sound(entry) and os.path.getsize(folder / PIXELS) == math.prod(entry.shape)
-        return entry if whole and _are_labels(read_array(folder / LABELS), entry) else None
-    except (OSError, UnreadableError, KeyError, TypeError):
+def _open_entry(folder: Path, source: str = "", on_event: Listener = ignore) -> Entry | None:
+    """What an entry says; None where there is none, or one that is damaged, which is told."""
+    if not os.path.lexists(folder):
         return None
+    try:
+        return _checked_entry(folder, on_event)
+    except (OSError, UnreadableError) as error:
+        reason = f"it cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        message = f"The cached images of {source} are not used, its pictures are decoded again: in {folder}, {reason}."
+        on_event(Notice(message, important=True))
+        return None
+
+
+def _checked_entry(folder: Path, on_event: Listener) -> Entry:
+    """What an entry says, after all of it was compared with its sums.
+
+    Raises:
+        UnreadableError: Naming the part that is damaged.
+        OSError: If one cannot be read.
+    """
+    entry = _read_description(folder / ENTRY)
+    with _named(PIXELS):
+        _check_pixels(folder / PIXELS, entry, on_event)
+    with _named(LABELS):
+        content = read_bytes(folder / LABELS, NPY_HEADER_BYTES + 8 * entry.shape[0])
+        if hashlib.sha256(content).hexdigest() != entry.labels_sha256 or not _are_labels(read_array(folder / LABELS), entry):
+            raise UnreadableError("does not match its sum")
+    return entry
+
+
+def _read_description(path: Path) -> Entry:
+    with _named(path.name):
+        values = read_json_object(path)
+        if values.get("version") != VERSION:
+            raise UnreadableError("was written by another version of ddpm, with other sums or none")
+        seal = values.pop("seal", None)
+        try:
+            values["shape"], values["class_names"] = tuple(values["shape"]), tuple(values["class_names"])
+            entry = Entry(**values)
+        except (KeyError, TypeError) as error:
+            raise UnreadableError("does not describe an entry") from error
+        if not _is_sound(entry) or seal != _seal(entry):
+            raise UnreadableError("does not match its sum")
+        return entry
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put a file's name before the reason why it cannot be used."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise UnreadableError(f"{name} {error}") from error
+
+
+def _check_pixels(path: Path, entry: Entry, on_event: Listener) -> None:
+    descriptor, size = open_regular(path), math.prod(entry.shape)
+    try:
+        if (found := os.fstat(descriptor).st_size) != size:
+            raise UnreadableError(f"has {found:,} bytes, not {size:,}")
+        sums = block_sums(descriptor, size, on_event, "checking the image cache")
+    finally:
+        os.close(descriptor)
+    if wrong := differing_blocks(sums, entry.pixel_sums):
+        raise UnreadableError(f"does not match its sums in {wrong:,} of {len(sums) // DIGITS:,} blocks")
+
+
+def described(entry: Entry) -> str:
+    """The text of entry.json: what an entry says, and the sum of that."""
+    return to_json({**asdict(entry), "seal": _seal(entry)})
+
+
+def _seal(entry: Entry) -> str:
+    return hashlib.sha256(to_json(asdict(entry)).encode()).hexdigest()
 
 
 def _is_sound(entry: Entry) -> bool:
@@ -146,10 +231,9 @@ def _is_sound(entry: Entry) -> bool:
     counts = (*entry.shape, entry.held_out, entry.small)
     if not isinstance(entry.unreadable, dict):
         return False
-    texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256)
+    texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256, entry.pixel_sums, entry.labels_sha256)
     return (
-        entry.version == VERSION
-        and len(entry.shape) == 4
+        len(entry.shape) == 4
         and all(isinstance(count, int) and count >= 0 for count in counts)
         and math.prod(entry.shape) > 0
         and entry.held_out <= entry.shape[0]
@@ -243,6 +327,7 @@ def _write(
         whole = choose_layout(pictures, found, shape, settings)  # without those that turned out to be damaged
         _close_gaps(descriptor, np.isin(layout.rows, whole.rows), int(np.prod(shape)))
         sha256 = _sum_from(descriptor, whole.held_out * int(np.prod(shape)))
+        pixel_sums = block_sums(descriptor, len(whole.rows) * int(np.prod(shape)))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -255,8 +340,10 @@ def _write(
         sha256,
         unreadable(pictures, found),
         0 if settings.small == "enlarge" else int(too_small(found, shape).sum()),
+        pixel_sums,
+        hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(),
     )
-    write_new(folder / ENTRY, to_json(asdict(entry)))
+    write_new(folder / ENTRY, described(entry))
     return entry
 
 
@@ -281,20 +368,18 @@ def _decode_all(
     on_event: Listener,
 ) -> None:
     with quiet_decoders():
-        work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows)
+        work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows)
         for row, reason in enumerate(in_parallel(work, range(len(rows)))):
             if reason:
                 found.broken[int(rows[row])] = reason
             on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
 
 
-def _decode_row(descriptor: int, pictures: Pictures, background: str, shape: Shape, rows: NDArray[np.int64], row: int) -> str:
+def _decode_row(
+    descriptor: int, pictures: Pictures, found: Survey, background: str, shape: Shape, rows: NDArray[np.int64], row: int
+) -> str:
     try:
-        content = pictures.read(int(rows[row]))
-    except (OSError, UnreadableError) as error:
-        return f"cannot be opened: {error}"
-    try:
-        image = decode(content, shape, background)
+        image = decode(read_again(pictures, found, int(rows[row])), shape, background)
     except UnreadableError as error:
         return str(error)
     write_at(descriptor, image.data.cast("B"), row * image.nbytes)
@@ -320,12 +405,12 @@ def _sum_from(descriptor: int, offset: int) -> str:
 
 def _publish(temporary: Path, folder: Path) -> None:
     """Give a finished entry its name. If it has appeared meanwhile, which only happens without locks, that one stays."""
-    if _read_entry(folder) is None and folder.exists():
+    if os.path.lexists(folder) and _open_entry(folder) is None:
         discard_folder(folder)
     try:
         os.rename(temporary, folder)
     except OSError:
-        if _read_entry(folder) is None:
+        if _open_entry(folder) is None:
             raise
         shutil.rmtree(temporary, ignore_errors=True)
 

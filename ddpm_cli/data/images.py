@@ -39,6 +39,7 @@ class Dataset:
         sha256: Of the bytes of the training images, hexadecimal.
         notices: What the user must know about this data before trusting a result.
         unreadable: Names of the files that could not be read and were left out.
+        stands_in_for: The data set that was asked for and could not be had, if these images took its place.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     sha256: str
     notices: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    stands_in_for: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

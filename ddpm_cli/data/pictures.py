@@ -47,6 +47,7 @@ class Pictures:
         fingerprint: Hexadecimal; changes whenever the pictures may have changed, though nothing of them is read for it.
         read: The bytes of picture i; raises UnreadableError or OSError.
         check: The command that says more about it; empty if there is none.
+        fingerprint_now: Takes the fingerprint anew; None where the pictures stay as they were found.
         notices: What the user must know about the collection.
         ignored_files: Files beside the pictures that are none.
     """
@@ -60,6 +61,7 @@ class Pictures:
     fingerprint: str
     read: Callable[[int], bytes]
     check: str = ""
+    fingerprint_now: Callable[[], str] | None = None
     notices: tuple[str, ...] = ()
     ignored_files: int = 0
 

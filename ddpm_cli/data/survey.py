@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.data.picture import Header, decode, quiet_decoders, read_header, read_whole
-from ddpm_cli.data.pictures import Pictures
+from ddpm_cli.data.pictures import Pictures, printable
+from ddpm_cli.errors import DataError
 from ddpm_cli.events import DataProgress, Listener, ignore
 from ddpm_cli.files import UnreadableError
 
@@ -109,9 +110,9 @@ def _look(pictures: Pictures, thorough: bool, number: int) -> _Look:
 
 
 def _note(found: Survey, number: int, look: _Look) -> None:
-    found.hashes[number] = int.from_bytes(look.digest[:8], "big")
+    found.hashes[number] = _short(look.digest)
     if found.pixel_hashes is not None:
-        found.pixel_hashes[number] = int.from_bytes(look.pixels[:8], "big")
+        found.pixel_hashes[number] = _short(look.pixels)
     if look.header is None:
         found.broken[number] = look.reason
         return
@@ -120,19 +121,47 @@ def _note(found: Survey, number: int, look: _Look) -> None:
     found.formats[look.header.format] += 1
 
 
+def _short(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big")
+
+
+def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
+    """The bytes of a picture that the survey could read, if they are still those that it saw.
+
+    Raises:
+        DataError: If they are not: what is made of others must not go by the name of these.
+    """
+    name = f"{printable(pictures.names[number])} in {pictures.source}"
+    try:
+        content = pictures.read(number)
+    except (OSError, UnreadableError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{name} could be read a moment ago and now cannot be ({reason}).",
+            "Wait until nothing changes there any more, check the disk, and start again.",
+        ) from error
+    if _short(hashlib.sha256(content).digest()) != found.hashes[number]:
+        raise DataError(f"{name} was changed while it was read.", "Wait until nothing writes there any more, and start again.")
+    return content
+
+
 def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore) -> None:
-    """Decode every picture whose header could be read, and add those that are damaged further on to `found.broken`."""
+    """Decode every picture whose header could be read, and add those that are damaged further on to `found.broken`.
+
+    Raises:
+        DataError: If one has changed meanwhile.
+    """
     numbers = np.flatnonzero(found.readable).tolist()
     with quiet_decoders():
-        for done, reason in enumerate(in_parallel(partial(_damage, pictures), numbers)):
+        for done, reason in enumerate(in_parallel(partial(_damage, pictures, found), numbers)):
             if reason:
                 found.broken[numbers[done]] = reason
             on_event(DataProgress(done + 1, len(numbers), "checking pictures"))
 
 
-def _damage(pictures: Pictures, number: int) -> str:
+def _damage(pictures: Pictures, found: Survey, number: int) -> str:
     try:
-        decode(pictures.read(number), (1, 1, 1), "white")
-    except (UnreadableError, OSError) as error:
+        decode(read_again(pictures, found, number), (1, 1, 1), "white")
+    except UnreadableError as error:
         return str(error)
     return ""

@@ -14,6 +14,7 @@ from ddpm_cli.names import nearest
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 OTHER_NAMES = dict.fromkeys(("gpu", "nvidia", "rocm", "hip"), '"cuda"') | dict.fromkeys(("apple", "metal", "m1"), '"mps"')
@@ -141,3 +142,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
     import torch
 
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """The number format that an accelerator works in: fp32, bf16 or fp16."""
+    mixed: str = accelerator.mixed_precision
+    return "fp32" if mixed == "no" else mixed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from ddpm_cli.engine.advice import advice
+from ddpm_cli.engine.device import precision_of
 from ddpm_cli.engine.health import CALM_STEPS
 from ddpm_cli.errors import DivergedError
 from ddpm_cli.events import Incident, Notice
@@ -49,8 +50,7 @@ def _roll_back(run: RunDirectory, trainer: Trainer, happened: str, on_event: Lis
     else:
         done = f"The run went back to its checkpoint of step {step:,}.{_told(set_aside_after(run, step))}"
         on_event(Incident(kind="rollback", step=step, from_step=trainer.settled_step))
-    precision = {"no": "fp32"}.get(trainer.accelerator.mixed_precision, trainer.accelerator.mixed_precision)
-    remedies = "\n    ".join(advice(trainer.config, run.path, step, precision))
+    remedies = "\n    ".join(advice(trainer.config, run.path, step, precision_of(trainer.accelerator)))
     return DivergedError(f"{happened} {done}", f"Try one of these, or several together:\n    {remedies}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.changes import as_last_said, differences
 from ddpm_cli.config.loader import from_toml_text
-from ddpm_cli.engine.launch_record import launch, launch_notice
+from ddpm_cli.engine.data_used import stand_in_notice, stood_in_for, with_data_of
 from ddpm_cli.engine.run_record import read_config
 from ddpm_cli.errors import ConfigError, RunError
 
@@ -27,7 +27,7 @@ def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
     """
     if checkpoint is None:
         return read_config(run)
-    stored = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    stored = with_data_of(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), run)
     try:
         return as_last_said(stored, read_config(run))
     except (RunError, ConfigError):
@@ -42,21 +42,21 @@ def resume_flags(
     return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
 
 
-def resume_notices(trainer: Trainer, before: Config, checkpoint: Checkpoint | None, *, new_budget: bool) -> Iterator[str]:
+def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_budget: bool) -> Iterator[str]:
     """What is to be known of a run that goes on otherwise than it was begun.
 
     Args:
         trainer: With its checkpoint restored.
         before: What the run was to go on with, without what was asked for now.
-        checkpoint: Where it goes on from, if anywhere.
+        run: Its folder.
         new_budget: Whether another end was asked for.
     """
+    if stood_in_for(run):
+        yield stand_in_notice(run)
     if new_budget:
         yield _new_learning_rate(trainer)
     if changed := differences(before, trainer.config):
         yield f"Changed for the rest of the run: {', '.join(changed)}."
-    if checkpoint and (notice := launch_notice(checkpoint.state.get("launch"), launch(trainer.accelerator))):
-        yield notice
 
 
 def finished_notice(run: RunDirectory, step: int) -> str:

@@ -11,13 +11,14 @@ from ddpm_cli.config.data_schema import CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.build import build_dataset, build_network, build_schedule, self_contained
+from ddpm_cli.engine.data_used import with_data_used
 from ddpm_cli.engine.diffusers_reading import read_unet
 from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
 from ddpm_cli.engine.diffusers_weights import DAMAGED, read_weights, weight_files
 from ddpm_cli.engine.provenance import describe_data, describe_start
 from ddpm_cli.engine.stored_model import checked_shape
 from ddpm_cli.errors import CheckpointError, DataError, RequestError
-from ddpm_cli.events import Listener, ignore
+from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.files import atomic_write, input_errors, read_json_object
 from ddpm_cli.interchange import Imported
 from ddpm_cli.paths import path_text
@@ -73,6 +74,7 @@ def import_model(
     build_schedule(config.schedule)
     weights = _weights(config, shape, files, cosines_first=cosines_first)
     dataset = _dataset(config, shape, on_event) if data else None
+    config = with_data_used(config, dataset) if dataset else config
     run = create_run(runs, name, PREFIX)
     try:
         with locked(run):
@@ -144,6 +146,8 @@ def _weights(config: Config, shape: tuple[int, int, int], files: Sequence[Path],
 
 def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:
     dataset = build_dataset(config.data, on_event)
+    for notice in dataset.notices:
+        on_event(Notice(notice, important=True))
     if dataset.image_shape != shape:
         (channels, height, width), (own, high, wide) = shape, dataset.image_shape
         raise DataError(

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.engine.device import precision_of
+from ddpm_cli.files import printable
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_NAMES = {"processes": "processes", "threads": "CPU threads in each process", "device": "device", "torch": "torch version"}
+_NAMES = {
+    **{"processes": "processes", "threads": "CPU threads in each process", "device": "device", "precision": "precision"},
+    **{"kernels": "kernels", "torch": "torch version"},
+}
 
 
-def launch(accelerator: Accelerator) -> dict[str, int | str]:
-    """For a checkpoint: processes, CPU threads in each, kind of device and version of torch."""
+def launch(accelerator: Accelerator, *, compiled: bool) -> dict[str, int | str]:
+    """What a start came to, also where the config leaves it open.
+
+    Args:
+        accelerator: Device, precision and processes.
+        compiled: Whether the network's passes are compiled.
+    Returns:
+        Processes, CPU threads in each, kind of device, precision, compiled or eager kernels, and the version of torch.
+    """
     import torch
 
     kind = accelerator.device.type
@@ -20,6 +33,8 @@ def launch(accelerator: Accelerator) -> dict[str, int | str]:
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "device": f"cuda ({torch.cuda.get_device_name(accelerator.device)})" if kind == "cuda" else kind,
+        "precision": precision_of(accelerator),
+        "kernels": "compiled" if compiled else "eager",
         "torch": torch.__version__,
     }
 
@@ -35,10 +50,11 @@ def launch_notice(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> s
     """
     if before is None:
         return None
-    changes = [f"{name} {now[key]} instead of {before[key]}" for key, name in _NAMES.items() if before[key] != now[key]]
+    known = [key for key in _NAMES if key in before]  # earlier versions tell less
+    changes = [f"{_NAMES[key]} {now[key]} instead of {printable(str(before[key]))}" for key in known if before[key] != now[key]]
     if not changes:
         return None
-    dropout = " and dropout leaves out others" if before["processes"] != now["processes"] else ""
+    dropout = " and dropout leaves out others" if before.get("processes") != now["processes"] else ""
     return (
         f"Launched otherwise than before: {', '.join(changes)}. Images, noise and steps come in the same order, "
         f"but sums are rounded otherwise{dropout}, so that bits may differ from a run that was never stopped."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def loop_state(loop: TrainingLoop) -> dict[str, Any]:
     """Everything of a loop and its trainer that is no tensor."""
     return training_state(loop.trainer) | {
-        "launch": launch(loop.accelerator),
+        "launch": launch(loop.accelerator, compiled=loop.trainer.is_compiled),
         "seconds": loop.seconds(),
         "after_step_is_due": loop.after_step_is_due,
         "data_sha256": loop.data_sha256,

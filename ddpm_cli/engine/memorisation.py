@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.engine.feature_sources import in_batches
 from ddpm_cli.engine.references import RealImages, make_folder, references_folder
-from ddpm_cli.events import EvaluateProgress, Listener, NearestPairs
+from ddpm_cli.events import EvaluateProgress, Listener, NearestPairs, Notice
 from ddpm_cli.files import UnreadableError, atomic_write
 from ddpm_cli.metrics.memorisation import FALSE_ALARM_RATE, NEIGHBOURS, memorised, relative_distances
 from ddpm_cli.metrics.nearest import nearest_few
-from ddpm_cli.tensor_files import read_tensor_file
+from ddpm_cli.tensor_files import read_summed, summed
 
 if TYPE_CHECKING:
     from ddpm_cli.engine.sample_parts import SampleSet
@@ -131,14 +130,14 @@ def _of_held_out(held_out: RealImages, training: RealImages, extractor: FeatureE
     path = references_folder() / f"{key}-nearest.safetensors"
     try:
         if path.exists():
-            return read_tensor_file(path).tensors
-    except (UnreadableError, OSError):  # damaged: measured anew
-        pass
+            return read_summed(path)
+    except (UnreadableError, OSError) as error:
+        on_event(Notice(f"{path} {error}. It is computed anew.", important=True))
     features = held_out.features(extractor)
     found = _nearest_by_space(held_out.batches(), held_out.count, features, training, extractor, on_event)
     tensors = {f"{space}.{name}": getattr(found[space], name) for space in SPACES for name in ("scores", "distances")}
     make_folder(path.parent)
-    atomic_write(path, save(tensors))
+    atomic_write(path, summed({name: tensor.contiguous() for name, tensor in tensors.items()}))
     return tensors
 
 

@@ -11,6 +11,7 @@ import torch
 from ddpm_cli.diffusion.schedules import clipped_betas
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.engine.build import build_network, build_schedule
+from ddpm_cli.engine.device import precision_of
 from ddpm_cli.engine.drawing import sampler_notices
 from ddpm_cli.engine.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
 from ddpm_cli.engine.memory_report import check_memory, network_error
@@ -63,7 +64,6 @@ def make_plan(
         per_image, memory = _rehearse(config, dataset, accelerator)
         check_memory(memory, config, on_event)
         seconds, peak = _duration(budget, start_step, per_image * train.batch_size / processes), memory.peak(config)
-    precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     return TrainPlan(
         run=run,
         data=dataset.name,
@@ -74,7 +74,7 @@ def make_plan(
         parameters=parameter_count(network),
         flops_per_image=forward_flops(network, dataset.image_shape),
         device=str(accelerator.device),
-        precision=precision,
+        precision=precision_of(accelerator),
         processes=processes,
         batch_size=train.batch_size,
         batch_size_found=batch_size_found,

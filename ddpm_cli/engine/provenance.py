@@ -27,9 +27,10 @@ def describe_start(config: Config) -> dict[str, Any]:
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """Name, source, counts and checksum of the images, and what was said of them."""
+    """Name, source, counts and checksum of the images, what they took the place of, and what was said of them."""
     return {
         "name": dataset.name,
+        "stands_in_for": dataset.stands_in_for,
         "source": dataset.source,
         "train_images": len(dataset.train.images),
         "test_images": len(dataset.test.images),

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.engine.evaluate_check import no_held_out
-from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
+from ddpm_cli.engine.feature_sources import in_batches, kept_rows, statistics_of
 from ddpm_cli.errors import ShapeError
-from ddpm_cli.events import EvaluateProgress, Listener, ignore
+from ddpm_cli.events import EvaluateProgress, Listener, Notice, ignore
 from ddpm_cli.files import UnreadableError, atomic_write, output_errors
 from ddpm_cli.metrics.frechet import FrechetStatistics
-from ddpm_cli.tensor_files import read_tensor_file
+from ddpm_cli.tensor_files import read_summed, summed
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
@@ -92,13 +91,13 @@ class RealImages:
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
         """Mean and covariance of the features, from the cache if they are there."""
         path = self._path(extractor, "statistics.safetensors")
-        if (known := read_statistics(path, extractor.dimensions, self.count)) is not None:
+        if (known := read_statistics(path, extractor.dimensions, self.count, self.on_event)) is not None:
             return known
         kept = 4 * self.count * extractor.dimensions <= LARGEST_KEPT or self._path(extractor, "features.npy").exists()
         batches = in_batches(self.features(extractor)) if kept else (seen.features for seen in self._seen(extractor))
         statistics = statistics_of(batches, extractor.dimensions)
         make_folder(path.parent)
-        atomic_write(path, save(statistics.tensors()))
+        atomic_write(path, summed(statistics.tensors()))
         return statistics
 
     def features(self, extractor: FeatureExtractor) -> Tensor:
@@ -120,10 +119,8 @@ class RealImages:
         return references_folder() / f"{self.key(extractor.name, extractor.sha256)}-{what}"
 
     def _rows(self, path: Path, batches: Iterator[Tensor]) -> Tensor:
-        if not path.exists():
-            make_folder(path.parent)
-            write_rows(path, batches, self.count)
-        return mapped_rows(path, self.count)
+        make_folder(path.parent)
+        return kept_rows(path, batches, self.count, self.on_event)
 
     def _seen(self, extractor: FeatureExtractor) -> Iterator[Features]:
         done = 0
@@ -161,10 +158,15 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def read_statistics(path: Path, dimensions: int, count: int) -> FrechetStatistics | None:
-    """Those of so many vectors in the file; None if there is none, or a damaged one, which is then computed anew."""
-    try:
-        found = FrechetStatistics.from_tensors(read_tensor_file(path).tensors) if path.exists() else None
-    except (UnreadableError, ShapeError, OSError):
+def read_statistics(path: Path, dimensions: int, count: int, on_event: Listener = ignore) -> FrechetStatistics | None:
+    """Those of so many vectors in the file; None if there is none, or a damaged one, which is told of."""
+    if not path.exists():
         return None
-    return found if found and len(found.mean) == dimensions and found.count == count else None
+    try:
+        found = FrechetStatistics.from_tensors(read_summed(path))
+        if len(found.mean) != dimensions or found.count != count:
+            raise UnreadableError(f"is not of {count:,} vectors of {dimensions:,} numbers")
+        return found
+    except (UnreadableError, ShapeError, OSError) as error:
+        on_event(Notice(f"{path} {str(error).rstrip('.')}. It is computed anew.", important=True))
+        return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.comparison import Curve, Run
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.budget import Budget
+from ddpm_cli.engine.data_used import with_data_of
 from ddpm_cli.errors import RunError
 from ddpm_cli.figure import StoredFigure
 from ddpm_cli.files import UnreadableError, input_errors, printable, read_text
@@ -127,7 +128,7 @@ def read_config(run: RunDirectory) -> Config:
     """
     with input_errors(run.config_path, RunError, RESTORE):
         text = read_text(run.config_path)
-    return from_toml_text(text, str(run.config_path))
+    return with_data_of(from_toml_text(text, str(run.config_path)), run)
 
 
 def data_sha256(run: RunDirectory) -> str:

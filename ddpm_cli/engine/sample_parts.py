@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.engine.fast_sampling import with_fast_network
@@ -25,7 +24,7 @@ from ddpm_cli.engine.generate import generate_samples
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.events import EvaluateProgress, Event, Listener, SampleProgress, ignore
 from ddpm_cli.files import UnreadableError, atomic_write
-from ddpm_cli.tensor_files import read_tensor_file
+from ddpm_cli.tensor_files import read_summed, summed
 
 if TYPE_CHECKING:
     from ddpm_cli.config.sample_schema import SampleConfig
@@ -112,7 +111,7 @@ def part_size(batch_size: int) -> int:
 def _read(path: Path, name: str, count: int, dtype: torch.dtype) -> Tensor:
     """Images or rows of numbers; a part that is no such thing would only be noticed in the figures, or not at all."""
     try:
-        found = read_tensor_file(path).tensors.get(name)
+        found = read_summed(path, required=False).get(name)
         if found is None or len(found.shape) != (4 if name == "images" else 2) or len(found) != count or found.dtype != dtype:
             raise UnreadableError(f"does not hold the {name} of {count:,} samples")
         return found
@@ -169,7 +168,7 @@ def _progress(on_event: Listener, before: int, total: int) -> Listener:
 def _draw_part(samples: SampleSet, part: int, trained: TrainedModel, sample: SampleConfig, on_event: Listener) -> None:
     if not samples.images_path(part).exists():
         images = torch.cat(list(generate_samples(trained, samples.seeds_of(part), sample, on_event=on_event)))
-        atomic_write(samples.images_path(part), save({"images": images}))
+        atomic_write(samples.images_path(part), summed({"images": images.contiguous()}))
 
 
 def _look_at_part(samples: SampleSet, part: int, extractor: FeatureExtractor, batch_size: int) -> None:
@@ -181,4 +180,4 @@ def _look_at_part(samples: SampleSet, part: int, extractor: FeatureExtractor, ba
     logits = [one.logits for one in seen if one.logits is not None]
     if logits:
         found["logits"] = torch.cat(logits).cpu()
-    atomic_write(path, save(found))
+    atomic_write(path, summed(found))

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.loader import from_toml_text
 from ddpm_cli.engine.build import resolved_classes
+from ddpm_cli.engine.data_used import with_data_of
 from ddpm_cli.engine.stored import exported_facts, find_checkpoint
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.export.safetensors import read_model_header
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
+from ddpm_cli.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
@@ -81,7 +83,7 @@ def find_model(path: Path | None, *, ema: bool = True, runs: Path = Path("runs")
     checkpoint = find_checkpoint(path, runs)
     for skipped in checkpoint.skipped:
         on_event(Notice(skipped, important=True))
-    config = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    config = with_data_of(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), RunDirectory(checkpoint.path.parent.parent))
     return _model(config, checkpoint.state, checkpoint.path, ema=ema, checkpoint=checkpoint, runs=runs, asked=path)
 
 

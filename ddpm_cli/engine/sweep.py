@@ -18,6 +18,7 @@ from ddpm_cli.engine.sweep_plan import (
     evaluate_settings,
     extractors_of,
     notices_once,
+    on_same_images,
     require_nothing_else,
     sampling_flags,
 )
@@ -59,7 +60,8 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
         write_failures(plan.folder, failures)
         _require_extractors(sweep, standings, on_event)
         clock = _Clock(plan)
-        for number, run in enumerate(sweep.runs):
+        for number in range(len(sweep.runs)):
+            run = on_same_images(sweep, plan.folder).runs[number]
             on_event(clock.progress(number))
             try:
                 _make(sweep, run, plan.folder, standings[run.name], on_event)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset, self_contained
 from ddpm_cli.engine.compare import check_baseline
+from ddpm_cli.engine.data_used import BUNDLED, FULL, stood_in_for, with_bundled
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.engine.evaluate import EvaluateSettings
 from ddpm_cli.engine.evaluate_check import check_numbers
@@ -76,6 +77,7 @@ def plan_sweep(
     require_writable_folder(folder if runs.is_dir() else runs)
     if RunDirectory(folder).info_path.exists():
         raise RunError(f"{folder} is a run, not the folder of a sweep.", "Give the sweep another name: --name NAME")
+    sweep = on_same_images(sweep, folder, on_event)
     failures = read_failures(folder)
     standings = {run.name: _standing(run, RunDirectory(folder / run.name), failures) for run in sweep.runs}
     for run in sweep.runs:
@@ -93,6 +95,25 @@ def plan_sweep(
         planned.append(PlannedRun(run.name, run.arm, run.config.train.seed, run.settings, standing, seconds))
     points = sweep.points if sweep.evaluate else ()
     return CheckedSweep(sweep, SweepPlan(sweep.name, folder, tuple(planned), points), failures)
+
+
+def on_same_images(sweep: Sweep, folder: Path, on_event: Listener = ignore) -> Sweep:
+    """The sweep on the images that its runs so far had to take in place of those that it names: other ones would not compare."""
+    begun = [run.name for run in sweep.runs if RunDirectory(folder / run.name).config_path.exists()]
+    bundled = {name: stood_in_for(RunDirectory(folder / name)) is not None for name in begun}
+    if not any(bundled.values()):
+        return sweep
+    on_event(
+        Notice(
+            f"Runs in {folder} were trained on {BUNDLED}, because {FULL} could not be had; the others are too, so that they "
+            "compare. For the full set give the sweep another name: --name NAME",
+            important=True,
+        )
+    )
+    return replace(
+        sweep,
+        runs=tuple(replace(run, config=with_bundled(run.config)) if bundled.get(run.name, True) else run for run in sweep.runs),
+    )
 
 
 def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) -> Standing:

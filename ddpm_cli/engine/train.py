@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.engine.agreement import require_agreement
 from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
 from ddpm_cli.engine.build import (
@@ -30,8 +31,10 @@ from ddpm_cli.engine.build import (
     self_contained,
     with_classes,
 )
-from ddpm_cli.engine.device import check_device, check_precision, resolve_device, resolve_precision
+from ddpm_cli.engine.data_used import with_data_used
+from ddpm_cli.engine.device import check_device, check_precision, precision_of, resolve_device, resolve_precision
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
+from ddpm_cli.engine.launch_record import launch, launch_notice
 from ddpm_cli.engine.provenance import describe_data, describe_start
 from ddpm_cli.engine.recorder import recorder
 from ddpm_cli.engine.run_record import data_sha256
@@ -44,6 +47,7 @@ from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, check_new_run, create_run, find_run, write_info
+from ddpm_cli.runs.launches import last_launch, record_launch
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 
@@ -153,6 +157,7 @@ def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_ev
 
     config, dataset, accelerator, plan = prepared.config, prepared.dataset, prepared.accelerator, prepared.plan
     with Team.of(accelerator).watched():
+        require_agreement(accelerator, dataset)
         metrics = training_metrics(config, dataset, accelerator, on_event)
         run = _new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
@@ -226,6 +231,7 @@ def resume(
             )
         accelerator = _accelerator_for(config, dataset, on_event)
         with Team.of(accelerator).watched():
+            require_agreement(accelerator, dataset)
             plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step if checkpoint else 0)
             metrics = training_metrics(config, dataset, accelerator, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
@@ -238,14 +244,14 @@ def resume(
                 on_event(Notice(finished_notice(run, loop.trainer.step)))
                 return None
             new_budget = any(value is not None for value in (budget or {}).values())
-            for text in resume_notices(loop.trainer, stored, checkpoint, new_budget=new_budget):
+            for text in resume_notices(loop.trainer, stored, run, new_budget=new_budget):
                 on_event(Notice(text))
             if main:
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
                 MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
-            return _run(loop, plan, on_event, trackers)
+            return _run(loop, plan, on_event, trackers, checkpoint.state.get("launch") if checkpoint else last_launch(run))
 
 
 def _unscaled_learning_rate(config: Config) -> str:
@@ -270,7 +276,7 @@ def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
     dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
-    config = with_classes(config, dataset.train.class_names)
+    config = with_classes(with_data_used(config, dataset), dataset.train.class_names)
     for notice in dataset.notices:
         on_event(Notice(notice, important=True))
     return config, dataset
@@ -356,7 +362,10 @@ def _loop(
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
 
 
-def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener, trackers: Trackers) -> TrainSummary:
+def _run(
+    loop: TrainingLoop, plan: TrainPlan, on_event: Listener, trackers: Trackers, before: Mapping[str, Any] | None = None
+) -> TrainSummary:
+    """Train; `before` is how the part that it goes on from was launched, if that is known."""
     from ddpm_cli.engine.memory_report import training_error
     from ddpm_cli.engine.out_of_memory import out_of_memory
 
@@ -368,9 +377,20 @@ def _run(loop: TrainingLoop, plan: TrainPlan, on_event: Listener, trackers: Trac
     ):
         on_event(TrainPlanned(plan))
         loop.trainer.compile()
+        _note_launch(loop, before, on_event)
         summary = loop.train(stop)
     on_event(TrainEnded(summary))
     return summary
+
+
+def _note_launch(loop: TrainingLoop, before: Mapping[str, Any] | None, on_event: Listener) -> None:
+    """Say in what this launch differs from the one before, and keep in run.json how the run goes on from here."""
+    if not loop.accelerator.is_main_process:
+        return
+    now = launch(loop.accelerator, compiled=loop.trainer.is_compiled)
+    if notice := launch_notice(before, now):
+        on_event(Notice(notice))
+    record_launch(loop.run, loop.trainer.step, now)
 
 
 @contextmanager
@@ -404,7 +424,7 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
         "packages": {package: version(package) for package in PACKAGES},
         "device": str(accelerator.device),
         "device_name": torch.cuda.get_device_name(accelerator.device) if on_cuda else platform.processor(),
-        "precision": accelerator.mixed_precision,
+        "precision": precision_of(accelerator),
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "launch": launch_key(),

@@ -143,6 +143,11 @@ class Trainer:
         self.step += 1
         self.settle(self.lag)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network's passes are compiled."""
+        return self.predict is not self.network
+
     def compile(self) -> None:
         """Compile the network's passes, if the config says so; a rehearsal of a step takes all of them, and moves nothing."""
         train = self.config.train

@@ -5,8 +5,6 @@ The format holds numbers and text only, so that reading a stranger's file runs n
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError, atomic_write
-from ddpm_cli.tensor_files import TensorHeader, read_tensor_file, read_tensor_header
+from ddpm_cli.tensor_files import TensorHeader, content_sha256, read_tensor_file, read_tensor_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +42,7 @@ def save_model_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         raise ValueError(f"reserved metadata names: {sorted(reserved)}")
     copies = {name: _to_cpu(tensor) for name, tensor in tensors.items()}
     text = {**metadata, **_FRAMEWORK, _VERSION_KEY: FORMAT_VERSION}
-    atomic_write(path, save(copies, metadata={**text, _CHECKSUM_KEY: _checksum(copies, text)}))
+    atomic_write(path, save(copies, metadata={**text, _CHECKSUM_KEY: content_sha256(copies, text)}))
 
 
 def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -60,7 +58,7 @@ def load_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         # Clones, because the originals are views of the file, which may change while they are in use.
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     _check_version(path, metadata)
-    if metadata.pop(_CHECKSUM_KEY, None) != _checksum(tensors, metadata):
+    if metadata.pop(_CHECKSUM_KEY, None) != content_sha256(tensors, metadata):
         raise CheckpointError(f"{path} was altered: its checksum does not fit its content.", "Export the run again.")
     return tensors, _of_caller(metadata)
 
@@ -109,15 +107,3 @@ def _reading(path: Path) -> Iterator[None]:
 def _to_cpu(tensor: Tensor) -> Tensor:
     # A copy of its own for each name: the format cannot say that two of them share memory.
     return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of names, dtypes, shapes, metadata and bytes, so that no part can change unnoticed."""
-    names = sorted(tensors)
-    described = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
-    import torch
-
-    digest = hashlib.sha256(json.dumps([described, dict(metadata)], sort_keys=True).encode())
-    for name in names:
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

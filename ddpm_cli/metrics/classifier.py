@@ -18,6 +18,7 @@ from ddpm_cli.metrics.classifier_fit import FittedClassifier, Task
 from ddpm_cli.metrics.classifier_network import DIMENSIONS, SMALLEST_SIDE, Architecture, ClassifierNetwork, initialised
 from ddpm_cli.metrics.features import Features, in_parts
 from ddpm_cli.metrics.weights_file import load_strictly, read_weights
+from ddpm_cli.tensor_files import content_sha256
 
 BUNDLED_NAME = "fashion-mnist-classifier-v1"
 BUNDLED_SHA256 = "92fa1f3db8ae73c22379768270b4d3811d1306dd5842bdb4d8399d0a17fc908e"
@@ -39,6 +40,7 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True):
         task: "classes" if it was taught the labels, "flips" if it was taught how images were mirrored.
         accuracy: On held-out images, in [0, 1]; None if there were none.
         data_sha256: Of the training images.
+        weights_sha256: Of the weights, widened to float32; None in a file of an earlier version.
     """
 
     version: Literal[1] = 1
@@ -47,6 +49,7 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True):
     task: Task
     accuracy: float | None
     data_sha256: str
+    weights_sha256: str | None = None
 
     @field_validator("architecture")
     @classmethod
@@ -114,6 +117,8 @@ def load_classifier(path: Path, device: torch.device) -> ClassifierExtractor:
     """
     weights = read_weights(path, _REMEDY)
     description = _described(path, weights.metadata)
+    if description.weights_sha256 not in (None, content_sha256(weights.tensors, {})):
+        raise CheckpointError(f"{path} is damaged: its weights do not match their sum.", "Delete it and fit another one.")
     network = initialised(description.architecture).fold()
     load_strictly(network, weights.tensors, str(path), _REMEDY)
     return ClassifierExtractor(network.to(device), description, weights.sha256)
@@ -138,6 +143,7 @@ def save_classifier(path: Path, fitted: FittedClassifier, *, name: str, accuracy
         task=fitted.task,
         accuracy=accuracy,
         data_sha256=data_sha256,
+        weights_sha256=content_sha256({key: tensor.float() for key, tensor in tensors.items()}, {}),
     )
     # One entry, because the format does not keep the order of several.
     atomic_write(path, save(tensors, metadata={_METADATA_KEY: description.model_dump_json()}))

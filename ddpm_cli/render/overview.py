@@ -19,11 +19,13 @@ from ddpm_cli.overview import CheckpointRow, Finding, FindingState, ModelInfo, R
 from ddpm_cli.render.console import json_value, results, show_line
 from ddpm_cli.render.format import SHORT_SHA256, age, duration, loss, number, quantity, setting, shape_text
 from ddpm_cli.render.tables import show_facts, show_table
+from ddpm_cli.runs.launches import launches
 
 NONE = "-"
 STYLES: dict[FindingState, str] = {"ok": "green", "missing": "magenta", "broken": "bold red"}
 STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "imported": "cyan", "broken": "bold red"}
 MOST_ARGUMENTS = 200
+MOST_LAUNCHES = 10
 """Of a stranger's command."""
 
 
@@ -172,7 +174,17 @@ def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
     for key in ("platform", "device", "device_name", "precision", "processes", "threads", "seed"):
         if said.get(key) not in (None, ""):
             facts[key.replace("_", " ")] = printable(str(said[key]))
+    if later := launches(said)[1:]:
+        facts["later"] = "\n".join(_launch(one) for one in later[-MOST_LAUNCHES:])
     return facts | (_data(said["data"]) if isinstance(said.get("data"), Mapping) else {})
+
+
+def _launch(said: Mapping[str, Any]) -> str:
+    """How a run was launched otherwise than before, from a step on."""
+    told = ", ".join(
+        f"{key} {said[key]}" for key in ("device", "precision", "kernels", "processes", "threads", "torch") if key in said
+    )
+    return printable(f"from step {said['step']:,}: {told}")
 
 
 def _data(said: Mapping[str, Any]) -> dict[str, str | Text]:

@@ -13,6 +13,7 @@ LARGEST_COUNT = 10**15
 """Of steps, updates or seconds: larger ones leave the exact range of floats."""
 
 _LAUNCH = {"processes", "threads", "device", "torch"}
+_LAUNCH_TODAY = _LAUNCH | {"precision", "kernels"}
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 _SPANS = {"interval", "epoch"}
 
@@ -102,11 +103,9 @@ def _are_losses(value: Any) -> bool:
 
 
 def _is_launch(value: Any) -> bool:
-    if not isinstance(value, dict) or value.keys() != _LAUNCH:
+    if not isinstance(value, dict) or not _LAUNCH <= value.keys() <= _LAUNCH_TODAY:
         return False
-    return all(is_count(value[key]) for key in ("processes", "threads")) and all(
-        _is_text(value[key]) for key in ("device", "torch")
-    )
+    return all(is_count(value[key]) if key in ("processes", "threads") else _is_text(value[key]) for key in value)
 
 
 def _by_span(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -148,7 +147,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "best_saved_loss": ("number", _is_number_or_none),
     "non_finite_steps": ("count", is_count),
     "health": ("record of the last steps", _is_health),
-    "launch": ("processes, threads, device and torch version", _is_launch),
+    "launch": ("processes, threads, device, precision, kernels and torch version", _is_launch),
     "grad_norm": ("number", _is_number),
     "after_step_is_due": ("true or false", lambda value: isinstance(value, bool)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -218,6 +219,23 @@ def test_a_run_on_a_folder_goes_on_from_elsewhere(here: Path, monkeypatch: pytes
     assert train("--data=pics") == 0
     monkeypatch.chdir(here.parent)
     assert run(["resume", "here/runs/a", "--steps=3"], debug=False) == 0
+
+
+def test_a_flipped_bit_of_the_cache_is_mended_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 20)
+    assert train("--data=pics", "--set=data.held_out=0", "--set=schedule.timesteps=20") == 0
+    told = json.loads(Path("runs/a/run.json").read_text())["data"]["sha256"]
+    (cached,) = (here.parent / "cache" / "images").glob("*/images.u8")
+    content = bytearray(cached.read_bytes())
+    assert hashlib.sha256(content).hexdigest() == told
+    content[1000] ^= 1
+    cached.write_bytes(content)
+    capsys.readouterr()
+    assert run(["resume", "a", "--steps=3"], debug=False) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The cached images of the folder {here / 'pics'} are not used, its pictures are decoded again" in said
+    assert "images.u8 does not match its sums in 1 of 1 blocks" in said
+    assert hashlib.sha256(cached.read_bytes()).hexdigest() == told
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals

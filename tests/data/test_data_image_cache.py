@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +17,15 @@ import torch
 from picture_files import write_folder, write_picture
 from PIL import Image
 
-from ddpm_cli.data import image_cache
+from ddpm_cli.data import block_sums, image_cache
 from ddpm_cli.data.batches import place
 from ddpm_cli.data.folder import scan_folder
 from ddpm_cli.data.image_cache import load_pictures
 from ddpm_cli.data.images import Dataset, images_sha256
 from ddpm_cli.data.pictures import PictureSettings
+from ddpm_cli.data.survey import Survey, survey
 from ddpm_cli.errors import DataError, OutputError
-from ddpm_cli.events import DataProgress, Event
+from ddpm_cli.events import DataProgress, Event, Notice
 
 
 @pytest.fixture
@@ -321,18 +325,156 @@ def test_what_a_killed_process_left_is_removed_and_never_read(cache: Path, tmp_p
     assert not leftover.exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "no entry", "nonsense"])
-def test_a_damaged_entry_is_made_anew(cache: Path, tmp_path: Path, damage: str) -> None:
-    root = write_folder(tmp_path / "in", 10)
-    whole = images_sha256(load(root).train.images)
+def bit_flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :]
+
+
+def without_sums(content: bytes) -> bytes:
+    """An entry as the version before wrote it."""
+    values = json.loads(content)
+    for key in ("pixel_sums", "labels_sha256", "seal"):
+        del values[key]
+    return json.dumps(values | {"version": 1}).encode()
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "a bit of a pixel": ("images.u8", lambda content: bit_flipped(content, 700), "images.u8 does not match its sums in 1 of 1"),
+    "all pixels inverted": ("images.u8", lambda content: bytes(255 - byte for byte in content), "images.u8 does not match"),
+    "two images exchanged": ("images.u8", lambda content: content[192:384] + content[:192] + content[384:], "images.u8 does not"),
+    "pixels cut": ("images.u8", lambda content: content[:100], "images.u8 has 100 bytes, not 1,920"),
+    "a bit of a label": ("labels.npy", lambda content: bit_flipped(content, len(content) - 8), "labels.npy does not match its sum"),
+    "more held out": (
+        "entry.json",
+        lambda content: content.replace(b'"held_out": ', b'"held_out": 1'),
+        "entry.json does not match",
+    ),
+    "other sums": ("entry.json", lambda content: content.replace(b'"pixel_sums": "', b'"pixel_sums": "0'), "entry.json does not"),
+    "nonsense": ("entry.json", lambda content: b'{"version": 2, "shape": 3}', "entry.json does not describe an entry"),
+    "no entry": ("entry.json", lambda content: b"", "entry.json is not valid JSON"),
+    "no sums": ("entry.json", without_sums, "entry.json was written by another version of ddpm"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_told_of_and_made_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    root = write_folder(tmp_path / "in", 10, ("a", "b"))
+    whole = load(root)
+    images = np.array(whole.train.images)  # a copy: what is mapped changes with the file
     (entry,) = cache.glob("*/entry.json")
-    if damage == "cut":
-        os.truncate(entry.parent / "images.u8", 100)
-    elif damage == "no entry":
-        entry.unlink()
-    else:
-        entry.write_text('{"version": 1, "shape": 3}')
-    assert images_sha256(load(root).train.images) == whole
+    good = {path: path.read_bytes() for path in entry.parent.iterdir()}
+    name, change, reason = DAMAGES[damage]
+    changed = change(good[entry.parent / name])
+    assert changed != good[entry.parent / name]
+    (entry.parent / name).write_bytes(changed)
+
+    events: list[Event] = []
+    again = load_pictures(scan_folder(root), PictureSettings(), events.append)
+    (notice,) = [event for event in events if isinstance(event, Notice)]
+    assert f"the folder {root} are not used, its pictures are decoded again: in {entry.parent}, {reason}" in notice.message
+    assert notice.important
+    np.testing.assert_array_equal(again.train.images, images)
+    np.testing.assert_array_equal(again.train.labels, whole.train.labels)
+    assert again.sha256 == whole.sha256 == images_sha256(again.train.images)
+    assert {path: path.read_bytes() for path in entry.parent.iterdir()} == good
+    forbid_reading(monkeypatch)
+    load(root)
+
+
+def test_damage_is_told_of_where_the_fingerprint_is_not_known(cache: Path, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", 10)
+    load(root)
+    (pixels,) = cache.glob("*/images.u8")
+    pixels.write_bytes(bit_flipped(pixels.read_bytes(), 5))
+    os.utime(root / "003.png", (1, 1))
+    events: list[Event] = []
+    load_pictures(scan_folder(root), PictureSettings(), events.append)
+    assert len([event for event in events if isinstance(event, Notice)]) == 1
+
+
+def test_a_damaged_fingerprint_leads_to_no_other_entry(cache: Path, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", 10)
+    whole = load(root)
+    (remembered,) = (cache / "fingerprints").iterdir()
+    content = remembered.read_text()
+    remembered.write_text(content[:-1] + ("0" if content[-1] != "0" else "1"))
+    assert load(root).sha256 == whole.sha256
+    assert remembered.read_text() == content
+    assert len(list(cache.glob("*/entry.json"))) == 1
+
+
+def test_a_flipped_bit_of_a_large_cache_is_found_in_its_block(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_sums, "BLOCK_BYTES", 100)
+    root = write_folder(tmp_path / "in", 10)
+    events: list[Event] = []
+    load(root)
+    (pixels,) = cache.glob("*/images.u8")
+    pixels.write_bytes(bit_flipped(pixels.read_bytes(), 1919))
+    load_pictures(scan_folder(root), PictureSettings(), events.append)
+    (notice,) = [event for event in events if isinstance(event, Notice)]
+    assert "in 1 of 20 blocks" in notice.message
+    checked = [event for event in events if isinstance(event, DataProgress) and event.what == "checking the image cache"]
+    assert [event.done for event in checked] == list(range(1, 21))
+
+
+# ------------------------------------------------------------------------------------------------- pictures that change
+
+
+def after_the_survey(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    def surveyed(*arguments: Any, **options: Any) -> Survey:
+        found = survey(*arguments, **options)
+        change()
+        return found
+
+    monkeypatch.setattr(image_cache, "survey", surveyed)
+
+
+def test_a_picture_that_changes_before_it_is_decoded_leaves_nothing(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_folder(tmp_path / "in", 10)
+    before = (root / "003.png").read_bytes()
+    with monkeypatch.context() as patch:
+        after_the_survey(patch, lambda: write_picture(root / "003.png", 99))
+        with pytest.raises(DataError, match=r"003\.png in the folder .* was changed while it was read"):
+            load(root)
+    assert list(cache.glob("*/entry.json")) == []
+    assert list((cache / "fingerprints").iterdir()) == []
+    (root / "003.png").write_bytes(before)
+    assert pixels_of(root / "003.png") in set.union(*sides(load(root)))
+
+
+def test_a_picture_that_goes_before_it_is_decoded_is_not_called_unreadable_for_ever(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_folder(tmp_path / "in", 10)
+    with monkeypatch.context() as patch:
+        after_the_survey(patch, lambda: (root / "003.png").rename(tmp_path / "away.png"))
+        with pytest.raises(DataError, match=r"003\.png .* now cannot be \(No such file or directory\)"):
+            load(root)
+    (tmp_path / "away.png").rename(root / "003.png")
+    assert load(root).unreadable == ()
+
+
+def test_a_picture_that_changes_after_it_was_decoded_is_seen_at_the_next_start(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_folder(tmp_path / "in", 10)
+    old = pixels_of(root / "003.png")
+    build = image_cache._build
+    events: list[Event] = []
+
+    def built(*arguments: Any) -> image_cache.Entry:
+        entry = build(*arguments)
+        write_picture(root / "003.png", 99)
+        return entry
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache, "_build", built)
+        assert old in set.union(*sides(load_pictures(scan_folder(root), PictureSettings(), events.append)))
+    assert any(isinstance(event, Notice) and "changed while they were read" in event.message for event in events)
+    assert pixels_of(root / "003.png") in set.union(*sides(load(root)))
 
 
 def test_two_at_once_make_one_entry(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

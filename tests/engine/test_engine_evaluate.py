@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 import ddpm_cli.engine.extractors as extractors
@@ -23,7 +24,8 @@ from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.engine.build import build_model, build_schedule
 from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate
 from ddpm_cli.engine.generate import TrainedModel
-from ddpm_cli.engine.references import real_images
+from ddpm_cli.engine.memorisation import _of_held_out
+from ddpm_cli.engine.references import real_images, references_folder
 from ddpm_cli.engine.sample_parts import SampleSet, draw_parts
 from ddpm_cli.engine.team import Team
 from ddpm_cli.errors import CheckpointError, DataError, RequestError, RunLockedError
@@ -265,6 +267,69 @@ def test_what_was_computed_is_not_computed_again(
     assert [row["seed"] for row in rows] == [0, 100]
     assert {"step", "ema", "created", "key", "value", "floor", "notes"} <= rows[0].keys()
     assert rows[0]["step"] == 7
+
+
+def one_bit(content: bytes) -> bytes:
+    return content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "one bit": one_bit,
+    "cut": lambda content: content[:-1],
+    "as the version before wrote it": lambda content: content[:-14] if content.startswith(b"\x93NUMPY") else save(load(content)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("what", ["features.npy", "statistics.safetensors"])
+def test_references_that_are_damaged_are_computed_anew_and_told(dataset: Dataset, what: str, damage: str) -> None:
+    told: list[str] = []
+    extractor = extractors.load_bundled(torch.device("cpu"))
+    images = real_images(dataset, "test", 64, lambda event: told.append(event.message) if isinstance(event, Notice) else None)
+
+    def kept() -> list[torch.Tensor]:
+        return [images.features(extractor).clone(), *images.statistics(extractor).tensors().values()]
+
+    whole = kept()
+    (path,) = references_folder().glob(f"*-{what}")
+    good = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](good))
+    assert all(map(torch.equal, kept(), whole))
+    (notice,) = told
+    assert str(path) in notice
+    assert notice.endswith(". It is computed anew.")
+    assert path.read_bytes() == good
+    assert kept()
+    assert told == [notice]
+
+
+@pytest.mark.parametrize("damage", ["one bit", "cut"])
+def test_a_damaged_record_of_held_out_images_is_made_anew_and_told(dataset: Dataset, damage: str) -> None:
+    told: list[str] = []
+    extractor = extractors.load_bundled(torch.device("cpu"))
+    train, test = (real_images(dataset, split, 64) for split in ("train", "test"))
+
+    def listen(event: Event) -> None:
+        told.extend([event.message] if isinstance(event, Notice) else [])
+
+    whole = _of_held_out(test, train, extractor, listen)
+    (path,) = references_folder().glob("*-nearest.safetensors")
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    again = _of_held_out(test, train, extractor, listen)
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert len(told) == 1
+
+
+def test_a_flipped_bit_of_a_part_is_found(trained: TrainedModel, tmp_path: Path) -> None:
+    samples = SampleSet(folder(tmp_path / "parts"), range(4), 4)
+    draw_parts([samples], trained, trained.config.sample.model_copy(update={"batch_size": 4}), [], Team())
+    good = samples.images_path(0).read_bytes()
+    samples.images_path(0).write_bytes(one_bit(good))
+    with pytest.raises(CheckpointError, match=r"part-000000\.safetensors does not match its sum"):
+        samples.images(0)
+    samples.images_path(0).write_bytes(save(load(good)))  # as the version before wrote it
+    assert samples.images(0).shape == (4, 1, 28, 28)
 
 
 def test_another_model_or_sampler_is_another_figure(trained: TrainedModel, dataset: Dataset, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from foreign_models import GOOGLE, pipeline_folder
 from safetensors.torch import load_file, save_file
 
 from ddpm_cli.config.sample_schema import DdimSampler
+from ddpm_cli.data import fashion_mnist
 from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
 from ddpm_cli.engine.diffusers_weights import WEIGHTS
 from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
@@ -27,6 +29,7 @@ from ddpm_cli.engine.run_list import list_rows
 from ddpm_cli.engine.same_noise import sample_from, seeded_noise
 from ddpm_cli.engine.train import resume
 from ddpm_cli.errors import DdpmError, RequestError, RunError
+from ddpm_cli.events import Event, Notice
 
 TUTORIAL = {  # of diffusers' own training example, whose other values are the defaults
     "sample_size": (28, 28),
@@ -386,3 +389,19 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no pipeline"):
         import_model(tmp_path, "new", runs=tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_import_says_which_images_took_the_place_of_those_asked_for(
+    tutorial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(url: str, path: Path, md5: str) -> None:
+        raise URLError("no network in this test")
+
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(fashion_mnist, "fetch", unreachable)
+    events: list[Event] = []
+    made = import_model(tutorial, "a", data={"data.kind": ("fashion-mnist", "--data")}, runs=tmp_path, on_event=events.append)
+    assert made.data == "fashion-mnist-10k"
+    assert 'kind = "fashion-mnist-10k"' in (tmp_path / "a" / "config.toml").read_text()
+    assert any(isinstance(event, Notice) and "THIS RUN USES 10,000 IMAGES" in event.message for event in events)
