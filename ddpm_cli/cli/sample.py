@@ -196,6 +196,7 @@ def draw(
     """
     import numpy as np
 
+    from ddpm_cli.data.classes import file_names
     from ddpm_cli.engine.generate import Frames
     from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
     from ddpm_cli.render.images import grid, picture, save_grid, save_picture, save_trajectory
@@ -205,12 +206,13 @@ def draw(
     frames = Frames() if outputs.trajectory is not None else None
     images: list[NDArray[np.uint8]] = []
     singles: list[Path] = []
+    rows = file_names(outputs.row_names or ())
     with SamplingView() as view:
         for batch in shared_samples(team, trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
             for image in batch.numpy():
                 if outputs.each is not None:
                     outputs.each.mkdir(exist_ok=True)
-                    row = f"{labels[len(images)]}-" if labels and outputs.row_names else ""
+                    row = f"{rows[labels[len(images)]]}-" if labels and rows else ""
                     singles.append(outputs.each / f"{row}{seeds[len(images)]}.png")
                     save_picture(singles[-1], image)
                 images.append(image)
