@@ -78,13 +78,16 @@ def img2img(
     opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
 
     from ddpm_cli.engine.editing import edited, steps_of
-    from ddpm_cli.render.console import show_line
+    from ddpm_cli.events import Notice
+    from ddpm_cli.render.console import show_line, show_notice
 
     pixels = opened.read_picture(image, resize)
     course = edited(opened.trained, pixels, strength)
     all_steps = opened.facts["sampler"]["steps"]
-    taken = steps_of(course, opened.trained, opened.settings) if strength else 0
+    taken = steps_of(course, opened.trained, opened.settings)
     show_line("sampler:", "cyan", f"{opened.settings.sampler.kind}, {taken} of {all_steps} steps")
+    if strength and not taken:
+        show_notice(Notice(f"--strength {strength:g} of {all_steps} steps is none: the image stays as it is.", important=True))
     images, singles = draw(opened, course, numbers, each)
     facts = {"image": str(image), "strength": strength, "steps_taken": taken, "seeds": numbers}
     shown = [pixels, *images] if side_by_side else images

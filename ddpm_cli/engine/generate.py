@@ -278,7 +278,8 @@ def generate_samples(
         taken = 0
         try:
             with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), len(batch), device)):
-                for taken, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
+                for number, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
+                    taken = min(number, length)
                     if on_frame is not None:
                         on_frame(taken - 1, length, x_s)
                     on_event(SampleProgress(done + taken, total, start + (len(batch) if taken == length else 0)))
