@@ -24,6 +24,7 @@ from ddpm_cli.engine.batch_size import with_found_batch_size
 from ddpm_cli.engine.begun_run import begun_run
 from ddpm_cli.engine.build import (
     build_dataset,
+    build_model,
     build_network,
     build_parameterization,
     build_sampler,
@@ -31,6 +32,7 @@ from ddpm_cli.engine.build import (
     self_contained,
     with_classes,
 )
+from ddpm_cli.engine.build_data import known_image_size
 from ddpm_cli.engine.determinism import deterministic_algorithms
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
@@ -215,6 +217,7 @@ def _unscaled_learning_rate(config: Config) -> str:
 def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, Dataset]:
     """Check everything that can be wrong before anything is written, and fill in what the config leaves to the data."""
     config = self_contained(config)
+    _check_network(config)
     check_trackers(config.train.trackers)
     accelerator = make_accelerator(config.train.device, config.train.precision)
     check_processes(config.train, accelerator, on_event if accelerator.is_main_process else ignore)
@@ -232,6 +235,14 @@ def _resolve(config: Config, on_event: Listener) -> tuple[Config, Accelerator, D
         for notice in dataset.notices:
             on_event(Notice(notice, important=True))
     return config, accelerator, dataset
+
+
+def _check_network(config: Config) -> None:
+    """Refuse sizes that do not fit together before images are read, where theirs is known by then."""
+    size = known_image_size(config.data)
+    if size is not None:
+        with torch.device("meta"):
+            build_model(config.model.model_copy(update={"num_classes": None}), (1, *size))
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:

@@ -90,7 +90,16 @@ def test_a_number_is_written_as_one_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("class-1", 0), ("Class 1", 0), ("class12", 1), ("class_12", 1), ("2024/01 cats", 2), ("version 3.5", 3), ("5", 4), (" 5 ", 4)],
+    [
+        ("class-1", 0),
+        ("Class 1", 0),
+        ("class12", 1),
+        ("class_12", 1),
+        ("2024/01 cats", 2),
+        ("version 3.5", 3),
+        ("5", 4),
+        (" 5 ", 4),
+    ],
 )
 def test_numbers_in_names_stay_whole(text: str, number: int) -> None:
     assert find_class(text, ("class 1", "class 12", "2024-01-cats", "version-3.5", "#5")) == number
