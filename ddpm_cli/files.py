@@ -26,6 +26,8 @@ JSON_LIMIT = 10_000_000
 LONGEST_TEXT = 200
 """Characters of a stranger's text that are shown."""
 
+STDOUT = "-"
+
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
     errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder."),
@@ -213,8 +215,11 @@ def require_writable_parent(path: Path) -> None:
     """Refuse an output path before the work that would be lost with it.
 
     Raises:
-        OutputError: If the folder does not exist or may not be written to, or if `path` is something other than a file.
+        OutputError: If the folder does not exist or may not be written to, if `path` is something other than a file, or if it is
+            "-", by which people mean stdout.
     """
+    if str(path) == STDOUT:
+        raise OutputError(f'"{STDOUT}" names no file, and results are not written to stdout.', "Name a file.")
     with output_errors(path):
         parent = os.stat(path.parent)
         if not stat.S_ISDIR(parent.st_mode):

@@ -90,6 +90,16 @@ class Opened:
     label: int | None
     facts: dict[str, Any]
 
+    def require_room(self, out: Path, count: int) -> None:
+        """Refuse a picture that could not be written once `count` images are drawn.
+
+        Raises:
+            OutputError: See `require_grid`.
+        """
+        from ddpm_cli.render.picture_limits import require_images
+
+        require_images(out, count, self.trained.image_shape)
+
     def read_picture(self, path: Path, resize: bool) -> Pixels:
         """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
         from ddpm_cli.data.one_picture import read_picture

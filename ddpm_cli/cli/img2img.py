@@ -76,6 +76,7 @@ def img2img(
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
     opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
+    opened.require_room(out, len(numbers) + side_by_side)
 
     from ddpm_cli.engine.editing import edited, steps_of
     from ddpm_cli.events import Notice

@@ -88,6 +88,7 @@ def inpaint(
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
     opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    opened.require_room(out, len(numbers) + 2 * side_by_side)
 
     from ddpm_cli.data.one_picture import read_mask
     from ddpm_cli.engine.editing import filled, steps_of

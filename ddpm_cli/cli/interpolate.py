@@ -84,6 +84,7 @@ def interpolate(
     if not {first, last} <= seeds.keys():
         flags["sample.threshold.kind"] = ("none", "interpolate")
     opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    opened.require_room(out, n + side_by_side * sum(end not in seeds for end in (first, last)))
 
     from ddpm_cli.engine.editing import interpolated
     from ddpm_cli.render.console import show_line

@@ -133,6 +133,7 @@ def sample(
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)
     T = trained.schedule.timesteps
+    outputs.require(len(numbers), settings.sampler.number_of_steps(T), trained.image_shape)
     described = settings.sampler.model_dump() | {
         "steps": settings.sampler.number_of_steps(T),
         "evaluations": settings.sampler.evaluations(T),
@@ -168,6 +169,20 @@ class Outputs:
     trajectory: Path | None
     row_names: tuple[str, ...] | None = None
     preview: bool = False
+
+    def require(self, count: int, steps: int, image_shape: tuple[int, int, int]) -> None:
+        """Refuse pictures that could not be written once `count` images are drawn in so many steps.
+
+        Raises:
+            OutputError: See `require_grid`.
+        """
+        from ddpm_cli.engine.generate import MAX_FRAMES
+        from ddpm_cli.render.picture_limits import require_grid, require_trajectory
+
+        require_grid(self.grid, count, image_shape, self.columns, self.row_names)
+        if self.trajectory is not None:
+            frames = min(steps, MAX_FRAMES)
+            require_trajectory(self.trajectory, count, frames, image_shape, self.columns, self.row_names)
 
 
 def pick_classes(label: str | None, trained: TrainedModel) -> list[int]:

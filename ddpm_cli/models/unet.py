@@ -236,7 +236,7 @@ class UNet(nn.Module):
         channels = min((norm.num_channels for norm in norms if norm.num_groups == norm.num_channels), default=None)
         if channels is not None:
             raise ConfigError(
-                f"Feature maps of 1x1 with {channels} channels in as many groups leave a norm a single value, of which nothing is left.",
+                f"Feature maps of 1x1 with {channels} channels in as many groups leave a norm a single value, which it makes 0.",
                 f"Set model.norm_groups={channels // 2} or fewer, give model.channel_mult fewer levels, or lower model.stem.",
             )
 

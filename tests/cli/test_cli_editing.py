@@ -162,6 +162,7 @@ def test_resize_brings_any_picture_to_the_model(ddpm_here: Ddpm, folder: Path) -
         (["interpolate", "3", "8", "--side-by-side"], ["both ends are seeds"]),
         (["interpolate", "3", "photo.jpg"], ["photo.jpg is 60x40"]),
         (["interpolate", "3", "99999999999999999999"], ["99999999999999999999 cannot be read"]),
+        *[([*command, "--n", "10000", "--out", "x.ico"], ["ICO cannot hold"]) for command in COMMANDS],
         *[([*command, "--label", "bag"], ["without class labels"]) for command in COMMANDS],
         *[([*command, "--guidance", "2"], ["trained with classes"]) for command in COMMANDS],
         *[([*command, "--steps", "51"], ["51", "50"]) for command in COMMANDS],

@@ -204,7 +204,7 @@ SINGLE_VALUES = (
 
 @pytest.mark.parametrize("sizes", SINGLE_VALUES)
 def test_a_norm_of_one_value_is_refused_with_the_setting_to_change(make_unet: MakeUnet, sizes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="1x1 with .* a norm a single value") as refused:
+    with pytest.raises(ConfigError, match=r"1x1 with .* a norm a single value") as refused:
         make_unet(**sizes)
     found = re.search(r"model\.norm_groups=(\d+) or fewer", refused.value.remedy)
     assert found is not None
