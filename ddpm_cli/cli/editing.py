@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddpm_cli.config.sample_schema import SampleConfig
+    from ddpm_cli.engine.bounds import Bounds
     from ddpm_cli.engine.courses import Course
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.team import Team
@@ -61,6 +62,7 @@ class ModelChoice:
         guidance: --guidance.
         batch_size: --batch-size.
         sets: --set.
+        no_limits: --no-limits.
     """
 
     run: Path | None
@@ -70,6 +72,7 @@ class ModelChoice:
     guidance: float | None
     batch_size: int | None
     sets: list[str] | None
+    no_limits: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Opened:
         settings: Of drawing.
         label: The class of all images; None for a model without classes.
         facts: What `--json` says of all this.
+        bounds: On what the model may ask for.
     """
 
     team: Team
@@ -89,16 +93,28 @@ class Opened:
     settings: SampleConfig
     label: int | None
     facts: dict[str, Any]
+    bounds: Bounds
 
-    def require_room(self, out: Path, count: int) -> None:
-        """Refuse a picture that could not be written once `count` images are drawn.
+    def require_possible(self, out: Path, shown: int, images: int, evaluations: int, *, steps_from_file: bool = False) -> None:
+        """Refuse what could not be drawn, or not be written then.
 
+        Args:
+            out: The picture.
+            shown: Images that it shows.
+            images: That are drawn.
+            evaluations: Of the network, for each of these.
+            steps_from_file: Whether nobody but the model says how many.
         Raises:
             OutputError: See `require_grid`.
+            RequestError: See `require_affordable`.
         """
+        from ddpm_cli.engine.bounds import Demand, require_affordable
+        from ddpm_cli.render.console import show_notices
         from ddpm_cli.render.picture_limits import require_images
 
-        require_images(out, count, self.trained.image_shape)
+        require_images(out, shown, self.trained.image_shape)
+        demand = Demand(images, evaluations, steps_from_file=steps_from_file)
+        require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
 
     def read_picture(self, path: Path, resize: bool) -> Pixels:
         """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
@@ -121,6 +137,7 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     require_sample_settings(choice.sets or [])
 
     from ddpm_cli.config.loader import override
+    from ddpm_cli.engine.bounds import Bounds
     from ddpm_cli.engine.generate import load_trained
     from ddpm_cli.engine.team import sampling_team
     from ddpm_cli.render.console import show_line, show_notices
@@ -143,7 +160,7 @@ def open_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
         facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
         named = trained.class_names[label] if settings.guidance.scale else "any"
         show_line("class:", "cyan", f"{named}, guidance {settings.guidance.scale:g}")
-    return Opened(team, trained, settings, label, facts)
+    return Opened(team, trained, settings, label, facts, Bounds(lifted=choice.no_limits))
 
 
 def pick_label(label: str | None, guidance: float | None, trained: TrainedModel) -> tuple[int | None, float | None]:

@@ -13,6 +13,7 @@ from ddpm_cli.cli.options import (
     EmaOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     RunArgument,
     SamplerOption,
     SamplerStepsOption,
@@ -21,6 +22,7 @@ from ddpm_cli.cli.options import (
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.vlb import ModelVariance
+    from ddpm_cli.engine.bounds import Bounds
     from ddpm_cli.engine.evaluate import Evaluation
     from ddpm_cli.engine.references import Split
 
@@ -103,6 +105,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 64,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure a model: its samples against real images, or the likelihood of held-out images.
@@ -145,6 +148,7 @@ def evaluate(
         reference=cast("Split", reference),
         extractor_weights=extractor_weights,
         fit_extractor=fit_extractor,
+        bounds=Bounds(lifted=no_limits),
     )
     flags = {
         "sample.sampler.kind": (sampler, "--sampler"),

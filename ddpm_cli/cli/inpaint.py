@@ -28,6 +28,7 @@ from ddpm_cli.cli.options import (
     FirstSeedOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     SeedsOption,
     SetOption,
 )
@@ -67,6 +68,7 @@ def inpaint(
     batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Fill a part of an image so that it goes with the rest, which stays as it is (RePaint, Lugmayr et al. 2022).
@@ -87,8 +89,9 @@ def inpaint(
         require_positive(option, count)
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
-    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
-    opened.require_room(out, len(numbers) + 2 * side_by_side)
+    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
+    steps_in_all = opened.facts["sampler"]["steps"] * resample
+    opened.require_possible(out, len(numbers) + 2 * side_by_side, len(numbers), steps_in_all)
 
     from ddpm_cli.data.one_picture import read_mask
     from ddpm_cli.engine.editing import filled, steps_of

@@ -19,7 +19,7 @@ from ddpm_cli.cli.editing import (
     finish,
     open_model,
 )
-from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption
+from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, NoLimitsOption, SetOption
 from ddpm_cli.cli.requests import require_writable_pictures
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def interpolate(
     batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Draw the way from one image to another, as in DDPM, Fig. 8: two pictures, two seeds, or one of each.
@@ -83,8 +84,9 @@ def interpolate(
     }
     if not {first, last} <= seeds.keys():
         flags["sample.threshold.kind"] = ("none", "interpolate")
-    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
-    opened.require_room(out, n + side_by_side * sum(end not in seeds for end in (first, last)))
+    opened = open_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
+    pictures = sum(end not in seeds for end in (first, last))
+    opened.require_possible(out, n + side_by_side * pictures, n, opened.facts["sampler"]["steps"])
 
     from ddpm_cli.engine.editing import interpolated
     from ddpm_cli.render.console import show_line

@@ -15,6 +15,7 @@ from ddpm_cli.cli.options import (
     FirstSeedOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     RunArgument,
     SamplerOption,
     SamplerStepsOption,
@@ -80,6 +81,7 @@ def sample(
     ] = True,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Draw images from a run, a checkpoint or an exported file into one grid.
@@ -102,6 +104,7 @@ def sample(
     from ddpm_cli.errors import RequestError
 
     numbers = chosen_seeds(n, seed, seeds)
+    number_from_file = not numbers
     require_positive("--nrow", nrow)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
@@ -111,6 +114,7 @@ def sample(
     require_sample_settings(sets or [])
 
     from ddpm_cli.config.loader import override
+    from ddpm_cli.engine.bounds import Bounds, Demand, require_affordable
     from ddpm_cli.engine.generate import labels_from_seeds, load_trained
     from ddpm_cli.engine.team import sampling_team
     from ddpm_cli.render.console import print_json, show_line, show_notices
@@ -134,6 +138,8 @@ def sample(
     numbers = numbers * max(len(classes), 1)
     T = trained.schedule.timesteps
     outputs.require(len(numbers), settings.sampler.number_of_steps(T), trained.image_shape)
+    demand = Demand.of(trained, settings, len(numbers), images_from_file=number_from_file)
+    require_affordable(trained, settings, demand, Bounds(lifted=no_limits), show_notices)
     described = settings.sampler.model_dump() | {
         "steps": settings.sampler.number_of_steps(T),
         "evaluations": settings.sampler.evaluations(T),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.loader import override
+from ddpm_cli.engine.bounds import USUAL, Bounds
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS, Job
 from ddpm_cli.engine.generate import load_trained
@@ -51,6 +52,7 @@ class EvaluateSettings:
         reference: The split that samples are measured against.
         extractor_weights: File of the Inception network; None downloads it.
         fit_extractor: Train a classifier on the data where none is at hand for fcd and nearest.
+        bounds: On what the model may ask for.
     """
 
     n: int | None = None
@@ -63,6 +65,7 @@ class EvaluateSettings:
     reference: Split = "train"
     extractor_weights: Path | None = None
     fit_extractor: bool = False
+    bounds: Bounds = USUAL
 
     def n_of(self, metric: str) -> int:
         """Images that a metric is measured with."""

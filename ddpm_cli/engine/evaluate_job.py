@@ -18,6 +18,7 @@ import torch
 
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.engine.bounds import Demand, require_affordable
 from ddpm_cli.engine.build import build_sampler
 from ddpm_cli.engine.extractors import Extractors, require_logits
 from ddpm_cli.engine.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
 NEED_HELD_OUT = {*HELD_OUT_METRICS, "nearest"}
 WORK = "work"
+FEW_EVALUATIONS = 100
+"""Of the usual ODE, and more than those of a loss."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Job:
             _require_positive(settings.n_of(metric), settings.repeats, settings.batch_size)
             if metric in LIKELIHOODS:
                 check_likelihood(metric, trained.schedule, settings.likelihood_steps)
+        for metric in metrics:
+            require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
         for metric in of_samples:
             require_enough(metric, settings.n_of(metric))
         if of_samples:
@@ -87,6 +92,18 @@ class Job:
             require_space(
                 self.folder, *needed_bytes(metrics, kinds, settings.n_of(of_samples[0]), settings.repeats, trained.image_shape)
             )
+
+    def _demand(self, metric: str) -> Demand:
+        """What a metric computes; batches of held-out images cannot be smaller, as the noise depends on them."""
+        settings, n = self.settings, self.settings.n_of(metric)
+        if metric in SAMPLE_METRICS:
+            return Demand.of(self.trained, self.sample, n * settings.repeats, kept=min(n, part_size(settings.batch_size)))
+        evaluations = settings.likelihood_steps or (
+            self.trained.schedule.timesteps if metric == "bits-per-dim" else FEW_EVALUATIONS
+        )
+        return Demand(
+            n, evaluations, steps_from_file=settings.likelihood_steps is None, at_once=min(settings.batch_size, n), kept=0
+        )
 
     @cached_property
     def sample(self) -> SampleConfig:

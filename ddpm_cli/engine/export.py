@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from ddpm_cli.engine.bounds import Bounds, Demand, require_affordable
 from ddpm_cli.engine.export_diffusers import compare_diffusers, write_diffusers
-from ddpm_cli.engine.export_onnx import write_onnx, write_onnx_sampler
+from ddpm_cli.engine.export_onnx import ddim_of, write_onnx, write_onnx_sampler
 from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request
 from ddpm_cli.engine.generate import TrainedModel, all_weights, load_trained, model_facts
 from ddpm_cli.engine.half import HalfWeights, rounded
@@ -21,6 +22,10 @@ from ddpm_cli.files import bytes_below, new_folder, replacing
 from ddpm_cli.interchange import Comparison, ExportResult
 
 PROGRAM_TOLERANCE = 1e-4
+FEWER = "Take fewer steps, if they are those of a sampler (--steps)"
+COMPARED = 4
+FEW_EVALUATIONS = 20
+"""Images, and evaluations of the network for each, by which what was written is compared."""
 
 
 def export_model(
@@ -49,6 +54,7 @@ def export_model(
     options = options or ExportOptions()
     check_request(kind, out, options)
     trained = load_trained(run, torch.device("cpu"), runs=runs, on_event=on_event)
+    require_affordable(trained, trained.config.sample, _demand(trained, options), Bounds(lifted=options.no_limits), on_event)
     trained, rounding = rounded(trained) if options.half else (trained, None)
     with (new_folder if kind in FOLDERS else replacing)(out) as temporary:
         comparisons = WRITERS[kind](trained, temporary, options)
@@ -61,6 +67,13 @@ def export_model(
                 )
         size = bytes_below(temporary)
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
+
+
+def _demand(trained: TrainedModel, options: ExportOptions) -> Demand:
+    """What is computed to compare what was written with the original."""
+    T = trained.schedule.timesteps
+    steps = ddim_of(trained, options.steps).number_of_steps(T) if options.with_sampler else 0
+    return Demand(COMPARED, FEW_EVALUATIONS + steps, images_from_file=True, at_once=COMPARED, fewer=FEWER)
 
 
 def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:

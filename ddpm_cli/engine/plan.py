@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ddpm_cli.config.sample_schema import MOST_PICTURE_PIXELS
+from ddpm_cli.engine.bounds import OWN, Bounds, Demand, require_affordable, require_trainable
 from ddpm_cli.engine.budget import Budget
-from ddpm_cli.engine.build import build_network
+from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
+from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.memory_report import check_memory, network_error
 from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.rehearsal import Rehearsal
+from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, TrainPlan, ignore
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.models.unet import UNet
+
+CONFIG = Path("the config")
+FEWER_SAMPLES = "Set train.sample_n=16"
 
 
 def make_plan(
@@ -33,6 +41,7 @@ def make_plan(
     start_step: int = 0,
     refuse: bool = True,
     batch_size_found: bool = False,
+    bounds: Bounds = OWN,
 ) -> TrainPlan:
     """What the run will do and cost; to be called before its network is built, whose memory would be counted twice.
 
@@ -47,14 +56,17 @@ def make_plan(
         start_step: Steps taken already.
         refuse: Whether more memory than the machine has is an error.
         batch_size_found: Whether nobody chose the batch size.
+        bounds: On what the run may ask for.
     Raises:
-        RequestError: See `refuse`.
+        RequestError: See `refuse`; or if the bounds allow no such network or samples, or no picture holds these.
         OutOfMemoryError: If the memory does not suffice for the network and one image.
     """
     train, processes = config.train, accelerator.num_processes
     budget = Budget.of(train, len(dataset.train.images))
     with torch.device("meta"):
         network = build_network(config, dataset.image_shape)
+    require_trainable(network, run or CONFIG, bounds, on_event)
+    _check_samples(config, dataset, accelerator, network, run or CONFIG, bounds, on_event)
     seconds, peak = None, None
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
         per_image, memory = _rehearse(config, dataset, accelerator)
@@ -83,6 +95,33 @@ def make_plan(
         estimated_seconds=seconds,
         estimated_bytes=peak,
     )
+
+
+def _check_samples(
+    config: Config,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    network: UNet,
+    origin: Path,
+    bounds: Bounds,
+    on_event: Listener,
+) -> None:
+    """Refuse samples that take too long or that no picture holds; they come every few steps, and at the end."""
+    train, (_, height, width) = config.train, dataset.image_shape
+    if train.sample_n * height * width > MOST_PICTURE_PIXELS:
+        raise RequestError(
+            f"train.sample_n is {train.sample_n:,}, and so many images of {height}x{width} fit into no picture.",
+            FEWER_SAMPLES + ".",
+        )
+    settings = config.sample.model_copy(update={"sampler": train.sampler})
+    model = TrainedModel(network, build_schedule(config.schedule), config, dataset.image_shape, origin, 0, ())
+    drawn = {FEWER_SAMPLES: (train.sample_n, train.sample_n)}
+    if train.evaluate_every is not None:
+        drawn["Set train.evaluate_every=none"] = (train.evaluate_n, min(train.evaluate_n, settings.batch_size))
+    for fewer, (images, kept) in drawn.items():
+        evaluations = train.sampler.evaluations(config.schedule.timesteps)
+        demand = Demand(images, evaluations, images_from_file=True, kept=kept, fewer=fewer, device=accelerator.device)
+        require_affordable(model, settings, demand, bounds, on_event)
 
 
 def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[float, TrainingMemory]:

@@ -115,6 +115,7 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     """Measure a trained run; `evaluate` takes figures that are stored instead of measuring them again."""
     if sweep.evaluate is None:
         return
+    from ddpm_cli.engine.bounds import Bounds
     from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate
 
     asked = sweep.evaluate
@@ -126,6 +127,7 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
         repeats=asked.repeats,
         extractor_weights=asked.extractor_weights,
         fit_extractor=asked.fit_extractor,
+        bounds=Bounds(lifted=True),
     )
     on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)

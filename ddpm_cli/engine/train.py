@@ -22,6 +22,7 @@ from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
 from ddpm_cli.engine.batch_size import with_found_batch_size
 from ddpm_cli.engine.begun_run import begun_run
+from ddpm_cli.engine.bounds import Bounds
 from ddpm_cli.engine.build import (
     build_dataset,
     build_model,
@@ -140,6 +141,7 @@ def resume(
     device: str | None = None,
     deterministic: bool | None = None,
     sets: Sequence[str] = (),
+    no_limits: bool = False,
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
     """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
@@ -151,6 +153,7 @@ def resume(
         device: Another device than the one it was started on.
         deterministic: True to use deterministic kernels alone from here on.
         sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
+        no_limits: Lift the limits on the images, time and memory that the run may ask for.
         on_event: Told of everything that happens.
 
     Returns:
@@ -185,7 +188,8 @@ def resume(
                 "Bring the same data back (see run.json), or start a new run.",
             )
         with Team.of(accelerator).watched():
-            plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step if checkpoint else 0)
+            start_step, bounds = checkpoint.step if checkpoint else 0, Bounds(lifted=no_limits)
+            plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=start_step, bounds=bounds)
             metrics = training_metrics(config, dataset, accelerator, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event, trackers), metrics)

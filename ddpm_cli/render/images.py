@@ -236,7 +236,7 @@ def picture_format(path: Path) -> str:
 
 
 def format_of(suffix: str) -> str | None:
-    """What Pillow calls the format of a suffix, None if it knows none; it knows the five most usual ones before it loads what it has for all others."""
+    """What Pillow calls the format of a suffix, if it knows one; the five most usual ones it knows before it loads all others."""
     Image.preinit()
     return Image.EXTENSION.get(suffix.lower()) or Image.registered_extensions().get(suffix.lower())
 

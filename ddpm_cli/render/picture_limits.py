@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ddpm_cli.config.sample_schema import MOST_PICTURE_PIXELS
 from ddpm_cli.errors import OutputError
 from ddpm_cli.render.images import (
     FILMSTRIP,
@@ -26,8 +27,6 @@ from ddpm_cli.render.images import (
     picture_format,
 )
 
-MOST_PIXELS = 178_956_970
-"""Of a picture: of more Pillow opens none, as it takes them for an attack; a grid takes four bytes of memory for each or more."""
 SMALL = 16
 BLOCK = 300
 """Pixels of a side beyond which no format cares for one side because of the other; icons, which come in set sizes, end before."""
@@ -100,10 +99,10 @@ def _grid_size(
 
 
 def _require(path: Path, form: str, mode: str, width: int, height: int, frames: int = 1) -> None:
-    if width * height * frames > MOST_PIXELS:
+    if width * height * frames > MOST_PICTURE_PIXELS:
         times = f"{frames} times " if frames > 1 else ""
         raise OutputError(
-            f"{path} would have {times}{width:,}x{height:,} pixels, more than the {MOST_PIXELS:,} that a picture may have.",
+            f"{path} would have {times}{width:,}x{height:,} pixels, more than the {MOST_PICTURE_PIXELS:,} that a picture may have.",
             "Draw fewer images at a time: --n, or --seeds for one part after the other.",
         )
     if fault := _fault(form, mode, SMALL, SMALL):
@@ -121,7 +120,7 @@ def _named(mode: str) -> str:
 
 
 def _fault(form: str, mode: str, width: int, height: int) -> str:
-    """Why a format cannot hold a picture; empty if a blank one comes back as it was. Alpha may become a palette's, but not nothing."""
+    """Why a format cannot hold a picture; empty if a blank one comes back as it was, its alpha in a palette perhaps."""
     content = io.BytesIO()
     with _silence():
         try:
