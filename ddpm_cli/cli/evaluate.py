@@ -22,7 +22,6 @@ from ddpm_cli.cli.options import (
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.vlb import ModelVariance
-    from ddpm_cli.engine.bounds import Bounds
     from ddpm_cli.engine.evaluate import Evaluation
     from ddpm_cli.engine.references import Split
 
@@ -133,6 +132,7 @@ def evaluate(
     counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
+    from ddpm_cli.engine.bounds import Bounds
     from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
     from ddpm_cli.events import together
     from ddpm_cli.render.evaluate import EvaluateView

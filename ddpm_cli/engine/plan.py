@@ -66,7 +66,7 @@ def make_plan(
     with torch.device("meta"):
         network = build_network(config, dataset.image_shape)
     require_trainable(network, run or CONFIG, bounds, on_event)
-    _check_samples(config, dataset, accelerator, network, run or CONFIG, bounds, on_event)
+    require_affordable_samples(config, dataset.image_shape, network, accelerator.device, run or CONFIG, bounds, on_event)
     seconds, peak = None, None
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
         per_image, memory = _rehearse(config, dataset, accelerator)
@@ -97,30 +97,40 @@ def make_plan(
     )
 
 
-def _check_samples(
+def require_affordable_samples(
     config: Config,
-    dataset: Dataset,
-    accelerator: Accelerator,
+    image_shape: tuple[int, int, int],
     network: UNet,
+    device: torch.device,
     origin: Path,
     bounds: Bounds,
-    on_event: Listener,
+    on_event: Listener = ignore,
 ) -> None:
-    """Refuse samples that take too long or that no picture holds; they come every few steps, and at the end."""
-    train, (_, height, width) = config.train, dataset.image_shape
+    """Refuse samples of a training that take too long or that no picture holds; they come every few steps, and at the end.
+
+    Args:
+        config: Of the run.
+        image_shape: Channels, height and width.
+        network: That of the config, on the meta device.
+        device: Where it will be.
+        origin: What asks for the samples.
+        bounds: On what it may ask for.
+        on_event: Told of what takes long.
+    Raises:
+        RequestError: Naming what is asked for.
+    """
+    train, (_, height, width) = config.train, image_shape
     if train.sample_n * height * width > MOST_PICTURE_PIXELS:
-        raise RequestError(
-            f"train.sample_n is {train.sample_n:,}, and so many images of {height}x{width} fit into no picture.",
-            FEWER_SAMPLES + ".",
-        )
+        message = f"train.sample_n is {train.sample_n:,}, and so many images of {height}x{width} fit into no picture."
+        raise RequestError(message, f"{FEWER_SAMPLES}.")
     settings = config.sample.model_copy(update={"sampler": train.sampler})
-    model = TrainedModel(network, build_schedule(config.schedule), config, dataset.image_shape, origin, 0, ())
+    model = TrainedModel(network, build_schedule(config.schedule), config, image_shape, origin, 0, ())
     drawn = {FEWER_SAMPLES: (train.sample_n, train.sample_n)}
     if train.evaluate_every is not None:
         drawn["Set train.evaluate_every=none"] = (train.evaluate_n, min(train.evaluate_n, settings.batch_size))
+    evaluations = train.sampler.evaluations(config.schedule.timesteps)
     for fewer, (images, kept) in drawn.items():
-        evaluations = train.sampler.evaluations(config.schedule.timesteps)
-        demand = Demand(images, evaluations, images_from_file=True, kept=kept, fewer=fewer, device=accelerator.device)
+        demand = Demand(images, evaluations, images_from_file=True, kept=kept, fewer=fewer, device=device)
         require_affordable(model, settings, demand, bounds, on_event)
 
 
