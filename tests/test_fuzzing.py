@@ -9,7 +9,7 @@ from fuzzing import Attack, attack, attacks, written_outside
 from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
-    **{"checkpoint": 150, "exported file": 150, "what a file asks for": 150, "config": 300, "table": 300, "picture": 300},
+    **{"checkpoint": 150, "exported file": 150, "what a file asks for": 60, "config": 300, "table": 300, "picture": 300},
     **{
         "training state": 60,
         "run folder": 60,
