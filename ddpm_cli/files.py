@@ -34,6 +34,7 @@ LONGEST_TEXT = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = "\\ud"
 """How the JSON text of one begins, alone or as a part of a pair."""
+STDOUT = "-"
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
@@ -228,8 +229,11 @@ def require_writable_parent(path: Path) -> None:
     """Refuse an output path before the work that would be lost with it.
 
     Raises:
-        OutputError: If the folder does not exist or may not be written to, or if `path` is something other than a file.
+        OutputError: If the folder does not exist or may not be written to, if `path` is something other than a file, or if it is
+            "-", by which people mean stdout.
     """
+    if str(path) == STDOUT:
+        raise OutputError(f'"{STDOUT}" names no file, and results are not written to stdout.', "Name a file.")
     with output_errors(path):
         parent = os.stat(path.parent)
         if not stat.S_ISDIR(parent.st_mode):

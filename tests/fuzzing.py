@@ -24,10 +24,14 @@ import torch
 from PIL import Image
 
 from ddpm_cli.config.loader import from_toml_text, load_config
+from ddpm_cli.config.schema import Config
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.data.picture import decode, quiet_decoders, read_header, read_whole
-from ddpm_cli.engine.build import build_model
-from ddpm_cli.engine.generate import load_trained
+from ddpm_cli.engine.bounds import Demand, image_bytes, require_affordable, require_trainable
+from ddpm_cli.engine.build import build_model, build_sampler
+from ddpm_cli.engine.file_bounds import Bounds
+from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.engine.plan import require_affordable_samples
 from ddpm_cli.engine.schedule_table import read_schedule_table
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.export.safetensors import save_model_file
@@ -223,6 +227,7 @@ def attacks(scratch: Path) -> dict[str, Attack]:
     return {
         "checkpoint": _on_checkpoint(scratch, network.state_dict(), to_toml(config)),
         "exported file": _on_exported(scratch, network.state_dict(), to_toml(config)),
+        "what a file asks for": _on_demands(scratch, network.state_dict(), config),
         "config": _on_config(to_toml(config), to_toml(load_config(preset="quick").config)),
         "table": _on_table(scratch),
         "picture": _on_picture(),
@@ -319,6 +324,79 @@ def _on_exported(scratch: Path, weights: dict[str, torch.Tensor], config_toml: s
         load_trained(path, torch.device("cpu"))
 
     return one
+
+
+SIZES = (*range(1, 9), 8, 8, 64, 1000, 2048, 8192, 65_536)
+NUMBERS = (1, 2, 4, 10_000, 10_001, 10**6, 10**9, 2**63, -1)
+STRICT = Bounds(images=8, seconds_an_image=0.2, seconds=1.0)
+"""So that what passes them can be drawn by the thousand."""
+MOST_BYTES = 500_000_000
+MODEST = {"sample": {"n": 4}, "train": {"sample_n": 4, "batch_size": 4}}
+ASKED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("sample.n", "train.sample_n", "train.batch_size", "train.evaluate_n"), NUMBERS),
+    **dict.fromkeys(("sample.batch_size", "sample.batch_size "), (1, 10**6, 10**9)),
+    "sample.sampler.steps": (1, 2, 20, 21, 10**9),
+    "schedule.timesteps": (1, 2, 20, 10_001, 100_000),
+    "sample.sampler.kind": ("ddpm", "ddim", "heun", "unipc"),
+    "model.attention_resolutions": ([], [2048], [8192], [64], [8]),
+    "model.norm_groups": (1, 4, 32),
+}
+
+
+def _on_demands(scratch: Path, weights: dict[str, torch.Tensor], config: Config) -> Attack:
+    """A file or a run that asks for much: what passes the bounds must be drawn within the watchdog's seconds."""
+    tree = tomllib.loads(to_toml(config))
+    run = create_run(scratch / "demanding", "run", "run")
+    checkpoint = save_checkpoint(run, 6, {"model": weights, "ema": weights}, STATE, to_toml(config), keep_last=1, best=False)
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+
+    def exported(text: str, shape: list[int]) -> Path:
+        path = scratch / "demanding.safetensors"
+        facts = {"config": text, "image_shape": shape, "step": 6, "class_names": []}
+        save_model_file(path, weights, {"ddpm": json.dumps(facts)})
+        return path
+
+    def of_run(text: str, shape: list[int]) -> Path:
+        files = {"config.toml": text.encode(), "state.json": json.dumps(STATE | {"image_shape": shape}).encode()}
+        for name, content in files.items():
+            (checkpoint / name).write_bytes(content)
+            manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+        return checkpoint
+
+    def one(dice: random.Random) -> None:
+        text = tomli_w.dumps(_asking(tree, dice))
+        text = text if dice.random() < 0.9 else _mutated_toml(text, dice).decode(errors="replace")
+        shape = [dice.choice((1, 1, 1, 3)), dice.choice(SIZES), dice.choice(SIZES)] if dice.random() < 0.5 else [1, 8, 8]
+        trained = load_trained(dice.choice((exported, of_run))(text, shape), torch.device("cpu"))
+        _draw_what_is_asked(trained)
+
+    return one
+
+
+def _asking(tree: dict[str, Any], dice: random.Random) -> dict[str, Any]:
+    """A config that asks for a few other things."""
+    asked: dict[str, Any] = {name: section | MODEST.get(name, {}) for name, section in json.loads(json.dumps(tree)).items()}
+    for key in dice.sample(sorted(ASKED), dice.choice((0, 1, 1, 2, 3))):
+        *parents, name = key.strip().split(".")
+        section = asked
+        for parent in parents:
+            section = section[parent]
+        section[name] = dice.choice(ASKED[key])
+    return asked
+
+
+def _draw_what_is_asked(trained: TrainedModel) -> None:
+    settings, config = trained.config.sample, trained.config
+    build_sampler(settings.sampler, trained.schedule)
+    require_affordable(trained, settings, Demand.of(trained, settings, settings.n, images_from_file=True), STRICT)
+    assert image_bytes(trained, settings) < MOST_BYTES, f"{trained.image_shape} within {STRICT}"
+    few = settings.model_copy(update={"sampler": settings.sampler.model_copy(update={"steps": 1})})
+    assert sum(len(batch) for batch in generate_samples(trained, range(settings.n), few)) == settings.n
+    with torch.device("meta"):
+        network = build_model(config.model, trained.image_shape)
+    require_trainable(network, trained.origin, STRICT, lambda event: None)
+    require_affordable_samples(config, trained.image_shape, network, torch.device("cpu"), trained.origin, STRICT)
 
 
 def _mutated_facts(facts: dict[str, Any], dice: random.Random) -> str:

@@ -10,7 +10,7 @@ from fuzzing_pipelines import pipeline_attacks
 from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
-    **{"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300},
+    **{"checkpoint": 150, "exported file": 150, "what a file asks for": 60, "config": 300, "table": 300, "picture": 300},
     **{
         "training state": 60,
         "run folder": 60,

@@ -12,7 +12,9 @@ from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_s
 from ddpm_cli.api.training import Run
 from ddpm_cli.config.loader import override
 from ddpm_cli.data.classes import find_class
+from ddpm_cli.engine.bounds import Demand, require_affordable
 from ddpm_cli.engine.device import resolve_device
+from ddpm_cli.engine.file_bounds import Bounds
 from ddpm_cli.engine.generate import Frames, load_trained
 from ddpm_cli.engine.shared_samples import shared_samples
 from ddpm_cli.engine.team import Team
@@ -107,6 +109,7 @@ class Model:
         guidance: float | None = None,
         batch_size: int | None = None,
         set: Settings | None = None,
+        no_limits: bool = False,
         progress: bool = True,
         on_event: Listener = ignore,
     ) -> NDArray[np.uint8]:
@@ -122,16 +125,21 @@ class Model:
             guidance: Scale of classifier-free guidance: 1 follows the label, more does so closely, 0 ignores it.
             batch_size: Images at a time, at least 1; does not change them.
             set: Fields of the config's section `sample` by dotted key, such as {"sample.threshold": "dynamic"}.
+            no_limits: Lift the limits on the images, time and memory that the run or file may ask for.
             progress: Show a bar on stderr if that is a terminal.
             on_event: Told of `SampleProgress` for each denoising step of each batch.
         Returns:
             Images in the order of the seeds, NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
         Raises:
-            RequestError: If a number is out of its range, or there is no such sampler, class or field.
+            RequestError: If a number is out of its range, there is no such sampler, class or field, or the model asks for more
+                images, time or memory than it may.
             OutOfMemoryError: With the largest batch that there is memory for.
         """
         settings = self._settings(sampler, steps, guidance, batch_size, set)
-        return self._draw(self._seeds(n, seeds, settings), labels, settings, progress, on_event)
+        chosen = self._seeds(n, seeds, settings)
+        demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
+        require_affordable(self._trained, settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
+        return self._draw(chosen, labels, settings, progress, on_event)
 
     def trajectory(
         self,

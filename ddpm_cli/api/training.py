@@ -139,6 +139,7 @@ def resume(
     set: Settings | None = None,
     device: str | None = None,
     runs: str | Path = "runs",
+    no_limits: bool = False,
     progress: bool = True,
     on_event: Listener = ignore,
 ) -> Run:
@@ -152,6 +153,7 @@ def resume(
         set: Fields of the config that the rest of the run is to have, such as {"optimizer.lr": 1e-4}.
         device: Another device than the one it was started on.
         runs: The folder of runs.
+        no_limits: Lift the limits on the images, time and memory that the run may ask for.
         progress: Show on stderr what the command shows.
         on_event: See `train`.
     Returns:
@@ -175,6 +177,7 @@ def resume(
             budget={"epochs": epochs, "steps": steps, "minutes": minutes},
             device=device,
             sets=as_sets(set),
+            no_limits=no_limits,
             on_event=listen,
         )
     return Run(found, summary)

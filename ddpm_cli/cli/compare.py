@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpm_cli.cli.completion import run_names
-from ddpm_cli.cli.options import DeviceOption, JsonOption, path_of
+from ddpm_cli.cli.options import DeviceOption, JsonOption, NoLimitsOption, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,7 @@ def compare(
     n: ImagesOption = 8,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the first image; the next has the next.")] = 0,
     device: DeviceOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Put runs beside each other: settings, losses, metrics, time, curves and images, and say whether they differ.
@@ -89,15 +90,18 @@ def compare(
     failures = {name: why for sweep in sweeps for name, why in read_failures(sweep).items()}
     comparison = compare_runs(runs, runs=root, baseline=baseline, failures=failures)
     seeds = range(seed, seed + n) if grids else range(0)
-    result = write_comparison(comparison, folder, seeds, device or "auto", title=f"Comparison of {len(comparison.runs)} runs")
+    title = f"Comparison of {len(comparison.runs)} runs"
+    result = write_comparison(comparison, folder, seeds, device or "auto", title=title, no_limits=no_limits)
     if json:
         print_json(result)
         return
     show(comparison, folder, result)
 
 
-def write_comparison(comparison: Comparison, folder: Path, seeds: Sequence[int], device: str, *, title: str) -> dict[str, object]:
-    """Write a comparison with its pictures; no grids without seeds.
+def write_comparison(
+    comparison: Comparison, folder: Path, seeds: Sequence[int], device: str, *, title: str, no_limits: bool
+) -> dict[str, object]:
+    """Write a comparison with its pictures; no grids without seeds, and none that take too long, unless there are no limits.
 
     Returns:
         The JSON object that was written.
@@ -109,7 +113,7 @@ def write_comparison(comparison: Comparison, folder: Path, seeds: Sequence[int],
     from ddpm_cli.render.compare_plot import save_curves, save_metrics
     from ddpm_cli.render.images import save_named_rows
 
-    rows = draw_rows(comparison, seeds, device) if seeds else []
+    rows = draw_rows(comparison, seeds, device, no_limits) if seeds else []
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
     pictures = {"curves": "curves.png"}
@@ -125,13 +129,14 @@ def write_comparison(comparison: Comparison, folder: Path, seeds: Sequence[int],
     return result
 
 
-def draw_rows(comparison: Comparison, seeds: Sequence[int], device: str) -> list[Row]:
+def draw_rows(comparison: Comparison, seeds: Sequence[int], device: str, no_limits: bool) -> list[Row]:
     """Draw images of each run from the same seeds, with a bar."""
     from ddpm_cli.engine.compare_samples import draw_rows as draw
+    from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.render.sampling import SamplingView
 
     with SamplingView() as view:
-        return draw(comparison.arms, seeds, device=device, on_event=view)
+        return draw(comparison.arms, seeds, device=device, bounds=Bounds(lifted=no_limits), on_event=view)
 
 
 def show(comparison: Comparison, folder: Path, result: dict[str, object]) -> None:

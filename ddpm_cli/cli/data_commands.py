@@ -69,7 +69,8 @@ def check(
     assert isinstance(config, FolderData)
 
     from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.images import require_picture_name, save_grid
+    from ddpm_cli.render.images import save_grid
+    from ddpm_cli.render.picture_limits import require_picture_name
 
     if out is not None:
         require_picture_name(out)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.engine.courses import Course
+    from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.engine.stored_model import StoredModel
     from ddpm_cli.engine.team import Team
@@ -69,6 +70,7 @@ class ModelChoice:
         guidance: --guidance.
         batch_size: --batch-size.
         sets: --set.
+        no_limits: --no-limits.
     """
 
     run: Path | None
@@ -78,6 +80,7 @@ class ModelChoice:
     guidance: float | None
     batch_size: int | None
     sets: list[str] | None
+    no_limits: bool
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Found:
         settings: Of drawing.
         label: The class of all images; None for a model without classes.
         facts: What `--json` says of all this.
+        bounds: On what its file may ask for.
     """
 
     device: str
@@ -97,6 +101,7 @@ class Found:
     settings: SampleConfig
     label: int | None
     facts: dict[str, Any]
+    bounds: Bounds
 
     def read_picture(self, path: Path, resize: bool) -> Pixels:
         """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
@@ -118,7 +123,7 @@ class Found:
         if self.label is not None:
             scale = self.settings.guidance.scale
             show_line("class:", "cyan", f"{trained.class_names[self.label] if scale else 'any'}, guidance {scale:g}")
-        return Opened(team, trained, self.settings, self.label, self.facts)
+        return Opened(team, trained, self.settings, self.label, self.facts, self.bounds)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class Opened:
         settings: Of drawing.
         label: The class of all images; None for a model without classes.
         facts: What `--json` says of all this.
+        bounds: On what the model may ask for.
     """
 
     team: Team
@@ -138,6 +144,28 @@ class Opened:
     settings: SampleConfig
     label: int | None
     facts: dict[str, Any]
+    bounds: Bounds
+
+    def require_possible(self, out: Path, shown: int, images: int, evaluations: int, *, steps_from_file: bool = False) -> None:
+        """Refuse what could not be drawn, or not be written then.
+
+        Args:
+            out: The picture.
+            shown: Images that it shows.
+            images: That are drawn.
+            evaluations: Of the network, for each of these.
+            steps_from_file: Whether nobody but the model says how many.
+        Raises:
+            OutputError: See `require_grid`.
+            RequestError: See `require_affordable`.
+        """
+        from ddpm_cli.engine.bounds import Demand, require_affordable
+        from ddpm_cli.render.console import show_notices
+        from ddpm_cli.render.picture_limits import require_images
+
+        require_images(out, shown, self.trained.image_shape)
+        demand = Demand(images, evaluations, steps_from_file=steps_from_file)
+        require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
 
 
 def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_steps: int | None = None) -> Found:
@@ -156,6 +184,7 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     from ddpm_cli.engine import stored_model
     from ddpm_cli.engine.build import check_steps
     from ddpm_cli.engine.device import check_device
+    from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.render.console import show_notices
 
     device = choice.device or "auto"
@@ -173,7 +202,7 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
     if label is not None:
         facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
-    return Found(device, model, settings, label, facts)
+    return Found(device, model, settings, label, facts, Bounds(lifted=choice.no_limits))
 
 
 def pick_label(label: str | None, guidance: float | None, trained: StoredModel) -> tuple[int | None, float | None]:

@@ -14,6 +14,7 @@ from ddpm_cli.cli.options import (
     EmaOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     RunArgument,
     SamplerOption,
     SamplerStepsOption,
@@ -117,6 +118,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 64,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure a model: its samples against real images, or the likelihood of held-out images.
@@ -147,6 +149,7 @@ def evaluate(
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
     from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
+    from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.events import together
     from ddpm_cli.render.evaluate import EvaluateView
     from ddpm_cli.render.evaluate_pictures import draw_evaluation
@@ -162,6 +165,7 @@ def evaluate(
         reference=cast("Split", reference),
         extractor_weights=extractor_weights,
         fit_extractor=fit_extractor,
+        bounds=Bounds(lifted=no_limits),
     )
     flags = {
         "sample.sampler.kind": (sampler, "--sampler"),

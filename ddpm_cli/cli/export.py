@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddpm_cli.cli.completion import one_of
-from ddpm_cli.cli.options import JsonOption, RunArgument, path_of
+from ddpm_cli.cli.options import JsonOption, NoLimitsOption, RunArgument, path_of
 from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
 from ddpm_cli.names import as_known
 
@@ -46,6 +46,7 @@ def export(
         typer.Option("--steps", metavar="N", help="Steps of that DDIM; the run's own, or 50, if left out.", show_default=False),
     ] = None,
     license: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights, for the model card.")] = "unknown",
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write the EMA weights of a run for another program, and check there what was written before saying so.
@@ -69,7 +70,7 @@ def export(
 
       ddpm export --format onnx --half --check --out denoiser.onnx
     """
-    options = ExportOptions(half, check, with_sampler, steps, license)
+    options = ExportOptions(half, check, with_sampler, steps, license, no_limits)
     format = as_known(format, FORMATS)
     out = Path(FORMATS.get(format, "model")) if out is None else out
     check_request(format, out, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from ddpm_cli.cli.options import (
     FirstSeedOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     SamplerOption,
     SamplerStepsOption,
     SeedsOption,
@@ -57,6 +59,7 @@ def img2img(
     batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Make an image anew that keeps what is coarse in a given one, such as a sketch (SDEdit, Meng et al. 2022).
@@ -75,17 +78,25 @@ def img2img(
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
-    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags)
+    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags)
     pixels = found.read_picture(image, resize)
     opened = found.load()
+    evaluations = opened.settings.sampler.evaluations(opened.trained.schedule.timesteps)
+    own_steps = opened.settings.sampler == opened.trained.config.sample.sampler
+    opened.require_possible(
+        out, len(numbers) + side_by_side, len(numbers), math.ceil(strength * evaluations) or 1, steps_from_file=own_steps
+    )
 
     from ddpm_cli.engine.editing import edited, steps_of
-    from ddpm_cli.render.console import show_line
+    from ddpm_cli.events import Notice
+    from ddpm_cli.render.console import show_line, show_notice
 
     course = edited(opened.trained, pixels, strength)
     all_steps = opened.facts["sampler"]["steps"]
-    taken = steps_of(course, opened.trained, opened.settings) if strength else 0
+    taken = steps_of(course, opened.trained, opened.settings)
     show_line("sampler:", "cyan", f"{opened.settings.sampler.kind}, {taken} of {all_steps} steps")
+    if strength and not taken:
+        show_notice(Notice(f"--strength {strength:g} of {all_steps} steps is none: the image stays as it is.", important=True))
     images, singles = draw(opened, course, numbers, each)
     facts = {"image": image, "strength": strength, "steps_taken": taken, "seeds": numbers}
     shown = [pixels, *images] if side_by_side else images

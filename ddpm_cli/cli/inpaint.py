@@ -28,6 +28,7 @@ from ddpm_cli.cli.options import (
     FirstSeedOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     SeedsOption,
     SetOption,
     path_of,
@@ -71,6 +72,7 @@ def inpaint(
     batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Fill a part of an image so that it goes with the rest, which stays as it is (RePaint, Lugmayr et al. 2022).
@@ -91,13 +93,15 @@ def inpaint(
         require_positive(option, count)
     require_writable_pictures(out, each)
     flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
-    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
 
     from ddpm_cli.data.one_picture import read_mask
 
     pixels = found.read_picture(image, resize)
     unknown = read_mask(mask, found.model.image_shape[1:], resize=resize)
     opened = found.load()
+    steps_in_all = opened.facts["sampler"]["steps"] * resample
+    opened.require_possible(out, len(numbers) + 2 * side_by_side, len(numbers), steps_in_all)
 
     from ddpm_cli.engine.editing import filled, steps_of
     from ddpm_cli.render.console import show_line

@@ -141,7 +141,7 @@ def draw(schedules: Sequence[NamedSchedule], on: Path | None, out: Path | None) 
     if on is not None:
         from ddpm_cli.files import require_writable_parent
         from ddpm_cli.render.forward_strip import save_forward_strip
-        from ddpm_cli.render.images import require_picture_name
+        from ddpm_cli.render.picture_limits import require_picture_name
 
         out = out or Path(FORWARD)
         require_picture_name(out)

@@ -19,7 +19,16 @@ from ddpm_cli.cli.editing import (
     find_model,
     finish,
 )
-from ddpm_cli.cli.options import DeviceOption, DrawnAtOnceOption, EmaOption, GuidanceOption, JsonOption, SetOption, path_of
+from ddpm_cli.cli.options import (
+    DeviceOption,
+    DrawnAtOnceOption,
+    EmaOption,
+    GuidanceOption,
+    JsonOption,
+    NoLimitsOption,
+    SetOption,
+    path_of,
+)
 from ddpm_cli.cli.requests import require_writable_pictures
 
 if TYPE_CHECKING:
@@ -55,6 +64,7 @@ def interpolate(
     batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Draw the way from one image to another, as in DDPM, Fig. 8: two pictures, two seeds, or one of each.
@@ -87,9 +97,11 @@ def interpolate(
     }
     if not {first, last} <= seeds.keys():
         flags["sample.threshold.kind"] = ("none", "interpolate")
-    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets), flags, USUAL_STEPS)
+    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
     ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     opened = found.load()
+    pictures = sum(end not in seeds for end in (first, last))
+    opened.require_possible(out, n + side_by_side * pictures, n, opened.facts["sampler"]["steps"])
 
     from ddpm_cli.engine.editing import interpolated
     from ddpm_cli.render.console import show_line

@@ -86,6 +86,10 @@ DeterministicOption = Annotated[
 NameOption = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="Name of the run's folder below runs/.", show_default=False)
 ]
+NoLimitsOption = Annotated[
+    bool,
+    typer.Option("--no-limits", help="Lift the limits on the images, time and memory that a run or file may ask for."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 RunsOption = Annotated[

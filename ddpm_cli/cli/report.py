@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import DeviceOption, JsonOption, ResumeArgument, path_of
+from ddpm_cli.cli.options import DeviceOption, JsonOption, NoLimitsOption, ResumeArgument, path_of
 
 if TYPE_CHECKING:
     from ddpm_cli.runs.directory import RunDirectory
@@ -26,6 +26,7 @@ def report(
         bool, typer.Option("--trajectory/--no-trajectory", help="Draw one denoising from the newest checkpoint.")
     ] = True,
     device: DeviceOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write all that a run tells into one HTML file: curves, samples over training, a denoising, metrics, config, provenance.
@@ -58,7 +59,7 @@ def report(
     if trajectory:
         check_device(device or "auto")
     show_line("run:", "cyan", str(found.path))
-    told = gather(found, (device or "auto") if trajectory else None)
+    told = gather(found, (device or "auto") if trajectory else None, no_limits)
     size = save_report(told, out, time.time())
     show_line("wrote:", "green", f"{out} ({size / 1e6:.1f} MB)")
     if json:
@@ -88,10 +89,10 @@ def require_html_name(path: Path) -> None:
         raise OutputError(f"Cannot write {path}: a report is an HTML page.", "Give --out a name that ends in .html.")
 
 
-def gather(run: RunDirectory, device: str | None) -> RunReport:
+def gather(run: RunDirectory, device: str | None, no_limits: bool) -> RunReport:
     """Read a run and draw a denoising, with a bar; none where there is no device."""
     from ddpm_cli.engine.report import gather_report
     from ddpm_cli.render.sampling import SamplingView
 
     with SamplingView() as view:
-        return gather_report(run, device=device, on_event=view)
+        return gather_report(run, device=device, no_limits=no_limits, on_event=view)

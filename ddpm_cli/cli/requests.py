@@ -45,7 +45,7 @@ def require_writable_pictures(out: Path, each: Path | None) -> None:
         OutputError: Naming the file or the folder.
     """
     from ddpm_cli.files import require_writable_folder, require_writable_parent
-    from ddpm_cli.render.images import require_picture_name
+    from ddpm_cli.render.picture_limits import require_picture_name
 
     require_picture_name(out)
     require_writable_parent(out)
@@ -82,6 +82,10 @@ def chosen_seeds(n: int | None, seed: int | None, seeds: str | None) -> list[int
             "--seeds says which images to draw, so that --n and --seed have no place beside it.", "Leave one of them out."
         )
     require_positive("--n", n)
+    if n is not None and n > MAX_SEEDS:
+        raise RequestError(
+            f"--n {n:,} is more than the {MAX_SEEDS:,} images that are drawn at a time.", "Draw them in parts: --seeds."
+        )
     if seeds is not None:
         return parse_seeds(seeds)
     return list(range(seed or 0, (seed or 0) + (n or 0)))

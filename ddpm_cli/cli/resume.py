@@ -10,6 +10,7 @@ from ddpm_cli.cli.options import (
     EpochsOption,
     JsonOption,
     MinutesOption,
+    NoLimitsOption,
     PreviewOption,
     ResumeArgument,
     SetOption,
@@ -25,6 +26,7 @@ def resume(
     device: DeviceOption = None,
     deterministic: DeterministicOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -51,6 +53,14 @@ def resume(
 
     budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
     with shown_training(preview_samples if preview and not json else ignore) as listen:
-        result = resume_training(run, budget=budget, device=device, deterministic=deterministic, sets=sets or [], on_event=listen)
+        result = resume_training(
+            run,
+            budget=budget,
+            device=device,
+            deterministic=deterministic,
+            sets=sets or [],
+            no_limits=no_limits,
+            on_event=listen,
+        )
     if json and result is not None:
         print_json(json_value(asdict(result)))

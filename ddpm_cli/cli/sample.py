@@ -15,6 +15,7 @@ from ddpm_cli.cli.options import (
     FirstSeedOption,
     GuidanceOption,
     JsonOption,
+    NoLimitsOption,
     RunArgument,
     SamplerOption,
     SamplerStepsOption,
@@ -84,6 +85,7 @@ def sample(
     ] = True,
     device: DeviceOption = None,
     sets: SetOption = None,
+    no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Draw images from a run, a checkpoint or an exported file into one grid.
@@ -106,6 +108,7 @@ def sample(
     from ddpm_cli.errors import RequestError
 
     numbers = chosen_seeds(n, seed, seeds)
+    number_from_file = not numbers
     require_positive("--nrow", nrow)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
@@ -133,7 +136,9 @@ def sample(
     check_steps(found.config.schedule, settings.sampler)
     classes = pick_classes(label, found)
 
+    from ddpm_cli.engine.bounds import Demand, require_affordable
     from ddpm_cli.engine.drawing import sampler_notices
+    from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.engine.generate import labels_from_seeds, load_model
     from ddpm_cli.engine.team import sampling_team
 
@@ -148,6 +153,9 @@ def sample(
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)
     T = trained.schedule.timesteps
+    outputs.require(len(numbers), settings.sampler.number_of_steps(T), trained.image_shape)
+    demand = Demand.of(trained, settings, len(numbers), images_from_file=number_from_file)
+    require_affordable(trained, settings, demand, Bounds(lifted=no_limits), show_notices)
     described = settings.sampler.model_dump() | {
         "steps": settings.sampler.number_of_steps(T),
         "evaluations": settings.sampler.evaluations(T),
@@ -184,6 +192,20 @@ class Outputs:
     row_names: tuple[str, ...] | None = None
     preview: bool = False
 
+    def require(self, count: int, steps: int, image_shape: tuple[int, int, int]) -> None:
+        """Refuse pictures that could not be written once `count` images are drawn in so many steps.
+
+        Raises:
+            OutputError: See `require_grid`.
+        """
+        from ddpm_cli.engine.generate import MAX_FRAMES
+        from ddpm_cli.render.picture_limits import require_grid, require_trajectory
+
+        require_grid(self.grid, count, image_shape, self.columns, self.row_names)
+        if self.trajectory is not None:
+            frames = min(steps, MAX_FRAMES)
+            require_trajectory(self.trajectory, count, frames, image_shape, self.columns, self.row_names)
+
 
 def pick_classes(label: str | None, trained: StoredModel) -> list[int]:
     """The classes that --label asks for; none if it was left out.
@@ -211,6 +233,7 @@ def draw(
     """
     import numpy as np
 
+    from ddpm_cli.data.classes import file_names
     from ddpm_cli.engine.generate import Frames
     from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
     from ddpm_cli.render.images import grid, picture, save_grid, save_picture, save_trajectory
@@ -220,12 +243,13 @@ def draw(
     frames = Frames() if outputs.trajectory is not None else None
     images: list[NDArray[np.uint8]] = []
     singles: list[Path] = []
+    rows = file_names(outputs.row_names or ())
     with SamplingView() as view:
         for batch in shared_samples(team, trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
             for image in batch.numpy():
                 if outputs.each is not None:
                     outputs.each.mkdir(exist_ok=True)
-                    row = f"{labels[len(images)]}-" if labels and outputs.row_names else ""
+                    row = f"{rows[labels[len(images)]]}-" if labels and rows else ""
                     singles.append(outputs.each / f"{row}{seeds[len(images)]}.png")
                     save_picture(singles[-1], image)
                 images.append(image)

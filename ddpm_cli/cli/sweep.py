@@ -81,7 +81,9 @@ def sweep(
         failures = run_sweep(checked, on_event=view)
     paths = [folder for run in plan.runs if (folder := plan.folder / run.name).is_dir()]
     comparison = compare(paths, runs=out, baseline=baseline, failures=failures)
-    result = write_comparison(comparison, plan.folder, range(n if grids else 0), "auto", title=f"Sweep {wanted.name}")
+    result = write_comparison(
+        comparison, plan.folder, range(n if grids else 0), "auto", title=f"Sweep {wanted.name}", no_limits=True
+    )
     if json:
         print_json(result)
     else:

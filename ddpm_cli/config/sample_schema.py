@@ -9,6 +9,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ddpm_cli.config.section import PositiveInt, Section, kind_alone
 
+MOST_PICTURE_PIXELS = 178_956_970
+"""Of a picture of many images: of more Pillow opens none, as it takes them for an attack."""
+
 
 class LeadingSpacing(Section):
     """Whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""

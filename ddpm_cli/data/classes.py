@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Sequence
 
 from ddpm_cli.errors import RequestError
 
+PARTING = "\0"
+LONGEST_NUMBER = 18
+LONGEST_FILE_NAME = 100
+"""Bytes of a class's part of a file name, which may have 255 in all."""
+
 
 def find_class(text: str, class_names: Sequence[str]) -> int:
     """The class that a name or a number stands for; case, spaces and punctuation matter only where names differ in them alone.
+
+    They matter in numbers: "1,2", "1-2" and "1.0" are neither 12 nor 10, and "-1" is not 1.
 
     Args:
         text: Such as "3", "bag" or "ankle-boot". A class whose name is a number goes before the class of that number.
@@ -20,12 +28,14 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
     Raises:
         RequestError: If there is no such class, with the nearest name.
     """
+    text = text if text in class_names else text.strip()
     composed, plain_names = [_composed(name) for name in class_names], [_plain(name) for name in class_names]
+    is_number = text.isascii() and text.isdigit() and text == str(int(text[:LONGEST_NUMBER]))
     if _composed(text) in composed:
         return composed.index(_composed(text))
-    if _plain(text) and plain_names.count(_plain(text)) == 1:
+    if (is_number or any(map(str.isalpha, text))) and plain_names.count(_plain(text)) == 1:
         return plain_names.index(_plain(text))
-    if text.isascii() and text.isdigit() and int(text) < len(class_names):
+    if is_number and int(text) < len(class_names):
         return int(text)
     close = difflib.get_close_matches(_plain(text), plain_names, n=1, cutoff=0.5)
     nearest = f'The nearest is "{class_names[plain_names.index(close[0])]}". ' if close else ""
@@ -33,8 +43,28 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
     raise RequestError(f'There is no class "{text}".', f"{nearest}Classes: {listed}.")
 
 
+def file_names(class_names: Sequence[str]) -> list[str]:
+    """A part of a file name for each class that any file system takes, no two the same in any case of their letters."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for number, name in enumerate(class_names):
+        short = _legal(name)
+        while short.casefold() in taken:
+            short = f"{short}-{number}"
+        found.append(short)
+        taken.add(short.casefold())
+    return found
+
+
+def _legal(name: str) -> str:
+    text = re.sub(r"[^\w+-]+", "_", _composed(name)).strip("_") or "_"
+    return text.encode("utf-8", "replace")[:LONGEST_FILE_NAME].decode("utf-8", "ignore")
+
+
 def _plain(name: str) -> str:
-    return "".join(letter for letter in _composed(name).casefold() if letter.isalnum())
+    """Letters and digits alone, without case; what parts two digits, and the sign before a number, stay."""
+    kept = re.sub(r"(?<=\d)[\W_]+(?=\d)|(?<![^\W_])[-+\u2212](?=\d)", PARTING, _composed(name).casefold())
+    return "".join(letter for letter in kept if letter.isalnum() or letter == PARTING)
 
 
 def _composed(name: str) -> str:

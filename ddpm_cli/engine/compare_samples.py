@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from ddpm_cli.engine.bounds import Demand, require_affordable
 from ddpm_cli.engine.device import resolve_device
+from ddpm_cli.engine.file_bounds import Bounds
 from ddpm_cli.engine.generate import generate_samples, load_trained
 from ddpm_cli.events import Event, Listener, Notice, SampleProgress, ignore
 
@@ -25,25 +28,34 @@ class Row(NamedTuple):
     images: NDArray[np.uint8]
 
 
-def draw_rows(arms: Sequence[Arm], seeds: Sequence[int], *, device: str = "auto", on_event: Listener = ignore) -> list[Row]:
+def draw_rows(
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    *,
+    device: str = "auto",
+    bounds: Bounds | None = None,
+    on_event: Listener = ignore,
+) -> list[Row]:
     """Draw the same seeds from each run, with the run's own sampler.
 
     Args:
         arms: Of a comparison. Of more than MOST_ROWS runs, only one of each arm is drawn.
         seeds: One for each image.
         device: Where to compute.
+        bounds: On what a run may ask for; the usual ones if None.
         on_event: Told of each denoising step, and of runs that have nothing to draw from.
     Returns:
         A row for each run with a checkpoint.
     Raises:
         CheckpointError: If weights do not fit their config.
+        RequestError: If a run asks for more time or memory than the bounds allow.
     """
     chosen = _chosen(arms)
     for run in chosen:
         if not run.has_checkpoint:
             on_event(Notice(f"{run.name} has no checkpoint, so that it has no row in the grids.", important=True))
     drawn = [run for run in chosen if run.has_checkpoint]
-    return [_draw(run, seeds, device, _of_all(on_event, place, len(drawn))) for place, run in enumerate(drawn)]
+    return [_draw(run, seeds, device, bounds, _of_all(on_event, place, len(drawn))) for place, run in enumerate(drawn)]
 
 
 def _chosen(arms: Sequence[Arm]) -> list[Run]:
@@ -53,10 +65,13 @@ def _chosen(arms: Sequence[Arm]) -> list[Run]:
     return [next((run for run in arm.runs if run.has_checkpoint), arm.runs[0]) for arm in arms]
 
 
-def _draw(run: Run, seeds: Sequence[int], device: str, on_event: Listener) -> Row:
+def _draw(run: Run, seeds: Sequence[int], device: str, bounds: Bounds | None, on_event: Listener) -> Row:
     import torch
 
     trained = load_trained(run.path, resolve_device(device), on_event=on_event)
+    settings = trained.config.sample
+    demand = replace(Demand.of(trained, settings, len(seeds)), fewer="Draw fewer images, or none (--n, --no-grids)")
+    require_affordable(trained, settings, demand, bounds, on_event)
     return Row(run.name, torch.cat(list(generate_samples(trained, seeds, on_event=on_event))).numpy())
 
 

@@ -20,7 +20,7 @@ class Course(Protocol):
     """What becomes of a batch of images."""
 
     def length(self, timesteps: Sequence[int]) -> int:
-        """How many StepOutputs `run` yields for a sampler that visits these steps, at least 1."""
+        """How many times `run` denoises for a sampler that visits these steps, each of which yields a StepOutput; of none, one."""
         ...
 
     def run(
@@ -80,8 +80,8 @@ class Edited:
     strength: float
 
     def length(self, timesteps: Sequence[int]) -> int:
-        """One for each step that is taken; the image as it is, where none is."""
-        return max(len(sdedit_timesteps(timesteps, self.strength)), 1)
+        """One for each step that is taken; 0 where the image stays as it is."""
+        return len(sdedit_timesteps(timesteps, self.strength))
 
     def run(
         self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise

@@ -14,6 +14,7 @@ from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset, check_steps
 from ddpm_cli.engine.device import check_device
 from ddpm_cli.engine.evaluate_check import check_metrics, check_numbers
+from ddpm_cli.engine.file_bounds import USUAL, Bounds
 from ddpm_cli.engine.stored import require_data
 from ddpm_cli.engine.stored_model import find_model
 from ddpm_cli.events import Listener, Notice, ignore
@@ -53,6 +54,7 @@ class EvaluateSettings:
         reference: The split that samples are measured against.
         extractor_weights: File of the Inception network; None downloads it.
         fit_extractor: Train a classifier on the data where none is at hand for fcd and nearest.
+        bounds: On what the model may ask for.
     """
 
     n: int | None = None
@@ -66,6 +68,7 @@ class EvaluateSettings:
     reference: Split = "train"
     extractor_weights: Path | None = None
     fit_extractor: bool = False
+    bounds: Bounds = USUAL
 
     def n_of(self, metric: str) -> int:
         """Images that a metric is measured with."""

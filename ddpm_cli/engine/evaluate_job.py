@@ -18,6 +18,7 @@ import torch
 
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.engine.bounds import Demand, require_affordable
 from ddpm_cli.engine.build import build_sampler
 from ddpm_cli.engine.drawing import sampler_notices, with_learned_variance
 from ddpm_cli.engine.evaluate_check import check_images, check_numbers
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
 WORK = "work"
+FEW_EVALUATIONS = 100
+"""Of the usual ODE, and more than those of a loss."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Job:
         for metric in metrics:
             if metric in LIKELIHOODS:
                 check_likelihood(metric, trained.schedule, settings.likelihood_steps)
+        for metric in metrics:
+            require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
         if of_samples:
             for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
                 self.on_event(notice)
@@ -82,6 +87,18 @@ class Job:
             require_space(
                 self.folder, *needed_bytes(metrics, kinds, settings.n_of(of_samples[0]), settings.repeats, trained.image_shape)
             )
+
+    def _demand(self, metric: str) -> Demand:
+        """What a metric computes; batches of held-out images cannot be smaller, as the noise depends on them."""
+        settings, n = self.settings, self.settings.n_of(metric)
+        if metric in SAMPLE_METRICS:
+            return Demand.of(self.trained, self.sample, n * settings.repeats, kept=min(n, part_size(settings.batch_size)))
+        evaluations = settings.likelihood_steps or (
+            self.trained.schedule.timesteps if metric == "bits-per-dim" else FEW_EVALUATIONS
+        )
+        return Demand(
+            n, evaluations, steps_from_file=settings.likelihood_steps is None, at_once=min(settings.batch_size, n), kept=0
+        )
 
     @cached_property
     def sample(self) -> SampleConfig:

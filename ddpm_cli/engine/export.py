@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.engine.export_request import FOLDERS, ExportOptions, check_request, ddim_of
+from ddpm_cli.engine.file_bounds import Bounds
 from ddpm_cli.engine.stored_model import find_model
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.events import Listener, ignore
@@ -17,9 +18,14 @@ from ddpm_cli.files import bytes_below, new_folder, replacing
 from ddpm_cli.interchange import Comparison, ExportResult
 
 if TYPE_CHECKING:
+    from ddpm_cli.engine.bounds import Demand
     from ddpm_cli.engine.generate import TrainedModel
 
 PROGRAM_TOLERANCE = 1e-4
+FEWER = "Take fewer steps, if they are those of a sampler (--steps)"
+COMPARED = 4
+FEW_EVALUATIONS = 20
+"""Images, and evaluations of the network for each, by which what was written is compared."""
 
 
 def export_model(
@@ -53,10 +59,12 @@ def export_model(
 
     import torch
 
+    from ddpm_cli.engine.bounds import require_affordable
     from ddpm_cli.engine.generate import load_model
     from ddpm_cli.engine.half import rounded
 
     trained = load_model(found, torch.device("cpu"), on_event=on_event)
+    require_affordable(trained, trained.config.sample, _demand(trained, options), Bounds(lifted=options.no_limits), on_event)
     trained, rounding = rounded(trained) if options.half else (trained, None)
     with (new_folder if kind in FOLDERS else replacing)(out) as temporary:
         comparisons = WRITERS[kind](trained, temporary, options)
@@ -69,6 +77,15 @@ def export_model(
                 )
         size = bytes_below(temporary)
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
+
+
+def _demand(trained: TrainedModel, options: ExportOptions) -> Demand:
+    """What is computed to compare what was written with the original."""
+    from ddpm_cli.engine.bounds import Demand
+
+    T = trained.schedule.timesteps
+    steps = ddim_of(trained.config, options.steps).number_of_steps(T) if options.with_sampler else 0
+    return Demand(COMPARED, FEW_EVALUATIONS + steps, images_from_file=True, at_once=COMPARED, fewer=FEWER)
 
 
 def _write_safetensors(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:

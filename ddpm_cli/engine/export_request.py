@@ -43,6 +43,7 @@ class ExportOptions:
         with_sampler: For onnx: the whole of DDIM.
         steps: Of that; None for the run's own number.
         license_name: For diffusers' model card.
+        no_limits: Lift the bounds on what the model may ask for.
     """
 
     half: bool = False
@@ -50,6 +51,7 @@ class ExportOptions:
     with_sampler: bool = False
     steps: int | None = None
     license_name: str = UNKNOWN_LICENSE
+    no_limits: bool = False
 
 
 def check_request(kind: str, out: Path, options: ExportOptions) -> None:

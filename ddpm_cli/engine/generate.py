@@ -18,6 +18,7 @@ from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.engine.allocator import keep_freed_memory
+from ddpm_cli.engine.bounds import with_fitting_batch
 from ddpm_cli.engine.build import (
     build_guided,
     build_network,
@@ -206,7 +207,7 @@ def generate_samples(
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Iterator[Tensor]:
-    """Draw one image for each seed (DDPM, Alg. 2), batch by batch; a batch for which there is no memory is drawn in smaller ones.
+    """Draw one image for each seed (DDPM, Alg. 2), batch by batch; where memory does not suffice for a batch, in smaller ones.
 
     Args:
         trained: The model.
@@ -223,7 +224,7 @@ def generate_samples(
         RequestError: If there are labels that the model does not know, or more or fewer than seeds.
         OutOfMemoryError: If there is no memory for a single image, or no longer for a batch whose first step went well.
     """
-    settings = settings or trained.config.sample
+    settings = with_fitting_batch(trained, settings or trained.config.sample, len(seeds), on_event)
     size = min(settings.batch_size, len(seeds))
     device = next(trained.network.parameters()).device
     num_classes = trained.num_classes
@@ -241,7 +242,8 @@ def generate_samples(
         taken = 0
         try:
             with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), len(batch), device)):
-                for taken, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
+                for number, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
+                    taken = min(number, length)
                     if on_frame is not None:
                         on_frame(taken - 1, length, x_s)
                     on_event(SampleProgress(done + taken, total, start + (len(batch) if taken == length else 0)))

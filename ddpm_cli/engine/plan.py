@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ddpm_cli.config.sample_schema import MOST_PICTURE_PIXELS
 from ddpm_cli.diffusion.schedules import clipped_betas
+from ddpm_cli.engine.bounds import Demand, require_affordable, require_trainable
 from ddpm_cli.engine.budget import Budget
 from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.device import precision_of
 from ddpm_cli.engine.drawing import sampler_notices
 from ddpm_cli.engine.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
+from ddpm_cli.engine.file_bounds import OWN, Bounds
+from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.memory_report import check_memory, network_error
 from ddpm_cli.engine.out_of_memory import out_of_memory
 from ddpm_cli.engine.rehearsal import Rehearsal
+from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, Notice, TrainPlan, ignore
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
@@ -25,6 +30,10 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.models.unet import UNet
+
+CONFIG = Path("the config")
+FEWER_SAMPLES = "Set train.sample_n=16"
 
 
 def make_plan(
@@ -36,6 +45,7 @@ def make_plan(
     run: Path | None = None,
     start_step: int = 0,
     batch_size_found: bool = False,
+    bounds: Bounds = OWN,
 ) -> TrainPlan:
     """What the run will do and cost; to be called before its network is built, whose memory would be counted twice.
 
@@ -49,8 +59,10 @@ def make_plan(
         run: The run's folder, if it has one.
         start_step: Steps taken already.
         batch_size_found: Whether nobody chose the batch size.
+        bounds: On what the run may ask for.
     Raises:
-        RequestError: If the run needs more memory than the machine has.
+        RequestError: If the run needs more memory than the machine has; or if the bounds allow no such network or samples, or no
+            picture holds these.
         OutOfMemoryError: If the memory does not suffice for the network and one image.
     """
     train, processes = config.train, accelerator.num_processes
@@ -59,6 +71,8 @@ def make_plan(
         on_event(notice)
     with torch.device("meta"):
         network = build_network(config, dataset.image_shape)
+    require_trainable(network, run or CONFIG, bounds, on_event)
+    require_affordable_samples(config, dataset.image_shape, network, accelerator.device, run or CONFIG, bounds, on_event)
     seconds, peak = None, None
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
         per_image, memory = _rehearse(config, dataset, accelerator)
@@ -86,6 +100,43 @@ def make_plan(
         estimated_seconds=seconds,
         estimated_bytes=peak,
     )
+
+
+def require_affordable_samples(
+    config: Config,
+    image_shape: tuple[int, int, int],
+    network: UNet,
+    device: torch.device,
+    origin: Path,
+    bounds: Bounds,
+    on_event: Listener = ignore,
+) -> None:
+    """Refuse samples of a training that take too long or that no picture holds; they come every few steps, and at the end.
+
+    Args:
+        config: Of the run.
+        image_shape: Channels, height and width.
+        network: That of the config, on the meta device.
+        device: Where it will be.
+        origin: What asks for the samples.
+        bounds: On what it may ask for.
+        on_event: Told of what takes long.
+    Raises:
+        RequestError: Naming what is asked for.
+    """
+    train, (_, height, width) = config.train, image_shape
+    if train.sample_n * height * width > MOST_PICTURE_PIXELS:
+        message = f"train.sample_n is {train.sample_n:,}, and so many images of {height}x{width} fit into no picture."
+        raise RequestError(message, f"{FEWER_SAMPLES}.")
+    settings = config.sample.model_copy(update={"sampler": train.sampler})
+    model = TrainedModel(network, build_schedule(config.schedule), config, image_shape, origin, 0, ())
+    drawn = {FEWER_SAMPLES: (train.sample_n, train.sample_n)}
+    if train.evaluate_every is not None:
+        drawn["Set train.evaluate_every=none"] = (train.evaluate_n, min(train.evaluate_n, settings.batch_size))
+    evaluations = train.sampler.evaluations(config.schedule.timesteps)
+    for fewer, (images, kept) in drawn.items():
+        demand = Demand(images, evaluations, images_from_file=True, kept=kept, fewer=fewer, device=device)
+        require_affordable(model, settings, demand, bounds, on_event)
 
 
 def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[float, TrainingMemory]:

@@ -30,17 +30,21 @@ LARGEST_PICTURE = 8_000_000
 _GRID = re.compile(r"step-(\d{1,18})\.png")
 
 
-def gather_report(run: RunDirectory, *, device: str | None = "auto", on_event: Listener = ignore) -> RunReport:
+def gather_report(
+    run: RunDirectory, *, device: str | None = "auto", no_limits: bool = False, on_event: Listener = ignore
+) -> RunReport:
     """Read a run's folder, which may come from a stranger; parts that are not there are left out.
 
     Args:
         run: The run.
         device: Where to draw a denoising; None draws none.
+        no_limits: Lift the bounds on what the model may ask for.
         on_event: Told of each denoising step, and of what was passed over.
     Raises:
         RunError: If a file of it is damaged; the message names the file.
         ConfigError: If its config is no config.
         CheckpointError: If it has checkpoints and all are damaged.
+        RequestError: If a denoising would take more time or memory than a run may ask for.
     """
     record = read_run(run)
     grids = _grid_files(run.samples_folder)
@@ -56,7 +60,7 @@ def gather_report(run: RunDirectory, *, device: str | None = "auto", on_event: L
         grids_found=len(grids),
         schedule=stored_schedule(run.path)[1] if has_checkpoint else build_schedule(record.config.schedule),
         schedule_kind=record.config.schedule.kind,
-        trajectory=_trajectory(run.path, device, on_event) if has_checkpoint and device is not None else None,
+        trajectory=_trajectory(run.path, device, no_limits, on_event) if has_checkpoint and device is not None else None,
     )
 
 
@@ -94,9 +98,11 @@ def _read_picture(path: Path) -> bytes:
     return content
 
 
-def _trajectory(run: Path, device: str, on_event: Listener) -> Trajectory:
+def _trajectory(run: Path, device: str, no_limits: bool, on_event: Listener) -> Trajectory:
     from ddpm_cli.engine.device import resolve_device
+    from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.engine.generate import load_trained
     from ddpm_cli.engine.trajectory import draw_trajectory
 
-    return draw_trajectory(load_trained(run, resolve_device(device), on_event=on_event), on_event=on_event)
+    trained = load_trained(run, resolve_device(device), on_event=on_event)
+    return draw_trajectory(trained, Bounds(lifted=no_limits), on_event=on_event)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ddpm_cli.engine.bounds import with_fitting_batch
 from ddpm_cli.engine.fast_sampling import with_fast_network
 from ddpm_cli.engine.feature_sources import in_batches, mapped_rows, statistics_of, write_rows
 from ddpm_cli.engine.generate import generate_samples
@@ -141,6 +142,9 @@ def draw_parts(
     """
     share = islice(((samples, part) for samples in sets for part in range(samples.parts)), team.rank, None, team.size)
     missing = [(samples, part) for samples, part in share if _is_missing(samples, part, extractors)]
+    sample = with_fitting_batch(
+        trained, sample, max((len(samples.seeds_of(part)) for samples, part in missing), default=0), on_event
+    )
     batches = [-(-len(samples.seeds_of(part)) // sample.batch_size) for samples, part in missing]
     steps = sample.sampler.number_of_steps(trained.schedule.timesteps)
     if missing:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_cli.engine.bounds import with_fitting_batch
 from ddpm_cli.engine.fast_sampling import with_fast_network
 from ddpm_cli.engine.generate import FROM_NOISE, generate_samples
 from ddpm_cli.events import Listener, ignore
@@ -49,7 +50,9 @@ def shared_samples(
     Raises:
         RequestError: See `generate_samples`.
     """
-    trained = with_fast_network(trained, len(range(len(seeds))[team.share(len(seeds))]), settings, on_event)
+    share = len(range(len(seeds))[team.share(len(seeds))])
+    settings = with_fitting_batch(trained, settings, share, on_event)
+    trained = with_fast_network(trained, share, settings, on_event)
     if team.size == 1:
         yield from generate_samples(trained, seeds, settings, labels=labels, course=course, on_event=on_event, on_frame=on_frame)
         return

@@ -107,9 +107,10 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     if sweep.evaluate is None:
         return
     from ddpm_cli.engine.evaluate import evaluate
+    from ddpm_cli.engine.file_bounds import Bounds
 
     asked = sweep.evaluate
-    settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat))
+    settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat), bounds=Bounds(lifted=True))
     on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
     dataset = build_dataset(trained.config.data, on_event)

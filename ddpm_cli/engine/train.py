@@ -23,6 +23,7 @@ from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
 from ddpm_cli.engine.build import (
     build_dataset,
+    build_model,
     build_network,
     build_parameterization,
     build_sampler,
@@ -31,8 +32,10 @@ from ddpm_cli.engine.build import (
     self_contained,
     with_classes,
 )
+from ddpm_cli.engine.build_data import known_image_size
 from ddpm_cli.engine.data_used import with_data_used
 from ddpm_cli.engine.device import check_device, check_precision, precision_of, resolve_device, resolve_precision
+from ddpm_cli.engine.file_bounds import Bounds
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
 from ddpm_cli.engine.launch_record import launch, launch_notice
 from ddpm_cli.engine.provenance import describe_data, describe_start
@@ -176,6 +179,7 @@ def resume(
     device: str | None = None,
     deterministic: bool | None = None,
     sets: Sequence[str] = (),
+    no_limits: bool = False,
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
     """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
@@ -187,6 +191,7 @@ def resume(
         device: Another device than the one it was started on.
         deterministic: True to use deterministic kernels alone from here on.
         sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
+        no_limits: Lift the limits on the images, time and memory that the run may ask for.
         on_event: Told of everything that happens.
 
     Returns:
@@ -232,7 +237,8 @@ def resume(
         accelerator = _accelerator_for(config, dataset, on_event)
         with Team.of(accelerator).watched():
             require_agreement(accelerator, dataset)
-            plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=checkpoint.step if checkpoint else 0)
+            start_step, bounds = checkpoint.step if checkpoint else 0, Bounds(lifted=no_limits)
+            plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=start_step, bounds=bounds)
             metrics = training_metrics(config, dataset, accelerator, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event, trackers), metrics)
@@ -273,6 +279,7 @@ def _checked(config: Config) -> Config:
 
 def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
     """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
+    _check_network(config)
     dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
@@ -306,6 +313,16 @@ def _check_batch_search(config: Config) -> None:
             "With train.micro_batch_size any batch fits into the memory, so that --batch-size auto has nothing to find.",
             "Give --batch-size a number, or leave train.micro_batch_size out.",
         )
+
+
+def _check_network(config: Config) -> None:
+    """Refuse sizes that do not fit together before images are read, where theirs is known by then."""
+    size = known_image_size(config.data)
+    if size is not None:
+        import torch
+
+        with torch.device("meta"):
+            build_model(config.model.model_copy(update={"num_classes": None}), (1, *size))
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:

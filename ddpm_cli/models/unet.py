@@ -162,7 +162,7 @@ class UNet(nn.Module):
             Sec. 2.3). Label `num_classes` is the null label, an image of any class, with a vector of its own. None: no labels.
     Raises:
         ConfigError: If an attention resolution is the height of no feature map, if attention_heads does not divide the channels
-            that get attention, or if base_channels is less than 4.
+            that get attention, if base_channels is less than 4, or if a group of a norm has a single value.
     """
 
     def __init__(
@@ -216,9 +216,29 @@ class UNet(nn.Module):
         self.norm_out = group_norm(channels[0], norm_groups)
         self.conv_out = zeroed(conv(channels[0], (out_channels or in_channels) * stem**2))
         self.skips_per_level = blocks_per_level + 1
+        self._check_norms()
         for module in self.modules():
             if isinstance(module, nn.GroupNorm):
                 module.eps = norm_eps
+
+    def feature_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of the feature maps of each level, the first level's first."""
+        left, right, top, bottom = self.padding
+        height, width = self.image_size[0] + top + bottom, self.image_size[1] + left + right
+        return [(height // (self.stem * 2**level), width // (self.stem * 2**level)) for level in range(len(self.down))]
+
+    def _check_norms(self) -> None:
+        """Refuse norms of a single value, which are 0 whatever the value, and which torch refuses for one image alone."""
+        if self.feature_sizes()[-1] != (1, 1):
+            return
+        lowest = [self.down[-1], self.middle_in, self.middle_out, self.up[0], *([self.norm_out] if len(self.down) == 1 else [])]
+        norms = [module for part in lowest for module in part.modules() if isinstance(module, nn.GroupNorm)]
+        channels = min((norm.num_channels for norm in norms if norm.num_groups == norm.num_channels), default=None)
+        if channels is not None:
+            raise ConfigError(
+                f"Feature maps of 1x1 with {channels} channels in as many groups leave a norm a single value, which it makes 0.",
+                f"Set model.norm_groups={channels // 2} or fewer, give model.channel_mult fewer levels, or lower model.stem.",
+            )
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict from noisy images, their noise levels and their classes.

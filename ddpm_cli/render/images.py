@@ -25,6 +25,12 @@ STRIP_FRAMES = 10
 FONT_PIXELS = (8, 24)
 NAME_PIXELS = 14
 NAMED_HEIGHT = 64
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def mode_of(channels: int) -> str:
+    """What Pillow calls the pictures that `picture` makes of images with so many channels."""
+    return MODES.get(channels, MODES[1])
 
 
 def picture(image: Images) -> Image.Image:
@@ -32,9 +38,15 @@ def picture(image: Images) -> Image.Image:
 
     Other channel counts show their first channel.
     """
-    if image.shape[0] not in (1, 2, 3, 4):
+    if image.shape[0] not in MODES:
         image = image[:1]
     return Image.fromarray(np.ascontiguousarray(image.squeeze(0) if image.shape[0] == 1 else image.transpose(1, 2, 0)))
+
+
+def grid_layout(count: int, columns: int | None) -> tuple[int, int]:
+    """Columns and rows of a grid of `count` images, see `grid`."""
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    return columns, math.ceil(count / columns)
 
 
 def grid(images: Images, columns: int | None = None) -> Images:
@@ -48,8 +60,7 @@ def grid(images: Images, columns: int | None = None) -> Images:
         uint8 [C, rows * (H + 2) + 2, columns * (W + 2) + 2].
     """
     count, channels, height, width = images.shape
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
-    rows = math.ceil(count / columns)
+    columns, rows = grid_layout(count, columns)
     canvas = np.zeros((channels, rows * (height + PADDING) + PADDING, columns * (width + PADDING) + PADDING), np.uint8)
     if channels in (2, 4):
         canvas[-1] = 255
@@ -77,16 +88,24 @@ def with_row_names(grid: Image.Image, names: Sequence[str]) -> Image.Image:
         grid: Rows of the same height, one for each name.
         names: From top to bottom.
     """
-    height = grid.height / len(names)
-    smallest, largest = FONT_PIXELS
-    font = ImageFont.load_default(size=min(max(height / 2.5, smallest), largest))
-    margin = math.ceil(max(font.getlength(name) for name in names)) + 3 * PADDING
+    height, margin = grid.height / len(names), name_margin(names, grid.height)
     result = Image.new(grid.mode, (margin + grid.width, grid.height), "black")
     result.paste(grid, (margin, 0))
     draw = ImageDraw.Draw(result)
     for row, name in enumerate(names):
-        draw.text((2 * PADDING, (row + 0.5) * height), name, fill="white", font=font, anchor="lm")
+        draw.text((2 * PADDING, (row + 0.5) * height), name, fill="white", font=_name_font(height), anchor="lm")
     return result
+
+
+def name_margin(names: Sequence[str], height: int) -> int:
+    """Width of the margin in which `with_row_names` names the rows of a grid so many pixels high."""
+    font = _name_font(height / len(names))
+    return math.ceil(max(font.getlength(name) for name in names)) + 3 * PADDING
+
+
+def _name_font(row_height: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    smallest, largest = FONT_PIXELS
+    return ImageFont.load_default(size=min(max(row_height / 2.5, smallest), largest))
 
 
 def save_grid(path: Path, images: Images, columns: int | None = None, row_names: Sequence[str] | None = None) -> None:
@@ -167,17 +186,22 @@ def save_trajectory(
     if path.suffix.lower() == FILMSTRIP:
         save_grid(path, filmstrip(frames), min(STRIP_FRAMES, len(frames)))
         return
-    pictures = [picture(grid(frame, columns)).convert(_animated_mode(path, frame.shape[1])) for frame in frames]
+    pictures = [picture(grid(frame, columns)).convert(animated_mode(path, frame.shape[1])) for frame in frames]
     if row_names:
         pictures = [with_row_names(picture, row_names) for picture in pictures]
     durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_FRAME_MS]
-    form = ANIMATIONS[path.suffix.lower()]
+    form = animation_format(path)
     with replacing(path) as temporary:
         pictures[0].save(temporary, format=form, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
-def _animated_mode(path: Path, channels: int) -> str:
-    """GIF has colours but no degrees of transparency."""
+def animation_format(path: Path) -> str:
+    """What Pillow calls the format of an animation."""
+    return ANIMATIONS[path.suffix.lower()]
+
+
+def animated_mode(path: Path, channels: int) -> str:
+    """What Pillow calls the frames of an animation. GIF has colours but no degrees of transparency."""
     grey = "L" if channels not in (3, 4) else "RGB"
     return "RGBA" if channels == 4 and path.suffix.lower() != ".gif" else grey
 
@@ -206,25 +230,13 @@ def require_trajectory_name(path: Path) -> None:
         )
 
 
-def require_picture_name(path: Path) -> None:
-    """Refuse file names whose suffix stands for no picture format that can be written.
-
-    Raises:
-        OutputError: Naming the suffix.
-    """
-    if path.suffix and _format_of(path.suffix) not in Image.SAVE:
-        raise OutputError(
-            f"Cannot write {path}: {path.suffix} is no picture format that can be written.", "Use .png, .jpg or .webp."
-        )
-
-
 def picture_format(path: Path) -> str:
     """What Pillow calls the format that the suffix of a path stands for; PNG for one that stands for none."""
-    return _format_of(path.suffix) or "PNG"
+    return format_of(path.suffix) or "PNG"
 
 
-def _format_of(suffix: str) -> str | None:
-    """What Pillow calls the format; it knows the five most usual ones before it loads what it has for all others."""
+def format_of(suffix: str) -> str | None:
+    """What Pillow calls the format of a suffix, if it knows one; the five most usual ones it knows before it loads all others."""
     Image.preinit()
     return Image.EXTENSION.get(suffix.lower()) or Image.registered_extensions().get(suffix.lower())
 

@@ -65,10 +65,14 @@ def test_inpaint_keeps_what_is_known_and_fills_the_rest_by_seed(ddpm_here: Ddpm,
 
 def test_img2img_keeps_at_0_and_forgets_at_1(ddpm_here: Ddpm, folder: Path) -> None:
     common = ("--sampler", "ddim", "--steps", "10", "--seed", "7")
-    for strength in ("0", "0.3", "1"):
+    for strength in ("0", "0.04", "0.05", "0.06", "0.3", "1"):
         done = ddpm_here("img2img", "a.png", "--strength", strength, *common, "--out", f"s{strength}.png", "--json", cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["steps_taken"] == round(10 * float(strength))
+        taken = round(10 * float(strength))
+        assert json.loads(done.stdout)["steps_taken"] == taken
+        assert f"sampler: ddim, {taken} of 10 steps" in done.stderr
+        assert ("is none: the image stays as it is" in done.stderr) == (strength in ("0.04", "0.05"))
+    assert np.array_equal(pixels(folder / "s0.04.png"), pixels(folder / "a.png"))
     assert np.array_equal(pixels(folder / "s0.png"), pixels(folder / "a.png"))
     assert not np.array_equal(pixels(folder / "s0.3.png"), pixels(folder / "a.png"))
     assert ddpm_here("sample", "--n", "1", *common, "--out", "sampled.png", cwd=folder).returncode == 0
@@ -158,6 +162,7 @@ def test_resize_brings_any_picture_to_the_model(ddpm_here: Ddpm, folder: Path) -
         (["interpolate", "3", "8", "--side-by-side"], ["both ends are seeds"]),
         (["interpolate", "3", "photo.jpg"], ["photo.jpg is 60x40"]),
         (["interpolate", "3", "99999999999999999999"], ["99999999999999999999 cannot be read"]),
+        *[([*command, "--n", "10000", "--out", "x.ico"], ["ICO cannot hold"]) for command in COMMANDS],
         *[([*command, "--label", "bag"], ["without class labels"]) for command in COMMANDS],
         *[([*command, "--guidance", "2"], ["trained with classes"]) for command in COMMANDS],
         *[([*command, "--steps", "51"], ["51", "50"]) for command in COMMANDS],

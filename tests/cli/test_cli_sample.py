@@ -167,6 +167,28 @@ def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm
     assert files_below(trained_folder) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "g.webp", "--n", "600", "--nrow", "600"], ["18,002x32", "WEBP cannot hold", "16383"]),
+        (["--out", "g.jpg", "--n", "2200", "--nrow", "2200"], ["66,002x32", "JPEG cannot hold"]),
+        (["--n", "2200", "--nrow", "2200", "--trajectory", "t.gif"], ["t.gif", "GIF cannot hold"]),
+        (["--n", "300000"], ["16,442x16,442 pixels", "--seeds"]),
+        (["--n", "2000000"], ["--n 2,000,000", "1,000,000", "--seeds"]),
+        (["--out", "-"], ['"-" names no file', "stdout"]),
+        (["--each", "-"], ['"-" names no file']),
+        (["--out", "g.hdf"], [".hdf", ".png"]),
+        (["--out", "g.ico"], ["ICO cannot hold", "another size"]),
+    ],
+)
+def test_what_could_not_be_written_is_not_drawn(
+    arguments: list[str], words: list[str], ddpm_here: Ddpm, trained_folder: Path
+) -> None:
+    before = files_below(trained_folder)
+    assert_refused(ddpm_here("sample", *arguments, cwd=trained_folder), *words)
+    assert files_below(trained_folder) == before
+
+
 def test_without_a_run_the_remedy_is_named(ddpm: Ddpm, tmp_path: Path) -> None:
     for command in ("sample", "export"):
         assert_refused(ddpm(command), "No run", "ddpm train")

@@ -152,6 +152,14 @@ def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_norm_of_one_value_is_refused_before_images_are_looked_for(ddpm_here: Ddpm, tmp_path: Path) -> None:
+    network = ("model.stem=4", "model.base_channels=32", "model.norm_groups=32", "model.channel_mult=[1,1,1,1]")
+    settings = [f"--set={setting}" for setting in (*network, "data.root=nowhere")]
+    assert_refused(ddpm_here("train", "--data", "fashion-mnist", *settings), "1x1 with 32 channels", "model.norm_groups=16")
+    assert_refused(ddpm_here("train", "--data", "fashion-mnist", *settings, "--set=model.norm_groups=16"), "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_name_that_is_taken_is_refused(ddpm: Ddpm, trained_folder: Path) -> None:
     before = files_below(trained_folder)
     assert_refused(ddpm("train", *TINY, "--name=tiny", "--steps=1", cwd=trained_folder), "runs/tiny", "ddpm resume")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddpm_cli.data.batches import Batches
-from ddpm_cli.data.classes import find_class
+from ddpm_cli.data.classes import file_names, find_class
 from ddpm_cli.data.fashion_mnist import CLASS_NAMES
 from ddpm_cli.errors import DataError, RequestError
 
@@ -70,3 +70,52 @@ def test_a_name_that_may_be_several_is_none(text: str) -> None:
 def test_a_name_that_is_a_number_goes_before_the_number() -> None:
     assert find_class("1", ("1", "0")) == 0
     assert find_class("0", ("1", "0")) == 1
+
+
+DIGITS = tuple(map(str, range(13)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1,2", "1-2", "1 2", "1_2", "1.2", "1.0", "1_0", "10.", "-1", "+1", "−1", "#1", "1/2", "01", "1'2", "1e1"),
+        *("１", "１２", "①", "²", "٣", "0x1", "1.", ".1", "(1)"),
+    ],
+)
+def test_a_number_is_written_as_one_or_refused(text: str) -> None:
+    for names in (DIGITS, CLASS_NAMES):
+        with pytest.raises(RequestError, match="There is no class"):
+            find_class(text, names)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("class-1", 0),
+        ("Class 1", 0),
+        ("class12", 1),
+        ("class_12", 1),
+        ("2024/01 cats", 2),
+        ("version 3.5", 3),
+        ("5", 4),
+        (" 5 ", 4),
+    ],
+)
+def test_numbers_in_names_stay_whole(text: str, number: int) -> None:
+    assert find_class(text, ("class 1", "class 12", "2024-01-cats", "version-3.5", "#5")) == number
+
+
+@pytest.mark.parametrize("text", ["class 1,2", "class 1-2", "class 1 2", "class -1", "version 35", "202401 cats", "class 1.0"])
+def test_punctuation_in_a_number_makes_another_number(text: str) -> None:
+    with pytest.raises(RequestError, match="There is no class"):
+        find_class(text, ("class 1", "class 12", "2024-01-cats", "version-3.5", "class 10"))
+
+
+def test_files_are_named_after_classes_safely() -> None:
+    names = ("T-shirt/top", "../../etc", "Bag", "bag", "", "a\0\x1b[2J", "🐶", "zażółć", "x" * 300, "3.5", "bag-3", "CON")
+    found = file_names(names)
+    assert found[:5] == ["T-shirt_top", "etc", "Bag", "bag-3", "_"]
+    assert len({name.casefold() for name in found}) == len(names)
+    assert all(name and len(name.encode()) < 150 and not set(name) & set("/\\.:\0\x1b ") for name in found)
+    assert file_names(CLASS_NAMES)[9] == "Ankle_boot"
+    assert file_names(DIGITS) == list(DIGITS)

@@ -193,6 +193,27 @@ def test_too_few_base_channels_are_refused(make_unet: MakeUnet) -> None:
     assert output.isfinite().all()
 
 
+SINGLE_VALUES = (
+    {"image_size": (4, 4), "channel_mult": (1, 1, 1), "base_channels": 32, "norm_groups": 32},
+    {"image_size": (1, 1), "channel_mult": (1,), "norm_groups": 8},
+    {"image_size": (1, 3), "channel_mult": (1,), "norm_groups": 8, "stem": 4},
+    {"image_size": (2, 1), "channel_mult": (1, 2), "norm_groups": 64, "middle_attention": False},
+    {"image_size": (8, 8), "channel_mult": (1, 1, 1, 2), "norm_groups": 8},  # the first norm down there alone
+)
+
+
+@pytest.mark.parametrize("sizes", SINGLE_VALUES)
+def test_a_norm_of_one_value_is_refused_with_the_setting_to_change(make_unet: MakeUnet, sizes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"1x1 with .* a norm a single value") as refused:
+        make_unet(**sizes)
+    found = re.search(r"model\.norm_groups=(\d+) or fewer", refused.value.remedy)
+    assert found is not None
+    network = make_unet(**sizes | {"norm_groups": int(found[1])})
+    assert network(torch.randn(1, 1, *sizes["image_size"]), torch.tensor([3])).isfinite().all()
+    with pytest.raises(ConfigError):
+        make_unet(**sizes | {"norm_groups": int(found[1]) + sizes.get("base_channels", 8)})
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 8, 7), (2, 3, 8, 8)])
 def test_images_of_another_shape_are_refused(make_unet: MakeUnet, shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"takes images of \[C, H, W\] = \[1, 8, 8\]"):

@@ -1,0 +1,65 @@
+"""What a pass through a U-Net takes, from its sizes alone: nothing is computed, and no memory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import nn
+
+from ddpm_cli.models.layers import Downsample, SelfAttention, Upsample
+from ddpm_cli.models.unet import DownLevel, Stage, UNet
+
+FLOAT32 = 4
+
+
+class PassCost(NamedTuple):
+    """Of one image, without gradients.
+
+    Attributes:
+        bytes: Of feature maps at the height of the pass, in float32; rather too many than too few.
+        flops: Floating-point operations, one multiply-add as two; convolutions, linear layers and attention.
+    """
+
+    bytes: int
+    flops: int
+
+
+def pass_cost(network: UNet) -> PassCost:
+    """The cost of a pass; a trace of its memory and `forward_flops` say nearly the same, if the network can be afforded."""
+    pixels = [height * width for height, width in network.feature_sizes()]
+    located = list(_located(network, pixels))
+    skips = sum(
+        count * sum(level.skip_channels) for level, count in zip(network.down, pixels, strict=True) if isinstance(level, DownLevel)
+    )
+    working = max(count * _working_channels(module) for module, count in located if isinstance(module, Stage))
+    ends = pixels[0] * (2 * network.conv_in.in_channels + network.conv_in.out_channels + 2 * network.conv_out.out_channels)
+    flops = sum(_flops(module, count) for module, count in located)
+    flops += 2 * pixels[0] * (network.conv_in.weight.numel() + network.conv_out.weight.numel())
+    return PassCost(FLOAT32 * (skips + working + ends), flops)
+
+
+def _located(network: UNet, pixels: list[int]) -> Iterator[tuple[nn.Module, int]]:
+    """Stages, halvings and doublings, each with the pixels of the feature maps that it works on."""
+    for level, count in zip(network.down, pixels, strict=True):
+        yield from ((module, count) for module in level.modules() if isinstance(module, Stage))
+        yield from ((module, count // 4) for module in level.modules() if isinstance(module, Downsample))
+    yield from ((module, pixels[-1]) for module in (network.middle_in, network.middle_out))
+    for level, count in zip(network.up, reversed(pixels), strict=True):
+        yield from ((module, count) for module in level.modules() if isinstance(module, Stage | Upsample))
+
+
+def _working_channels(stage: Stage) -> int:
+    """Channels of all feature maps that a stage holds at a time, those that it is given among them."""
+    given, made = stage.block.norm_in.num_channels, stage.block.norm_out.num_channels
+    attending = 2 * given + 8 * made if isinstance(stage.attention, SelfAttention) else 0
+    return max(4 * given + made, 2 * given + 4 * made, attending)
+
+
+def _flops(module: nn.Module, pixels: int) -> int:
+    """Of a module whose kernels all work at so many pixels; those of a doubling are 4x4 for nine numbers."""
+    kernels = [inner for inner in module.modules() if isinstance(inner, nn.Conv2d | nn.Linear)]
+    of_embedding = module.block.project.weight.numel() if isinstance(module, Stage) else 0  # once an image
+    on_pixels = sum(kernel.weight.numel() for kernel in kernels) * (16 / 9 if isinstance(module, Upsample) else 1) - of_embedding
+    attention = [inner for inner in module.modules() if isinstance(inner, SelfAttention)]
+    return round(2 * pixels * on_pixels) + sum(4 * pixels**2 * inner.query.in_features for inner in attention)
