@@ -29,12 +29,14 @@ from numpy.typing import NDArray
 
 from ddpm_cli.array_files import read_array
 from ddpm_cli.data.cache import cache_directory
+from ddpm_cli.data.decoders import Decoders
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
 from ddpm_cli.data.parallel import in_parallel
-from ddpm_cli.data.picture import decode, quiet_decoders
+from ddpm_cli.data.picture import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.data.survey import Survey, find_damaged, survey
+from ddpm_cli.data.white_level import require_one_scale
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.events import DataProgress, Listener, Notice, ignore
 from ddpm_cli.files import (
@@ -70,6 +72,7 @@ class Entry:
         sha256: Of the bytes of the training images.
         unreadable: Why a picture could not be read, by its name.
         small: Pictures left out because they are smaller than the size asked for.
+        remarks: What else the user must know of the pictures: pages that are not used, colours that are converted.
     """
 
     version: int
@@ -79,6 +82,7 @@ class Entry:
     sha256: str
     unreadable: dict[str, str]
     small: int
+    remarks: tuple[str, ...]
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
@@ -123,7 +127,8 @@ def _read_content(remembered: Path) -> str | None:
 
 def _key(content: str, pictures: Pictures, settings: PictureSettings) -> str:
     of_pixels = {key: value for key, value in asdict(settings).items() if key != "strict"}
-    about = to_json({"version": VERSION, "content": content, "classes": list(pictures.class_names), **of_pixels})
+    versions = {"version": VERSION, "decoder": DECODER_VERSION}
+    about = to_json({**versions, "content": content, "classes": list(pictures.class_names), **of_pixels})
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
 
@@ -131,7 +136,7 @@ def _read_entry(folder: Path) -> Entry | None:
     """What a complete entry says; None where there is none, or one that does not fit its own description."""
     try:
         values = read_json_object(folder / ENTRY)
-        values["shape"], values["class_names"] = tuple(values["shape"]), tuple(values["class_names"])
+        values |= {key: tuple(values[key]) for key in ("shape", "class_names", "remarks")}
         entry = Entry(**values)
         whole = _is_sound(entry) and os.path.getsize(folder / PIXELS) == math.prod(entry.shape)
         return entry if whole and _are_labels(read_array(folder / LABELS), entry) else None
@@ -144,7 +149,7 @@ def _is_sound(entry: Entry) -> bool:
     counts = (*entry.shape, entry.held_out, entry.small)
     if not isinstance(entry.unreadable, dict):
         return False
-    texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256)
+    texts = (*entry.class_names, *entry.unreadable.values(), *entry.remarks, entry.sha256)
     return (
         entry.version == VERSION
         and len(entry.shape) == 4
@@ -208,12 +213,17 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
         DataError: If the pictures and the settings make no data set.
     """
     try:
-        shape = choose_shape(pictures, found, settings)
-        return shape, choose_layout(pictures, found, shape, settings)
+        return _planned(pictures, found, settings)
     except DataError:
         find_damaged(pictures, found, on_event)
+    return _planned(pictures, found, settings)
+
+
+def _planned(pictures: Pictures, found: Survey, settings: PictureSettings) -> tuple[Shape, Layout]:
     shape = choose_shape(pictures, found, settings)
-    return shape, choose_layout(pictures, found, shape, settings)
+    layout = choose_layout(pictures, found, shape, settings)
+    require_one_scale(pictures, found, layout.rows)
+    return shape, layout
 
 
 def _require_space(folder: Path, count: int, shape: Shape) -> None:
@@ -253,6 +263,7 @@ def _write(
         sha256,
         unreadable(pictures, found),
         0 if settings.small == "enlarge" else int(too_small(found, shape).sum()),
+        tuple(remarks(pictures, found, whole.rows)),
     )
     write_new(folder / ENTRY, to_json(asdict(entry)))
     return entry
@@ -269,6 +280,34 @@ def unreadable(pictures: Pictures, found: Survey) -> dict[str, str]:
     return {printable(pictures.names[number]): found.broken[number] for number in sorted(found.broken)}
 
 
+def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Iterator[str]:
+    """What the user must know of pictures that are read, but not just as they are stored.
+
+    Args:
+        pictures: The collection.
+        found: What is known of it.
+        rows: Numbers of the pictures that are used, int64 [n].
+    """
+
+    def named(which: NDArray[np.bool_]) -> str:
+        numbers = rows[which[rows]]
+        return first_few([printable(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
+
+    if names := named(found.several):
+        yield (
+            f"Took only the first page or frame of {counted(int(found.several[rows].sum()))} of {pictures.source}: {names}. "
+            "What else is to be trained on belongs in files of its own."
+        )
+    if names := named(found.converted):
+        profiles = first_few([name for name, _ in found.profiles.most_common()], 3)
+        yield f"Converted {counted(int(found.converted[rows].sum()))} of {pictures.source} to sRGB, from {profiles}: {names}."
+    if names := named(found.strange_profiles):
+        yield (
+            f"Took the colours of {counted(int(found.strange_profiles[rows].sum()))} of {pictures.source} for sRGB, whose colour "
+            f"profiles cannot be used: {names}."
+        )
+
+
 def _decode_all(
     descriptor: int,
     pictures: Pictures,
@@ -278,21 +317,23 @@ def _decode_all(
     rows: NDArray[np.int64],
     on_event: Listener,
 ) -> None:
-    with quiet_decoders():
-        work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows)
-        for row, reason in enumerate(in_parallel(work, range(len(rows)))):
+    work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows)
+    with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)))) as reasons:
+        for row, reason in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason
             on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
 
 
-def _decode_row(descriptor: int, pictures: Pictures, background: str, shape: Shape, rows: NDArray[np.int64], row: int) -> str:
+def _decode_row(
+    descriptor: int, pictures: Pictures, background: str, shape: Shape, rows: NDArray[np.int64], decoders: Decoders, row: int
+) -> str:
     try:
         content = pictures.read(int(rows[row]))
     except (OSError, UnreadableError) as error:
         return f"cannot be opened: {error}"
     try:
-        image = decode(content, shape, background)
+        image = decoders.decode(content, shape, background)
     except UnreadableError as error:
         return str(error)
     _write_at(descriptor, image.data.cast("B"), row * image.nbytes)
@@ -377,6 +418,7 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
         )
     if entry.small:
         yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'
+    yield from entry.remarks
     counts = np.bincount(labels, minlength=len(entry.class_names))
     if absent := [name for name, count in zip(entry.class_names, counts, strict=False) if not count]:
         yield f"No picture of the class {first_few(absent)} is left to train on: all of them are held out."
