@@ -9,7 +9,8 @@ from fuzzing import Attack, attack, attacks, written_outside
 from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
-    **{"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300},
+    **{"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300, "colour profile": 200},
+    **{"large file": 100, "labels": 200},
     **{
         "training state": 60,
         "run folder": 60,

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from ddpm_cli.data import picture
-from ddpm_cli.data.decoders import FRAME, READY, receive
+from ddpm_cli.data.decoders import FRAME, IDLE_SECONDS, READY, receive
 from ddpm_cli.files import UnreadableError
 
 MOST_BYTES = 4 << 30
@@ -64,9 +64,10 @@ def main() -> None:
     answers.flush()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
+            _end_after(IDLE_SECONDS)
             question, content = receive(questions)
             room.seconds = question["seconds"]
-            _end_after(room.seconds)
+            _end_after(room.seconds)  # which replaces the other
             answer, pixels = _answered(content, **question)
             faulthandler.cancel_dump_traceback_later()
             send(answers, answer, pixels)
@@ -77,12 +78,9 @@ def _answered(content: bytes, what: str, arguments: list[Any], seconds: float) -
         if what == "decode":
             return {"found": None}, picture.decode(content, tuple(arguments[0]), arguments[1]).tobytes()
         return {"found": getattr(picture, what)(content)}, b""
-    except UnreadableError as error:
-        return {"unreadable": f"needs more than {MOST_BYTES >> 30} GB to decode" if _lacks_memory(error) else str(error)}, b""
-
-
-def _lacks_memory(error: UnreadableError) -> bool:
-    return isinstance(error.__cause__, MemoryError)
+    except (UnreadableError, MemoryError) as error:
+        lacks_memory = MemoryError in (type(error), type(error.__cause__))
+        return {"unreadable": f"needs more than {MOST_BYTES >> 30} GB to decode" if lacks_memory else str(error)}, b""
 
 
 def _end_after(seconds: float) -> None:

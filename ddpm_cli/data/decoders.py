@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -22,11 +23,14 @@ from ddpm_cli.errors import DdpmError
 from ddpm_cli.files import UnreadableError
 
 SECONDS = 30.0
-"""That a picture may take; the largest of the slowest formats takes a third of it."""
+"""That a picture may take; the largest of the slowest format, JPEG 2000, takes a sixth of it."""
 
 QUICK_BYTES, QUICK_PIXELS = 1_000_000, 1_000_000
 QUICK_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"P")
 """Of PNG, JPEG, GIF, BMP and PPM, which take time by their bytes and pixels alone, but for the scans of a JPEG."""
+
+TINY_BYTES = 128
+"""In which no picture is hidden whose time matters, of any format."""
 
 START_OF_SCAN, QUICK_SCANS = b"\xff\xda", 20
 COMMAND = (sys.executable, "-P", "-m", "ddpm_cli.data.decoder_process")
@@ -34,13 +38,15 @@ FRAME = struct.Struct("<IQ")
 """Before each message: the length of its JSON, and of the bytes that follow."""
 
 READY = b"ready"
+IDLE_SECONDS = 60.0
+"""After which a process that nobody asks ends itself."""
 
 
 class Decoders:
     """Reads pictures, for several threads at once, and names one that takes too long or too much, or ends its decoder.
 
     A small picture of a format whose time is known beforehand is decoded in this process, as another one would take longer to
-    be asked; all others, in a process for each thread, which dies with the block.
+    be asked; all others, in a process for each thread, which is ended with the block if it is at work.
     """
 
     def __init__(self) -> None:
@@ -56,12 +62,15 @@ class Decoders:
         self.close()
 
     def close(self) -> None:
-        """End all processes, whatever they are at; a thread that waits for one gets an UnreadableError."""
+        """End all processes that are at work; a thread that waits for one gets an UnreadableError."""
         with self._lock:
             self._closed = True
-            for process in self._all:
+            for process in self._idle:
+                _keep(process)
+            for process in self._all.difference(self._idle):
                 process.end()
             self._all.clear()
+            self._idle.clear()
 
     def read_header(self, content: bytes) -> Header:
         """As `picture.read_header`."""
@@ -109,7 +118,7 @@ class Decoders:
                 raise UnreadableError("was not decoded, because the work was stopped")
             if self._idle:
                 return self._idle.pop()
-            process = _Process()
+            process = _kept() or _Process()
             self._all.add(process)
             return process
 
@@ -119,8 +128,39 @@ class Decoders:
         process.end()
 
 
+_spare: list[_Process] = []
+"""Idle processes, which the next Decoders take over: to start one takes longer than to decode many pictures."""
+
+_spare_lock = threading.Lock()
+
+
+def _keep(process: _Process) -> None:
+    with _spare_lock:
+        if not _spare:
+            atexit.register(_end_spare)
+        _spare.append(process)
+
+
+def _kept() -> _Process | None:
+    with _spare_lock:
+        while _spare:
+            process = _spare.pop()
+            if process.is_fresh:
+                return process
+            process.end()
+    return None
+
+
+def _end_spare() -> None:
+    with _spare_lock:
+        while _spare:
+            _spare.pop().end()
+
+
 def _is_quick(content: bytes) -> bool:
     """Whether it takes less than a second, if it has no more than QUICK_PIXELS."""
+    if len(content) <= TINY_BYTES:
+        return True
     return len(content) <= QUICK_BYTES and content.startswith(QUICK_STARTS) and content.count(START_OF_SCAN) <= QUICK_SCANS
 
 
@@ -137,6 +177,13 @@ class _Process:
         assert self._popen.stdout is not None
         self._to, self._from = self._popen.stdin, self._popen.stdout
         self._started = False
+        self._command, self._parent, self._last = COMMAND, os.getpid(), time.monotonic()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it is ours and has not been idle for so long that it may end at any moment."""
+        idle = time.monotonic() - self._last
+        return idle < IDLE_SECONDS / 2 and (self._command, self._parent) == (COMMAND, os.getpid())
 
     def ask(self, content: bytes, what: str, arguments: Sequence[object]) -> tuple[Any, bytes]:
         """What one of `picture`'s functions makes of a picture.
@@ -146,8 +193,8 @@ class _Process:
         """
         if not self._started:
             self._require_ready()
-        asked = time.monotonic()
         try:
+            asked = time.monotonic()
             self._send({"what": what, "arguments": arguments, "seconds": SECONDS}, content)
             answer, pixels = self._received()
             if "room" in answer:
@@ -159,10 +206,13 @@ class _Process:
             raise UnreadableError(self._how_it_ended(time.monotonic() - asked)) from error
         if "unreadable" in answer:
             raise UnreadableError(answer["unreadable"])
+        self._last = time.monotonic()
         return answer["found"], pixels
 
     def end(self) -> None:
         """Kill it, if it lives; a thread that waits for its answer reads the end of the file."""
+        if self._parent != os.getpid():  # forked since: it is another's
+            return
         self._popen.kill()
         self._popen.wait()
         self._from.close()

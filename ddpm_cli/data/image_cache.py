@@ -317,8 +317,9 @@ def _decode_all(
     rows: NDArray[np.int64],
     on_event: Listener,
 ) -> None:
-    work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows)
-    with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)))) as reasons:
+    decoders = Decoders()
+    work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows, decoders)
+    with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)), decoders.close)) as reasons:
         for row, reason in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason

@@ -9,8 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-from ddpm_cli.data.decoders import Decoders
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -18,24 +16,27 @@ CHUNK = 16
 CHUNKS_AHEAD = 3
 
 
-def in_parallel(function: Callable[[Decoders, Item], Result], items: Sequence[Item]) -> Generator[Result]:
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], stop: Callable[[], None] | None = None
+) -> Generator[Result]:
     """Results in the order of the items, from threads; a few chunks are worked on ahead, never all.
 
     Threads, because Pillow lets others run while it decodes and resizes: processes for all were slower on small pictures, and
-    each would hold a copy of the list of files. Close the iterator (`contextlib.closing`) for what is under way to end at once.
+    each would hold a copy of the list of files. Close the iterator (`contextlib.closing`) to end what has not begun.
 
     Args:
-        function: What to do with each, with the decoders to read it by; its error ends all.
+        function: What to do with each; its error ends all.
         items: What to work on.
+        stop: Ends what threads are at; called at the end, which waits for them, also if that is an error or a signal.
     """
     workers = _processors()
     waiting: deque[Future[list[Result]]] = deque()
     stopped = Event()
 
     def work_on(chunk: Sequence[Item]) -> list[Result]:
-        return [function(decoders, item) for item in chunk if not stopped.is_set()]
+        return [function(item) for item in chunk if not stopped.is_set()]
 
-    with ThreadPoolExecutor(workers) as pool, Decoders() as decoders:  # these end first, so that no thread waits for one
+    with ThreadPoolExecutor(workers) as pool:
         try:
             for start in range(0, len(items), CHUNK):
                 waiting.append(pool.submit(work_on, items[start : start + CHUNK]))
@@ -47,6 +48,8 @@ def in_parallel(function: Callable[[Decoders, Item], Result], items: Sequence[It
             stopped.set()
             for future in waiting:
                 future.cancel()
+            if stop is not None:
+                stop()
 
 
 def _processors() -> int:

@@ -404,10 +404,11 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
 
 def _levels(image: Image.Image) -> Levels | None:
     """The values of a picture of more than 8 bits; of colours, of which Pillow keeps 8 bits, about what they were."""
-    depth, grey = _depth(image), _raw_mode(image).startswith("LA")
-    image.load()
+    depth = _depth(image)
     if depth == 8:
         return None
+    grey = _raw_mode(image).startswith("LA")
+    image.load()
     if image.mode[0] not in "IF":
         bands = [image.getchannel(band) for band in image.getbands()[: 1 if grey else None] if band != "A"]
         histograms = [np.flatnonzero(band.histogram()) for band in bands]

@@ -106,7 +106,9 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
         np.zeros(count, np.uint64) if thorough else None,
     )
     content = hashlib.sha256()
-    with quiet_decoders(), closing(in_parallel(partial(_look, pictures, thorough), range(count))) as looks:
+    decoders = Decoders()
+    work = partial(_look, pictures, thorough, decoders)
+    with quiet_decoders(), closing(in_parallel(work, range(count), decoders.close)) as looks:
         for number, look in enumerate(looks):
             held_out = pictures.held_out is not None and pictures.held_out[number]
             about = f"\0{pictures.labels[number]}\0{int(held_out)}\0"
@@ -154,7 +156,9 @@ def _note(found: Survey, number: int, look: _Look) -> None:
 def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore) -> None:
     """Decode every picture whose header could be read, and add those that are damaged further on to `found.broken`."""
     numbers = np.flatnonzero(found.readable).tolist()
-    with quiet_decoders(), closing(in_parallel(partial(_damage, pictures), numbers)) as reasons:
+    decoders = Decoders()
+    work = partial(_damage, pictures, decoders)
+    with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as reasons:
         for done, reason in enumerate(reasons):
             if reason:
                 found.broken[numbers[done]] = reason

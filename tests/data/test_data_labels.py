@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import numpy as np
@@ -70,3 +71,14 @@ def test_a_name_that_may_be_several_is_none(text: str) -> None:
 def test_a_name_that_is_a_number_goes_before_the_number() -> None:
     assert find_class("1", ("1", "0")) == 0
     assert find_class("0", ("1", "0")) == 1
+
+
+def test_of_many_classes_a_few_are_listed_at_once() -> None:
+    names = [f"{chr(97 + number % 26)}{number:06}" for number in range(200_000)]
+    started = time.process_time()
+    with pytest.raises(RequestError, match='There is no class "b10001x"') as refused:
+        find_class("b10001x", names)
+    assert time.process_time() - started < 2
+    assert 'The nearest is "b1000' in str(refused.value)
+    assert str(refused.value).endswith("and 199,950 more.")
+    assert len(str(refused.value)) < 1000
