@@ -10,7 +10,7 @@ from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
     **{"checkpoint": 150, "exported file": 150, "config": 300, "table": 300, "picture": 300, "colour profile": 200},
-    **{"large file": 100, "labels": 200},
+    **{"large file": 60, "labels": 200},
     **{
         "training state": 60,
         "run folder": 60,

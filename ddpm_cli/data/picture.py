@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,6 +246,32 @@ def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
+class _Glance(io.RawIOBase):
+    """A file of which no more than SPARE_BYTES are read: a header can claim that any part of it belongs to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, SPARE_BYTES
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As the file's own."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As the file's own."""
+        return self._file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As the file's own, but for what is too much."""
+        self._left -= max(size, 0)
+        if size < 0 or self._left < 0:
+            raise UnreadableError(f"has a header of more than {SPARE_BYTES:,} bytes")
+        return self._file.read(size)
+
+
 def require_in_proportion(file: BinaryIO, size: int) -> None:
     """Refuse a large file before it is read: one that is no picture, or holds far more bytes than its pixels need.
 
@@ -259,7 +285,8 @@ def require_in_proportion(file: BinaryIO, size: int) -> None:
     if start[8:12] == b"WEBP" or start[4:8] == b"ftyp":  # of these, nothing can be told from the start alone
         pixels = MOST_PIXELS // 2
     else:
-        source: BinaryIO = file if start.startswith((b"II", b"MM")) else io.BytesIO(start)  # TIFF may have its header at the end
+        # TIFF may have its header at the end
+        source = cast(BinaryIO, _Glance(file)) if start.startswith((b"II", b"MM")) else io.BytesIO(start)
         with _opened(source, MOST_PIXELS) as image:
             pixels = image.width * image.height
     most = SPARE_BYTES + BYTES_PER_PIXEL * pixels

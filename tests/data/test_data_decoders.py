@@ -131,7 +131,7 @@ def test_what_is_decoded_in_this_process_is_small_and_of_few_scans() -> None:
     for content in (encoded("PNG", 999), encoded("JPEG", 99, progressive=True), encoded("GIF", 9), encoded("BMP", 9)):
         reading.decode(content, (1, 8, 8), "white")
     assert asked == []
-    slow = [encoded("PNG", 1001), encoded("WEBP", 9), encoded("TIFF", 9), encoded("PNG", 9) + bytes(1_000_000)]
+    slow = [encoded("PNG", 1001), encoded("WEBP", 99), encoded("TIFF", 99), encoded("PNG", 9) + bytes(1_000_000)]
     slow.append(encoded("JPEG", 9) + b"\xff\xda" * 30)
     for content in slow:
         reading.decode(content, (1, 8, 8), "white")
@@ -201,6 +201,7 @@ def test_large_files_that_are_no_pictures_are_not_read(tmp_path: Path) -> None:
         "more than the 16,778,752 that 192 pixels take": write_picture(tmp_path / "a.png", 1, (8, 24, 3)).read_bytes(),
         "more than the 216,777,216 that 25,000,000 pixels take": b"RIFF\0\0\0\0WEBP",
         "is damaged|is no picture": b"MM\0\x2a\xff\xff\xff\xf0",
+        "header of more than 16,777,216 bytes": b"MM\0\x2a\0\0\0\x08\0\x01\x01\x11\0\x01\x30\0\0\0\0\0\0\x08",  # one tag of 768 MiB
     }
     for reason, start in starts.items():
         with (tmp_path / "large.png").open("wb") as file:

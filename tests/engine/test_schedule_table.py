@@ -106,10 +106,8 @@ def test_a_config_takes_its_betas_in_and_forgets_the_file(tmp_path: Path) -> Non
 
 
 def test_a_table_of_another_length_is_refused_before_its_values_are_looked_at(tmp_path: Path) -> None:
-    for name, text in (
-        ("x.csv", "beta\n" + "no number\n" * 100_000),
-        ("x.json", json.dumps({"alpha_bar": ["no number"] * 100_000})),
-    ):
+    column = ["no number"] * 100_000
+    for name, text in (("x.csv", "\n".join(["beta", *column])), ("x.json", json.dumps({"alpha_bar": column}))):
         (tmp_path / name).write_text(text)
         with pytest.raises(ScheduleError, match=r"has 100,000 values, but schedule\.timesteps is 1,000") as refused:
             read_schedule_table(tmp_path / name, None, 1000)
