@@ -117,7 +117,7 @@ def test_both_ways_to_decode_give_the_same(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_decoded_in_this_process_is_small_and_of_few_scans() -> None:
     def encoded(form: str, side: int, **options: object) -> bytes:
         buffer = io.BytesIO()
-        Image.new("L", (side, side)).save(buffer, form, **options)
+        Image.effect_noise((side, side), 50).save(buffer, form, **options)
         return buffer.getvalue()
 
     asked: list[str] = []
