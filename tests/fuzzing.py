@@ -21,12 +21,16 @@ from typing import Any
 import numpy as np
 import tomli_w
 import torch
+from picture_files import display_p3, linear_grey, srgb
 from PIL import Image
 
 from ddpm_cli.config.loader import from_toml_text, load_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.data.picture import decode, quiet_decoders, read_header, read_whole
+from ddpm_cli.data.classes import find_class
+from ddpm_cli.data.folder import read_file
+from ddpm_cli.data.picture import decode, quiet_decoders, read_header, read_levels, read_whole
+from ddpm_cli.data.white_level import require_scale
 from ddpm_cli.engine.bounds import Demand, image_bytes, require_affordable, require_trainable
 from ddpm_cli.engine.build import build_model, build_sampler
 from ddpm_cli.engine.file_bounds import Bounds
@@ -231,6 +235,9 @@ def attacks(scratch: Path) -> dict[str, Attack]:
         "config": _on_config(to_toml(config), to_toml(load_config(preset="quick").config)),
         "table": _on_table(scratch),
         "picture": _on_picture(),
+        "colour profile": _on_profile(),
+        "large file": _on_large_file(scratch),
+        "labels": _on_labels(),
     }
 
 
@@ -445,9 +452,52 @@ def _on_picture() -> Attack:
     def one(dice: random.Random) -> None:
         content = mutated(dice.choice(samples), dice)
         with quiet_decoders():
-            read_header(content)
-            read_whole(content)
+            header = read_header(content)
+            assert (header.depth == 8) == (read_levels(content) is None)
+            assert read_whole(content).header == header
             decode(content, (dice.choice((1, 3, 4)), 8, 8), "white")
+            require_scale("x", read_levels(content))
+
+    return one
+
+
+def _on_profile() -> Attack:
+    """Damaged profiles in sound pictures, whose pixels are read all the same."""
+    profiles = (display_p3(), linear_grey(), srgb())
+    images = [Image.new(mode, (4, 3), 100) for mode in ("RGB", "L", "RGBA", "LA", "CMYK")]
+
+    def one(dice: random.Random) -> None:
+        image, profile = dice.choice(images), mutated(dice.choice(profiles), dice)
+        buffer = io.BytesIO()
+        image.save(buffer, "TIFF" if image.mode == "CMYK" else "PNG", icc_profile=profile)
+        header = read_header(buffer.getvalue())
+        decode(buffer.getvalue(), (3, 3, 4), "white")
+        if header.strange_profile:
+            raise UnreadableError("a profile that cannot be used")
+
+    return one
+
+
+def _on_large_file(scratch: Path) -> Attack:
+    """Files with holes, of a gigabyte, whose beginning is that of a picture or nearly so."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8))
+    samples = [_encoded(image, name, "RGB", {}) for name in ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "TGA", "JPEG2000")]
+
+    def one(dice: random.Random) -> None:
+        with (scratch / "large.png").open("wb") as file:
+            file.write(mutated(dice.choice(samples), dice))
+            file.truncate(1 << 30)
+        read_file(scratch, "large.png")
+
+    return one
+
+
+def _on_labels() -> Attack:
+    names = [f"{chr(97 + number % 26)}{number}" for number in range(300)]
+
+    def one(dice: random.Random) -> None:
+        text = mutated(dice.choice(names).encode(), dice).decode("utf-8", "replace")
+        assert 0 <= find_class(text, names) < len(names)
 
     return one
 

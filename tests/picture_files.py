@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,45 @@ SUFFIXES = {
     "BMP": ("bmp", "BMP"),
     "PPM": ("ppm",),
 }
+
+
+# ------------------------------------------------------------------------------------------------------- colour profiles
+
+
+def _fixed(*values: float) -> bytes:
+    """Numbers as ICC profiles hold them (ICC.1, s15Fixed16Number)."""
+    return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+
+def _profile(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile of a monitor, of version 2.4."""
+    white = 0.9642, 1.0, 0.8249
+    text = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name.encode() + bytes(79)
+    tags = {b"desc": text, b"wtpt": b"XYZ " + bytes(4) + _fixed(*white)} | tags
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for tag, value in tags.items():
+        table += tag + struct.pack(">II", start + len(data), len(value))
+        data += value + bytes(-len(value) % 4)
+    head = struct.pack(">I4xI4s4s4s12x4s28x", start + len(data), 0x02400000, b"mntr", space, b"XYZ ", b"acsp") + _fixed(*white)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def display_p3() -> bytes:
+    """The profile of Apple's screens and cameras: the primaries of DCI-P3, adapted to D50, and the curve of sRGB."""
+    curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + _fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    primaries = {b"r": (0.51512, 0.24120, -0.00105), b"g": (0.29198, 0.69225, 0.04189), b"b": (0.15710, 0.06657, 0.78407)}
+    tags = {letter + b"XYZ": b"XYZ " + bytes(4) + _fixed(*primary) for letter, primary in primaries.items()}
+    return _profile(b"RGB ", "Display P3", tags | {letter + b"TRC": curve for letter in primaries})
+
+
+def linear_grey() -> bytes:
+    """The profile of a grey picture whose values are amounts of light."""
+    return _profile(b"GRAY", "Linear grey", {b"kTRC": b"curv" + bytes(4) + struct.pack(">IH", 1, 256)})
+
+
+def srgb() -> bytes:
+    """A profile of sRGB itself."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def broken_files(count: int) -> list[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ from fuzzing_runs import FORGIVING, run_attacks
 
 INPUTS = {
     **{"checkpoint": 150, "exported file": 150, "what a file asks for": 60, "config": 300, "table": 300, "picture": 300},
+    **{"colour profile": 200, "large file": 60, "labels": 200},
     **{
         "training state": 60,
         "run folder": 60,

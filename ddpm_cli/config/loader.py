@@ -20,7 +20,8 @@ from ddpm_cli.config.toml_reading import parse_toml
 from ddpm_cli.files import UnreadableError
 from ddpm_cli.names import as_known, meant, nearest
 
-MAX_FILE_BYTES = 1_000_000
+MAX_FILE_BYTES = 4_000_000
+"""The config of a run with a table of 100,000 betas takes two and a half million."""
 
 OF_A_MODEL = ("schedule", "model", "objective")
 """Sections without which weights mean nothing. A stored config has them all; in an empty one, defaults would take their place."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.data.image_cache import plan, unreadable
+from ddpm_cli.data.decoders import Decoders
+from ddpm_cli.data.image_cache import plan, remarks, unreadable
 from ddpm_cli.data.layout import Layout, Shape, size_counts, too_small
-from ddpm_cli.data.picture import decode, quiet_decoders
+from ddpm_cli.data.picture import quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.data.survey import Survey, read_again, survey
 from ddpm_cli.errors import DataError
@@ -128,7 +129,7 @@ def check_pictures(
         duplicates=_groups(pictures, found.hashes, found.readable),
         same_pixels=_same_pixels(pictures, found),
         training=training,
-        notices=pictures.notices,
+        notices=(*pictures.notices, *remarks(pictures, found, np.flatnonzero(found.readable))),
     )
     return report, images
 
@@ -153,8 +154,8 @@ def _preview(pictures: Pictures, found: Survey, settings: PictureSettings, shape
             f"One image of {height}x{width} is too large for a preview.", "Leave out --out, or choose a smaller --size."
         )
     rows = layout.rows[layout.held_out :][: min(fit, PREVIEW_IMAGES)].tolist()
-    with quiet_decoders():
-        return np.stack([decode(read_again(pictures, found, row), shape, settings.background) for row in rows])
+    with quiet_decoders(), Decoders() as decoders:
+        return np.stack([decoders.decode(read_again(pictures, found, row), shape, settings.background) for row in rows])
 
 
 def _sizes(found: Survey) -> Sizes | None:

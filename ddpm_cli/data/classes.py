@@ -13,6 +13,7 @@ PARTING = "\0"
 LONGEST_NUMBER = 18
 LONGEST_FILE_NAME = 100
 """Bytes of a class's part of a file name, which may have 255 in all."""
+MOST_LISTED, MOST_COMPARED = 50, 5_000
 
 
 def find_class(text: str, class_names: Sequence[str]) -> int:
@@ -37,10 +38,16 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
         return plain_names.index(_plain(text))
     if is_number and int(text) < len(class_names):
         return int(text)
-    close = difflib.get_close_matches(_plain(text), plain_names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(_plain(text), _compared(_plain(text), plain_names), n=1, cutoff=0.5)
     nearest = f'The nearest is "{class_names[plain_names.index(close[0])]}". ' if close else ""
-    listed = ", ".join(f"{number} {name}" for number, name in enumerate(class_names))
-    raise RequestError(f'There is no class "{text}".', f"{nearest}Classes: {listed}.")
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(class_names[:MOST_LISTED]))
+    rest = f" and {len(class_names) - MOST_LISTED:,} more" if len(class_names) > MOST_LISTED else ""
+    raise RequestError(f'There is no class "{text}".', f"{nearest}Classes: {listed}{rest}.")
+
+
+def _compared(text: str, names: Sequence[str]) -> Sequence[str]:
+    """The names that one may be meant for: of many, those that begin alike, because comparing all would take seconds."""
+    return names if len(names) <= MOST_COMPARED else [name for name in names if name[:2] == text[:2]][:MOST_COMPARED]
 
 
 def file_names(class_names: Sequence[str]) -> list[str]:

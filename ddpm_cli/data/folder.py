@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_cli.data.picture import SUFFIXES
+from ddpm_cli.data.picture import SUFFIXES, require_in_proportion
 from ddpm_cli.data.pictures import Pictures, printable
 from ddpm_cli.errors import DataError
 from ddpm_cli.files import UnreadableError, open_descriptor
@@ -21,7 +22,8 @@ from ddpm_cli.wording import counted, first_few
 
 HELD_OUT_NAMES = ("test", "val", "valid", "validation")
 PACKERS_LITTER = "__MACOSX"
-MAX_FILE_BYTES = 1 << 30
+UNSEEN_BYTES = 1 << 24
+"""Of a file, which is read without a look at its beginning."""
 
 
 @dataclass
@@ -57,8 +59,7 @@ def scan_folder(root: Path) -> Pictures:
             f"The folder {root} {problem}.",
             "Name a folder of pictures; one that a run was trained on must be put back, or linked to.",
         )
-    tree = Tree()
-    _walk(root, root.resolve(), "", tree)
+    tree = _walk(root, root.resolve())
     if not tree.pictures:
         others = f", only {counted(tree.others, 'file')} of other kinds" if tree.others else ""
         if tree.links:
@@ -74,7 +75,16 @@ def scan_folder(root: Path) -> Pictures:
     return _arrange(root, tree)
 
 
-def _walk(root: Path, real_root: Path, below: str, tree: Tree) -> None:
+def _walk(root: Path, real_root: Path) -> Tree:
+    """All that lies below a folder, however deep: the pictures of each folder before those of its subfolders."""
+    tree, left = Tree(), [""]
+    while left:
+        left += reversed(_list_folder(root, real_root, left.pop(), tree))
+    return tree
+
+
+def _list_folder(root: Path, real_root: Path, below: str, tree: Tree) -> list[str]:
+    """Note what lies in a folder itself; returns its subfolders, sorted."""
     files, folders = [], []
     try:
         with os.scandir(root / below) as entries:
@@ -91,10 +101,14 @@ def _walk(root: Path, real_root: Path, below: str, tree: Tree) -> None:
                 else:
                     tree.others += 1
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise DataError(
+                f"The folder {root} holds folders in folders, {below.count('/'):,} deep, whose path is too long to be read.",
+                "Move those far down up, or out of it.",
+            ) from error
         raise DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.") from error
     tree.pictures += sorted(files)
-    for folder in sorted(folders):
-        _walk(root, real_root, folder, tree)
+    return sorted(folders)
 
 
 def _leads_to_own_file(link: str, real_root: Path) -> bool:
@@ -186,7 +200,7 @@ def read_file(root: Path, name: str) -> bytes:
     """The bytes of an ordinary file below `root`.
 
     Raises:
-        UnreadableError: If it is something else, or larger than a gigabyte.
+        UnreadableError: If it is something else, no picture, or far larger than its pixels need.
         OSError: If it cannot be opened.
     """
     descriptor = open_descriptor(root / name, os.O_RDONLY, follow=True)
@@ -194,8 +208,9 @@ def read_file(root: Path, name: str) -> bytes:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise UnreadableError("is not an ordinary file")
-        if facts.st_size > MAX_FILE_BYTES:
-            raise UnreadableError(f"is larger than {MAX_FILE_BYTES:,} bytes")
+        if facts.st_size > UNSEEN_BYTES:
+            require_in_proportion(file, facts.st_size)
+            file.seek(0)
         return file.read()
 
 

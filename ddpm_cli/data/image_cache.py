@@ -32,12 +32,14 @@ from numpy.typing import NDArray
 from ddpm_cli.array_files import read_array
 from ddpm_cli.data.block_sums import DIGITS, block_sums, differing_blocks
 from ddpm_cli.data.cache import cache_directory
+from ddpm_cli.data.decoders import Decoders
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
 from ddpm_cli.data.parallel import in_parallel
-from ddpm_cli.data.picture import decode, quiet_decoders
+from ddpm_cli.data.picture import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.data.survey import Survey, find_damaged, read_again, survey
+from ddpm_cli.data.white_level import require_one_scale
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.events import DataProgress, Listener, Notice, ignore
 from ddpm_cli.files import (
@@ -85,6 +87,7 @@ class Entry:
         small: Pictures left out because they are smaller than the size asked for.
         pixel_sums: Of the blocks of the pixels, see `block_sums`.
         labels_sha256: Of the file of labels.
+        remarks: What else the user must know of the pictures: pages that are not used, colours that are converted.
     """
 
     version: int
@@ -96,6 +99,7 @@ class Entry:
     small: int
     pixel_sums: str
     labels_sha256: str
+    remarks: tuple[str, ...]
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
@@ -146,7 +150,8 @@ def _read_content(remembered: Path) -> str | None:
 
 def _key(content: str, pictures: Pictures, settings: PictureSettings) -> str:
     of_pixels = {key: value for key, value in asdict(settings).items() if key != "strict"}
-    about = to_json({"version": KEY_VERSION, "content": content, "classes": list(pictures.class_names), **of_pixels})
+    versions = {"version": KEY_VERSION, "decoder": DECODER_VERSION}
+    about = to_json({**versions, "content": content, "classes": list(pictures.class_names), **of_pixels})
     return hashlib.sha256(about.encode()).hexdigest()[:32]
 
 
@@ -187,7 +192,7 @@ def _read_description(path: Path) -> Entry:
             raise UnreadableError("was written by another version of ddpm, with other sums or none")
         seal = values.pop("seal", None)
         try:
-            values["shape"], values["class_names"] = tuple(values["shape"]), tuple(values["class_names"])
+            values |= {key: tuple(values[key]) for key in ("shape", "class_names", "remarks")}
             entry = Entry(**values)
         except (KeyError, TypeError) as error:
             raise UnreadableError("does not describe an entry") from error
@@ -231,7 +236,7 @@ def _is_sound(entry: Entry) -> bool:
     counts = (*entry.shape, entry.held_out, entry.small)
     if not isinstance(entry.unreadable, dict):
         return False
-    texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256, entry.pixel_sums, entry.labels_sha256)
+    texts = (*entry.class_names, *entry.unreadable.values(), *entry.remarks, entry.sha256, entry.pixel_sums, entry.labels_sha256)
     return (
         len(entry.shape) == 4
         and all(isinstance(count, int) and count >= 0 for count in counts)
@@ -294,12 +299,17 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
         DataError: If the pictures and the settings make no data set.
     """
     try:
-        shape = choose_shape(pictures, found, settings)
-        return shape, choose_layout(pictures, found, shape, settings)
+        return _planned(pictures, found, settings)
     except DataError:
         find_damaged(pictures, found, on_event)
+    return _planned(pictures, found, settings)
+
+
+def _planned(pictures: Pictures, found: Survey, settings: PictureSettings) -> tuple[Shape, Layout]:
     shape = choose_shape(pictures, found, settings)
-    return shape, choose_layout(pictures, found, shape, settings)
+    layout = choose_layout(pictures, found, shape, settings)
+    require_one_scale(pictures, found, layout.rows)
+    return shape, layout
 
 
 def _require_space(folder: Path, count: int, shape: Shape) -> None:
@@ -342,6 +352,7 @@ def _write(
         0 if settings.small == "enlarge" else int(too_small(found, shape).sum()),
         pixel_sums,
         hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(),
+        tuple(remarks(pictures, found, whole.rows)),
     )
     write_new(folder / ENTRY, described(entry))
     return entry
@@ -358,6 +369,34 @@ def unreadable(pictures: Pictures, found: Survey) -> dict[str, str]:
     return {printable(pictures.names[number]): found.broken[number] for number in sorted(found.broken)}
 
 
+def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Iterator[str]:
+    """What the user must know of pictures that are read, but not just as they are stored.
+
+    Args:
+        pictures: The collection.
+        found: What is known of it.
+        rows: Numbers of the pictures that are used, int64 [n].
+    """
+
+    def named(which: NDArray[np.bool_]) -> str:
+        numbers = rows[which[rows]]
+        return first_few([printable(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
+
+    if names := named(found.several):
+        yield (
+            f"Took only the first page or frame of {counted(int(found.several[rows].sum()))} of {pictures.source}: {names}. "
+            "What else is to be trained on belongs in files of its own."
+        )
+    if names := named(found.converted):
+        profiles = first_few([name for name, _ in found.profiles.most_common()], 3)
+        yield f"Converted {counted(int(found.converted[rows].sum()))} of {pictures.source} to sRGB, from {profiles}: {names}."
+    if names := named(found.strange_profiles):
+        yield (
+            f"Took the colours of {counted(int(found.strange_profiles[rows].sum()))} of {pictures.source} for sRGB, whose colour "
+            f"profiles cannot be used: {names}."
+        )
+
+
 def _decode_all(
     descriptor: int,
     pictures: Pictures,
@@ -367,19 +406,27 @@ def _decode_all(
     rows: NDArray[np.int64],
     on_event: Listener,
 ) -> None:
-    with quiet_decoders():
-        work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows)
-        for row, reason in enumerate(in_parallel(work, range(len(rows)))):
+    decoders = Decoders()
+    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows, decoders)
+    with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)), decoders.close)) as reasons:
+        for row, reason in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason
             on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
 
 
 def _decode_row(
-    descriptor: int, pictures: Pictures, found: Survey, background: str, shape: Shape, rows: NDArray[np.int64], row: int
+    descriptor: int,
+    pictures: Pictures,
+    found: Survey,
+    background: str,
+    shape: Shape,
+    rows: NDArray[np.int64],
+    decoders: Decoders,
+    row: int,
 ) -> str:
     try:
-        image = decode(read_again(pictures, found, int(rows[row])), shape, background)
+        image = decoders.decode(read_again(pictures, found, int(rows[row])), shape, background)
     except UnreadableError as error:
         return str(error)
     write_at(descriptor, image.data.cast("B"), row * image.nbytes)
@@ -458,6 +505,7 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
         )
     if entry.small:
         yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'
+    yield from entry.remarks
     counts = np.bincount(labels, minlength=len(entry.class_names))
     if absent := [name for name, count in zip(entry.class_names, counts, strict=False) if not count]:
         yield f"No picture of the class {first_few(absent)} is left to train on: all of them are held out."

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.data.decoders import Decoders
 from ddpm_cli.data.folder import read_file
-from ddpm_cli.data.picture import Header, decode, quiet_decoders, read_header
+from ddpm_cli.data.picture import Header, quiet_decoders
 from ddpm_cli.data.pictures import printable
+from ddpm_cli.data.white_level import require_scale
 from ddpm_cli.errors import DataError
 from ddpm_cli.files import input_errors
 
@@ -36,12 +39,12 @@ def read_picture(path: Path, shape: tuple[int, int, int], *, resize: bool = Fals
     channels = shape[0]
     if channels not in READ_CHANNELS:
         raise DataError(f"The model makes images of {channels} channels, as which no picture is read.", "Take another model.")
-    content, header = _opened(path)
-    if not resize:
-        _require_size(path, header, shape[1:])
-    if channels > 1 or header.channels == 1 or resize:
-        return _decoded(path, content, shape, background)
-    pixels = _decoded(path, content, (3, *shape[1:]), background)
+    with _opened(path) as picture:
+        if not resize:
+            _require_size(path, picture.header, shape[1:])
+        if channels > 1 or picture.header.channels == 1 or resize:
+            return picture.decoded(shape, background)
+        pixels = picture.decoded((3, *shape[1:]), background)
     if (pixels != pixels[:1]).any():
         raise DataError(
             f"{_named(path)} is in colour, but the model makes grey images.", "Give a grey one, or let --resize make it grey."
@@ -59,10 +62,10 @@ def read_mask(path: Path, size: tuple[int, int], *, resize: bool = False) -> NDA
     Raises:
         DataError: If it cannot be read, is of another size, or is white nowhere.
     """
-    content, header = _opened(path)
-    if not resize:
-        _require_size(path, header, size)
-    white: NDArray[np.bool_] = _decoded(path, content, (1, *size), "black")[0] >= WHITE
+    with _opened(path) as picture:
+        if not resize:
+            _require_size(path, picture.header, size)
+        white: NDArray[np.bool_] = picture.decoded((1, *size), "black")[0] >= WHITE
     if not white.any():
         raise DataError(f"{_named(path)} is white nowhere, so that there is nothing to fill.", "Paint white what is to be filled.")
     return white
@@ -79,28 +82,38 @@ def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
     Raises:
         DataError: If it cannot be read.
     """
-    content, header = _opened(path)
-    scale = min(1.0, longest / max(header.height, header.width))
-    height, width = (max(round(scale * side), 1) for side in (header.height, header.width))
-    return _decoded(path, content, (header.channels, height, width), "white")
+    with _opened(path) as picture:
+        sides = picture.header.height, picture.header.width
+        scale = min(1.0, longest / max(sides))
+        height, width = (max(round(scale * side), 1) for side in sides)
+        return picture.decoded((picture.header.channels, height, width), "white")
 
 
-def _opened(path: Path) -> tuple[bytes, Header]:
-    with _reading(path):
-        content = read_file(path.parent, path.name)
-        return content, read_header(content)
+class _Picture(NamedTuple):
+    """An encoded picture, and what its header says."""
 
+    header: Header
+    content: bytes
+    decoders: Decoders
 
-def _decoded(path: Path, content: bytes, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
-    with _reading(path):
-        return decode(content, shape, background)
+    def decoded(self, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
+        """As `picture.decode`."""
+        return self.decoders.decode(self.content, shape, background)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator[_Picture]:
     remedy = "Name a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM picture."
-    with input_errors(_named(path), DataError, remedy, "Check its name and permissions."), quiet_decoders():
-        yield
+    with (
+        input_errors(_named(path), DataError, remedy, "Check its name and permissions."),
+        quiet_decoders(),
+        Decoders() as decoders,
+    ):
+        content = read_file(path.parent, path.name)
+        header = decoders.read_header(content)
+        if header.depth != 8:
+            require_scale(str(path), decoders.read_levels(content))
+        yield _Picture(header, content, decoders)
 
 
 def _require_size(path: Path, header: Header, size: tuple[int, int]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,33 +16,40 @@ CHUNK = 16
 CHUNKS_AHEAD = 3
 
 
-def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], stop: Callable[[], None] | None = None
+) -> Generator[Result]:
     """Results in the order of the items, from threads; a few chunks are worked on ahead, never all.
 
-    Threads, because Pillow lets others run while it decodes and resizes: processes were no faster and each would hold a copy
-    of the list of files.
+    Threads, because Pillow lets others run while it decodes and resizes: processes for all were slower on small pictures, and
+    each would hold a copy of the list of files. Close the iterator (`contextlib.closing`) to end what has not begun.
 
     Args:
         function: What to do with each; its error ends all.
         items: What to work on.
+        stop: Ends what threads are at; called at the end, which waits for them, also if that is an error or a signal.
     """
     workers = _processors()
     waiting: deque[Future[list[Result]]] = deque()
+    stopped = Event()
+
+    def work_on(chunk: Sequence[Item]) -> list[Result]:
+        return [function(item) for item in chunk if not stopped.is_set()]
+
     with ThreadPoolExecutor(workers) as pool:
         try:
             for start in range(0, len(items), CHUNK):
-                waiting.append(pool.submit(_each, function, items[start : start + CHUNK]))
+                waiting.append(pool.submit(work_on, items[start : start + CHUNK]))
                 if len(waiting) >= CHUNKS_AHEAD * workers:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
         finally:
+            stopped.set()
             for future in waiting:
                 future.cancel()
-
-
-def _each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]
+            if stop is not None:
+                stop()
 
 
 def _processors() -> int:

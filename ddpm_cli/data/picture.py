@@ -10,12 +10,13 @@ import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
+from ddpm_cli.data.colour import convert_to_srgb, profile_use
 from ddpm_cli.data.memory import return_freed_memory
 from ddpm_cli.files import UnreadableError
 
@@ -47,15 +48,29 @@ STRIP_ROWS = 256
 MOST_PIXELS = 50_000_000
 """Of a picture, as many as large cameras make: decoding takes up to nine bytes for each, beside its file."""
 
+START_BYTES, SPARE_BYTES, BYTES_PER_PIXEL = 1 << 20, 1 << 24, 8
+"""Of a large file: what is looked at first; what may be there beside the pixels, such as a preview; and four of 16 bits each."""
+
 LARGE_PIXELS = 4_000_000
 """Of a picture whose memory is given back to the system when it is done with."""
 
 HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
 """Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
-FULL_SCALES = (1.0, 255.0, 65535.0, 2147483647.0)
+WHITES = {16: (65535.0,), 32: (65535.0, 2147483647.0), 0: (1.0, 255.0, 65535.0, 2147483647.0)}
+"""What white may be, by `Levels.depth`: of 32 bits and floats no file says it."""
+
+NEW_SUBFILE_TYPE, REDUCED_OR_MASK = 254, 0b101
+"""A tag of TIFF, and its bits: a page with one of them is no further picture."""
+
+DECODER_VERSION = 2
+"""Raised whenever a picture's pixels may come out otherwise than before, so that those in a cache are not taken for them."""
 
 
-class _PixelBudget:
+class TooManyPixelsError(UnreadableError):
+    """A picture of more pixels than are read."""
+
+
+class PixelBudget:
     """Makes threads wait, so that together they hold no more pixels than the largest picture has."""
 
     def __init__(self) -> None:
@@ -78,7 +93,26 @@ class _PixelBudget:
                 self._changed.notify_all()
 
 
-_IN_MEMORY = _PixelBudget()
+IN_MEMORY = PixelBudget()
+
+
+class Levels(NamedTuple):
+    """The values that a picture of more than 8 bits holds.
+
+    Attributes:
+        depth: Bits of a whole number, 16 or 32; 0 for floats.
+        low: The smallest.
+        high: The largest.
+    """
+
+    depth: int
+    low: float
+    high: float
+
+    @property
+    def white(self) -> float:
+        """The value that becomes 255: the smallest of WHITES that is no less than the largest value, else that value."""
+        return next((white for white in WHITES[self.depth] if self.high <= white), self.high)
 
 
 class Header(NamedTuple):
@@ -90,6 +124,10 @@ class Header(NamedTuple):
         channels: 1 if it is grey, 3 if it is colour, whether or not it is transparent.
         mode: Pillow's name of how its pixels are stored.
         format: Such as "PNG".
+        depth: Bits of each value, 8, 16 or 32; 0 for floats. What is stored in less counts as 8.
+        several: Whether there are further pages or frames, which are not looked at.
+        profile: Name of the colour profile that it is converted from; empty if it is taken to be sRGB.
+        strange_profile: Whether it holds a colour profile that cannot be used.
     """
 
     height: int
@@ -97,6 +135,24 @@ class Header(NamedTuple):
     channels: Literal[1, 3]
     mode: str
     format: str
+    depth: int = 8
+    several: bool = False
+    profile: str = ""
+    strange_profile: bool = False
+
+
+class Whole(NamedTuple):
+    """What a look at all of a picture finds.
+
+    Attributes:
+        header: What its header says.
+        digest: SHA-256 of height, width and the pixels as RGBA, which two pictures share that look the same.
+        levels: The values of one of more than 8 bits, else None.
+    """
+
+    header: Header
+    digest: bytes
+    levels: Levels | None
 
 
 @contextlib.contextmanager
@@ -113,41 +169,59 @@ def read_header(content: bytes) -> Header:
     Raises:
         UnreadableError: If it is no picture, or one of more pixels than Pillow takes for harmless.
     """
-    with _opened(content) as image:
+    with _opened(content, MOST_PIXELS) as image:
         return _header(image)
 
 
-def read_whole(content: bytes) -> tuple[Header, bytes]:
-    """The header, and a sum of the pixels as they are to be seen, which two pictures share that look the same.
+def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
+    """The header, a sum of the pixels as they are to be seen, and their values.
 
-    Returns:
-        Header, and the SHA-256 of height, width and the pixels as RGBA.
+    Args:
+        content: The encoded picture.
+        most_pixels: A larger one is not read; half as many of some formats.
     Raises:
         UnreadableError: If any part of it cannot be read.
     """
-    with _opened(content) as image:
-        header, seen = _header(image), _upright(image)
+    with _opened(content, most_pixels) as image:
+        header = _header(image)
+    with _decoded(content, most_pixels) as image:
+        levels = _levels(image)
+        seen = _upright(image, levels)
         digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
         for strip in _strips(seen):
             digest.update(strip.convert("RGBA").tobytes())
-        return header, digest.digest()
+    return Whole(header, digest.digest(), levels)
 
 
-def decode(content: bytes, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
+def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None:
+    """The values of a picture of more than 8 bits; None of any other.
+
+    Args:
+        content: The encoded picture.
+        most_pixels: As for `read_whole`.
+    Raises:
+        UnreadableError: If any part of it cannot be read, or not all of its values are finite.
+    """
+    with _decoded(content, most_pixels) as image:
+        return _levels(image)
+
+
+def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
     """The pixels as training wants them.
 
     Args:
         content: The encoded picture; of an animation the first frame counts.
         shape: Channels (1 grey, 3 colour, 4 colour and alpha), height and width; see `fitted`.
         background: What shows through where it is transparent; not for 4 channels, which keep their alpha.
+        most_pixels: As for `read_whole`.
     Returns:
         uint8, shaped as `shape` says.
     Raises:
         UnreadableError: If any part of it cannot be read.
     """
     channels, height, width = shape
-    with _opened(content) as image:
-        pixels = np.asarray(fitted(_flattened(_upright(image), channels, background), height, width))
+    with _decoded(content, most_pixels) as image:
+        pixels = np.asarray(fitted(_flattened(_upright(image, _levels(image)), channels, background), height, width))
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
 
@@ -172,17 +246,76 @@ def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
+class _Glance(io.RawIOBase):
+    """A file of which no more than SPARE_BYTES are read: a header can claim that any part of it belongs to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, SPARE_BYTES
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As the file's own."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As the file's own."""
+        return self._file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As the file's own, but for what is too much."""
+        self._left -= max(size, 0)
+        if size < 0 or self._left < 0:
+            raise UnreadableError(f"has a header of more than {SPARE_BYTES:,} bytes")
+        return self._file.read(size)
+
+
+def require_in_proportion(file: BinaryIO, size: int) -> None:
+    """Refuse a large file before it is read: one that is no picture, or holds far more bytes than its pixels need.
+
+    Args:
+        file: Seekable, at its start.
+        size: Bytes in it.
+    Raises:
+        UnreadableError: Saying which.
+    """
+    start = file.read(START_BYTES)
+    if start[8:12] == b"WEBP" or start[4:8] == b"ftyp":  # of these, nothing can be told from the start alone
+        pixels = MOST_PIXELS // 2
+    else:
+        # TIFF may have its header at the end
+        source = cast(BinaryIO, _Glance(file)) if start.startswith((b"II", b"MM")) else io.BytesIO(start)
+        with _opened(source, MOST_PIXELS) as image:
+            pixels = image.width * image.height
+    most = SPARE_BYTES + BYTES_PER_PIXEL * pixels
+    if size > most:
+        raise UnreadableError(f"is of {size:,} bytes, more than the {most:,} that {pixels:,} pixels take")
+
+
 @contextlib.contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def _decoded(content: bytes, most_pixels: int) -> Iterator[Image.Image]:
+    """A picture to decode, for whose pixels there is room."""
+    with _opened(content, most_pixels) as image, IN_MEMORY.room_for(_weight(image) * image.width * image.height):
+        yield image
+
+
+def _weight(image: Image.Image) -> int:
+    return 2 if image.format in HUNGRY else 1
+
+
+@contextlib.contextmanager
+def _opened(content: bytes | BinaryIO, most_pixels: int) -> Iterator[Image.Image]:
     if not content:
         raise UnreadableError("is empty")
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            weight = 2 if image.format in HUNGRY else 1
-            if weight * image.width * image.height > MOST_PIXELS:
-                raise UnreadableError(f"would unpack to more than {MOST_PIXELS // weight:,} pixels")
-            with _IN_MEMORY.room_for(weight * image.width * image.height):
-                yield image
+        with Image.open(source, formats=_formats()) as image:
+            most = most_pixels // _weight(image)
+            if image.width * image.height > most:
+                raise TooManyPixelsError(f"would unpack to more than {most:,} pixels")
+            yield image
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
@@ -200,13 +333,19 @@ def _formats() -> list[str]:
 
 
 def _header(image: Image.Image) -> Header:
-    mode, format_name, channels = image.mode, image.format or "", _channels(image)
-    if format_name == "TIFF":
-        image.load()  # which turns it, where other formats leave that to us
-    width, height = image.size
+    mode, format_name, channels, depth = image.mode, image.format or "", _channels(image), _depth(image)
+    width, height = _stored_size(image)
     if _orientation(image) >= 5:  # these swap the sides
         width, height = height, width
-    return Header(height, width, channels, mode, format_name)
+    profile = profile_use(image, channels)
+    return Header(height, width, channels, mode, format_name, depth, _has_several(image), *profile)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height before it is turned; Pillow gives those of a TIFF turned or not, as its version has it."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(image.tag_v2[TiffImagePlugin.IMAGEWIDTH]), int(image.tag_v2[TiffImagePlugin.IMAGELENGTH])
+    return image.size
 
 
 def _channels(image: Image.Image) -> Literal[1, 3]:
@@ -215,7 +354,36 @@ def _channels(image: Image.Image) -> Literal[1, 3]:
     if image.mode in ("P", "PA") and (palette := image.getpalette()):
         colours = np.array(palette).reshape(-1, 3)
         return 1 if (colours == colours[:, :1]).all() else 3
-    return 3
+    return 1 if _raw_mode(image).startswith("LA") else 3
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How a file's values are packed, which Pillow's mode hides: `LA;16B`, grey with alpha of 16 bits, is opened as RGBA."""
+    tiles = getattr(image, "tile", ())
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _depth(image: Image.Image) -> int:
+    """Bits of each value, 8 of all that are stored in less; 0 for floats."""
+    if image.mode == "F":
+        return 0
+    if image.mode == "I":
+        return 32
+    return 16 if image.mode.startswith("I;") or ";16" in _raw_mode(image) else 8
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Whether there are further pages or frames, smaller copies of the first and masks aside; the image is of no use after it."""
+    try:
+        if image.format == "MPO" or not getattr(image, "is_animated", False):  # cameras put their previews into MPO
+            return False
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            return True
+        image.seek(1)
+        return not int(image.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & REDUCED_OR_MASK
+    except Exception:  # noqa: BLE001 - a damaged second page, with which the first may be fine
+        return True
 
 
 def _orientation(image: Image.Image) -> int:
@@ -227,18 +395,20 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in TURNS else 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Eight bits a channel and turned as EXIF says; RGBA if it is transparent, else L or RGB."""
+def _upright(image: Image.Image, levels: Levels | None) -> Image.Image:
+    """Eight bits a channel of sRGB and turned as EXIF says; RGBA if it is transparent, else L or RGB."""
     image.load()
-    channels, turn = _channels(image), TURNS.get(_orientation(image))
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _instead_of(image, _from_deep(image))
+    channels, turn, profile = _channels(image), TURNS.get(_orientation(image)), image.info.get("icc_profile")
+    if levels is not None and image.mode[0] in "IF":
+        image = _instead_of(image, _from_deep(image, levels.white))
     elif image.has_transparency_data:
         image = _converted(image, "RGBA")
     elif image.mode == "LAB":
         image = _instead_of(image, ImageCms.applyTransform(image, _lab_to_srgb()) or image)
-    else:
+    elif image.mode != "CMYK" or profile is None:
         image = _converted(image, "L" if channels == 1 else "RGB")
+    if profile is not None:
+        image = _instead_of(image, convert_to_srgb(image, profile, channels))
     return image if turn is None else _instead_of(image, image.transpose(turn))
 
 
@@ -259,18 +429,25 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
 
 
-def _from_deep(image: Image.Image) -> Image.Image:
-    """Grey of 8 bits from 16 bits, 32 bits or floats, scaled and never clipped above.
-
-    16 bits are divided by 257. What white is in the others is not written in a file: it is taken to be the smallest of 1 (floats
-    only), 255 (floats only), 65535 and 2**31 - 1 that is no less than the largest value.
-    """
-    extremes = [(strip.min(), strip.max()) for strip in map(_floats, _strips(image))]
+def _levels(image: Image.Image) -> Levels | None:
+    """The values of a picture of more than 8 bits; of colours, of which Pillow keeps 8 bits, about what they were."""
+    depth = _depth(image)
+    if depth == 8:
+        return None
+    grey = _raw_mode(image).startswith("LA")
+    image.load()
+    if image.mode[0] not in "IF":
+        bands = [image.getchannel(band) for band in image.getbands()[: 1 if grey else None] if band != "A"]
+        histograms = [np.flatnonzero(band.histogram()) for band in bands]
+        return Levels(depth, *(257.0 * end for end in (min(h[0] for h in histograms), max(h[-1] for h in histograms))))
+    extremes = [(float(strip.min()), float(strip.max())) for strip in map(_floats, _strips(image))]
     if not np.isfinite(extremes).all():  # NaN is both of them
         raise UnreadableError("holds values that are not finite")
-    largest = float(max(high for _, high in extremes))
-    scales = FULL_SCALES if image.mode == "F" else FULL_SCALES[2:]
-    white = next((scale for scale in scales if largest <= scale), largest)
+    return Levels(depth, min(low for low, _ in extremes), max(high for _, high in extremes))
+
+
+def _from_deep(image: Image.Image, white: float) -> Image.Image:
+    """Grey of 8 bits from 16 bits, 32 bits or floats, scaled and never clipped above."""
     scaled = np.empty((image.height, image.width), np.uint8)
     for number, strip in enumerate(map(_floats, _strips(image))):
         scaled[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = np.rint(np.maximum(strip, 0) * (255 / white))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.data.decoders import Decoders
 from ddpm_cli.data.parallel import in_parallel
-from ddpm_cli.data.picture import Header, decode, quiet_decoders, read_header, read_whole
+from ddpm_cli.data.picture import Header, Levels, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, printable
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import DataProgress, Listener, ignore
@@ -34,6 +36,13 @@ class Survey:
         broken: Why a picture cannot be read, by its number.
         modes: How many pictures there are of each of Pillow's modes.
         formats: How many there are of each file format.
+        depths: Bits of each value, uint8 [N]: 8, or 16 or 32 of whole numbers, or 0 of floats.
+        lows: The smallest value of each picture of other than 8 bits, float64 [N].
+        highs: The largest.
+        several: Which hold further pages or frames, bool [N].
+        converted: Which are converted from a colour profile, bool [N].
+        strange_profiles: Which hold a colour profile that cannot be used, bool [N].
+        profiles: How many are converted from each profile.
         pixel_hashes: As `hashes`, but of the size and pixels, uint64 [N]; only after a thorough survey.
     """
 
@@ -45,6 +54,13 @@ class Survey:
     broken: dict[int, str]
     modes: Counter[str]
     formats: Counter[str]
+    depths: NDArray[np.uint8]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
+    several: NDArray[np.bool_]
+    converted: NDArray[np.bool_]
+    strange_profiles: NDArray[np.bool_]
+    profiles: Counter[str]
     pixel_hashes: NDArray[np.uint64] | None = None
 
     @property
@@ -58,8 +74,9 @@ class Survey:
 class _Look(NamedTuple):
     digest: bytes
     header: Header | None
-    reason: str
-    pixels: bytes
+    reason: str = ""
+    pixels: bytes = NO_HASH
+    levels: Levels | None = None
 
 
 def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = False) -> Survey:
@@ -68,7 +85,7 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
     Args:
         pictures: The collection.
         on_event: Told of the progress.
-        thorough: Also decode them all, which finds every damaged one; else only their headers are read.
+        thorough: Also decode them all, which finds every damaged one; else only the headers are read of those of 8 bits.
     """
     count = len(pictures)
     found = Survey(
@@ -80,11 +97,20 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
         {},
         Counter(),
         Counter(),
+        np.full(count, 8, np.uint8),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count, np.bool_),
+        np.zeros(count, np.bool_),
+        np.zeros(count, np.bool_),
+        Counter(),
         np.zeros(count, np.uint64) if thorough else None,
     )
     content = hashlib.sha256()
-    with quiet_decoders():
-        for number, look in enumerate(in_parallel(partial(_look, pictures, thorough), range(count))):
+    decoders = Decoders()
+    work = partial(_look, pictures, thorough, decoders)
+    with quiet_decoders(), closing(in_parallel(work, range(count), decoders.close)) as looks:
+        for number, look in enumerate(looks):
             held_out = pictures.held_out is not None and pictures.held_out[number]
             about = f"\0{pictures.labels[number]}\0{int(held_out)}\0"
             content.update(pictures.names[number].encode("utf-8", "surrogateescape") + about.encode() + look.digest)
@@ -94,19 +120,20 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
     return found
 
 
-def _look(pictures: Pictures, thorough: bool, number: int) -> _Look:
+def _look(pictures: Pictures, thorough: bool, decoders: Decoders, number: int) -> _Look:
     digest = NO_HASH
     try:
         content = pictures.read(number)
         digest = hashlib.sha256(content).digest()
-        if not thorough:
-            return _Look(digest, read_header(content), "", NO_HASH)
-        header, pixels = read_whole(content)
-        return _Look(digest, header, "", pixels)
+        if thorough:
+            whole = decoders.read_whole(content)
+            return _Look(digest, whole.header, "", whole.digest, whole.levels)
+        header = decoders.read_header(content)
+        return _Look(digest, header, levels=decoders.read_levels(content) if header.depth != 8 else None)
     except UnreadableError as error:
-        return _Look(digest, None, str(error), NO_HASH)
+        return _Look(digest, None, str(error))
     except OSError as error:
-        return _Look(digest, None, f"cannot be opened: {error.strerror or error}", NO_HASH)
+        return _Look(digest, None, f"cannot be opened: {error.strerror or error}")
 
 
 def _note(found: Survey, number: int, look: _Look) -> None:
@@ -119,6 +146,12 @@ def _note(found: Survey, number: int, look: _Look) -> None:
     found.heights[number], found.widths[number], found.channels[number] = look.header[:3]
     found.modes[look.header.mode] += 1
     found.formats[look.header.format] += 1
+    found.several[number], found.strange_profiles[number] = look.header.several, look.header.strange_profile
+    if look.header.profile:
+        found.converted[number] = True
+        found.profiles[look.header.profile] += 1
+    if look.levels is not None:
+        found.depths[number], found.lows[number], found.highs[number] = look.levels
 
 
 def _short(digest: bytes) -> int:
@@ -152,16 +185,18 @@ def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore)
         DataError: If one has changed meanwhile.
     """
     numbers = np.flatnonzero(found.readable).tolist()
-    with quiet_decoders():
-        for done, reason in enumerate(in_parallel(partial(_damage, pictures, found), numbers)):
+    decoders = Decoders()
+    work = partial(_damage, pictures, found, decoders)
+    with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as reasons:
+        for done, reason in enumerate(reasons):
             if reason:
                 found.broken[numbers[done]] = reason
             on_event(DataProgress(done + 1, len(numbers), "checking pictures"))
 
 
-def _damage(pictures: Pictures, found: Survey, number: int) -> str:
+def _damage(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> str:
     try:
-        decode(read_again(pictures, found, number), (1, 1, 1), "white")
+        decoders.decode(read_again(pictures, found, number), (1, 1, 1), "white")
     except UnreadableError as error:
         return str(error)
     return ""

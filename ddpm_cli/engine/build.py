@@ -95,18 +95,15 @@ def with_betas(config: TableSchedule) -> TableSchedule:
     Raises:
         ScheduleError: If there is no table, it cannot be read, or it has not T values.
     """
+    from ddpm_cli.engine.schedule_table import read_schedule_table, require_length
+
     betas = config.betas
     if config.path is not None:
-        from ddpm_cli.engine.schedule_table import read_schedule_table
-
-        betas = tuple(read_schedule_table(user_path(config.path, "schedule.path", ScheduleError), config.values).tolist())
+        path = user_path(config.path, "schedule.path", ScheduleError)
+        betas = tuple(read_schedule_table(path, config.values, config.timesteps).tolist())
     if betas is None:
         raise ScheduleError('A schedule of kind "table" needs a table.', "Name its file: --set schedule.path=FILE")
-    if len(betas) != config.timesteps:
-        raise ScheduleError(
-            f"{config.path or 'schedule.betas'} has {len(betas):,} values, but schedule.timesteps is {config.timesteps:,}.",
-            f"Set schedule.timesteps = {len(betas)}.",
-        )
+    require_length("schedule.betas", len(betas), config.timesteps)
     return config.model_copy(update={"path": None, "values": None, "betas": betas})
 
 

@@ -23,12 +23,13 @@ MOST_ROWS = 100_000
 REMEDY = 'Write a CSV column or a JSON list named "betas" or "alpha_bar".'
 
 
-def read_schedule_table(path: Path, values: str | None = None) -> Table:
+def read_schedule_table(path: Path, values: str | None = None, timesteps: int | None = None) -> Table:
     """Read the betas that a CSV or JSON file holds, as such or as alpha_bar.
 
     Args:
         path: JSON with a list under one of NAMES or a list alone; or CSV with one of NAMES in its first row, or one column alone.
         values: "betas" or "alpha_bar": which to take. If None, what the file names, betas first; one that names nothing is refused.
+        timesteps: T; a table of another number of values is refused before these are looked at. None takes any number.
     Returns:
         Betas, float64, [T].
     Raises:
@@ -38,7 +39,9 @@ def read_schedule_table(path: Path, values: str | None = None) -> Table:
         text = read_text(path.resolve()).strip()
         # Neither bracket begins a CSV of numbers or names.
         columns = _from_json(parse_json(text)) if text[:1] in ("[", "{") else _from_csv(text)
-        kind, numbers = _chosen(columns, values)
+        kind, column = _chosen(columns, values)
+        require_length(str(path), len(column), timesteps)
+        numbers = np.array([_number(value, t) for t, value in enumerate(column)])
     try:
         return betas_from_alphas_cumprod(numbers) if kind == "alpha_bar" else numbers
     except ScheduleError as error:
@@ -77,7 +80,19 @@ def _from_csv(text: str) -> Columns:
     return {NAMES[name]: list(column) for name, column in columns if name in NAMES}
 
 
-def _chosen(columns: Columns, values: str | None) -> tuple[str, Table]:
+def require_length(source: str, values: int, timesteps: int | None) -> None:
+    """Refuse a table whose values are not one for each of T steps; None takes any number.
+
+    Raises:
+        ScheduleError: With the T to set.
+    """
+    if timesteps not in (None, values):
+        raise ScheduleError(
+            f"{source} has {values:,} values, but schedule.timesteps is {timesteps:,}.", f"Set schedule.timesteps = {values}."
+        )
+
+
+def _chosen(columns: Columns, values: str | None) -> tuple[str, list[Any]]:
     if "" in columns and values is None:
         raise UnreadableError("does not say whether its values are betas or alpha_bar; set schedule.values")
     wanted = [values] if values else ["betas", "alpha_bar"]
@@ -86,7 +101,7 @@ def _chosen(columns: Columns, values: str | None) -> tuple[str, Table]:
         raise UnreadableError(f"holds no {' and no '.join(wanted)}")
     if len(columns[found]) > MOST_ROWS:
         raise UnreadableError(f"has more than {MOST_ROWS:,} values, the most that a schedule can have")
-    return found or str(values), np.array([_number(value, t) for t, value in enumerate(columns[found])])
+    return found or str(values), columns[found]
 
 
 def _number(value: Any, t: int) -> float:

@@ -16,6 +16,7 @@ from ddpm_cli.wording import counted, first_few
 SECONDS_BETWEEN_LINES = 10.0
 GROUPS_SHOWN = 5
 NAMES_SHOWN = 10
+CLASSES_SHOWN = 100
 
 
 class DataBar:
@@ -72,7 +73,7 @@ def report_facts(report: Report) -> dict[str, str]:
         "sizes": _sizes(report),
         "modes": _counts(report.modes) or "unknown",
         "formats": _counts(report.formats) or "unknown",
-        "classes": _counts(report.classes) or "none: the pictures lie in no subfolders",
+        "classes": _counts(report.classes, CLASSES_SHOWN) or "none: the pictures lie in no subfolders",
         "copies": _groups(report.duplicates, "with the same bytes"),
         "same pixels": _groups(report.same_pixels, "in different files"),
         "unreadable": "\n".join(f"{name}: {reason}" for name, reason in report.unreadable.items()) or "none",
@@ -105,8 +106,9 @@ def _sizes(report: Report) -> str:
     return f"{sizes.different:,}, height x width from {smallest} to {largest}; most frequent: {frequent}"
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+def _counts(counts: dict[str, int], most: int | None = None) -> str:
+    listed = [f"{name} {count:,}" for name, count in counts.items()]
+    return first_few(listed, most or len(listed))
 
 
 def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:

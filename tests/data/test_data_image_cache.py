@@ -52,7 +52,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(image_cache, "decode", refuse)
+    monkeypatch.setattr(image_cache.Decoders, "decode", refuse)
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:

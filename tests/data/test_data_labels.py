@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import numpy as np
@@ -119,3 +120,14 @@ def test_files_are_named_after_classes_safely() -> None:
     assert all(name and len(name.encode()) < 150 and not set(name) & set("/\\.:\0\x1b ") for name in found)
     assert file_names(CLASS_NAMES)[9] == "Ankle_boot"
     assert file_names(DIGITS) == list(DIGITS)
+
+
+def test_of_many_classes_a_few_are_listed_at_once() -> None:
+    names = [f"{chr(97 + number % 26)}{number:06}" for number in range(200_000)]
+    started = time.process_time()
+    with pytest.raises(RequestError, match='There is no class "b10001x"') as refused:
+        find_class("b10001x", names)
+    assert time.process_time() - started < 2
+    assert 'The nearest is "b1' in str(refused.value)
+    assert str(refused.value).endswith("and 199,950 more.")
+    assert len(str(refused.value)) < 1000

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.schedule_schema import TableSchedule
+from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.build import build_schedule, with_betas
 from ddpm_cli.engine.schedule_table import read_schedule_table
 from ddpm_cli.errors import ScheduleError
@@ -101,3 +103,22 @@ def test_a_config_takes_its_betas_in_and_forgets_the_file(tmp_path: Path) -> Non
     assert (kept.path, kept.betas, kept.logsnr_shift) == (None, tuple(BETAS), -1.0)
     assert with_betas(kept) == kept
     assert build_schedule(kept).timesteps == 20
+
+
+def test_a_table_of_another_length_is_refused_before_its_values_are_looked_at(tmp_path: Path) -> None:
+    column = ["no number"] * 100_000
+    for name, text in (("x.csv", "\n".join(["beta", *column])), ("x.json", json.dumps({"alpha_bar": column}))):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ScheduleError, match=r"has 100,000 values, but schedule\.timesteps is 1,000") as refused:
+            read_schedule_table(tmp_path / name, None, 1000)
+        assert "schedule.timesteps = 100000" in refused.value.remedy
+        with pytest.raises(ScheduleError, match="no number"):
+            read_schedule_table(tmp_path / name, None, 100_000)
+
+
+def test_the_config_of_a_run_with_the_longest_table_can_be_used_again(tmp_path: Path) -> None:
+    betas = tuple(np.linspace(1e-6, 2e-4, 100_000).tolist())
+    schedule = TableSchedule(timesteps=len(betas), betas=betas)
+    (tmp_path / "config.toml").write_text(to_toml(load_config().config.model_copy(update={"schedule": schedule})))
+    assert (tmp_path / "config.toml").stat().st_size > 2_000_000
+    assert load_config(file=tmp_path / "config.toml").config.schedule == schedule
