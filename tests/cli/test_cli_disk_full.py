@@ -150,3 +150,26 @@ def test_a_grid_that_cannot_be_written_leaves_what_was_there(
     assert f"Cannot write {grid}: the disk is full." in " ".join(capsys.readouterr().err.split()).replace("- ", "-")
     assert files_below(tmp_path).keys() == before.keys()
     assert grid.read_bytes() == b"an older one"
+
+
+@pytest.mark.parametrize(
+    ("out", "more"), [("model.safetensors", ()), ("model.pt2", ("--format=torch-export",))], ids=["safetensors", "torch-export"]
+)
+def test_an_export_is_told_by_the_name_that_was_asked_for(
+    out: str,
+    more: tuple[str, ...],
+    trained_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        status = run_command(["export", str(trained_folder / "runs/tiny"), f"--out={out}", *more], debug=False)
+    assert status == 1
+    assert f"error: Cannot write {out}: the disk is full." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
