@@ -12,6 +12,7 @@
     │   ├── CheckpointError       damaged, or of another architecture
     │   └── OutputError           a path that cannot be written
     │       └── SaveFailedError   exit status 1: the disk took no more in the midst of the work
+    │           └── RunMovedError the folder of a run is no longer where it was
     ├── PeerLostError             another process of the same launch has ended
     ├── DivergedError             training produced no finite loss
     ├── OutOfMemoryError          the device or the machine has too little memory
@@ -88,6 +89,10 @@ class SaveFailedError(OutputError):
     """The disk took no more in the midst of the work; what was saved before is intact."""
 
     exit_status = 1
+
+
+class RunMovedError(SaveFailedError):
+    """The folder of a run is no longer where it was when the run was opened for writing."""
 
 
 class DivergedError(DdpmError):

@@ -1,7 +1,7 @@
 """Files that are either wholly written or not there at all.
 
 Everything is written under a temporary name in the same folder, synced and renamed. A kill at any instant leaves the old
-file, or none, and perhaps a temporary one, which `sweep_temporaries` removes.
+file, or none, and perhaps a temporary one, which the next writer of the same file removes, or `sweep_temporaries`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import threading
@@ -19,14 +18,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.errors import OutputError, RequestError
+from ddpm_cli.errors import OutputError, RequestError, SaveFailedError
+from ddpm_cli.temporaries import TEMPORARY_PREFIX, remove, remove_abandoned, temporary_path
 
-TEMPORARY_PREFIX = ".ddpm-tmp-"
 JSON_LIMIT = 10_000_000
 """Largest JSON or TOML file that is read, in bytes: a stranger's file must not fill the memory."""
-
-LONGEST_SUFFIX = 32
-"""Bytes. More are no suffix of a format, and could make a temporary name too long where the name itself is not."""
 
 LONGEST_TEXT = 200
 """Characters of a stranger's text that are shown."""
@@ -36,10 +32,16 @@ _SURROGATE_ESCAPE = "\\ud"
 """How the JSON text of one begins, alone or as a part of a pair."""
 STDOUT = "-"
 
-_REASONS = {
+_FAILURES = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
     errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder."),
     errno.EFBIG: ("the file would exceed the largest size allowed", "Raise the limit (ulimit -f) or choose another file system."),
+}
+_NO_INODES = (
+    "the disk is full: it has room, but no inodes for more files",
+    "Remove files that nobody needs (df -i counts them) or choose another folder.",
+)
+_WRONG_PATHS = {
     errno.EROFS: ("the file system is read-only", "Choose another folder."),
     errno.EACCES: ("permission denied", "Choose a folder that you may write to."),
     errno.EPERM: ("permission denied", "Choose a folder that you may write to."),
@@ -56,15 +58,40 @@ class UnreadableError(ValueError):
     """A file that is not what it should be; the message says why, without naming the file."""
 
 
+_UNFINISHED: set[Path] = set()
+"""Temporary files and folders that a block of this process is writing."""
+
+
 @contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into an OutputError about `path`."""
+def output_errors(path: Path, kind: type[OutputError] | None = None) -> Iterator[None]:
+    """Turn an OSError inside the block into an error about `path`.
+
+    Args:
+        path: What the user, or the cache, calls it.
+        kind: The class of the error; if None, OutputError for a path that is wrong and SaveFailedError for a disk that failed.
+    """
     try:
         yield
     except OSError as error:
-        fallback = (error.strerror or str(error), "Check the disk or choose another folder.")
-        reason, remedy = _REASONS.get(error.errno or 0, fallback)
-        raise OutputError(f"Cannot write {path}: {reason}.", remedy) from error
+        raise _output_error(path, error, kind) from error
+
+
+def _output_error(path: Path, error: OSError, kind: type[OutputError] | None) -> OutputError:
+    number = error.errno or 0
+    fallback = (error.strerror or str(error), "Check the disk or choose another folder.")
+    reason, remedy = (_FAILURES | _WRONG_PATHS).get(number, fallback)
+    if number == errno.ENOSPC and _lacks_inodes(path.parent):
+        reason, remedy = _NO_INODES
+    kind = kind or (OutputError if number in _WRONG_PATHS else SaveFailedError)
+    return kind(f"Cannot write {path}: {reason}.", remedy)
+
+
+def _lacks_inodes(folder: Path) -> bool:
+    """Whether files are scarcer than bytes on the disk of a folder; no, where it does not count them."""
+    with contextlib.suppress(OSError, AttributeError):
+        disk = os.statvfs(folder)
+        return disk.f_favail * disk.f_blocks < disk.f_bavail * disk.f_files
+    return False
 
 
 @contextlib.contextmanager
@@ -87,27 +114,26 @@ def input_errors(
         raise error(f"{named} cannot be read ({fault.strerror}).", out_of_reach) from fault
 
 
-def temporary_path(path: Path) -> Path:
-    """A fresh name beside `path`; it keeps the suffix, from which writers of images infer the format."""
-    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
-    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{suffix}"
-
-
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` at the end of the block.
 
     On an exception the temporary file is removed and what `path` was before stays. A symbolic link at `path` is replaced
-    itself, its target is not written to.
+    itself, its target is not written to. Inside a block that fills a temporary file or folder, `path` is that or in it: it is
+    written as it is, since the outer block publishes it and tells of its errors by the name that the user knows.
 
     Args:
         path: The file to create or replace; its folder must exist.
     Raises:
-        OutputError: If it cannot be written (disk full, quota, read-only, no folder, no permission).
+        SaveFailedError: If it cannot be written (disk full, quota, read-only, no folder, no permission).
     """
+    if not _UNFINISHED.isdisjoint((path, *path.parents)):
+        yield path
+        return
+    remove_abandoned(path)
     temporary = temporary_path(path)
     try:
-        with output_errors(path):
+        with output_errors(path, SaveFailedError), _unfinished(temporary):
             yield temporary
             sync_path(temporary)
             os.replace(temporary, path)
@@ -119,29 +145,85 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def _unfinished(temporary: Path) -> Iterator[None]:
+    _UNFINISHED.add(temporary)
+    try:
+        yield
+    finally:
+        _UNFINISHED.discard(temporary)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, which is gone at the end of the block unless it was renamed.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    remove_abandoned(path)
+    temporary = temporary_path(path)
+    try:
+        os.mkdir(temporary)
+        with _unfinished(temporary):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; it becomes `path` at the end of the block, whole or, on an exception, not at all.
 
     Args:
         path: The folder to make, which may be there if it is empty; the folder above it must exist.
     Raises:
-        OutputError: If it cannot be made, see `replacing`.
+        SaveFailedError: If it cannot be made, see `replacing`.
     """
-    temporary = temporary_path(path)
-    try:
-        with output_errors(path):
-            os.mkdir(temporary)
+    with output_errors(path, SaveFailedError), scratch_folder(path) as temporary:
+        yield temporary
+        _sync_below(temporary)
+        if path.is_dir():
+            os.rmdir(path)  # it is empty; Windows puts no folder in the place of another
+        os.replace(temporary, path)
+        sync_path(path.parent)
+
+
+@contextlib.contextmanager
+def adding_files(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; its files go into `folder` at the end of the block, on an exception none of them.
+
+    Args:
+        folder: Made if it is not there; the folder above it must exist. Files of the same names are replaced.
+    Raises:
+        SaveFailedError: If something cannot be written, see `replacing`.
+    """
+    if not folder.is_dir():
+        with new_folder(folder) as temporary:
             yield temporary
-            for folder, _, names in os.walk(temporary):
-                for name in [*names, ""]:
-                    sync_path(Path(folder) / name)
-            if path.is_dir():
-                os.rmdir(path)  # it is empty; Windows puts no folder in the place of another
-            os.replace(temporary, path)
-            sync_path(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            yield temporary
+        return
+    with output_errors(folder, SaveFailedError), scratch_folder(folder / "files") as temporary:
+        yield temporary
+        _sync_below(temporary)
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, folder / path.name)
+        sync_path(folder)
+
+
+def _sync_below(folder: Path) -> None:
+    for below, _, names in os.walk(folder):
+        for name in [*names, ""]:
+            sync_path(Path(below) / name)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def require_new_folder(path: Path) -> None:
@@ -161,7 +243,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     """Create or replace `path` as a whole; text is written as UTF-8.
 
     Raises:
-        OutputError: If it cannot be written; what was there before stays.
+        SaveFailedError: If it cannot be written; what was there before stays.
     """
     with replacing(path) as temporary:
         write_new(temporary, content)
@@ -281,18 +363,6 @@ def sweep_temporaries(folder: Path) -> list[str]:
         with output_errors(path):
             remove(path)
     return [path.name for path in leftovers]
-
-
-def remove(path: Path) -> None:
-    """Remove a file, a link (not its target) or a folder with all that is in it.
-
-    Raises:
-        OSError: If it cannot be removed.
-    """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
 
 
 def discard_folder(folder: Path) -> None:

@@ -3,23 +3,26 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import stat
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_cli import files
-from ddpm_cli.errors import OutputError
+from ddpm_cli import files, temporaries
+from ddpm_cli.errors import OutputError, SaveFailedError
 from ddpm_cli.files import (
-    TEMPORARY_PREFIX,
     UnreadableError,
+    adding_files,
     atomic_write,
+    new_folder,
     read_json_object,
     read_text,
     replacing,
@@ -27,6 +30,7 @@ from ddpm_cli.files import (
     sweep_temporaries,
     to_json,
 )
+from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 
 def test_atomic_write_creates_and_replaces(tmp_path: Path) -> None:
@@ -248,3 +252,115 @@ def test_no_torch_is_imported() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def leave_and_die(code: str, folder: Path) -> list[str]:
+    """What a process leaves in the folder that is killed inside a block which writes there."""
+    kill = "os.kill(os.getpid(), 9)"
+    program = f"import os\nfrom pathlib import Path\nfrom ddpm_cli.files import *\n{code}{kill}\n"
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, check=False)
+    assert done.returncode == -9
+    return sorted(os.listdir(folder))
+
+
+class TestAbandonedTemporaries:
+    @pytest.fixture(autouse=True)
+    def _list_folders_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(temporaries, "_temporaries", temporaries._temporaries.__wrapped__)
+
+    def test_the_next_writer_of_the_same_file_removes_what_a_killed_one_left(self, tmp_path: Path) -> None:
+        left = leave_and_die("with replacing(Path('a.png')) as t:\n    t.write_text('half')\n    ", tmp_path)
+        assert len(left) == 1
+        atomic_write(tmp_path / "b.png", "another file")
+        assert set(left) < set(os.listdir(tmp_path))
+        atomic_write(tmp_path / "a.png", "whole")
+        assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
+
+    def test_likewise_a_folder(self, tmp_path: Path) -> None:
+        left = leave_and_die("with new_folder(Path('a')) as t:\n    (t / 'x').write_text('half')\n    ", tmp_path)
+        assert len(left) == 1
+        with new_folder(tmp_path / "a") as folder:
+            (folder / "x").write_text("whole")
+        assert os.listdir(tmp_path) == ["a"]
+
+    def test_one_that_is_being_written_stays(self, tmp_path: Path) -> None:
+        with replacing(tmp_path / "a") as outer:
+            outer.write_text("outer")
+            running = subprocess.Popen(["sleep", "60"])
+            try:
+                other = tmp_path / temporaries.temporary_path(Path("a")).name.replace(f"-{os.getpid()}-", f"-{running.pid}-")
+                other.write_text("at work")
+                atomic_write(tmp_path / "a", "inner")
+                assert outer.exists()
+                assert other.exists()
+            finally:
+                running.kill()
+                running.wait()
+            atomic_write(tmp_path / "a", "inner")
+            assert not other.exists()
+
+    @pytest.mark.parametrize("read", [str.upper, lambda _: (_ for _ in ()).throw(OSError)], ids=["elsewhere", "unknown"])
+    def test_one_of_another_machine_container_or_boot_stays(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], str]
+    ) -> None:
+        (left,) = leave_and_die("with replacing(Path('a')) as t:\n    t.write_text('half')\n    ", tmp_path)
+        real = os.readlink
+        monkeypatch.setattr(os, "readlink", lambda path, **_: read(real(path)))
+        monkeypatch.setattr(temporaries, "_process_space", temporaries._process_space.__wrapped__)
+        atomic_write(tmp_path / "a", "whole")
+        assert sorted(os.listdir(tmp_path)) == [left, "a"]
+
+
+class TestAddingFiles:
+    def fill(self, folder: Path, *, fail: bool = False) -> None:
+        with adding_files(folder) as temporary:
+            atomic_write(temporary / "first", "new")
+            if fail:
+                raise OSError(errno.ENOSPC, "full")
+            atomic_write(temporary / "second", "new")
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_all_or_none(self, tmp_path: Path, there: bool) -> None:
+        folder = tmp_path / "folder"
+        if there:
+            folder.mkdir()
+            (folder / "first").write_text("old")
+        with pytest.raises(SaveFailedError, match=re.escape(f"Cannot write {folder}: the disk is full")):
+            self.fill(folder, fail=True)
+        assert [path.name for path in tmp_path.rglob("*")] == (["folder", "first"] if there else [])
+        self.fill(folder)
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {"first": "new", "second": "new"}
+        assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_an_error_within_is_told_by_the_name_that_the_user_gave(tmp_path: Path) -> None:
+    def write() -> None:
+        with replacing(tmp_path / "model") as temporary:
+            atomic_write(temporary, "x")
+            atomic_write(temporary, "twice, which a new file does not allow")
+
+    with pytest.raises(SaveFailedError) as raised:
+        write()
+    assert raised.value.message.startswith(f"Cannot write {tmp_path / 'model'}: ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "status"),
+    [(errno.ENOSPC, SaveFailedError, 1), (errno.EIO, SaveFailedError, 1), (errno.ENOENT, OutputError, 2)],
+)
+def test_a_disk_that_failed_is_no_wrong_request(tmp_path: Path, number: int, kind: type[OutputError], status: int) -> None:
+    with pytest.raises(OutputError) as raised, files.output_errors(tmp_path / "a"):
+        raise OSError(number, "reason")
+    assert type(raised.value) is kind
+    assert raised.value.exit_status == status
+
+
+def test_a_disk_without_inodes_is_told_from_one_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk:
+        f_files, f_favail, f_blocks, f_bavail = 1000, 0, 1000, 900
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Disk)
+    with pytest.raises(SaveFailedError, match="no inodes for more files") as raised, files.output_errors(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "full")
+    assert "df -i" in raised.value.remedy

@@ -106,26 +106,25 @@ def write_comparison(
     Returns:
         The JSON object that was written.
     Raises:
-        OutputError: If something cannot be written.
+        OutputError: If something cannot be written; then nothing new is in the folder.
     """
-    from ddpm_cli.files import atomic_write, output_errors, to_json
+    from ddpm_cli.files import adding_files, atomic_write, to_json
     from ddpm_cli.render.compare import comparison_json, to_markdown
     from ddpm_cli.render.compare_plot import save_curves, save_metrics
     from ddpm_cli.render.images import save_named_rows
 
     rows = draw_rows(comparison, seeds, device, no_limits) if seeds else []
-    with output_errors(folder):
-        folder.mkdir(exist_ok=True)
     pictures = {"curves": "curves.png"}
-    save_curves(comparison, folder / "curves.png")
-    if save_metrics(comparison, folder / "metrics.png"):
-        pictures["metrics"] = "metrics.png"
-    if rows:
-        pictures["grids"] = "grids.png"
-        save_named_rows(folder / "grids.png", rows)
-    result = comparison_json(comparison) | {"pictures": pictures}
-    atomic_write(folder / "comparison.json", to_json(result))
-    atomic_write(folder / "comparison.md", to_markdown(comparison, title, pictures))
+    with adding_files(folder) as temporary:
+        save_curves(comparison, temporary / "curves.png")
+        if save_metrics(comparison, temporary / "metrics.png"):
+            pictures["metrics"] = "metrics.png"
+        if rows:
+            pictures["grids"] = "grids.png"
+            save_named_rows(temporary / "grids.png", rows)
+        result = comparison_json(comparison) | {"pictures": pictures}
+        atomic_write(temporary / "comparison.json", to_json(result))
+        atomic_write(temporary / "comparison.md", to_markdown(comparison, title, pictures))
     return result
 
 

@@ -231,6 +231,7 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
         Images, uint8 [C, H, W] each, none on other processes than the main one; and the files of the single ones.
     """
     from ddpm_cli.engine.shared_samples import shared_samples
+    from ddpm_cli.files import make_folder
     from ddpm_cli.render.images import save_picture
     from ddpm_cli.render.sampling import SamplingView
 
@@ -240,7 +241,7 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
         images = [image for batch in drawn for image in batch.numpy()]
     singles: list[Path] = []
     if each is not None and opened.team.is_main:
-        each.mkdir(exist_ok=True)
+        make_folder(each)
         for seed, image in zip(seeds, images, strict=True):
             singles.append(each / f"{seed}.png")
             save_picture(singles[-1], image)

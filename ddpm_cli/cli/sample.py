@@ -236,6 +236,7 @@ def draw(
     from ddpm_cli.data.classes import file_names
     from ddpm_cli.engine.generate import Frames
     from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
+    from ddpm_cli.files import make_folder
     from ddpm_cli.render.images import grid, picture, save_grid, save_picture, save_trajectory
     from ddpm_cli.render.sampling import SamplingView
     from ddpm_cli.render.terminal_picture import show_picture
@@ -248,7 +249,7 @@ def draw(
         for batch in shared_samples(team, trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
             for image in batch.numpy():
                 if outputs.each is not None:
-                    outputs.each.mkdir(exist_ok=True)
+                    make_folder(outputs.each)
                     row = f"{rows[labels[len(images)]]}-" if labels and rows else ""
                     singles.append(outputs.each / f"{row}{seeds[len(images)]}.png")
                     save_picture(singles[-1], image)

@@ -7,12 +7,12 @@ import io
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
 from ddpm_cli.errors import RequestError
+from ddpm_cli.files import scratch_folder
 from ddpm_cli.paths import user_path
 
 SILENCE_SECONDS = 10.0
@@ -56,13 +56,13 @@ def fetch(url: str, path: Path, md5: str) -> None:
     from torchvision.datasets.utils import download_url
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
+    with scratch_folder(path) as folder:
         try:
             with quiet_network():
-                download_url(url, folder, filename=path.name, md5=md5)
+                download_url(url, str(folder), filename=path.name, md5=md5)
         except (OSError, RuntimeError, HTTPException) as error:
             raise OSError(f"{url}: {getattr(error, 'reason', None) or error}") from error
-        os.replace(Path(folder) / path.name, path)
+        os.replace(folder / path.name, path)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,6 @@ from ddpm_cli.data.white_level import require_one_scale
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.events import DataProgress, Listener, Notice, ignore
 from ddpm_cli.files import (
-    TEMPORARY_PREFIX,
     UnreadableError,
     atomic_write,
     discard_folder,
@@ -54,11 +53,11 @@ from ddpm_cli.files import (
     read_bytes,
     read_json_object,
     read_text,
-    remove,
     to_json,
     write_at,
     write_new,
 )
+from ddpm_cli.temporaries import TEMPORARY_PREFIX, remove
 from ddpm_cli.wording import counted, first_few
 
 VERSION = 2
@@ -281,7 +280,8 @@ def _wait_for(descriptor: int, on_event: Listener) -> None:
 def _build(folder: Path, pictures: Pictures, settings: PictureSettings, found: Survey, on_event: Listener) -> Entry:
     shape, layout = plan(pictures, found, settings, on_event)
     _require_space(folder.parent, len(layout.rows), shape)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{folder.name}-", dir=folder.parent))
+    with output_errors(folder):
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{folder.name}-", dir=folder.parent))
     try:
         with output_errors(folder):
             entry = _write(temporary, pictures, settings, found, shape, layout, on_event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from ddpm_cli.data.cache import cache_directory, quiet_network
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.errors import DataError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.files import scratch_folder
 from ddpm_cli.paths import user_path
 
 DIGITS = tuple("0123456789")
@@ -114,9 +114,9 @@ def _download(open_below: Callable[[Path, bool], Any], which: Published, home: P
     on_event(Notice(f"Downloading {which.title} ({which.megabytes:,} MB) into {home}."))
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=home.parent, ignore_cleanup_errors=True) as folder:
+        with scratch_folder(home) as folder:
             with quiet_network():
-                open_below(Path(folder), True)
+                open_below(folder, True)
             os.rename(folder, home)
     except DOWNLOAD_ERRORS as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

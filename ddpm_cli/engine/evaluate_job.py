@@ -24,7 +24,7 @@ from ddpm_cli.engine.drawing import sampler_notices, with_learned_variance
 from ddpm_cli.engine.evaluate_check import check_images, check_numbers
 from ddpm_cli.engine.extractors import Extractors, require_logits
 from ddpm_cli.engine.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
-from ddpm_cli.engine.references import RealImages, Split, make_folder, real_images
+from ddpm_cli.engine.references import RealImages, Split, real_images
 from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS, SampleMeasurement
 from ddpm_cli.engine.sample_parts import SampleSet, draw_parts, part_size
 from ddpm_cli.engine.space import needed_bytes, require_space
@@ -34,7 +34,7 @@ from ddpm_cli.engine.timestep_losses import loss_per_timestep
 from ddpm_cli.errors import DdpmError, RunError, RunLockedError
 from ddpm_cli.events import Listener
 from ddpm_cli.figure import Figure
-from ddpm_cli.files import sweep_temporaries
+from ddpm_cli.files import make_folder, sweep_temporaries
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ddpm_cli.data.cache import cache_directory
-from ddpm_cli.engine.references import make_folder
 from ddpm_cli.engine.team import Team
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, Notice, ignore
+from ddpm_cli.files import make_folder
 from ddpm_cli.metrics.classifier import load_bundled, load_classifier, save_classifier
 from ddpm_cli.metrics.classifier_fit import fit_classifier, held_out_accuracy
 from ddpm_cli.metrics.inception import load_inception, require_inception

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.engine.feature_sources import in_batches
-from ddpm_cli.engine.references import RealImages, make_folder, references_folder
+from ddpm_cli.engine.references import RealImages, references_folder
 from ddpm_cli.events import EvaluateProgress, Listener, NearestPairs, Notice
-from ddpm_cli.files import UnreadableError, atomic_write
+from ddpm_cli.files import UnreadableError, atomic_write, make_folder
 from ddpm_cli.metrics.memorisation import FALSE_ALARM_RATE, NEIGHBOURS, memorised, relative_distances
 from ddpm_cli.metrics.nearest import nearest_few
 from ddpm_cli.tensor_files import read_summed, summed

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ddpm_cli.events import EpochEnded, Event, Incident, Listener, MetricsLogged
+from ddpm_cli.events import EpochEnded, Event, Incident, Listener, MetricsLogged, TrainProgress
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.held_folder import HeldFolder
 from ddpm_cli.runs.metrics_log import MetricsLog, Row, write_history
+
+
+def guard(held: HeldFolder) -> Listener:
+    """A listener that refuses everything that is written down once the folder of the run is no longer at its path.
+
+    Told before those that write, it keeps them from another run that was made there; it raises RunMovedError.
+    """
+
+    def listen(event: Event) -> None:
+        if not isinstance(event, TrainProgress):  # of which nothing is written, and there is one a step
+            held.check()
+
+    return listen
 
 
 def recorder(run: RunDirectory) -> Listener:

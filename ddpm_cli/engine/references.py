@@ -21,7 +21,7 @@ from ddpm_cli.engine.evaluate_check import no_held_out
 from ddpm_cli.engine.feature_sources import in_batches, kept_rows, statistics_of
 from ddpm_cli.errors import ShapeError
 from ddpm_cli.events import EvaluateProgress, Listener, Notice, ignore
-from ddpm_cli.files import UnreadableError, atomic_write, output_errors
+from ddpm_cli.files import UnreadableError, atomic_write, make_folder
 from ddpm_cli.metrics.frechet import FrechetStatistics
 from ddpm_cli.tensor_files import read_summed, summed
 
@@ -146,16 +146,6 @@ def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Liste
 def references_folder() -> Path:
     """Where what was computed from real images is kept."""
     return cache_directory() / "references"
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        OutputError: If it cannot be made.
-    """
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def read_statistics(path: Path, dimensions: int, count: int, on_event: Listener = ignore) -> FrechetStatistics | None:

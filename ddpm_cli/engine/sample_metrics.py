@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ddpm_cli.engine.drawing import drawing_facts
 from ddpm_cli.engine.evaluate_check import no_held_out
 from ddpm_cli.engine.memorisation import measure_memorisation
-from ddpm_cli.engine.references import RealImages, make_folder, references_folder
+from ddpm_cli.engine.references import RealImages, references_folder
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.figure import Figure
-from ddpm_cli.files import UnreadableError, atomic_write, read_json_object, to_json
+from ddpm_cli.files import UnreadableError, atomic_write, make_folder, read_json_object, to_json
 from ddpm_cli.metrics.frechet import frechet_distance
 from ddpm_cli.metrics.inception_score import SPLITS, inception_score
 from ddpm_cli.metrics.kid import kernel_distance, usable_subset_size

@@ -19,10 +19,11 @@ from ddpm_cli.engine.run_record import budget_used, read_config
 from ddpm_cli.engine.train import plan_training
 from ddpm_cli.errors import RequestError, RunError
 from ddpm_cli.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
-from ddpm_cli.files import TEMPORARY_PREFIX, require_writable_folder
+from ddpm_cli.files import require_writable_folder
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, read_info
 from ddpm_cli.runs.sweep_state import read_failures
+from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -39,17 +39,18 @@ from ddpm_cli.engine.file_bounds import Bounds
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
 from ddpm_cli.engine.launch_record import launch, launch_notice
 from ddpm_cli.engine.provenance import describe_data, describe_start
-from ddpm_cli.engine.recorder import recorder
+from ddpm_cli.engine.recorder import guard, recorder
 from ddpm_cli.engine.run_record import data_sha256
 from ddpm_cli.engine.signals import stop_on_signals
 from ddpm_cli.engine.stored import check_architecture, require_data
 from ddpm_cli.engine.trackers import Trackers, check_trackers
-from ddpm_cli.errors import DataError, OutputError, RequestError, SaveFailedError
+from ddpm_cli.errors import DataError, OutputError, RequestError, RunMovedError, SaveFailedError
 from ddpm_cli.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.files import atomic_write
 from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, check_new_run, create_run, find_run, write_info
+from ddpm_cli.runs.held_folder import HeldFolder, held
 from ddpm_cli.runs.launches import last_launch, record_launch
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
@@ -165,9 +166,9 @@ def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_ev
         run = _new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
             _describe(run, config, _provenance(config, dataset, accelerator))
-        with locked(run) if accelerator.is_main_process else nullcontext():
+        with _opened(run, accelerator.is_main_process) as folder:
             trackers = _trackers(config, run, accelerator, on_event)
-            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event, trackers), metrics)
+            loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
             return _run(loop, replace(plan, run=run.path), on_event, trackers)
 
 
@@ -209,7 +210,7 @@ def resume(
     # Accelerate is not there yet to ask: its device stands in the config of the checkpoint.
     main = is_main()
     on_event = on_event if main else ignore
-    with locked(run) if main else nullcontext(), ExitStack() as stack:
+    with _opened(run, main) as folder, ExitStack() as stack:
         checkpoint = latest_checkpoint(run) if list_checkpoints(run) else None
         for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
             on_event(Notice(notice, important=True))
@@ -241,10 +242,11 @@ def resume(
             plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=start_step, bounds=bounds)
             metrics = training_metrics(config, dataset, accelerator, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
-            loop = _loop(config, dataset, accelerator, run, _listener(run, accelerator, on_event, trackers), metrics)
+            loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
             if checkpoint:
                 restore_loop(loop, checkpoint)
-            if main:
+            if folder:
+                folder.check()  # decoding the data may have taken minutes
                 run.sweep()
             if loop.is_finished:
                 on_event(Notice(finished_notice(run, loop.trainer.step)))
@@ -252,12 +254,23 @@ def resume(
             new_budget = any(value is not None for value in (budget or {}).values())
             for text in resume_notices(loop.trainer, stored, run, new_budget=new_budget):
                 on_event(Notice(text))
-            if main:
+            if folder:
+                folder.check()
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
                 MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
             return _run(loop, plan, on_event, trackers, checkpoint.state.get("launch") if checkpoint else last_launch(run))
+
+
+@contextmanager
+def _opened(run: RunDirectory, main: bool) -> Iterator[HeldFolder | None]:
+    """Lock and hold the run's folder, on the process that writes to it."""
+    if not main:
+        yield None
+        return
+    with locked(run), held(run) as folder:
+        yield folder
 
 
 def _unscaled_learning_rate(config: Config) -> str:
@@ -367,7 +380,13 @@ def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str
 
 
 def _loop(
-    config: Config, dataset: Dataset, accelerator: Accelerator, run: RunDirectory, listen: Listener, metrics: TrainingMetrics | None
+    config: Config,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    run: RunDirectory,
+    listen: Listener,
+    metrics: TrainingMetrics | None,
+    folder: HeldFolder | None,
 ) -> TrainingLoop:
     from ddpm_cli.engine.memory_report import network_error
     from ddpm_cli.engine.out_of_memory import out_of_memory
@@ -376,7 +395,7 @@ def _loop(
 
     with out_of_memory(network_error):
         trainer = Trainer(config, dataset, accelerator, listen)
-    return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics)
+    return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics, folder)
 
 
 def _run(
@@ -389,7 +408,7 @@ def _run(
     with (
         trackers.started(flatten(loop.config), loop.trainer.step),
         stop_on_signals() as stop,
-        _telling_how_to_go_on(loop.run),
+        _telling_how_to_go_on(loop.run, loop.held),
         out_of_memory(partial(training_error, loop.trainer, loop.run)),
     ):
         on_event(TrainPlanned(plan))
@@ -411,11 +430,15 @@ def _note_launch(loop: TrainingLoop, before: Mapping[str, Any] | None, on_event:
 
 
 @contextmanager
-def _telling_how_to_go_on(run: RunDirectory) -> Iterator[None]:
-    """Say of a disk that refuses to take more what becomes of the run."""
+def _telling_how_to_go_on(run: RunDirectory, folder: HeldFolder | None) -> Iterator[None]:
+    """Say of a disk that refuses to take more, or of a folder that went away under a file, what becomes of the run."""
     try:
         yield
+    except RunMovedError:
+        raise
     except OutputError as error:
+        if folder and not folder.is_in_place:
+            raise folder.moved(None) from error
         raise SaveFailedError(
             f"{error.message} Training stopped; the checkpoints before are intact.",
             f"{error.remedy} Then go on with: ddpm resume {run.shell_word}",
@@ -453,8 +476,8 @@ def _trackers(config: Config, run: RunDirectory, accelerator: Accelerator, on_ev
     return Trackers(config.train.trackers if accelerator.is_main_process else (), run, on_event)
 
 
-def _listener(run: RunDirectory, accelerator: Accelerator, on_event: Listener, trackers: Trackers) -> Listener:
-    """The recorder, then the caller's listener, then the trackers; the other processes record and draw nothing."""
-    if not accelerator.is_main_process:
+def _listener(run: RunDirectory, folder: HeldFolder | None, on_event: Listener, trackers: Trackers) -> Listener:
+    """The guard, the recorder, the caller's listener, the trackers; processes that hold no folder record and draw nothing."""
+    if folder is None:
         return ignore
-    return together(recorder(run), on_event, trackers)
+    return together(guard(folder), recorder(run), on_event, trackers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -20,7 +20,7 @@ from ddpm_cli.engine.signals import GivenUpError, StopRequest
 from ddpm_cli.engine.team import Team
 from ddpm_cli.engine.trainer import finite
 from ddpm_cli.engine.training_state import training_tensors
-from ddpm_cli.errors import InterruptedRunError
+from ddpm_cli.errors import InterruptedRunError, OutputError
 from ddpm_cli.events import (
     CheckpointSaved,
     EpochEnded,
@@ -31,15 +31,18 @@ from ddpm_cli.events import (
     TrainSummary,
 )
 from ddpm_cli.runs.checkpoints import save_checkpoint
+from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import count_incidents
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.engine.trainer import Trainer
     from ddpm_cli.engine.training_metrics import TrainingMetrics
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.held_folder import HeldFolder
 
 Result = TypeVar("Result")
 
@@ -54,6 +57,7 @@ class TrainingLoop:
         config_toml: The config as it is kept in checkpoints.
         on_event: Told of everything that happens; on the main process alone.
         metrics: Measures samples every `train.evaluate_every` steps; None for never.
+        held: The folder of the run, on the process that writes to it; None on others.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class TrainingLoop:
         config_toml: str,
         on_event: Listener,
         metrics: TrainingMetrics | None = None,
+        held: HeldFolder | None = None,
     ) -> None:
         self.trainer = trainer
         self.config = trainer.config
@@ -73,6 +78,7 @@ class TrainingLoop:
         self.config_toml = config_toml
         self.on_event = on_event
         self.metrics = metrics
+        self.held = held
         self.data_sha256 = dataset.sha256
         self.class_names = dataset.train.class_names
         train = self.config.train
@@ -110,6 +116,7 @@ class TrainingLoop:
         Raises:
             InterruptedRunError: After a signal, when the run has been saved.
             DivergedError: If no step could be taken for several steps in a row; the run went back to its last good checkpoint.
+            RunMovedError: If the run's folder is no longer at its path; where it went is saved to, if that is known.
         """
         self.stop = stop
         self.started = time.monotonic()
@@ -142,6 +149,7 @@ class TrainingLoop:
         yield
         self.session_train_seconds += time.monotonic() - began
         if self.trainer.health.has_diverged:
+            self._require_folder()
             end_diverged(self.run, self.trainer, self.on_event)
 
     def _settle(self) -> None:
@@ -167,6 +175,7 @@ class TrainingLoop:
         if not (last or self._something_is_due()):
             self.after_step_is_due = False
             return
+        self._stay_with_folder()
         self._settle()
         measured = self.measure_samples(last)
         score = measured.get(checkpoint.best_by)
@@ -235,6 +244,7 @@ class TrainingLoop:
         return self.session_images / max(self.session_train_seconds, 1e-9)
 
     def _interrupt(self) -> NoReturn:
+        self._stay_with_folder()
         if self.saved_step != self.trainer.step:
             self._settle()
             self.save(None)
@@ -326,6 +336,7 @@ class TrainingLoop:
         with whole(self.trainer.ema.model) as network:
             own = self._unless_stopped(lambda: self._own_samples(network, count))
         images = list(self.team.collect(own, count))
+        self._stay_with_folder()  # drawing may have taken minutes
         if self.team.is_main:
             path = self.run.samples_folder / f"step-{self.trainer.step:08d}.png"
             self.on_event(SamplesDrawn(torch.cat(images).numpy(), self.trainer.step, path, self.run.samples_png))
@@ -362,20 +373,46 @@ class TrainingLoop:
             self.best_saved_score = score
         tensors = training_tensors(self.trainer)
         if self.accelerator.is_main_process:
-            settings = self.config.checkpoint
-            saved = save_checkpoint(
-                self.run,
-                self.trainer.step,
-                tensors,
-                loop_state(self),
-                self.config_toml,
-                keep_last=settings.keep_last,
-                best=best and settings.keep_best,
-                last_good_step=self.trainer.health.last_good_step(self.trainer.step),
-            )
+            self._require_folder()
+            saved = self._write_checkpoint(self.run, tensors, best=best and self.config.checkpoint.keep_best)
             self.on_event(CheckpointSaved(saved, self.trainer.step))
         self.saved_step = self.trainer.step
         self.accelerator.wait_for_everyone()
+
+    def _write_checkpoint(self, run: RunDirectory, tensors: Mapping[str, Mapping[str, Tensor]], *, best: bool) -> Path:
+        return save_checkpoint(
+            run,
+            self.trainer.step,
+            tensors,
+            loop_state(self),
+            self.config_toml,
+            keep_last=self.config.checkpoint.keep_last,
+            best=best,
+            last_good_step=self.trainer.health.last_good_step(self.trainer.step),
+        )
+
+    def _require_folder(self) -> None:
+        if self.held is not None:
+            self.held.check()
+
+    def _stay_with_folder(self) -> None:
+        """Stop if the run's folder is no longer at its path; called where a signal could end it too, as nothing has changed.
+
+        Raises:
+            RunMovedError: After a checkpoint was saved where the folder went, if that is known.
+        """
+        if self.held is not None and not self.held.is_in_place:
+            raise self.held.moved(self._saved_at(self.held.whereabouts()))
+
+    def _saved_at(self, folder: Path | None) -> int | None:
+        """Save there; the step, or None if it cannot be. Several processes would have to agree on it, and only one knows."""
+        if folder is None or self.team.size > 1:
+            return None
+        self._settle()
+        with suppress(OutputError):
+            self._write_checkpoint(RunDirectory(folder), training_tensors(self.trainer), best=False)
+            return self.trainer.step
+        return None
 
     def _has_improved(self, score: float | None) -> bool:
         """Whether a score is the lowest of all checkpoints so far."""

@@ -35,11 +35,11 @@ from ddpm_cli.files import (
     read_json_object,
     read_text,
     sync_path,
-    temporary_path,
     to_json,
     write_new,
 )
 from ddpm_cli.runs.checkpoint_state import State, check_state, is_count
+from ddpm_cli.temporaries import temporary_path
 from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
@@ -147,18 +147,18 @@ def save_checkpoint(
     folder = run.checkpoints_folder
     path = folder / f"step-{step:08d}"
     temporary = temporary_path(path)
-    with output_errors(path):
-        if not folder.is_dir():
-            os.mkdir(folder)
-            sync_path(run.path)
-        try:
+    try:
+        with output_errors(path):
+            if not folder.is_dir():
+                os.mkdir(folder)
+                sync_path(run.path)
             os.mkdir(temporary)
             _write_files(temporary, _contents(tensors, state, config_toml), step, best)
             _put_in_place(temporary, path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        _prune(run, path, keep_last, last_good_step)
+            _prune(run, path, keep_last, last_good_step)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return path
 
 

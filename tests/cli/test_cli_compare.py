@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -50,6 +52,22 @@ def test_tables_files_and_pictures(ddpm: Ddpm, runs: Path) -> None:
         assert picture.size[0] == 1440
     for name in written:
         assert f"wrote: runs/rates/{name}" in done.stderr
+
+
+@pytest.mark.parametrize("out", ["runs/rates", "new"])
+def test_a_full_disk_leaves_nothing_half_filled(
+    ddpm_here: Ddpm, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = files_below(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)  # comparison.json is written by it, after the pictures
+        done = ddpm_here("compare", "runs/rates", "--no-grids", f"--out={out}")
+    assert done.returncode == 1, done.stderr
+    assert f"error: Cannot write {out}: the disk is full." in done.stderr
+    assert files_below(tmp_path).keys() == before.keys()
 
 
 def test_json_is_pinned(ddpm: Ddpm, runs: Path) -> None:

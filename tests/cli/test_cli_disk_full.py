@@ -18,9 +18,9 @@ from command import TINY, environment, files_below
 from safetensors.numpy import load_file
 
 from ddpm_cli.cli.app import run as run_command
-from ddpm_cli.files import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 TRAIN = [
     "train",
@@ -83,9 +83,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "number", "status", "words"),
     [
-        ("config.toml", errno.EDQUOT, 2, "your disk quota is used up"),
-        ("run.json", errno.ENOSPC, 2, "the disk is full"),
-        ("lock", errno.ENOSPC, 2, "the disk is full"),
+        ("config.toml", errno.EDQUOT, 1, "your disk quota is used up"),
+        ("run.json", errno.ENOSPC, 1, "the disk is full"),
+        ("lock", errno.ENOSPC, 1, "the disk is full"),
         ("metrics.jsonl", errno.ENOSPC, 1, "the disk is full"),
         ("metrics.json", errno.EDQUOT, 1, "your disk quota is used up"),
         ("samples/step-00000003.png", errno.EROFS, 1, "the file system is read-only"),
@@ -112,7 +112,7 @@ def test_each_file_of_a_run(
     assert "Traceback" not in said
     assert "internal error" not in said
     assert not list(tmp_path.rglob(f"{TEMPORARY_PREFIX}*"))
-    if status == 1:
+    if name not in ("config.toml", "run.json", "lock"):
         assert "Then go on with: ddpm resume runs/run" in said
     if name in ("config.toml", "run.json"):
         assert not RUN.exists()
@@ -146,7 +146,30 @@ def test_a_grid_that_cannot_be_written_leaves_what_was_there(
     before = files_below(tmp_path)
     with refusing(grid, errno.ENOSPC):
         status = run_command(["sample", "tiny", "--n=1", "--steps=2", "--sampler=ddim", f"--out={grid}"], debug=False)
-    assert status == 2
+    assert status == 1
     assert f"Cannot write {grid}: the disk is full." in " ".join(capsys.readouterr().err.split()).replace("- ", "-")
     assert files_below(tmp_path).keys() == before.keys()
     assert grid.read_bytes() == b"an older one"
+
+
+@pytest.mark.parametrize(
+    ("out", "more"), [("model.safetensors", ()), ("model.pt2", ("--format=torch-export",))], ids=["safetensors", "torch-export"]
+)
+def test_an_export_is_told_by_the_name_that_was_asked_for(
+    out: str,
+    more: tuple[str, ...],
+    trained_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        status = run_command(["export", str(trained_folder / "runs/tiny"), f"--out={out}", *more], debug=False)
+    assert status == 1
+    assert f"error: Cannot write {out}: the disk is full." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ from ddpm_cli.data.image_cache import load_pictures
 from ddpm_cli.data.images import Dataset, images_sha256
 from ddpm_cli.data.pictures import PictureSettings
 from ddpm_cli.data.survey import Survey, survey
-from ddpm_cli.errors import DataError, OutputError
+from ddpm_cli.errors import DataError, OutputError, SaveFailedError
 from ddpm_cli.events import DataProgress, Event, Notice
 
 
@@ -301,6 +301,18 @@ def test_an_error_halfway_leaves_nothing(cache: Path, tmp_path: Path, monkeypatc
             load(root)
     assert [path for path in cache.iterdir() if path.is_dir()] == [cache / "fingerprints"]
     assert len(load(root).train) > 0
+
+
+def test_a_disk_without_inodes_is_one_message(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_folder(tmp_path / "in", 10)
+
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(image_cache.tempfile, "mkdtemp", full)
+    with pytest.raises(SaveFailedError, match="the disk is full") as raised:
+        load(root)
+    assert ".ddpm-tmp-" not in raised.value.message
 
 
 def test_too_little_space_is_said_before(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

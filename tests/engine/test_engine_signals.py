@@ -16,10 +16,10 @@ from ddpm_cli.engine import shared_samples, training_loop, training_metrics
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.events import CheckpointSaved, Event, SampleProgress, TrainProgress
-from ddpm_cli.files import remove
 from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.temporaries import remove
 
 SETS = (
     "train.sample_every=3",

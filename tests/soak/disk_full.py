@@ -4,9 +4,13 @@ python tests/soak/disk_full.py [TRIALS] [SEED]     60 trials from seed 0, 5 to 1
 
 Half of the trials limit the bytes of the file system, at sizes drawn over all that a run writes; half limit its number of files,
 so that each file in turn is the one that cannot be made. Each time the command must end with one message that names a file and says
-that the disk is full, with status 1 or 2 and no traceback; what it had announced is there; and once the file system is made larger,
-`ddpm resume` (or `ddpm train`, if there is no run yet) ends with the bits of a run that had room all the time. Then the file system
-is made read-only, and `resume`, `train`, `sample` and `evaluate` must each refuse it in one message.
+that the disk is full, with status 1 and no traceback; what it had announced is there; and once the file system is made larger,
+`ddpm resume` (or `ddpm train`, if there is no run yet) ends with the bits of a run that had room all the time.
+
+Then each command that writes something else (WRITERS) meets OUTPUT_LIMITS, in bytes and in inodes beyond what is there:
+it must end likewise, without naming a hidden temporary file or leaving one, and with nothing new on the disk but what is whole.
+
+Last the file system is made read-only, and `resume`, `train`, `sample` and `evaluate` must each refuse it in one message.
 """
 
 from __future__ import annotations
@@ -14,24 +18,28 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
 from command import TINY
 from forked import fork_command
 from kills import ANNOUNCED, bits, finish, read_log, require
+from PIL import Image
 
-from ddpm_cli.files import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 ARGUMENTS = (
     *TINY,
@@ -43,9 +51,55 @@ ARGUMENTS = (
     "--set=checkpoint.keep_last=9",
     "--set=data.limit=24",  # an epoch is three steps, so that metrics.json is written often
 )
-MESSAGE = re.compile(r"Cannot write (\S+): the disk is full\.")
+MESSAGE = re.compile(r"Cannot write (\S+): the disk is full[.:]")
 ROOM = "size=64m,nr_inodes=0"
-TEMPORARY = re.compile(r"\d+|\.ddpm-tmp-\w+")
+ROOMY = "size=64m,nr_inodes=100000"
+"""As ROOM, on a disk that counts its inodes."""
+NUMBERS = re.compile(r"[0-9a-f]{24,}|\d+")
+OUTPUT_LIMITS = (("0k", "40k", "400k"), ("+0", "+1", "+3"))
+"""Room beyond what is there, in bytes and in inodes; more is not tried once it suffices."""
+
+SWEEP = """
+seeds = [0]
+[base]
+data = { kind = "fashion-mnist-10k", limit = 24 }
+schedule.timesteps = 20
+model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2 }
+train = { batch_size = 8, steps = 2, eval_images = 16, sample_n = 2, sampler = { kind = "ddim", steps = 2 } }
+sample.sampler = { kind = "ddim", steps = 2 }
+[grid]
+optimizer.lr = [1e-4, 1e-3]
+"""
+DRAW = ("--n=4", "--steps=2", "--sampler=ddim", "--no-preview")
+WRITERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "sample": ("", ("sample", "run", *DRAW, "--out=grid.png")),
+    "sample jpg": ("", ("sample", "run", *DRAW, "--out=grid.jpg")),
+    "sample gif": ("grid.png", ("sample", "run", *DRAW, "--out=grid.png", "--trajectory=way.gif")),
+    "sample --each": (r"singles(/\d\.png)?", ("sample", "run", *DRAW, "--each=singles", "--out=grid.png")),
+    "interpolate": (
+        r"frames(/\d\.png)?",
+        ("interpolate", "0", "1", "--run=run", "--n=3", "--steps=2", "--out=path.png", "--each=frames"),
+    ),
+    "export": ("", ("export", "run", "--out=model.safetensors")),
+    "export program": ("", ("export", "run", "--format=torch-export", "--out=model.pt2")),
+    "export onnx": ("", ("export", "run", "--format=onnx", "--out=model.onnx")),
+    "export diffusers": ("", ("export", "run", "--format=diffusers", "--out=pipeline")),
+    "compare": ("", ("compare", "run", "other", "--n=2", "--out=comparison")),
+    "report": ("", ("report", "run", "--out=page.html")),
+    "evaluate": (
+        r"(cache|runs/run/evaluations)(/.*)?",
+        ("evaluate", "run", "--metrics=fcd,loss-per-timestep", "--n=64", "--steps=2"),
+    ),
+    "import": ("", ("import", "../pipeline", "--name=imported", "--set=data.limit=24")),
+    "sweep": (r"runs/sweep(/.*)?", ("sweep", "../sweep.toml")),
+    "config init": ("", ("config", "init", "mine.toml")),
+    "inspect-schedule": ("", ("inspect-schedule", "--kind=linear", "--out=plot.png")),
+    "image cache": (
+        r"(cache|runs/pictures)(/.*)?",
+        ("train", "../pictures", *TINY[1:], "--set=data.size=16", "--steps=1", "--name=pictures"),
+    ),
+}
+"""What each may leave when the disk is full, whole as it is; and its arguments."""
 
 
 @contextmanager
@@ -81,10 +135,10 @@ def fill_and_go_on(disk: Path, options: str, whole: RunDirectory) -> str:
             failed = ""
         else:
             found = MESSAGE.search(flat)
-            require(status in (1, 2) and found is not None, f"{options}: status {status}, {output}")
+            require(status == 1 and found is not None, f"{options}: status {status}, {output}")
             require("Traceback" not in output and "internal error" not in output, output)
             assert found is not None
-            failed = TEMPORARY.sub("#", found[1])
+            failed = NUMBERS.sub("#", found[1])
         announced = [int(step) for step in ANNOUNCED.findall(output)]
         if announced:
             latest = latest_checkpoint(run)
@@ -101,6 +155,70 @@ def fill_and_go_on(disk: Path, options: str, whole: RunDirectory) -> str:
         require([row["loss"] for row in read_log(run)] == [row["loss"] for row in read_log(whole)], f"{options}: the log differs")
         require(not list(run.path.rglob(f"{TEMPORARY_PREFIX}*")), f"{options}: temporary files are left")
         return failed
+
+
+def entries(disk: Path) -> set[str]:
+    """All that lies on the disk."""
+    return {str(path.relative_to(disk)) for path in disk.rglob("*")}
+
+
+def limited(disk: Path, room: str) -> str:
+    """Options of a mount that leave so much room."""
+    state = os.statvfs(disk)
+    if room.startswith("+"):
+        return f"size=64m,nr_inodes={state.f_files - state.f_ffree + int(room)}"
+    used = (state.f_blocks - state.f_bfree) * state.f_frsize // 1024
+    return f"size={used + int(room.removesuffix('k'))}k,nr_inodes=100000"
+
+
+def fill_outputs(disk: Path, folder: Path, names: Iterable[str]) -> None:
+    """Let each command of WRITERS run into each limit; `folder` holds the runs, and the one above it what else is read."""
+    for name in names:
+        arguments, failures, began = WRITERS[name][1], Counter[str](), time.monotonic()
+        with mounted(disk, ROOMY):
+            os.environ["DDPM_CACHE"] = str(disk / "cache")
+            shutil.copytree(folder / "runs", disk / "runs")
+            for limits in OUTPUT_LIMITS:
+                failed = takewhile(bool, (meet_limit(disk, name, room) for room in limits))
+                failures.update(failed)
+            status, output = run_command(list(arguments), disk)
+            written_before = name == "config init" and status == 2
+            require(status == 0 or written_before, f"{name} with room: {output}")
+        told = ", ".join(f"{count} x {path}" for path, count in failures.items())
+        print(f"{name}: {told}; {time.monotonic() - began:.0f} s", flush=True)
+
+
+def meet_limit(disk: Path, name: str, room: str) -> str:
+    """One command with so much room; returns the file that could not be written, or "" if there was room for all."""
+    may_leave, arguments = WRITERS[name]
+    before = entries(disk)
+    remount(disk, limited(disk, room))
+    status, output = run_command(list(arguments), disk)
+    remount(disk, ROOMY)
+    what = f"{name} with {room}: status {status}, {output}"
+    require(not re.search(rf"Traceback|internal error|{re.escape(TEMPORARY_PREFIX)}", output), what)
+    new = entries(disk) - before
+    require(not any(TEMPORARY_PREFIX in path for path in new), f"{what}: {sorted(new)}")
+    if status == 0:
+        return ""
+    found = MESSAGE.search(re.sub(r"(?<=[-/]) ", "", " ".join(output.split())))
+    require(status == 1 and found is not None, what)
+    require(all(re.fullmatch(may_leave, path) for path in new), f"{what}: {sorted(new)}")
+    assert found is not None
+    return NUMBERS.sub("#", os.path.relpath(disk / found[1], disk))
+
+
+def prepare_inputs(folder: Path) -> None:
+    """Two runs, a pipeline, pictures and the file of a sweep."""
+    for run in ("run", "other"):
+        require(run_command(["train", *ARGUMENTS, "--set=model.stem=1", "--steps=2", f"--name={run}"], folder)[0] == 0, run)
+    status, output = run_command(["export", "run", "--format=diffusers", "--out=pipeline"], folder)
+    require(status == 0, output)
+    (folder / "pictures").mkdir()
+    draws = np.random.default_rng(0)
+    for number in range(200):
+        Image.fromarray(draws.integers(0, 256, (16, 16), np.uint8)).save(folder / "pictures" / f"{number}.png")
+    (folder / "sweep.toml").write_text(SWEEP)
 
 
 def refuse_read_only(disk: Path) -> None:
@@ -137,6 +255,11 @@ def main() -> int:
         limits += [f"size=64m,nr_inodes={2 + number * (len(paths) + 4) // (trials // 2)}" for number in range(trials - len(limits))]
         for limit in limits:
             failures[fill_and_go_on(folder / "disk", limit, whole)] += 1
+        (folder / "inputs").mkdir()
+        prepare_inputs(folder / "inputs")
+        for name in ("pipeline", "pictures", "sweep.toml"):
+            (folder / "inputs" / name).rename(folder / name)
+        fill_outputs(folder / "disk", folder / "inputs", WRITERS)
         refuse_read_only(folder / "disk")
     for path, count in sorted(failures.items()):
         print(f"{count:3} trials: {'no file failed' if path == '' else path}")

@@ -38,10 +38,10 @@ from safetensors.numpy import load_file
 
 from ddpm_cli.engine.generate import generate_samples
 from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.files import TEMPORARY_PREFIX
 from ddpm_cli.render.images import save_grid
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint, save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 STEPS = 1600
 ARGUMENTS = (
