@@ -87,7 +87,7 @@ def train(
 
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
-    from ddpm_cli.config.data_choice import data_flags
+    from ddpm_cli.config.data_choice import data_flags, same_name_notice
     from ddpm_cli.config.loader import load_config
 
     find_batch_size = batch_size == AUTO
@@ -107,12 +107,14 @@ def train(
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
 
     from ddpm_cli.engine.train import train as run_training
-    from ddpm_cli.events import ignore
-    from ddpm_cli.render.console import json_value, print_json
+    from ddpm_cli.events import Notice, ignore
+    from ddpm_cli.render.console import json_value, print_json, show_notice
     from ddpm_cli.render.terminal_picture import preview_samples
     from ddpm_cli.render.training import shown_training
     from ddpm_cli.runs.directory import name_from
 
+    if notice := same_name_notice(data):
+        show_notice(Notice(notice, important=True))
     prefix = name_from(config) if config is not None else preset or "default"
     with shown_training(preview_samples if preview and not json else ignore) as listen:
         result = run_training(

@@ -36,3 +36,10 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
             f"{origin} {text} {problem}.", f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file."
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
+
+
+def same_name_notice(text: str | None) -> str | None:
+    """What to say where a word is taken for the name of a data set, and a folder has it too."""
+    if text not in sections()["data"] or not Path(text).is_dir():
+        return None
+    return f"{text} is taken for the data set of that name; for the folder here say ./{text}."

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from ddpm_cli.array_files import read_array
 from ddpm_cli.data.cache import cache_directory
-from ddpm_cli.data.images import Dataset, ImageSet
-from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
+from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum
+from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, repeats_notice, too_small, without_repeats
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.data.picture import decode, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
@@ -70,6 +70,7 @@ class Entry:
         sha256: Of the bytes of the training images.
         unreadable: Why a picture could not be read, by its name.
         small: Pictures left out because they are smaller than the size asked for.
+        repeats: See `layout.Layout`.
     """
 
     version: int
@@ -79,6 +80,7 @@ class Entry:
     sha256: str
     unreadable: dict[str, str]
     small: int
+    repeats: int = 0
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
@@ -141,7 +143,7 @@ def _read_entry(folder: Path) -> Entry | None:
 
 def _is_sound(entry: Entry) -> bool:
     """Whether each value is of its kind: a disk may give back something else than was written."""
-    counts = (*entry.shape, entry.held_out, entry.small)
+    counts = (*entry.shape, entry.held_out, entry.small, entry.repeats)
     if not isinstance(entry.unreadable, dict):
         return False
     texts = (*entry.class_names, *entry.unreadable.values(), entry.sha256)
@@ -237,9 +239,11 @@ def _write(
     # By pwrite and not through a mapping, in which a full disk is a signal that kills, and whose pages count as memory in use.
     descriptor = os.open(folder / PIXELS, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        _decode_all(descriptor, pictures, settings, found, shape, layout.rows, on_event)
+        sums = _decode_all(descriptor, pictures, settings, found, shape, layout.rows, on_event)
         whole = choose_layout(pictures, found, shape, settings)  # without those that turned out to be damaged
-        _close_gaps(descriptor, np.isin(layout.rows, whole.rows), int(np.prod(shape)))
+        kept = np.isin(layout.rows, whole.rows)
+        whole, kept[kept] = without_repeats(whole, sums[kept], pictures)
+        _close_gaps(descriptor, kept, int(np.prod(shape)))
         sha256 = _sum_from(descriptor, whole.held_out * int(np.prod(shape)))
         os.fsync(descriptor)
     finally:
@@ -253,6 +257,7 @@ def _write(
         sha256,
         unreadable(pictures, found),
         0 if settings.small == "enlarge" else int(too_small(found, shape).sum()),
+        whole.repeats,
     )
     write_new(folder / ENTRY, to_json(asdict(entry)))
     return entry
@@ -277,16 +282,27 @@ def _decode_all(
     shape: Shape,
     rows: NDArray[np.int64],
     on_event: Listener,
-) -> None:
+) -> NDArray[np.uint64]:
+    """Write the image of each row, and return the first 64 bits of the sum of its pixels, uint64 [N]."""
+    sums = np.zeros(len(rows), np.uint64)
     with quiet_decoders():
-        work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows)
+        work = partial(_decode_row, descriptor, pictures, settings.background, shape, rows, sums)
         for row, reason in enumerate(in_parallel(work, range(len(rows)))):
             if reason:
                 found.broken[int(rows[row])] = reason
             on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
+    return sums
 
 
-def _decode_row(descriptor: int, pictures: Pictures, background: str, shape: Shape, rows: NDArray[np.int64], row: int) -> str:
+def _decode_row(
+    descriptor: int,
+    pictures: Pictures,
+    background: str,
+    shape: Shape,
+    rows: NDArray[np.int64],
+    sums: NDArray[np.uint64],
+    row: int,
+) -> str:
     try:
         content = pictures.read(int(rows[row]))
     except (OSError, UnreadableError) as error:
@@ -296,6 +312,7 @@ def _decode_row(descriptor: int, pictures: Pictures, background: str, shape: Sha
     except UnreadableError as error:
         return str(error)
     _write_at(descriptor, image.data.cast("B"), row * image.nbytes)
+    sums[row] = pixel_sum(image)
     return ""
 
 
@@ -377,6 +394,8 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
         )
     if entry.small:
         yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'
+    if entry.repeats:
+        yield repeats_notice(entry.repeats, left_out=pictures.held_out is None)
     counts = np.bincount(labels, minlength=len(entry.class_names))
     if absent := [name for name, count in zip(entry.class_names, counts, strict=False) if not count]:
         yield f"No picture of the class {first_few(absent)} is left to train on: all of them are held out."

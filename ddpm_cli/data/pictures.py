@@ -47,6 +47,7 @@ class Pictures:
         check: The command that says more about it; empty if there is none.
         notices: What the user must know about the collection.
         ignored_files: Files beside the pictures that are none.
+        layout: What was recognised in the names of folders, a phrase for people; empty if they are classes or there are none.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Pictures:
     check: str = ""
     notices: tuple[str, ...] = ()
     ignored_files: int = 0
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -77,7 +77,9 @@ def test_check_says_what_is_there(here: Path, capsys: pytest.CaptureFixture[str]
     training = report["training"]
     assert training["refused"] is None
     assert training["shape"] == [3, 16, 24]
-    assert training["train_images"] + training["held_out_images"] == 23
+    (notice,) = training["notices"]
+    assert "Left out 1 picture with the same pixels" in notice  # same.bmp is held out, and 001.png is not
+    assert training["train_images"] + training["held_out_images"] == 22
     with Image.open("preview.png") as image:
         columns = min(6, int(np.ceil(training["train_images"] ** 0.5)))
         assert image.width == columns * 26 + 2
@@ -191,7 +193,7 @@ def train(*arguments: str) -> int:
 def test_training_without_held_out_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(here / "pics", 1, shape=(8, 12, 3))
     assert train("--data=pics", "--set=data.held_out=0", "--set=train.eval_every=1") == 0
-    assert "1 images, 8x12, 3 channels, 0 held out" in " ".join(capsys.readouterr().err.split())
+    assert "1 image, 8x12, 3 channels, 0 held out" in " ".join(capsys.readouterr().err.split())
     rows = [json.loads(line) for line in Path("runs/a/metrics.jsonl").read_text().splitlines()]
     assert all("held_out_loss" not in row for row in rows)
     assert json.loads(Path("runs/a/run.json").read_text())["data"]["test_images"] == 0
@@ -317,7 +319,7 @@ def test_a_size_for_data_that_has_one(here: Path, capsys: pytest.CaptureFixture[
     ("make", "arguments", "words"),
     [
         (empty, [], ["There are no pictures"]),
-        (lambda root: None, [], ["does not exist"]),
+        (lambda root: None, [], ["no folder or file of that name"]),
         (some_broken, ["--strict"], ["bad.png is empty"]),
         (pictures_of_8, ["--out=no/such/preview.png"], ["its folder does not exist"]),
         (pictures_of_8, ["--out=preview.doc"], ["no picture format"]),

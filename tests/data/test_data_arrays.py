@@ -83,7 +83,7 @@ def test_an_ambiguous_layout_must_be_said(tmp_path: Path, layout: str, shape: tu
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"images": GREY.astype(np.float32)}, "images are float32, not uint8"),
+        ({"images": GREY.astype(np.float32)}, "images are float32 from 0 to 255, not uint8"),
         ({"images": GREY[0]}, r"shape \[6, 5\]"),
         ({"images": GREY[:0]}, r"shape \[0, 6, 5\] are empty"),
         ({"images": RNG.integers(0, 256, (4, 6, 5, 7), np.uint8)}, "have no 1 to 4 channels"),
