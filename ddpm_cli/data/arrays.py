@@ -24,6 +24,7 @@ MAX_CHANNELS = 4
 LOOKED_AT = 1000
 """Images whose values are looked at to say what they are."""
 OVERSHOOT = 0.05
+DARK = 25
 SMALL_BYTES = 100_000_000
 MOST_PACKED = 500
 """Times that a file of images may grow when it is unpacked, if it grows beyond SMALL_BYTES: no pictures are that even."""
@@ -139,7 +140,10 @@ def _as_pixels(x: str, low: float, high: float) -> str:
     """A line of Python for values of the usual ranges; filters that sharpen overshoot these by a little, which is cut."""
     if low >= 0 and high in (2**16 - 1, 2**32 - 1):
         return f"({x} / {int(high) // 255}).round().astype(numpy.uint8)"
-    for bottom, top, scaled in ((0, 1, "({} * 255)"), (-1, 1, "(({} + 1) * 127.5)"), (0, 255, "{}")):
+    ranges = [(0, 1, "({} * 255)"), (-1, 1, "(({} + 1) * 127.5)")]
+    if low >= 0 or high > DARK:  # else they are centred somewhere
+        ranges.append((0, 255, "{}"))
+    for bottom, top, scaled in ranges:
         margin = OVERSHOOT * (top - bottom)
         if bottom - margin <= low and high <= top + margin:
             within = bottom <= low and high <= top
