@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.completion import kinds
 from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def data() -> None:
 @data_app.command("check")
 def check(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder of pictures, or another data set, as ddpm train --data takes it.")
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder of pictures, or another data set, as ddpm train --data takes it.",
+            autocompletion=kinds("data"),
+        ),
     ],
     size: SizeOption = None,
     channels: Annotated[

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
@@ -48,13 +49,33 @@ class Folders:
 
     def below(self, folder: str) -> list[str]:
         """The folders in a folder that hold pictures at any depth."""
-        inside = (name[len(folder) :] for name in self.filled if name.startswith(folder))
-        return sorted({f"{folder}{name.partition('/')[0]}/" for name in inside if name})
+        return sorted(self._holding.get(folder, ()))
 
     def bare(self, folder: str) -> list[str]:
         """The folders in a folder without any pictures."""
-        children = {name for name in self.every if name.startswith(folder) and name[len(folder) :].count("/") == 1}
-        return sorted(children - set(self.below(folder)))
+        return sorted(self._children.get(folder, set()) - self._holding.get(folder, set()))
+
+    @cached_property
+    def _holding(self) -> dict[str, set[str]]:
+        return _by_parent(self.filled)
+
+    @cached_property
+    def _children(self) -> dict[str, set[str]]:
+        return _by_parent(self.every)
+
+
+def _by_parent(folders: Iterable[str]) -> dict[str, set[str]]:
+    """Which folders lie directly in each folder, of these and all above them."""
+    children: dict[str, set[str]] = {}
+    for folder in folders:
+        while folder:
+            parent = folder.rstrip("/").rpartition("/")[0]
+            inside = children.setdefault(f"{parent}/" if parent else "", set())
+            if folder in inside:
+                break
+            inside.add(folder)
+            folder = f"{parent}/" if parent else ""
+    return children
 
 
 class Arrangement(NamedTuple):

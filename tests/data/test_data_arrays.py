@@ -126,8 +126,8 @@ def test_the_remedy_for_other_numbers_keeps_what_they_show(tmp_path: Path, store
     np.savez(tmp_path / "a.npz", images=images)
     with pytest.raises(DataError, match="not uint8") as caught:
         load_arrays(tmp_path / "a.npz")
-    line = caught.value.remedy.removeprefix("Store pixels from 0 to 255: images = ").removesuffix(", or undo how they were scaled.")
-    made = eval(line.removesuffix("."), {"images": images, "numpy": np})  # noqa: S307 - as a user pastes it
+    line = caught.value.remedy.removeprefix("Store pixels from 0 to 255: images = ").removesuffix(", or undo how they were scaled")
+    made = eval(line, {"images": images, "numpy": np})  # noqa: S307 - as a user pastes it
     assert made.dtype == np.uint8
     assert made[0, 0].tolist() == pixels
 
