@@ -65,7 +65,8 @@ class TrainPlan:
         data: Name of the data set.
         data_source: Where its files came from.
         train_images: Images to train on.
-        held_out_images: Images for the held-out loss; 0 if none are held out.
+        held_out_images: Images that are not trained on; 0 if none are held out.
+        evaluated_images: Of these, those that the held-out loss is measured on.
         image_shape: Channels, height and width.
         parameters: Trainable numbers in the network.
         flops_per_image: Floating-point operations of one forward pass of one image.
@@ -89,6 +90,7 @@ class TrainPlan:
     data_source: str
     train_images: int
     held_out_images: int
+    evaluated_images: int
     image_shape: tuple[int, int, int]
     parameters: int
     flops_per_image: int

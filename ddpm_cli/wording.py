@@ -7,9 +7,9 @@ from collections.abc import Sequence
 FEW = 5
 
 
-def counted(count: int, noun: str = "picture") -> str:
-    """`1 picture`, `2,000 pictures`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str = "picture", several: str | None = None) -> str:
+    """`1 picture`, `2,000 pictures`; `several` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 
 def first_few(items: Sequence[str], few: int = FEW, between: str = ", ") -> str:

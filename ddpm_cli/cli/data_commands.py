@@ -1,21 +1,29 @@
-"""`ddpm data`: look at own pictures before training on them."""
+"""`ddpm data`: look at pictures before training on them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddpm_cli.cli.commands import Command, Group
+from ddpm_cli.cli.completion import kinds
 from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption, path_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ddpm_cli.config.data_schema import DataConfig
+    from ddpm_cli.data.check import Report
 
 data_app = typer.Typer(name="data", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 
 @data_app.callback()
 def data() -> None:
-    """Look at own pictures before training on them.
+    """Look at pictures before training on them.
 
     For example:
 
@@ -25,8 +33,13 @@ def data() -> None:
 
 @data_app.command("check", cls=Command)
 def check(
-    folder: Annotated[
-        Path, typer.Argument(parser=path_of("DIR"), metavar="DIR", help="Folder of pictures, as ddpm train --data takes it.")
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder of pictures, or another data set, as ddpm train --data takes it.",
+            autocompletion=kinds("data"),
+        ),
     ],
     size: SizeOption = None,
     channels: Annotated[
@@ -45,7 +58,8 @@ def check(
     """Say what is in a folder of pictures, and what training would do with it.
 
     Every picture is decoded. Those that cannot be read are named, and so are copies. With --out a grid of images is written, as
-    training would see them. Where training would refuse, the reason and the remedy are told, and that is no error here.
+    training would see them. Where training would refuse, the reason and the remedy are told, and that is no error here. Other
+    data sets are loaded, and downloaded where they are missing, as by training.
 
     For example:
 
@@ -55,18 +69,15 @@ def check(
 
       ddpm data check photos --strict --json
     """
-    from ddpm_cli.config.data_schema import FolderData
+    from ddpm_cli.config.data_choice import data_flags, data_notices
     from ddpm_cli.config.loader import load_config
 
-    named = {
-        "data.kind": ("folder", "DIR"),
-        "data.root": (folder, "DIR"),
+    named = data_flags(data, "DATA") | {
         "data.size": (size, "--size"),
         "data.channels": (channels, "--channels"),
         "data.strict": (strict, "--strict"),
     }
     config = load_config(sets=sets or (), flags=named).config.data
-    assert isinstance(config, FolderData)
 
     from ddpm_cli.files import require_writable_parent
     from ddpm_cli.render.images import save_grid
@@ -78,19 +89,13 @@ def check(
 
     from dataclasses import asdict
 
-    from ddpm_cli.data.check import check_pictures
-    from ddpm_cli.data.folder import scan_folder
-    from ddpm_cli.data.image_cache import require_all_readable
-    from ddpm_cli.engine.build_data import picture_settings
     from ddpm_cli.events import Notice
     from ddpm_cli.render.console import print_json, show_line, show_notice
-    from ddpm_cli.render.data import DataBar, show_report
+    from ddpm_cli.render.data import show_report
 
-    pictures, settings = scan_folder(folder), picture_settings(config)
-    with DataBar() as bar:
-        report, images = check_pictures(pictures, settings, bar, preview=out is not None)
-    if settings.strict:
-        require_all_readable(pictures, report.unreadable)
+    for notice in data_notices(data):
+        show_notice(Notice(notice, important=True))
+    report, images = _examine(config, preview=out is not None)
     if json:
         print_json(asdict(report))
     else:
@@ -100,3 +105,23 @@ def check(
         show_line("wrote:", "green", str(out))
     elif out is not None:
         show_notice(Notice(f"{out} is not written: there is nothing that training would see.", important=True))
+
+
+def _examine(config: DataConfig, *, preview: bool) -> tuple[Report, NDArray[np.uint8] | None]:
+    """What is in a data set, with the notices of a download; files are looked at where there are some."""
+    from ddpm_cli.config.data_schema import FolderData
+    from ddpm_cli.data.check import check_images, check_pictures
+    from ddpm_cli.data.image_cache import require_all_readable
+    from ddpm_cli.engine.build_data import build_dataset, find_pictures, picture_settings
+    from ddpm_cli.events import together
+    from ddpm_cli.render.console import show_notices
+    from ddpm_cli.render.data import DataBar
+
+    with DataBar() as bar:
+        if not isinstance(config, FolderData):
+            return check_images(build_dataset(config, together(show_notices, bar)), preview=preview)
+        pictures, settings = find_pictures(config), picture_settings(config)
+        report, images = check_pictures(pictures, settings, bar, limit=config.limit, preview=preview)
+    if settings.strict:
+        require_all_readable(pictures, report.unreadable)
+    return report, images

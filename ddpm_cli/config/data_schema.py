@@ -136,10 +136,15 @@ class CelebaData(PicturesBase):
 
 
 class FolderData(PicturesBase, HeldOutShare):
-    """A folder of own pictures: flat, a subfolder for each class, or either below train/ and test/."""
+    """A folder of own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
 
     kind: Literal["folder"] = "folder"
     root: FilePath | None = Field(None, description="The folder.")
+    splits: Literal["auto", "none", "old"] = Field(
+        "auto",
+        description="auto: train/, val/, test/ are told from classes; none: all are classes; old: as earlier versions did.",
+    )
+    follow_links: bool = Field(False, description="Follow links that lead out of the folder.")
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
@@ -151,13 +156,16 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
     split: str = Field("train", description="Split to train on.")
     held_out_split: str | None = Field(None, description="Split to hold out; unset: a share of split.")
     image_column: str | None = Field(None, description="Column of the images; unset: the only one of them.")
-    label_column: str | None = Field(None, description="Column of the classes; unset: the only one of them.")
+    label_column: str | None = Field(None, description="Column of the classes, numbers or texts; unset: the only ClassLabel.")
 
 
 class ArraysData(HeldOutShare):
     """An .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
 
     kind: Literal["arrays"] = "arrays"
+    take: Literal["evenly", "first"] = Field(
+        "evenly", description="What limit keeps: evenly of each class, or the first of the file, as earlier versions did."
+    )
     path: FilePath | None = Field(None, description="The file.")
     layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
 

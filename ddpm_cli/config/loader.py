@@ -87,6 +87,7 @@ def from_toml_text(text: str, source: str = "config") -> Config:
     tree = _parse(text, source, faults)
     if faults:
         raise config_error(faults)
+    _add_what_was_meant(tree)
     config = _resolve([layer_from_tree(tree, source, faults)], faults).config
     if missing := [name for name in OF_A_MODEL if name not in tree]:
         raise config_error([Fault(name, "is missing, but a stored config is complete", source) for name in missing], _DAMAGED)
@@ -94,6 +95,16 @@ def from_toml_text(text: str, source: str = "config") -> Config:
         # to_toml never writes one: a stranger's config must not have us open files of this machine.
         raise config_error([Fault("schedule.path", "names a file outside, where a stored config holds the betas", source)])
     return config
+
+
+MEANT_BEFORE = {"folder": {"splits": "old"}, "arrays": {"take": "first"}}
+"""Keys of `[data]` that the configs of older runs lack, with what was done when they were written, by kind."""
+
+
+def _add_what_was_meant(tree: dict[str, Any]) -> None:
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("kind"), str):
+        tree["data"] = MEANT_BEFORE.get(data["kind"], {}) | data
 
 
 def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 import zipfile
 import zlib
@@ -15,13 +14,17 @@ import psutil
 from numpy.typing import NDArray
 
 from ddpm_cli.array_files import ARRAY_ERRORS, read_array
-from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
-from ddpm_cli.data.layout import cut_at
+from ddpm_cli.data.images import Dataset, ImageSet, images_sha256, pixel_sum
+from ddpm_cli.data.layout import cut_at, repeats_notice
 from ddpm_cli.errors import DataError
 
 KEYS = ("images", "labels", "test_images", "test_labels")
 ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
 MAX_CHANNELS = 4
+LOOKED_AT = 1000
+"""Images whose values are looked at to say what they are."""
+OVERSHOOT = 0.05
+DARK = 25
 SMALL_BYTES = 100_000_000
 MOST_PACKED = 500
 """Times that a file of images may grow when it is unpacked, if it grows beyond SMALL_BYTES: no pictures are that even."""
@@ -45,7 +48,7 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
     arrays = _read(path)
     images = _images(arrays["images"], "images", path, layout)
     labels, names = _labels(arrays, "labels", len(images), path)
-    source = f"the file {path}"
+    source, notices = f"the file {path}", tuple[str, ...]()
     if "test_images" in arrays:
         test_images = _images(arrays["test_images"], "test_images", path, layout)
         if test_images.shape[1:] != images.shape[1:]:
@@ -54,10 +57,12 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
         if ("labels" in arrays) != ("test_labels" in arrays):
             raise DataError(f"{path} has labels for one of images and test_images only.", "Give both labels, or none.")
         names = max(names, test_names, key=len)
+        repeats = int(np.isin(_sums(test_images), _sums(images)).sum())
+        notices = (repeats_notice(repeats, left_out=False),) if repeats else ()
         train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
     else:
         train, test = _split(ImageSet(images, labels, names), held_out, source)
-    return Dataset(path.stem, source, train, test, images_sha256(train.images))
+    return Dataset(path.stem, source, train, test, images_sha256(train.images), notices)
 
 
 def _read(path: Path) -> Arrays:
@@ -101,10 +106,10 @@ def _refuse_bombs(path: Path) -> None:
 
 def _images(array: NDArray[np.generic], key: str, path: Path, layout: AnyLayout) -> NDArray[np.uint8]:
     """The array as [N, C, H, W]."""
-    if array.dtype != np.uint8:
-        raise DataError(f"{path}: {key} are {array.dtype}, not uint8.", "Store pixels from 0 to 255 with .astype(numpy.uint8).")
     if not array.size:
         raise DataError(f"{path}: {key} of shape {list(array.shape)} are empty.", "Name a file that holds images.")
+    if array.dtype != np.uint8:
+        raise _no_pixels(array, key, path)
     if array.ndim not in (3, 4):
         wanted = "[N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise DataError(f"{path}: {key} have the shape {list(array.shape)}, not {wanted}.", "Reshape them.")
@@ -112,6 +117,40 @@ def _images(array: NDArray[np.generic], key: str, path: Path, layout: AnyLayout)
     if array.ndim == 3:
         return pixels[:, None]
     return pixels if _layout(array.shape, key, path, layout) == "NCHW" else pixels.transpose(0, 3, 1, 2)
+
+
+def _no_pixels(array: NDArray[np.generic], key: str, path: Path) -> DataError:
+    """What to say of images that are no uint8, with the line of Python that makes them so without losing what they show."""
+    numbers = array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+    if not numbers:
+        return DataError(f"{path}: {key} are {array.dtype}, not uint8.", "Store pixels from 0 to 255 as uint8.")
+    some = array[:: max(1, len(array) // LOOKED_AT)].astype(np.float64)
+    low, high = float(some.min()), float(some.max())
+    if not np.isfinite([low, high]).all():
+        return DataError(
+            f"{path}: {key} are {array.dtype} with values that are not finite.", "Replace these, and store pixels as uint8."
+        )
+    return DataError(
+        f"{path}: {key} are {array.dtype} from {low:g} to {high:g}, not uint8.",
+        f"Store pixels from 0 to 255: {key} = {_as_pixels(key, low, high)}",
+    )
+
+
+def _as_pixels(x: str, low: float, high: float) -> str:
+    """A line of Python for values of the usual ranges; filters that sharpen overshoot these by a little, which is cut."""
+    if low >= 0 and high in (2**16 - 1, 2**32 - 1):
+        return f"({x} / {int(high) // 255}).round().astype(numpy.uint8)"
+    ranges = [(0, 1, "({} * 255)"), (-1, 1, "(({} + 1) * 127.5)")]
+    if low >= 0 or high > DARK:  # else they are centred somewhere
+        ranges.append((0, 255, "{}"))
+    for bottom, top, scaled in ranges:
+        margin = OVERSHOOT * (top - bottom)
+        if bottom - margin <= low and high <= top + margin:
+            within = bottom <= low and high <= top
+            clipped = x if within else f"{x}.clip({bottom}, {top})"
+            return f"{scaled.format(clipped)}.round().astype(numpy.uint8)"
+    scale = 255 / ((high - low) or 1)
+    return f"(({x} - {low:g}) * {scale:.6g}).round().clip(0, 255).astype(numpy.uint8), or undo how they were scaled"
 
 
 def _layout(shape: tuple[int, ...], key: str, path: Path, layout: AnyLayout) -> str:
@@ -147,14 +186,14 @@ def _labels(arrays: Arrays, key: str, count: int, path: Path) -> tuple[NDArray[n
 def _split(images: ImageSet, held_out: float, source: str) -> tuple[ImageSet, ImageSet]:
     if held_out == 0:
         return images, _take(images, np.zeros(0, np.int64))
-    sums = np.array([_sum(image) for image in images.images], np.uint64)
+    sums = _sums(images.images)
     rows = np.argsort(sums, kind="stable")
     cut = cut_at(sums[rows], held_out, source)
     return _take(images, rows[cut:]), _take(images, rows[:cut])
 
 
-def _sum(image: NDArray[np.uint8]) -> int:
-    return int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big")
+def _sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.array([pixel_sum(image) for image in images], np.uint64)
 
 
 def _take(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:

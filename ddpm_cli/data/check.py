@@ -1,15 +1,16 @@
-"""What is in a folder of pictures, and what training would do with it."""
+"""What is in a folder of pictures or another data set, and what training would do with it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.data.decoders import Decoders
 from ddpm_cli.data.image_cache import plan, remarks, unreadable
-from ddpm_cli.data.layout import Layout, Shape, size_counts, too_small
+from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.layout import Layout, Shape, repeats_notice, size_counts, too_small, without_repeats
 from ddpm_cli.data.picture import quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
 from ddpm_cli.data.survey import Survey, read_again, survey
@@ -51,6 +52,7 @@ class Training:
         train_images: Images to train on.
         held_out_images: Images held out.
         skipped_small: Pictures left out because they are too small.
+        notices: What training would say of its images.
     """
 
     refused: str | None = None
@@ -59,14 +61,16 @@ class Training:
     train_images: int = 0
     held_out_images: int = 0
     skipped_small: int = 0
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is in a folder.
+    """What is in a folder, or of another data set as much as is known without files.
 
     Attributes:
         source: The folder.
+        layout: What was recognised in the names of its folders; empty if they are classes or there are none.
         pictures: Files that are pictures by their names.
         readable: Those that can be read to the end.
         unreadable: Why the others cannot be read, by name.
@@ -75,13 +79,14 @@ class Report:
         modes: Readable pictures of each of Pillow's modes.
         formats: Readable pictures of each file format.
         classes: Readable pictures of each class.
-        duplicates: Names of files with the same bytes, group by group.
-        same_pixels: Names of files with the same pixels that are not all the same files.
+        duplicates: Names of files with the same bytes, group by group; None where there are no files.
+        same_pixels: Names of files with the same pixels that are not all the same files; None likewise.
         training: What training would do.
         notices: What else the user must know.
     """
 
     source: str
+    layout: str
     pictures: int
     readable: int
     unreadable: dict[str, str]
@@ -90,14 +95,19 @@ class Report:
     modes: dict[str, int]
     formats: dict[str, int]
     classes: dict[str, int]
-    duplicates: tuple[tuple[str, ...], ...]
-    same_pixels: tuple[tuple[str, ...], ...]
+    duplicates: tuple[tuple[str, ...], ...] | None
+    same_pixels: tuple[tuple[str, ...], ...] | None
     training: Training
     notices: tuple[str, ...]
 
 
 def check_pictures(
-    pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore, *, preview: bool = False
+    pictures: Pictures,
+    settings: PictureSettings,
+    on_event: Listener = ignore,
+    *,
+    limit: int | None = None,
+    preview: bool = False,
 ) -> tuple[Report, NDArray[np.uint8] | None]:
     """Decode every picture and say what was found.
 
@@ -105,6 +115,7 @@ def check_pictures(
         pictures: The collection.
         settings: What training would be told.
         on_event: Told of the progress.
+        limit: Images to train on, at most.
         preview: Also decode some images as training would see them.
     Returns:
         The report, and up to 36 images that would be trained on, fewer if they are large, uint8 [N, C, H, W]; None if no preview
@@ -114,10 +125,14 @@ def check_pictures(
     """
     found = survey(pictures, on_event, thorough=True)
     training, images = _training(pictures, found, settings, preview)
+    if limit is not None:
+        training = replace(training, train_images=min(limit, training.train_images))
+        images = None if images is None else images[:limit]
     labels = pictures.labels[found.readable]
     counts = np.bincount(labels, minlength=len(pictures.class_names)).tolist()
     report = Report(
         source=pictures.source,
+        layout=pictures.layout,
         pictures=len(pictures),
         readable=int(found.readable.sum()),
         unreadable=unreadable(pictures, found),
@@ -139,21 +154,52 @@ def _training(
 ) -> tuple[Training, NDArray[np.uint8] | None]:
     try:
         shape, layout = plan(pictures, found, settings)
+        if found.pixel_hashes is not None:
+            layout, _ = without_repeats(layout, found.pixel_hashes[layout.rows], pictures)
     except DataError as error:
         return Training(error.message, error.remedy), None
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
-    training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped)
+    notices = (repeats_notice(layout.repeats, left_out=pictures.held_out is None),) if layout.repeats else ()
+    training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped, notices)
     return training, _preview(pictures, found, settings, shape, layout) if preview else None
 
 
-def _preview(pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
-    channels, height, width = shape
-    fit = PREVIEW_BYTES // (channels * height * width)
+def check_images(dataset: Dataset, *, preview: bool = False) -> tuple[Report, NDArray[np.uint8] | None]:
+    """Say what is in a data set whose images are decoded already; see `check_pictures`."""
+    train, test = dataset.train, dataset.test
+    shape, count = dataset.image_shape, len(train) + len(test)
+    counts = np.bincount(np.concatenate([train.labels, test.labels]), minlength=len(train.class_names)).tolist()
+    report = Report(
+        source=dataset.source,
+        layout="",
+        pictures=count + len(dataset.unreadable),
+        readable=count,
+        unreadable=dict.fromkeys(dataset.unreadable, "cannot be read"),
+        ignored_files=0,
+        sizes=Sizes(1, shape[1:], shape[1:], ((shape[1:], count),)),
+        modes={},
+        formats={},
+        classes=dict(zip(train.class_names, counts, strict=False)),
+        duplicates=None,
+        same_pixels=None,
+        training=Training(None, None, shape, len(train), len(test)),
+        notices=dataset.notices,
+    )
+    return report, train.images[: min(_fitting(shape), PREVIEW_IMAGES)] if preview else None
+
+
+def _fitting(shape: Shape) -> int:
+    """How many images a preview has room for."""
+    fit = PREVIEW_BYTES // int(np.prod(shape))
     if not fit:
         raise DataError(
-            f"One image of {height}x{width} is too large for a preview.", "Leave out --out, or choose a smaller --size."
+            f"One image of {shape[1]}x{shape[2]} is too large for a preview.", "Leave out --out, or choose a smaller --size."
         )
-    rows = layout.rows[layout.held_out :][: min(fit, PREVIEW_IMAGES)].tolist()
+    return fit
+
+
+def _preview(pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
+    rows = layout.rows[layout.held_out :][: min(_fitting(shape), PREVIEW_IMAGES)].tolist()
     with quiet_decoders(), Decoders() as decoders:
         return np.stack([decoders.decode(read_again(pictures, found, row), shape, settings.background) for row in rows])
 

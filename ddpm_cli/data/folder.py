@@ -1,4 +1,4 @@
-"""A folder of own pictures: flat, a subfolder for each class, or either below `train` and `test`."""
+"""A folder of own pictures: flat, a subfolder for each class, or either below folders such as `train`, `val` and `test`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_cli.data.picture import SUFFIXES, require_in_proportion
 from ddpm_cli.data.pictures import Pictures, printable
+from ddpm_cli.data.splits import Arrangement, Folders, Splits, arrange
 from ddpm_cli.errors import DataError
 from ddpm_cli.files import UnreadableError, open_descriptor
 from ddpm_cli.paths import shell_word
 from ddpm_cli.wording import counted, first_few
 
-HELD_OUT_NAMES = ("test", "val", "valid", "validation")
-PACKERS_LITTER = "__MACOSX"
+PACKERS_LITTER = "__macosx"
+LITTER = frozenset(
+    {PACKERS_LITTER, "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"}
+    | {"$recycle.bin", "recycler", "system volume information", "__pycache__"}
+)
+"""Folders that systems, network drives and programs leave behind, in small letters; hidden ones are never looked into."""
 UNSEEN_BYTES = 1 << 24
 """Of a file, which is read without a look at its beginning."""
 
@@ -32,26 +38,29 @@ class Tree:
 
     Attributes:
         pictures: Files whose suffix is that of a picture, sorted within each folder.
+        folders: All folders, each ending in a slash.
         others: How many files have another suffix.
-        links: Links that lead out of the folder, or to other folders; they are not followed.
+        links: Links that are not followed.
     """
 
     pictures: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     others: int = 0
     links: list[str] = field(default_factory=list)
 
 
-def scan_folder(root: Path) -> Pictures:
+def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = False) -> Pictures:
     """Find the pictures below a folder; none is opened.
 
-    Subfolders are classes, with all that lies below them; where no pictures lie in any, there are no classes. If the subfolders
-    are exactly `train` and one of `test`, `val`, `valid`, `validation`, they are the split, and classes are looked for in each.
-    Hidden files and links that lead out of the folder are left alone.
+    Subfolders are classes, with all that lies below them; one alone is none. Folders named as splits are told from classes, see
+    `splits.arrange`. Hidden files, and what systems leave in folders, are left alone.
 
     Args:
         root: The folder.
+        splits: How folders are told from classes.
+        follow_links: Follow links that lead out of the folder, each folder once.
     Raises:
-        DataError: If it is missing, holds no pictures, or has a class without any.
+        DataError: If it is missing, holds no pictures, has a class without any, or seems to have splits that make no data set.
     """
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
@@ -59,135 +68,132 @@ def scan_folder(root: Path) -> Pictures:
             f"The folder {root} {problem}.",
             "Name a folder of pictures; one that a run was trained on must be put back, or linked to.",
         )
-    tree = _walk(root, root.resolve())
+    tree = _walk(root, frozenset({PACKERS_LITTER}) if splits == "old" else LITTER, follow_links)
     if not tree.pictures:
         others = f", only {counted(tree.others, 'file')} of other kinds" if tree.others else ""
-        if tree.links:
+        if tree.links and not follow_links:
             raise DataError(
                 f"There are no pictures in the folder {root}{others}, and links that lead out of it are not followed: "
                 f"{first_few([printable(name) for name in tree.links])}.",
-                "Name the folder that they lead to, or copy the pictures.",
+                "Follow them with --set data.follow_links=true, name the folder that they lead to, or copy the pictures.",
             )
         raise DataError(
             f"There are no pictures in the folder {root}{others}.",
             "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ...",
         )
-    return _arrange(root, tree)
+    filled = frozenset(f"{name.rpartition('/')[0]}/" if "/" in name else "" for name in tree.pictures)
+    return _arranged(root, tree, arrange(Folders(filled, frozenset(tree.folders)), root, splits))
 
 
-def _walk(root: Path, real_root: Path) -> Tree:
-    """All that lies below a folder, however deep: the pictures of each folder before those of its subfolders."""
-    tree, left = Tree(), [""]
-    while left:
-        left += reversed(_list_folder(root, real_root, left.pop(), tree))
+def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
+    """Everything below a folder, however deep, each folder before those in it."""
+    tree, waiting, seen = Tree(), [""], {_identity(root)}
+    real_root = root.resolve()
+    while waiting:
+        below = waiting.pop()
+        files, folders = [], []
+        try:
+            with os.scandir(root / below) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.name.startswith(".") or entry.name.lower() in litter:
+                        continue
+                    name = f"{below}{entry.name}"
+                    if entry.is_symlink() and not _is_followed(entry.path, real_root, seen, follow_links):
+                        tree.links.append(name)
+                    elif entry.is_dir():
+                        folders.append(f"{name}/")
+                    elif entry.is_file() and os.path.splitext(name)[1].lower() in SUFFIXES:
+                        files.append(name)
+                    else:
+                        tree.others += 1
+        except OSError as error:
+            raise _unread(root, below, error) from error
+        tree.pictures += sorted(files)
+        tree.folders += folders
+        waiting += sorted(folders, reverse=True)
     return tree
 
 
-def _list_folder(root: Path, real_root: Path, below: str, tree: Tree) -> list[str]:
-    """Note what lies in a folder itself; returns its subfolders, sorted."""
-    files, folders = [], []
-    try:
-        with os.scandir(root / below) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == PACKERS_LITTER:
-                    continue
-                name = f"{below}{entry.name}"
-                if entry.is_symlink() and not _leads_to_own_file(entry.path, real_root):
-                    tree.links.append(name)
-                elif entry.is_dir():
-                    folders.append(f"{name}/")
-                elif entry.is_file() and os.path.splitext(name)[1].lower() in SUFFIXES:
-                    files.append(name)
-                else:
-                    tree.others += 1
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise DataError(
-                f"The folder {root} holds folders in folders, {below.count('/'):,} deep, whose path is too long to be read.",
-                "Move those far down up, or out of it.",
-            ) from error
-        raise DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    tree.pictures += sorted(files)
-    return sorted(folders)
+def _unread(root: Path, below: str, error: OSError) -> DataError:
+    if error.errno == errno.ENAMETOOLONG:
+        return DataError(
+            f"The folder {root} holds folders in folders, {below.count('/'):,} deep, whose path is too long to be read.",
+            "Move those far down up, or out of it.",
+        )
+    return DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.")
 
 
-def _leads_to_own_file(link: str, real_root: Path) -> bool:
+def _identity(folder: str | Path) -> tuple[int, int]:
+    facts = os.stat(folder)
+    return facts.st_dev, facts.st_ino
+
+
+def _is_followed(link: str, real_root: Path, seen: set[tuple[int, int]], outside: bool) -> bool:
+    """Whether a link leads to a file within the root or, if that is wanted, to something outside that was not there before.
+
+    Args:
+        link: Its path.
+        real_root: The root, without links.
+        seen: Folders that links led to, and the root; gets this one.
+        outside: Whether links out of the root are followed.
+    """
     target = Path(os.path.realpath(link))
-    return target.is_file() and target.is_relative_to(real_root)
+    if target.is_relative_to(real_root):
+        return target.is_file()
+    if not outside or not target.is_dir():
+        return outside and target.is_file()
+    if real_root.is_relative_to(target) or _identity(target) in seen:
+        return False
+    seen.add(_identity(target))
+    return True
 
 
-def _arrange(root: Path, tree: Tree) -> Pictures:
-    splits = _split_folders(root)
-    homes = {_home(name, splits) for name in tree.pictures} - {None}
-    class_homes = {home for home in homes if home is not None and home not in splits}
-    if class_homes:
-        _require_filled(root, splits, class_homes)
-    classes = sorted({_last_part(home) for home in class_homes})
-    numbers = {home: classes.index(_last_part(home)) for home in class_homes} or dict.fromkeys(splits, 0)
-    names = [name for name in tree.pictures if _home(name, splits) in numbers]
-    loose = [name for name in tree.pictures if _home(name, splits) not in numbers]
+def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
+    numbers = {name: number for number, name in enumerate(found.classes)}
+    labels = np.fromiter((_label(name, found, numbers) for name in tree.pictures), np.int64, len(tree.pictures))
+    used = np.flatnonzero(labels >= 0).tolist()
+    names = [tree.pictures[place] for place in used]
+    held_out = None if found.held_out is None else np.array([name.startswith(found.held_out) for name in names], np.bool_)
+    class_names = tuple(printable(name) for name in found.classes) if len(found.classes) > 1 else ()
     return Pictures(
         name=root.name or "folder",
-        source=f"the folder {root}",
+        source=f"the folder {root}" + (f" ({found.text})" if found.text else ""),
         names=names,
-        labels=np.fromiter((numbers[_home(name, splits) or ""] for name in names), np.int64, len(names)),
-        class_names=tuple(printable(name) for name in classes),
-        held_out=np.array([name.startswith(splits[1]) for name in names], np.bool_) if len(splits) == 2 else None,
-        fingerprint=fingerprint(root, names),
+        labels=labels[used],
+        class_names=class_names,
+        held_out=held_out,
+        fingerprint=fingerprint(root, names, labels[used], held_out),
         read=lambda number: read_file(root, names[number]),
-        fingerprint_now=lambda: fingerprint(root, names),
+        fingerprint_now=lambda: fingerprint(root, names, labels[used], held_out),
         check=f"ddpm data check {shell_word(root)}",
-        notices=tuple(_notices(root, loose, tree.links)),
+        notices=tuple(_notices(root, tree, found, [tree.pictures[place] for place in np.flatnonzero(labels == LOOSE).tolist()])),
         ignored_files=tree.others,
+        layout=found.text,
     )
 
 
-def _split_folders(root: Path) -> tuple[str, ...]:
-    """The folders to train on and to hold out, or the root itself."""
-    folders = _visible_folders(root, "")
-    found = [name for name in HELD_OUT_NAMES if sorted(folders) == sorted(["train/", f"{name}/"])]
-    return ("train/", f"{found[0]}/") if found else ("",)
+ELSEWHERE, LOOSE = -1, -2
 
 
-def _visible_folders(root: Path, below: str) -> list[str]:
-    with os.scandir(root / below) as entries:
-        return [
-            f"{below}{entry.name}/"
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != PACKERS_LITTER
-        ]
+def _label(name: str, found: Arrangement, numbers: dict[str, int]) -> int:
+    """The number of a picture's class; ELSEWHERE if it lies in none of the folders, LOOSE if beside the classes in one of them."""
+    base = next((base for base in (found.train, found.held_out) if base is not None and name.startswith(base)), None)
+    if base is None:
+        return ELSEWHERE
+    top, slash, _ = name[len(base) :].partition("/")
+    return numbers.get(top if slash else "", LOOSE) if numbers else 0
 
 
-def _home(name: str, splits: tuple[str, ...]) -> str | None:
-    """The class folder that a picture lies in, at any depth; else its split's folder; None if it lies beside these."""
-    for split in splits:
-        if name.startswith(split):
-            top, slash, _ = name[len(split) :].partition("/")
-            return f"{split}{top}/" if slash else split
-    return None
-
-
-def _last_part(folder: str) -> str:
-    return folder.rstrip("/").rpartition("/")[2]
-
-
-def _require_filled(root: Path, splits: tuple[str, ...], class_homes: set[str]) -> None:
-    folders = [folder for split in splits for folder in _visible_folders(root, split)]
-    empty = sorted(printable(folder) for folder in folders if folder not in class_homes)
-    if empty:
-        raise DataError(
-            f"The folder {root} has {counted(len(empty), 'class folder')} without pictures, of {len(folders):,}: "
-            f"{first_few(empty)}.",
-            "Put some into them, or remove them.",
-        )
-
-
-def fingerprint(root: Path, names: Sequence[str]) -> str:
-    """A sum that changes when a file below `root` comes, goes, or is written to, though none is read for it.
+def fingerprint(
+    root: Path, names: Sequence[str], labels: NDArray[np.int64] | None = None, held_out: NDArray[np.bool_] | None = None
+) -> str:
+    """A sum that changes when a file below `root` comes, goes, is written to or counts for another class, though none is read.
 
     It holds names, sizes and two times: that of the content can be put back by a tool, that of the last change cannot.
     """
     digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    for array in (labels, held_out):
+        digest.update(b"\0" if array is None else array.tobytes())
     for name in names:
         digest.update(name.encode("utf-8", "surrogateescape"))
         with contextlib.suppress(OSError):  # one that is gone meanwhile is told of when it is read
@@ -214,13 +220,23 @@ def read_file(root: Path, name: str) -> bytes:
         return file.read()
 
 
-def _notices(root: Path, loose: list[str], links: list[str]) -> list[str]:
-    notices = []
+def _notices(root: Path, tree: Tree, found: Arrangement, loose: list[str]) -> Iterator[str]:
     if loose:
-        notices.append(
+        yield (
             f"Left out {counted(len(loose))} beside the class folders of {root}, which belong to none of them: "
             f"{first_few([printable(name) for name in loose])}."
         )
-    if links:
-        notices.append(f"Did not follow {counted(len(links), 'link')} in {root}: {first_few([printable(name) for name in links])}.")
-    return notices
+    if found.aside:
+        listed = [_aside_text(tree, folder, why) for folder, why in found.aside]
+        yield f"Not trained on, nor held out, in {root}: {first_few(listed)}."
+    bases = tuple(base for base in (found.train, found.held_out, *(folder for folder, _ in found.aside)) if base is not None)
+    if stray := [printable(name) for name in tree.pictures if not name.startswith(bases)]:
+        yield f"Left out {counted(len(stray))} outside of the folders that are used in {root}: {first_few(stray)}."
+    if tree.links:
+        listed = [printable(name) for name in tree.links]
+        yield f"Did not follow {counted(len(tree.links), 'link')} in {root}: {first_few(listed)}."
+
+
+def _aside_text(tree: Tree, folder: str, why: str) -> str:
+    count = sum(name.startswith(folder) for name in tree.pictures)
+    return f"{printable(folder)} ({counted(count)}; {why})" if count else f"{printable(folder)} ({why})"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.extras import require_packages
 from ddpm_cli.files import UnreadableError
 from ddpm_cli.paths import is_text, user_path
+from ddpm_cli.wording import counted, first_few
+
+UNLABELLED = -1
+"""What data sets of the Hub hold where a class is not known, as in the test split of a contest."""
+USUAL_NAMES = frozenset({"label", "labels", "class", "classes", "category", "target", "fine_label"})
+ANOTHER_COLUMN = "Name a column of whole numbers or texts with --set data.label_column=COLUMN."
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class HubQuery:
         split: To train on.
         held_out_split: Held out; None holds out a share of `split`.
         image_column: None for the only column of images.
-        label_column: None for the only column of classes, if there is one.
+        label_column: Of whole numbers or texts; None for the only one of the library's kind ClassLabel, if there is one.
     """
 
     name: str
@@ -65,9 +71,10 @@ def load_huggingface(query: HubQuery, settings: PictureSettings, on_event: Liste
             raise DataError(f"{query.name} has no column of images: {_listed(parts[0])}.", "Name another data set.")
         label_column = _column(query.label_column, parts[0], datasets.ClassLabel, "label_column", query.name)
         encoded = [part.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False)) for part in parts]
-        labels = [_labels(part, label_column, query) for part in parts]
-    class_names = _class_names(parts[0], label_column, np.concatenate(labels))
-    return load_pictures(_pictures(query, splits, encoded, image_column, np.concatenate(labels), class_names), settings, on_event)
+        labels, class_names = _read_classes(parts, label_column, query, splits)
+    notices = tuple(_notices(parts[0], label_column, class_names))
+    pictures = _pictures(query, splits, encoded, image_column, labels, class_names)
+    return load_pictures(replace(pictures, notices=notices), settings, on_event)
 
 
 @contextmanager
@@ -122,23 +129,65 @@ def _listed(part: Any) -> str:
     return ", ".join(f"{column} ({type(kind).__name__})" for column, kind in part.features.items())
 
 
-def _labels(part: Any, column: str | None, query: HubQuery) -> NDArray[np.int64]:
+def _read_classes(
+    parts: list[Any], column: str | None, query: HubQuery, splits: list[str]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if column is None:
-        return np.zeros(len(part), np.int64)
-    values = np.asarray(part[column][:])
-    if not np.issubdtype(values.dtype, np.integer) or (len(values) and values.min() < 0):
-        raise DataError(
-            f"The column {column} of {query.name} does not hold a class for each image.",
-            "Name another one with --set data.label_column=COLUMN.",
-        )
-    return values.astype(np.int64)
+        return np.zeros(sum(map(len, parts)), np.int64), ()
+    found = [value for part, split in zip(parts, splits, strict=True) for value in _classes_of_rows(part, column, query, split)]
+    return _numbered(found, _names(parts[0], column), f"The column {column} of {query.name}")
 
 
-def _class_names(part: Any, column: str | None, labels: NDArray[np.int64]) -> tuple[str, ...]:
-    if column is None:
-        return ()
-    names = getattr(part.features[column], "names", None) or [str(number) for number in range(int(labels.max(initial=0)) + 1)]
-    return tuple(printable(name) for name in names)
+def _names(part: Any, column: str | None) -> Sequence[str]:
+    """The names that a column of classes gives to their numbers, if it does."""
+    return () if column is None else getattr(part.features[column], "names", None) or ()
+
+
+def _classes_of_rows(part: Any, column: str, query: HubQuery, split: str) -> list[int | str]:
+    """The class of each row as it is stored, whole numbers or texts.
+
+    Raises:
+        DataError: If a value is no class, with the first one that is not.
+    """
+    unknown = (None, UNLABELLED) if _names(part, column) else (None,)
+    values = part[column][:]
+    for row, value in enumerate(values):
+        if value in unknown or not (isinstance(value, int | str) or (isinstance(value, float) and value.is_integer())):
+            what = "has no class" if value in unknown else f"holds {_shown(value)}, which is no class,"
+            held_out = " Or leave out data.held_out_split: a share of data.split is held out then."
+            raise DataError(
+                f"The column {column} of {query.name}, split {split}, {what} for image {row:,} of {len(values):,}.",
+                f"{ANOTHER_COLUMN}{held_out if split == query.held_out_split else ''}",
+            )
+    return [int(value) if isinstance(value, float) else value for value in values]
+
+
+def _shown(value: Any) -> str:
+    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)
+
+
+def _numbered(found: list[int | str], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Classes numbered from 0 without gaps, in their order, and the name of each; none if there is one class.
+
+    Raises:
+        DataError: If some are numbers and some are texts.
+    """
+    if len({isinstance(value, str) for value in found}) > 1:
+        raise DataError(f"{where} holds both numbers and texts.", ANOTHER_COLUMN)
+    present = sorted(set(found))
+    if len(present) < 2:
+        return np.zeros(len(found), np.int64), ()
+    numbers = {value: number for number, value in enumerate(present)}
+    labels = np.fromiter((numbers[value] for value in found), np.int64, len(found))
+    return labels, tuple(printable(names[value] if names and isinstance(value, int) else str(value)) for value in present)
+
+
+def _notices(part: Any, column: str | None, class_names: tuple[str, ...]) -> Iterator[str]:
+    names = [printable(name) for name in _names(part, column)]
+    if class_names and (unused := [name for name in names if name not in class_names]):
+        yield f"No picture is of {counted(len(unused), 'class', 'classes')} that the data set names: {first_few(unused)}."
+    if column is None and (likely := [name for name in part.features if name.lower() in USUAL_NAMES]):
+        yield f"The column {likely[0]} is no ClassLabel and is not read; for its classes: --set data.label_column={likely[0]}"
 
 
 def _pictures(

@@ -33,8 +33,8 @@ from ddpm_cli.array_files import read_array
 from ddpm_cli.data.block_sums import DIGITS, block_sums, differing_blocks
 from ddpm_cli.data.cache import cache_directory
 from ddpm_cli.data.decoders import Decoders
-from ddpm_cli.data.images import Dataset, ImageSet
-from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, too_small
+from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum
+from ddpm_cli.data.layout import Layout, Shape, choose_layout, choose_shape, repeats_notice, too_small, without_repeats
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.data.picture import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures import Pictures, PictureSettings, printable
@@ -87,6 +87,7 @@ class Entry:
         pixel_sums: Of the blocks of the pixels, see `block_sums`.
         labels_sha256: Of the file of labels.
         remarks: What else the user must know of the pictures: pages that are not used, colours that are converted.
+        repeats: See `layout.Layout`.
     """
 
     version: int
@@ -99,6 +100,7 @@ class Entry:
     pixel_sums: str
     labels_sha256: str
     remarks: tuple[str, ...]
+    repeats: int = 0
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
@@ -232,7 +234,7 @@ def _seal(entry: Entry) -> str:
 
 def _is_sound(entry: Entry) -> bool:
     """Whether each value is of its kind: a disk may give back something else than was written."""
-    counts = (*entry.shape, entry.held_out, entry.small)
+    counts = (*entry.shape, entry.held_out, entry.small, entry.repeats)
     if not isinstance(entry.unreadable, dict):
         return False
     texts = (*entry.class_names, *entry.unreadable.values(), *entry.remarks, entry.sha256, entry.pixel_sums, entry.labels_sha256)
@@ -333,9 +335,11 @@ def _write(
     # By write_at and not through a mapping, in which a full disk is a signal that kills, and whose pages count as memory in use.
     descriptor = open_descriptor(folder / PIXELS, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        _decode_all(descriptor, pictures, settings, found, shape, layout.rows, on_event)
+        sums = _decode_all(descriptor, pictures, settings, found, shape, layout.rows, on_event)
         whole = choose_layout(pictures, found, shape, settings)  # without those that turned out to be damaged
-        _close_gaps(descriptor, np.isin(layout.rows, whole.rows), int(np.prod(shape)))
+        kept = np.isin(layout.rows, whole.rows)
+        whole, kept[kept] = without_repeats(whole, sums[kept], pictures)
+        _close_gaps(descriptor, kept, int(np.prod(shape)))
         sha256 = _sum_from(descriptor, whole.held_out * int(np.prod(shape)))
         pixel_sums = block_sums(descriptor, len(whole.rows) * int(np.prod(shape)))
         os.fsync(descriptor)
@@ -353,6 +357,7 @@ def _write(
         pixel_sums,
         hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(),
         tuple(remarks(pictures, found, whole.rows)),
+        whole.repeats,
     )
     write_new(folder / ENTRY, described(entry))
     return entry
@@ -405,14 +410,17 @@ def _decode_all(
     shape: Shape,
     rows: NDArray[np.int64],
     on_event: Listener,
-) -> None:
+) -> NDArray[np.uint64]:
+    """Write the image of each row, and return the first 64 bits of the sum of its pixels, uint64 [N]."""
+    sums = np.zeros(len(rows), np.uint64)
     decoders = Decoders()
-    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows, decoders)
+    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows, decoders, sums)
     with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)), decoders.close)) as reasons:
         for row, reason in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason
             on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
+    return sums
 
 
 def _decode_row(
@@ -423,6 +431,7 @@ def _decode_row(
     shape: Shape,
     rows: NDArray[np.int64],
     decoders: Decoders,
+    sums: NDArray[np.uint64],
     row: int,
 ) -> str:
     try:
@@ -430,6 +439,7 @@ def _decode_row(
     except UnreadableError as error:
         return str(error)
     write_at(descriptor, image.data.cast("B"), row * image.nbytes)
+    sums[row] = pixel_sum(image)
     return ""
 
 
@@ -506,6 +516,8 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
     if entry.small:
         yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'
     yield from entry.remarks
+    if entry.repeats:
+        yield repeats_notice(entry.repeats, left_out=pictures.held_out is None)
     counts = np.bincount(labels, minlength=len(entry.class_names))
     if absent := [name for name, count in zip(entry.class_names, counts, strict=False) if not count]:
         yield f"No picture of the class {first_few(absent)} is left to train on: all of them are held out."

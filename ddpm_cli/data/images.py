@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ddpm_cli.wording import counted, first_few
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +66,42 @@ def images_sha256(images: NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 
-def with_limit(dataset: Dataset, limit: int) -> Dataset:
-    """Keep the first `limit` training images; the test images stay.
+def pixel_sum(image: NDArray[np.uint8]) -> int:
+    """First 64 bits of the SHA-256 of an image's bytes: random, and equal for equal images of one shape."""
+    return int.from_bytes(hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8], "big")
 
-    Every source of ours is mixed by class from its first image on, so that a prefix is too.
+
+def with_limit(dataset: Dataset, limit: int, *, evenly: bool = False) -> Dataset:
+    """Keep some of the training images; the test images stay.
 
     Args:
         dataset: Any data set.
         limit: Images to keep, at least 1; more than there are keeps all.
+        evenly: Take the same share of each class, from all over the set, for images whose order is somebody else's; else the
+            first, as every source of ours is mixed by class from its first image on.
     """
-    if limit >= len(dataset.train):
+    whole = dataset.train
+    if limit >= len(whole):
         return dataset
-    train = ImageSet(dataset.train.images[:limit], dataset.train.labels[:limit], dataset.train.class_names)
-    source = f"{dataset.source}, first {limit:,} training images"
-    return replace(dataset, source=source, train=train, sha256=images_sha256(train.images))
+    rows: slice | NDArray[np.int64] = _evenly(whole.labels, limit) if evenly else slice(limit)
+    train = ImageSet(whole.images[rows], whole.labels[rows], whole.class_names)
+    which = f"{limit:,} training images taken evenly from it" if evenly else f"first {limit:,} training images"
+    return replace(
+        dataset,
+        source=f"{dataset.source}, {which}",
+        train=train,
+        sha256=images_sha256(train.images),
+        notices=(*dataset.notices, *_left_out(whole, train)),
+    )
+
+
+def _evenly(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Which images make an even share of each class, in their order, int64 [limit]."""
+    by_class = np.argsort(labels, kind="stable")
+    return np.sort(by_class[np.arange(limit) * len(labels) // limit])
+
+
+def _left_out(whole: ImageSet, kept: ImageSet) -> Iterator[str]:
+    counts = [np.bincount(part.labels, minlength=len(whole.class_names)) for part in (whole, kept)]
+    if absent := [name for name, before, after in zip(whole.class_names, *counts, strict=False) if before and not after]:
+        yield f"data.limit leaves no training image of {counted(len(absent), 'class', 'classes')}: {first_few(absent)}."

@@ -16,16 +16,23 @@ from ddpm_cli.wording import counted, first_few
 Shape = tuple[int, int, int]
 
 
+FEW_OUTLIERS = 20
+"""A size is for all pictures but one in so many, or but one, if the others are far larger."""
+FAR_SMALLER = 4
+
+
 class Layout(NamedTuple):
     """The images of a data set in their order.
 
     Attributes:
         rows: Number of the picture that each image is made of, int64 [N]: the held-out ones, then those to train on.
         held_out: How many are held out.
+        repeats: How many were left out, or in a split of the collection's own are held out, though the other side has their pixels.
     """
 
     rows: NDArray[np.int64]
     held_out: int
+    repeats: int = 0
 
 
 def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -> Shape:
@@ -53,16 +60,21 @@ def _common_size(pictures: Pictures, found: Survey) -> tuple[int, int]:
     if len(sizes) == 1:
         return next(iter(sizes))
     listed = first_few([f"{height}x{width} ({count:,})" for (height, width), count in sizes.most_common()])
-    side = min(min(size) for size in sizes)
+    size, smaller = _suggested(found)
+    leave = f" with --set data.small=skip, which leaves out {counted(smaller)}" if smaller else ""
     raise DataError(
         f"The pictures in {pictures.source} have {len(sizes):,} sizes, height x width: {listed}.",
-        f"Say what size to bring them to: --size {_suggested(side)} (or another HxW).",
+        f"Say what size to bring them to: --size {size}{leave} (or another HxW).",
     )
 
 
-def _suggested(side: int) -> int:
-    """The largest usual size that no picture must be enlarged for."""
-    return max((size for size in (16, 32, 64, 128, 256) if size <= side), default=side)
+def _suggested(found: Survey) -> tuple[int, int]:
+    """The largest usual size that hardly any picture must be enlarged for, and how many must be."""
+    sides = np.sort(np.minimum(found.heights, found.widths)[found.readable])
+    typical = sides[min(max(1, len(sides) // FEW_OUTLIERS), len(sides) - 1)]
+    side = int(typical if sides[0] * FAR_SMALLER < typical else sides[0])
+    size = max((size for size in (16, 32, 64, 128, 256) if size <= side), default=side)
+    return size, int((sides < size).sum())
 
 
 def size_counts(found: Survey) -> Counter[tuple[int, int]]:
@@ -116,12 +128,14 @@ def _skipped(pictures: Pictures, found: Survey, shape: Shape, settings: PictureS
     everything = bool(small.sum() == found.readable.sum())
     if numbers and (settings.small == "refuse" or everything):
         listed = [f"{printable(pictures.names[i])} ({found.heights[i]}x{found.widths[i]})" for i in numbers]
-        side = int(min(found.heights[numbers].min(), found.widths[numbers].min()))
-        leave = "" if everything else "leave them out with --set data.small=skip, "
+        size, smaller = _suggested(found)
+        remedies = [f"choose a smaller size (--size {size})"] if size < max(shape[1:]) and not smaller else []
+        remedies += [] if everything else ["leave them out with --set data.small=skip"]
+        remedy = ", ".join([*remedies, ("or " if remedies else "") + "enlarge them with --set data.small=enlarge"])
         raise DataError(
             f"{len(numbers):,} of {found.readable.sum():,} pictures in {pictures.source} are smaller than "
             f"{shape[1]}x{shape[2]}: {first_few(listed)}.",
-            f"Choose a smaller size (--size {_suggested(side)}), {leave}or enlarge them with --set data.small=enlarge.",
+            f"{remedy[0].upper()}{remedy[1:]}.",
         )
     return small
 
@@ -132,15 +146,60 @@ def _require_classes(pictures: Pictures, rows: NDArray[np.int64]) -> None:
     if empty:
         raise DataError(
             f"There are no pictures to use of the class {first_few(empty)} in {pictures.source}.",
-            "Put some into its folder, or remove the folder.",
+            "Give it some, or remove the class; that of a folder is its subfolder.",
         )
 
 
 def _given_split(pictures: Pictures, rows: NDArray[np.int64], held_out: NDArray[np.bool_]) -> Layout:
     if held_out.all() or not held_out.any():
         side = "train on" if held_out.all() else "hold out"
-        raise DataError(f"The split of {pictures.source} has no pictures to {side} that can be used.", "Add some to its folder.")
+        raise DataError(f"The split of {pictures.source} has no pictures to {side} that can be used.", "Add some to that side.")
     return Layout(np.concatenate([rows[held_out], rows[~held_out]]), int(held_out.sum()))
+
+
+def without_repeats(layout: Layout, sums: NDArray[np.uint64], pictures: Pictures) -> tuple[Layout, NDArray[np.bool_]]:
+    """Keep images of equal pixels on one side of the held-out split: those that are held out go, as they are trained on.
+
+    If that would leave none, those to train on go. A split of the collection's own stays as it is, and is told of.
+
+    Args:
+        layout: Of all images.
+        sums: Of the pixels of each, in the order of the layout, uint64 [N].
+        pictures: Where they came from.
+    Returns:
+        The layout without repeats, and which images are left in it, bool [N].
+    Raises:
+        DataError: If all images are the same.
+    """
+    both = _on_both_sides(layout, sums)
+    held_out = np.arange(len(sums)) < layout.held_out
+    repeats = int((both & held_out).sum())
+    if pictures.held_out is not None:
+        return layout._replace(repeats=repeats), np.ones(len(sums), np.bool_)
+    gone = both & held_out if repeats < layout.held_out else both & ~held_out
+    if layout.held_out and gone[layout.held_out :].all():
+        raise _only_copies(len(sums), pictures.source)
+    return Layout(layout.rows[~gone], int((held_out & ~gone).sum()), int(gone.sum())), ~gone
+
+
+def _on_both_sides(layout: Layout, sums: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    held_out, training = sums[: layout.held_out], sums[layout.held_out :]
+    return np.concatenate([np.isin(held_out, training), np.isin(training, held_out)])
+
+
+def repeats_notice(repeats: int, *, left_out: bool) -> str:
+    """What to say of images with the same pixels on both sides of the held-out split.
+
+    Args:
+        repeats: How many.
+        left_out: Whether they are, or else held out all the same.
+    """
+    if left_out:
+        return f"Left out {counted(repeats)} with the same pixels as others on the other side of the held-out split."
+    return (
+        f"{counted(repeats, 'held-out image has', 'held-out images have')} the same pixels as images to train on: what is measured "
+        "on held-out images flatters the model."
+    )
 
 
 def cut_at(hashes: NDArray[np.uint64], share: float, source: str) -> int:
@@ -157,10 +216,14 @@ def cut_at(hashes: NDArray[np.uint64], share: float, source: str) -> int:
         return 0
     starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])  # where an image is no copy of the one before
     if len(starts) < 2:
-        found = "is only one image" if len(hashes) == 1 else f"are only {len(hashes):,} copies of one image"
-        raise DataError(
-            f"There {found} in {source}, so none can be held out.",
-            "Add others, or train without held-out images: --set data.held_out=0",
-        )
+        raise _only_copies(len(hashes), source)
     below = int(np.searchsorted(hashes, np.uint64(int(share * 2**64))))
     return int(np.clip(below, starts[1], starts[-1]))
+
+
+def _only_copies(count: int, source: str) -> DataError:
+    found = "is only one image" if count == 1 else f"are only {count:,} copies of one image"
+    return DataError(
+        f"There {found} in {source}, so none can be held out.",
+        "Add others, or train without held-out images: --set data.held_out=0",
+    )

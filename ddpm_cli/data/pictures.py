@@ -50,6 +50,7 @@ class Pictures:
         fingerprint_now: Takes the fingerprint anew; None where the pictures stay as they were found.
         notices: What the user must know about the collection.
         ignored_files: Files beside the pictures that are none.
+        layout: What was recognised in the names of folders, a phrase for people; empty if they are classes or there are none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Pictures:
     fingerprint_now: Callable[[], str] | None = None
     notices: tuple[str, ...] = ()
     ignored_files: int = 0
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -26,7 +26,7 @@ from ddpm_cli.paths import user_path
 if TYPE_CHECKING:
     from ddpm_cli.config.data_schema import DataConfig
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.data.pictures import PictureSettings
+    from ddpm_cli.data.pictures import Pictures, PictureSettings
 
 
 def build_dataset(config: DataConfig, on_event: Listener = ignore) -> Dataset:
@@ -40,7 +40,7 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore) -> Dataset:
         return dataset
     from ddpm_cli.data.images import with_limit
 
-    return with_limit(dataset, config.limit)
+    return with_limit(dataset, config.limit, evenly=isinstance(config, ArraysData) and config.take == "evenly")
 
 
 def _load_dataset(config: DataConfig, on_event: Listener) -> Dataset:
@@ -88,12 +88,22 @@ def _load_published(config: MnistData | KmnistData | EmnistData | SvhnData, on_e
 
 
 def _load_folder(config: FolderData, on_event: Listener) -> Dataset:
-    from ddpm_cli.data.folder import scan_folder
     from ddpm_cli.data.image_cache import load_pictures
+
+    return load_pictures(find_pictures(config), picture_settings(config), on_event)
+
+
+def find_pictures(config: FolderData) -> Pictures:
+    """The pictures of a section of the kind folder, still encoded.
+
+    Raises:
+        DataError: If it names no folder, or one that makes no data set.
+    """
+    from ddpm_cli.data.folder import scan_folder
 
     if config.root is None:
         raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
-    return load_pictures(scan_folder(user_path(config.root, "data.root", DataError)), picture_settings(config), on_event)
+    return scan_folder(user_path(config.root, "data.root", DataError), config.splits, follow_links=config.follow_links)
 
 
 def _load_huggingface(config: HuggingFaceData, on_event: Listener) -> Dataset:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ddpm_cli.config.changes import differences
 from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset, self_contained
 from ddpm_cli.engine.compare import check_baseline
@@ -24,6 +25,7 @@ from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, read_info
 from ddpm_cli.runs.sweep_state import read_failures
 from ddpm_cli.temporaries import TEMPORARY_PREFIX
+from ddpm_cli.wording import first_few
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
@@ -130,9 +132,9 @@ def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) 
 
 def _require_same(run: SweepRun, folder: RunDirectory) -> None:
     stored = read_config(folder)
-    if _compared(stored, stored) != _compared(run.config, stored):
+    if changed := differences(_compared(stored, stored), _compared(run.config, stored)):
         raise RunError(
-            f"{folder.path} was made with another config than the file asks for now.",
+            f"{folder.path} was made with another config than the file asks for now: {first_few(changed)}.",
             "Restore the file, give the sweep another name (--name NAME), or remove that folder to make the run anew.",
         )
 

@@ -70,17 +70,27 @@ def report_facts(report: Report) -> dict[str, str]:
     """The rows of the report."""
     facts = {
         "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; other files: {report.ignored_files:,}",
+        "folders": report.layout,
         "sizes": _sizes(report),
+        "classes": _counts(report.classes, CLASSES_SHOWN) or "none",
+        **_file_facts(report),
+        "unreadable": "\n".join(f"{name}: {reason}" for name, reason in report.unreadable.items()) or "none",
+        "note": "\n".join((*report.notices, *report.training.notices)),
+        "training": training_text(report.training),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _file_facts(report: Report) -> dict[str, str]:
+    """The rows about files; none for a data set that is not made of any."""
+    if report.duplicates is None or report.same_pixels is None:
+        return {}
+    return {
         "modes": _counts(report.modes) or "unknown",
         "formats": _counts(report.formats) or "unknown",
-        "classes": _counts(report.classes, CLASSES_SHOWN) or "none: the pictures lie in no subfolders",
         "copies": _groups(report.duplicates, "with the same bytes"),
         "same pixels": _groups(report.same_pixels, "in different files"),
-        "unreadable": "\n".join(f"{name}: {reason}" for name, reason in report.unreadable.items()) or "none",
     }
-    if report.notices:
-        facts["note"] = "\n".join(report.notices)
-    return facts | {"training": training_text(report.training)}
 
 
 def training_text(training: Training) -> str:

@@ -33,6 +33,7 @@ from ddpm_cli.render.data import DataBar
 from ddpm_cli.render.format import compiling_line, duration, loss, quantity, shape_text
 from ddpm_cli.render.run_pictures import RunPictures
 from ddpm_cli.render.tables import show_facts
+from ddpm_cli.wording import counted
 
 HOUR = 3600.0
 METRICS_OF_SAMPLES = ("fcd",)
@@ -50,7 +51,7 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
     shape = shape_text(height, width, channels)
     processes = f" x {plan.processes} processes" if plan.processes > 1 else ""
     facts = {
-        "data": f"{plan.data}: {plan.train_images:,} images, {shape}, {plan.held_out_images:,} held out",
+        "data": f"{plan.data}: {counted(plan.train_images, 'image')}, {shape}, {_held_out(plan)}",
         "from": plan.data_source,
         "model": f"U-Net, {plan.parameters:,} parameters, {quantity(plan.flops_per_image, 'FLOP')} per image",
         "learns": plan.objective,
@@ -62,6 +63,11 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
     if plan.start_step:
         facts["goes on"] = f"from step {plan.start_step:,}"
     return facts
+
+
+def _held_out(plan: TrainPlan) -> str:
+    some = plan.evaluated_images < plan.held_out_images
+    return f"{plan.held_out_images:,} held out" + (f" (loss of {plan.evaluated_images:,})" if some else "")
 
 
 def _estimate(plan: TrainPlan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,79 @@ def test_check_says_what_is_there(here: Path, capsys: pytest.CaptureFixture[str]
     training = report["training"]
     assert training["refused"] is None
     assert training["shape"] == [3, 16, 24]
-    assert training["train_images"] + training["held_out_images"] == 23
+    (notice,) = training["notices"]
+    assert "Left out 1 picture with the same pixels" in notice  # same.bmp is held out, and 001.png is not
+    assert training["train_images"] + training["held_out_images"] == 22
     with Image.open("preview.png") as image:
         columns = min(6, int(np.ceil(training["train_images"] ** 0.5)))
         assert image.width == columns * 26 + 2
+
+
+def test_splits_are_said_by_the_check_the_start_table_and_the_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics" / "set" / "train", 12, ("cat", "dog"))
+    write_folder(here / "pics" / "set" / "val", 4, ("cat", "dog"), (8, 8, 3))
+    write_folder(here / "pics" / "set" / "test", 6)
+    text = "set/train/ to train on, set/val/ held out"
+    report = check(capsys, "pics")
+    assert report["layout"] == text
+    assert report["classes"] == {"cat": 8, "dog": 8}
+    assert (report["training"]["train_images"], report["training"]["held_out_images"]) == (12, 4)
+    assert train("--data=pics", "--set=model.num_classes=auto") == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "12 images, 8x8, 3 channels, 4 held out" in shown
+    assert text in shown
+    assert "set/test/ (6 pictures; set/val/ is held out)" in shown
+    data = json.loads(Path("runs/a/run.json").read_text())["data"]
+    assert text in data["source"]
+    assert (data["train_images"], data["test_images"], data["classes"]) == (12, 4, ["cat", "dog"])
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_own_pictures(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val", "test"):
+        write_folder(here / "pics" / split, 6)
+    assert train("--data=pics", "--set=data.splits=old", "--set=model.num_classes=auto") == 0
+    assert json.loads(Path("runs/a/run.json").read_text())["data"]["classes"] == ["test", "train", "val"]
+    config = Path("runs/a/config.toml")
+    config.write_text(config.read_text().replace('splits = "old"\n', "").replace("follow_links = false\n", ""))
+    shutil.rmtree("runs/a/checkpoints")
+    assert run(["resume", "--steps=2"], debug=False) == 0, capsys.readouterr().err
+    assert 'splits = "old"' in config.read_text()
+
+
+def test_the_check_takes_whatever_training_takes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundled = check(capsys, "fashion-mnist-10k", "--set=data.limit=30", "--out=preview.png")
+    assert bundled["training"]["train_images"] == 30
+    assert bundled["training"]["held_out_images"] == 2000
+    assert bundled["classes"]["Bag"] == 203
+    assert Path("preview.png").exists()
+    np.savez("mine.npz", images=np.random.default_rng(0).integers(0, 256, (20, 6, 10), np.uint8), labels=np.arange(20) % 2)
+    assert check(capsys, "mine.npz")["training"]["shape"] == [1, 6, 10]
+    write_folder(here / "fashion-mnist-10k", 20, ("only",))
+    assert run(["data", "check", "fashion-mnist-10k"], debug=False) == 0
+    out, error = capsys.readouterr()
+    assert "12,000, of which" in out
+    assert "same pixels" not in out
+    assert "for the folder here say ./fashion-mnist-10k" in " ".join(error.split())
+    folder = check(capsys, "./fashion-mnist-10k", "--set=data.limit=3")
+    assert (folder["pictures"], folder["classes"], folder["training"]["train_images"]) == (20, {}, 3)
+
+
+def test_the_start_table_counts_what_is_held_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 40)
+    held_out = check(capsys, "pics", "--set=data.held_out=0.5")["training"]["held_out_images"]
+    assert held_out > 4
+    assert train("--data=pics", "--set=data.held_out=0.5", "--set=train.eval_images=4", "--dry-run") == 0
+    assert f"{held_out} held out (loss of 4)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_outlier_does_not_set_the_size(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics", 12, shape=(64, 64, 3))
+    write_picture(here / "pics" / "strip.png", 99, (1, 500, 3))
+    remedy = check(capsys, "pics")["training"]["remedy"]
+    assert "--size 64 with --set data.small=skip, which leaves out 1 picture" in remedy
+    assert check(capsys, "pics", "--size=64", "--set=data.small=skip")["training"]["skipped_small"] == 1
+    remedy = check(capsys, "pics", "--size=64")["training"]["remedy"]
+    assert remedy == "Leave them out with --set data.small=skip, or enlarge them with --set data.small=enlarge."
 
 
 def test_what_the_check_foretells_comes_true(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +262,7 @@ def train(*arguments: str) -> int:
 def test_training_without_held_out_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(here / "pics", 1, shape=(8, 12, 3))
     assert train("--data=pics", "--set=data.held_out=0", "--set=train.eval_every=1") == 0
-    assert "1 images, 8x12, 3 channels, 0 held out" in " ".join(capsys.readouterr().err.split())
+    assert "1 image, 8x12, 3 channels, 0 held out" in " ".join(capsys.readouterr().err.split())
     rows = [json.loads(line) for line in Path("runs/a/metrics.jsonl").read_text().splitlines()]
     assert all("held_out_loss" not in row for row in rows)
     assert json.loads(Path("runs/a/run.json").read_text())["data"]["test_images"] == 0
@@ -335,7 +405,7 @@ def test_a_size_for_data_that_has_one(here: Path, capsys: pytest.CaptureFixture[
     ("make", "arguments", "words"),
     [
         (empty, [], ["There are no pictures"]),
-        (lambda root: None, [], ["does not exist"]),
+        (lambda root: None, [], ["no folder or file of that name"]),
         (some_broken, ["--strict"], ["bad.png is empty"]),
         (pictures_of_8, ["--out=no/such/preview.png"], ["its folder does not exist"]),
         (pictures_of_8, ["--out=preview.doc"], ["no picture format"]),

@@ -83,7 +83,7 @@ def test_an_ambiguous_layout_must_be_said(tmp_path: Path, layout: str, shape: tu
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"images": GREY.astype(np.float32)}, "images are float32, not uint8"),
+        ({"images": GREY.astype(np.float32)}, "images are float32 from 0 to 255, not uint8"),
         ({"images": GREY[0]}, r"shape \[6, 5\]"),
         ({"images": GREY[:0]}, r"shape \[0, 6, 5\] are empty"),
         ({"images": RNG.integers(0, 256, (4, 6, 5, 7), np.uint8)}, "have no 1 to 4 channels"),
@@ -103,6 +103,49 @@ def test_what_makes_no_data_set_is_named(tmp_path: Path, arrays: dict[str, np.nd
     with pytest.raises(DataError, match=reason) as caught:
         load_arrays(tmp_path / "a.npz")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("stored", "pixels"),
+    [
+        (np.array([0, 0.5, 1], np.float32), [0, 128, 255]),
+        (np.array([0.01, 0.5, 0.99]), [3, 128, 252]),
+        (np.array([-1, 0, 1], np.float16), [0, 128, 255]),
+        (np.array([-0.02, 0.5, 1.03]), [0, 128, 255]),
+        (np.array([-1.05, 0, 1.05]), [0, 128, 255]),
+        (np.array([0, 127.6, 255.0]), [0, 128, 255]),
+        (np.array([False, True, True]), [0, 255, 255]),
+        (np.array([0, 1, 1], np.int64), [0, 255, 255]),
+        (np.array([0, 128, 255], np.int64), [0, 128, 255]),
+        (np.array([0, 257 * 128, 65535], np.uint16), [0, 128, 255]),
+        (np.array([-2, 0.5, 3.0]), [0, 128, 255]),
+    ],
+)
+def test_the_remedy_for_other_numbers_keeps_what_they_show(tmp_path: Path, stored: np.ndarray, pixels: list[int]) -> None:
+    images = np.tile(stored, (5, 1))[:, None]
+    np.savez(tmp_path / "a.npz", images=images)
+    with pytest.raises(DataError, match="not uint8") as caught:
+        load_arrays(tmp_path / "a.npz")
+    line = caught.value.remedy.removeprefix("Store pixels from 0 to 255: images = ").removesuffix(", or undo how they were scaled")
+    made = eval(line, {"images": images, "numpy": np})  # noqa: S307 - as a user pastes it
+    assert made.dtype == np.uint8
+    assert made[0, 0].tolist() == pixels
+
+
+@pytest.mark.parametrize("bad", [np.full((3, 4, 4), np.nan), np.full((3, 4, 4), 1j), np.full((3, 4, 4), "a")])
+def test_what_is_no_number_has_no_line_to_paste(tmp_path: Path, bad: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", bad)
+    with pytest.raises(DataError, match=f"images are {bad.dtype}") as caught:
+        load_arrays(tmp_path / "a.npy")
+    assert "images =" not in caught.value.remedy
+
+
+def test_images_that_are_held_out_and_trained_on_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=LAST, test_images=np.concatenate([LAST[:4], 255 - LAST[:4]]))
+    (notice,) = load_arrays(tmp_path / "a.npz").notices
+    assert "4 held-out images have the same pixels as images to train on" in notice
+    np.savez(tmp_path / "b.npz", images=LAST, test_images=255 - LAST)
+    assert load_arrays(tmp_path / "b.npz").notices == ()
 
 
 @pytest.mark.parametrize("key", ["images", "labels"])

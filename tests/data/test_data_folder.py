@@ -8,6 +8,7 @@ from picture_files import write_folder, write_picture
 
 from ddpm_cli.data.folder import scan_folder
 from ddpm_cli.data.pictures import printable
+from ddpm_cli.data.splits import Splits
 from ddpm_cli.errors import DataError
 
 
@@ -61,12 +62,46 @@ def test_a_pair_of_folders_is_the_split(tmp_path: Path, held_out: str, classes: 
     assert pictures.labels.tolist() == ([0] * 6 if classes == ("",) else [int("/b/" in name) for name in pictures.names])
 
 
-@pytest.mark.parametrize("names", [("train", "test", "val"), ("train", "other"), ("train",), ("test",)])
-def test_other_folders_are_classes_whatever_their_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("splits", "names"), [("auto", ("train", "other")), ("none", ("train", "test", "val"))])
+def test_other_folders_are_classes_whatever_their_names(tmp_path: Path, splits: Splits, names: tuple[str, ...]) -> None:
     write_folder(tmp_path, 6, names)
-    pictures = scan_folder(tmp_path)
+    pictures = scan_folder(tmp_path, splits)
     assert pictures.held_out is None
     assert pictures.class_names == tuple(sorted(names))
+
+
+def test_what_was_recognised_is_said_and_pictures_for_testing_are_not_trained_on(tmp_path: Path) -> None:
+    write_folder(tmp_path / "set" / "Train", 4, ("cat", "dog"))
+    write_folder(tmp_path / "set" / "Val", 2, ("cat", "dog"))
+    write_folder(tmp_path / "set" / "Test", 3)
+    write_picture(tmp_path / "set" / "preview.png", 9)
+    write_picture(tmp_path / "set" / "Train" / "loose.png", 9)
+    pictures = scan_folder(tmp_path)
+    assert pictures.layout == "set/Train/ to train on, set/Val/ held out"
+    assert pictures.source == f"the folder {tmp_path} ({pictures.layout})"
+    assert pictures.class_names == ("cat", "dog")
+    assert pictures.held_out is not None
+    assert (len(pictures), int(pictures.held_out.sum())) == (6, 2)
+    assert "1 picture beside the class folders" in pictures.notices[0]
+    assert "set/Test/ (3 pictures; set/Val/ is held out)" in pictures.notices[1]
+    assert "1 picture outside of the folders" in pictures.notices[2]
+
+
+@pytest.mark.parametrize("litter", ["@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", ".git"])
+def test_what_systems_leave_in_folders_is_no_class(tmp_path: Path, litter: str) -> None:
+    write_folder(tmp_path, 4, ("a", "b", litter))
+    write_picture(tmp_path / "a" / litter / "thumb.png", 7)
+    write_picture(tmp_path / "a" / "._000.png", 7)
+    pictures = scan_folder(tmp_path)
+    assert pictures.class_names == ("a", "b")
+    assert list(pictures.names) == ["a/000.png", "a/003.png", "b/001.png"]
+
+
+def test_one_class_folder_tells_nothing_apart(tmp_path: Path) -> None:
+    write_folder(tmp_path, 4, ("only",))
+    write_picture(tmp_path / "loose.png", 9)
+    pictures = scan_folder(tmp_path)
+    assert (pictures.class_names, len(pictures)) == ((), 5)
 
 
 def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
@@ -82,8 +117,25 @@ def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
     assert "4 links" in pictures.notices[0]
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "out.png").symlink_to(tmp_path / "out" / "secret.png")
-    with pytest.raises(DataError, match=r"links that lead out of it are not followed: out\.png"):
+    with pytest.raises(DataError, match=r"links that lead out of it are not followed: out\.png") as caught:
         scan_folder(tmp_path / "links")
+    assert "data.follow_links=true" in caught.value.remedy
+
+
+def test_links_that_lead_out_are_followed_once_where_that_is_wanted(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", 2, ("a",))
+    write_folder(tmp_path / "out", 2, ("x", "y"))
+    (root / "b").symlink_to(tmp_path / "out" / "x")
+    (root / "a" / "one.png").symlink_to(tmp_path / "out" / "y" / "001.png")
+    (tmp_path / "out" / "x" / "loop").symlink_to(tmp_path / "out")  # to where one came from
+    (root / "again").symlink_to(tmp_path / "out" / "x")
+    (root / "up").symlink_to(tmp_path)  # holds the folder itself
+    (root / "own").symlink_to(root / "a")
+    pictures = scan_folder(root, follow_links=True)
+    assert pictures.class_names == ("a", "again")
+    assert "a/one.png" in pictures.names
+    assert any("links" in notice for notice in pictures.notices)
+    assert all(pictures.read(number) for number in range(len(pictures)))
 
 
 def test_a_pipe_named_like_a_picture_does_not_hang(tmp_path: Path) -> None:
@@ -119,7 +171,7 @@ def test_fingerprint_changes_with_what_is_there(tmp_path: Path) -> None:
         ((), "There are no pictures"),
         (("notes.txt",), "only 1 file of other kinds"),
         (("a/1.png", "b/notes.txt", "c/"), "2 class folders without pictures, of 3: b/, c/"),
-        (("train/a/1.png", "test/a/1.png", "test/b/"), "1 class folder without pictures, of 3: test/b/"),
+        (("train/a/1.png", "test/a/1.png", "train/b/"), "1 class folder without pictures, of 2: train/b/"),
     ],
 )
 def test_what_makes_no_data_set_is_named(tmp_path: Path, names: tuple[str, ...], reason: str) -> None:

@@ -120,6 +120,75 @@ def test_several_columns_of_images_need_a_name(tmp_path: Path) -> None:
             load_huggingface(HubQuery(str(tmp_path / "two"), **{"image_column": "second", **column}), PictureSettings())
 
 
+def with_labels(folder: Path, values: list[Any], kind: Any = None) -> str:
+    """A saved data set of one picture for each of the labels, in the column `label`."""
+    import datasets
+
+    paths = [str(write_picture(folder / "source" / f"{number}.png", number)) for number in range(len(values))]
+    made = datasets.Dataset.from_dict({"image": paths, "label": values}).cast_column("image", datasets.Image())
+    (made if kind is None else made.cast_column("label", kind)).save_to_disk(str(folder / "set"))
+    return str(folder / "set")
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["dog", "cat", "ant"] * 4, ("ant", "cat", "dog")),
+        ([9, 1, 5] * 4, ("1", "5", "9")),
+        ([1.0, 2.0] * 6, ("1", "2")),
+        ([True, False] * 6, ("False", "True")),
+        ([-1, 1] * 6, ("-1", "1")),
+        (["same"] * 12, ()),
+    ],
+)
+def test_texts_and_numbers_with_gaps_are_classes(tmp_path: Path, values: list[Any], names: tuple[str, ...]) -> None:
+    dataset = load_huggingface(HubQuery(with_labels(tmp_path, values), label_column="label"), PictureSettings())
+    assert dataset.train.class_names == names
+    found = {
+        image.tobytes(): names[label] if names else str(values[0])
+        for part in (dataset.train, dataset.test)
+        for image, label in zip(part.images, part.labels.tolist(), strict=True)
+    }
+    stored = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    assert found == {pixels(tmp_path, number): text for number, text in enumerate(stored)}
+
+
+def test_a_column_that_seems_to_hold_classes_is_named_and_a_class_without_pictures_is_left_out(tmp_path: Path) -> None:
+    import datasets
+
+    dataset = load_huggingface(HubQuery(with_labels(tmp_path / "a", ["dog", "cat"] * 6)), PictureSettings())
+    assert dataset.train.class_names == ()
+    assert "--set data.label_column=label" in dataset.notices[0]
+    kind = datasets.ClassLabel(names=["cat", "unknown", "dog"])
+    dataset = load_huggingface(HubQuery(with_labels(tmp_path / "b", [0, 2] * 6, kind)), PictureSettings())
+    assert dataset.train.class_names == ("cat", "dog")
+    assert dataset.notices[0] == "No picture is of 1 class that the data set names: unknown."
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([0.5, 1.0] * 6, r"holds 0\.5, which is no class, for image 0 of 12"),
+        ([[1], [2, 3]] * 6, "holds a list, which is no class"),
+        (["a", None] * 6, "has no class for image 1 of 12"),
+    ],
+)
+def test_what_is_no_class_is_named(tmp_path: Path, values: list[Any], reason: str) -> None:
+    with pytest.raises(DataError, match=f"The column label of .*, split train, {reason}"):
+        load_huggingface(HubQuery(with_labels(tmp_path, values), label_column="label"), PictureSettings())
+
+
+def test_a_split_without_its_classes_cannot_be_held_out(tmp_path: Path) -> None:
+    import datasets
+
+    kind = datasets.ClassLabel(names=["cat", "dog"])
+    made = datasets.load_from_disk(with_labels(tmp_path, [0, 1, 0, -1], kind))
+    datasets.DatasetDict({"train": made.select(range(3)), "test": made.select([3])}).save_to_disk(str(tmp_path / "both"))
+    with pytest.raises(DataError, match="split test, has no class for image 0 of 1") as caught:
+        load_huggingface(HubQuery(str(tmp_path / "both"), held_out_split="test"), PictureSettings())
+    assert "leave out data.held_out_split" in caught.value.remedy
+
+
 def test_no_images_and_no_such_split(tmp_path: Path) -> None:
     import datasets
 

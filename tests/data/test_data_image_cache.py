@@ -139,6 +139,51 @@ def test_progress_goes_from_one_to_all(cache: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- split
 
 
+def with_twins(root: Path, count: int) -> Path:
+    """Each picture as PNG and as BMP: other bytes, the same pixels."""
+    for path in sorted(write_folder(root, count).iterdir()):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".bmp"))
+    return root
+
+
+def test_equal_pixels_in_different_files_are_on_one_side(cache: Path, tmp_path: Path) -> None:
+    dataset = load(with_twins(tmp_path / "in", 40), held_out=0.3)
+    train, test = sides(dataset)
+    assert not train & test
+    assert len(train | test) == 40
+    assert dataset.sha256 == images_sha256(dataset.train.images)
+    gone = 80 - len(dataset.train) - len(dataset.test)
+    assert gone > 0
+    assert dataset.notices == (f"Left out {gone} pictures with the same pixels as others on the other side of the held-out split.",)
+    assert load(tmp_path / "in", held_out=0.3).notices == dataset.notices  # from the cache
+
+
+def test_one_picture_in_several_files_cannot_be_held_out(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only 2 copies of one image"):
+        load(with_twins(tmp_path / "in", 1))
+
+
+def test_pixels_on_both_sides_of_a_split_of_ones_own_are_told(cache: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", 6)
+    write_folder(tmp_path / "test", 2)
+    dataset = load(tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (6, 2)
+    assert "2 held-out images have the same pixels as images to train on" in dataset.notices[0]
+
+
+def test_older_entries_are_read(cache: Path, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "in", 10)
+    first = load(root)
+    (path,) = cache.glob("*/entry.json")
+    values = json.loads(path.read_text())
+    del values["repeats"]
+    path.write_text(json.dumps(values))
+    inode = (path.parent / "images.u8").stat().st_ino
+    assert load(root).sha256 == first.sha256
+    assert (path.parent / "images.u8").stat().st_ino == inode  # it was not written again
+
+
 def test_adding_pictures_moves_none_and_the_share_is_about_right(cache: Path, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "in", 200, shape=(4, 4, 3))
     train, test = sides(load(root, held_out=0.2))

@@ -39,6 +39,27 @@ def test_limit_changes_the_sum(dataset: Dataset) -> None:
     assert with_limit(dataset, 4).sha256 == images_sha256(dataset.train.images[:4]) != dataset.sha256
 
 
+def sorted_by_class(counts: dict[str, int]) -> Dataset:
+    labels = np.repeat(np.arange(len(counts)), list(counts.values()))
+    images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    return Dataset("sorted", "a file", ImageSet(images, labels, tuple(counts)), tiny(3), images_sha256(images))
+
+
+def test_limit_takes_the_same_share_of_each_class_and_keeps_the_order() -> None:
+    limited = with_limit(sorted_by_class({"a": 40, "b": 100, "c": 60}), 20, evenly=True)
+    assert np.bincount(limited.train.labels).tolist() == [4, 10, 6]
+    assert (np.diff(limited.train.images[:, 0, 0, 0].astype(int)) > 0).all()
+    assert limited.source == "a file, 20 training images taken evenly from it"
+    assert limited.sha256 == images_sha256(limited.train.images)
+    assert limited.notices == ()
+
+
+@pytest.mark.parametrize(("evenly", "left"), [(True, "1 class: rare"), (False, "2 classes: b, rare")])
+def test_classes_that_a_limit_leaves_out_are_told(evenly: bool, left: str) -> None:
+    limited = with_limit(sorted_by_class({"a": 100, "b": 100, "rare": 1}), 10, evenly=evenly)
+    assert limited.notices == (f"data.limit leaves no training image of {left}.",)
+
+
 @pytest.mark.parametrize("limit", [6, 7])
 def test_limit_beyond_the_set_changes_nothing(dataset: Dataset, limit: int) -> None:
     assert with_limit(dataset, limit) is dataset

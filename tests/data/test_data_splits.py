@@ -1,0 +1,146 @@
+"""What the folders of a data set are taken for, by their names alone; layouts as people publish them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddpm_cli.data.splits import Arrangement, Folders, arrange
+from ddpm_cli.errors import DataError
+
+ROOT = Path("set")
+
+
+def folders(*names: str) -> Folders:
+    """From paths: those ending in a slash are folders without pictures, those ending in a star with some."""
+    filled = {name.removesuffix("*") for name in names if name.endswith("*")}
+    every = {path for name in names for path in _above(name.removesuffix("*"))}
+    return Folders(frozenset(filled), frozenset(every))
+
+
+def _above(folder: str) -> list[str]:
+    parts = folder.rstrip("/").split("/")
+    return [f"{'/'.join(parts[: count + 1])}/" for count in range(len(parts)) if folder]
+
+
+def found(*names: str, splits: str = "auto") -> Arrangement:
+    return arrange(folders(*names), ROOT, splits)  # type: ignore[arg-type] # parametrised
+
+
+CAT_DOG = ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "held_out", "classes"),
+    [
+        # flat, classes
+        (["*"], "", None, ()),
+        (["cat/*", "dog/*"], "", None, CAT_DOG),
+        (["cat/*", "dog/deep/er/*", "*"], "", None, CAT_DOG),
+        (["only/*", "*"], "", None, ()),
+        # splits with classes, and flat
+        (["train/cat/*", "train/dog/*", "val/cat/*", "val/dog/*", "test/cat/*", "test/dog/*"], "train/", "val/", CAT_DOG),
+        (["Train/cat/*", "Train/dog/*", "Test/cat/*", "Test/dog/*"], "Train/", "Test/", CAT_DOG),
+        (["training/cat/*", "training/dog/*", "testing/cat/*"], "training/", "testing/", CAT_DOG),
+        (["TRAIN/*", "VALIDATION/*"], "TRAIN/", "VALIDATION/", ()),
+        (["train/*", "dev/*"], "train/", "dev/", ()),
+        (["train/*", "eval/*", "test/*"], "train/", "eval/", ()),
+        (["trains/*", "tests/*"], "trains/", "tests/", ()),
+        (["train/*", "test1/*"], "train/", "test1/", ()),
+        (["train2017/*", "val2017/*", "annotations/"], "train2017/", "val2017/", ()),
+        (["training_set/training_set/cat/*", "training_set/training_set/dog/*", "test_set/test_set/cat/*"],
+         "training_set/training_set/", "test_set/test_set/", CAT_DOG),
+        (["seg_train/seg_train/cat/*", "seg_train/seg_train/dog/*", "seg_test/seg_test/dog/*", "seg_pred/seg_pred/*"],
+         "seg_train/seg_train/", "seg_test/seg_test/", CAT_DOG),
+        # train alone, and one level too high
+        (["train/cat/*", "train/dog/*"], "train/", None, CAT_DOG),
+        (["train/*"], "train/", None, ()),
+        (["train/*", "*"], "train/", None, ()),
+        (["train/*", "test/"], "train/", None, ()),
+        (["dataset/cat/*", "dataset/dog/*"], "dataset/", None, CAT_DOG),
+        (["archive/dataset/train/cat/*", "archive/dataset/train/dog/*", "archive/dataset/test/dog/*"],
+         "archive/dataset/train/", "archive/dataset/test/", CAT_DOG),
+        (["train/train/cat/*", "train/train/dog/*"], "train/train/", None, CAT_DOG),
+        # what has no classes cannot be held out beside what has
+        (["train/cat/*", "train/dog/*", "test/*"], "train/", None, CAT_DOG),
+        (["train/cat/images/*", "train/dog/images/*", "val/images/*", "test/cat/*"], "train/", "test/", CAT_DOG),
+        # pictures beside their annotations
+        (["images/*", "labels/"], "images/", None, ()),
+        (["images/train/*", "images/val/*", "labels/train/", "labels/val/"], "images/train/", "images/val/", ()),
+        (["train/images/*", "train/labels/", "valid/images/*", "valid/labels/", "test/images/*"],
+         "train/images/", "valid/images/", ()),
+        (["images/*", "masks/*"], "images/", None, ()),
+        (["train/images/*", "train/masks/*", "test/images/*", "test/masks/*"], "train/images/", "test/images/", ()),
+        (["JPEGImages/*", "SegmentationClass/*", "SegmentationObject/*", "Annotations/", "ImageSets/"], "JPEGImages/", None, ()),
+        (["train/*", "train_masks/*", "test/*"], "train/", "test/", ()),
+        (["train/good/*", "test/good/*", "test/broken/*", "ground_truth/broken/*"], "train/good/", "test/good/", ()),
+        (["images/cat/*", "images/dog/*", "attributes/"], "images/", None, CAT_DOG),
+        # classes that are called like splits
+        (["car/*", "train/*", "plane/*"], "", None, ("car", "plane", "train")),
+        (["bullet_train/*", "steam_train/*"], "", None, ("bullet_train", "steam_train")),
+        (["train/car/*", "train/train/*", "test/train/*"], "train/", "test/", ("car", "train")),
+        (["electric_train/*", "test_tube/*", "cup/*"], "", None, ("cup", "electric_train", "test_tube")),
+        (["with_mask/*", "without_mask/*"], "", None, ("with_mask", "without_mask")),
+        (["text/*", "label/*"], "", None, ("label", "text")),
+    ],
+)  # fmt: skip
+def test_layouts(names: list[str], train: str, held_out: str | None, classes: tuple[str, ...]) -> None:
+    assert found(*names)[:3] == (train, held_out, classes)
+
+
+@pytest.mark.parametrize(
+    ("names", "aside"),
+    [
+        (["train/*", "val/*", "test/*"], {"test/": "val/ is held out"}),
+        (["train/cat/*", "train/dog/*", "test/*"], {"test/": "no classes as in train/"}),
+        (["images/*", "labels/"], {"labels/": "annotations are not read"}),
+        (["train/good/*", "test/good/*", "test/bad/*"], {"test/bad/": "no such folder in train/"}),
+    ],
+)
+def test_what_is_used_for_nothing_is_told(names: list[str], aside: dict[str, str]) -> None:
+    assert dict(found(*names).aside) == aside
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "remedy"),
+    [
+        (["test/*"], "The folder test/ looks like a split of set, but there is none to train on", "--data set/test"),
+        (["train/", "test/*"], "train/ has no pictures", "--data set/test"),
+        (["train/*", "test/*", "more/*"], "more/ beside them is neither", "--data set/train"),
+        (["trainA/*", "trainB/*", "testA/*", "testB/*"], "does not show which of them belong together", "--data set/trainA"),
+        (
+            ["train/cat/*", "train/dog/*", "test/cat/*", "test/bird/*"],
+            "test/ in set has classes that train/ has not: bird",
+            "set/train",
+        ),
+        (["train/cat/*", "test/dog/*", "test/bird/*"], "has classes that train/ has not: bird, dog", "--data set/train"),
+        (["cat/train/*", "cat/test/*", "dog/train/*", "dog/test/*"], "cat/ in set has splits of its own", "data.splits=none"),
+        (["train/*", "plane/"], "1 class folder without pictures, of 2: plane/", "--data set/train"),
+        (["train/cat/*", "train/dog/", "test/cat/*"], "1 class folder without pictures, of 2: train/dog/", "remove"),
+    ],
+)
+def test_what_looks_like_splits_and_cannot_be_used_is_refused(names: list[str], reason: str, remedy: str) -> None:
+    with pytest.raises(DataError) as error:
+        found(*names)
+    assert reason in error.value.message
+    assert remedy in error.value.remedy
+
+
+@pytest.mark.parametrize("names", [["train/*", "test/*", "val/*"], ["trainA/*", "testB/*"], ["cat/train/*", "dog/test/*"]])
+def test_folders_are_classes_where_that_is_said(names: list[str]) -> None:
+    tops = sorted({name.partition("/")[0] for name in names})
+    assert found(*names, splits="none") == Arrangement("", None, tuple(tops))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train/*", "test/*", "val/*"], Arrangement("", None, ("test", "train", "val"))),
+        (["train/a/*", "test/b/*"], Arrangement("train/", "test/", ("a", "b"))),
+        (["Train/*", "Test/*"], Arrangement("", None, ("Test", "Train"))),
+        (["only/*", "*"], Arrangement("", None, ("only",))),
+    ],
+)
+def test_older_runs_go_on_as_they_were_begun(names: list[str], expected: Arrangement) -> None:
+    assert found(*names, splits="old") == expected
