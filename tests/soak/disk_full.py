@@ -52,7 +52,7 @@ ARGUMENTS = (
     "--set=data.limit=24",  # an epoch is three steps, so that metrics.json is written often
 )
 MESSAGE = re.compile(r"Cannot write (\S+): the disk is full[.:]")
-SPACE_CHECK = "GB are free"
+SPACE_CHECK = re.compile(r"GB are free|bytes free")
 ROOM = "size=64m,nr_inodes=0"
 ROOMY = "size=64m,nr_inodes=100000"
 """As ROOM, on a disk that counts its inodes."""
@@ -204,8 +204,8 @@ def meet_limit(disk: Path, name: str, room: str) -> str:
         return ""
     found = MESSAGE.search(re.sub(r"(?<=[-/]) ", "", " ".join(output.split())))
     require(all(re.fullmatch(may_leave, path) for path in new), f"{what}: {sorted(new)}")
-    if status == 2 and SPACE_CHECK in output:  # refused before any work
-        return SPACE_CHECK
+    if status == 2 and SPACE_CHECK.search(output):  # refused before any work
+        return "the check before"
     require(status == 1 and found is not None, what)
     assert found is not None
     return NUMBERS.sub("#", os.path.relpath(disk / found[1], disk))
