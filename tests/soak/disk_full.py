@@ -52,6 +52,7 @@ ARGUMENTS = (
     "--set=data.limit=24",  # an epoch is three steps, so that metrics.json is written often
 )
 MESSAGE = re.compile(r"Cannot write (\S+): the disk is full[.:]")
+SPACE_CHECK = re.compile(r"GB are free|bytes free")
 ROOM = "size=64m,nr_inodes=0"
 ROOMY = "size=64m,nr_inodes=100000"
 """As ROOM, on a disk that counts its inodes."""
@@ -96,7 +97,7 @@ WRITERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "inspect-schedule": ("", ("inspect-schedule", "--kind=linear", "--out=plot.png")),
     "image cache": (
         r"(cache|runs/pictures)(/.*)?",
-        ("train", "../pictures", *TINY[1:], "--set=data.size=16", "--steps=1", "--name=pictures"),
+        ("train", "--data=../pictures", *TINY[1:], "--set=data.size=16", "--steps=1", "--name=pictures"),
     ),
 }
 """What each may leave when the disk is full, whole as it is; and its arguments."""
@@ -202,8 +203,10 @@ def meet_limit(disk: Path, name: str, room: str) -> str:
     if status == 0:
         return ""
     found = MESSAGE.search(re.sub(r"(?<=[-/]) ", "", " ".join(output.split())))
-    require(status == 1 and found is not None, what)
     require(all(re.fullmatch(may_leave, path) for path in new), f"{what}: {sorted(new)}")
+    if status == 2 and SPACE_CHECK.search(output):  # refused before any work
+        return "the check before"
+    require(status == 1 and found is not None, what)
     assert found is not None
     return NUMBERS.sub("#", os.path.relpath(disk / found[1], disk))
 
