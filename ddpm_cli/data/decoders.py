@@ -75,7 +75,8 @@ class Decoders:
     def read_header(self, content: bytes) -> Header:
         """As `picture.read_header`."""
         if _is_quick(content):
-            return picture.read_header(content)
+            with contextlib.suppress(TooManyPixelsError):
+                return picture.read_header(content, QUICK_PIXELS)
         return Header(*self._ask(content, "read_header")[0])
 
     def read_whole(self, content: bytes) -> Whole:
@@ -197,7 +198,7 @@ class _Process:
             asked = time.monotonic()
             self._send({"what": what, "arguments": arguments, "seconds": SECONDS}, content)
             answer, pixels = self._received()
-            if "room" in answer:
+            while "room" in answer:
                 with IN_MEMORY.room_for(answer["room"]):
                     asked = time.monotonic()
                     self._send({})

@@ -35,6 +35,9 @@ SUFFIXES = frozenset(
 )
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
 ORIENTATION = 0x0112
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Of which a PNG holds one if it says how it is to be turned."""
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -163,14 +166,17 @@ def quiet_decoders() -> Iterator[None]:
         yield
 
 
-def read_header(content: bytes) -> Header:
+def read_header(content: bytes, most_pixels: int = MOST_PIXELS) -> Header:
     """What the header says; of the pixels nothing is looked at, so that they may still turn out to be damaged.
 
+    Args:
+        content: The encoded picture.
+        most_pixels: As for `read_whole`.
     Raises:
         UnreadableError: If it is no picture, or one of more pixels than Pillow takes for harmless.
     """
-    with _opened(content, MOST_PIXELS) as image:
-        return _header(image)
+    with _decoded(content, most_pixels) as image:  # some of which Pillow decodes where it is asked how to turn them
+        return _header(image, content)
 
 
 def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
@@ -182,11 +188,10 @@ def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
     Raises:
         UnreadableError: If any part of it cannot be read.
     """
-    with _opened(content, most_pixels) as image:
-        header = _header(image)
+    header = read_header(content, most_pixels)
     with _decoded(content, most_pixels) as image:
         levels = _levels(image)
-        seen = _upright(image, levels)
+        seen = _upright(image, levels, content)
         digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
         for strip in _strips(seen):
             digest.update(strip.convert("RGBA").tobytes())
@@ -221,7 +226,7 @@ def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pi
     """
     channels, height, width = shape
     with _decoded(content, most_pixels) as image:
-        pixels = np.asarray(fitted(_flattened(_upright(image, _levels(image)), channels, background), height, width))
+        pixels = np.asarray(fitted(_flattened(_upright(image, _levels(image), content), channels, background), height, width))
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
 
@@ -332,10 +337,10 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _header(image: Image.Image) -> Header:
+def _header(image: Image.Image, content: bytes) -> Header:
     mode, format_name, channels, depth = image.mode, image.format or "", _channels(image), _depth(image)
     width, height = _stored_size(image)
-    if _orientation(image) >= 5:  # these swap the sides
+    if _orientation(image, content) >= 5:  # these swap the sides
         width, height = height, width
     profile = profile_use(image, channels)
     return Header(height, width, channels, mode, format_name, depth, _has_several(image), *profile)
@@ -386,8 +391,10 @@ def _has_several(image: Image.Image) -> bool:
         return True
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, content: bytes) -> int:
     """How EXIF says to turn it, 1 to 8; 1, not at all, where the data are missing or nonsense."""
+    if image.format == "PNG" and not any(mark in content for mark in PNG_EXIF):
+        return 1  # for which Pillow would decode it, because the data may stand behind the pixels
     try:
         found = image.getexif().get(ORIENTATION)
     except Exception:  # noqa: BLE001 - damaged EXIF data, with which the pixels may be fine
@@ -395,10 +402,10 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) and found in TURNS else 1
 
 
-def _upright(image: Image.Image, levels: Levels | None) -> Image.Image:
+def _upright(image: Image.Image, levels: Levels | None, content: bytes) -> Image.Image:
     """Eight bits a channel of sRGB and turned as EXIF says; RGBA if it is transparent, else L or RGB."""
     image.load()
-    channels, turn, profile = _channels(image), TURNS.get(_orientation(image)), image.info.get("icc_profile")
+    channels, turn, profile = _channels(image), TURNS.get(_orientation(image, content)), image.info.get("icc_profile")
     if levels is not None and image.mode[0] in "IF":
         image = _instead_of(image, _from_deep(image, levels.white))
     elif image.has_transparency_data:
