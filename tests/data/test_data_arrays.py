@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ddpm_cli.config.data_schema import ArraysData
 from ddpm_cli.data.arrays import load_arrays
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.engine.build_data import build_dataset
 from ddpm_cli.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -146,6 +149,15 @@ def test_images_that_are_held_out_and_trained_on_are_told(tmp_path: Path) -> Non
     assert "4 held-out images have the same pixels as images to train on" in notice
     np.savez(tmp_path / "b.npz", images=LAST, test_images=255 - LAST)
     assert load_arrays(tmp_path / "b.npz").notices == ()
+
+
+@pytest.mark.parametrize(("take", "labels"), [("evenly", [0, 0, 1, 1, 2, 2]), ("first", [0] * 6)])
+def test_a_limit_of_images_sorted_by_class_takes_all_classes(tmp_path: Path, take: Any, labels: list[int]) -> None:
+    np.savez(tmp_path / "a.npz", images=GREY, labels=np.sort(LABELS), test_images=255 - GREY, test_labels=np.sort(LABELS))
+    dataset = build_dataset(ArraysData(path=tmp_path / "a.npz", limit=6, take=take))
+    assert dataset.train.labels.tolist() == labels
+    assert len(dataset.test) == 30
+    assert len(dataset.notices) == (take == "first")
 
 
 @pytest.mark.parametrize("key", ["images", "labels"])
