@@ -67,8 +67,15 @@ def ls(
 
 
 def is_folder(what: str) -> bool:
-    """Whether it is a folder of runs that the name is spelt like."""
-    return any(folder.is_dir() for folder in (Path(RUNS) / what, Path(what)))
+    """Whether it is a folder of runs that the name is spelt like.
+
+    Raises:
+        RequestError: If it is no path at all.
+    """
+    from ddpm_cli.paths import user_path
+
+    named = user_path(what, "WHAT")
+    return any(folder.is_dir() for folder in (Path(RUNS) / named, named))
 
 
 def folder_named(what: str) -> Path:

@@ -48,13 +48,18 @@ class ListSpacing(Section):
     """The very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
 
     kind: Literal["list"] = "list"
-    timesteps: tuple[int, ...] = Field(
-        min_length=1, max_length=100_000, description="Strictly descending, from T-1, where images are noise, to 0 at least."
+    timesteps: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=100_000,
+        description="Strictly descending, from T-1, where images are noise, to 0 at least.",
     )
 
     @field_validator("timesteps")
     @classmethod
-    def _descend(cls, timesteps: tuple[int, ...]) -> tuple[int, ...]:
+    def _descend(cls, timesteps: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if timesteps is None:
+            return None
         if timesteps[-1] < 0 or any(s >= t for t, s in pairwise(timesteps)):
             raise ValueError("must be strictly descending steps that are not negative, such as [999, 700, 400, 100]")
         return timesteps
@@ -80,7 +85,7 @@ class SamplerBase(Section):
 
     def number_of_steps(self, timesteps: int) -> int:
         """Steps visited under a schedule of T = `timesteps` steps."""
-        if isinstance(self.spacing, ListSpacing):
+        if isinstance(self.spacing, ListSpacing) and self.spacing.timesteps:
             return len(self.spacing.timesteps)
         return self.steps or min(self.usual_steps or timesteps, timesteps)
 
@@ -90,8 +95,9 @@ class SamplerBase(Section):
 
     @model_validator(mode="after")
     def _steps_of_the_list(self) -> SamplerBase:
-        if isinstance(self.spacing, ListSpacing) and self.steps not in (None, len(self.spacing.timesteps)):
-            raise ValueError(f"steps is {self.steps}, but the list of steps has {len(self.spacing.timesteps)}; leave steps out")
+        listed = self.spacing.timesteps if isinstance(self.spacing, ListSpacing) else None
+        if listed and self.steps not in (None, len(listed)):
+            raise ValueError(f"steps is {self.steps}, but the list of steps has {len(listed)}; leave steps out")
         return self
 
 

@@ -219,7 +219,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _steps_within_schedule(self) -> Config:
         for path, sampler in (("sample.sampler", self.sample.sampler), ("train.sampler", self.train.sampler)):
-            if isinstance(sampler.spacing, ListSpacing) and sampler.spacing.timesteps[0] >= self.schedule.timesteps:
+            listed = sampler.spacing.timesteps if isinstance(sampler.spacing, ListSpacing) else None
+            if listed and listed[0] >= self.schedule.timesteps:
                 raise ValueError(f"{path}.spacing.timesteps begins above schedule.timesteps - 1 ({self.schedule.timesteps - 1})")
             if sampler.steps is not None and sampler.steps > self.schedule.timesteps:
                 raise ValueError(f"{path}.steps ({sampler.steps}) exceeds schedule.timesteps ({self.schedule.timesteps})")

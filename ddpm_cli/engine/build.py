@@ -344,6 +344,10 @@ def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) 
         case KarrasSpacing():
             return karras_timesteps(schedule, steps, rho=config.rho)
         case ListSpacing():
+            if config.timesteps is None:
+                raise ScheduleError(
+                    'Steps of the spacing "list" must be listed.', "Name them: --set sample.timesteps=[999, 700, 400]"
+                )
             return list(config.timesteps)
         case _:
             return select_timesteps(schedule.timesteps, steps, config.kind)

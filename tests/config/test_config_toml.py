@@ -102,7 +102,7 @@ def test_the_default_preset_is_the_papers_ddpm():
     assert config.objective.parameterization.kind == "eps"
     assert (config.optimizer.kind, config.optimizer.lr) == ("adam", 2e-4)
     assert (config.ema.decay, config.ema.warmup) == (0.9999, True)
-    assert config.sample.sampler.model_dump(exclude={"spacing"}) == {"kind": "ddpm", "steps": None, "variance": "fixed-small"}
+    assert config.sample.sampler.model_dump(exclude={"spacing"}) == {"kind": "ddpm", "steps": None, "variance": "auto"}
 
 
 def test_the_paper_preset_is_appendix_b():
