@@ -348,7 +348,6 @@ def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) 
                 raise ScheduleError(
                     'Steps of the spacing "list" must be listed.', "Name them: --set sample.timesteps=[999, 700, 400]"
                 )
-                )
             return list(config.timesteps)
         case _:
             return select_timesteps(schedule.timesteps, steps, config.kind)
