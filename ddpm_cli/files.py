@@ -200,7 +200,6 @@ def adding_files(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         with new_folder(folder) as temporary:
             yield temporary
-            yield temporary
         return
     with output_errors(folder, SaveFailedError), scratch_folder(folder / "files") as temporary:
         yield temporary

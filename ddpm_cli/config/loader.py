@@ -105,6 +105,12 @@ def _add_what_was_meant(tree: dict[str, Any]) -> None:
     data = tree.get("data")
     if isinstance(data, dict) and isinstance(data.get("kind"), str):
         tree["data"] = MEANT_BEFORE.get(data["kind"], {}) | data
+    for section in ("sample", "train"):
+        spacing: Any = tree
+        for key in (section, "sampler", "spacing"):
+            spacing = spacing.get(key) if isinstance(spacing, dict) else None
+        if isinstance(spacing, dict) and spacing.get("kind") in ("karras", "logsnr"):
+            spacing.setdefault("max_sigma", "none")  # they began at the schedule's largest sigma
 
 
 def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None) -> Config:

@@ -31,13 +31,19 @@ class LinspaceSpacing(Section):
     kind: Literal["linspace"] = "linspace"
 
 
-class LogsnrSpacing(Section):
+class SpacingByNoise(Section):
+    max_sigma: float | None = Field(
+        164.0, gt=0, description="Steps are spaced as if the schedule ended at this sigma, after T-1; none: at its own largest."
+    )
+
+
+class LogsnrSpacing(SpacingByNoise):
     """Evenly spaced in log SNR from T-1 to 0 (Lu et al. 2022, DPM-Solver)."""
 
     kind: Literal["logsnr"] = "logsnr"
 
 
-class KarrasSpacing(Section):
+class KarrasSpacing(SpacingByNoise):
     """Evenly spaced in sigma^(1/rho) from T-1 to 0 (Karras et al. 2022, Eq. 5)."""
 
     kind: Literal["karras"] = "karras"

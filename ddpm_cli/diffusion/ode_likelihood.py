@@ -19,7 +19,7 @@ from torch import Tensor
 from ddpm_cli.diffusion.denoise import Predict
 from ddpm_cli.diffusion.parameterization import v_from_x_0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.timesteps import noisiest_spaced
+from ddpm_cli.diffusion.timesteps import MAX_SIGMA, noisiest_spaced
 from ddpm_cli.errors import ScheduleError
 
 BIN = 2.0 / 255.0
@@ -131,7 +131,7 @@ def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
             f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.", "Change --likelihood-steps."
         )
     level = schedule.half_logsnr
-    share = (level[0] - level) / (level[0] - level[noisiest_spaced(schedule)]) * intervals
+    share = (level[0] - level) / (level[0] - level[noisiest_spaced(schedule, MAX_SIGMA)]) * intervals
     grid = [0]
     for number in range(1, intervals):
         nearest = int(abs(share - number).argmin())

@@ -13,8 +13,8 @@ from ddpm_cli.errors import ScheduleError
 
 Spacing = Literal["leading", "trailing", "linspace"]
 
-LEAST_HALF_LOGSNR = -5.1
-"""Where the published DPM-Solver cuts a schedule off: lambda = log(alpha / sigma), a sigma of 164 in EDM's sense."""
+MAX_SIGMA = 164.0
+"""Where the published DPM-Solver cuts a schedule off, at lambda = log(alpha / sigma) = -5.1."""
 
 
 def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> list[int]:
@@ -40,25 +40,29 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
     return [timesteps - 1, *reversed(below_last)]
 
 
-def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None) -> list[int]:
+def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[int]:
     """Steps to visit, evenly spaced in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
 
     log(sigma) = linspace(log(sigma_max), log(sigma_min), n), each rounded to the nearest step; the first is T - 1
 
     Args:
-        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar). sigma_max is that of the noisiest step with a lambda =
-            -log(sigma) of at least LEAST_HALF_LOGSNR: beyond it x_t is noise but for half a per cent, and a cosine schedule, whose
-            last sigma is 20,291, would spend most of its steps there.
+        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar). sigma_max is that of the noisiest step up to max_sigma.
         steps: n, how many to visit, 1 to T; None is all of them.
+        max_sigma: Beyond 164 x_t is noise but for half a per cent, and a cosine schedule, whose last sigma is 20,291, would spend
+            most of its steps there. None takes the largest finite sigma, after an infinite one, as earlier versions did.
     Returns:
         n strictly descending steps from T - 1 to 0. Where rounding makes two the same, one moves to a neighbour.
     Raises:
         ScheduleError: If n is not in 1 to T.
     """
-    return _by_sigma(schedule, steps, lambda most, least, share: math.exp(math.log(most) + share * math.log(least / most)))
+    return _by_sigma(
+        schedule, steps, max_sigma, lambda most, least, share: math.exp(math.log(most) + share * math.log(least / most))
+    )
 
 
-def karras_timesteps(schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0) -> list[int]:
+def karras_timesteps(
+    schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0, max_sigma: float | None = MAX_SIGMA
+) -> list[int]:
     """Steps to visit, evenly spaced in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
 
     sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho, each rounded to the nearest step; the first is T - 1
@@ -67,28 +71,41 @@ def karras_timesteps(schedule: NoiseSchedule, steps: int | None, *, rho: float =
         schedule: The noise schedule; sigma and sigma_max as in logsnr_timesteps.
         steps: n, how many to visit, 1 to T; None is all of them.
         rho: At least 1; the larger, the more steps at low noise. 7 is the paper's.
+        max_sigma: As in logsnr_timesteps.
     Returns:
         As logsnr_timesteps.
     Raises:
         ScheduleError: If n is not in 1 to T.
     """
     root = 1.0 / rho
-    return _by_sigma(schedule, steps, lambda most, least, share: (most**root + share * (least**root - most**root)) ** rho)
+    return _by_sigma(
+        schedule, steps, max_sigma, lambda most, least, share: (most**root + share * (least**root - most**root)) ** rho
+    )
 
 
-def noisiest_spaced(schedule: NoiseSchedule) -> int:
-    """Find the noisiest step from which steps are spaced by noise: the last with a lambda of at least LEAST_HALF_LOGSNR."""
-    return max(int(np.count_nonzero(schedule.half_logsnr >= LEAST_HALF_LOGSNR)) - 1, 0)
+def noisiest_spaced(schedule: NoiseSchedule, max_sigma: float) -> int:
+    """Find the noisiest step from which steps are spaced by noise: the last with a sigma up to max_sigma."""
+    return max(int(np.count_nonzero(schedule.sigmas <= max_sigma)) - 1, 0)
 
 
-def _by_sigma(schedule: NoiseSchedule, steps: int | None, spaced: Callable[[float, float, float], float]) -> list[int]:
+def _by_sigma(
+    schedule: NoiseSchedule, steps: int | None, max_sigma: float | None, spaced: Callable[[float, float, float], float]
+) -> list[int]:
     """Steps nearest to sigmas between the most and the least; `spaced` takes these two and a share of the way in [0, 1]."""
     T = schedule.timesteps
     n = _checked(T, steps)
-    sigmas = schedule.sigmas[: noisiest_spaced(schedule) + 1]
-    wanted = [spaced(float(sigmas[-1]), float(sigmas[0]), share) for share in np.linspace(0.0, 1.0, n)[1:].tolist()]
+    if n == 1:
+        return [T - 1]
+    above = [T - 1]
+    shares = np.linspace(0.0, 1.0, n)[1:]
+    if max_sigma is None and np.isfinite(schedule.sigmas[-1]):
+        above, shares = [], np.linspace(0.0, 1.0, n)
+    elif max_sigma is None:
+        shares = np.linspace(0.0, 1.0, n - 1)
+    sigmas = schedule.sigmas[: noisiest_spaced(schedule, np.finfo(float).max if max_sigma is None else max_sigma) + 1]
+    wanted = [spaced(float(sigmas[-1]), float(sigmas[0]), share) for share in shares.tolist()]
     nearest = np.interp(np.log(wanted), np.log(sigmas), np.arange(len(sigmas))).round().astype(int)
-    return _distinct([T - 1, *nearest.tolist()])
+    return _distinct([*above, *nearest.tolist()])
 
 
 def _distinct(descending: Sequence[int]) -> list[int]:

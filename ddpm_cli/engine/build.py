@@ -340,9 +340,9 @@ def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) 
 
     match config:
         case LogsnrSpacing():
-            return logsnr_timesteps(schedule, steps)
+            return logsnr_timesteps(schedule, steps, max_sigma=config.max_sigma)
         case KarrasSpacing():
-            return karras_timesteps(schedule, steps, rho=config.rho)
+            return karras_timesteps(schedule, steps, rho=config.rho, max_sigma=config.max_sigma)
         case ListSpacing():
             if config.timesteps is None:
                 raise ScheduleError(

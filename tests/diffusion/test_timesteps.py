@@ -103,3 +103,21 @@ def test_steps_by_noise_outside_of_the_schedule_are_refused(select: Any, linear:
     for steps in (0, 1001):
         with pytest.raises(ScheduleError, match=str(steps)):
             select(linear, steps)
+
+
+BEFORE = {
+    "karras cosine": [999, 998, 997, 993, 837, 0],
+    "logsnr cosine": [999, 998, 986, 760, 73, 0],
+    "karras to noise": [999, 998, 842, 592, 141, 0],
+    "logsnr to noise": [999, 998, 721, 301, 30, 0],
+}
+
+
+def test_without_a_bound_steps_by_noise_are_those_of_earlier_versions() -> None:
+    """As they were drawn before there was a bound, of a cosine schedule and of one that ends in noise alone."""
+    cosine = NoiseSchedule.from_betas(make_beta_schedule("cosine", 1000))
+    to_noise = NoiseSchedule.from_betas(np.append(make_beta_schedule("linear", 1000)[:-1], 1.0))
+    assert karras_timesteps(cosine, 6, max_sigma=None) == BEFORE["karras cosine"]
+    assert logsnr_timesteps(cosine, 6, max_sigma=None) == BEFORE["logsnr cosine"]
+    assert karras_timesteps(to_noise, 6, max_sigma=None) == BEFORE["karras to noise"]
+    assert logsnr_timesteps(to_noise, 6, max_sigma=None) == BEFORE["logsnr to noise"]

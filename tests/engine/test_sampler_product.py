@@ -22,6 +22,7 @@ from ddpm_cli.config.sample_schema import (
     EulerSampler,
     GuidanceConfig,
     HeunSampler,
+    ListSpacing,
     LogsnrSpacing,
     SampleConfig,
     SamplerBase,
@@ -60,6 +61,8 @@ SAMPLERS: dict[str, SamplerBase] = {kind: cls() for kind, cls in members(SampleC
     "dpm-solver++ 3": DpmSolverSampler(order=3),
     "dpm-solver++ 1 sde": DpmSolverSampler(order=1, sde=True),
     "dpm-solver++ 2 sde": DpmSolverSampler(sde=True),
+    "dpm-solver++ 3 sde": DpmSolverSampler(order=3, sde=True),
+    "unipc bh1": UnipcSampler(variant="bh1"),
     "unipc 1": UnipcSampler(order=1),
     "unipc 3": UnipcSampler(order=3),
 }
@@ -116,6 +119,8 @@ def images(
         threshold=build_threshold(SampleConfig().threshold),
         labels=LABELS,
     )
+    if isinstance(spacing, ListSpacing):
+        spacing = ListSpacing(timesteps=tuple(range(T - 1, -1, -(T // steps)))[:steps])
     step, timesteps = build_sampler(sampler.model_copy(update={"spacing": spacing, "steps": steps}), schedule)
     assert len(timesteps) == steps
     noise = ImageNoise([0, 1], SHAPE, "cpu")

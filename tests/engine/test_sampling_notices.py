@@ -43,6 +43,16 @@ def test_lists_that_are_none_are_refused(sets: list[str], words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["karras", "logsnr"])
+def test_a_stored_spacing_stays_what_it_was(kind: str) -> None:
+    """Configs of older runs say nothing of max_sigma, and mean the schedule's own."""
+    stored = to_toml(load_config(sets=[f"sample.sampler.spacing={kind}"]).config)
+    assert from_toml_text(stored).sample.sampler.spacing.max_sigma == 164.0  # type: ignore[union-attr]
+    before = "\n".join(line for line in stored.splitlines() if "max_sigma" not in line)
+    assert before != stored
+    assert from_toml_text(before).sample.sampler.spacing.max_sigma is None  # type: ignore[union-attr]
+
+
 def test_a_stored_variance_stays_what_it_was() -> None:
     """Configs of runs are complete, so that older ones say "fixed-small", whatever the usual one is now."""
     stored = to_toml(load_config(sets=["objective.loss=hybrid", "sample.sampler.variance=fixed-small"]).config)
