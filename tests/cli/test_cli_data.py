@@ -131,7 +131,7 @@ def test_the_check_takes_whatever_training_takes(here: Path, capsys: pytest.Capt
     out, error = capsys.readouterr()
     assert "12,000, of which" in out
     assert "same pixels" not in out
-    assert "for the folder here say ./fashion-mnist-10k" in " ".join(error.split())
+    assert "./fashion-mnist-10k is what lies here" in " ".join(error.split())
     folder = check(capsys, "./fashion-mnist-10k", "--set=data.limit=3")
     assert (folder["pictures"], folder["classes"], folder["training"]["train_images"]) == (20, {}, 3)
 
