@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from functools import partial
 
 from ddpm_cli.data.parallel import in_parallel
 from ddpm_cli.events import DataProgress, Listener, ignore
+from ddpm_cli.files import read_at
 
 BLOCK_BYTES = 1 << 22
 DIGITS = 8
@@ -18,7 +18,7 @@ def block_sums(descriptor: int, size: int, on_event: Listener = ignore, what: st
     """Read a file once, by threads, and sum up each block of it.
 
     CRC-32, which tells every single flipped bit and every flipped run of up to 32, and is as fast as the memory of small machines:
-    it is to find damage, not forgery. By pread and not through a mapping, in which a disk that fails is a signal that kills.
+    it is to find damage, not forgery. By `read_at` and not through a mapping, in which a disk that fails is a signal that kills.
 
     Args:
         descriptor: Of the open file.
@@ -45,6 +45,6 @@ def differing_blocks(sums: str, others: str) -> int:
 
 def _block_sum(descriptor: int, size: int, number: int) -> str:
     offset, end, crc = number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, size), 0
-    while offset < end and (data := os.pread(descriptor, end - offset, offset)):  # one call may give a part only
+    while offset < end and (data := read_at(descriptor, end - offset, offset)):  # one call may give a part only
         crc, offset = zlib.crc32(data, crc), offset + len(data)
     return f"{crc:0{DIGITS}x}"

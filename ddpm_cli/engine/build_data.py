@@ -133,21 +133,6 @@ def with_absolute_paths(config: DataConfig) -> DataConfig:
     return config.model_copy(update=absolute)
 
 
-def known_image_size(config: DataConfig) -> tuple[int, int] | None:
-    """Height and width of a section's images as far as they are known before any is read."""
-    match config:
-        case FashionMnistData() | FashionMnist10kData() | MnistData() | KmnistData() | EmnistData():
-            return 28, 28
-        case Cifar10Data() | Cifar100Data() | SvhnData():
-            return 32, 32
-        case CelebaData() | FolderData() | HuggingFaceData():
-            return config.size
-        case ArraysData():
-            return None
-        case _:
-            assert_never(config)
-
-
 def picture_settings(config: CelebaData | FolderData | HuggingFaceData) -> PictureSettings:
     """What a section says about pictures that are still encoded."""
     from ddpm_cli.data.pictures import PictureSettings

@@ -23,7 +23,6 @@ from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
 from ddpm_cli.engine.build import (
     build_dataset,
-    build_model,
     build_network,
     build_parameterization,
     build_sampler,
@@ -32,7 +31,6 @@ from ddpm_cli.engine.build import (
     self_contained,
     with_classes,
 )
-from ddpm_cli.engine.build_data import known_image_size
 from ddpm_cli.engine.data_used import with_data_used
 from ddpm_cli.engine.device import check_device, check_precision, precision_of, resolve_device, resolve_precision
 from ddpm_cli.engine.file_bounds import Bounds
@@ -292,7 +290,6 @@ def _checked(config: Config) -> Config:
 
 def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
     """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
-    _check_network(config)
     dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
@@ -326,16 +323,6 @@ def _check_batch_search(config: Config) -> None:
             "With train.micro_batch_size any batch fits into the memory, so that --batch-size auto has nothing to find.",
             "Give --batch-size a number, or leave train.micro_batch_size out.",
         )
-
-
-def _check_network(config: Config) -> None:
-    """Refuse sizes that do not fit together before images are read, where theirs is known by then."""
-    size = known_image_size(config.data)
-    if size is not None:
-        import torch
-
-        with torch.device("meta"):
-            build_model(config.model.model_copy(update={"num_classes": None}), (1, *size))
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:

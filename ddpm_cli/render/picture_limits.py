@@ -139,7 +139,7 @@ def _fault(form: str, mode: str, width: int, height: int) -> str:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep what Pillow warns of, and what libraries below it write to stderr, off the terminal."""
-    kept, nowhere = os.dup(STDERR), os.open(os.devnull, os.O_WRONLY)
+    kept, nowhere = os.dup(STDERR), os.open(os.devnull, os.O_WRONLY | getattr(os, "O_BINARY", 0))
     try:
         os.dup2(nowhere, STDERR)
         with warnings.catch_warnings():

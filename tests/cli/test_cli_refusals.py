@@ -128,7 +128,7 @@ WRONG = {
     "inspect-schedule foreign.safetensors": "no model exported",
     "info nowhere": "no run",
     "info foreign.safetensors": "no model exported",
-    "data check nowhere": "does not exist",
+    "data check nowhere": "no data set, and no folder",
     "data check empty": "no pictures",
     "config diff nowhere quick": "no run",
     "ls nowhere": "nothing to list",

@@ -153,7 +153,8 @@ def test_a_file_may_not_ask_for_a_million_images(ddpm_here: Ddpm, tmp_path: Path
 @pytest.fixture
 def attention(tmp_path: Path) -> str:
     """A file of a few kilobytes with attention between four million pixels."""
-    Image.fromarray(np.zeros((2048, 2048), np.uint8)).save(tmp_path / "a.png")
+    for name, grey in (("a.png", 0), ("white.png", 255)):
+        Image.fromarray(np.full((2048, 2048), grey, np.uint8)).save(tmp_path / name)
     return exported(tmp_path / "m.safetensors", CONFIG, image_shape=[1, 2048, 2048]).name
 
 
@@ -163,7 +164,7 @@ def attention(tmp_path: Path) -> str:
         ("sample", "FILE", "--n", "1"),
         ("export", "FILE", "--format", "torch-export", "--out", "x.pt2"),
         ("img2img", "a.png", "--run", "FILE"),
-        ("inpaint", "a.png", "a.png", "--run", "FILE"),
+        ("inpaint", "a.png", "white.png", "--run", "FILE"),
         ("interpolate", "1", "2", "--run", "FILE"),
     ],
     ids=lambda command: command[0],
