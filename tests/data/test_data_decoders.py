@@ -169,7 +169,8 @@ def test_ctrl_c_answers_while_a_picture_is_decoded(tmp_path: Path) -> None:
         tiff(tmp_path / "in" / f"{number}.tif", 9)
     stand_in = STAND_IN.format(what="open('begun', 'w'); time.sleep(100)")
     code = (
-        "import sys, ddpm_cli.data.decoders as decoders\n"
+        "import signal, sys, ddpm_cli.data.decoders as decoders\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"decoders.COMMAND = (sys.executable, '-P', '-c', {stand_in!r})\n"
         "from ddpm_cli.data.folder import scan_folder\n"
         "from ddpm_cli.data.image_cache import load_pictures\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_cli.engine import generate
+from ddpm_cli.engine import stored_model
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.errors import RunError
 from ddpm_cli.runs.checkpoints import Checkpoint
@@ -24,14 +24,14 @@ def run(trained_folder: Path, tmp_path: Path) -> Path:
 
 def after_each_is_found(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Checkpoint], object]) -> None:
     """Have something happen between the moment when a checkpoint is found and the one when its tensors are read."""
-    find = generate.find_checkpoint
+    find = stored_model.find_checkpoint
 
     def then_it_happens(path: Path | None, runs: Path) -> Checkpoint:
         found = find(path, runs)
         happens(found)
         return found
 
-    monkeypatch.setattr(generate, "find_checkpoint", then_it_happens)
+    monkeypatch.setattr(stored_model, "find_checkpoint", then_it_happens)
 
 
 def test_a_checkpoint_that_goes_while_it_is_loaded_gives_way_to_the_newer_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
