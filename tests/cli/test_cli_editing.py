@@ -110,7 +110,7 @@ def test_interpolation_of_seeds_has_their_images_at_its_ends(ddpm_here: Ddpm, fo
     told = json.loads(done.stdout)
     assert told["ends"] == [3, 8]
     assert "grey_levels_off" not in told
-    assert told["sampler"] == {"kind": "ddim", "steps": 10, "eta": 0, "spacing": {"kind": "logsnr"}}
+    assert told["sampler"] == {"kind": "ddim", "steps": 10, "eta": 0, "spacing": {"kind": "logsnr", "max_sigma": 164.0}}
     way = cells(folder / "seeds.png", 4)
     sampled = ("sample", "--seeds", "3,8", "--sampler", "ddim", "--steps", "10", "--set", "sample.sampler.spacing=logsnr")
     assert ddpm_here(*sampled, "--nrow", "2", "--out", "ends.png", cwd=folder).returncode == 0
