@@ -17,7 +17,7 @@ from ddpm_cli.engine.file_bounds import DAY, HOUR, USUAL, Bounds
 from ddpm_cli.engine.machine_memory import local_processes, machine_memory
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, Notice, ignore
-from ddpm_cli.models.pass_cost import pass_cost
+from ddpm_cli.models.pass_cost import PassCost, pass_cost
 from ddpm_cli.models.unet import UNet
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ LONG_SCHEDULE = 10_000
 
 IMAGE_TENSORS = 12
 """Tensors of an image's shape that a sampler holds: x_t, x_s, noise, estimates, those of steps before, and what is made between."""
-GAPS = 1.6
+GAPS = 2.0
 """What the process grows by, divided by its tensors: blocks that were freed leave gaps, and convolutions take buffers of their own.
-With it the estimate was 1.1 to 2.0 times what was held, see tests/soak/sampling_memory.py."""
+With it the estimate was 1.5 to 2.1 times what was held, see tests/soak/sampling_memory.py."""
 NOISE_SOURCE = 6_000
 """Bytes of an image's own generator of noise; measured: 5.1 kB."""
 COPIES = 4
@@ -50,6 +50,8 @@ SLOWEST = 1e9
 """FLOP/s that every machine does."""
 PROBE_SIDE = 512
 TRIES = 5
+SOFTMAX = 60
+"""Operations that take as long as a pair of pixels takes in an attention, beside its products; measured on a CPU."""
 EFFICIENCY = 0.5
 """Speed of a network, divided by that of a product of large matrices."""
 
@@ -89,8 +91,8 @@ class Demand:
 
 def image_bytes(trained: TrainedModel, settings: SampleConfig) -> int:
     """Bytes that a step of denoising holds for each image of its batch, rather too many than too few."""
-    tensors = _passes(settings) * _cost(trained)[0] + IMAGE_TENSORS * FLOAT32 * math.prod(trained.image_shape)
-    return round(GAPS * tensors) + NOISE_SOURCE
+    tensors = _cost(trained).bytes + IMAGE_TENSORS * FLOAT32 * math.prod(trained.image_shape)
+    return round(GAPS * _passes(settings) * tensors) + NOISE_SOURCE
 
 
 def _passes(settings: SampleConfig) -> int:
@@ -98,9 +100,9 @@ def _passes(settings: SampleConfig) -> int:
     return 1 if settings.guidance.scale in (0.0, 1.0) else 2
 
 
-def _cost(trained: TrainedModel) -> tuple[int, int]:
-    """Bytes and FLOPs of a pass; of other networks than ours nothing is known."""
-    return pass_cost(trained.network) if isinstance(trained.network, UNet) else (0, 0)
+def _cost(trained: TrainedModel) -> PassCost:
+    """Of a pass; of other networks than ours nothing is known."""
+    return pass_cost(trained.network) if isinstance(trained.network, UNet) else PassCost(0, 0, 0)
 
 
 def with_fitting_batch(trained: TrainedModel, settings: SampleConfig, images: int, on_event: Listener = ignore) -> SampleConfig:
@@ -228,7 +230,8 @@ def _seconds_an_image(trained: TrainedModel, settings: SampleConfig, demand: Dem
     """About how long an image takes: by its operations, and if there are many steps of few, by the time of one of them."""
     here = next(trained.network.parameters()).device
     device = demand.device or here
-    flops = _cost(trained)[1] * _passes(settings) * demand.evaluations
+    cost = _cost(trained)
+    flops = (cost.flops + SOFTMAX * cost.pairs) * _passes(settings) * demand.evaluations
     computed = 0.0 if flops * demand.images < SLOWEST * bounds.seconds_an_image else flops / _speed(device)
     if demand.evaluations <= LONG_SCHEDULE or computed > bounds.seconds_an_image or here.type == "meta":
         return computed

@@ -19,10 +19,12 @@ class PassCost(NamedTuple):
     Attributes:
         bytes: Of feature maps at the height of the pass, in float32; rather too many than too few.
         flops: Floating-point operations, one multiply-add as two; convolutions, linear layers and attention.
+        pairs: Of pixels that attend to each other, for each head: exponentials, which count where heads are narrow.
     """
 
     bytes: int
     flops: int
+    pairs: int
 
 
 def pass_cost(network: UNet) -> PassCost:
@@ -36,7 +38,8 @@ def pass_cost(network: UNet) -> PassCost:
     ends = pixels[0] * (2 * network.conv_in.in_channels + network.conv_in.out_channels + 2 * network.conv_out.out_channels)
     flops = sum(_flops(module, count) for module, count in located)
     flops += 2 * pixels[0] * (network.conv_in.weight.numel() + network.conv_out.weight.numel())
-    return PassCost(FLOAT32 * (skips + working + ends), flops)
+    pairs = sum(count**2 * inner.heads for module, count in located for inner in _attentions(module))
+    return PassCost(FLOAT32 * (skips + working + ends), flops, pairs)
 
 
 def _located(network: UNet, pixels: list[int]) -> Iterator[tuple[nn.Module, int]]:
@@ -61,5 +64,8 @@ def _flops(module: nn.Module, pixels: int) -> int:
     kernels = [inner for inner in module.modules() if isinstance(inner, nn.Conv2d | nn.Linear)]
     of_embedding = module.block.project.weight.numel() if isinstance(module, Stage) else 0  # once an image
     on_pixels = sum(kernel.weight.numel() for kernel in kernels) * (16 / 9 if isinstance(module, Upsample) else 1) - of_embedding
-    attention = [inner for inner in module.modules() if isinstance(inner, SelfAttention)]
-    return round(2 * pixels * on_pixels) + sum(4 * pixels**2 * inner.query.in_features for inner in attention)
+    return round(2 * pixels * on_pixels) + sum(4 * pixels**2 * inner.query.in_features for inner in _attentions(module))
+
+
+def _attentions(module: nn.Module) -> list[SelfAttention]:
+    return [inner for inner in module.modules() if isinstance(inner, SelfAttention)]
