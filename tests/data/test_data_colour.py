@@ -87,7 +87,7 @@ def test_the_data_set_says_what_was_converted_and_what_was_left(tmp_path: Path, 
     root = write_folder(tmp_path / "in", 6)
     Image.new("RGB", (8, 8), (200, 80, 60)).save(root / "camera.png", icc_profile=display_p3())
     Image.new("RGB", (8, 8), (10, 80, 60)).save(root / "odd.png", icc_profile=b"nonsense")
-    Image.new("RGB", (8, 8), (10, 80, 60)).save(root / "web.png", icc_profile=srgb())
+    Image.new("RGB", (8, 8), (10, 80, 61)).save(root / "web.png", icc_profile=srgb())
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("blue", "red")]
     frames[0].save(root / "pages.tif", save_all=True, append_images=frames[1:])
     for _ in range(2):  # decoded, and found in the cache
