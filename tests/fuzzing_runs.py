@@ -37,7 +37,8 @@ from ddpm_cli.engine.run_list import list_rows
 from ddpm_cli.engine.run_record import find_runs, read_run
 from ddpm_cli.engine.sample_parts import SampleSet
 from ddpm_cli.engine.stored import check_architecture
-from ddpm_cli.engine.train import make_accelerator, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_state import restore_training
 from ddpm_cli.files import to_json

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_sets
 from ddpm_cli.api.training import Run
-from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
+from ddpm_cli.engine.evaluate import evaluate_run
+from ddpm_cli.engine.evaluate_settings import EvaluateSettings
 from ddpm_cli.errors import RequestError
 from ddpm_cli.events import Listener, ignore, together
 from ddpm_cli.figure import Figure

@@ -148,7 +148,8 @@ def evaluate(
     counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
-    from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate_run
+    from ddpm_cli.engine.evaluate import evaluate_run
+    from ddpm_cli.engine.evaluate_settings import EvaluateSettings
     from ddpm_cli.engine.file_bounds import Bounds
     from ddpm_cli.events import together
     from ddpm_cli.render.evaluate import EvaluateView

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -24,23 +23,17 @@ def cache_directory() -> Path:
     Raises:
         RequestError: If what the environment names cannot be used, or there is no home folder.
     """
+    from platformdirs import user_cache_path
+
     if chosen := os.environ.get("DDPM_CACHE"):
         return user_path(chosen, "The environment variable DDPM_CACHE").absolute()
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Caches" / "ddpm"
-    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    shared = os.environ.get(name, "")
-    root = user_path(shared, f"The environment variable {name}") if os.path.isabs(shared) else _home() / ".cache"
-    return root / "ddpm"
-
-
-def _home() -> Path:
     try:
-        return Path.home()
+        found = user_cache_path("ddpm", appauthor=False, opinion=False)
     except RuntimeError as error:
         raise RequestError(
             "There is no home folder to keep the cache in.", "Let the environment variable DDPM_CACHE name a folder."
         ) from error
+    return user_path(found, "The environment's folder for caches")
 
 
 def fetch(url: str, path: Path, md5: str) -> None:

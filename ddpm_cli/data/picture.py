@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
+from ddpm_cli.allocator import return_freed_memory
 from ddpm_cli.data.colour import convert_to_srgb, profile_use
-from ddpm_cli.data.memory import return_freed_memory
 from ddpm_cli.files import UnreadableError
 
 # Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.

@@ -117,7 +117,7 @@ def with_fitting_batch(trained: TrainedModel, settings: SampleConfig, images: in
     wanted, each = min(settings.batch_size, images), image_bytes(trained, settings)
     if wanted * each <= UNREMARKABLE:
         return settings
-    free = _free_bytes(next(trained.network.parameters()).device)
+    free = _free_bytes(trained.device)
     fitting = max(min(wanted, int(SHARE * free / each)), 1)
     if fitting == wanted:
         return settings
@@ -228,7 +228,7 @@ def _time_fault(trained: TrainedModel, demand: Demand, seconds: float, bounds: B
 
 def _seconds_an_image(trained: TrainedModel, settings: SampleConfig, demand: Demand, bounds: Bounds) -> float:
     """About how long an image takes: by its operations, and if there are many steps of few, by the time of one of them."""
-    here = next(trained.network.parameters()).device
+    here = trained.device
     device = demand.device or here
     cost = _cost(trained)
     flops = (cost.flops + SOFTMAX * cost.pairs) * _passes(settings) * demand.evaluations

@@ -70,7 +70,7 @@ def interpolated(
     Raises:
         OutOfMemoryError: If there is no memory for a single image.
     """
-    device = next(trained.network.parameters()).device
+    device = trained.device
     counted = _Counter(sum(not isinstance(end, int) for end in ends), on_event)
     first, last = (
         ImageNoise([end], trained.image_shape, device)()
@@ -117,5 +117,5 @@ def _inverted(trained: TrainedModel, x_0: Tensor, settings: SampleConfig, label:
 
 def _on_device(trained: TrainedModel, image: Pixels) -> Tensor:
     """In [-1, 1], [1, C, H, W]."""
-    device = next(trained.network.parameters()).device
+    device = trained.device
     return normalise(torch.tensor(image)[None]).to(device)

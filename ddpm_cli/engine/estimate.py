@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import nn
 
-from ddpm_cli.engine.allocator import return_freed_memory
+from ddpm_cli.allocator import return_freed_memory
 from ddpm_cli.engine.held_out import CHUNK
 from ddpm_cli.engine.memory_trace import PeakMemory, peak_memory
 from ddpm_cli.engine.out_of_memory import largest_fitting

@@ -14,65 +14,20 @@ from ddpm_cli.config.loader import override
 from ddpm_cli.engine.build import build_dataset, check_steps
 from ddpm_cli.engine.device import check_device
 from ddpm_cli.engine.evaluate_check import check_metrics, check_numbers
-from ddpm_cli.engine.file_bounds import USUAL, Bounds
+from ddpm_cli.engine.evaluate_settings import EvaluateSettings
 from ddpm_cli.engine.stored import require_data
 from ddpm_cli.engine.stored_model import find_model
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.figure import Figure
 from ddpm_cli.files import require_writable_folder
 from ddpm_cli.launch import is_main
-from ddpm_cli.metrics.names import HELD_OUT, OF_SAMPLES
 from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.diffusion.vlb import ModelVariance
     from ddpm_cli.engine.generate import TrainedModel
-    from ddpm_cli.engine.references import Split
     from ddpm_cli.engine.team import Team
-
-USUAL_N = dict.fromkeys(HELD_OUT, 256) | dict.fromkeys(OF_SAMPLES, 1000)
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """How to measure.
-
-    Attributes:
-        n: Samples, or held-out images (the first of the test split) for likelihoods and the loss per timestep; None for 1,000
-            samples and 256 held-out images.
-        likelihood_steps: Network evaluations per image for bits-per-dim, None for all T; intervals of the ODE for nll-ode, None
-            for 100.
-        likelihood_respaced: Whether bits-per-dim is the bound of the shorter process with so many steps, not an estimate for all T.
-        batch_size: Images at a time; another one draws other noise for likelihoods, and leaves samples as they are.
-        seed: Of noise, steps and probes; sample i of set r has the seed `seed + r * n + i`.
-        repeats: Independent sets of samples.
-        variance: Of the reverse steps in bits-per-dim; None for the model's own.
-        sample: Sampler, guidance and threshold; None for the model's own.
-        reference: The split that samples are measured against.
-        extractor_weights: File of the Inception network; None downloads it.
-        fit_extractor: Train a classifier on the data where none is at hand for fcd and nearest.
-        bounds: On what the model may ask for.
-    """
-
-    n: int | None = None
-    likelihood_steps: int | None = None
-    likelihood_respaced: bool = False
-    batch_size: int = 64
-    seed: int = 0
-    repeats: int = 1
-    variance: ModelVariance | None = None
-    sample: SampleConfig | None = None
-    reference: Split = "train"
-    extractor_weights: Path | None = None
-    fit_extractor: bool = False
-    bounds: Bounds = USUAL
-
-    def n_of(self, metric: str) -> int:
-        """Images that a metric is measured with."""
-        return USUAL_N[metric] if self.n is None else self.n
 
 
 @dataclass(frozen=True)
@@ -133,8 +88,7 @@ def evaluate_run(
     require_data(found.config, found.origin)
 
     from ddpm_cli.engine.generate import load_model
-    from ddpm_cli.engine.team import Team
-    from ddpm_cli.engine.train import make_accelerator
+    from ddpm_cli.engine.team import Team, make_accelerator
 
     accelerator = make_accelerator(device, "fp32")
     team = Team.of(accelerator)
@@ -216,6 +170,6 @@ def evaluate(
         names = ", ".join(metric for metric in metrics if known[metric])
         on_event(Notice(f"{names}: measured before with the same settings, taken from {out / 'figures.jsonl' if out else ''}."))
     if missing:
-        with out_of_memory(lambda: measuring_error(settings.batch_size, next(trained.network.parameters()).device)):
+        with out_of_memory(lambda: measuring_error(settings.batch_size, trained.device)):
             known |= job.measure(missing, keys)
     return [figure for metric in metrics for figure in known[metric]] if team.is_main else []

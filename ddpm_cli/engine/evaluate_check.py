@@ -12,7 +12,7 @@ from ddpm_cli.names import nearest
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.engine.evaluate import EvaluateSettings
+    from ddpm_cli.engine.evaluate_settings import EvaluateSettings
 
 NEED_HELD_OUT = {*HELD_OUT, "nearest"}
 

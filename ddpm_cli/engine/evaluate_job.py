@@ -42,7 +42,7 @@ from ddpm_cli.runs.lock import locked
 if TYPE_CHECKING:
     from ddpm_cli.config.sample_schema import SampleConfig
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.engine.evaluate import EvaluateSettings
+    from ddpm_cli.engine.evaluate_settings import EvaluateSettings
     from ddpm_cli.engine.generate import TrainedModel
     from ddpm_cli.metrics.features import FeatureExtractor
 
@@ -110,7 +110,7 @@ class Job:
     @cached_property
     def extractors(self) -> Extractors:
         """The networks that look at images."""
-        settings, device = self.settings, next(self.trained.network.parameters()).device
+        settings, device = self.settings, self.trained.device
         return Extractors(
             self.dataset,
             device,

@@ -55,7 +55,7 @@ def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig
         on_event: Told of compiling.
     """
     size = min(settings.batch_size, images)
-    device = next(trained.network.parameters()).device
+    device = trained.device
     evaluations = images // size * settings.sampler.evaluations(trained.schedule.timesteps) if size else 0
     if not wants_compiling(settings.compile, device) or (settings.compile == "auto" and evaluations < MANY_EVALUATIONS):
         return trained
@@ -72,7 +72,7 @@ def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig
 
 @torch.no_grad()
 def _rehearse(trained: TrainedModel, network: Network, sizes: Collection[int]) -> None:
-    device = next(trained.network.parameters()).device
+    device = trained.device
     predict = predictor(
         WholeBatches(trained.network, network, sizes), trained.schedule, build_parameterization(trained.config.objective)
     )

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ddpm_cli.allocator import keep_freed_memory
 from ddpm_cli.config.schedule_schema import LearnedSchedule
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise
-from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.bounds import with_fitting_batch
 from ddpm_cli.engine.build import (
     build_guided,
@@ -77,6 +77,11 @@ class TrainedModel:
     class_names: tuple[str, ...]
     schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
     fast: Network | None = field(default=None, kw_only=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its network is."""
+        return next(self.network.parameters()).device
 
     @property
     def num_classes(self) -> int | None:
@@ -226,7 +231,7 @@ def generate_samples(
     """
     settings = with_fitting_batch(trained, settings or trained.config.sample, len(seeds), on_event)
     size = min(settings.batch_size, len(seeds))
-    device = next(trained.network.parameters()).device
+    device = trained.device
     num_classes = trained.num_classes
     labels = labels_from_seeds(seeds, num_classes) if labels is None else _checked_labels(labels, len(seeds), num_classes)
     predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
@@ -266,7 +271,7 @@ def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
 @torch.no_grad()
 def rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
     """One step of denoising of so many images of nothing, to see whether there is memory for it."""
-    device = next(trained.network.parameters()).device
+    device = trained.device
     x_t = torch.zeros(images, *trained.image_shape, device=device)
     labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
     predict = guided_predictor(replace(trained, fast=None), settings)

@@ -16,12 +16,12 @@ from ddpm_cli.engine.diffusers_reading import read_unet
 from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
 from ddpm_cli.engine.diffusers_weights import DAMAGED, read_weights, weight_files
 from ddpm_cli.engine.provenance import describe_data, describe_start
-from ddpm_cli.engine.stored_model import checked_shape
 from ddpm_cli.errors import CheckpointError, DataError, RequestError
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.files import atomic_write, input_errors, read_json_object
 from ddpm_cli.interchange import Imported
 from ddpm_cli.paths import path_text
+from ddpm_cli.runs.checkpoint_state import checked_shape
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_new_run, create_run, write_info
 from ddpm_cli.runs.lock import locked

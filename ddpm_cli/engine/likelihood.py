@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.denoise import Predict
     from ddpm_cli.diffusion.parameterization import Denoised
     from ddpm_cli.diffusion.schedules import NoiseSchedule
-    from ddpm_cli.engine.evaluate import EvaluateSettings
+    from ddpm_cli.engine.evaluate_settings import EvaluateSettings
     from ddpm_cli.engine.generate import TrainedModel
 
 ODE_STEPS = 100
@@ -68,7 +68,7 @@ class _Measurement:
     ) -> None:
         self.trained, self.settings, self.metric = trained, settings, metric
         self.schedule = trained.schedule
-        self.device = next(trained.network.parameters()).device
+        self.device = trained.device
         self._dataset = dataset
         n = settings.n_of(metric)
         self._images = torch.from_numpy(dataset.test.images[:n])

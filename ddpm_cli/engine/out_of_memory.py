@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ddpm_cli.engine.allocator import return_freed_memory
+from ddpm_cli.allocator import return_freed_memory
 from ddpm_cli.errors import OutOfMemoryError
 
 OTHER_WORDS = ("not enough memory", "std::bad_alloc", "could not create a primitive", "could not create a memory object")

@@ -17,6 +17,7 @@ from ddpm_cli.export.safetensors import read_model_header
 from ddpm_cli.files import UnreadableError, parse_json
 from ddpm_cli.names import meant
 from ddpm_cli.paths import user_path
+from ddpm_cli.runs.checkpoint_state import checked_shape
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import find_run
 
@@ -130,7 +131,6 @@ def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
     """
     import torch
 
-    from ddpm_cli.engine.stored_model import checked_shape
     from ddpm_cli.engine.weights import check_weights
 
     image_shape = checked_shape(checkpoint.state["image_shape"], checkpoint.path)

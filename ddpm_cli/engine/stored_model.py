@@ -5,7 +5,6 @@ What is wrong with a request is found out here, in a moment; `generate.load_trai
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,13 @@ from ddpm_cli.engine.stored import exported_facts, find_checkpoint
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.events import Listener, Notice, ignore
 from ddpm_cli.export.safetensors import read_model_header
-from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
+from ddpm_cli.runs.checkpoint_state import checked_shape, checked_step
 from ddpm_cli.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema import Config
     from ddpm_cli.runs.checkpoints import Checkpoint
 
-MOST_VALUES = 2**26
-"""Of one image, 4096x4096 with four channels: more would fill the memory before any network does."""
 LONGEST_NAME = 1000
 """Characters of a class's name, which are drawn beside pictures."""
 
@@ -100,33 +97,6 @@ def _model(config: Config, facts: Mapping[str, Any], origin: Path, **found: Any)
     image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
     return StoredModel(origin, config, image_shape, step, class_names, **found)
-
-
-def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
-    """Channels, height and width of a checkpoint's images, as its state gives them.
-
-    Raises:
-        CheckpointError: If it gives none; `origin` is what the message names.
-    """
-    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 < v <= 65536 for v in value):
-        if math.prod(value) <= MOST_VALUES:
-            return value[0], value[1], value[2]
-        raise CheckpointError(
-            f"{origin} says that its images are {value[1]}x{value[2]} with {value[0]} channels, which no model here can make.",
-            "Name another checkpoint.",
-        )
-    raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")
-
-
-def checked_step(value: Any, origin: Path) -> int:
-    """Steps of training, as a checkpoint's state gives them.
-
-    Raises:
-        CheckpointError: If it is no count; `origin` is what the message names.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
-        return value
-    raise CheckpointError(f"{origin} does not say how many steps it was trained for.", "Name another checkpoint.")
 
 
 def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def _first_seed(asked: EvaluatePart, repeat: int) -> int:
     If all had the same, the luck of one set of samples would be in every repeat and therefore in no spread, and the arm that it
     favours would be called better.
     """
-    from ddpm_cli.engine.evaluate import USUAL_N
+    from ddpm_cli.engine.evaluate_settings import USUAL_N
 
     return asked.seed + repeat * asked.repeats * (asked.n or max(USUAL_N.values()))
 

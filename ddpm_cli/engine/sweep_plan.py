@@ -14,8 +14,8 @@ from ddpm_cli.engine.build import build_dataset, self_contained
 from ddpm_cli.engine.compare import check_baseline
 from ddpm_cli.engine.data_used import BUNDLED, FULL, stood_in_for, with_bundled
 from ddpm_cli.engine.device import resolve_device
-from ddpm_cli.engine.evaluate import EvaluateSettings
 from ddpm_cli.engine.evaluate_check import check_numbers
+from ddpm_cli.engine.evaluate_settings import EvaluateSettings
 from ddpm_cli.engine.run_record import budget_used, read_config
 from ddpm_cli.engine.train import plan_training
 from ddpm_cli.errors import RequestError, RunError

@@ -19,9 +19,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from ddpm_cli.engine.device import resolve_device
+from ddpm_cli.allocator import keep_freed_memory
+from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.errors import PeerLostError
-from ddpm_cli.launch import processes, restarts
+from ddpm_cli.launch import on_one_machine, processes, restarts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -124,6 +125,28 @@ class Team:
         return {rank: process for rank, (where, process) in enumerate(ids) if where == machine}
 
 
+def make_accelerator(device_name: str, precision: str) -> Accelerator:
+    """Accelerate's handle on device, precision and processes; under `torchrun` each process takes its own device.
+
+    Raises:
+        DeviceError: If this machine lacks the device or the precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
+
+    keep_freed_memory()
+    device = resolve_device(device_name)
+    if processes() == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    elif restarts() and on_one_machine() and not torch.distributed.is_initialized():
+        begin_group_again(device)
+    mixed = {"fp32": "no"}.get(resolved := resolve_precision(precision, device), resolved)
+    group = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[group])
+
+
 def sampling_team(device_name: str) -> Team:
     """The processes that draw samples; one alone has no need of Accelerate, which takes long to import.
 
@@ -132,8 +155,6 @@ def sampling_team(device_name: str) -> Team:
     """
     if processes() == 1:
         return Team(device=resolve_device(device_name))
-    from ddpm_cli.engine.train import make_accelerator
-
     return Team.of(make_accelerator(device_name, "fp32"))
 
 

@@ -20,7 +20,7 @@ from ddpm_cli.figure import Figure
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.engine.evaluate import EvaluateSettings
+    from ddpm_cli.engine.evaluate_settings import EvaluateSettings
     from ddpm_cli.engine.generate import TrainedModel
 
 METRIC = "loss-per-timestep"
@@ -83,7 +83,7 @@ def _losses(
     trained: TrainedModel, pixels: np.ndarray, labels: np.ndarray, bins: list[tuple[int, int]], seed: int, start: int
 ) -> Tensor:
     """Loss of each image in each range of t, float64 [B, bins], on the CPU."""
-    device = next(trained.network.parameters()).device
+    device = trained.device
     x_0 = normalise(torch.from_numpy(pixels).to(device))
     of_batch = None if trained.num_classes is None else torch.from_numpy(labels).to(device)
     network, loss = with_labels(trained.network, of_batch), build_loss(trained.config.objective)

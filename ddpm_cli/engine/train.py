@@ -5,7 +5,6 @@ What is wrong with a request is found before torch is imported, as far as that c
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.config.changes import change
 from ddpm_cli.config.toml_text import to_toml
 from ddpm_cli.engine.agreement import require_agreement
-from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.arms import flatten
 from ddpm_cli.engine.build import (
     build_dataset,
@@ -32,7 +30,7 @@ from ddpm_cli.engine.build import (
     with_classes,
 )
 from ddpm_cli.engine.data_used import with_data_used
-from ddpm_cli.engine.device import check_device, check_precision, precision_of, resolve_device, resolve_precision
+from ddpm_cli.engine.device import check_device, check_precision, precision_of
 from ddpm_cli.engine.file_bounds import Bounds
 from ddpm_cli.engine.going_on import finished_notice, resume_flags, resume_notices, stored_config
 from ddpm_cli.engine.launch_record import launch, launch_notice
@@ -45,7 +43,7 @@ from ddpm_cli.engine.trackers import Trackers, check_trackers
 from ddpm_cli.errors import DataError, OutputError, RequestError, RunMovedError, SaveFailedError
 from ddpm_cli.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.files import atomic_write
-from ddpm_cli.launch import is_main, launch_key, on_one_machine, processes, restarts
+from ddpm_cli.launch import is_main, launch_key
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, check_new_run, create_run, find_run, write_info
 from ddpm_cli.runs.held_folder import HeldFolder, held
@@ -305,6 +303,7 @@ def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Ac
 
     from ddpm_cli.diffusion.parameterization import check_parameterization
     from ddpm_cli.engine.sharding import check_processes
+    from ddpm_cli.engine.team import make_accelerator
 
     accelerator = make_accelerator(config.train.device, config.train.precision)
     check_processes(config.train, accelerator, on_event)
@@ -325,33 +324,9 @@ def _check_batch_search(config: Config) -> None:
         )
 
 
-def make_accelerator(device_name: str, precision: str) -> Accelerator:
-    """Accelerate's handle on device, precision and processes; under `torchrun` each process takes its own device.
-
-    Raises:
-        DeviceError: If this machine lacks the device or the precision.
-    """
-    import torch
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import InitProcessGroupKwargs
-
-    from ddpm_cli.engine.team import LONGEST_WAIT, begin_group_again
-
-    keep_freed_memory()
-    device = resolve_device(device_name)
-    if processes() == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
-    elif restarts() and on_one_machine() and not torch.distributed.is_initialized():
-        begin_group_again(device)
-    mixed = {"fp32": "no"}.get(resolved := resolve_precision(precision, device), resolved)
-    group = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
-    return Accelerator(mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[group])
-
-
 def _begun_run(config: Config, runs: Path) -> RunDirectory | None:
     from ddpm_cli.engine.begun_run import begun_run
+    from ddpm_cli.engine.team import make_accelerator
 
     return begun_run(make_accelerator(config.train.device, config.train.precision), runs)
 

@@ -135,6 +135,7 @@ class TrainingLoop:
     def _take_step(self, first_share: float) -> None:
         with self._training_time():
             self.trainer.train_step()
+        self._end_if_diverged()
         self.after_step_is_due = True
         self.session_images += self.config.train.batch_size
         share = self.trainer.budget.share(self.trainer.step, self.seconds())
@@ -144,10 +145,12 @@ class TrainingLoop:
 
     @contextmanager
     def _training_time(self) -> Iterator[None]:
-        """Add the time of the block to that of training, and end a run that turns out to have diverged."""
+        """Add the time of the block to that of training."""
         began = time.monotonic()
         yield
         self.session_train_seconds += time.monotonic() - began
+
+    def _end_if_diverged(self) -> None:
         if self.trainer.health.has_diverged:
             self._require_folder()
             end_diverged(self.run, self.trainer, self.on_event)
@@ -156,6 +159,7 @@ class TrainingLoop:
         """Wait for what the last steps came to, which all that is written down tells of."""
         with self._training_time():
             self.trainer.settle()
+        self._end_if_diverged()
 
     def _give_up_after(self, signal_number: int) -> None:
         """Stop if there was a signal, of which all processes must have agreed that there was."""

@@ -1,21 +1,33 @@
-"""state.json of a checkpoint: what stands in it must be of its kind, because anyone may have edited it."""
+"""Check state.json of a checkpoint: what stands in it must be of its kind, because anyone may have edited it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeGuard
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, NotRequired, TypeGuard, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.files import UnreadableError, printable
 
 LARGEST_COUNT = 10**15
 """Of steps, updates or seconds: larger ones leave the exact range of floats."""
+MOST_VALUES = 2**26
+"""Of one image, 4096x4096 with four channels: more would fill the memory before any network does."""
 
-_LAUNCH = {"processes", "threads", "device", "torch"}
-_LAUNCH_TODAY = _LAUNCH | {"precision", "kernels"}
-_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
-_SPANS = {"interval", "epoch"}
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Whole = Annotated[int, Field(ge=-LARGEST_COUNT, le=LARGEST_COUNT)]
+Number = Whole | float
+"""A loss may be infinite or NaN, which Python's JSON has words for; a whole number may not exceed a float."""
+Finite = Whole | Annotated[float, Field(allow_inf_nan=False)]
+Duration = Count | Annotated[float, Field(ge=0, le=LARGEST_COUNT, allow_inf_nan=False)]
+"""Seconds."""
+Side = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
+KNOWN_KEYS_ALONE = ConfigDict(strict=True, extra="forbid")
 
 
 class State(dict[str, Any]):
@@ -36,15 +48,105 @@ class State(dict[str, Any]):
         )
 
 
+@with_config(KNOWN_KEYS_ALONE)
+class HealthState(TypedDict):
+    """What `Health` remembers of the last steps."""
+
+    losses: list[Finite]
+    non_finite_in_a_row: Count
+    skipped_in_a_row: Count
+    trouble_since: Count | None
+    calm_steps: Count
+    ordinary_loss: Number
+
+
+@with_config(KNOWN_KEYS_ALONE)
+class LaunchState(TypedDict):
+    """How a session was started; earlier versions knew neither precision nor kernels."""
+
+    processes: Count
+    threads: Count
+    device: str
+    torch: str
+    precision: NotRequired[str]
+    kernels: NotRequired[str]
+
+
+@with_config(KNOWN_KEYS_ALONE)
+class ScalerState(TypedDict):
+    """A gradient scaler's `state_dict`."""
+
+    scale: Annotated[float, Field(gt=0, le=LARGEST_COUNT)]
+    growth_factor: Annotated[float, Field(gt=1, le=LARGEST_COUNT)]
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)]
+    growth_interval: Count
+    _growth_tracker: Count
+
+
+@with_config(KNOWN_KEYS_ALONE)
+class NoState(TypedDict):
+    """The `state_dict` of a scaler that is switched off."""
+
+
+@with_config(KNOWN_KEYS_ALONE)
+class LossSums(TypedDict):
+    """Sums of losses over the steps of each span."""
+
+    interval: Number
+    epoch: Number
+
+
+@with_config(KNOWN_KEYS_ALONE)
+class LossSteps(TypedDict):
+    """Steps of each span."""
+
+    interval: Count
+    epoch: Count
+
+
+@with_config(ConfigDict(strict=True, extra="allow"))
+class StateValues(TypedDict, total=False):
+    """The keys of state.json that are known, each with the kind of its value in words; one that is not known is left alone."""
+
+    step: Annotated[Count, "count"]
+    seconds: Annotated[Duration, "duration"]
+    image_shape: Annotated[list[Side], Field(min_length=3, max_length=3), "channels, height and width"]
+    data_sha256: Annotated[str, "text"]
+    class_names: Annotated[list[str], "list of names"]
+    ema_updates: Annotated[Count, "count"]
+    scaler: Annotated[ScalerState | NoState | None, "state of a gradient scaler"]
+    loss_sums: Annotated[LossSums, "number for each span"]
+    loss_steps: Annotated[LossSteps, "count for each span"]
+    history: Annotated[list[dict[str, str | Number | None]], "list of rows"]
+    last_loss: Annotated[Number | None, "number"]
+    last_held_out_loss: Annotated[Number | None, "number"]
+    best_held_out_loss: Annotated[Number | None, "number"]
+    held_out_step: Annotated[Count | None, "count"]
+    best_saved_loss: Annotated[Number | None, "number"]
+    non_finite_steps: Annotated[Count, "count"]
+    health: Annotated[HealthState, "record of the last steps"]
+    launch: Annotated[LaunchState, "processes, threads, device, precision, kernels and torch version"]
+    grad_norm: Annotated[Number, "number"]
+    after_step_is_due: Annotated[bool, "true or false"]
+
+
+@cache
+def _adapter() -> TypeAdapter[StateValues]:
+    return TypeAdapter(StateValues)
+
+
 def check_state(values: Mapping[str, Any]) -> None:
     """Refuse values of another kind than training writes; keys that are not known are left alone.
 
     Raises:
         UnreadableError: Naming the key.
     """
-    for key, (kind, is_sound) in _KINDS.items():
-        if key in values and not is_sound(values[key]):
-            raise UnreadableError(f"has no {kind} under {key!r}")
+    try:
+        _adapter().validate_python(dict(values))
+    except ValidationError as error:
+        key = str(error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][0])
+        kind = get_type_hints(StateValues, include_extras=True)[key].__metadata__[-1]
+        raise UnreadableError(f"has no {kind} under {key!r}") from None
 
 
 def is_count(value: Any) -> TypeGuard[int]:
@@ -52,102 +154,28 @@ def is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
 
 
-def _is_number(value: Any) -> bool:
-    """A loss may be infinite or NaN, which Python's JSON has words for; a whole number may not exceed a float."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_COUNT
-    return whole or isinstance(value, float)
+def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
+    """Channels, height and width of a checkpoint's images, as its state gives them.
+
+    Raises:
+        CheckpointError: If it gives none; `origin` is what the message names.
+    """
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 < v <= 65536 for v in value):
+        if math.prod(value) <= MOST_VALUES:
+            return value[0], value[1], value[2]
+        raise CheckpointError(
+            f"{origin} says that its images are {value[1]}x{value[2]} with {value[0]} channels, which no model here can make.",
+            "Name another checkpoint.",
+        )
+    raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")
 
 
-def _is_duration(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value) and 0 <= value <= LARGEST_COUNT
+def checked_step(value: Any, origin: Path) -> int:
+    """Steps of training, as a checkpoint's state gives them.
 
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or _is_number(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(is_count(side) and side > 0 for side in value)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_scaler(value: Any) -> bool:
-    if value is None or value == {}:
-        return True
-    if not isinstance(value, dict) or value.keys() != _SCALER:
-        return False
-    numbers = all(_is_duration(value[name]) for name in ("scale", "growth_factor", "backoff_factor"))
-    counts = is_count(value["growth_interval"]) and is_count(value["_growth_tracker"])
-    return numbers and counts and value["scale"] > 0 and 0 < value["backoff_factor"] < 1 < value["growth_factor"]
-
-
-def _is_count_or_none(value: Any) -> bool:
-    return value is None or is_count(value)
-
-
-def _is_health(value: Any) -> bool:
-    if not isinstance(value, dict) or value.keys() != _HEALTH.keys():
-        return False
-    return all(is_sound(value[key]) for key, is_sound in _HEALTH.items())
-
-
-def _are_losses(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_number(loss) and math.isfinite(loss) for loss in value)
-
-
-def _is_launch(value: Any) -> bool:
-    if not isinstance(value, dict) or not _LAUNCH <= value.keys() <= _LAUNCH_TODAY:
-        return False
-    return all(is_count(value[key]) if key in ("processes", "threads") else _is_text(value[key]) for key in value)
-
-
-def _by_span(is_sound: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and value.keys() == _SPANS and all(map(is_sound, value.values()))
-
-
-def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) and all(map(_is_cell, row.values())) for row in value)
-
-
-def _is_cell(value: Any) -> bool:
-    return _is_text(value) or _is_number_or_none(value)
-
-
-_HEALTH: dict[str, Callable[[Any], bool]] = {
-    "losses": _are_losses,
-    "non_finite_in_a_row": is_count,
-    "skipped_in_a_row": is_count,
-    "trouble_since": _is_count_or_none,
-    "calm_steps": is_count,
-    "ordinary_loss": _is_number,
-}
-
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "step": ("count", is_count),
-    "seconds": ("duration", _is_duration),
-    "image_shape": ("channels, height and width", _is_shape),
-    "data_sha256": ("text", _is_text),
-    "class_names": ("list of names", _are_texts),
-    "ema_updates": ("count", is_count),
-    "scaler": ("state of a gradient scaler", _is_scaler),
-    "loss_sums": ("number for each span", _by_span(_is_number)),
-    "loss_steps": ("count for each span", _by_span(is_count)),
-    "history": ("list of rows", _are_rows),
-    "last_loss": ("number", _is_number_or_none),
-    "last_held_out_loss": ("number", _is_number_or_none),
-    "best_held_out_loss": ("number", _is_number_or_none),
-    "held_out_step": ("count", _is_count_or_none),
-    "best_saved_loss": ("number", _is_number_or_none),
-    "non_finite_steps": ("count", is_count),
-    "health": ("record of the last steps", _is_health),
-    "launch": ("processes, threads, device, precision, kernels and torch version", _is_launch),
-    "grad_norm": ("number", _is_number),
-    "after_step_is_due": ("true or false", lambda value: isinstance(value, bool)),
-}
+    Raises:
+        CheckpointError: If it is no count; `origin` is what the message names.
+    """
+    if is_count(value):
+        return value
+    raise CheckpointError(f"{origin} does not say how many steps it was trained for.", "Name another checkpoint.")

@@ -16,6 +16,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from ddpm_cli.allocator import keep_freed_memory
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.config.sample_schema import (
     DdimSampler,
@@ -28,7 +29,6 @@ from ddpm_cli.config.sample_schema import (
 )
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise, sample
-from ddpm_cli.engine.allocator import keep_freed_memory
 from ddpm_cli.engine.build import (
     build_guided,
     build_model,

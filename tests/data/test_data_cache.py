@@ -3,13 +3,16 @@ from __future__ import annotations
 import hashlib
 import http.server
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ddpm_cli.data import cache
+from ddpm_cli.errors import RequestError
 
 CONTENT = b"pixels" * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -48,21 +51,32 @@ def test_environment_variable_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert cache.cache_directory() == tmp_path / "mine"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="these are the folders of XDG")
 @pytest.mark.parametrize(
-    ("platform", "xdg", "expected"),
+    ("xdg", "expected"),
     [
-        ("linux", "/caches", "/caches/ddpm"),
-        ("linux", "", "/home/ada/.cache/ddpm"),
-        ("linux", "relative", "/home/ada/.cache/ddpm"),  # the XDG specification says to ignore these
-        ("darwin", "", "/home/ada/Library/Caches/ddpm"),
+        ("/caches", "/caches/ddpm"),
+        ("", "/home/ada/.cache/ddpm"),
+        ("relative", "/home/ada/.cache/ddpm"),  # the XDG specification says to ignore these
     ],
 )
-def test_platform_folder(monkeypatch: pytest.MonkeyPatch, platform: str, xdg: str, expected: str) -> None:
+def test_platform_folder(monkeypatch: pytest.MonkeyPatch, xdg: str, expected: str) -> None:
     monkeypatch.setenv("DDPM_CACHE", "")
     monkeypatch.setenv("HOME", "/home/ada")
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
-    monkeypatch.setattr(cache.sys, "platform", platform)
     assert cache.cache_directory() == Path(expected)
+
+
+def test_without_a_home_folder_a_cache_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(user: int) -> NoReturn:
+        raise KeyError(user)
+
+    monkeypatch.delenv("DDPM_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(RequestError, match="no home folder"):
+        cache.cache_directory()
 
 
 def test_fetch_is_silent_and_leaves_one_whole_file(server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from ddpm_cli.benchmark import UNDER_OUR_LOOP
 from ddpm_cli.config.loader import load_config
 from ddpm_cli.engine.bench.duels import duels, same_network
 from ddpm_cli.engine.bench.subject import Setting, random_dataset, subject
-from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.engine.team import make_accelerator
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.export.unet2d_names import to_unet2d
 

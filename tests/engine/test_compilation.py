@@ -16,7 +16,8 @@ from ddpm_cli.engine.build import build_dataset, build_model
 from ddpm_cli.engine.compilation import wants_compiling
 from ddpm_cli.engine.fast_sampling import WholeBatches, with_fast_network
 from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
-from ddpm_cli.engine.train import make_accelerator, resume, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import resume, train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.errors import OutOfMemoryError
 from ddpm_cli.events import Compiling, Event, Notice

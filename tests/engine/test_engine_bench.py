@@ -15,7 +15,7 @@ from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network
 from ddpm_cli.engine.bench.request import BenchRequest, require_peers
 from ddpm_cli.engine.bench.run import run_bench
 from ddpm_cli.engine.bench.subject import Setting, image_shape, random_dataset, subject
-from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.engine.team import make_accelerator
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.extras import missing_packages

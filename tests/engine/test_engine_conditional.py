@@ -14,7 +14,8 @@ from torch import Tensor
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.build import build_dataset, with_classes
 from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
-from ddpm_cli.engine.train import make_accelerator, resume, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import resume, train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError

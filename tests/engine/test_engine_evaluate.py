@@ -22,7 +22,8 @@ from ddpm_cli.config.loader import load_config
 from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.engine.build import build_model, build_schedule
-from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate
+from ddpm_cli.engine.evaluate import evaluate
+from ddpm_cli.engine.evaluate_settings import EvaluateSettings
 from ddpm_cli.engine.generate import TrainedModel
 from ddpm_cli.engine.memorisation import _of_held_out
 from ddpm_cli.engine.references import real_images, references_folder

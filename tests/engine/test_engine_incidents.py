@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm_cli.config.schema import Config
 from ddpm_cli.data.batches import Batches
 from ddpm_cli.diffusion.timestep_draws import draw_timesteps
-from ddpm_cli.engine import health, trainer
+from ddpm_cli.engine import health, team, trainer
 from ddpm_cli.engine import train as engine
 from ddpm_cli.engine.seeds import generator
 from ddpm_cli.errors import DivergedError
@@ -197,7 +197,7 @@ def test_where_no_checkpoint_is_good_all_stay(tmp_path: Path, monkeypatch: pytes
 def test_overflow_under_a_gradient_scaler_is_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scale that is far too high at first, as in fp16 on CUDA: steps are skipped until it fits, and none of them is a failure."""
     plant(monkeypatch, lambda number, losses, t: 1e4 * losses)
-    original = engine.make_accelerator
+    original = team.make_accelerator
 
     def scaled(*arguments: Any) -> Any:
         accelerator = original(*arguments)
@@ -206,7 +206,7 @@ def test_overflow_under_a_gradient_scaler_is_counted_apart(tmp_path: Path, monke
         accelerator.unscale_gradients = lambda: accelerator.scaler.unscale_(accelerator._optimizers[0].optimizer)
         return accelerator
 
-    monkeypatch.setattr(engine, "make_accelerator", scaled)
+    monkeypatch.setattr(team, "make_accelerator", scaled)
     summary = engine.train(tiny("train.steps=30"), runs=tmp_path, name="run")
     assert isinstance(summary, TrainSummary)
     overflows = summary.incidents["overflow"]

@@ -16,7 +16,8 @@ from tiny_configs import tiny_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.data.images import with_limit
-from ddpm_cli.engine.evaluate import EvaluateSettings, evaluate
+from ddpm_cli.engine.evaluate import evaluate
+from ddpm_cli.engine.evaluate_settings import EvaluateSettings
 from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.engine.train import resume, train
 from ddpm_cli.engine.trainer import Trainer

@@ -15,7 +15,8 @@ from tiny_configs import tiny_config
 from ddpm_cli.config.schema import Config
 from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.train import make_accelerator, resume, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import resume, train
 from ddpm_cli.engine.training_metrics import TrainingMetrics
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.events import Event, Listener, Notice, TrainProgress

@@ -9,7 +9,8 @@ import torch
 from tiny_configs import tiny_config
 
 from ddpm_cli.engine.launch_record import launch, launch_notice
-from ddpm_cli.engine.train import make_accelerator, resume, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import resume, train
 from ddpm_cli.events import Event, Notice
 from ddpm_cli.files import UnreadableError
 from ddpm_cli.render.overview import _provenance

@@ -20,7 +20,8 @@ from ddpm_cli.engine.generate import generate_samples, load_trained
 from ddpm_cli.engine.machine_memory import MachineMemory
 from ddpm_cli.engine.out_of_memory import fits, is_out_of_memory, largest_fitting
 from ddpm_cli.engine.rehearsal import Rehearsal
-from ddpm_cli.engine.train import make_accelerator, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import train
 from ddpm_cli.errors import OutOfMemoryError, RequestError
 from ddpm_cli.events import Event, Notice, SampleProgress, TrainPlan
 from ddpm_cli.models.unet import UNet
@@ -188,7 +189,7 @@ def test_likelihoods_say_what_to_try(trained_folder: Path, tmp_path: Path, monke
 
 REAL = """
 import resource, sys
-from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.engine.team import make_accelerator
 from ddpm_cli.cli.app import run
 make_accelerator("cpu", "fp32")  # all libraries are there
 virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

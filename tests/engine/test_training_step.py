@@ -16,7 +16,7 @@ from ddpm_cli.data.images import Dataset
 from ddpm_cli.engine import trainer as trainer_module
 from ddpm_cli.engine.build import build_dataset, build_optimizer
 from ddpm_cli.engine.outcome import LateNumbers
-from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.engine.team import make_accelerator
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.engine.weights import flatten_optimizer, spread_moments, unflatten_optimizer
 from ddpm_cli.events import Event, Incident

@@ -23,7 +23,8 @@ from ddpm_cli.engine.build import build_dataset
 from ddpm_cli.engine.device import resolve_device
 from ddpm_cli.engine.fast_sampling import with_fast_network
 from ddpm_cli.engine.generate import generate_samples, load_trained
-from ddpm_cli.engine.train import make_accelerator, train
+from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.engine.train import train
 from ddpm_cli.engine.trainer import Trainer
 from ddpm_cli.events import Compiling, Event, Notice
 

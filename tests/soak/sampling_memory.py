@@ -19,7 +19,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.allocator import keep_freed_memory, return_freed_memory
+from ddpm_cli.allocator import keep_freed_memory, return_freed_memory
 from ddpm_cli.engine.bounds import image_bytes
 from ddpm_cli.engine.build import build_network, build_schedule
 from ddpm_cli.engine.estimate import held_bytes

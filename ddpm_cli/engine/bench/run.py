@@ -18,7 +18,7 @@ from ddpm_cli.engine.bench.timing import Parts, rates
 from ddpm_cli.engine.build import build_network, self_contained, with_classes
 from ddpm_cli.engine.device import resolve_device, resolve_precision
 from ddpm_cli.engine.out_of_memory import free_memory, is_out_of_memory
-from ddpm_cli.engine.train import make_accelerator
+from ddpm_cli.engine.team import make_accelerator
 from ddpm_cli.errors import OutOfMemoryError
 from ddpm_cli.events import Listener, ignore
 from ddpm_cli.models.cost import forward_flops, parameter_count
