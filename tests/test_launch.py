@@ -14,7 +14,7 @@ import pytest
 from ddpm_cli import launch
 from ddpm_cli.cli.app import report, run
 from ddpm_cli.config.schema import TrainConfig
-from ddpm_cli.engine.sharding import check_processes
+from ddpm_cli.engine.agreement import check_processes
 from ddpm_cli.engine.team import Team
 from ddpm_cli.errors import DataError, InterruptedRunError, RequestError
 from ddpm_cli.events import Event

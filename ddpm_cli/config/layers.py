@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm_cli.config.faults import Fault, shown
 from ddpm_cli.config.outline import NONE, choices, is_choice, join, sections, types_of, words_of
 from ddpm_cli.names import as_known
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
 
@@ -40,6 +43,12 @@ def layer_from_tree(tree: Mapping[str, Any], origin: str, faults: list[Fault], p
         else:
             faults.append(Fault(key, f"is a section and holds keys, it cannot be {shown(value)}", origin))
     return layer
+
+
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """Every value of a config by its dotted key, as JSON has it; an unset one is "none"."""
+    layer = layer_from_tree(config.model_dump(mode="json"), "", [])
+    return {key: NONE if entry.value is None else entry.value for key, entry in layer.items()}
 
 
 def _plain(key: str, value: Any, origin: str, faults: list[Fault]) -> Any:

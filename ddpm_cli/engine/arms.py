@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.config.layers import layer_from_tree
+from ddpm_cli.config.layers import flatten
 from ddpm_cli.config.outline import default_of
 
 if TYPE_CHECKING:
     from ddpm_cli.comparison import Run
-    from ddpm_cli.config.schema import Config
     from ddpm_cli.engine.run_record import RunRecord
 
 DATA = "data.sha256"
@@ -79,12 +78,6 @@ def _comes_with_kind(key: str, arms: Sequence[Repeats]) -> bool:
     return len(defaults) == len(having) and all(
         settings[key] == ("none" if default is None else default) for settings, default in zip(having, defaults, strict=True)
     )
-
-
-def flatten(config: Config) -> Settings:
-    """Every value of a config by its dotted key, as JSON has it; an unset one is "none"."""
-    layer = layer_from_tree(config.model_dump(mode="json"), "", [])
-    return {key: "none" if entry.value is None else entry.value for key, entry in layer.items()}
 
 
 def _settings(record: RunRecord) -> Settings:

@@ -12,44 +12,12 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
 
-from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Listener, Notice
 from ddpm_cli.models.unet import Stage
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
-
-    from ddpm_cli.config.schema import TrainConfig
-
-
-def check_processes(train: TrainConfig, accelerator: Accelerator, on_event: Listener) -> None:
-    """Refuse batches that the processes cannot share.
-
-    Raises:
-        RequestError: Naming the numbers.
-    """
-    processes = accelerator.num_processes
-    if train.batch_size < processes:
-        raise RequestError(
-            f"train.batch_size = {train.batch_size} leaves some of the {processes} processes without an image.",
-            "Start fewer processes, or raise train.batch_size.",
-        )
-    if train.sharding == "none":
-        return
-    if processes == 1:
-        on_event(Notice('train.sharding = "full" has no effect on one process, which holds all weights itself.', important=True))
-    elif train.batch_size % processes:
-        raise RequestError(
-            f'train.sharding = "full" needs batches that {processes} processes share evenly, not of {train.batch_size} images.',
-            f"Set train.batch_size to a multiple of {processes}.",
-        )
-    elif accelerator.mixed_precision == "fp16":
-        raise RequestError(
-            'train.sharding = "full" does not go with fp16, whose gradients are scaled by each process for itself.',
-            "Set train.precision to bf16 or fp32.",
-        )
 
 
 def shard(model: nn.Module, accelerator: Accelerator, *, reshard: bool = True) -> None:

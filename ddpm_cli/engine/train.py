@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.changes import change
+from ddpm_cli.config.layers import flatten
 from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.agreement import require_agreement
-from ddpm_cli.engine.arms import flatten
+from ddpm_cli.engine.agreement import check_processes, require_agreement
 from ddpm_cli.engine.build import (
     build_dataset,
     build_network,
@@ -302,7 +302,6 @@ def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Ac
     import torch
 
     from ddpm_cli.diffusion.parameterization import check_parameterization
-    from ddpm_cli.engine.sharding import check_processes
     from ddpm_cli.engine.team import make_accelerator
 
     accelerator = make_accelerator(config.train.device, config.train.precision)

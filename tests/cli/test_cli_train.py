@@ -105,9 +105,7 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_by_a_signal_and_resumed_equals_never_stopped(
-    number: int, tmp_path: Path, never_stopped: dict[str, bytes]
-) -> None:
+def test_stopped_by_a_signal_and_resumed_equals_never_stopped(number: int, tmp_path: Path, never_stopped: dict[str, bytes]) -> None:
     process = start(tmp_path, "train", *STOPPED)
     wait_for(tmp_path / "runs/run/metrics.jsonl", '"step": 7,')
     process.send_signal(number)
