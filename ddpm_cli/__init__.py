@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ddpm_cli import events
     from ddpm_cli.api.evaluation import evaluate
     from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
     from ddpm_cli.api.model import Model, load
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.forward import q_sample
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.errors import DdpmError
-    from ddpm_cli.figure import Figure
+    from ddpm_cli.results import events
+    from ddpm_cli.results.figure import Figure
 else:
     _HOMES = {
         "ddpm_cli.api.evaluation": ("evaluate",),
@@ -56,7 +56,7 @@ else:
         "ddpm_cli.diffusion.forward": ("q_sample",),
         "ddpm_cli.diffusion.schedules": ("NoiseSchedule",),
         "ddpm_cli.errors": ("DdpmError",),
-        "ddpm_cli.figure": ("Figure",),
+        "ddpm_cli.results.figure": ("Figure",),
     }
 
     def __getattr__(name):
@@ -64,7 +64,7 @@ else:
         from importlib import import_module
 
         if name == "events":
-            return import_module("ddpm_cli.events")
+            return import_module("ddpm_cli.results.events")
         home = next((home for home, names in _HOMES.items() if name in names), None)
         if home is None:
             raise AttributeError(f"module 'ddpm_cli' has no attribute {name!r}")

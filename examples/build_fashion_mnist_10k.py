@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist
 from ddpm_cli.data.images import Dataset, ImageSet
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist
 
 SEED = 2017
 TRAIN_PER_CLASS, TEST_PER_CLASS = 1_000, 200

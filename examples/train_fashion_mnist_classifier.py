@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist
 from ddpm_cli.data.images import Dataset
-from ddpm_cli.events import EvaluateProgress, Event
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist
 from ddpm_cli.metrics.classifier import BUNDLED_NAME, save_classifier
 from ddpm_cli.metrics.classifier_fit import fit_classifier, held_out_accuracy
+from ddpm_cli.results.events import EvaluateProgress, Event
 
 SEED = 2017
 

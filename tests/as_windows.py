@@ -164,7 +164,7 @@ def main(folder: str) -> None:
         if found.name != "ddpm_cli.__main__":
             importlib.import_module(found.name)
     from ddpm_cli.cli.app import run
-    from ddpm_cli.engine.signals import interrupt_on_signals
+    from ddpm_cli.core.compute.signals import interrupt_on_signals
 
     interrupt_on_signals()
     for command in COMMANDS:

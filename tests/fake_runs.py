@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.figure import Figure
-from ddpm_cli.files import atomic_write
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.core.io.files import atomic_write
+from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run, write_info
 from ddpm_cli.runs.figures import append_figures

@@ -21,10 +21,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import accelerate  # noqa: F401 - imported here once, for all children
 import torch
 
-import ddpm_cli.cli.resume
-import ddpm_cli.cli.train
-import ddpm_cli.engine.train
-import ddpm_cli.render.training  # noqa: F401
 from ddpm_cli.cli.app import main
 
 torch.set_num_threads(1)

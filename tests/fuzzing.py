@@ -24,24 +24,25 @@ import torch
 from picture_files import display_p3, linear_grey, srgb
 from PIL import Image
 
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.schema import Config
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.data.classes import find_class
-from ddpm_cli.data.folder import read_file
-from ddpm_cli.data.picture import decode, quiet_decoders, read_header, read_levels, read_whole
-from ddpm_cli.data.white_level import require_scale
-from ddpm_cli.engine.bounds import Demand, image_bytes, require_affordable, require_trainable
-from ddpm_cli.engine.build import build_model, build_sampler
-from ddpm_cli.engine.file_bounds import Bounds
-from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
-from ddpm_cli.engine.plan import require_affordable_samples
-from ddpm_cli.engine.schedule_table import read_schedule_table
+from ddpm_cli.build.network import build_model
+from ddpm_cli.build.sampler import build_sampler
+from ddpm_cli.build.schedule_table import read_schedule_table
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.data.pictures.classes import find_class
+from ddpm_cli.data.pictures.decode import decode, quiet_decoders, read_header, read_levels, read_whole
+from ddpm_cli.data.pictures.white_level import require_scale
+from ddpm_cli.data.sources.folder import read_file
 from ddpm_cli.errors import DdpmError
-from ddpm_cli.export.safetensors import save_model_file
-from ddpm_cli.files import UnreadableError
 from ddpm_cli.runs.checkpoints import load_checkpoint, save_checkpoint
 from ddpm_cli.runs.directory import create_run
+from ddpm_cli.runs.model_file import save_model_file
+from ddpm_cli.sampling.bounds import Demand, image_bytes, require_affordable, require_trainable
+from ddpm_cli.sampling.file_bounds import Bounds
+from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.training.planning.plan import require_affordable_samples
 
 LIMIT_SECONDS = 5
 SETS = ("model.base_channels=4", "model.channel_mult=[1]", "model.blocks_per_level=1", "schedule.timesteps=20")

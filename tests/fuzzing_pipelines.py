@@ -11,7 +11,7 @@ from typing import Any
 from foreign_models import pipeline_folder
 from fuzzing import Attack, mutated_file
 
-from ddpm_cli.engine.import_model import import_model
+from ddpm_cli.interop.import_model import import_model
 
 UNET: dict[str, Any] = {
     "sample_size": 8,

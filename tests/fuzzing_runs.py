@@ -23,38 +23,38 @@ from picture_files import write_folder
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.data.arrays import load_arrays
-from ddpm_cli.data.folder import scan_folder
-from ddpm_cli.data.image_cache import load_pictures
-from ddpm_cli.data.pictures import PictureSettings
-from ddpm_cli.engine.build import build_dataset
-from ddpm_cli.engine.compare import compare
-from ddpm_cli.engine.feature_sources import write_rows
-from ddpm_cli.engine.references import read_statistics
-from ddpm_cli.engine.run_info import model_info
-from ddpm_cli.engine.run_list import list_rows
-from ddpm_cli.engine.run_record import find_runs, read_run
-from ddpm_cli.engine.sample_parts import SampleSet
-from ddpm_cli.engine.stored import check_architecture
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import train
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.engine.training_state import restore_training
-from ddpm_cli.files import to_json
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.core.io.files import to_json
+from ddpm_cli.core.io.tensor_files import SUM, summed
+from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources.arrays import load_arrays
+from ddpm_cli.data.sources.folder import scan_folder
+from ddpm_cli.evaluation.feature_sources import write_rows
+from ddpm_cli.evaluation.references import read_statistics
+from ddpm_cli.evaluation.sample_parts import SampleSet
+from ddpm_cli.experiments.compare import compare
+from ddpm_cli.experiments.run_info import model_info
+from ddpm_cli.experiments.run_list import list_rows
 from ddpm_cli.metrics.classifier import BUNDLED_NAME, load_bundled, load_classifier
 from ddpm_cli.metrics.frechet import FrechetStatistics
-from ddpm_cli.render.compare import comparison_json
-from ddpm_cli.render.compare_tables import sheets
-from ddpm_cli.render.evaluate import figure_lines
-from ddpm_cli.render.overview import info_json, runs_json, show_info
+from ddpm_cli.render.terminal.compare import comparison_json
+from ddpm_cli.render.terminal.compare_tables import sheets
+from ddpm_cli.render.terminal.evaluate import figure_lines
+from ddpm_cli.render.terminal.overview import info_json, runs_json, show_info
 from ddpm_cli.runs.checkpoints import latest_checkpoint, load_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, list_runs
 from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
+from ddpm_cli.runs.record import find_runs, read_run
 from ddpm_cli.runs.sweep_state import read_failures, write_failures
-from ddpm_cli.tensor_files import SUM, summed
+from ddpm_cli.sampling.stored import check_architecture
+from ddpm_cli.training.state import restore_training
+from ddpm_cli.training.train import train
+from ddpm_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 FORGIVING = {"run folder", "image cache"}

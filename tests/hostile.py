@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from fuzzing import SETS, STATE
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.build import build_model
-from ddpm_cli.export.safetensors import save_model_file
+from ddpm_cli.build.network import build_model
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.directory import create_run
+from ddpm_cli.runs.model_file import save_model_file
 
 CPU = torch.device("cpu")
 CONFIG = to_toml(load_config(sets=SETS).config)

@@ -14,7 +14,7 @@ from picture_files import write_folder, write_picture
 from PIL import Image
 from safetensors.torch import save_file
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 
 TOY_CONFIG = {
     "model.base_channels": 8,

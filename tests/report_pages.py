@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from fake_runs import add_figure, fake_run
 
-from ddpm_cli.engine.report import gather_report
-from ddpm_cli.render.images import save_grid
+from ddpm_cli.experiments.report import gather_report
+from ddpm_cli.render.pictures.images import save_grid
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.report import Moment, RunReport, Trajectory
 

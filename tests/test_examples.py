@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.config.sweep import load_sweep
+from ddpm_cli.experiments.sweep_file import load_sweep
 
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if path.is_dir())

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_cli import files, temporaries
-from ddpm_cli.errors import OutputError, SaveFailedError
-from ddpm_cli.files import (
+from ddpm_cli.core.io import files, temporaries
+from ddpm_cli.core.io.files import (
     UnreadableError,
     adding_files,
     atomic_write,
@@ -30,7 +29,8 @@ from ddpm_cli.files import (
     sweep_temporaries,
     to_json,
 )
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
+from ddpm_cli.errors import OutputError, SaveFailedError
 
 
 def test_atomic_write_creates_and_replaces(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_json_too_large_to_be_read_again_is_not_written() -> None:
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, ddpm_cli.files, ddpm_cli.runs.lock, ddpm_cli.runs.directory, ddpm_cli.runs.metrics_log\n"
+        "import sys, ddpm_cli.core.io.files, ddpm_cli.runs.lock, ddpm_cli.runs.directory, ddpm_cli.runs.metrics_log\n"
         "import ddpm_cli.runs.checkpoints\n"
         "assert 'torch' not in sys.modules"
     )
@@ -257,7 +257,7 @@ def test_no_torch_is_imported() -> None:
 def leave_and_die(code: str, folder: Path) -> list[str]:
     """What a process leaves in the folder that is killed inside a block which writes there."""
     kill = "os.kill(os.getpid(), 9)"
-    program = f"import os\nfrom pathlib import Path\nfrom ddpm_cli.files import *\n{code}{kill}\n"
+    program = f"import os\nfrom pathlib import Path\nfrom ddpm_cli.core.io.files import *\n{code}{kill}\n"
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, check=False)
     assert done.returncode == -9
     return sorted(os.listdir(folder))

@@ -24,18 +24,18 @@ from hostile import CONFIG, CPU, ESCAPE, checkpoint, exported, replace_sealed
 from PIL import Image
 from safetensors.torch import save
 
+from ddpm_cli.build.network import build_model
 from ddpm_cli.cli.app import app
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.build import build_model
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.weights import unflatten_optimizer
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.core.compute.weights import unflatten_optimizer
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.core.io.tensor_files import HEADER_LIMIT, read_tensor_file
 from ddpm_cli.errors import CheckpointError, ConfigError
-from ddpm_cli.export.safetensors import load_model_file
-from ddpm_cli.files import UnreadableError
-from ddpm_cli.render.images import with_row_names
+from ddpm_cli.render.pictures.images import with_row_names
 from ddpm_cli.runs.checkpoints import load_checkpoint
-from ddpm_cli.tensor_files import HEADER_LIMIT, read_tensor_file
+from ddpm_cli.runs.model_file import load_model_file
+from ddpm_cli.sampling.generate import load_trained
 
 pytestmark = pytest.mark.usefixtures("cost")
 
@@ -330,8 +330,8 @@ def test_nothing_that_a_file_says_reaches_the_terminal_raw() -> None:
         from rich.table import Table
         from rich.text import Text
         from ddpm_cli.errors import DdpmError
-        from ddpm_cli.render.console import messages, print_text, results, show_error, show_line
-        from ddpm_cli.config.faults import Fault
+        from ddpm_cli.render.terminal.console import messages, print_text, results, show_error, show_line
+        from ddpm_cli.config.resolve.faults import Fault
 
         evil = "ev\\x1b]0;owned\\x07\\x1b[2J\\r\\x9b2J\\u202eil"
         table = Table()

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.sweep import load_sweep
-from ddpm_cli.data.arrays import load_arrays
-from ddpm_cli.data.picture import MOST_PIXELS, decode, read_whole
-from ddpm_cli.engine.schedule_table import read_schedule_table
+from ddpm_cli.build.schedule_table import read_schedule_table
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.data.pictures.decode import MOST_PIXELS, decode, read_whole
+from ddpm_cli.data.sources.arrays import load_arrays
 from ddpm_cli.errors import ConfigError, DataError, RunError, ScheduleError
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.runs.directory import create_run
 
 pytestmark = pytest.mark.usefixtures("cost")

@@ -22,11 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.outline import all_keys
-from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.outline import all_keys
+from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.errors import CheckpointError, ConfigError, DdpmError
-from ddpm_cli.render.compare import comparison_json
+from ddpm_cli.render.terminal.compare import comparison_json
 from ddpm_cli.runs.checkpoints import load_checkpoint, read_manifest, save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run, list_runs
 from ddpm_cli.runs.figures import figure_of
@@ -115,7 +115,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 )
 @more
 def test_a_log_is_read_and_cut(run: RunDirectory, rows: list[Any], torn: bytes) -> None:
-    from ddpm_cli.engine.run_record import read_run
+    from ddpm_cli.runs.record import read_run
 
     good = run.metrics_log.read_bytes()
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
@@ -132,7 +132,7 @@ def test_a_log_is_read_and_cut(run: RunDirectory, rows: list[Any], torn: bytes) 
 @given(data=st.data())
 @more
 def test_a_figure_is_read_or_passed_over(run: RunDirectory, data: st.DataObject) -> None:
-    from ddpm_cli.render.evaluate import figure_lines
+    from ddpm_cli.render.terminal.evaluate import figure_lines
 
     (row,) = read_rows(run.evaluations_folder / "figures.jsonl")
     row = data.draw(edited(row) | edited(row["details"]).map(lambda details: row | {"details": details}))
@@ -143,7 +143,7 @@ def test_a_figure_is_read_or_passed_over(run: RunDirectory, data: st.DataObject)
 @given(info=edited({"created": 1.0, "device": "cpu", "data": {"sha256": "d", "train_images": 5}}) | VALUES)
 @more
 def test_facts_of_a_run_are_read_or_refused(run: RunDirectory, info: Any) -> None:
-    from ddpm_cli.engine.compare import compare
+    from ddpm_cli.experiments.compare import compare
 
     good = run.info_path.read_bytes()
     try:

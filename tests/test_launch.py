@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli import launch
 from ddpm_cli.cli.app import report, run
-from ddpm_cli.config.schema import TrainConfig
-from ddpm_cli.engine.agreement import check_processes
-from ddpm_cli.engine.team import Team
+from ddpm_cli.config.schema.config import TrainConfig
+from ddpm_cli.core import launch
+from ddpm_cli.core.compute.team import Team
 from ddpm_cli.errors import DataError, InterruptedRunError, RequestError
-from ddpm_cli.events import Event
+from ddpm_cli.results.events import Event
+from ddpm_cli.training.processes import check_processes
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "slurm" / "train.sbatch"
 

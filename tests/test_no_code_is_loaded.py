@@ -26,7 +26,7 @@ CALLS = {
 ALLOWED = {
     # `ddpm export` reads back the program that it has written itself a moment ago, under a temporary name, to compare it with the
     # original. No command reads a .pt2 file that was there before.
-    ("export/torch_export.py", "torch.export.load"): 1,
+    ("interop/formats/torch_export.py", "torch.export.load"): 1,
     # The package's own names, out of a table in the same file.
     ("__init__.py", "importlib.import_module"): 2,
 }

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_cli.core.io.files import atomic_write, readable, to_json
+from ddpm_cli.core.io.paths import parse_path, path_text, shell_word, text_alias, user_path
+from ddpm_cli.core.io.temporaries import LONGEST_SUFFIX
 from ddpm_cli.errors import DataError
-from ddpm_cli.files import atomic_write, readable, to_json
-from ddpm_cli.paths import parse_path, path_text, shell_word, text_alias, user_path
-from ddpm_cli.temporaries import LONGEST_SUFFIX
 
 BYTES = os.fsdecode(b"caf\xe9")
 """A name that is no UTF-8."""

@@ -55,9 +55,9 @@ def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_presets_of_the_table_are_as_it_says() -> None:
-    from ddpm_cli.config.loader import load_config
-    from ddpm_cli.config.preset_files import preset_names
-    from ddpm_cli.engine.build import build_model
+    from ddpm_cli.build.network import build_model
+    from ddpm_cli.config.resolve.loader import load_config
+    from ddpm_cli.config.resolve.preset_files import preset_names
     from ddpm_cli.models.cost import forward_flops, parameter_count
 
     shapes = {"paper-cifar10": (3, 32, 32)}

@@ -13,7 +13,7 @@ import typer
 from command import TINY
 
 from ddpm_cli.cli.app import app
-from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.resolve.loader import load_config
 
 RESULTS = Path(__file__).parents[1] / "examples" / "results"
 sys.path.insert(0, str(RESULTS))
@@ -115,7 +115,7 @@ def test_the_curve_and_the_verdicts_are_told(tmp_path: Path) -> None:
 
 
 def test_the_images_of_the_package_do_not_pass_for_the_whole_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ddpm_cli.data import fashion_mnist
+    from ddpm_cli.data.sources import fashion_mnist
 
     monkeypatch.setattr(fashion_mnist, "load_fashion_mnist", lambda root: fashion_mnist.load_fashion_mnist_10k())
     with pytest.raises(SystemExit, match="The full Fashion-MNIST was not found"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import Config
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.config import Config
 
 SETTINGS = (
     "data.kind=fashion-mnist-10k",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.build import build_model, build_schedule
-from ddpm_cli.engine.generate import TrainedModel
+from ddpm_cli.build.network import build_model
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.sampling.generate import TrainedModel
 
 SMALL = (
     "model.stem=1",

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.config.outline import NONE
+from ddpm_cli.config.resolve.outline import NONE
+from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.errors import RequestError
-from ddpm_cli.paths import user_path
 
 Settings = Mapping[str, object]
 """Fields of the config by dotted key, such as {"schedule.kind": "cosine", "optimizer.lr": 1e-3}; see `ddpm config show`."""

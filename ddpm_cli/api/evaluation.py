@@ -7,16 +7,16 @@ from pathlib import Path
 
 from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_sets
 from ddpm_cli.api.training import Run
-from ddpm_cli.engine.evaluate import evaluate_run
-from ddpm_cli.engine.evaluate_settings import EvaluateSettings
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.core.names import as_known
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Listener, ignore, together
-from ddpm_cli.figure import Figure
+from ddpm_cli.evaluation.evaluate import evaluate_run
+from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.metrics.names import METRICS
-from ddpm_cli.names import as_known
-from ddpm_cli.paths import user_path
-from ddpm_cli.render.evaluate import EvaluateView
-from ddpm_cli.render.evaluate_pictures import draw_evaluation
+from ddpm_cli.render.pictures.evaluate_pictures import draw_evaluation
+from ddpm_cli.render.terminal.evaluate import EvaluateView
+from ddpm_cli.results.events import Listener, ignore, together
+from ddpm_cli.results.figure import Figure
 
 SEEDS = 2**32
 

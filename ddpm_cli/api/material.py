@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from ddpm_cli.api.arguments import Settings, as_sets
-from ddpm_cli.config.data_choice import data_flags
-from ddpm_cli.config.loader import load_config
+from ddpm_cli.config.resolve.data_choice import data_flags
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.names import plain
 from ddpm_cli.errors import RequestError, ShapeError
-from ddpm_cli.names import plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,9 +50,9 @@ def load_images(
         DataError: If they are nowhere to be had, or unusable.
         RequestError: If n is not positive, or a field is none.
     """
-    from ddpm_cli.engine.build_data import build_dataset
-    from ddpm_cli.events import Notice
-    from ddpm_cli.render.console import show_notice, show_notices
+    from ddpm_cli.build.data import build_dataset
+    from ddpm_cli.render.terminal.console import show_notice, show_notices
+    from ddpm_cli.results.events import Notice
 
     if n is not None and n < 1:
         raise RequestError(f"n must be at least 1, not {n}.", "Give a positive number.")
@@ -78,7 +78,7 @@ def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object
         ConfigError: If there is no such kind or option, or a value is out of its range.
         ScheduleError: If the betas make no schedule.
     """
-    from ddpm_cli.engine.build import build_schedule
+    from ddpm_cli.build.schedule import build_schedule
 
     flags = {"schedule.kind": (kind, "kind"), "schedule.timesteps": (timesteps, "timesteps")}
     # A schedule alone has no sampler, whose steps might be more than T.
@@ -97,7 +97,7 @@ def make_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image:
         ShapeError: If they are no such images.
         RequestError: If columns is not positive.
     """
-    from ddpm_cli.render.images import grid, picture
+    from ddpm_cli.render.pictures.images import grid, picture
 
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0 or images.shape[3] not in range(1, MOST_CHANNELS + 1):
         raise ShapeError(

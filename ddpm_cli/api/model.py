@@ -10,27 +10,27 @@ import numpy as np
 
 from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_sets
 from ddpm_cli.api.training import Run
-from ddpm_cli.config.loader import override
-from ddpm_cli.data.classes import find_class
-from ddpm_cli.engine.bounds import Demand, require_affordable
-from ddpm_cli.engine.device import resolve_device
-from ddpm_cli.engine.file_bounds import Bounds
-from ddpm_cli.engine.generate import Frames, load_trained
-from ddpm_cli.engine.shared_samples import shared_samples
-from ddpm_cli.engine.team import Team
+from ddpm_cli.config.resolve.loader import override
+from ddpm_cli.core.compute.device import resolve_device
+from ddpm_cli.core.compute.team import Team
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.data.pictures.classes import find_class
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Listener, ignore, together
-from ddpm_cli.paths import user_path
-from ddpm_cli.render.console import show_notices
-from ddpm_cli.render.sampling import SamplingView
+from ddpm_cli.render.terminal.console import show_notices
+from ddpm_cli.render.terminal.sampling import SamplingView
+from ddpm_cli.results.events import Listener, ignore, together
+from ddpm_cli.sampling.bounds import Demand, require_affordable
+from ddpm_cli.sampling.file_bounds import Bounds
+from ddpm_cli.sampling.generate import Frames, load_trained
+from ddpm_cli.sampling.parallel import shared_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ddpm_cli.config.sample_schema import SampleConfig
+    from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
-    from ddpm_cli.engine.generate import FrameListener, TrainedModel
+    from ddpm_cli.sampling.generate import FrameListener, TrainedModel
 
 MAX_SEED = 10**18 - 1
 

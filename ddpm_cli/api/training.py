@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from ddpm_cli.api.arguments import Settings, as_path, as_sets
-from ddpm_cli.config.data_choice import data_flags
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.events import Listener, TrainSummary, ignore
-from ddpm_cli.names import as_known
-from ddpm_cli.paths import user_path
+from ddpm_cli.config.resolve.data_choice import data_flags
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.preset_files import preset_names
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.core.names import as_known
+from ddpm_cli.results.events import Listener, TrainSummary, ignore
 from ddpm_cli.runs.directory import RunDirectory, name_from
 from ddpm_cli.runs.directory import find_run as find_directory
 from ddpm_cli.runs.metrics_log import read_rows
@@ -106,8 +106,8 @@ def train(
         OutOfMemoryError: If the memory does not suffice.
         SaveFailedError: If the disk took no more; the checkpoints before are intact.
     """
-    from ddpm_cli.engine.train import train as run_training
-    from ddpm_cli.render.training import shown_training
+    from ddpm_cli.render.terminal.training import shown_training
+    from ddpm_cli.training.train import train as run_training
 
     file = as_path(config, "config") if isinstance(config, Path) or (config or "").endswith(".toml") else None
     preset = str(config) if config is not None and file is None else None
@@ -165,8 +165,8 @@ def resume(
         CheckpointError: If there are checkpoints and all are damaged.
         InterruptedRunError: See `train`; so are the other errors.
     """
-    from ddpm_cli.engine.train import resume as resume_training
-    from ddpm_cli.render.training import shown_training
+    from ddpm_cli.render.terminal.training import shown_training
+    from ddpm_cli.training.train import resume as resume_training
 
     root, path = user_path(runs, "runs"), run.path if isinstance(run, Run) else as_path(run, "run")
     found = find_directory(root, path).path

@@ -16,8 +16,6 @@ import typer
 
 from ddpm_cli import __version__
 from ddpm_cli.cli.bench import bench
-from ddpm_cli.cli.choices import help_with_choices
-from ddpm_cli.cli.commands import USAGE_ERROR, Command, Group
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
@@ -31,14 +29,16 @@ from ddpm_cli.cli.inpaint import inpaint
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.interpolate import interpolate
 from ddpm_cli.cli.ls import ls
+from ddpm_cli.cli.parsing.choices import help_with_choices
+from ddpm_cli.cli.parsing.commands import USAGE_ERROR, Command, Group
 from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.streams import discard, open_streams
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
+from ddpm_cli.core.launch import is_main, let_main_speak, processes, tell_launcher
 from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
-from ddpm_cli.launch import is_main, let_main_speak, processes, tell_launcher
 
 HELP = """Train and sample denoising diffusion models.
 
@@ -73,7 +73,7 @@ def _interrupts_told() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        from ddpm_cli.engine.signals import how_stopped, signal_of
+        from ddpm_cli.core.compute.signals import how_stopped, signal_of
 
         number = signal_of(interrupt)
         raise InterruptedRunError(f"Stopped by {how_stopped(number)}.", "", number) from interrupt
@@ -168,7 +168,7 @@ def run(arguments: Sequence[str], debug: bool) -> int:
 
 def report(error: DdpmError, debug: bool) -> int:
     """Show the error that is being handled and return its exit status."""
-    from ddpm_cli.render.console import show_error
+    from ddpm_cli.render.terminal.console import show_error
 
     if isinstance(error, InterruptedRunError) and not is_main():
         return error.exit_status
@@ -183,7 +183,7 @@ def report(error: DdpmError, debug: bool) -> int:
 
 def main() -> NoReturn:
     """Entry point of the installed command."""
-    from ddpm_cli.engine.signals import interrupt_on_signals
+    from ddpm_cli.core.compute.signals import interrupt_on_signals
 
     gc.set_threshold(*GARBAGE)
     if processes() == 1:  # one of several may wait for others in a call that no signal interrupts, and has to die of it
@@ -194,7 +194,7 @@ def main() -> NoReturn:
         status = run(arguments, debug)
         status = flushed(status, debug)
         if processes() > 1 and status == 0:  # after an error the others may be gone
-            from ddpm_cli.engine.team import disband
+            from ddpm_cli.core.compute.team import disband
 
             disband()
     except BrokenPipeError:

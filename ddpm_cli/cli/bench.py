@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import listed, one_of
-from ddpm_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PresetOption, SetOption
+from ddpm_cli.cli.parsing.completion import listed, one_of
+from ddpm_cli.cli.parsing.options import ConfigOption, DeviceOption, JsonOption, PresetOption, SetOption
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 PEERS = ("diffusers", "lucidrains", "smalldiffusion")
@@ -60,8 +60,8 @@ def bench(
 
       ddpm bench --preset quick --batch-sizes 32 --against diffusers,lucidrains
     """
-    from ddpm_cli.config.loader import load_config
-    from ddpm_cli.engine.bench.request import BenchRequest, check_bench
+    from ddpm_cli.bench.request import BenchRequest, check_bench
+    from ddpm_cli.config.resolve.loader import load_config
 
     sizes = batch_sizes_of(batch_sizes)
     formats = names_of("--precisions", precisions, PRECISIONS)
@@ -71,9 +71,9 @@ def bench(
     request = BenchRequest(sizes, formats, seconds, peers)
     check_bench(resolved, request)
 
-    from ddpm_cli.engine.bench.run import run_bench
-    from ddpm_cli.render.bench import BenchView, benchmark_json, show_benchmark
-    from ddpm_cli.render.console import print_json
+    from ddpm_cli.bench.run import run_bench
+    from ddpm_cli.render.terminal.bench import BenchView, benchmark_json, show_benchmark
+    from ddpm_cli.render.terminal.console import print_json
 
     with BenchView() as view:
         found = run_bench(resolved, request, on_event=view)
@@ -108,8 +108,8 @@ def names_of(option: str, text: str | None, known: Collection[str]) -> list[str]
     Raises:
         RequestError: If one is not among `known`.
     """
+    from ddpm_cli.core.names import listed, nearest
     from ddpm_cli.errors import RequestError
-    from ddpm_cli.names import listed, nearest
 
     names = [] if text is None else listed(text, known)
     for name in names:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import run_names
-from ddpm_cli.cli.options import DeviceOption, JsonOption, NoLimitsOption, path_of
+from ddpm_cli.cli.parsing.completion import run_names
+from ddpm_cli.cli.parsing.options import DeviceOption, JsonOption, NoLimitsOption, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ddpm_cli.comparison import Comparison
-    from ddpm_cli.engine.compare_samples import Row
+    from ddpm_cli.experiments.compare_samples import Row
+    from ddpm_cli.results.comparison import Comparison
 
 GridsOption = Annotated[bool, typer.Option("--grids/--no-grids", help="Draw images of every run from the same seeds.")]
 ImagesOption = Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=1000, help="Images of each run in the grids.")]
@@ -74,11 +74,11 @@ def compare(
 
       ddpm compare quick-001 quick-002 --json
     """
-    from ddpm_cli.engine.compare import compare as compare_runs
-    from ddpm_cli.engine.device import check_device
-    from ddpm_cli.engine.run_record import folder_of_runs
-    from ddpm_cli.files import require_writable_folder
-    from ddpm_cli.render.console import print_json
+    from ddpm_cli.core.compute.device import check_device
+    from ddpm_cli.core.io.files import require_writable_folder
+    from ddpm_cli.experiments.compare import compare as compare_runs
+    from ddpm_cli.render.terminal.console import print_json
+    from ddpm_cli.runs.record import folder_of_runs
     from ddpm_cli.runs.sweep_state import read_failures
 
     root = Path("runs")
@@ -108,10 +108,10 @@ def write_comparison(
     Raises:
         OutputError: If something cannot be written; then nothing new is in the folder.
     """
-    from ddpm_cli.files import adding_files, atomic_write, to_json
-    from ddpm_cli.render.compare import comparison_json, to_markdown
-    from ddpm_cli.render.compare_plot import save_curves, save_metrics
-    from ddpm_cli.render.images import save_named_rows
+    from ddpm_cli.core.io.files import adding_files, atomic_write, to_json
+    from ddpm_cli.render.pictures.compare_plot import save_curves, save_metrics
+    from ddpm_cli.render.pictures.images import save_named_rows
+    from ddpm_cli.render.terminal.compare import comparison_json, to_markdown
 
     rows = draw_rows(comparison, seeds, device, no_limits) if seeds else []
     pictures = {"curves": "curves.png"}
@@ -130,9 +130,9 @@ def write_comparison(
 
 def draw_rows(comparison: Comparison, seeds: Sequence[int], device: str, no_limits: bool) -> list[Row]:
     """Draw images of each run from the same seeds, with a bar."""
-    from ddpm_cli.engine.compare_samples import draw_rows as draw
-    from ddpm_cli.engine.file_bounds import Bounds
-    from ddpm_cli.render.sampling import SamplingView
+    from ddpm_cli.experiments.compare_samples import draw_rows as draw
+    from ddpm_cli.render.terminal.sampling import SamplingView
+    from ddpm_cli.sampling.file_bounds import Bounds
 
     with SamplingView() as view:
         return draw(comparison.arms, seeds, device=device, bounds=Bounds(lifted=no_limits), on_event=view)
@@ -140,8 +140,8 @@ def draw_rows(comparison: Comparison, seeds: Sequence[int], device: str, no_limi
 
 def show(comparison: Comparison, folder: Path, result: dict[str, object]) -> None:
     """Print the tables on stdout, and say on stderr what was written."""
-    from ddpm_cli.render.compare import show_comparison
-    from ddpm_cli.render.console import show_line
+    from ddpm_cli.render.terminal.compare import show_comparison
+    from ddpm_cli.render.terminal.console import show_line
 
     show_comparison(comparison)
     pictures = result["pictures"]

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.commands import Command, Group
-from ddpm_cli.cli.completion import config_names
-from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, path_of
+from ddpm_cli.cli.parsing.commands import Command, Group
+from ddpm_cli.cli.parsing.completion import config_names
+from ddpm_cli.cli.parsing.options import ConfigOption, JsonOption, PresetOption, SetOption, path_of
 
 config_app = typer.Typer(name="config", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,8 +47,8 @@ def show(
 
       ddpm config show --preset quick --json
     """
-    from ddpm_cli.config.loader import load_config
-    from ddpm_cli.render.config import show_config
+    from ddpm_cli.config.resolve.loader import load_config
+    from ddpm_cli.render.terminal.config import show_config
 
     show_config(load_config(preset=preset, file=config, sets=sets or ()), as_json=as_json)
 
@@ -69,10 +69,10 @@ def init(
 
       ddpm config init mine.toml --preset quick
     """
-    from ddpm_cli.config.template import template
-    from ddpm_cli.files import create
-    from ddpm_cli.paths import shell_word
-    from ddpm_cli.render.console import print_json, show_line
+    from ddpm_cli.config.resolve.template import template
+    from ddpm_cli.core.io.files import create
+    from ddpm_cli.core.io.paths import shell_word
+    from ddpm_cli.render.terminal.console import print_json, show_line
 
     name = "default" if preset is None else preset
     create(file, template(name))
@@ -102,10 +102,10 @@ def diff(a: ConfigArgument, b: ConfigArgument, as_json: JsonOption = False) -> N
 
       ddpm config diff quick runs/quick-001 --json
     """
-    from ddpm_cli.config.changes import differing
-    from ddpm_cli.engine.stored import named_config
-    from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.overview import differences_json, show_differences
+    from ddpm_cli.config.resolve.changes import differing
+    from ddpm_cli.render.terminal.console import print_json
+    from ddpm_cli.render.terminal.overview import differences_json, show_differences
+    from ddpm_cli.sampling.stored import named_config
 
     found = differing(named_config(a), named_config(b))
     if as_json:

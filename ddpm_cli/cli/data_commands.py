@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.commands import Command, Group
-from ddpm_cli.cli.completion import kinds
-from ddpm_cli.cli.options import JsonOption, SetOption, SizeOption, StrictOption, path_of
+from ddpm_cli.cli.parsing.commands import Command, Group
+from ddpm_cli.cli.parsing.completion import kinds
+from ddpm_cli.cli.parsing.options import JsonOption, SetOption, SizeOption, StrictOption, path_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.data_schema import DataConfig
-    from ddpm_cli.data.check import Report
+    from ddpm_cli.config.schema.data import DataConfig
+    from ddpm_cli.data.pictures.check import Report
 
 data_app = typer.Typer(name="data", cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -69,8 +69,8 @@ def check(
 
       ddpm data check photos --strict --json
     """
-    from ddpm_cli.config.data_choice import data_flags, data_notices
-    from ddpm_cli.config.loader import load_config
+    from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
+    from ddpm_cli.config.resolve.loader import load_config
 
     named = data_flags(data, "DATA") | {
         "data.size": (size, "--size"),
@@ -79,9 +79,9 @@ def check(
     }
     config = load_config(sets=sets or (), flags=named).config.data
 
-    from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.images import save_grid
-    from ddpm_cli.render.picture_limits import require_picture_name
+    from ddpm_cli.core.io.files import require_writable_parent
+    from ddpm_cli.render.pictures.images import save_grid
+    from ddpm_cli.render.pictures.limits import require_picture_name
 
     if out is not None:
         require_picture_name(out)
@@ -89,9 +89,9 @@ def check(
 
     from dataclasses import asdict
 
-    from ddpm_cli.events import Notice
-    from ddpm_cli.render.console import print_json, show_line, show_notice
-    from ddpm_cli.render.data import show_report
+    from ddpm_cli.render.terminal.console import print_json, show_line, show_notice
+    from ddpm_cli.render.terminal.data import show_report
+    from ddpm_cli.results.events import Notice
 
     for notice in data_notices(data):
         show_notice(Notice(notice, important=True))
@@ -109,13 +109,13 @@ def check(
 
 def _examine(config: DataConfig, *, preview: bool) -> tuple[Report, NDArray[np.uint8] | None]:
     """What is in a data set, with the notices of a download; files are looked at where there are some."""
-    from ddpm_cli.config.data_schema import FolderData
-    from ddpm_cli.data.check import check_images, check_pictures
-    from ddpm_cli.data.image_cache import require_all_readable
-    from ddpm_cli.engine.build_data import build_dataset, find_pictures, picture_settings
-    from ddpm_cli.events import together
-    from ddpm_cli.render.console import show_notices
-    from ddpm_cli.render.data import DataBar
+    from ddpm_cli.build.data import build_dataset, find_pictures, picture_settings
+    from ddpm_cli.config.schema.data import FolderData
+    from ddpm_cli.data.pictures.cache import require_all_readable
+    from ddpm_cli.data.pictures.check import check_images, check_pictures
+    from ddpm_cli.render.terminal.console import show_notices
+    from ddpm_cli.render.terminal.data import DataBar
+    from ddpm_cli.results.events import together
 
     with DataBar() as bar:
         if not isinstance(config, FolderData):

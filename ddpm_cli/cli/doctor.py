@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddpm_cli.cli.options import JsonOption
+from ddpm_cli.cli.parsing.options import JsonOption
 
 
 def doctor(json: JsonOption = False) -> None:
@@ -17,10 +17,10 @@ def doctor(json: JsonOption = False) -> None:
 
       ddpm doctor --json
     """
-    from ddpm_cli.engine.doctor import examine
+    from ddpm_cli.bench.doctor import examine
     from ddpm_cli.errors import DdpmError
-    from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.overview import findings_json, show_findings
+    from ddpm_cli.render.terminal.console import print_json
+    from ddpm_cli.render.terminal.overview import findings_json, show_findings
 
     findings = list(examine())
     if json:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli.cli.completion import run_names
-from ddpm_cli.cli.options import path_of
-from ddpm_cli.cli.requests import classes_for, require_sample_settings
+from ddpm_cli.cli.parsing.completion import run_names
+from ddpm_cli.cli.parsing.options import path_of
+from ddpm_cli.cli.parsing.requests import classes_for, require_sample_settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.sample_schema import SampleConfig
-    from ddpm_cli.engine.courses import Course
-    from ddpm_cli.engine.file_bounds import Bounds
-    from ddpm_cli.engine.generate import TrainedModel
-    from ddpm_cli.engine.stored_model import StoredModel
-    from ddpm_cli.engine.team import Team
+    from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.core.compute.team import Team
+    from ddpm_cli.sampling.courses import Course
+    from ddpm_cli.sampling.file_bounds import Bounds
+    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.stored_model import StoredModel
 
     Pixels = NDArray[np.uint8]
 
@@ -105,17 +105,17 @@ class Found:
 
     def read_picture(self, path: Path, resize: bool) -> Pixels:
         """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
-        from ddpm_cli.data.one_picture import read_picture
+        from ddpm_cli.data.sources.one_picture import read_picture
 
         background = getattr(self.model.config.data, "background", "white")
         return read_picture(path, self.model.image_shape, resize=resize, background=background)
 
     def load(self) -> Opened:
         """Read the weights, and say on stderr which model draws."""
-        from ddpm_cli.engine.generate import load_model
-        from ddpm_cli.engine.team import sampling_team
-        from ddpm_cli.render.console import show_line, show_notices
-        from ddpm_cli.render.sampling import show_model
+        from ddpm_cli.core.compute.team import sampling_team
+        from ddpm_cli.render.terminal.console import show_line, show_notices
+        from ddpm_cli.render.terminal.sampling import show_model
+        from ddpm_cli.sampling.generate import load_model
 
         team = sampling_team(self.device)
         trained = load_model(self.model, team.device, on_event=show_notices)
@@ -159,9 +159,9 @@ class Opened:
             OutputError: See `require_grid`.
             RequestError: See `require_affordable`.
         """
-        from ddpm_cli.engine.bounds import Demand, require_affordable
-        from ddpm_cli.render.console import show_notices
-        from ddpm_cli.render.picture_limits import require_images
+        from ddpm_cli.render.pictures.limits import require_images
+        from ddpm_cli.render.terminal.console import show_notices
+        from ddpm_cli.sampling.bounds import Demand, require_affordable
 
         require_images(out, shown, self.trained.image_shape)
         demand = Demand(images, evaluations, steps_from_file=steps_from_file)
@@ -180,12 +180,12 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     """
     require_sample_settings(choice.sets or [])
 
-    from ddpm_cli.config.loader import override
-    from ddpm_cli.engine import stored_model
-    from ddpm_cli.engine.build import check_steps
-    from ddpm_cli.engine.device import check_device
-    from ddpm_cli.engine.file_bounds import Bounds
-    from ddpm_cli.render.console import show_notices
+    from ddpm_cli.build.sampler import check_steps
+    from ddpm_cli.config.resolve.loader import override
+    from ddpm_cli.core.compute.device import check_device
+    from ddpm_cli.render.terminal.console import show_notices
+    from ddpm_cli.sampling import stored_model
+    from ddpm_cli.sampling.file_bounds import Bounds
 
     device = choice.device or "auto"
     check_device(device)
@@ -211,7 +211,7 @@ def pick_label(label: str | None, guidance: float | None, trained: StoredModel) 
     Raises:
         RequestError: If there is no such class, or the model cannot do without one.
     """
-    from ddpm_cli.data.classes import find_class
+    from ddpm_cli.data.pictures.classes import find_class
     from ddpm_cli.errors import RequestError
 
     if label is not None:
@@ -230,10 +230,10 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
     Returns:
         Images, uint8 [C, H, W] each, none on other processes than the main one; and the files of the single ones.
     """
-    from ddpm_cli.engine.shared_samples import shared_samples
-    from ddpm_cli.files import make_folder
-    from ddpm_cli.render.images import save_picture
-    from ddpm_cli.render.sampling import SamplingView
+    from ddpm_cli.core.io.files import make_folder
+    from ddpm_cli.render.pictures.images import save_picture
+    from ddpm_cli.render.terminal.sampling import SamplingView
+    from ddpm_cli.sampling.parallel import shared_samples
 
     labels = None if opened.label is None else [opened.label] * len(seeds)
     with opened.team.watched(), SamplingView() as view:
@@ -258,8 +258,8 @@ def finish(opened: Opened, images: Sequence[Pixels], out: Path, singles: list[Pa
         singles: Files that are written already.
         facts: For --json, besides those of the model; None prints nothing.
     """
-    from ddpm_cli.render.console import print_json, show_line
-    from ddpm_cli.render.images import save_images
+    from ddpm_cli.render.pictures.images import save_images
+    from ddpm_cli.render.terminal.console import print_json, show_line
 
     if not opened.team.is_main:
         return

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ddpm_cli.cli.completion import listed as listing
-from ddpm_cli.cli.completion import one_of
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.completion import listed as listing
+from ddpm_cli.cli.parsing.completion import one_of
+from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     EmaOption,
     GuidanceOption,
@@ -21,13 +21,13 @@ from ddpm_cli.cli.options import (
     SetOption,
     path_of,
 )
+from ddpm_cli.core.names import as_known, listed
 from ddpm_cli.metrics.names import LIKELIHOODS, METRICS, OF_SAMPLES
-from ddpm_cli.names import as_known, listed
 
 if TYPE_CHECKING:
-    from ddpm_cli.diffusion.vlb import ModelVariance
-    from ddpm_cli.engine.evaluate import Evaluation
-    from ddpm_cli.engine.references import Split
+    from ddpm_cli.diffusion.objectives.vlb import ModelVariance
+    from ddpm_cli.evaluation.evaluate import Evaluation
+    from ddpm_cli.evaluation.references import Split
 
 VARIANCES = ("fixed-small", "fixed-large", "learned-range")
 SPLITS = ("train", "test")
@@ -148,12 +148,12 @@ def evaluate(
     counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
-    from ddpm_cli.engine.evaluate import evaluate_run
-    from ddpm_cli.engine.evaluate_settings import EvaluateSettings
-    from ddpm_cli.engine.file_bounds import Bounds
-    from ddpm_cli.events import together
-    from ddpm_cli.render.evaluate import EvaluateView
-    from ddpm_cli.render.evaluate_pictures import draw_evaluation
+    from ddpm_cli.evaluation.evaluate import evaluate_run
+    from ddpm_cli.evaluation.settings import EvaluateSettings
+    from ddpm_cli.render.pictures.evaluate_pictures import draw_evaluation
+    from ddpm_cli.render.terminal.evaluate import EvaluateView
+    from ddpm_cli.results.events import together
+    from ddpm_cli.sampling.file_bounds import Bounds
 
     settings = EvaluateSettings(
         n=n,
@@ -200,7 +200,7 @@ def check_options(
     Raises:
         RequestError: Naming the option.
     """
-    from ddpm_cli.cli.requests import require_positive, require_sample_settings
+    from ddpm_cli.cli.parsing.requests import require_positive, require_sample_settings
     from ddpm_cli.errors import RequestError
 
     for option, count in counts.items():
@@ -223,8 +223,8 @@ def show(found: Evaluation, ema: bool, json: bool) -> None:
     """Print the figures and say where they are kept."""
     from dataclasses import asdict
 
-    from ddpm_cli.render.console import print_json, show_line
-    from ddpm_cli.render.evaluate import show_figures
+    from ddpm_cli.render.terminal.console import print_json, show_line
+    from ddpm_cli.render.terminal.evaluate import show_figures
 
     trained = found.trained
     if json:

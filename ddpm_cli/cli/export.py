@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import one_of
-from ddpm_cli.cli.options import JsonOption, NoLimitsOption, RunArgument, path_of
-from ddpm_cli.engine.export_request import FORMATS, ExportOptions, check_request
-from ddpm_cli.names import as_known
+from ddpm_cli.cli.parsing.completion import one_of
+from ddpm_cli.cli.parsing.options import JsonOption, NoLimitsOption, RunArgument, path_of
+from ddpm_cli.core.names import as_known
+from ddpm_cli.interop.export_request import FORMATS, ExportOptions, check_request
 
 
 def export(
@@ -75,9 +75,9 @@ def export(
     out = Path(FORMATS.get(format, "model")) if out is None else out
     check_request(format, out, options)
 
-    from ddpm_cli.engine.export import export_model
-    from ddpm_cli.render.console import print_json, show_notices
-    from ddpm_cli.render.export import export_json, show_export
+    from ddpm_cli.interop.export import export_model
+    from ddpm_cli.render.terminal.console import print_json, show_notices
+    from ddpm_cli.render.terminal.export import export_json, show_export
 
     result = export_model(run, format, out, options, on_event=show_notices)
     show_export(result, table=check and not json)

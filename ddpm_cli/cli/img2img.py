@@ -22,7 +22,7 @@ from ddpm_cli.cli.editing import (
     find_model,
     finish,
 )
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     DrawnAtOnceOption,
     EmaOption,
@@ -35,7 +35,7 @@ from ddpm_cli.cli.options import (
     SeedsOption,
     SetOption,
 )
-from ddpm_cli.cli.requests import chosen_seeds, require_writable_pictures
+from ddpm_cli.cli.parsing.requests import chosen_seeds, require_writable_pictures
 
 
 def img2img(
@@ -87,9 +87,9 @@ def img2img(
         out, len(numbers) + side_by_side, len(numbers), math.ceil(strength * evaluations) or 1, steps_from_file=own_steps
     )
 
-    from ddpm_cli.engine.editing import edited, steps_of
-    from ddpm_cli.events import Notice
-    from ddpm_cli.render.console import show_line, show_notice
+    from ddpm_cli.render.terminal.console import show_line, show_notice
+    from ddpm_cli.results.events import Notice
+    from ddpm_cli.sampling.editing import edited, steps_of
 
     course = edited(opened.trained, pixels, strength)
     all_steps = opened.facts["sampler"]["steps"]

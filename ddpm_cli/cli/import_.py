@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.options import JsonOption, NameOption, RunsOption, SetOption, path_of
+from ddpm_cli.cli.parsing.options import JsonOption, NameOption, RunsOption, SetOption, path_of
 
 
 def import_(
@@ -57,14 +57,14 @@ def import_(
 
       ddpm import ddpm-cifar10-32 --data photos --set optimizer.lr=1e-5
     """
-    from ddpm_cli.config.data_choice import data_flags, data_notices
+    from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
 
     flags = data_flags(data)
 
-    from ddpm_cli.engine.import_model import import_model
-    from ddpm_cli.events import Notice
-    from ddpm_cli.render.console import print_json, show_notice, show_notices
-    from ddpm_cli.render.export import imported_json, show_imported
+    from ddpm_cli.interop.import_model import import_model
+    from ddpm_cli.render.terminal.console import print_json, show_notice, show_notices
+    from ddpm_cli.render.terminal.export import imported_json, show_imported
+    from ddpm_cli.results.events import Notice
 
     for notice in data_notices(data):
         show_notice(Notice(notice, important=True))
@@ -84,7 +84,7 @@ def import_(
 
 
 def _height_and_width(text: str) -> tuple[int, int]:
-    from ddpm_cli.config.data_schema import parse_size
+    from ddpm_cli.config.schema.data import parse_size
     from ddpm_cli.errors import RequestError
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddpm_cli.cli.options import JsonOption, RunArgument
+from ddpm_cli.cli.parsing.options import JsonOption, RunArgument
 
 
 def info(run: RunArgument = None, json: JsonOption = False) -> None:
@@ -21,10 +21,10 @@ def info(run: RunArgument = None, json: JsonOption = False) -> None:
 
       ddpm info model.safetensors
     """
-    from ddpm_cli.engine.run_info import model_info
     from ddpm_cli.errors import DdpmError
-    from ddpm_cli.render.console import print_json
-    from ddpm_cli.render.overview import info_json, show_info
+    from ddpm_cli.experiments.run_info import model_info
+    from ddpm_cli.render.terminal.console import print_json
+    from ddpm_cli.render.terminal.overview import info_json, show_info
 
     found = model_info(run)
     if json:

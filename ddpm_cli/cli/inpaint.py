@@ -21,7 +21,7 @@ from ddpm_cli.cli.editing import (
     find_model,
     finish,
 )
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     DrawnAtOnceOption,
     EmaOption,
@@ -33,7 +33,7 @@ from ddpm_cli.cli.options import (
     SetOption,
     path_of,
 )
-from ddpm_cli.cli.requests import chosen_seeds, require_positive, require_writable_pictures
+from ddpm_cli.cli.parsing.requests import chosen_seeds, require_positive, require_writable_pictures
 
 USUAL_STEPS = 100
 USUAL_JUMP = 10
@@ -95,7 +95,7 @@ def inpaint(
     flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
     found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
 
-    from ddpm_cli.data.one_picture import read_mask
+    from ddpm_cli.data.sources.one_picture import read_mask
 
     pixels = found.read_picture(image, resize)
     unknown = read_mask(mask, found.model.image_shape[1:], resize=resize)
@@ -103,9 +103,9 @@ def inpaint(
     steps_in_all = opened.facts["sampler"]["steps"] * resample
     opened.require_possible(out, len(numbers) + 2 * side_by_side, len(numbers), steps_in_all)
 
-    from ddpm_cli.engine.editing import filled, steps_of
-    from ddpm_cli.render.console import show_line
-    from ddpm_cli.render.images import hidden
+    from ddpm_cli.render.pictures.images import hidden
+    from ddpm_cli.render.terminal.console import show_line
+    from ddpm_cli.sampling.editing import filled, steps_of
 
     all_steps = opened.facts["sampler"]["steps"]
     jump = min(USUAL_JUMP, max(all_steps - 1, 1)) if jump is None else jump

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import kinds, run_names
-from ddpm_cli.cli.completion import listed as listing
-from ddpm_cli.cli.options import ConfigOption, JsonOption, PresetOption, SetOption, path_of
-from ddpm_cli.names import as_known, listed
+from ddpm_cli.cli.parsing.completion import kinds, run_names
+from ddpm_cli.cli.parsing.completion import listed as listing
+from ddpm_cli.cli.parsing.options import ConfigOption, JsonOption, PresetOption, SetOption, path_of
+from ddpm_cli.core.names import as_known, listed
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schedule_schema import ScheduleConfig
-    from ddpm_cli.render.schedule import NamedSchedule
+    from ddpm_cli.config.schema.schedule import ScheduleConfig
+    from ddpm_cli.render.terminal.schedule import NamedSchedule
 
 # No sampler plays a part here, but one with more steps than T would be an error: ddpm fits any T.
 NEUTRAL = ("sample.sampler={kind='ddpm', steps='none'}", "train.sampler={kind='ddpm', steps='none'}")
@@ -110,9 +110,9 @@ def inspect_schedule(
     if run is not None:
         _refuse_with_run({"--kind": kind, "--timesteps": timesteps, "--set": sets, "--preset": preset, "--config": config})
     from ddpm_cli.diffusion.schedules import schedule_warnings
-    from ddpm_cli.events import Notice
-    from ddpm_cli.render.console import show_notice
-    from ddpm_cli.render.schedule import print_schedules_csv, print_schedules_json, show_schedules
+    from ddpm_cli.render.terminal.console import show_notice
+    from ddpm_cli.render.terminal.schedule import print_schedules_csv, print_schedules_json, show_schedules
+    from ddpm_cli.results.events import Notice
 
     schedules = [] if run is None else [_of_run(run)]
     if run is None or compare is not None:
@@ -139,9 +139,9 @@ def draw(schedules: Sequence[NamedSchedule], on: Path | None, out: Path | None) 
         What to say of it.
     """
     if on is not None:
-        from ddpm_cli.files import require_writable_parent
-        from ddpm_cli.render.forward_strip import save_forward_strip
-        from ddpm_cli.render.picture_limits import require_picture_name
+        from ddpm_cli.core.io.files import require_writable_parent
+        from ddpm_cli.render.pictures.forward_strip import save_forward_strip
+        from ddpm_cli.render.pictures.limits import require_picture_name
 
         out = out or Path(FORWARD)
         require_picture_name(out)
@@ -149,7 +149,7 @@ def draw(schedules: Sequence[NamedSchedule], on: Path | None, out: Path | None) 
         save_forward_strip(on, schedules, out)
         return f"The forward process on {on} is drawn in {out}."
     if out is not None:
-        from ddpm_cli.render.schedule_plot import save_schedule_plot
+        from ddpm_cli.render.pictures.schedule_plot import save_schedule_plot
 
         save_schedule_plot(schedules, out)
         return f"Plot written to {out}."
@@ -157,8 +157,8 @@ def draw(schedules: Sequence[NamedSchedule], on: Path | None, out: Path | None) 
 
 
 def _of_run(run: Path) -> NamedSchedule:
-    from ddpm_cli.engine.stored import stored_schedule
-    from ddpm_cli.render.schedule import NamedSchedule
+    from ddpm_cli.render.terminal.schedule import NamedSchedule
+    from ddpm_cli.sampling.stored import stored_schedule
 
     return NamedSchedule(*stored_schedule(run))
 
@@ -166,8 +166,8 @@ def _of_run(run: Path) -> NamedSchedule:
 def _asked_for(
     kind: str | None, compare: str | None, timesteps: int | None, sets: Sequence[str], preset: str | None, file: Path | None
 ) -> list[NamedSchedule]:
-    from ddpm_cli.engine.build import build_schedule
-    from ddpm_cli.render.schedule import NamedSchedule
+    from ddpm_cli.build.schedule import build_schedule
+    from ddpm_cli.render.terminal.schedule import NamedSchedule
 
     configs = load_schedules(kind, compare, timesteps, sets=sets, preset=preset, file=file)
     return [NamedSchedule(schedule, build_schedule(schedule)) for schedule in configs]
@@ -201,7 +201,7 @@ def load_schedules(
     Raises:
         ConfigError: If one is not valid.
     """
-    from ddpm_cli.config.loader import load_config
+    from ddpm_cli.config.resolve.loader import load_config
 
     sets = [_with_section(text) for text in sets]
     known = _kinds()
@@ -220,14 +220,14 @@ def load_schedules(
 
 
 def _kinds() -> Collection[str]:
-    from ddpm_cli.config.outline import sections
+    from ddpm_cli.config.resolve.outline import sections
 
     return sections()["schedule"]
 
 
 def _with_section(text: str) -> str:
     """`beta_end=0.03` stands for `schedule.beta_end=0.03`; `schedule=cosine` and `train.seed=1` stay."""
-    from ddpm_cli.config.outline import sections
+    from ddpm_cli.config.resolve.outline import sections
 
     name = text.partition("=")[0].strip()
     return text if "." in name or name in sections() else f"schedule.{text.strip()}"
@@ -235,7 +235,7 @@ def _with_section(text: str) -> str:
 
 def _sets_for(kind: str, kinds: Sequence[str | None], sets: Sequence[str]) -> list[str]:
     """The settings without those that only other kinds of the comparison have."""
-    from ddpm_cli.config.outline import all_keys
+    from ddpm_cli.config.resolve.outline import all_keys
 
     def owners(text: str) -> tuple[str, ...]:
         return all_keys().get(text.partition("=")[0].strip(), ())

@@ -19,7 +19,7 @@ from ddpm_cli.cli.editing import (
     find_model,
     finish,
 )
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     DrawnAtOnceOption,
     EmaOption,
@@ -29,7 +29,7 @@ from ddpm_cli.cli.options import (
     SetOption,
     path_of,
 )
-from ddpm_cli.cli.requests import require_writable_pictures
+from ddpm_cli.cli.parsing.requests import require_writable_pictures
 
 if TYPE_CHECKING:
     from ddpm_cli.cli.editing import Pixels
@@ -103,9 +103,9 @@ def interpolate(
     pictures = sum(end not in seeds for end in (first, last))
     opened.require_possible(out, n + side_by_side * pictures, n, opened.facts["sampler"]["steps"])
 
-    from ddpm_cli.engine.editing import interpolated
-    from ddpm_cli.render.console import show_line
-    from ddpm_cli.render.sampling import SamplingView
+    from ddpm_cli.render.terminal.console import show_line
+    from ddpm_cli.render.terminal.sampling import SamplingView
+    from ddpm_cli.sampling.editing import interpolated
 
     show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
     with SamplingView("looking for the noise of the pictures") as view:

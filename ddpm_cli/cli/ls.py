@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm_cli.cli.completion import one_of
-from ddpm_cli.cli.options import JsonOption
-from ddpm_cli.names import as_known
+from ddpm_cli.cli.parsing.completion import one_of
+from ddpm_cli.cli.parsing.options import JsonOption
+from ddpm_cli.core.names import as_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +42,12 @@ def ls(
 
       ddpm ls runs --json
     """
-    from ddpm_cli.render.console import print_json
+    from ddpm_cli.render.terminal.console import print_json
 
     what = what if is_folder(what) else as_known(what, (RUNS, *CHOICES))
     if what in CHOICES:
-        from ddpm_cli.render.console import json_value
-        from ddpm_cli.render.overview import show_choices
+        from ddpm_cli.render.terminal.console import json_value
+        from ddpm_cli.render.terminal.overview import show_choices
 
         choices = CHOICES[what]()
         if json:
@@ -55,8 +55,8 @@ def ls(
         else:
             show_choices(what.removesuffix("s"), choices)
         return
-    from ddpm_cli.engine.run_list import list_rows
-    from ddpm_cli.render.overview import runs_json, show_runs
+    from ddpm_cli.experiments.run_list import list_rows
+    from ddpm_cli.render.terminal.overview import runs_json, show_runs
 
     folder = folder_named(what)
     rows = list_rows(folder)
@@ -72,7 +72,7 @@ def is_folder(what: str) -> bool:
     Raises:
         RequestError: If it is no path at all.
     """
-    from ddpm_cli.paths import user_path
+    from ddpm_cli.core.io.paths import user_path
 
     named = user_path(what, "WHAT")
     return any(folder.is_dir() for folder in (Path(RUNS) / named, named))
@@ -84,8 +84,8 @@ def folder_named(what: str) -> Path:
     Raises:
         RunError: If there is no such folder.
     """
+    from ddpm_cli.core.io.paths import user_path
     from ddpm_cli.errors import RunError
-    from ddpm_cli.paths import user_path
 
     root = Path(RUNS)
     if what == RUNS:
@@ -99,8 +99,8 @@ def folder_named(what: str) -> Path:
 
 def presets() -> dict[str, dict[str, Any]]:
     """By name: data, network, budget, sampler, and the preset's own words."""
-    from ddpm_cli.config.loader import load_config
-    from ddpm_cli.config.preset_files import preset_about, preset_names
+    from ddpm_cli.config.resolve.loader import load_config
+    from ddpm_cli.config.resolve.preset_files import preset_about, preset_names
 
     configs = {name: load_config(preset=name).config for name in preset_names()}
     return {
@@ -126,7 +126,7 @@ def datasets() -> dict[str, dict[str, Any]]:
 
 def samplers() -> dict[str, dict[str, Any]]:
     """By name: how many steps it takes if not told, what it is, and its options."""
-    from ddpm_cli.config.outline import sections
+    from ddpm_cli.config.resolve.outline import sections
 
     steps = {name: getattr(cls, "usual_steps", None) for name, cls in sections()["sample.sampler"].items()}
     return {name: {"steps": steps[name] or "all"} | about for name, about in kinds_of("sample.sampler", "options").items()}
@@ -139,7 +139,7 @@ def schedules() -> dict[str, dict[str, Any]]:
 
 def kinds_of(path: str, *more: str) -> dict[str, dict[str, Any]]:
     """The kinds of a section of the config with what they are, and their `options` if asked for."""
-    from ddpm_cli.config.outline import sections
+    from ddpm_cli.config.resolve.outline import sections
 
     return {
         name: {"about": cls.__doc__} | {key: [field for field in cls.model_fields if field != "kind"] for key in more}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import DeviceOption, JsonOption, NoLimitsOption, ResumeArgument, path_of
+from ddpm_cli.cli.parsing.options import DeviceOption, JsonOption, NoLimitsOption, ResumeArgument, path_of
 
 if TYPE_CHECKING:
     from ddpm_cli.runs.directory import RunDirectory
@@ -44,11 +44,11 @@ def report(
     """
     import time
 
-    from ddpm_cli.engine.device import check_device
-    from ddpm_cli.extras import require_packages
-    from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.console import print_json, show_line
-    from ddpm_cli.render.report.page import save_report
+    from ddpm_cli.core.compute.device import check_device
+    from ddpm_cli.core.extras import require_packages
+    from ddpm_cli.core.io.files import require_writable_parent
+    from ddpm_cli.render.html.page import save_report
+    from ddpm_cli.render.terminal.console import print_json, show_line
     from ddpm_cli.runs.directory import find_run
 
     require_packages("A report", "report", "plotly", "jinja2")
@@ -91,8 +91,8 @@ def require_html_name(path: Path) -> None:
 
 def gather(run: RunDirectory, device: str | None, no_limits: bool) -> RunReport:
     """Read a run and draw a denoising, with a bar; none where there is no device."""
-    from ddpm_cli.engine.report import gather_report
-    from ddpm_cli.render.sampling import SamplingView
+    from ddpm_cli.experiments.report import gather_report
+    from ddpm_cli.render.terminal.sampling import SamplingView
 
     with SamplingView() as view:
         return gather_report(run, device=device, no_limits=no_limits, on_event=view)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.options import (
     DeterministicOption,
     DeviceOption,
     EpochsOption,
@@ -45,11 +45,11 @@ def resume(
 
       ddpm resume runs/quick-001 --set optimizer.lr=1e-4
     """
-    from ddpm_cli.engine.train import resume as resume_training
-    from ddpm_cli.events import ignore
-    from ddpm_cli.render.console import json_value, print_json
-    from ddpm_cli.render.terminal_picture import preview_samples
-    from ddpm_cli.render.training import shown_training
+    from ddpm_cli.render.terminal.console import json_value, print_json
+    from ddpm_cli.render.terminal.picture import preview_samples
+    from ddpm_cli.render.terminal.training import shown_training
+    from ddpm_cli.results.events import ignore
+    from ddpm_cli.training.train import resume as resume_training
 
     budget = {"epochs": epochs, "steps": steps, "minutes": minutes}
     with shown_training(preview_samples if preview and not json else ignore) as listen:

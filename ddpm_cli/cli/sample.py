@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     DrawnAtOnceOption,
     EmaOption,
@@ -23,16 +23,22 @@ from ddpm_cli.cli.options import (
     SetOption,
     path_of,
 )
-from ddpm_cli.cli.requests import chosen_seeds, classes_for, require_positive, require_sample_settings, require_writable_pictures
+from ddpm_cli.cli.parsing.requests import (
+    chosen_seeds,
+    classes_for,
+    require_positive,
+    require_sample_settings,
+    require_writable_pictures,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.sample_schema import SampleConfig
-    from ddpm_cli.engine.generate import TrainedModel
-    from ddpm_cli.engine.stored_model import StoredModel
-    from ddpm_cli.engine.team import Team
+    from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.core.compute.team import Team
+    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.stored_model import StoredModel
 
 ALL = "all"
 IMAGES_PER_CLASS = 8
@@ -117,12 +123,12 @@ def sample(
         check_trajectory(trajectory, out)
     require_sample_settings(sets or [])
 
-    from ddpm_cli.config.loader import override
-    from ddpm_cli.engine.build import check_steps
-    from ddpm_cli.engine.device import check_device
-    from ddpm_cli.engine.stored_model import find_model
-    from ddpm_cli.render.console import print_json, show_line, show_notices
-    from ddpm_cli.render.sampling import show_model
+    from ddpm_cli.build.sampler import check_steps
+    from ddpm_cli.config.resolve.loader import override
+    from ddpm_cli.core.compute.device import check_device
+    from ddpm_cli.render.terminal.console import print_json, show_line, show_notices
+    from ddpm_cli.render.terminal.sampling import show_model
+    from ddpm_cli.sampling.stored_model import find_model
 
     check_device(device or "auto")
     found = find_model(run, ema=ema, on_event=show_notices)
@@ -136,11 +142,11 @@ def sample(
     check_steps(found.config.schedule, settings.sampler)
     classes = pick_classes(label, found)
 
-    from ddpm_cli.engine.bounds import Demand, require_affordable
-    from ddpm_cli.engine.drawing import sampler_notices
-    from ddpm_cli.engine.file_bounds import Bounds
-    from ddpm_cli.engine.generate import labels_from_seeds, load_model
-    from ddpm_cli.engine.team import sampling_team
+    from ddpm_cli.core.compute.team import sampling_team
+    from ddpm_cli.sampling.bounds import Demand, require_affordable
+    from ddpm_cli.sampling.drawing import sampler_notices
+    from ddpm_cli.sampling.file_bounds import Bounds
+    from ddpm_cli.sampling.generate import labels_from_seeds, load_model
 
     team = sampling_team(device or "auto")
     trained = load_model(found, team.device, on_event=show_notices)
@@ -198,8 +204,8 @@ class Outputs:
         Raises:
             OutputError: See `require_grid`.
         """
-        from ddpm_cli.engine.generate import MAX_FRAMES
-        from ddpm_cli.render.picture_limits import require_grid, require_trajectory
+        from ddpm_cli.render.pictures.limits import require_grid, require_trajectory
+        from ddpm_cli.sampling.generate import MAX_FRAMES
 
         require_grid(self.grid, count, image_shape, self.columns, self.row_names)
         if self.trajectory is not None:
@@ -213,7 +219,7 @@ def pick_classes(label: str | None, trained: StoredModel) -> list[int]:
     Raises:
         RequestError: If there is no such class, or the model knows none.
     """
-    from ddpm_cli.data.classes import find_class
+    from ddpm_cli.data.pictures.classes import find_class
 
     if label is None:
         return []
@@ -233,13 +239,13 @@ def draw(
     """
     import numpy as np
 
-    from ddpm_cli.data.classes import file_names
-    from ddpm_cli.engine.generate import Frames
-    from ddpm_cli.engine.shared_samples import shared_frames, shared_samples
-    from ddpm_cli.files import make_folder
-    from ddpm_cli.render.images import grid, picture, save_grid, save_picture, save_trajectory
-    from ddpm_cli.render.sampling import SamplingView
-    from ddpm_cli.render.terminal_picture import show_picture
+    from ddpm_cli.core.io.files import make_folder
+    from ddpm_cli.data.pictures.classes import file_names
+    from ddpm_cli.render.pictures.images import grid, picture, save_grid, save_picture, save_trajectory
+    from ddpm_cli.render.terminal.picture import show_picture
+    from ddpm_cli.render.terminal.sampling import SamplingView
+    from ddpm_cli.sampling.generate import Frames
+    from ddpm_cli.sampling.parallel import shared_frames, shared_samples
 
     frames = Frames() if outputs.trajectory is not None else None
     images: list[NDArray[np.uint8]] = []
@@ -271,9 +277,9 @@ def check_trajectory(path: Path, grid: Path) -> None:
     Raises:
         OutputError: If it cannot be written, has a name that stands for something else, or is the grid itself.
     """
+    from ddpm_cli.core.io.files import require_writable_parent
     from ddpm_cli.errors import OutputError
-    from ddpm_cli.files import require_writable_parent
-    from ddpm_cli.render.images import require_trajectory_name
+    from ddpm_cli.render.pictures.images import require_trajectory_name
 
     require_writable_parent(path)
     require_trajectory_name(path)

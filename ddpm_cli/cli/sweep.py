@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddpm_cli.cli.compare import BaselineOption, GridsOption, ImagesOption
-from ddpm_cli.cli.options import JsonOption, RunsOption, path_of
+from ddpm_cli.cli.parsing.options import JsonOption, RunsOption, path_of
 
 
 def sweep(
@@ -56,16 +56,16 @@ def sweep(
 
       ddpm sweep schedules.toml
     """
-    from ddpm_cli.config.sweep import load_sweep
+    from ddpm_cli.experiments.sweep_file import load_sweep
 
     wanted = load_sweep(file, name)
 
     from ddpm_cli.cli.compare import show, write_comparison
-    from ddpm_cli.engine.compare import compare
-    from ddpm_cli.engine.sweep_plan import plan_sweep
     from ddpm_cli.errors import DdpmError
-    from ddpm_cli.render.console import print_json, show_notices
-    from ddpm_cli.render.sweep import SweepView, plan_json, show_plan
+    from ddpm_cli.experiments.compare import compare
+    from ddpm_cli.experiments.sweep_plan import plan_sweep
+    from ddpm_cli.render.terminal.console import print_json, show_notices
+    from ddpm_cli.render.terminal.sweep import SweepView, plan_json, show_plan
 
     checked = plan_sweep(wanted, runs=out, baseline=baseline, on_event=show_notices)
     plan = checked.plan
@@ -75,7 +75,7 @@ def sweep(
         else:
             show_plan(plan)
         return
-    from ddpm_cli.engine.sweep import run_sweep
+    from ddpm_cli.experiments.sweep import run_sweep
 
     with SweepView() as view:
         failures = run_sweep(checked, on_event=view)

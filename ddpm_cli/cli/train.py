@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.completion import kinds
-from ddpm_cli.cli.options import (
+from ddpm_cli.cli.parsing.completion import kinds
+from ddpm_cli.cli.parsing.options import (
     ConfigOption,
     DeterministicOption,
     DeviceOption,
@@ -25,7 +25,7 @@ from ddpm_cli.cli.options import (
     StepsOption,
     StrictOption,
 )
-from ddpm_cli.names import as_known, plain
+from ddpm_cli.core.names import as_known, plain
 
 AUTO = "auto"
 
@@ -87,9 +87,9 @@ def train(
 
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
-    from ddpm_cli.config.data_choice import data_flags, data_notices
-    from ddpm_cli.config.loader import load_config
-    from ddpm_cli.config.preset_files import preset_names
+    from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
+    from ddpm_cli.config.resolve.loader import load_config
+    from ddpm_cli.config.resolve.preset_files import preset_names
 
     find_batch_size = batch_size is not None and plain(batch_size) == AUTO
     images = None if batch_size is None or find_batch_size else whole_number(batch_size)
@@ -107,12 +107,12 @@ def train(
     }
     resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
 
-    from ddpm_cli.engine.train import train as run_training
-    from ddpm_cli.events import Notice, ignore
-    from ddpm_cli.render.console import json_value, print_json, show_notice
-    from ddpm_cli.render.terminal_picture import preview_samples
-    from ddpm_cli.render.training import shown_training
+    from ddpm_cli.render.terminal.console import json_value, print_json, show_notice
+    from ddpm_cli.render.terminal.picture import preview_samples
+    from ddpm_cli.render.terminal.training import shown_training
+    from ddpm_cli.results.events import Notice, ignore
     from ddpm_cli.runs.directory import name_from
+    from ddpm_cli.training.train import train as run_training
 
     for notice in data_notices(data):
         show_notice(Notice(notice, important=True))

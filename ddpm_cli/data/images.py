@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.wording import counted, first_few
+from ddpm_cli.core.wording import counted, first_few
 
 
 @dataclass(frozen=True, eq=False)

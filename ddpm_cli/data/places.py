@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ddpm_cli.data.cache import cache_directory
+from ddpm_cli.core.io.downloads import cache_directory
 
 BUNDLED = "comes with ddpm-cli"
 
@@ -24,14 +24,14 @@ def place_of(name: str) -> str | None:
 
 
 def _fashion_mnist(name: str) -> str | None:
-    from ddpm_cli.data.fashion_mnist import find_fashion_mnist
+    from ddpm_cli.data.sources.fashion_mnist import find_fashion_mnist
 
     found = find_fashion_mnist()
     return None if found is None else found[1]
 
 
 def _cifar(name: str) -> str | None:
-    from ddpm_cli.data.cifar import CIFAR10, CIFAR100, is_below
+    from ddpm_cli.data.sources.cifar import CIFAR10, CIFAR100, is_below
 
     cache = cache_directory()
     return f"the cache folder {cache}" if is_below(CIFAR10 if name == CIFAR10.name else CIFAR100, cache) else None

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict, Threshold, clamp
 from ddpm_cli.diffusion.forward import q_sample
+from ddpm_cli.diffusion.objectives.vlb import ModelVariance, prior_term, vlb_term
 from ddpm_cli.diffusion.parameterization import Denoised, eps_from_x_0
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.vlb import ModelVariance, prior_term, vlb_term
 from ddpm_cli.errors import ScheduleError
 
 

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ValidationError, field_validator
 from safetensors.torch import save
 from torch import Tensor
 
+from ddpm_cli.core.io.files import atomic_write
+from ddpm_cli.core.io.tensor_files import content_sha256
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.errors import CheckpointError, ShapeError
-from ddpm_cli.files import atomic_write
 from ddpm_cli.metrics.classifier_fit import FittedClassifier, Task
 from ddpm_cli.metrics.classifier_network import DIMENSIONS, SMALLEST_SIDE, Architecture, ClassifierNetwork, initialised
 from ddpm_cli.metrics.features import Features, in_parts
 from ddpm_cli.metrics.weights_file import load_strictly, read_weights
-from ddpm_cli.tensor_files import content_sha256
 
 BUNDLED_NAME = "fashion-mnist-classifier-v1"
 BUNDLED_SHA256 = "92fa1f3db8ae73c22379768270b4d3811d1306dd5842bdb4d8399d0a17fc908e"

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import EvaluateProgress, Listener, ignore
 from ddpm_cli.metrics.classifier_network import Architecture, ClassifierNetwork, initialised
+from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 """Axes of an image that each class of the task "flips" mirrors: none, left-right, up-down, both."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddpm_cli.data.cache import short_timeout
+from ddpm_cli.core.extras import require_packages
+from ddpm_cli.core.io.downloads import short_timeout
 from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
-from ddpm_cli.events import Listener, Notice, ignore
-from ddpm_cli.extras import require_packages
 from ddpm_cli.metrics.features import Features, in_parts
 from ddpm_cli.metrics.weights_file import WeightsFile, file_sha256, load_strictly, read_weights
+from ddpm_cli.results.events import Listener, Notice, ignore
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ddpm_cli.comparison import ArmFigures, Verdict
 from ddpm_cli.metrics.significance import LEVEL, holm, welch
+from ddpm_cli.results.comparison import ArmFigures, Verdict
 
 Better = Literal["lower", "higher"]
 

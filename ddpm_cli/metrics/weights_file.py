@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.core.io.tensor_files import read_tensor_file
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import UnreadableError
-from ddpm_cli.paths import user_path
-from ddpm_cli.tensor_files import read_tensor_file
 
 _COUNTER = "num_batches_tracked"
 """BatchNorm's own counter, which only training needs and some writers leave out."""

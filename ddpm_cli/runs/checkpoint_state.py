@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn, NotRequired, TypeGuard, get_type_hi
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from ddpm_cli.core.io.files import UnreadableError, printable
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import UnreadableError, printable
 
 LARGEST_COUNT = 10**15
 """Of steps, updates or seconds: larger ones leave the exact range of floats."""

@@ -25,8 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import (
+from ddpm_cli.core.io.files import (
     UnreadableError,
     discard_folder,
     input_errors,
@@ -38,9 +37,10 @@ from ddpm_cli.files import (
     to_json,
     write_new,
 )
+from ddpm_cli.core.io.temporaries import temporary_path
+from ddpm_cli.core.io.tensor_files import read_tensor_file
+from ddpm_cli.errors import CheckpointError
 from ddpm_cli.runs.checkpoint_state import State, check_state, is_count
-from ddpm_cli.temporaries import temporary_path
-from ddpm_cli.tensor_files import read_tensor_file
 
 if TYPE_CHECKING:
     from torch import Tensor

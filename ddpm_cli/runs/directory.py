@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.errors import RunError, RunLockedError
-from ddpm_cli.files import (
+from ddpm_cli.core.io.files import (
     atomic_write,
     input_errors,
     output_errors,
@@ -25,7 +24,8 @@ from ddpm_cli.files import (
     sync_path,
     to_json,
 )
-from ddpm_cli.paths import shell_word
+from ddpm_cli.core.io.paths import shell_word
+from ddpm_cli.errors import RunError, RunLockedError
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ddpm_cli.figure import Figure, StoredFigure
-from ddpm_cli.files import printable
+from ddpm_cli.core.io.files import printable
+from ddpm_cli.results.figure import Figure, StoredFigure
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
 

@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.io.files import discard_folder, output_errors, sync_path
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.files import discard_folder, output_errors, sync_path
 from ddpm_cli.runs.checkpoints import list_checkpoints, load_checkpoint, step_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ddpm_cli.core.io.files import output_errors
 from ddpm_cli.errors import RunError, RunMovedError
-from ddpm_cli.files import output_errors
 from ddpm_cli.runs.directory import RunDirectory, read_info
 
 _DELETED = " (deleted)"

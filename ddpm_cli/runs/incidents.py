@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
-from ddpm_cli.events import Incident, IncidentKind
+from ddpm_cli.results.events import Incident, IncidentKind
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.figures import finite
 from ddpm_cli.runs.metrics_log import read_rows

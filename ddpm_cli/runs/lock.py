@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.io.files import open_descriptor, output_errors, read_at, write_all
 from ddpm_cli.errors import RunError, RunLockedError
-from ddpm_cli.files import open_descriptor, output_errors, read_at, write_all
 
 if TYPE_CHECKING:
     from ddpm_cli.runs.directory import RunDirectory

@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from ddpm_cli.errors import RunError
-from ddpm_cli.events import IncidentKind
-from ddpm_cli.files import (
+from ddpm_cli.core.io.files import (
     atomic_write,
     input_errors,
     open_descriptor,
@@ -23,6 +21,8 @@ from ddpm_cli.files import (
     to_json,
     write_all,
 )
+from ddpm_cli.errors import RunError
+from ddpm_cli.results.events import IncidentKind
 from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 Row = Mapping[str, float | int | str | Sequence[int] | None]

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.comparison import Run
     from ddpm_cli.diffusion.schedules import NoiseSchedule
-    from ddpm_cli.events import Incident
-    from ddpm_cli.figure import StoredFigure
+    from ddpm_cli.results.comparison import Run
+    from ddpm_cli.results.events import Incident
+    from ddpm_cli.results.figure import StoredFigure
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ddpm_cli.core.io.files import atomic_write, input_errors, printable, read_json_object, to_json
 from ddpm_cli.errors import RunError
-from ddpm_cli.files import atomic_write, input_errors, printable, read_json_object, to_json
 
 FILE = "sweep.json"
 

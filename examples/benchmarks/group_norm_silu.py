@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddpm_cli.allocator import keep_freed_memory
+from ddpm_cli.core.compute.allocator import keep_freed_memory
 
 BATCH, ROUNDS = 32, 9
 MAPS = ((64, 32), (128, 32), (128, 16), (256, 16), (128, 8))

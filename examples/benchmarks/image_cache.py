@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_cli.data.block_sums import block_sums
+from ddpm_cli.core.io.block_sums import block_sums
 
 IMAGE_BYTES = 3 * 32 * 32
 ROUNDS = 3

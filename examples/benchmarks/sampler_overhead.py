@@ -16,9 +16,12 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.allocator import keep_freed_memory
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.sample_schema import (
+from ddpm_cli.build.network import build_model
+from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.sample import (
     DdimSampler,
     DdpmSampler,
     DpmSolverSampler,
@@ -27,16 +30,9 @@ from ddpm_cli.config.sample_schema import (
     SampleConfig,
     SamplerBase,
 )
+from ddpm_cli.core.compute.allocator import keep_freed_memory
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.sampling import ImageNoise, sample
-from ddpm_cli.engine.build import (
-    build_guided,
-    build_model,
-    build_parameterization,
-    build_sampler,
-    build_schedule,
-    build_threshold,
-)
 
 CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)

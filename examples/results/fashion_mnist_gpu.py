@@ -182,7 +182,7 @@ def train(study: Study) -> None:
 
 def require_whole_set() -> None:
     """Without it training would go on with the images of the package, and the figures be of those."""
-    from ddpm_cli.data.fashion_mnist import load_fashion_mnist
+    from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist
 
     if load_fashion_mnist(None).name != "fashion-mnist":
         raise SystemExit("The full Fashion-MNIST was not found: put its four files into ~/.cache/ddpm, or into DDPM_CACHE.")

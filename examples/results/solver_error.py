@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddpm_cli.config.loader import override
-from ddpm_cli.config.schedule_schema import CosineSchedule
-from ddpm_cli.engine.build import build_schedule
-from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.resolve.loader import override
+from ddpm_cli.config.schema.schedule import CosineSchedule
 from ddpm_cli.metrics.classifier import load_bundled
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
+from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
 
 STEPS = (10, 20)
 SETTINGS = (("trailing", 0.999), ("logsnr", 0.999), ("logsnr", 0.3), ("logsnr", 0.1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ddpm_cli
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.diffusion.schedules import cosine_betas
 
 

@@ -11,7 +11,7 @@ from command import run_ddpm
 from PIL import Image
 
 import ddpm_cli
-from ddpm_cli.events import Event
+from ddpm_cli.results.events import Event
 
 TINY = {
     "model": {"base_channels": 8, "channel_mult": [1, 2], "blocks_per_level": 1, "stem": 2, "num_classes": "auto"},

@@ -155,8 +155,8 @@ def test_one_outlier_does_not_set_the_size(here: Path, capsys: pytest.CaptureFix
 
 
 def test_what_the_check_foretells_comes_true(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ddpm_cli.config.data_schema import FolderData
-    from ddpm_cli.engine.build import build_dataset
+    from ddpm_cli.build.data import build_dataset
+    from ddpm_cli.config.schema.data import FolderData
 
     write_folder(here / "pics", 30, ("a", "b"), (20, 30, 3))
     write_picture(here / "pics" / "a" / "low.png", 60, (9, 30, 3))
@@ -185,7 +185,7 @@ def test_a_preview_holds_little_in_memory(here: Path, capsys: pytest.CaptureFixt
     assert "too large for a preview" in refused(
         capsys, "data", "check", "pics", "--size=99999", "--set=data.small=enlarge", "--out=p.png"
     )
-    monkeypatch.setattr("ddpm_cli.data.check.PREVIEW_BYTES", 2 * 3 * 8 * 8)
+    monkeypatch.setattr("ddpm_cli.data.pictures.check.PREVIEW_BYTES", 2 * 3 * 8 * 8)
     check(capsys, "pics", "--out=p.png")
     with Image.open("p.png") as picture:
         assert max(picture.size) < 3 * 8

@@ -18,9 +18,9 @@ from command import TINY, environment, files_below
 from safetensors.numpy import load_file
 
 from ddpm_cli.cli.app import run as run_command
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 TRAIN = [
     "train",

@@ -12,7 +12,7 @@ from command import Ddpm, assert_refused, files_below
 from picture_files import pixels
 from PIL import Image
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 
 CELL = 30  # 28 pixels and 2 between
 COMMANDS = (["interpolate", "a.png", "b.png"], ["inpaint", "a.png", "mask.png"], ["img2img", "a.png"])

@@ -16,16 +16,16 @@ from hostile import ESCAPE
 
 from ddpm_cli.cli.app import app
 from ddpm_cli.cli.ls import CHOICES
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.outline import sections
-from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.template import template
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.run_info import model_info
-from ddpm_cli.engine.run_list import list_rows
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.outline import sections
+from ddpm_cli.config.resolve.preset_files import preset_names
+from ddpm_cli.config.resolve.template import template
 from ddpm_cli.errors import ConfigError, DdpmError, OutputError, RunError
+from ddpm_cli.experiments.run_info import model_info
+from ddpm_cli.experiments.run_list import list_rows
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import is_locked, locked
+from ddpm_cli.sampling.generate import load_trained
 
 
 def call(*arguments: str) -> None:
@@ -271,7 +271,7 @@ def test_doctor_tells_what_is_there_and_how_to_get_the_rest(ddpm: Ddpm, tmp_path
 def test_doctor_gives_the_install_line_of_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
-    from ddpm_cli.engine import doctor
+    from ddpm_cli.bench import doctor
 
     def pretended(name: str) -> str:
         if name == "torch-fidelity":

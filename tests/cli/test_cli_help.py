@@ -8,7 +8,7 @@ from command import Ddpm
 from ddpm_cli.cli.app import app
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
-from ddpm_cli.config.outline import choices, sections
+from ddpm_cli.config.resolve.outline import choices, sections
 
 PARTS = {"train": ("data", "schedule", "objective", "sample"), "sample": ("sample",), "inspect-schedule": ("schedule",)}
 

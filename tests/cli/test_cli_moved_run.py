@@ -11,10 +11,10 @@ from command import TINY, files_below
 from safetensors.numpy import load_file
 
 from ddpm_cli.cli.app import run as run_command
-from ddpm_cli.engine.training_loop import TrainingLoop
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import RunDirectory, create_run
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.training.loop import TrainingLoop
 
 STEPS = 6
 AT = 3

@@ -20,9 +20,9 @@ from PIL import Image
 
 import ddpm_cli
 from ddpm_cli.cli.app import app, run
-from ddpm_cli.config.loader import from_toml_text
-from ddpm_cli.config.schema import Config
-from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.config.resolve.loader import from_toml_text
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.config import Config
 from ddpm_cli.errors import ConfigError, RequestError
 
 LONG = "n" * 300

@@ -14,14 +14,15 @@ from fake_runs import fake_run
 from picture_files import write_folder, write_picture
 from safetensors.numpy import save_file
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine import device, memory_report
-from ddpm_cli.engine.machine_memory import MachineMemory
-from ddpm_cli.engine.train import PACKAGES
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.core.compute import device
+from ddpm_cli.core.compute.machine_memory import MachineMemory
 from ddpm_cli.errors import DeviceError
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.training.planning import memory_report
+from ddpm_cli.training.train import PACKAGES
 
 ONE_PROCESS = """
 import json, sys

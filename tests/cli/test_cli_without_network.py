@@ -17,21 +17,21 @@ import torch
 from command import Ddpm
 from tiny_configs import SETTINGS, tiny_config
 
-import ddpm_cli.engine.sweep as sweeping
-from ddpm_cli.config.loader import from_toml_text
-from ddpm_cli.config.sweep import load_sweep
-from ddpm_cli.data import fashion_mnist
-from ddpm_cli.engine.agreement import require_agreement
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.run_record import read_config
-from ddpm_cli.engine.sweep import run_sweep
-from ddpm_cli.engine.sweep_plan import plan_sweep
-from ddpm_cli.engine.train import resume, train
+import ddpm_cli.experiments.sweep as sweeping
+from ddpm_cli.config.resolve.loader import from_toml_text
+from ddpm_cli.data.sources import fashion_mnist
 from ddpm_cli.errors import InterruptedRunError, RequestError
-from ddpm_cli.events import Event, Notice
-from ddpm_cli.export.safetensors import load_model_file
+from ddpm_cli.experiments.sweep import run_sweep
+from ddpm_cli.experiments.sweep_file import load_sweep
+from ddpm_cli.experiments.sweep_plan import plan_sweep
+from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.model_file import load_model_file
+from ddpm_cli.runs.record import read_config
+from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.training.processes import require_agreement
+from ddpm_cli.training.train import resume, train
 
 SMALL = ("model.channel_mult=[1]", "schedule.timesteps=20")
 GOES_ON = "runs/a was begun where Fashion-MNIST's 60,000 images could not be had, and goes on with the 10,000"

@@ -11,10 +11,10 @@ from fake_runs import fake_run
 
 from ddpm_cli import __version__
 from ddpm_cli.cli.app import app
-from ddpm_cli.cli.commands import NO_COMMANDS, OTHER_NAMES, Command
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
-from ddpm_cli.names import plain
+from ddpm_cli.cli.parsing.commands import NO_COMMANDS, OTHER_NAMES, Command
+from ddpm_cli.core.names import plain
 
 
 @pytest.fixture

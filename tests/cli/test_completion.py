@@ -15,10 +15,10 @@ from command import environment
 from fake_runs import fake_run
 
 from ddpm_cli.cli.app import app
-from ddpm_cli.cli.completion import config_keys, config_names, kinds, preset_names, run_names
 from ddpm_cli.cli.evaluate import METRICS
-from ddpm_cli.engine.evaluate_job import HELD_OUT_METRICS
-from ddpm_cli.engine.sample_metrics import SAMPLE_METRICS
+from ddpm_cli.cli.parsing.completion import config_keys, config_names, kinds, preset_names, run_names
+from ddpm_cli.evaluation.job import HELD_OUT_METRICS
+from ddpm_cli.evaluation.sample_metrics import SAMPLE_METRICS
 
 
 def test_names_that_go_on_from_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,14 @@ import pytest
 import torch
 from command import TINY, Ddpm, assert_refused, environment, run_ddpm
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.build import build_schedule
-from ddpm_cli.engine.export import export_model
-from ddpm_cli.engine.generate import generate_samples, load_trained
-from ddpm_cli.engine.stored import stored_schedule
-from ddpm_cli.engine.train import resume, train
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.errors import CheckpointError, ConfigError
-from ddpm_cli.export.safetensors import load_model_file, save_model_file
+from ddpm_cli.interop.export import export_model
+from ddpm_cli.runs.model_file import load_model_file, save_model_file
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.sampling.stored import stored_schedule
+from ddpm_cli.training.train import resume, train
 
 BETAS = (np.linspace(1e-4, 0.018, 20) * 50).tolist()
 ABAR = np.cumprod(1 - np.array(BETAS)).tolist()

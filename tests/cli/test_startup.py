@@ -110,7 +110,7 @@ def test_an_error_is_a_message_and_a_remedy_unless_debugged(tmp_path):
 def run_with(broken: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command whose config loader does `broken`."""
     code = (
-        "import sys, ddpm_cli.config.loader as loader\n"
+        "import sys, ddpm_cli.config.resolve.loader as loader\n"
         f"def load_config(**layers): {broken}\n"
         "loader.load_config = load_config\n"
         "from ddpm_cli.cli.app import main; main()"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ddpm_cli.config.changes import UNKNOWN, as_last_said, change, differences, refusal
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.outline import all_keys
+from ddpm_cli.config.resolve.changes import UNKNOWN, as_last_said, change, differences, refusal
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.outline import all_keys
 from ddpm_cli.errors import ConfigError
 
 DEFAULT = load_config().config

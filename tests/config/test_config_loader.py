@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.sample_schema import DdimSampler, DpmSolverSampler
-from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule
-from ddpm_cli.config.schema import Config
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.config.schema.sample import DdimSampler, DpmSolverSampler
+from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule
 from ddpm_cli.errors import ConfigError
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.config.data_choice import data_flags, data_notices
-from ddpm_cli.config.layers import layer_from_tree, layer_from_user
-from ddpm_cli.config.loader import load_config, override
-from ddpm_cli.config.other_names import KEYS, KINDS
-from ddpm_cli.config.outline import all_keys, choices, sections, words_of
-from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.sweep import load_sweep
+from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
+from ddpm_cli.config.resolve.layers import layer_from_tree, layer_from_user
+from ddpm_cli.config.resolve.loader import load_config, override
+from ddpm_cli.config.resolve.other_names import KEYS, KINDS
+from ddpm_cli.config.resolve.outline import all_keys, choices, sections, words_of
+from ddpm_cli.config.resolve.preset_files import preset_names
+from ddpm_cli.core.names import meant, plain
 from ddpm_cli.errors import ConfigError, DataError
+from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.metrics.names import METRICS
-from ddpm_cli.names import meant, plain
 
 
 def otherwise(name: str) -> list[str]:

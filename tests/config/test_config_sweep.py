@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.config.sweep import Sweep, load_sweep
 from ddpm_cli.errors import ConfigError, RunError
+from ddpm_cli.experiments.sweep_file import Sweep, load_sweep
 from ddpm_cli.runs.directory import check_run_name
 
 

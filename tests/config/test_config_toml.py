@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.outline import all_keys, choices, sections
-from ddpm_cli.config.preset_files import preset_names, preset_text
-from ddpm_cli.config.schema import Config
-from ddpm_cli.config.toml_text import to_toml
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.outline import all_keys, choices, sections
+from ddpm_cli.config.resolve.preset_files import preset_names, preset_text
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.config import Config
 
 MEMBERS = [(path, kind) for path in choices() for kind in sections()[path]]
 

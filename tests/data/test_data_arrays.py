@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm_cli.config.data_schema import ArraysData
-from ddpm_cli.data.arrays import load_arrays
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.config.schema.data import ArraysData
 from ddpm_cli.data.images import images_sha256
-from ddpm_cli.engine.build_data import build_dataset
+from ddpm_cli.data.sources.arrays import load_arrays
 from ddpm_cli.errors import DataError
 
 RNG = np.random.default_rng(0)

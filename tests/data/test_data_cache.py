@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from ddpm_cli.data import cache
+from ddpm_cli.core.io import downloads as cache
 from ddpm_cli.errors import RequestError
 
 CONTENT = b"pixels" * 1000

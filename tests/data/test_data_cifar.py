@@ -10,8 +10,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from ddpm_cli.data import cifar
-from ddpm_cli.data.cifar import CIFAR10, CIFAR100, Cifar, load_cifar
+from ddpm_cli.data.sources import cifar
+from ddpm_cli.data.sources.cifar import CIFAR10, CIFAR100, Cifar, load_cifar
 from ddpm_cli.errors import DataError
 
 RECORDS = 4

@@ -10,10 +10,10 @@ import pytest
 from picture_files import display_p3, linear_grey, srgb, write_folder
 from PIL import Image, ImageCms
 
-from ddpm_cli.data.folder import scan_folder
-from ddpm_cli.data.image_cache import load_pictures
-from ddpm_cli.data.picture import decode, read_header
-from ddpm_cli.data.pictures import PictureSettings
+from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.pictures.decode import decode, read_header
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources.folder import scan_folder
 
 P3_TO_SRGB = np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]])
 """Of amounts of light, from the primaries of both and D65 (CSS Color 4, section 18)."""

@@ -19,19 +19,21 @@ from command import environment
 from picture_files import mixed_picture, write_folder, write_picture
 from PIL import Image
 
-from ddpm_cli.data import decoders, picture
-from ddpm_cli.data.decoders import Decoders
-from ddpm_cli.data.folder import UNSEEN_BYTES, read_file, scan_folder
-from ddpm_cli.data.image_cache import load_pictures
-from ddpm_cli.data.one_picture import read_picture
-from ddpm_cli.data.parallel import in_parallel
-from ddpm_cli.data.pictures import PictureSettings
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.core.threads import in_parallel
+from ddpm_cli.data.pictures import decode as picture
+from ddpm_cli.data.pictures import decoders
+from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.pictures.decoders import Decoders
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources.folder import UNSEEN_BYTES, read_file, scan_folder
+from ddpm_cli.data.sources.one_picture import read_picture
 from ddpm_cli.errors import DataError, DdpmError
-from ddpm_cli.files import UnreadableError
 
 STAND_IN = """
 import os, sys, time
-from ddpm_cli.data import decoder_process, picture
+from ddpm_cli.data.pictures import decoder_process
+from ddpm_cli.data.pictures import decode as picture
 decode = picture.decode
 def stand_in(content, shape, background):
     {what}
@@ -169,12 +171,12 @@ def test_ctrl_c_answers_while_a_picture_is_decoded(tmp_path: Path) -> None:
         tiff(tmp_path / "in" / f"{number}.tif", 9)
     stand_in = STAND_IN.format(what="open('begun', 'w'); time.sleep(100)")
     code = (
-        "import signal, sys, ddpm_cli.data.decoders as decoders\n"
+        "import signal, sys, ddpm_cli.data.pictures.decoders as decoders\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"decoders.COMMAND = (sys.executable, '-P', '-c', {stand_in!r})\n"
-        "from ddpm_cli.data.folder import scan_folder\n"
-        "from ddpm_cli.data.image_cache import load_pictures\n"
-        "from ddpm_cli.data.pictures import PictureSettings\n"
+        "from ddpm_cli.data.sources.folder import scan_folder\n"
+        "from ddpm_cli.data.pictures.cache import load_pictures\n"
+        "from ddpm_cli.data.pictures.settings import PictureSettings\n"
         "load_pictures(scan_folder(__import__('pathlib').Path('in')), PictureSettings())\n"
     )
     command = [sys.executable, "-c", code]

@@ -14,12 +14,12 @@ import torch
 from torchvision import datasets
 from torchvision.datasets import utils
 
-from ddpm_cli.data import fashion_mnist
-from ddpm_cli.data.celeba import load_celeba
-from ddpm_cli.data.cifar import CIFAR10, CIFAR100, load_cifar
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist
-from ddpm_cli.data.pictures import PictureSettings
-from ddpm_cli.data.torchvision_sets import load_emnist, load_kmnist, load_mnist, load_svhn
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources import fashion_mnist
+from ddpm_cli.data.sources.celeba import load_celeba
+from ddpm_cli.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist
+from ddpm_cli.data.sources.torchvision_sets import load_emnist, load_kmnist, load_mnist, load_svhn
 from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.metrics.inception import load_inception
 

@@ -12,11 +12,11 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from ddpm_cli.data import fashion_mnist
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_10k
 from ddpm_cli.data.images import Dataset, with_limit
+from ddpm_cli.data.sources import fashion_mnist
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist, load_fashion_mnist_10k
 from ddpm_cli.errors import DataError
-from ddpm_cli.events import Event, Notice
+from ddpm_cli.results.events import Event, Notice
 
 SYSTEM_FOLDER = fashion_mnist.SYSTEM_FOLDER
 NAMES = tuple(fashion_mnist.SHA256)

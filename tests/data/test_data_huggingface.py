@@ -9,13 +9,13 @@ import pytest
 from picture_files import write_folder, write_picture
 from PIL import Image
 
-from ddpm_cli.config.data_schema import HuggingFaceData
-from ddpm_cli.data import image_cache
-from ddpm_cli.data.huggingface import HubQuery, load_huggingface
-from ddpm_cli.data.pictures import PictureSettings
-from ddpm_cli.engine.build_data import with_absolute_paths
+from ddpm_cli.build.data import with_absolute_paths
+from ddpm_cli.config.schema.data import HuggingFaceData
+from ddpm_cli.data.pictures import cache as image_cache
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources.huggingface import HubQuery, load_huggingface
 from ddpm_cli.errors import DataError, RequestError
-from ddpm_cli.events import Event, Notice
+from ddpm_cli.results.events import Event, Notice
 
 
 @pytest.fixture(autouse=True)

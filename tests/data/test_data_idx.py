@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_cli.data.idx import parse_idx, read_bounded
+from ddpm_cli.core.io.idx import parse_idx, read_bounded
 from ddpm_cli.errors import DataError
 
 PATH = Path("some-idx3-ubyte")

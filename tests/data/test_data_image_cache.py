@@ -17,15 +17,16 @@ import torch
 from picture_files import write_folder, write_picture
 from PIL import Image
 
-from ddpm_cli.data import block_sums, image_cache
+from ddpm_cli.core.io import block_sums
 from ddpm_cli.data.batches import place
-from ddpm_cli.data.folder import scan_folder
-from ddpm_cli.data.image_cache import load_pictures
 from ddpm_cli.data.images import Dataset, images_sha256
-from ddpm_cli.data.pictures import PictureSettings
-from ddpm_cli.data.survey import Survey, survey
+from ddpm_cli.data.pictures import cache as image_cache
+from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.pictures.survey import Survey, survey
+from ddpm_cli.data.sources.folder import scan_folder
 from ddpm_cli.errors import DataError, OutputError, SaveFailedError
-from ddpm_cli.events import DataProgress, Event, Notice
+from ddpm_cli.results.events import DataProgress, Event, Notice
 
 
 @pytest.fixture

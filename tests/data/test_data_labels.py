@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ddpm_cli.data.batches import Batches
-from ddpm_cli.data.classes import file_names, find_class
-from ddpm_cli.data.fashion_mnist import CLASS_NAMES
+from ddpm_cli.data.pictures.classes import file_names, find_class
+from ddpm_cli.data.sources.fashion_mnist import CLASS_NAMES
 from ddpm_cli.errors import DataError, RequestError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ddpm_cli.data.picture import decode, fitted, quiet_decoders, read_header, read_whole
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.data.pictures.decode import decode, fitted, quiet_decoders, read_header, read_whole
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), np.uint8)

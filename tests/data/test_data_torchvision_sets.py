@@ -9,12 +9,12 @@ import pytest
 from picture_files import write_picture
 from PIL import Image
 
-from ddpm_cli.data import torchvision_sets
-from ddpm_cli.data.celeba import load_celeba
-from ddpm_cli.data.pictures import PictureSettings
-from ddpm_cli.data.torchvision_sets import load_emnist, load_kmnist, load_mnist, load_svhn
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources import torchvision_sets
+from ddpm_cli.data.sources.celeba import load_celeba
+from ddpm_cli.data.sources.torchvision_sets import load_emnist, load_kmnist, load_mnist, load_svhn
 from ddpm_cli.errors import DataError
-from ddpm_cli.events import Event, Notice
+from ddpm_cli.results.events import Event, Notice
 
 RNG = np.random.default_rng(0)
 LEFT_L = np.zeros((28, 28), np.uint8)  # an L, upright

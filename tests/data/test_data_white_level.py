@@ -12,11 +12,11 @@ from command import Ddpm
 from picture_files import write_folder
 from PIL import Image
 
-from ddpm_cli.data.folder import scan_folder
-from ddpm_cli.data.image_cache import load_pictures
 from ddpm_cli.data.images import Dataset
-from ddpm_cli.data.one_picture import read_mask, read_picture, read_reduced
-from ddpm_cli.data.pictures import PictureSettings
+from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.sources.folder import scan_folder
+from ddpm_cli.data.sources.one_picture import read_mask, read_picture, read_reduced
 from ddpm_cli.errors import DataError
 
 

@@ -10,7 +10,7 @@ import pytest
 from picture_files import broken_files, write_picture
 from PIL import Image
 
-from ddpm_cli.data.one_picture import read_mask, read_picture
+from ddpm_cli.data.sources.one_picture import read_mask, read_picture
 from ddpm_cli.errors import DataError
 
 GREY, COLOUR = (1, 8, 6), (3, 8, 6)

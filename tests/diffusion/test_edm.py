@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.edm import Edm, noise_condition, preconditioning
 from ddpm_cli.diffusion.forward import q_sample
-from ddpm_cli.diffusion.losses import p_losses
+from ddpm_cli.diffusion.objectives.losses import p_losses
 from ddpm_cli.diffusion.parameterization import f_from_x_0_eps, network_input, target, to_x0_eps
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver

@@ -9,7 +9,7 @@ from scipy import integrate, stats
 from scipy.special import logsumexp
 from torch import Tensor
 
-from ddpm_cli.diffusion.learned_schedule import (
+from ddpm_cli.diffusion.objectives.learned_schedule import (
     GammaNetwork,
     LearnableParameterization,
     Probe,
@@ -17,7 +17,7 @@ from ddpm_cli.diffusion.learned_schedule import (
     diffusion_losses,
     endpoint_losses,
 )
-from ddpm_cli.diffusion.losses import p_losses, vlb_losses
+from ddpm_cli.diffusion.objectives.losses import p_losses, vlb_losses
 from ddpm_cli.diffusion.schedules import NoiseSchedule, linear_betas
 
 T = 1000

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
 from ddpm_cli.diffusion.likelihood import bits_per_dim, respaced
+from ddpm_cli.diffusion.objectives.vlb import ModelVariance
 from ddpm_cli.diffusion.ode_likelihood import (
     density_bits,
     dequantised,
@@ -25,7 +26,6 @@ from ddpm_cli.diffusion.ode_likelihood import (
 from ddpm_cli.diffusion.parameterization import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
-from ddpm_cli.diffusion.vlb import ModelVariance
 from ddpm_cli.errors import ScheduleError
 
 MEAN, STD = 0.1, 0.3

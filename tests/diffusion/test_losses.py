@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import q_sample
-from ddpm_cli.diffusion.losses import p_losses
+from ddpm_cli.diffusion.objectives.losses import p_losses
 from ddpm_cli.diffusion.parameterization import Parameterization
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ShapeError

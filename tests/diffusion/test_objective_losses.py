@@ -11,10 +11,10 @@ from torch import Tensor
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.edm import Edm
 from ddpm_cli.diffusion.forward import q_sample
-from ddpm_cli.diffusion.losses import hybrid_losses, p_losses, vlb_losses
+from ddpm_cli.diffusion.objectives.losses import hybrid_losses, p_losses, vlb_losses
+from ddpm_cli.diffusion.objectives.vlb import vlb_term
 from ddpm_cli.diffusion.parameterization import Parameterization, target, to_x0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.vlb import vlb_term
 from ddpm_cli.errors import ConfigError, ShapeError
 
 KINDS: tuple[Parameterization, ...] = ("eps", "x0", "v", Edm())

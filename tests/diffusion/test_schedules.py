@@ -9,7 +9,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from ddpm_cli.config.schedule_schema import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.schema.schedule import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
 from ddpm_cli.diffusion.schedules import (
     BETA_SCHEDULES,
     NoiseSchedule,
@@ -21,7 +22,6 @@ from ddpm_cli.diffusion.schedules import (
     rescale_to_zero_terminal_snr,
     schedule_warnings,
 )
-from ddpm_cli.engine.build import build_schedule
 from ddpm_cli.errors import ScheduleError
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")

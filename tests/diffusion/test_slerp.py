@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddpm_cli.diffusion.slerp import slerp
+from ddpm_cli.diffusion.editing.slerp import slerp
 
 
 def noise() -> torch.Tensor:

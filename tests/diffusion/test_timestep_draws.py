@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ddpm_cli.diffusion.timestep_draws import TimestepDraws, draw_timesteps
+from ddpm_cli.diffusion.objectives.timestep_draws import TimestepDraws, draw_timesteps
 
 KINDS = get_args(TimestepDraws)
 

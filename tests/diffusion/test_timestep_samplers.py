@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy import special, stats
 
-from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
-from ddpm_cli.diffusion.timestep_draws import (
+from ddpm_cli.diffusion.objectives.timestep_draws import (
     FlatDraws,
     LogitNormalDraws,
     LogNormalDraws,
@@ -14,6 +13,7 @@ from ddpm_cli.diffusion.timestep_draws import (
     TimestepSampler,
     draw_timesteps,
 )
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.errors import CheckpointError
 
 N = 20_000

@@ -10,9 +10,7 @@ import torch
 from scipy import integrate, special, stats
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import Denoised
-from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
-from ddpm_cli.diffusion.vlb import (
+from ddpm_cli.diffusion.objectives.vlb import (
     ModelVariance,
     discretized_gaussian_log_likelihood,
     gaussian_kl,
@@ -20,6 +18,8 @@ from ddpm_cli.diffusion.vlb import (
     prior_term,
     vlb_term,
 )
+from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.errors import ConfigError
 
 VARIANCES: tuple[ModelVariance, ...] = get_args(ModelVariance)

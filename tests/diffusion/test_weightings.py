@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from ddpm_cli.diffusion.edm import Edm
-from ddpm_cli.diffusion.losses import p_losses
+from ddpm_cli.diffusion.objectives.losses import p_losses
+from ddpm_cli.diffusion.objectives.weightings import MinSnr, Weighting, loss_weight
 from ddpm_cli.diffusion.parameterization import Parameterization
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.weightings import MinSnr, Weighting, loss_weight
 
 KINDS: tuple[Parameterization, ...] = ("eps", "x0", "v", Edm(), Edm(0.7))
 T = torch.tensor([0, 50, 300, 700, 999])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import Batches
-from ddpm_cli.engine.seeds import generator
 
 
 @dataclass

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.config.changes import change
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.advice import advice
+from ddpm_cli.config.resolve.changes import change
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.training.advice import advice
 
 RUN = Path("runs/x")
 

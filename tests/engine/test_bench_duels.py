@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from ddpm_cli.benchmark import UNDER_OUR_LOOP
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.bench.duels import duels, same_network
-from ddpm_cli.engine.bench.subject import Setting, random_dataset, subject
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.export.unet2d_names import to_unet2d
+from ddpm_cli.bench.duels import duels, same_network
+from ddpm_cli.bench.subject import Setting, random_dataset, subject
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.interop.formats.unet2d_names import to_unet2d
+from ddpm_cli.results.benchmark import UNDER_OUR_LOOP
+from ddpm_cli.training.trainer import Trainer
 
 TINY = (
     "model.stem=1",

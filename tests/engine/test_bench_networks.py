@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import ModelConfig
-from ddpm_cli.engine.bench.networks import OneResult, Shape, padded, unet2d
-from ddpm_cli.engine.bench.subject import image_shape
-from ddpm_cli.engine.build import build_model
-from ddpm_cli.export.unet2d_names import to_unet2d
+from ddpm_cli.bench.networks import OneResult, Shape, padded, unet2d
+from ddpm_cli.bench.subject import image_shape
+from ddpm_cli.build.network import build_model
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.config import ModelConfig
+from ddpm_cli.interop.formats.unet2d_names import to_unet2d
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "benchmarks" / "unet2d.toml"

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from ddpm_cli.engine.bench.timing import FEWEST_ROUNDS, ROUNDS, Parts, Work, rates
-from ddpm_cli.events import BenchProgress, Event
+from ddpm_cli.bench.timing import FEWEST_ROUNDS, ROUNDS, Parts, Work, rates
+from ddpm_cli.results.events import BenchProgress, Event
 
 CPU = torch.device("cpu")
 

@@ -15,14 +15,14 @@ from hostile import CONFIG, exported, replace_sealed
 from PIL import Image
 from trained_models import trained_model
 
-from ddpm_cli.engine import bounds as bounds_module
-from ddpm_cli.engine.bounds import Demand, about, image_bytes, require_affordable, require_trainable, with_fitting_batch
-from ddpm_cli.engine.build import build_network
-from ddpm_cli.engine.file_bounds import OWN, Bounds
-from ddpm_cli.engine.generate import generate_samples
-from ddpm_cli.engine.machine_memory import MachineMemory
+from ddpm_cli.build.network import build_network
+from ddpm_cli.core.compute.machine_memory import MachineMemory
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Notice
+from ddpm_cli.results.events import Notice
+from ddpm_cli.sampling import bounds as bounds_module
+from ddpm_cli.sampling.bounds import Demand, about, image_bytes, require_affordable, require_trainable, with_fitting_batch
+from ddpm_cli.sampling.file_bounds import OWN, Bounds
+from ddpm_cli.sampling.generate import generate_samples
 
 SMALL = Path("file")
 

@@ -10,19 +10,21 @@ import pytest
 import torch
 from tiny_configs import tiny_config
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine import compilation, fast_sampling
-from ddpm_cli.engine.build import build_dataset, build_model
-from ddpm_cli.engine.compilation import wants_compiling
-from ddpm_cli.engine.fast_sampling import WholeBatches, with_fast_network
-from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import resume, train
-from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.build.network import build_model
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute import compilation
+from ddpm_cli.core.compute.compilation import wants_compiling
+from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.errors import OutOfMemoryError
-from ddpm_cli.events import Compiling, Event, Notice
+from ddpm_cli.results.events import Compiling, Event, Notice
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.sampling import compiled as fast_sampling
+from ddpm_cli.sampling.compiled import WholeBatches, with_fast_network
+from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.training.train import resume, train
+from ddpm_cli.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from ddpm_cli.engine.determinism import deterministic_algorithms
+from ddpm_cli.core.compute.determinism import deterministic_algorithms
 from ddpm_cli.errors import DdpmError
 
 

@@ -7,18 +7,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from ddpm_cli.bench.peaks import DTYPES
+from ddpm_cli.bench.peers import PEERS, Loop, nearest_network
+from ddpm_cli.bench.request import BenchRequest, require_peers
+from ddpm_cli.bench.run import run_bench
+from ddpm_cli.bench.subject import Setting, image_shape, random_dataset, subject
 from ddpm_cli.cli import bench as command
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.bench.peaks import DTYPES
-from ddpm_cli.engine.bench.peers import PEERS, Loop, nearest_network
-from ddpm_cli.engine.bench.request import BenchRequest, require_peers
-from ddpm_cli.engine.bench.run import run_bench
-from ddpm_cli.engine.bench.subject import Setting, image_shape, random_dataset, subject
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.core.extras import missing_packages
 from ddpm_cli.errors import DataError, RequestError
-from ddpm_cli.extras import missing_packages
+from ddpm_cli.training.trainer import Trainer
 
 TINY_MODEL = ("model.base_channels=32", "model.channel_mult=[1,1]", "model.blocks_per_level=1", "schedule.timesteps=50")
 INSTALLED = [name for name, peer in PEERS.items() if not missing_packages(*peer.packages)]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_cli.engine import stored_model
-from ddpm_cli.engine.generate import load_trained
 from ddpm_cli.errors import RunError
 from ddpm_cli.runs.checkpoints import Checkpoint
+from ddpm_cli.sampling import stored_model
+from ddpm_cli.sampling.generate import load_trained
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fake_runs import add_figure, fake_run
 
-from ddpm_cli.comparison import Comparison, Measure
-from ddpm_cli.engine.compare import compare
 from ddpm_cli.errors import DdpmError, RunError
-from ddpm_cli.render.compare_tables import lead
+from ddpm_cli.experiments.compare import compare
+from ddpm_cli.render.terminal.compare_tables import lead
+from ddpm_cli.results.comparison import Comparison, Measure
 
 NOISE = (0.0, 0.001, -0.001)
 

@@ -11,17 +11,18 @@ import torch
 from tiny_configs import tiny_config
 from torch import Tensor
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.build import build_dataset, with_classes
-from ddpm_cli.engine.generate import TrainedModel, generate_samples, load_trained
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import resume, train
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.engine.training_loop import TrainingLoop
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.build.network import with_classes
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
-from ddpm_cli.events import Event, TrainProgress, ignore
+from ddpm_cli.results.events import Event, TrainProgress, ignore
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.training.loop import TrainingLoop
+from ddpm_cli.training.train import resume, train
+from ddpm_cli.training.trainer import Trainer
 
 STEPS = 8
 

@@ -16,25 +16,26 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-import ddpm_cli.engine.extractors as extractors
-import ddpm_cli.engine.sample_parts as sample_parts
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+import ddpm_cli.evaluation.extractors as extractors
+import ddpm_cli.evaluation.sample_parts as sample_parts
+from ddpm_cli.build.network import build_model
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.compute.team import Team
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
-from ddpm_cli.engine.build import build_model, build_schedule
-from ddpm_cli.engine.evaluate import evaluate
-from ddpm_cli.engine.evaluate_settings import EvaluateSettings
-from ddpm_cli.engine.generate import TrainedModel
-from ddpm_cli.engine.memorisation import _of_held_out
-from ddpm_cli.engine.references import real_images, references_folder
-from ddpm_cli.engine.sample_parts import SampleSet, draw_parts
-from ddpm_cli.engine.team import Team
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import CheckpointError, DataError, RequestError, RunLockedError
-from ddpm_cli.events import EvaluateProgress, Event, NearestPairs, Notice, TimestepLosses
-from ddpm_cli.figure import Figure
+from ddpm_cli.evaluation.evaluate import evaluate
+from ddpm_cli.evaluation.memorisation import _of_held_out
+from ddpm_cli.evaluation.references import real_images, references_folder
+from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts
+from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.metrics.frechet import frechet_distance
+from ddpm_cli.results.events import EvaluateProgress, Event, NearestPairs, Notice, TimestepLosses
+from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.sampling.generate import TrainedModel
 
 N = 22
 SETTINGS = EvaluateSettings(n=N, batch_size=4)

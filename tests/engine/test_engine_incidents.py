@@ -12,17 +12,18 @@ import torch
 from tiny_configs import tiny_config
 from torch import Tensor
 
-from ddpm_cli.config.schema import Config
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute import team
+from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import Batches
-from ddpm_cli.diffusion.timestep_draws import draw_timesteps
-from ddpm_cli.engine import health, team, trainer
-from ddpm_cli.engine import train as engine
-from ddpm_cli.engine.seeds import generator
+from ddpm_cli.diffusion.objectives.timestep_draws import draw_timesteps
 from ddpm_cli.errors import DivergedError
-from ddpm_cli.events import Event, Notice, TrainSummary
+from ddpm_cli.results.events import Event, Notice, TrainSummary
 from ddpm_cli.runs.checkpoints import list_checkpoints, load_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.training import health, trainer
+from ddpm_cli.training import train as engine
 
 Fault = Callable[[int, Tensor, Tensor], Tensor]
 

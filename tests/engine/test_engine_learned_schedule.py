@@ -11,14 +11,14 @@ import pytest
 import torch
 from tiny_configs import tiny_config
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.build import build_schedule
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.train import resume, train
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.schema.config import Config
 from ddpm_cli.errors import InterruptedRunError
-from ddpm_cli.events import Event, TrainProgress
+from ddpm_cli.results.events import Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.training.train import resume, train
 
 STEPS = 10
 GROUPS = ("model", "ema", "optimizer", "schedule", "schedule-optimizer")

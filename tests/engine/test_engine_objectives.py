@@ -13,18 +13,18 @@ import torch
 from accelerate import Accelerator
 from tiny_configs import tiny_config
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.config.schema.config import Config
 from ddpm_cli.data.images import with_limit
-from ddpm_cli.engine.evaluate import evaluate
-from ddpm_cli.engine.evaluate_settings import EvaluateSettings
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.train import resume, train
-from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
-from ddpm_cli.events import EvaluateProgress, Event, TrainProgress
+from ddpm_cli.evaluation.evaluate import evaluate
+from ddpm_cli.evaluation.settings import EvaluateSettings
+from ddpm_cli.results.events import EvaluateProgress, Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.training.train import resume, train
+from ddpm_cli.training.trainer import Trainer
 
 HYBRID = "objective.loss=hybrid"
 ALL = [HYBRID, "objective.timesteps=loss-aware", "objective.timesteps.history=1", "objective.timesteps.uniform_share=0.2"]

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_cli.config.objective_schema import ObjectiveConfig
-from ddpm_cli.config.schema import OptimizerConfig, TrainConfig
+from ddpm_cli.build.budget import Budget, lr_factor
+from ddpm_cli.build.objective import build_loss
+from ddpm_cli.config.schema.config import OptimizerConfig, TrainConfig
+from ddpm_cli.config.schema.objective import ObjectiveConfig
+from ddpm_cli.core.compute.device import resolve_device, resolve_precision
+from ddpm_cli.core.compute.seeds import generator, seed_of
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
-from ddpm_cli.engine.budget import Budget, lr_factor
-from ddpm_cli.engine.build import build_loss
-from ddpm_cli.engine.device import resolve_device, resolve_precision
-from ddpm_cli.engine.ema import Ema, ema_weight
-from ddpm_cli.engine.held_out import held_out_loss_sum
-from ddpm_cli.engine.seeds import generator, seed_of
 from ddpm_cli.errors import DeviceError
+from ddpm_cli.training.ema import Ema, ema_weight
+from ddpm_cli.training.held_out import held_out_loss_sum
 
 
 def test_seeds_differ_by_purpose_and_place_and_never_else() -> None:

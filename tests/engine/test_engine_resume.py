@@ -12,17 +12,17 @@ import pytest
 import torch
 from tiny_configs import tiny_config
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.build import build_dataset
-from ddpm_cli.engine.generate import load_trained
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import resume, train
-from ddpm_cli.engine.training_metrics import TrainingMetrics
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.errors import DataError, InterruptedRunError
-from ddpm_cli.events import Event, Listener, Notice, TrainProgress
+from ddpm_cli.results.events import Event, Listener, Notice, TrainProgress
 from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.training.metrics import TrainingMetrics
+from ddpm_cli.training.train import resume, train
 
 STEPS = 12  # of 8 images out of 40: the run crosses two epochs
 MODES: dict[str, list[str]] = {
@@ -217,7 +217,7 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     train(tiny(steps=4), runs=tmp_path, name="run")
     from dataclasses import replace
 
-    import ddpm_cli.engine.train as module
+    import ddpm_cli.training.train as module
 
     original = module.build_dataset
     monkeypatch.setattr(module, "build_dataset", lambda *arguments: replace(original(*arguments), sha256="0" * 64))

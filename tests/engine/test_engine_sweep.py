@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from command import files_below
 
-import ddpm_cli.engine.evaluate as evaluating
-import ddpm_cli.engine.sweep as sweeping
-from ddpm_cli.comparison import Comparison
-from ddpm_cli.config.sweep import load_sweep
-from ddpm_cli.data import fashion_mnist
-from ddpm_cli.engine.compare import compare
-from ddpm_cli.engine.sweep import run_sweep
-from ddpm_cli.engine.sweep_plan import plan_sweep
+import ddpm_cli.evaluation.evaluate as evaluating
+import ddpm_cli.experiments.sweep as sweeping
+from ddpm_cli.data.sources import fashion_mnist
 from ddpm_cli.errors import ConfigError, DivergedError, InterruptedRunError, RequestError, RunError
-from ddpm_cli.events import Event, MetricsLogged, SweepProgress, TrainSummary
-from ddpm_cli.render.compare_tables import lead
+from ddpm_cli.experiments.compare import compare
+from ddpm_cli.experiments.sweep import run_sweep
+from ddpm_cli.experiments.sweep_file import load_sweep
+from ddpm_cli.experiments.sweep_plan import plan_sweep
+from ddpm_cli.render.terminal.compare_tables import lead
+from ddpm_cli.results.comparison import Comparison
+from ddpm_cli.results.events import Event, MetricsLogged, SweepProgress, TrainSummary
 
 BASE = """
 [base]

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm_cli.config.sample_schema import DdimSampler
+from ddpm_cli.config.schema.sample import DdimSampler
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.sampling import ImageNoise
-from ddpm_cli.engine.generate import generate_samples, load_trained
-from ddpm_cli.engine.trajectory import MOST_IMAGES, STEPS, draw_trajectory
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.sampling.trajectory import MOST_IMAGES, STEPS, draw_trajectory
 
 
 def test_a_trajectory_goes_from_the_noise_of_its_seeds_to_the_images_that_sample_draws(trained_folder: Path) -> None:

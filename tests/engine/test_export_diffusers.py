@@ -12,19 +12,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trained_models import trained_model
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.preset_files import preset_names
-from ddpm_cli.config.sample_schema import DdimSampler, DdpmSampler, DpmSolverSampler
-from ddpm_cli.engine import export, export_diffusers
-from ddpm_cli.engine.diffusers_config import check_expressible, inexpressible, solver_overrides
-from ddpm_cli.engine.export_diffusers import WEIGHTS, compare_diffusers, write_diffusers
-from ddpm_cli.engine.export_request import ExportOptions, check_request
-from ddpm_cli.engine.generate import TrainedModel
-from ddpm_cli.engine.same_noise import sample_from
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.preset_files import preset_names
+from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler
 from ddpm_cli.errors import DdpmError, RequestError
-from ddpm_cli.figure import Figure
+from ddpm_cli.interop import export
+from ddpm_cli.interop.diffusers import export as export_diffusers
+from ddpm_cli.interop.diffusers.config import check_expressible, inexpressible, solver_overrides
+from ddpm_cli.interop.diffusers.export import WEIGHTS, compare_diffusers, write_diffusers
+from ddpm_cli.interop.export_request import ExportOptions, check_request
+from ddpm_cli.interop.same_noise import sample_from
+from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.directory import create_run, write_info
 from ddpm_cli.runs.figures import append_figures
+from ddpm_cli.sampling.generate import TrainedModel
 
 ODD = (
     "objective.parameterization=v",
@@ -97,7 +98,7 @@ def test_a_folder_that_says_something_else_is_seen(tmp_path: Path) -> None:
 
 
 def test_half_precision_is_in_the_file_and_its_metadata(tmp_path: Path) -> None:
-    from ddpm_cli.engine.half import rounded
+    from ddpm_cli.interop.half import rounded
 
     model, rounding = rounded(trained_model())
     assert 0 < rounding < 0.01
@@ -181,7 +182,7 @@ def test_requests_that_make_no_sense_are_refused(kind: str, options: ExportOptio
 
 def test_a_folder_that_differs_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(export, "find_model", lambda *_, **__: None)
-    monkeypatch.setattr("ddpm_cli.engine.generate.load_model", lambda *_, **__: trained_model())
+    monkeypatch.setattr("ddpm_cli.sampling.generate.load_model", lambda *_, **__: trained_model())
     monkeypatch.setattr(export_diffusers, "PREDICTION_TOLERANCE", 0.0)
     with pytest.raises(DdpmError, match="differs") as caught:
         export.export_model(None, "diffusers", tmp_path / "folder")

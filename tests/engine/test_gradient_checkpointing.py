@@ -9,13 +9,13 @@ import torch
 from tiny_configs import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.build import build_model
-from ddpm_cli.engine.train import resume, train
-from ddpm_cli.export.torch_export import load_program, save_program
+from ddpm_cli.build.network import build_model
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.interop.formats.torch_export import load_program, save_program
 from ddpm_cli.models.unet import UNet, recompute_stages
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.training.train import resume, train
 
 ON = "train.gradient_checkpointing=true"
 MODES: dict[str, list[str]] = {

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from ddpm_cli.engine.health import MAX_NON_FINITE_STEPS, MAX_SKIPPED_STEPS, Health
-from ddpm_cli.files import UnreadableError
+from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.runs.checkpoint_state import check_state
+from ddpm_cli.training.health import MAX_NON_FINITE_STEPS, MAX_SKIPPED_STEPS, Health
 
 
 def after(losses: list[float]) -> Health:

@@ -17,19 +17,19 @@ from command import TINY, Ddpm, assert_refused, run_ddpm
 from foreign_models import GOOGLE, pipeline_folder
 from safetensors.torch import load_file, save_file
 
-from ddpm_cli.config.sample_schema import DdimSampler
-from ddpm_cli.data import fashion_mnist
-from ddpm_cli.engine.diffusers_scheduler import read_scheduler, scheduler_class
-from ddpm_cli.engine.diffusers_weights import WEIGHTS
-from ddpm_cli.engine.export_diffusers import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
-from ddpm_cli.engine.generate import TrainedModel, load_trained
-from ddpm_cli.engine.import_model import import_model
-from ddpm_cli.engine.model_card import model_card
-from ddpm_cli.engine.run_list import list_rows
-from ddpm_cli.engine.same_noise import sample_from, seeded_noise
-from ddpm_cli.engine.train import resume
+from ddpm_cli.config.schema.sample import DdimSampler
+from ddpm_cli.data.sources import fashion_mnist
 from ddpm_cli.errors import DdpmError, RequestError, RunError
-from ddpm_cli.events import Event, Notice
+from ddpm_cli.experiments.run_list import list_rows
+from ddpm_cli.interop.diffusers.export import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
+from ddpm_cli.interop.diffusers.scheduler import read_scheduler, scheduler_class
+from ddpm_cli.interop.diffusers.weights import WEIGHTS
+from ddpm_cli.interop.import_model import import_model
+from ddpm_cli.interop.model_card import model_card
+from ddpm_cli.interop.same_noise import sample_from, seeded_noise
+from ddpm_cli.results.events import Event, Notice
+from ddpm_cli.sampling.generate import TrainedModel, load_trained
+from ddpm_cli.training.train import resume
 
 TUTORIAL = {  # of diffusers' own training example, whose other values are the defaults
     "sample_size": (28, 28),

@@ -8,16 +8,16 @@ import pytest
 import torch
 from tiny_configs import tiny_config
 
-from ddpm_cli.engine.launch_record import launch, launch_notice
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import resume, train
-from ddpm_cli.events import Event, Notice
-from ddpm_cli.files import UnreadableError
-from ddpm_cli.render.overview import _provenance
+from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.render.terminal.overview import _provenance
+from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.checkpoint_state import check_state
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run, read_info, write_info
+from ddpm_cli.runs.launch_record import launch, launch_notice
 from ddpm_cli.runs.launches import last_launch, launches, record_launch
+from ddpm_cli.training.train import resume, train
 
 BEFORE = {"processes": 1, "threads": 4, "device": "cpu", "torch": "2.14.1"}
 """Of a checkpoint of the version before."""

@@ -12,14 +12,14 @@ import torch
 from command import TINY, environment
 from torch import Tensor
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine import memory_report
-from ddpm_cli.engine.estimate import TrainingMemory
-from ddpm_cli.engine.machine_memory import MachineMemory, machine_memory
-from ddpm_cli.engine.memory_report import check_memory
-from ddpm_cli.engine.memory_trace import PeakMemory, peak_memory
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.compute.machine_memory import MachineMemory, machine_memory
 from ddpm_cli.errors import RequestError
-from ddpm_cli.events import Event, Notice
+from ddpm_cli.results.events import Event, Notice
+from ddpm_cli.training.planning import memory_report
+from ddpm_cli.training.planning.estimate import TrainingMemory
+from ddpm_cli.training.planning.memory_report import check_memory
+from ddpm_cli.training.planning.memory_trace import PeakMemory, peak_memory
 
 CPU = torch.device("cpu")
 FLOAT = 4
@@ -107,10 +107,10 @@ def test_the_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_pa
         (folder / "memory.max").write_text(limit)
         (folder / "memory.current").write_text("600000")
         (folder / "memory.stat").write_text("anon 1\ninactive_file 100000\n")
-    monkeypatch.setattr("ddpm_cli.engine.machine_memory.CGROUPS", tmp_path)
-    monkeypatch.setattr("ddpm_cli.engine.machine_memory.OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr("ddpm_cli.core.compute.machine_memory.CGROUPS", tmp_path)
+    monkeypatch.setattr("ddpm_cli.core.compute.machine_memory.OWN_CGROUP", tmp_path / "own")
     assert machine_memory() == MachineMemory(total=1_000_000, available=500_000)
-    monkeypatch.setattr("ddpm_cli.engine.machine_memory.OWN_CGROUP", tmp_path / "none")
+    monkeypatch.setattr("ddpm_cli.core.compute.machine_memory.OWN_CGROUP", tmp_path / "none")
     assert machine_memory().total > 1_000_000
 
 

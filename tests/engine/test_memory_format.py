@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_cli.engine.memory_format import place_network
-from ddpm_cli.engine.weights import flatten_optimizer, spread_moments, unflatten_optimizer
+from ddpm_cli.core.compute.memory_format import place_network
+from ddpm_cli.core.compute.weights import flatten_optimizer, spread_moments, unflatten_optimizer
 
 
 def test_convolutions_have_their_channels_last() -> None:

@@ -13,20 +13,20 @@ import torch
 from command import TINY, environment
 from tiny_configs import tiny_config
 
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine import batch_size
-from ddpm_cli.engine.evaluate import evaluate_run
-from ddpm_cli.engine.generate import generate_samples, load_trained
-from ddpm_cli.engine.machine_memory import MachineMemory
-from ddpm_cli.engine.out_of_memory import fits, is_out_of_memory, largest_fitting
-from ddpm_cli.engine.rehearsal import Rehearsal
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import train
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute.machine_memory import MachineMemory
+from ddpm_cli.core.compute.out_of_memory import fits, is_out_of_memory, largest_fitting
+from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.errors import OutOfMemoryError, RequestError
-from ddpm_cli.events import Event, Notice, SampleProgress, TrainPlan
+from ddpm_cli.evaluation.evaluate import evaluate_run
 from ddpm_cli.models.unet import UNet
+from ddpm_cli.results.events import Event, Notice, SampleProgress, TrainPlan
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.training.planning import batch_size
+from ddpm_cli.training.planning.rehearsal import Rehearsal
+from ddpm_cli.training.train import train
 
 CPU = torch.device("cpu")
 # In the words of each device's allocator; no GPU is needed to read them.
@@ -189,7 +189,7 @@ def test_likelihoods_say_what_to_try(trained_folder: Path, tmp_path: Path, monke
 
 REAL = """
 import resource, sys
-from ddpm_cli.engine.team import make_accelerator
+from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.cli.app import run
 make_accelerator("cpu", "fp32")  # all libraries are there
 virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -14,8 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.config.objective_schema import ObjectiveConfig
-from ddpm_cli.config.sample_schema import (
+from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.config.schema.objective import ObjectiveConfig
+from ddpm_cli.config.schema.sample import (
     DdimSampler,
     DdpmSampler,
     DpmSolverSampler,
@@ -28,14 +32,12 @@ from ddpm_cli.config.sample_schema import (
     SamplerBase,
     UnipcSampler,
 )
-from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule, TableSchedule
-from ddpm_cli.config.schema import Config
+from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule, TableSchedule
 from ddpm_cli.diffusion.denoise import Network, make_denoise, predictor
 from ddpm_cli.diffusion.edm import Edm, preconditioning
 from ddpm_cli.diffusion.parameterization import Parameterization, target
 from ddpm_cli.diffusion.sampling import ImageNoise, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.engine.build import build_guided, build_parameterization, build_sampler, build_schedule, build_threshold
 from ddpm_cli.errors import ScheduleError
 
 T = 60

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from command import TINY, Ddpm, assert_refused
 
-from ddpm_cli.config.loader import from_toml_text, load_config
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.build import build_sampler, build_schedule
+from ddpm_cli.build.sampler import build_sampler
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.errors import ConfigError
 
 

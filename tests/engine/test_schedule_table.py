@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schedule_schema import TableSchedule
-from ddpm_cli.config.toml_text import to_toml
-from ddpm_cli.engine.build import build_schedule, with_betas
-from ddpm_cli.engine.schedule_table import read_schedule_table
+from ddpm_cli.build.schedule import build_schedule, with_betas
+from ddpm_cli.build.schedule_table import read_schedule_table
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.schedule import TableSchedule
 from ddpm_cli.errors import ScheduleError
 
 BETAS = (np.linspace(1e-4, 0.018, 20) * 50).tolist()

@@ -14,10 +14,10 @@ from accelerate.tracking import GeneralTracker
 from command import TINY, Ddpm, assert_refused, environment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ddpm_cli.engine.tracker_kinds import KINDS, Kind
-from ddpm_cli.engine.trackers import Trackers, sample_grid
-from ddpm_cli.events import CheckpointSaved, Event, MetricsLogged, Notice, SamplesDrawn
+from ddpm_cli.results.events import CheckpointSaved, Event, MetricsLogged, Notice, SamplesDrawn
 from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.training.logging.tracker_kinds import KINDS, Kind
+from ddpm_cli.training.logging.trackers import Trackers, sample_grid
 
 ROW = {"step": 4, "epoch": 0.5, "loss": 0.25, "held_out_loss": None}
 

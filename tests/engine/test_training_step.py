@@ -10,16 +10,17 @@ import torch
 from plain_loop import train_plainly
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import Config, OptimizerConfig
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.build.network import build_optimizer
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.config import Config, OptimizerConfig
+from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.core.compute.weights import flatten_optimizer, spread_moments, unflatten_optimizer
 from ddpm_cli.data.images import Dataset
-from ddpm_cli.engine import trainer as trainer_module
-from ddpm_cli.engine.build import build_dataset, build_optimizer
-from ddpm_cli.engine.outcome import LateNumbers
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.engine.weights import flatten_optimizer, spread_moments, unflatten_optimizer
-from ddpm_cli.events import Event, Incident
+from ddpm_cli.results.events import Event, Incident
+from ddpm_cli.training import trainer as trainer_module
+from ddpm_cli.training.outcome import LateNumbers
+from ddpm_cli.training.trainer import Trainer
 
 STEPS = 50
 HOST_READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ddpm_cli.errors import CheckpointError, OutputError
-from ddpm_cli.export.safetensors import load_model_file, save_model_file
+from ddpm_cli.runs.model_file import load_model_file, save_model_file
 
 METADATA = {"config": '{"model": {"base_channels": 8}}', "note": "ä\n"}
 

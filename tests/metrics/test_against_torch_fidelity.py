@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
 from ddpm_cli.metrics.features import Features
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.data.images import ImageSet, with_limit
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import CheckpointError, RequestError, ShapeError
-from ddpm_cli.events import EvaluateProgress
 from ddpm_cli.metrics import classifier as module
 from ddpm_cli.metrics.classifier import load_bundled, load_classifier, save_classifier
 from ddpm_cli.metrics.classifier_fit import FittedClassifier, fit_classifier, held_out_accuracy, usual_epochs
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
+from ddpm_cli.results.events import EvaluateProgress
 
 CPU = torch.device("cpu")
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_fashion_mnist_classifier.py"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import RequestError
 from ddpm_cli.metrics.classifier import load_bundled
 from ddpm_cli.metrics.memorisation import NEIGHBOURS, Verdicts, memorised, relative_distances

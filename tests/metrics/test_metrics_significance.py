@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm_cli.comparison import ArmFigures, Verdict
 from ddpm_cli.metrics.significance import LEVEL, holm, welch
 from ddpm_cli.metrics.verdicts import judge
+from ddpm_cli.results.comparison import ArmFigures, Verdict
 
 
 def arm(name: str, *values: float, obstacle: Verdict | None = None) -> ArmFigures:

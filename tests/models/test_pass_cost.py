@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.build import build_network
-from ddpm_cli.engine.memory_format import place_network
-from ddpm_cli.engine.memory_trace import peak_memory
+from ddpm_cli.build.network import build_network
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.models.cost import forward_flops
 from ddpm_cli.models.pass_cost import pass_cost
+from ddpm_cli.training.planning.memory_trace import peak_memory
 
 CPU = torch.device("cpu")
 CONFIGS = (

@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule
-from ddpm_cli.data.one_picture import read_reduced
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule
+from ddpm_cli.data.sources.one_picture import read_reduced
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.forward_numpy import q_sample_numpy
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.engine.build import build_schedule
 from ddpm_cli.errors import DataError
-from ddpm_cli.render.forward_strip import save_forward_strip
-from ddpm_cli.render.schedule import NamedSchedule
+from ddpm_cli.render.pictures.forward_strip import save_forward_strip
+from ddpm_cli.render.terminal.schedule import NamedSchedule
 
 
 def named(config: LinearSchedule | CosineSchedule) -> NamedSchedule:

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from ddpm_cli.events import CheckpointSaved, MetricsLogged, TrainEnded, TrainPlanned
-from ddpm_cli.render import loss_plot
-from ddpm_cli.render.loss_plot import LossPlot, save_loss_plot
+from ddpm_cli.render.pictures import loss_plot
+from ddpm_cli.render.pictures.loss_plot import LossPlot, save_loss_plot
+from ddpm_cli.results.events import CheckpointSaved, MetricsLogged, TrainEnded, TrainPlanned
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import MetricsLog
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from ddpm_cli.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Machine, Network, Speed, Spread
-from ddpm_cli.render.bench import bench_sheets, lead, show_benchmark
-from ddpm_cli.render.console import results
+from ddpm_cli.render.terminal.bench import bench_sheets, lead, show_benchmark
+from ddpm_cli.render.terminal.console import results
+from ddpm_cli.results.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Machine, Network, Speed, Spread
 
 SPREAD = Spread(12345.6, 11234.5, 23456.7)
 SPEED = Speed(SPREAD, Spread(423456.7, 4e5, 5e5), Spread(0.714, 0.7, 0.8), Spread(0.0312, 0.03, 0.04), compiled=True)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.comparison import Apart, Arm, ArmFigures, Comparison, Curve, Measure, Run, Verdict
-from ddpm_cli.render.compare import comparison_json, to_markdown
-from ddpm_cli.render.compare_plot import look, save_curves, save_metrics
-from ddpm_cli.render.compare_tables import lead, sheets
-from ddpm_cli.render.format import setting
-from ddpm_cli.render.images import save_named_rows
+from ddpm_cli.render.pictures.compare_plot import look, save_curves, save_metrics
+from ddpm_cli.render.pictures.images import save_named_rows
+from ddpm_cli.render.terminal.compare import comparison_json, to_markdown
+from ddpm_cli.render.terminal.compare_tables import lead, sheets
+from ddpm_cli.render.terminal.format import setting
+from ddpm_cli.results.comparison import Apart, Arm, ArmFigures, Comparison, Curve, Measure, Run, Verdict
 
 
 def run(name: str, seed: int, curve: Curve | None) -> Run:

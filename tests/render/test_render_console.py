@@ -11,9 +11,9 @@ from rich.cells import cell_len
 
 import ddpm_cli.render
 from ddpm_cli.errors import DdpmError
-from ddpm_cli.events import Notice
-from ddpm_cli.render import console
-from ddpm_cli.render.console import CleanConsole, show_error, show_notice
+from ddpm_cli.render.terminal import console
+from ddpm_cli.render.terminal.console import CleanConsole, show_error, show_notice
+from ddpm_cli.results.events import Notice
 
 COMMAND = "ddpm train --config runs/a-run/config.toml --set train.max_grad_norm=0.5"
 
@@ -78,7 +78,7 @@ def test_no_style_is_too_bright_for_white_or_too_dark_for_black() -> None:
     """Yellow and white vanish on white, blue on black, and a bold colour is a bright one on many terminals."""
     found = [
         f"{path.name}: {style}"
-        for path in Path(ddpm_cli.render.__file__).parent.glob("*.py")
+        for path in Path(ddpm_cli.render.__file__).parent.rglob("*.py")
         for style in re.findall(
             r'"((?:bold |bright_)(?:cyan|green|yellow|blue|white|black)|(?:bold |dim )?(?:yellow|blue|grey\d*))"', path.read_text()
         )

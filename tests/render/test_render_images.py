@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ddpm_cli.errors import OutputError
-from ddpm_cli.render.format import duration, loss, quantity
-from ddpm_cli.render.images import grid, picture, save_grid, save_trajectory
+from ddpm_cli.render.pictures.images import grid, picture, save_grid, save_trajectory
+from ddpm_cli.render.terminal.format import duration, loss, quantity
 
 
 def images(count: int, channels: int = 1, height: int = 3, width: int = 5) -> np.ndarray:

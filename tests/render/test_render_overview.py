@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from ddpm_cli.render.overview import _provenance
+from ddpm_cli.render.terminal.overview import _provenance
 
 
 def test_the_command_of_a_run_is_whole_and_can_be_pasted() -> None:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ddpm_cli.errors import OutputError
-from ddpm_cli.render.images import save_images, save_trajectory
-from ddpm_cli.render.picture_limits import require_grid, require_images, require_picture_name, require_trajectory
+from ddpm_cli.render.pictures.images import save_images, save_trajectory
+from ddpm_cli.render.pictures.limits import require_grid, require_images, require_picture_name, require_trajectory
 
 Image.init()
 SUFFIXES = {form: suffix for suffix, form in sorted(Image.EXTENSION.items()) if form in Image.SAVE and form not in ("IM", "ICNS")}

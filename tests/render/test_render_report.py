@@ -14,11 +14,11 @@ from fake_runs import fake_run
 from PIL import Image
 from report_pages import WRITTEN, whole_report, whole_run
 
-from ddpm_cli.engine.report import MOST_GRIDS, gather_report
 from ddpm_cli.errors import RunError
-from ddpm_cli.events import Event, Notice
-from ddpm_cli.render.report.page import to_html
-from ddpm_cli.render.report.plots import MOST_POINTS, training_plots
+from ddpm_cli.experiments.report import MOST_GRIDS, gather_report
+from ddpm_cli.render.html.page import to_html
+from ddpm_cli.render.html.plots import MOST_POINTS, training_plots
+from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.report import RunReport
 
@@ -28,7 +28,7 @@ ATTACK = "</script><script>window.attacked = 1</script><img src=x onerror=window
 @pytest.fixture(autouse=True)
 def without_plotly_js(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's 5 MB, which are of no interest here, are slow to parse."""
-    monkeypatch.setattr("ddpm_cli.render.report.page.library", lambda: "/* plotly.js */")
+    monkeypatch.setattr("ddpm_cli.render.html.page.library", lambda: "/* plotly.js */")
 
 
 class Page(HTMLParser):

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 from rich.cells import cell_len
 
-from ddpm_cli.config.schedule_schema import CosineSchedule, LinearSchedule, ScheduleConfig, SigmoidSchedule
-from ddpm_cli.engine.build import build_schedule
-from ddpm_cli.render import console, schedule
-from ddpm_cli.render.console import PIPED_WIDTH, CleanConsole
-from ddpm_cli.render.tables import show_facts, show_table
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule, ScheduleConfig, SigmoidSchedule
+from ddpm_cli.render.terminal import console, schedule
+from ddpm_cli.render.terminal.console import PIPED_WIDTH, CleanConsole
+from ddpm_cli.render.terminal.tables import show_facts, show_table
 
 COLUMNS = ("run", "data", " steps", "about")
 ROWS = [("first", "fashion-mnist-10k", "1,000,000", "the one with [brackets] and\ntwo lines"), ("second", "x", "7", "")]

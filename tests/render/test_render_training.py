@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.events import Incident, TrainSummary
-from ddpm_cli.render import training
-from ddpm_cli.render.console import CleanConsole
-from ddpm_cli.render.training import TrainingView, incident_facts, incident_message, next_commands
+from ddpm_cli.render.terminal import training
+from ddpm_cli.render.terminal.console import CleanConsole
+from ddpm_cli.render.terminal.training import TrainingView, incident_facts, incident_message, next_commands
+from ddpm_cli.results.events import Incident, TrainSummary
 
 
 def test_an_incident_is_told_with_its_images() -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 from report_pages import WRITTEN, whole_report
 
-from ddpm_cli.render.report.page import save_report
+from ddpm_cli.render.html.page import save_report
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 ATTACK = "</script><script>window.attacked = 1</script><img src=x onerror=window.attacked=2>"

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ddpm_cli.render.terminal_picture import fitted_cells, graphics, half_blocks, shows_colours
+from ddpm_cli.render.terminal.picture import fitted_cells, graphics, half_blocks, shows_colours
 
 COLOURED = {"TERM": "xterm-256color"}
 
@@ -83,7 +83,7 @@ def test_half_blocks_have_the_colours_of_the_picture() -> None:
 
 
 SCRIPT = (
-    "import sys; from PIL import Image; from ddpm_cli.render.terminal_picture import show_picture; "
+    "import sys; from PIL import Image; from ddpm_cli.render.terminal.picture import show_picture; "
     "show_picture(Image.new('RGB', (60, 40), (250, 0, 0))); sys.stderr.write('END')"
 )
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ddpm_cli.core.io.tensor_files import TensorFile
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.runs.checkpoints import (
     best_checkpoint,
@@ -21,7 +22,6 @@ from ddpm_cli.runs.checkpoints import (
     save_checkpoint,
 )
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
-from ddpm_cli.tensor_files import TensorFile
 
 CONFIG = "[train]\nseed = 3\n"
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.errors import OutputError
 from ddpm_cli.runs import checkpoints
 from ddpm_cli.runs.checkpoints import Checkpoint, best_checkpoint, latest_checkpoint, list_checkpoints, save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 OPERATIONS = ("open", "write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir", "listdir", "scandir")
 
@@ -163,7 +163,7 @@ from pathlib import Path
 import torch
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints, save_checkpoint
 from ddpm_cli.runs.directory import create_run
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.errors import OutputError, RunError
 from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, list_runs, read_info, write_info
 from ddpm_cli.runs.lock import locked
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 
 def made(root: Path, name: str, created: object) -> RunDirectory:

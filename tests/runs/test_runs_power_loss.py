@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import torch
 
-from ddpm_cli.files import atomic_write
+from ddpm_cli.core.io.files import atomic_write
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint, save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory, create_run, read_info, write_info
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 MOST_SUBSETS = 32
 

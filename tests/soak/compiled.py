@@ -17,16 +17,16 @@ from pathlib import Path
 
 import torch
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.config.schema import Config
-from ddpm_cli.engine.build import build_dataset
-from ddpm_cli.engine.device import resolve_device
-from ddpm_cli.engine.fast_sampling import with_fast_network
-from ddpm_cli.engine.generate import generate_samples, load_trained
-from ddpm_cli.engine.team import make_accelerator
-from ddpm_cli.engine.train import train
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.events import Compiling, Event, Notice
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.compute.device import resolve_device
+from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.results.events import Compiling, Event, Notice
+from ddpm_cli.sampling.compiled import with_fast_network
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.training.train import train
+from ddpm_cli.training.trainer import Trainer
 
 MODES = {
     "float32, parts of 5 and 3": ("fp32", 1e-4, ("train.micro_batch_size=5",)),

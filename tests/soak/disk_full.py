@@ -37,9 +37,9 @@ from forked import fork_command
 from kills import ANNOUNCED, bits, finish, read_log, require
 from PIL import Image
 
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
 
 ARGUMENTS = (
     *TINY,

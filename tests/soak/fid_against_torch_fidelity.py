@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from ddpm_cli.data.fashion_mnist import load_fashion_mnist
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist
 from ddpm_cli.metrics.features import Features
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
 from ddpm_cli.metrics.inception import load_inception

@@ -36,12 +36,12 @@ from command import TINY, environment
 from forked import Child, Speaker, fork_command, wrap_everywhere
 from safetensors.numpy import load_file
 
-from ddpm_cli.engine.generate import generate_samples
-from ddpm_cli.engine.trainer import Trainer
-from ddpm_cli.render.images import save_grid
+from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
+from ddpm_cli.render.pictures.images import save_grid
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint, save_checkpoint
 from ddpm_cli.runs.directory import RunDirectory
-from ddpm_cli.temporaries import TEMPORARY_PREFIX
+from ddpm_cli.sampling.generate import generate_samples
+from ddpm_cli.training.trainer import Trainer
 
 STEPS = 1600
 ARGUMENTS = (

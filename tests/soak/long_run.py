@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from command import TINY
 
 from ddpm_cli.cli.app import run as run_command
-from ddpm_cli.engine.trainer import Trainer
+from ddpm_cli.training.trainer import Trainer
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MEGABYTE = 1e6

@@ -18,13 +18,14 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 import torch
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.allocator import keep_freed_memory, return_freed_memory
-from ddpm_cli.engine.bounds import image_bytes
-from ddpm_cli.engine.build import build_network, build_schedule
-from ddpm_cli.engine.estimate import held_bytes
-from ddpm_cli.engine.generate import TrainedModel, generate_samples
-from ddpm_cli.engine.memory_format import place_network
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.core.compute.allocator import keep_freed_memory, return_freed_memory
+from ddpm_cli.sampling.bounds import image_bytes
+from ddpm_cli.build.network import build_network
+from ddpm_cli.build.schedule import build_schedule
+from ddpm_cli.training.planning.estimate import held_bytes
+from ddpm_cli.sampling.generate import TrainedModel, generate_samples
+from ddpm_cli.core.compute.memory_format import place_network
 
 images, shape, sets = int(sys.argv[1]), tuple(map(int, sys.argv[2].split("x"))), sys.argv[3:]
 keep_freed_memory()

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ddpm_cli.config.loader import load_config
-from ddpm_cli.engine.health import LEAST_LOSSES
-from ddpm_cli.engine.train import train
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.training.health import LEAST_LOSSES
+from ddpm_cli.training.train import train
 
 OBJECTIVES = {
     "simple": [],

@@ -7,7 +7,7 @@ import torch
 from gaussian_data import COVARIANCE, MEAN, SHAPE, best_denoise, no_noise
 from torch import Tensor
 
-from ddpm_cli.diffusion.repaint import repaint_path, repaint_steps
+from ddpm_cli.diffusion.editing.repaint import repaint_path, repaint_steps
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.sampling import Noise, sample

@@ -5,10 +5,10 @@ import torch
 from gaussian_data import COVARIANCE, DIM, MEAN, PROBES, affine, best_denoise, no_noise
 from torch import Tensor
 
+from ddpm_cli.diffusion.editing.sdedit import sdedit_steps, sdedit_timesteps
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.sdedit import sdedit_steps, sdedit_timesteps
 from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.errors import ScheduleError
 

@@ -1,0 +1,150 @@
+"""The networks of other libraries that come nearest to ours.
+
+Each function takes our `[model]` section and the shape of the images, and returns a network with what sets it apart from ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ddpm_cli.errors import RequestError
+from ddpm_cli.interop.diffusers.config import attended_levels, has_uneven_heads, norm_groups, unet2d_arguments
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import ModelConfig
+
+Shape = tuple[int, int, int]
+SMALLDIFFUSION_GROUPS = 32
+LUCIDRAINS_BLOCKS = 2
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A peer's network.
+
+    Attributes:
+        network: It.
+        image_shape: Of its images, see `padded`.
+        differences: In what it differs from ours; empty if it is the same function of its weights.
+    """
+
+    network: nn.Module
+    image_shape: Shape
+    differences: tuple[str, ...]
+
+
+class OneResult(nn.Module):
+    """`UNet2DModel`, called as our network without labels is.
+
+    Args:
+        network: It.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Map x [B, C, H, W] and noise levels t [B] to a prediction, [B, C, H, W]."""
+        result: Tensor
+        (result,) = self.network(x, t, return_dict=False)
+        return result
+
+
+def padded(model: ModelConfig, shape: Shape) -> Shape:
+    """The shape of images as our network pads them; peers, which do not pad, are given images of this shape."""
+    multiple = model.stem * 2 ** (len(model.channel_mult) - 1)
+    channels, height, width = shape
+    return channels, -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def unet2d(model: ModelConfig, shape: Shape) -> Nearest:
+    """`UNet2DModel` of diffusers, which can be the very same network as ours."""
+    from diffusers import UNet2DModel
+
+    image_shape = padded(model, shape)
+    return Nearest(UNet2DModel(**unet2d_arguments(model, image_shape)), image_shape, _unet2d_differences(model, shape))
+
+
+def lucidrains_unet(model: ModelConfig, shape: Shape) -> Nearest:
+    """`Unet` of denoising-diffusion-pytorch."""
+    from denoising_diffusion_pytorch import Unet
+
+    image_shape = in_channels, height, _ = padded(model, shape)
+    network = Unet(
+        model.base_channels,
+        dim_mults=model.channel_mult,
+        channels=in_channels,
+        dropout=model.dropout,
+        full_attn=tuple(attended_levels(model, height)),
+    )
+    blocks = [f"{LUCIDRAINS_BLOCKS} blocks in each level"] if model.blocks_per_level != LUCIDRAINS_BLOCKS else []
+    return Nearest(
+        network,
+        image_shape,
+        (
+            *_stem_difference(model),
+            *_label_difference(model),
+            *blocks,
+            "linear attention in the levels without attention",
+            "RMS norms",
+            "first convolution 7x7",
+        ),
+    )
+
+
+def smalldiffusion_unet(model: ModelConfig, shape: Shape) -> Nearest:
+    """`Unet` of smalldiffusion, scaled as in its own examples.
+
+    Raises:
+        RequestError: If the images are not square.
+    """
+    from smalldiffusion import Scaled, Unet
+
+    image_shape = in_channels, height, width = padded(model, shape)
+    if height != width:
+        raise RequestError(f"smalldiffusion takes square images alone, not {height}x{width}.", "Leave it out of --against.")
+    base = max(1, round(model.base_channels / SMALLDIFFUSION_GROUPS)) * SMALLDIFFUSION_GROUPS
+    network = Scaled(Unet)(
+        height,
+        in_channels,
+        in_channels,
+        ch=base,
+        ch_mult=tuple(model.channel_mult),
+        num_res_blocks=model.blocks_per_level,
+        attn_resolutions=[height // 2**level for level, yes in enumerate(attended_levels(model, height)) if yes],
+        dropout=model.dropout,
+    )
+    differences = [
+        *_stem_difference(model),
+        *_label_difference(model),
+        *([f"{base} base channels, for its {SMALLDIFFUSION_GROUPS} groups"] if base != model.base_channels else []),
+        *(["attention in the middle"] if not model.middle_attention else []),
+        *(["no scale and shift by the embedding"] if model.scale_shift_norm else []),
+        "an embedding of log sigma",
+    ]
+    return Nearest(network, image_shape, tuple(differences))
+
+
+def _unet2d_differences(model: ModelConfig, shape: Shape) -> tuple[str, ...]:
+    _, height, width = padded(model, shape)
+    groups = norm_groups(model, shape)
+    return (
+        *_stem_difference(model),
+        *_label_difference(model),
+        *(["padding inside the network"] if (height, width) != shape[1:] else []),
+        *(["as many channels before the first level as in it"] if model.channel_mult[0] != 1 else []),
+        *([f"{min(groups)} groups in every norm"] if len(groups) > 1 else []),
+        *(["as many channels in each head, not as many heads"] if has_uneven_heads(model, height) else []),
+    )
+
+
+def _stem_difference(model: ModelConfig) -> list[str]:
+    return [f"no stem, so {model.stem**2} times the pixels"] if model.stem > 1 else []
+
+
+def _label_difference(model: ModelConfig) -> list[str]:
+    return ["no class labels"] if model.num_classes is not None else []

@@ -1,0 +1,97 @@
+"""Build the network of a `[model]` section and its optimizer. It imports no torch before that is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddpm_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import torch
+    from torch import Tensor, optim
+
+    from ddpm_cli.config.schema.config import Config, ModelConfig, OptimizerConfig
+    from ddpm_cli.models.unet import UNet
+
+
+def build_network(config: Config, image_shape: tuple[int, int, int]) -> UNet:
+    """The network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
+    return build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+
+
+def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> UNet:
+    """The network of a `[model]` section for images of `image_shape` (channels, height, width).
+
+    With a learned variance it has twice the images' channels as its output.
+
+    Raises:
+        ConfigError: If the sizes do not fit together, or the weights do not fit into the machine's memory.
+    """
+    import torch
+
+    from ddpm_cli.models.unet import UNet
+
+    channels, height, width = image_shape
+    resolved_classes(config)
+    out_channels = 2 * channels if learned_variance else channels
+
+    def build() -> UNet:
+        return UNet(in_channels=channels, image_size=(height, width), out_channels=out_channels, **config.model_dump())
+
+    if torch.get_default_device().type != "meta":
+        with torch.device("meta"):
+            _require_memory(build())
+    return build()
+
+
+def _require_memory(network: UNet) -> None:
+    import psutil
+
+    wanted = sum(parameter.nbytes for parameter in network.parameters())
+    memory = psutil.virtual_memory().total
+    if wanted > memory:
+        raise ConfigError(
+            f"The network's weights alone need {wanted / 1e9:,.0f} GB of memory, but this machine has {memory / 1e9:,.0f}.",
+            "Lower model.base_channels or model.channel_mult.",
+        )
+
+
+def resolved_classes(config: ModelConfig) -> int | None:
+    """The number of classes that the network takes labels of; None if it takes none.
+
+    Raises:
+        ConfigError: If it is still to be taken from the data (see `with_classes`).
+    """
+    if isinstance(config.num_classes, str):
+        raise ConfigError('model.num_classes is "auto", but no data set is at hand to count.', "Give the number of classes.")
+    return config.num_classes
+
+
+def with_classes(config: Config, class_names: Sequence[str]) -> Config:
+    """A config whose `model.num_classes` is a number or None: "auto" becomes the number of the data's classes.
+
+    Raises:
+        ConfigError: If the data has no classes, or another number of them than the config says.
+    """
+    wanted, found = config.model.num_classes, len(class_names) if len(class_names) > 1 else 0
+    if wanted is None:
+        return config
+    if wanted not in ("auto", found) or not found:
+        raise ConfigError(
+            f"model.num_classes is {wanted}, but {config.data.kind} has {found or 'no'} classes.",
+            "Set model.num_classes = " + ("auto" if found else "none") + ".",
+        )
+    return config.model_copy(update={"model": config.model.model_copy(update={"num_classes": found})})
+
+
+def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device) -> optim.Adam:
+    """The optimizer of an `[optimizer]` section; all parameters go through one kernel where that can skip a step by itself."""
+    from torch import optim
+
+    from ddpm_cli.core.compute.skipping import SKIPPING_DEVICES
+
+    cls: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[config.kind]
+    fused = device.type in SKIPPING_DEVICES
+    return cls(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=fused)

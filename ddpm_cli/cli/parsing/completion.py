@@ -1,0 +1,70 @@
+"""What the shell offers when Tab is pressed. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+Completion = Callable[[str], list[str]]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def run_names(incomplete: str) -> list[str]:
+    """Runs below runs/, the newest first, and those of the folder that was typed; where none fits, the shell offers files."""
+    from ddpm_cli.runs.directory import list_runs
+
+    folder = "".join(incomplete.rpartition("/")[:2])
+    runs = [run for root in (Path("runs", folder), Path(folder)) if folder or root.name for run in list_runs(root)]
+    names = dict.fromkeys(f"{folder}{run.path.name}" for run in runs)
+    return starting_with(incomplete, (name for name in names if name.isprintable()))
+
+
+def preset_names(incomplete: str) -> list[str]:
+    """Presets."""
+    from ddpm_cli.config.resolve.preset_files import preset_names as names
+
+    return starting_with(incomplete, names())
+
+
+def config_names(incomplete: str) -> list[str]:
+    """What `ddpm config diff` compares: presets and runs."""
+    return [*preset_names(incomplete), *run_names(incomplete)]
+
+
+def kinds(path: str) -> Completion:
+    """The kinds of a section of the config, such as "data"."""
+
+    def complete(incomplete: str) -> list[str]:
+        from ddpm_cli.config.resolve.outline import sections
+
+        return starting_with(incomplete, sections()[path])
+
+    return complete
+
+
+def one_of(*choices: str) -> Completion:
+    """Some choices."""
+    return lambda incomplete: starting_with(incomplete, choices)
+
+
+def listed(complete: Completion) -> Completion:
+    """Several, separated by commas: what was typed before the last comma stays."""
+
+    def complete_last(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in complete(last)]
+
+    return complete_last
+
+
+def config_keys(incomplete: str) -> list[str]:
+    """Keys of the config, with the sign after which their value follows."""
+    from ddpm_cli.config.resolve.outline import all_keys
+
+    return starting_with(incomplete, (f"{key}=" for key in all_keys()))
+
+
+def starting_with(incomplete: str, names: Iterable[str]) -> list[str]:
+    """The names that go on from what was typed."""
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,62 @@
+"""What a user's one word for the data stands for: the name of a data set, a folder, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddpm_cli.config.resolve.other_names import kinds_called_otherwise
+from ddpm_cli.config.resolve.outline import sections
+from ddpm_cli.core.io.files import printable
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.core.names import meant, nearest
+from ddpm_cli.errors import DataError
+
+ARRAY_SUFFIXES = (".npz", ".npy")
+
+
+def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
+    """The config's keys that one word for the data sets.
+
+    A data set's name goes before a folder or file of the same name, and these go before a name that is only spelt alike.
+
+    Args:
+        text: As typed; None was not given.
+        origin: The flag or argument that it was given by.
+    Raises:
+        DataError: If it is neither a name nor the path of a folder or of an array file.
+    """
+    if text is None:
+        return {}
+    names = sections()["data"]
+    path = None if text in names else user_path(text, origin, DataError)
+    found = {"kind": text} if path is None else _at(path)
+    if not found and (known := meant(text, names)):
+        found = {"kind": known}
+    if path is not None and not found:
+        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
+        raise DataError(
+            f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
+        )
+    return {f"data.{key}": (value, origin) for key, value in found.items()}
+
+
+def _at(path: Path) -> dict[str, Any]:
+    """What lies at a path; nothing if that is no data."""
+    if path.is_dir():
+        return {"kind": "folder", "root": path}
+    if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
+        return {"kind": "arrays", "path": path}
+    return {}
+
+
+def data_notices(text: str | None) -> Iterator[str]:
+    """What to say where one word is the name of a data set and that of a folder or file here."""
+    known = None if text is None else meant(text, sections()["data"])
+    if text is None or known is None or not _at(Path(text)):
+        return
+    taken = "the data set" if text == known else "what lies here"
+    other = f"./{text} is what lies here" if text == known else f"{known} is the data set"
+    yield f"{text} is taken for {taken}; {other}."

@@ -1,0 +1,95 @@
+"""The schema seen as a map from dotted paths to sections and keys, for layers, faults and TOML output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+from ddpm_cli.config.schema.config import Config
+from ddpm_cli.config.schema.section import Section
+
+NONE = "none"  # how TOML and --set write None
+
+Variants = dict[str, type[Section]]
+
+
+@cache
+def sections() -> dict[str, Variants]:
+    """Every section by its dotted path: its classes by kind, or one class under "" where there is no choice."""
+    return dict(_walk("", {"": Config}))
+
+
+def _walk(path: str, variants: Variants) -> Iterator[tuple[str, Variants]]:
+    yield path, variants
+    for cls in variants.values():
+        for name, field in cls.model_fields.items():
+            inner = _variants(field.annotation)
+            if inner:
+                yield from _walk(join(path, name), inner)
+
+
+def _variants(annotation: Any) -> Variants:
+    """The section classes an annotation stands for; none if it is a plain value's."""
+    members = get_args(annotation) or (annotation,)
+    classes = [member for member in members if isinstance(member, type) and issubclass(member, Section)]
+    return {cls.model_fields["kind"].default if len(members) > 1 else "": cls for cls in classes}
+
+
+def is_choice(path: str) -> bool:
+    """Whether the path is a section whose keys depend on its `kind`."""
+    return "" not in sections().get(path, {"": Section})
+
+
+@cache
+def choices() -> tuple[str, ...]:
+    """Paths of all sections whose keys depend on their `kind`."""
+    return tuple(path for path in sections() if is_choice(path))
+
+
+@cache
+def all_keys() -> dict[str, tuple[str, ...]]:
+    """Every settable key by its dotted path, with the kinds that have it (("",) in a section without a choice)."""
+    keys: dict[str, tuple[str, ...]] = {}
+    for path, variants in sections().items():
+        for kind, cls in variants.items():
+            for name in cls.model_fields:
+                full = join(path, name)
+                if full not in sections():
+                    keys[full] = (*keys.get(full, ()), kind)
+    return keys
+
+
+def types_of(key: str) -> frozenset[Any]:
+    """The types that a key's value may have, as annotated; none for a key that does not exist."""
+    section, _, name = key.rpartition(".")
+    annotations = [sections()[section][kind].model_fields[name].annotation for kind in all_keys().get(key, ())]
+    return frozenset(member for annotation in annotations for member in (annotation, *get_args(annotation)))
+
+
+@cache
+def words_of(key: str) -> tuple[str, ...]:
+    """The words that a key's value, or an item of it, may be; none where any text will do, or none."""
+    section, _, name = key.rpartition(".")
+    if name == "kind" and is_choice(section):
+        return tuple(sections()[section])
+    return tuple(dict.fromkeys(word for kind in types_of(key) for word in _words(kind)))
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from (word for word in get_args(annotation) if isinstance(word, str))
+    else:
+        for inner in get_args(annotation):
+            yield from _words(inner)
+
+
+def default_of(path: str, kind: str) -> Any:
+    """The default of a key in the section class of that kind ("" where there is no choice)."""
+    section, _, name = path.rpartition(".")
+    return sections()[section][kind].model_fields[name].default
+
+
+def join(path: str, name: str) -> str:
+    """A dotted path one level deeper."""
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,227 @@
+"""The config: what can be said, its ranges and defaults.
+
+Frozen pydantic models, one for each TOML section. A choice with options of its own is a union on `kind`; the union is the one
+list of what exists. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+
+from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
+from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
+from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
+from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
+from ddpm_cli.config.schema.section import PositiveInt, Section, Share, one_alone
+from ddpm_cli.core.names import plain
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+
+MOST_CLASSES = 1_000_000
+MOST_LOSSES = 10_000_000
+Multiple = Annotated[int, Field(ge=1, le=256)]
+
+
+def count_or_auto(value: Any) -> int | str:
+    """A whole number from 1 to MOST_CLASSES, or "auto"."""
+    if isinstance(value, int) and 1 <= value <= MOST_CLASSES:
+        return value
+    if isinstance(value, str) and plain(value) == "auto":
+        return "auto"
+    raise ValueError(f'must be a whole number from 1 to {MOST_CLASSES:,} or "auto"')
+
+
+class ModelConfig(Section):
+    """The U-Net. Its limits are far beyond any network of use, and keep a stranger's config from filling the memory."""
+
+    base_channels: int = Field(40, ge=4, le=16_384, description="Channels of the first level.")
+    channel_mult: tuple[Multiple, ...] = Field(
+        (1, 2),
+        min_length=1,
+        max_length=16,
+        description="Channels of each level as multiples of base_channels; each further level halves the image.",
+    )
+    blocks_per_level: int = Field(2, ge=1, le=32, description="Residual blocks in each level on the way down.")
+    attention_resolutions: tuple[PositiveInt, ...] = Field(
+        (), description="Heights of the feature maps, after stem and padding, that get self-attention."
+    )
+    attention_heads: PositiveInt = Field(1, description="Heads of each self-attention; divides its channels.")
+    middle_attention: bool = Field(True, description="Self-attention between the two middle blocks.")
+    dropout: Share = Field(0.0, description="Dropout in the residual blocks.")
+    scale_shift_norm: bool = Field(False, description="The time embedding scales and shifts the norm instead of being added.")
+    norm_groups: PositiveInt = Field(
+        8,
+        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a "
+        "group the norm takes the time embedding out again.",
+    )
+    stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
+    norm_eps: float = Field(1e-6, gt=0, le=1, description="Added to the variance in each GroupNorm.")
+    downsample_padding: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric",
+        description="Zeros that halving convolutions see: on all sides, or right and below, as in the code of Ho et al. 2020.",
+    )
+    time_frequencies: Literal["ddpm", "transformer"] = Field(
+        "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
+    )
+    num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
+        None, description="Train with class labels; auto takes the number of classes from the data."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- optimizer
+
+
+class OptimizerConfig(Section):
+    kind: Literal["adam", "adamw"] = Field("adam", description="torch.optim's Adam or AdamW.")
+    lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the two moments.")
+    eps: float = Field(1e-8, gt=0, description="Added to the denominator.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
+    warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from 0.")
+    decay: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate falls over the budget.")
+    final_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr that is left at the end of the decay.")
+
+
+class EmaConfig(Section):
+    decay: Share = Field(0.9999, description="Share of the old average that each step keeps.")
+    warmup: bool = Field(True, description="Start with a short average: decay = min(decay, (1 + n) / (10 + n)) at update n.")
+
+
+# --------------------------------------------------------------------------------------------------------------- train
+
+
+class TrainConfig(Section):
+    epochs: float | None = Field(None, gt=0, le=1e9, description="Budget in passes over the data.")
+    steps: int | None = Field(None, ge=1, le=10**15, description="Budget in optimizer steps.")
+    minutes: float | None = Field(
+        None, gt=0, le=1e9, description="Budget in minutes, evaluation included; such a run follows the clock."
+    )
+    batch_size: PositiveInt = Field(128, description="Images per optimizer step, over all processes.")
+    micro_batch_size: PositiveInt | None = Field(
+        None, description="Images per forward pass and process; a larger share is accumulated."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass instead of keeping them: less memory, more time."
+    )
+    max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="Compile the network before the first step (torch.compile); auto: on CUDA, unless deterministic.",
+    )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "
+        "device (FSDP); drawing samples still needs the weights alone to fit.",
+    )
+    device: Annotated[str, AfterValidator(str.lower)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    deterministic: bool = Field(
+        False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
+    log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
+    eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")
+    eval_images: PositiveInt = Field(1024, description="Held-out images, at most.")
+    evaluate_every: PositiveInt | None = Field(
+        None,
+        description="Steps between metrics of samples of the averaged weights, drawn by train.sampler; off if unset. Their time "
+        "counts towards train.minutes, not towards images/s.",
+    )
+    evaluate_metrics: tuple[Literal["fcd"], ...] = Field(("fcd",), min_length=1, description="Which: fcd.")
+    evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
+    sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
+    sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
+    sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], BeforeValidator(one_alone)] = Field(
+        (), description="Also tell these of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
+    )
+
+
+class CheckpointConfig(Section):
+    every: PositiveInt = Field(1000, description="Steps between checkpoints.")
+    keep_last: PositiveInt = Field(2, description="Newest checkpoints kept, besides one that is known to be good.")
+    keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
+    best_by: Literal["held-out-loss", "fcd"] = Field(
+        "held-out-loss",
+        description="What is lowest in the best checkpoint; fcd needs train.evaluate_every, and each time it improves a checkpoint "
+        "is written.",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- all
+
+
+def has_budget(train: TrainConfig) -> TrainConfig:
+    """A run must end: without any budget it gets 20 epochs."""
+    if train.epochs is None and train.steps is None and train.minutes is None:
+        return train.model_copy(update={"epochs": 20.0})
+    return train
+
+
+class Config(Section):
+    """All sections. Defaults are the `default` preset's, a faithful DDPM."""
+
+    data: DataConfig = FashionMnistData()
+    schedule: ScheduleConfig = LinearSchedule()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EmaConfig = EmaConfig()
+    train: Annotated[TrainConfig, AfterValidator(has_budget)] = TrainConfig(epochs=20.0)
+    sample: SampleConfig = SampleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _schedule_can_learn(self) -> Config:
+        kind, variance = self.objective.parameterization.kind, self.objective.reverse_variance
+        if isinstance(self.schedule, LearnedSchedule) and (kind == "edm" or variance == "learned-range"):
+            raise ValueError(
+                'the schedule "learned" needs the parameterization eps, x0 or v and a fixed variance, '
+                f'not "{kind}" and "{variance}"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _history_fits(self) -> Config:
+        draws = self.objective.timesteps
+        kept = draws.history * self.schedule.timesteps if isinstance(draws, LossAwareTimesteps) else 0
+        if kept > MOST_LOSSES:
+            raise ValueError(f"objective.timesteps.history keeps {kept:,} losses, history times T, and may keep {MOST_LOSSES:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_classes(self) -> Config:
+        if self.model.num_classes is None and self.sample.guidance != GuidanceConfig():
+            raise ValueError(
+                f"sample.guidance (scale {self.sample.guidance.scale:g}) needs a model that was trained with classes "
+                "(--set model.num_classes=auto)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> Config:
+        best_by = self.checkpoint.best_by
+        if best_by != "held-out-loss" and (self.train.evaluate_every is None or best_by not in self.train.evaluate_metrics):
+            raise ValueError(f'checkpoint.best_by "{best_by}" is never measured; set train.evaluate_every, for example to 1000')
+        return self
+
+    @model_validator(mode="after")
+    def _learned_variance_was_learned(self) -> Config:
+        for path, sampler in (("sample.sampler", self.sample.sampler), ("train.sampler", self.train.sampler)):
+            wanted = isinstance(sampler, DdpmSampler) and sampler.variance == "learned-range"
+            if wanted and self.objective.reverse_variance != "learned-range":
+                raise ValueError(f'{path}.variance "learned-range" needs a model trained with objective.variance = "learned-range"')
+        return self
+
+    @model_validator(mode="after")
+    def _steps_within_schedule(self) -> Config:
+        for path, sampler in (("sample.sampler", self.sample.sampler), ("train.sampler", self.train.sampler)):
+            listed = sampler.spacing.timesteps if isinstance(sampler.spacing, ListSpacing) else None
+            if listed and listed[0] >= self.schedule.timesteps:
+                raise ValueError(f"{path}.spacing.timesteps begins above schedule.timesteps - 1 ({self.schedule.timesteps - 1})")
+            if sampler.steps is not None and sampler.steps > self.schedule.timesteps:
+                raise ValueError(f"{path}.steps ({sampler.steps}) exceeds schedule.timesteps ({self.schedule.timesteps})")
+        return self

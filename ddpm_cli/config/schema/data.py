@@ -1,0 +1,190 @@
+"""The config's `[data]`: every source of images and what can be said about it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+
+from ddpm_cli.config.schema.section import FilePath, PositiveInt, Section, Share, kind_alone
+from ddpm_cli.core.names import plain
+
+
+class DataBase(Section):
+    limit: PositiveInt | None = Field(None, description="Use only this many training images.")
+    horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2. Wrong for letters, digits and shoes.")
+
+
+class DataFromFiles(DataBase):
+    root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+
+
+class FashionMnistData(DataFromFiles):
+    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28x28 grey (Xiao et al. 2017)."""
+
+    kind: Literal["fashion-mnist"] = "fashion-mnist"
+
+
+class FashionMnist10kData(DataBase):
+    """The bundled balanced subset of Fashion-MNIST: 10,000 training and 2,000 test images."""
+
+    kind: Literal["fashion-mnist-10k"] = "fashion-mnist-10k"
+
+
+class MnistData(DataFromFiles):
+    """MNIST: 60,000 training and 10,000 test images of digits, 28x28 grey (LeCun et al. 1998)."""
+
+    kind: Literal["mnist"] = "mnist"
+
+
+class KmnistData(DataFromFiles):
+    """KMNIST: 60,000 training and 10,000 test images of cursive hiragana, 28x28 grey (Clanuwat et al. 2018)."""
+
+    kind: Literal["kmnist"] = "kmnist"
+
+
+class EmnistData(DataFromFiles):
+    """EMNIST: up to 814,255 letters and digits, 28x28 grey, upright (Cohen et al. 2017)."""
+
+    kind: Literal["emnist"] = "emnist"
+    split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = Field(
+        "balanced", description="Which of its six sets; balanced has 47 classes."
+    )
+
+
+class Cifar10Data(DataFromFiles):
+    """CIFAR-10: 50,000 training and 10,000 test images, 32x32 colour (Krizhevsky 2009)."""
+
+    kind: Literal["cifar10"] = "cifar10"
+
+
+class Cifar100Data(DataFromFiles):
+    """CIFAR-100: 50,000 training and 10,000 test images of 100 classes, 32x32 colour (Krizhevsky 2009)."""
+
+    kind: Literal["cifar100"] = "cifar100"
+
+
+class SvhnData(DataFromFiles):
+    """SVHN: 73,257 training and 26,032 test images of house numbers, 32x32 colour (Netzer et al. 2011)."""
+
+    kind: Literal["svhn"] = "svhn"
+
+
+def parse_size(value: Any) -> Any:
+    """Height and width from "64x48", or one number for both; a list of two numbers is taken as it is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", value.strip())
+        if match is None:
+            raise ValueError(f'must be HxW such as "64x48", or one number, of up to five digits, not "{value}"')
+        return (int(match[1]), int(match[2] or match[1]))
+    return value
+
+
+def parse_channels(value: Any) -> int | str:
+    """1, 3, 4 or "auto"; text, as a flag gives it, may hold the number."""
+    if isinstance(value, str) and plain(value) == "auto":
+        return "auto"
+    if str(value) in ("1", "3", "4") and not isinstance(value, bool):
+        return int(value)
+    raise ValueError(f'must be 1, 3, 4 or "auto", not {value}')
+
+
+def check_colour(value: str) -> str:
+    """White, black or #rrggbb."""
+    found = value if value.startswith("#") else plain(value)
+    if re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", found) is None:
+        raise ValueError(f'must be "white", "black" or "#rrggbb", not "{value}"')
+    return found
+
+
+ImageSize = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    BeforeValidator(parse_size),
+    PlainSerializer(lambda size: f"{size[0]}x{size[1]}", when_used="json-unless-none"),
+]
+
+
+class PicturesBase(DataBase):
+    size: ImageSize | None = Field(
+        None,
+        description="HxW or one number: the short side is resized, the long one cut. Unset: all pictures have one size already.",
+    )
+    channels: Annotated[int | str, PlainValidator(parse_channels)] = Field(
+        "auto", description="1 grey, 3 colour, 4 colour and alpha; auto: what all pictures have."
+    )
+    background: Annotated[str, AfterValidator(check_colour)] = Field(
+        "white", description="Shows through transparent parts: white, black or #rrggbb."
+    )
+    small: Literal["refuse", "skip", "enlarge"] = Field("refuse", description="What becomes of pictures smaller than size.")
+    strict: bool = Field(False, description="Refuse to train if any picture cannot be read, instead of leaving it out.")
+
+
+class HeldOutShare(DataBase):
+    held_out: Share = Field(
+        0.1, description="Share that is held out, chosen by content, where the data has no split of its own; 0 holds out none."
+    )
+
+
+class CelebaData(PicturesBase):
+    """CelebA: 202,599 photographs of faces, 218x178 colour (Liu et al. 2015); it has no classes."""
+
+    kind: Literal["celeba"] = "celeba"
+    root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+
+
+class FolderData(PicturesBase, HeldOutShare):
+    """A folder of own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
+
+    kind: Literal["folder"] = "folder"
+    root: FilePath | None = Field(None, description="The folder.")
+    splits: Literal["auto", "none", "old"] = Field(
+        "auto",
+        description="auto: train/, val/, test/ are told from classes; none: all are classes; old: as earlier versions did.",
+    )
+    follow_links: bool = Field(False, description="Follow links that lead out of the folder.")
+
+
+class HuggingFaceData(PicturesBase, HeldOutShare):
+    """A data set on the Hugging Face Hub, or one saved by its datasets library."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    name: str | None = Field(None, description="Name on the Hub, or path of a folder.")
+    subset: str | None = Field(None, description="The Hub's configuration, where there are several.")
+    split: str = Field("train", description="Split to train on.")
+    held_out_split: str | None = Field(None, description="Split to hold out; unset: a share of split.")
+    image_column: str | None = Field(None, description="Column of the images; unset: the only one of them.")
+    label_column: str | None = Field(None, description="Column of the classes, numbers or texts; unset: the only ClassLabel.")
+
+
+class ArraysData(HeldOutShare):
+    """An .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
+
+    kind: Literal["arrays"] = "arrays"
+    take: Literal["evenly", "first"] = Field(
+        "evenly", description="What limit keeps: evenly of each class, or the first of the file, as earlier versions did."
+    )
+    path: FilePath | None = Field(None, description="The file.")
+    layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
+
+
+DataConfig = Annotated[
+    Annotated[
+        FashionMnistData
+        | FashionMnist10kData
+        | MnistData
+        | KmnistData
+        | EmnistData
+        | Cifar10Data
+        | Cifar100Data
+        | SvhnData
+        | CelebaData
+        | FolderData
+        | HuggingFaceData
+        | ArraysData,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_alone),
+]

@@ -1,0 +1,173 @@
+"""The config's `[objective]`: what is predicted, the losses, their weightings, and how training draws its steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ddpm_cli.config.schema.section import Section, kind_alone
+
+
+class UniformTimesteps(Section):
+    """Each image draws its own t (Ho et al. 2020, Alg. 1)."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class StratifiedTimesteps(Section):
+    """One draw per batch, spread evenly over all t: less variance in the loss (Kingma et al. 2021, VDM, App. I.1)."""
+
+    kind: Literal["stratified"] = "stratified"
+
+
+class LogitNormalTimesteps(Section):
+    """More steps from the middle: logit(t/T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19)."""
+
+    kind: Literal["logit-normal"] = "logit-normal"
+    mean: float = Field(0.0, ge=-10, le=10, description="Below 0 favours little noise.")
+    std: float = Field(1.0, gt=0, le=10, description="Spread of logit(t/T).")
+
+
+class LogNormalTimesteps(Section):
+    """log sigma is normal, as in EDM (Karras et al. 2022, Table 1); t is the step with the nearest noise level."""
+
+    kind: Literal["log-normal"] = "log-normal"
+    p_mean: float = Field(-1.2, ge=-10, le=10, description="Mean of log sigma, sigma = sqrt((1-abar)/abar).")
+    p_std: float = Field(1.2, gt=0, le=10, description="Standard deviation of log sigma.")
+
+
+class LossAwareTimesteps(Section):
+    """t in proportion to the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
+
+    kind: Literal["loss-aware"] = "loss-aware"
+    history: int = Field(10, ge=1, le=1000, description="Losses kept for each t; until all have as many, t is uniform.")
+    uniform_share: float = Field(0.001, gt=0, le=1, description="Share of uniform draws.")
+
+
+TimestepsConfig = Annotated[
+    Annotated[
+        UniformTimesteps | StratifiedTimesteps | LogitNormalTimesteps | LogNormalTimesteps | LossAwareTimesteps,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_alone),
+]
+
+
+class EpsParameterization(Section):
+    """The noise (Ho et al. 2020)."""
+
+    kind: Literal["eps"] = "eps"
+
+
+class X0Parameterization(Section):
+    """The image (Ho et al. 2020, Sec. 3.2)."""
+
+    kind: Literal["x0"] = "x0"
+
+
+class VParameterization(Section):
+    """The velocity sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
+
+    kind: Literal["v"] = "v"
+
+
+class EdmParameterization(Section):
+    """EDM's preconditioned mixture of image and noise (Karras et al. 2022); trained as there with timesteps = log-normal."""
+
+    kind: Literal["edm"] = "edm"
+    sigma_data: float = Field(0.5, gt=0, le=10, description="Standard deviation of the images in [-1, 1].")
+
+
+ParameterizationConfig = Annotated[
+    Annotated[
+        EpsParameterization | X0Parameterization | VParameterization | EdmParameterization,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_alone),
+]
+
+
+class SimpleLoss(Section):
+    """Squared error of the prediction, L_simple (Ho et al. 2020, Eq. 14)."""
+
+    kind: Literal["simple"] = "simple"
+
+
+class VlbLoss(Section):
+    """The variational bound in bits per dimension, L_vlb (Ho et al. 2020, Eq. 5)."""
+
+    kind: Literal["vlb"] = "vlb"
+
+
+class HybridLoss(Section):
+    """L_simple plus a share of L_vlb that trains the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
+
+    kind: Literal["hybrid"] = "hybrid"
+    vlb_share: float = Field(0.001, gt=0, description="Share of L_vlb, the paper's lambda.")
+
+
+LossConfig = Annotated[Annotated[SimpleLoss | VlbLoss | HybridLoss, Field(discriminator="kind")], BeforeValidator(kind_alone)]
+
+
+class SimpleWeighting(Section):
+    """Each parameterization's own squared error (Ho et al. 2020, Eq. 14)."""
+
+    kind: Literal["simple"] = "simple"
+
+
+class SnrWeighting(Section):
+    """The image's squared error times SNR, whatever is predicted; for eps the same as simple (Salimans & Ho 2022, Sec. 4)."""
+
+    kind: Literal["snr"] = "snr"
+
+
+class MinSnrWeighting(Section):
+    """The image's squared error times min(SNR, gamma), whatever is predicted (Hang et al. 2023, Sec. 3.4)."""
+
+    kind: Literal["min-snr"] = "min-snr"
+    gamma: float = Field(5.0, gt=0, description="Where SNR is cut off.")
+
+
+WeightingConfig = Annotated[
+    Annotated[SimpleWeighting | SnrWeighting | MinSnrWeighting, Field(discriminator="kind")], BeforeValidator(kind_alone)
+]
+
+
+class ObjectiveConfig(Section):
+    """What the network predicts, the loss, and how training draws its steps."""
+
+    parameterization: ParameterizationConfig = Field(EpsParameterization(), description="What the network predicts.")
+    variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
+        "auto",
+        description="Of a reverse step in the bound: beta-tilde, beta, or learned between them (Nichol & Dhariwal 2021); auto: "
+        "learned-range for the loss hybrid, else fixed-small.",
+    )
+    loss: LossConfig = Field(SimpleLoss(), description="What is minimised.")
+    weighting: WeightingConfig = Field(SimpleWeighting(), description="How much each noise level counts in L_simple.")
+    timesteps: TimestepsConfig = Field(UniformTimesteps(), description="How training draws t.")
+    label_dropout: float = Field(
+        0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance; only with model.num_classes."
+    )
+
+    @property
+    def reverse_variance(self) -> Literal["fixed-small", "fixed-large", "learned-range"]:
+        """The variance with "auto" resolved."""
+        if self.variance != "auto":
+            return self.variance
+        return "learned-range" if self.loss.kind == "hybrid" else "fixed-small"
+
+    @model_validator(mode="after")
+    def _every_part_is_trained(self) -> ObjectiveConfig:
+        variance, loss = self.reverse_variance, self.loss.kind
+        if variance == "learned-range" and loss == "simple":
+            raise ValueError('variance "learned-range" is not trained by the loss "simple"; set objective.loss = "hybrid" or "vlb"')
+        if variance != "learned-range" and loss == "hybrid":
+            raise ValueError(f'the loss "hybrid" learns the variance, it cannot be "{variance}"; set objective.variance = "auto"')
+        if loss != "simple" and self.timesteps.kind in ("logit-normal", "log-normal"):
+            raise ValueError(
+                f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
+            )
+        if loss == "vlb" and self.weighting.kind != "simple":
+            raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "vlb"; leave it at "simple"')
+        return self

@@ -1,0 +1,249 @@
+"""The config's `[sample]`: every sampler, spacing of its steps, threshold, and guidance."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from ddpm_cli.config.schema.section import PositiveInt, Section, kind_alone
+
+MOST_PICTURE_PIXELS = 178_956_970
+"""Of a picture of many images: of more Pillow opens none, as it takes them for an attack."""
+
+
+class LeadingSpacing(Section):
+    """Whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
+
+    kind: Literal["leading"] = "leading"
+
+
+class TrailingSpacing(Section):
+    """Evenly spaced from T-1 down, ending T / n above clean data (Lin et al. 2024, Table 2)."""
+
+    kind: Literal["trailing"] = "trailing"
+
+
+class LinspaceSpacing(Section):
+    """Evenly spaced from T-1 to 0 (Lin et al. 2024, Table 2)."""
+
+    kind: Literal["linspace"] = "linspace"
+
+
+class SpacingByNoise(Section):
+    max_sigma: float | None = Field(
+        164.0, gt=0, description="Steps are spaced as if the schedule ended at this sigma, after T-1; none: at its own largest."
+    )
+
+
+class LogsnrSpacing(SpacingByNoise):
+    """Evenly spaced in log SNR from T-1 to 0 (Lu et al. 2022, DPM-Solver)."""
+
+    kind: Literal["logsnr"] = "logsnr"
+
+
+class KarrasSpacing(SpacingByNoise):
+    """Evenly spaced in sigma^(1/rho) from T-1 to 0 (Karras et al. 2022, Eq. 5)."""
+
+    kind: Literal["karras"] = "karras"
+    rho: float = Field(7.0, ge=1, le=100, description="The larger, the more steps at low noise.")
+
+
+class ListSpacing(Section):
+    """The very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
+
+    kind: Literal["list"] = "list"
+    timesteps: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=100_000,
+        description="Strictly descending, from T-1, where images are noise, to 0 at least.",
+    )
+
+    @field_validator("timesteps")
+    @classmethod
+    def _descend(cls, timesteps: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if timesteps is None:
+            return None
+        if timesteps[-1] < 0 or any(s >= t for t, s in pairwise(timesteps)):
+            raise ValueError("must be strictly descending steps that are not negative, such as [999, 700, 400, 100]")
+        return timesteps
+
+
+SpacingConfig = Annotated[
+    Annotated[
+        LeadingSpacing | TrailingSpacing | LinspaceSpacing | LogsnrSpacing | KarrasSpacing | ListSpacing,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_alone),
+]
+
+
+class SamplerBase(Section):
+    usual_steps: ClassVar[int | None] = None
+    steps: PositiveInt | None = Field(
+        None,
+        description="Steps to visit, each one network evaluation (heun: two, but for the last); if unset all T for ddpm, "
+        "50 for ddim and euler, 20 for the others, but never more than T.",
+    )
+    spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits; each starts at T-1.")
+
+    def number_of_steps(self, timesteps: int) -> int:
+        """Steps visited under a schedule of T = `timesteps` steps."""
+        if isinstance(self.spacing, ListSpacing) and self.spacing.timesteps:
+            return len(self.spacing.timesteps)
+        return self.steps or min(self.usual_steps or timesteps, timesteps)
+
+    def evaluations(self, timesteps: int) -> int:
+        """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
+        return self.number_of_steps(timesteps)
+
+    @model_validator(mode="after")
+    def _steps_of_the_list(self) -> SamplerBase:
+        listed = self.spacing.timesteps if isinstance(self.spacing, ListSpacing) else None
+        if listed and self.steps not in (None, len(listed)):
+            raise ValueError(f"steps is {self.steps}, but the list of steps has {len(listed)}; leave steps out")
+        return self
+
+
+class DdpmSampler(SamplerBase):
+    """Ancestral sampling (Ho et al. 2020, Alg. 2), respaced if steps < T (Nichol & Dhariwal 2021)."""
+
+    kind: Literal["ddpm"] = "ddpm"
+    variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
+        "auto",
+        description="beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance says; auto: the last for "
+        "such networks, beta-tilde for others.",
+    )
+
+
+class DdimSampler(SamplerBase):
+    """Denoising diffusion implicit model (Song et al. 2021, Eq. 12)."""
+
+    kind: Literal["ddim"] = "ddim"
+    usual_steps: ClassVar[int | None] = 50
+    eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has DDPM's posterior variance.")
+
+
+class ChurnedSampler(SamplerBase):
+    s_churn: float = Field(0.0, ge=0, description="Noise added over all steps; 0 is deterministic.")
+    s_min: float = Field(0.0, ge=0, description="Noise is added only from this sigma = sqrt((1-abar)/abar) on.")
+    s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma; none: no limit.")
+    s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
+
+
+class EulerSampler(ChurnedSampler):
+    """Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order); without churn it is ddim."""
+
+    kind: Literal["euler"] = "euler"
+    usual_steps: ClassVar[int | None] = 50
+
+
+class HeunSampler(ChurnedSampler):
+    """Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2); n steps are 2n - 1 network evaluations."""
+
+    kind: Literal["heun"] = "heun"
+    usual_steps: ClassVar[int | None] = 20
+
+    def evaluations(self, timesteps: int) -> int:
+        """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
+        return 2 * self.number_of_steps(timesteps) - 1
+
+
+class DpmSolverSampler(SamplerBase):
+    """DPM-Solver++ multistep (Lu et al. 2022)."""
+
+    kind: Literal["dpm-solver++"] = "dpm-solver++"
+    usual_steps: ClassVar[int | None] = 20
+    order: Literal[1, 2, 3] = Field(2, description="Order of the solver; 1 equals ddim.")
+    sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
+
+
+class UnipcSampler(SamplerBase):
+    """UniPC, multistep predictor and corrector (Zhao et al. 2023)."""
+
+    kind: Literal["unipc"] = "unipc"
+    usual_steps: ClassVar[int | None] = 20
+    order: Literal[1, 2, 3] = Field(2, description="Order of the predictor; the corrector adds one.")
+    variant: Literal["bh1", "bh2"] = Field("bh2", description="B(h) of the paper: h, or exp(h) - 1.")
+
+
+SamplerConfig = Annotated[
+    Annotated[
+        DdpmSampler | DdimSampler | EulerSampler | HeunSampler | DpmSolverSampler | UnipcSampler, Field(discriminator="kind")
+    ],
+    BeforeValidator(kind_alone),
+]
+
+
+class NoThreshold(Section):
+    """Leave estimates of x_0 as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+class BoundThreshold(Section):
+    eps: Literal["derived", "predicted"] = Field(
+        "derived",
+        description="The noise after clipping: derived from the clipped x_0, so that both make up x_t; or as the network predicts "
+        "it, as diffusers' DDIM has it (use_clipped_model_output = False).",
+    )
+
+
+class ClampThreshold(BoundThreshold):
+    """Clip each estimate of x_0 to [-1, 1] (Ho et al. 2020)."""
+
+    kind: Literal["clamp"] = "clamp"
+
+
+class DynamicThreshold(BoundThreshold):
+    """Scale each estimate of x_0 down by a quantile of its values (Saharia et al. 2022, Imagen, Sec. 2.3)."""
+
+    kind: Literal["dynamic"] = "dynamic"
+    quantile: float = Field(0.995, gt=0, le=1, description="Share of an image's values that are not clipped.")
+
+
+ThresholdConfig = Annotated[
+    Annotated[NoThreshold | ClampThreshold | DynamicThreshold, Field(discriminator="kind")], BeforeValidator(kind_alone)
+]
+
+
+class GuidanceConfig(Section):
+    """Classifier-free guidance (Ho & Salimans 2022); only for models with classes."""
+
+    scale: float = Field(1.0, ge=0, description="1 is plainly conditional, 0 unconditional, more follows the class more closely.")
+    interval: tuple[float, float] | None = Field(
+        None,
+        description="Guide only where low < sqrt((1-abar)/abar) <= high (Kynkäänniemi et al. 2024); everywhere if unset.",
+    )
+    rescale: float = Field(0.0, ge=0, le=1, description="Share of the added contrast to take back (Lin et al. 2024, Sec. 3.4).")
+
+    @model_validator(mode="after")
+    def _interval_rises(self) -> GuidanceConfig:
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
+            raise ValueError(f"interval must be [low, high] with 0 <= low < high, not {list(self.interval)}")
+        return self
+
+
+class SampleConfig(Section):
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, values: Any) -> Any:
+        """Take `timesteps` for the steps of the sampler, whichever it is."""
+        if not isinstance(values, dict) or values.get("timesteps") is None:
+            return values
+        rest = {key: value for key, value in values.items() if key != "timesteps"}
+        sampler = kind_alone(rest.get("sampler", DdpmSampler().kind))
+        named = sampler.model_dump() if isinstance(sampler, SamplerBase) else dict(sampler)
+        listed = {"kind": ListSpacing.model_fields["kind"].default, "timesteps": values["timesteps"]}
+        return rest | {"sampler": named | {"steps": None, "spacing": listed}}
+
+    sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
+    guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
+    n: int = Field(16, ge=1, le=1_000_000, description="Images.")
+    batch_size: PositiveInt = Field(64, description="Images denoised at a time; does not change them.")
+    threshold: ThresholdConfig = Field(ClampThreshold(), description="How estimates of x_0 are kept in the range of images.")
+    compile: Literal["auto"] | bool = Field(
+        "auto", description="Compile the network before the first step; auto: on CUDA, where there is much to denoise."
+    )

@@ -1,0 +1,118 @@
+"""The config's `[schedule]`: every noise schedule and what can be said about it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ddpm_cli.config.schema.section import FilePath, Section, kind_alone
+
+
+class ScheduleBase(Section):
+    timesteps: int = Field(1000, ge=1, le=100_000, description="T, the number of noise levels.")
+    logsnr_shift: float = Field(
+        0.0,
+        ge=-20,
+        le=20,
+        description="Added to log SNR; 2*log(64/size) for images larger than 64 pixels (Hoogeboom et al. 2023).",
+    )
+    zero_terminal_snr: bool = Field(
+        False, description="Rescale so that no signal is left at the last step (Lin et al. 2024, Alg. 1); not with eps-prediction."
+    )
+
+
+class BetaRange(ScheduleBase):
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="First beta, for T = 1000; scaled by 1000/T.")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="Last beta, for T = 1000; scaled by 1000/T.")
+
+    @model_validator(mode="after")
+    def _rises(self) -> BetaRange:
+        if self.beta_start > self.beta_end:
+            raise ValueError(f"beta_start ({self.beta_start}) must not exceed beta_end ({self.beta_end})")
+        return self
+
+
+class LinearSchedule(BetaRange):
+    """Betas evenly spaced (Ho et al. 2020)."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class ScaledLinearSchedule(BetaRange):
+    """Square roots of the betas evenly spaced, as quadratic, over the range of latent diffusion (Rombach et al. 2022)."""
+
+    kind: Literal["scaled-linear"] = "scaled-linear"
+    beta_start: float = Field(0.00085, gt=0, lt=1, description="First beta, for T = 1000; scaled by 1000/T.")
+    beta_end: float = Field(0.012, gt=0, lt=1, description="Last beta, for T = 1000; scaled by 1000/T.")
+
+
+class QuadraticSchedule(BetaRange):
+    """Square roots of the betas evenly spaced (Song et al. 2021, DDIM)."""
+
+    kind: Literal["quadratic"] = "quadratic"
+
+
+class CosineSchedule(ScheduleBase):
+    """alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, Eq. 17)."""
+
+    kind: Literal["cosine"] = "cosine"
+    s: float = Field(0.008, ge=0, lt=1, description="Offset that keeps the first betas from being too small.")
+    max_beta: float = Field(0.999, gt=0, lt=1, description="Betas are clipped here.")
+
+
+class SigmoidSchedule(BetaRange):
+    """Betas follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff)."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+
+
+class TableSchedule(ScheduleBase):
+    """Betas or alpha_bar from a file; a run keeps the betas themselves in its config, so that it does not need the file."""
+
+    kind: Literal["table"] = "table"
+    path: FilePath | None = Field(None, description="CSV or JSON with columns or keys beta(s), alpha_bar or alphas_cumprod.")
+    values: Literal["betas", "alpha_bar"] | None = Field(None, description="What to read; needed if the file names nothing.")
+    betas: tuple[float, ...] | None = Field(None, max_length=100_000, description="The betas themselves, instead of path.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TableSchedule:
+        if self.path is not None and self.betas is not None:
+            raise ValueError("path and betas exclude each other; a run has its betas already")
+        return self
+
+
+class LearnedSchedule(ScheduleBase):
+    """gamma = -log SNR is a monotone network, trained to lower the variance of the bound (Kingma et al. 2021, VDM)."""
+
+    kind: Literal["learned"] = "learned"
+    timesteps: int = Field(1000, ge=2, le=100_000, description="T, the number of noise levels.")
+    gamma_min: float = Field(-9.0, ge=-20, le=20, description="-log SNR of the first step, before any training.")
+    gamma_max: float = Field(10.0, ge=-20, le=20, description="-log SNR of the last step, before any training.")
+    endpoint_range: float = Field(
+        0.0, ge=0, le=10, description="How far training may move each endpoint to tighten the bound; 0 keeps them fixed."
+    )
+    learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the schedule's own Adam.")
+
+    @model_validator(mode="after")
+    def _endpoints_apart(self) -> LearnedSchedule:
+        if self.gamma_max - self.gamma_min < 2 * self.endpoint_range + 1:
+            raise ValueError("gamma_max - gamma_min must be at least 1 more than twice endpoint_range")
+        if self.zero_terminal_snr:
+            raise ValueError("zero_terminal_snr is not for a learned schedule, whose gamma stays finite; raise gamma_max instead")
+        return self
+
+
+ScheduleConfig = Annotated[
+    Annotated[
+        LinearSchedule
+        | ScaledLinearSchedule
+        | QuadraticSchedule
+        | CosineSchedule
+        | SigmoidSchedule
+        | TableSchedule
+        | LearnedSchedule,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_alone),
+]

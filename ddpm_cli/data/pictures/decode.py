@@ -1,0 +1,486 @@
+"""One encoded picture: what its header says, and its pixels as training wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from typing import BinaryIO, Literal, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+
+from ddpm_cli.core.compute.allocator import return_freed_memory
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.data.pictures.colour import convert_to_srgb, profile_use
+
+# Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+# A list of our own: Pillow knows formats that start other programs (EPS) or that it can name but not read.
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF")
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "gif", "webp", "bmp", "dib", "tif", "tiff"),
+        *("ppm", "pgm", "pbm", "pnm", "pfm", "tga", "jp2", "j2k", "avif"),
+        *("heic", "heif"),  # not read, but pictures for whoever owns them, who must be told
+    )
+)
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
+ORIENTATION = 0x0112
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Of which a PNG holds one if it says how it is to be turned."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+STRIP_ROWS = 256
+MOST_PIXELS = 50_000_000
+"""Of a picture, as many as large cameras make: decoding takes up to nine bytes for each, beside its file."""
+
+START_BYTES, SPARE_BYTES, BYTES_PER_PIXEL = 1 << 20, 1 << 24, 8
+"""Of a large file: what is looked at first; what may be there beside the pixels, such as a preview; and four of 16 bits each."""
+
+LARGE_PIXELS = 4_000_000
+"""Of a picture whose memory is given back to the system when it is done with."""
+
+HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
+"""Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
+WHITES = {16: (65535.0,), 32: (65535.0, 2147483647.0), 0: (1.0, 255.0, 65535.0, 2147483647.0)}
+"""What white may be, by `Levels.depth`: of 32 bits and floats no file says it."""
+
+NEW_SUBFILE_TYPE, REDUCED_OR_MASK = 254, 0b101
+"""A tag of TIFF, and its bits: a page with one of them is no further picture."""
+
+DECODER_VERSION = 2
+"""Raised whenever a picture's pixels may come out otherwise than before, so that those in a cache are not taken for them."""
+
+
+class TooManyPixelsError(UnreadableError):
+    """A picture of more pixels than are read."""
+
+
+class PixelBudget:
+    """Makes threads wait, so that together they hold no more pixels than the largest picture has."""
+
+    def __init__(self) -> None:
+        self._free = MOST_PIXELS
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def room_for(self, pixels: int) -> Iterator[None]:
+        """Wait for room, and keep it during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            if pixels > LARGE_PIXELS:
+                return_freed_memory()
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+IN_MEMORY = PixelBudget()
+
+
+class Levels(NamedTuple):
+    """The values that a picture of more than 8 bits holds.
+
+    Attributes:
+        depth: Bits of a whole number, 16 or 32; 0 for floats.
+        low: The smallest.
+        high: The largest.
+    """
+
+    depth: int
+    low: float
+    high: float
+
+    @property
+    def white(self) -> float:
+        """The value that becomes 255: the smallest of WHITES that is no less than the largest value, else that value."""
+        return next((white for white in WHITES[self.depth] if self.high <= white), self.high)
+
+
+class Header(NamedTuple):
+    """What a picture's header says.
+
+    Attributes:
+        height: Pixels, as it is to be seen: after turning it as its EXIF data say.
+        width: Likewise.
+        channels: 1 if it is grey, 3 if it is colour, whether or not it is transparent.
+        mode: Pillow's name of how its pixels are stored.
+        format: Such as "PNG".
+        depth: Bits of each value, 8, 16 or 32; 0 for floats. What is stored in less counts as 8.
+        several: Whether there are further pages or frames, which are not looked at.
+        profile: Name of the colour profile that it is converted from; empty if it is taken to be sRGB.
+        strange_profile: Whether it holds a colour profile that cannot be used.
+    """
+
+    height: int
+    width: int
+    channels: Literal[1, 3]
+    mode: str
+    format: str
+    depth: int = 8
+    several: bool = False
+    profile: str = ""
+    strange_profile: bool = False
+
+
+class Whole(NamedTuple):
+    """What a look at all of a picture finds.
+
+    Attributes:
+        header: What its header says.
+        digest: SHA-256 of height, width and the pixels as RGBA, which two pictures share that look the same.
+        levels: The values of one of more than 8 bits, else None.
+    """
+
+    header: Header
+    digest: bytes
+    levels: Levels | None
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep Pillow's warnings off the console: what matters of them is told of each file. Not for use within a thread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_header(content: bytes, most_pixels: int = MOST_PIXELS) -> Header:
+    """What the header says; of the pixels nothing is looked at, so that they may still turn out to be damaged.
+
+    Args:
+        content: The encoded picture.
+        most_pixels: As for `read_whole`.
+    Raises:
+        UnreadableError: If it is no picture, or one of more pixels than Pillow takes for harmless.
+    """
+    with _decoded(content, most_pixels) as image:  # some of which Pillow decodes where it is asked how to turn them
+        return _header(image, content)
+
+
+def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
+    """The header, a sum of the pixels as they are to be seen, and their values.
+
+    Args:
+        content: The encoded picture.
+        most_pixels: A larger one is not read; half as many of some formats.
+    Raises:
+        UnreadableError: If any part of it cannot be read.
+    """
+    header = read_header(content, most_pixels)
+    with _decoded(content, most_pixels) as image:
+        levels = _levels(image)
+        seen = _upright(image, levels, content)
+        digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
+        for strip in _strips(seen):
+            digest.update(strip.convert("RGBA").tobytes())
+    return Whole(header, digest.digest(), levels)
+
+
+def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None:
+    """The values of a picture of more than 8 bits; None of any other.
+
+    Args:
+        content: The encoded picture.
+        most_pixels: As for `read_whole`.
+    Raises:
+        UnreadableError: If any part of it cannot be read, or not all of its values are finite.
+    """
+    with _decoded(content, most_pixels) as image:
+        return _levels(image)
+
+
+def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
+    """The pixels as training wants them.
+
+    Args:
+        content: The encoded picture; of an animation the first frame counts.
+        shape: Channels (1 grey, 3 colour, 4 colour and alpha), height and width; see `fitted`.
+        background: What shows through where it is transparent; not for 4 channels, which keep their alpha.
+        most_pixels: As for `read_whole`.
+    Returns:
+        uint8, shaped as `shape` says.
+    Raises:
+        UnreadableError: If any part of it cannot be read.
+    """
+    channels, height, width = shape
+    with _decoded(content, most_pixels) as image:
+        pixels = np.asarray(fitted(_flattened(_upright(image, _levels(image), content), channels, background), height, width))
+    return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Resize the short side and cut the long one about the middle; proportions stay.
+
+    Lanczos as Pillow does it: the filter widens with the reduction, so that nothing aliases (Parmar et al. 2022, "On Aliased
+    Resizing"), it keeps more detail than a box or bilinear filter, and it gives the same pixels on every machine. The part that
+    stays is resized in one pass, its borders at fractions of a pixel; so a long panorama costs no more than a square.
+
+    Args:
+        image: Mode L, RGB or RGBA.
+        height: Of the result.
+        width: Of the result.
+    """
+    scale = max(height / image.height, width / image.width)
+    kept_width, kept_height = width / scale, height / scale
+    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
+    if scale == 1:
+        return image.crop((int(left), int(top), int(left) + width, int(top) + height))
+    box = (left, top, min(left + kept_width, image.width), min(top + kept_height, image.height))
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+class _Glance(io.RawIOBase):
+    """A file of which no more than SPARE_BYTES are read: a header can claim that any part of it belongs to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, SPARE_BYTES
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As the file's own."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As the file's own."""
+        return self._file.tell()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As the file's own, but for what is too much."""
+        self._left -= max(size, 0)
+        if size < 0 or self._left < 0:
+            raise UnreadableError(f"has a header of more than {SPARE_BYTES:,} bytes")
+        return self._file.read(size)
+
+
+def require_in_proportion(file: BinaryIO, size: int) -> None:
+    """Refuse a large file before it is read: one that is no picture, or holds far more bytes than its pixels need.
+
+    Args:
+        file: Seekable, at its start.
+        size: Bytes in it.
+    Raises:
+        UnreadableError: Saying which.
+    """
+    start = file.read(START_BYTES)
+    if start[8:12] == b"WEBP" or start[4:8] == b"ftyp":  # of these, nothing can be told from the start alone
+        pixels = MOST_PIXELS // 2
+    else:
+        # TIFF may have its header at the end
+        source = cast(BinaryIO, _Glance(file)) if start.startswith((b"II", b"MM")) else io.BytesIO(start)
+        with _opened(source, MOST_PIXELS) as image:
+            pixels = image.width * image.height
+    most = SPARE_BYTES + BYTES_PER_PIXEL * pixels
+    if size > most:
+        raise UnreadableError(f"is of {size:,} bytes, more than the {most:,} that {pixels:,} pixels take")
+
+
+@contextlib.contextmanager
+def _decoded(content: bytes, most_pixels: int) -> Iterator[Image.Image]:
+    """A picture to decode, for whose pixels there is room."""
+    with _opened(content, most_pixels) as image, IN_MEMORY.room_for(_weight(image) * image.width * image.height):
+        yield image
+
+
+def _weight(image: Image.Image) -> int:
+    return 2 if image.format in HUNGRY else 1
+
+
+@contextlib.contextmanager
+def _opened(content: bytes | BinaryIO, most_pixels: int) -> Iterator[Image.Image]:
+    if not content:
+        raise UnreadableError("is empty")
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    try:
+        with Image.open(source, formats=_formats()) as image:
+            most = most_pixels // _weight(image)
+            if image.width * image.height > most:
+                raise TooManyPixelsError(f"would unpack to more than {most:,} pixels")
+            yield image
+    except UnreadableError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableError("is no picture of a format that is read") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"would unpack to more than {MOST_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow meets damage with errors of every kind
+        raise UnreadableError(f"is damaged: {str(error) or type(error).__name__}") from error
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _header(image: Image.Image, content: bytes) -> Header:
+    mode, format_name, channels, depth = image.mode, image.format or "", _channels(image), _depth(image)
+    width, height = _stored_size(image)
+    if _orientation(image, content) >= 5:  # these swap the sides
+        width, height = height, width
+    profile = profile_use(image, channels)
+    return Header(height, width, channels, mode, format_name, depth, _has_several(image), *profile)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height before it is turned; Pillow gives those of a TIFF turned or not, as its version has it."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(image.tag_v2[TiffImagePlugin.IMAGEWIDTH]), int(image.tag_v2[TiffImagePlugin.IMAGELENGTH])
+    return image.size
+
+
+def _channels(image: Image.Image) -> Literal[1, 3]:
+    if image.mode in GREY_MODES or image.mode.startswith("I;"):
+        return 1
+    if image.mode in ("P", "PA") and (palette := image.getpalette()):
+        colours = np.array(palette).reshape(-1, 3)
+        return 1 if (colours == colours[:, :1]).all() else 3
+    return 1 if _raw_mode(image).startswith("LA") else 3
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How a file's values are packed, which Pillow's mode hides: `LA;16B`, grey with alpha of 16 bits, is opened as RGBA."""
+    tiles = getattr(image, "tile", ())
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _depth(image: Image.Image) -> int:
+    """Bits of each value, 8 of all that are stored in less; 0 for floats."""
+    if image.mode == "F":
+        return 0
+    if image.mode == "I":
+        return 32
+    return 16 if image.mode.startswith("I;") or ";16" in _raw_mode(image) else 8
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Whether there are further pages or frames, smaller copies of the first and masks aside; the image is of no use after it."""
+    try:
+        if image.format == "MPO" or not getattr(image, "is_animated", False):  # cameras put their previews into MPO
+            return False
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            return True
+        image.seek(1)
+        return not int(image.tag_v2.get(NEW_SUBFILE_TYPE, 0)) & REDUCED_OR_MASK
+    except Exception:  # noqa: BLE001 - a damaged second page, with which the first may be fine
+        return True
+
+
+def _orientation(image: Image.Image, content: bytes) -> int:
+    """How EXIF says to turn it, 1 to 8; 1, not at all, where the data are missing or nonsense."""
+    if image.format == "PNG" and not any(mark in content for mark in PNG_EXIF):
+        return 1  # for which Pillow would decode it, because the data may stand behind the pixels
+    try:
+        found = image.getexif().get(ORIENTATION)
+    except Exception:  # noqa: BLE001 - damaged EXIF data, with which the pixels may be fine
+        return 1
+    return found if isinstance(found, int) and found in TURNS else 1
+
+
+def _upright(image: Image.Image, levels: Levels | None, content: bytes) -> Image.Image:
+    """Eight bits a channel of sRGB and turned as EXIF says; RGBA if it is transparent, else L or RGB."""
+    image.load()
+    channels, turn, profile = _channels(image), TURNS.get(_orientation(image, content)), image.info.get("icc_profile")
+    if levels is not None and image.mode[0] in "IF":
+        image = _instead_of(image, _from_deep(image, levels.white))
+    elif image.has_transparency_data:
+        image = _converted(image, "RGBA")
+    elif image.mode == "LAB":
+        image = _instead_of(image, ImageCms.applyTransform(image, _lab_to_srgb()) or image)
+    elif image.mode != "CMYK" or profile is None:
+        image = _converted(image, "L" if channels == 1 else "RGB")
+    if profile is not None:
+        image = _instead_of(image, convert_to_srgb(image, profile, channels))
+    return image if turn is None else _instead_of(image, image.transpose(turn))
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else _instead_of(image, image.convert(mode))
+
+
+def _instead_of(image: Image.Image, made: Image.Image) -> Image.Image:
+    """What was made of a picture, whose own memory is given back: two copies of a large one are within bounds, three are not."""
+    if made is not image:
+        image.close()
+    return made
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """The picture from top to bottom, STRIP_ROWS at a time."""
+    for top in range(0, image.height, STRIP_ROWS):
+        yield image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
+
+
+def _levels(image: Image.Image) -> Levels | None:
+    """The values of a picture of more than 8 bits; of colours, of which Pillow keeps 8 bits, about what they were."""
+    depth = _depth(image)
+    if depth == 8:
+        return None
+    grey = _raw_mode(image).startswith("LA")
+    image.load()
+    if image.mode[0] not in "IF":
+        bands = [image.getchannel(band) for band in image.getbands()[: 1 if grey else None] if band != "A"]
+        histograms = [np.flatnonzero(band.histogram()) for band in bands]
+        return Levels(depth, *(257.0 * end for end in (min(h[0] for h in histograms), max(h[-1] for h in histograms))))
+    extremes = [(float(strip.min()), float(strip.max())) for strip in map(_floats, _strips(image))]
+    if not np.isfinite(extremes).all():  # NaN is both of them
+        raise UnreadableError("holds values that are not finite")
+    return Levels(depth, min(low for low, _ in extremes), max(high for _, high in extremes))
+
+
+def _from_deep(image: Image.Image, white: float) -> Image.Image:
+    """Grey of 8 bits from 16 bits, 32 bits or floats, scaled and never clipped above."""
+    scaled = np.empty((image.height, image.width), np.uint8)
+    for number, strip in enumerate(map(_floats, _strips(image))):
+        scaled[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = np.rint(np.maximum(strip, 0) * (255 / white))
+    return Image.fromarray(scaled)
+
+
+def _floats(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image, np.float32)
+
+
+@cache
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+
+
+def _flattened(image: Image.Image, channels: int, background: str) -> Image.Image:
+    if channels == 4:
+        return _converted(image, "RGBA")
+    mode = "L" if channels == 1 else "RGB"
+    return _over(image, background, mode) if image.mode == "RGBA" else _converted(image, mode)
+
+
+def _over(image: Image.Image, background: str, mode: str) -> Image.Image:
+    """A transparent picture before a background, in strips, so that memory holds it no third time."""
+    result = Image.new(mode, image.size)
+    for number, strip in enumerate(_strips(image)):
+        seen = Image.alpha_composite(Image.new("RGBA", strip.size, background), strip).convert(mode)
+        result.paste(seen, (0, number * STRIP_ROWS))
+    return result

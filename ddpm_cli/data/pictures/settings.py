@@ -1,0 +1,76 @@
+"""Pictures that are still encoded, from a folder or another collection, before anything has been read of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.core.io.files import readable
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """What becomes of pictures.
+
+    Attributes:
+        size: Height and width; None if all have the same already.
+        channels: 1 grey, 3 colour, 4 colour and alpha; None takes what all of them have.
+        background: What shows through transparent parts: white, black or #rrggbb.
+        small: What becomes of pictures smaller than `size`.
+        held_out: Share of the pictures that are not trained on, in [0, 1), where the collection has no split of its own.
+        strict: Refuse a collection in which some cannot be read, instead of leaving these out.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    background: str = "white"
+    small: Literal["refuse", "skip", "enlarge"] = "refuse"
+    held_out: float = 0.1
+    strict: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """A collection of N encoded pictures.
+
+    Attributes:
+        name: What it is called.
+        source: Where it came from, a phrase for people.
+        names: Name of each picture, unique.
+        labels: Classes, int64 [N]; all 0 where there are none.
+        class_names: Name of each class; empty where there are none.
+        held_out: Which pictures the collection itself holds out, bool [N]; None if it has no split.
+        fingerprint: Hexadecimal; changes whenever the pictures may have changed, though nothing of them is read for it.
+        read: The bytes of picture i; raises UnreadableError or OSError.
+        check: The command that says more about it; empty if there is none.
+        fingerprint_now: Takes the fingerprint anew; None where the pictures stay as they were found.
+        notices: What the user must know about the collection.
+        ignored_files: Files beside the pictures that are none.
+        layout: What was recognised in the names of folders, a phrase for people; empty if they are classes or there are none.
+    """
+
+    name: str
+    source: str
+    names: Sequence[str]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    held_out: NDArray[np.bool_] | None
+    fingerprint: str
+    read: Callable[[int], bytes]
+    check: str = ""
+    fingerprint_now: Callable[[], str] | None = None
+    notices: tuple[str, ...] = ()
+    ignored_files: int = 0
+    layout: str = ""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def printable(name: str) -> str:
+    """A file's name for messages and JSON: `readable`, with question marks for characters that steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in readable(name))

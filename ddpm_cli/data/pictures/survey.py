@@ -1,0 +1,202 @@
+"""A first look at every picture of a collection: its content's sum, its size and kind; of a million pictures a few arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.core.threads import in_parallel
+from ddpm_cli.data.pictures.decode import Header, Levels, quiet_decoders
+from ddpm_cli.data.pictures.decoders import Decoders
+from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.errors import DataError
+from ddpm_cli.results.events import DataProgress, Listener, ignore
+
+NO_HASH = b"\0" * 32
+
+
+@dataclass(eq=False)
+class Survey:
+    """What is known of N pictures.
+
+    Attributes:
+        content: Sum over the names, classes, splits and bytes of all pictures, hexadecimal.
+        hashes: First 64 bits of the sum of each picture's bytes, uint64 [N]: random, and equal for equal files.
+        heights: int32 [N], as seen; 0 where it cannot be read.
+        widths: int32 [N].
+        channels: 1 grey, 3 colour, uint8 [N].
+        broken: Why a picture cannot be read, by its number.
+        modes: How many pictures there are of each of Pillow's modes.
+        formats: How many there are of each file format.
+        depths: Bits of each value, uint8 [N]: 8, or 16 or 32 of whole numbers, or 0 of floats.
+        lows: The smallest value of each picture of other than 8 bits, float64 [N].
+        highs: The largest.
+        several: Which hold further pages or frames, bool [N].
+        converted: Which are converted from a colour profile, bool [N].
+        strange_profiles: Which hold a colour profile that cannot be used, bool [N].
+        profiles: How many are converted from each profile.
+        pixel_hashes: As `hashes`, but of the size and pixels, uint64 [N]; only after a thorough survey.
+    """
+
+    content: str
+    hashes: NDArray[np.uint64]
+    heights: NDArray[np.int32]
+    widths: NDArray[np.int32]
+    channels: NDArray[np.uint8]
+    broken: dict[int, str]
+    modes: Counter[str]
+    formats: Counter[str]
+    depths: NDArray[np.uint8]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
+    several: NDArray[np.bool_]
+    converted: NDArray[np.bool_]
+    strange_profiles: NDArray[np.bool_]
+    profiles: Counter[str]
+    pixel_hashes: NDArray[np.uint64] | None = None
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Which pictures can be read as far as is known, bool [N]."""
+        result = np.ones(len(self.hashes), np.bool_)
+        result[list(self.broken)] = False
+        return result
+
+
+class _Look(NamedTuple):
+    digest: bytes
+    header: Header | None
+    reason: str = ""
+    pixels: bytes = NO_HASH
+    levels: Levels | None = None
+
+
+def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = False) -> Survey:
+    """Look at every picture once.
+
+    Args:
+        pictures: The collection.
+        on_event: Told of the progress.
+        thorough: Also decode them all, which finds every damaged one; else only the headers are read of those of 8 bits.
+    """
+    count = len(pictures)
+    found = Survey(
+        "",
+        np.zeros(count, np.uint64),
+        np.zeros(count, np.int32),
+        np.zeros(count, np.int32),
+        np.zeros(count, np.uint8),
+        {},
+        Counter(),
+        Counter(),
+        np.full(count, 8, np.uint8),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count, np.bool_),
+        np.zeros(count, np.bool_),
+        np.zeros(count, np.bool_),
+        Counter(),
+        np.zeros(count, np.uint64) if thorough else None,
+    )
+    content = hashlib.sha256()
+    decoders = Decoders()
+    work = partial(_look, pictures, thorough, decoders)
+    with quiet_decoders(), closing(in_parallel(work, range(count), decoders.close)) as looks:
+        for number, look in enumerate(looks):
+            held_out = pictures.held_out is not None and pictures.held_out[number]
+            about = f"\0{pictures.labels[number]}\0{int(held_out)}\0"
+            content.update(pictures.names[number].encode("utf-8", "surrogateescape") + about.encode() + look.digest)
+            _note(found, number, look)
+            on_event(DataProgress(number + 1, count, "reading pictures"))
+    found.content = content.hexdigest()
+    return found
+
+
+def _look(pictures: Pictures, thorough: bool, decoders: Decoders, number: int) -> _Look:
+    digest = NO_HASH
+    try:
+        content = pictures.read(number)
+        digest = hashlib.sha256(content).digest()
+        if thorough:
+            whole = decoders.read_whole(content)
+            return _Look(digest, whole.header, "", whole.digest, whole.levels)
+        header = decoders.read_header(content)
+        return _Look(digest, header, levels=decoders.read_levels(content) if header.depth != 8 else None)
+    except UnreadableError as error:
+        return _Look(digest, None, str(error))
+    except OSError as error:
+        return _Look(digest, None, f"cannot be opened: {error.strerror or error}")
+
+
+def _note(found: Survey, number: int, look: _Look) -> None:
+    found.hashes[number] = _short(look.digest)
+    if found.pixel_hashes is not None:
+        found.pixel_hashes[number] = _short(look.pixels)
+    if look.header is None:
+        found.broken[number] = look.reason
+        return
+    found.heights[number], found.widths[number], found.channels[number] = look.header[:3]
+    found.modes[look.header.mode] += 1
+    found.formats[look.header.format] += 1
+    found.several[number], found.strange_profiles[number] = look.header.several, look.header.strange_profile
+    if look.header.profile:
+        found.converted[number] = True
+        found.profiles[look.header.profile] += 1
+    if look.levels is not None:
+        found.depths[number], found.lows[number], found.highs[number] = look.levels
+
+
+def _short(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big")
+
+
+def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
+    """The bytes of a picture that the survey could read, if they are still those that it saw.
+
+    Raises:
+        DataError: If they are not: what is made of others must not go by the name of these.
+    """
+    name = f"{printable(pictures.names[number])} in {pictures.source}"
+    try:
+        content = pictures.read(number)
+    except (OSError, UnreadableError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{name} could be read a moment ago and now cannot be ({reason}).",
+            "Wait until nothing changes there any more, check the disk, and start again.",
+        ) from error
+    if _short(hashlib.sha256(content).digest()) != found.hashes[number]:
+        raise DataError(f"{name} was changed while it was read.", "Wait until nothing writes there any more, and start again.")
+    return content
+
+
+def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore) -> None:
+    """Decode every picture whose header could be read, and add those that are damaged further on to `found.broken`.
+
+    Raises:
+        DataError: If one has changed meanwhile.
+    """
+    numbers = np.flatnonzero(found.readable).tolist()
+    decoders = Decoders()
+    work = partial(_damage, pictures, found, decoders)
+    with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as reasons:
+        for done, reason in enumerate(reasons):
+            if reason:
+                found.broken[numbers[done]] = reason
+            on_event(DataProgress(done + 1, len(numbers), "checking pictures"))
+
+
+def _damage(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> str:
+    try:
+        decoders.decode(read_again(pictures, found, number), (1, 1, 1), "white")
+    except UnreadableError as error:
+        return str(error)
+    return ""

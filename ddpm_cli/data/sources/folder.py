@@ -1,0 +1,242 @@
+"""A folder of own pictures: flat, a subfolder for each class, or either below folders such as `train`, `val` and `test`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.core.io.files import UnreadableError, open_descriptor
+from ddpm_cli.core.io.paths import shell_word
+from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.pictures.decode import SUFFIXES, require_in_proportion
+from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.data.pictures.splits import Arrangement, Folders, Splits, arrange
+from ddpm_cli.errors import DataError
+
+PACKERS_LITTER = "__macosx"
+LITTER = frozenset(
+    {PACKERS_LITTER, "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"}
+    | {"$recycle.bin", "recycler", "system volume information", "__pycache__"}
+)
+"""Folders that systems, network drives and programs leave behind, in small letters; hidden ones are never looked into."""
+UNSEEN_BYTES = 1 << 24
+"""Of a file, which is read without a look at its beginning."""
+
+
+@dataclass
+class Tree:
+    """The names below a folder, relative to it.
+
+    Attributes:
+        pictures: Files whose suffix is that of a picture, sorted within each folder.
+        folders: All folders, each ending in a slash.
+        others: How many files have another suffix.
+        links: Links that are not followed.
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    others: int = 0
+    links: list[str] = field(default_factory=list)
+
+
+def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = False) -> Pictures:
+    """Find the pictures below a folder; none is opened.
+
+    Subfolders are classes, with all that lies below them; one alone is none. Folders named as splits are told from classes, see
+    `splits.arrange`. Hidden files, and what systems leave in folders, are left alone.
+
+    Args:
+        root: The folder.
+        splits: How folders are told from classes.
+        follow_links: Follow links that lead out of the folder, each folder once.
+    Raises:
+        DataError: If it is missing, holds no pictures, has a class without any, or seems to have splits that make no data set.
+    """
+    if not root.is_dir():
+        problem = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(
+            f"The folder {root} {problem}.",
+            "Name a folder of pictures; one that a run was trained on must be put back, or linked to.",
+        )
+    tree = _walk(root, frozenset({PACKERS_LITTER}) if splits == "old" else LITTER, follow_links)
+    if not tree.pictures:
+        others = f", only {counted(tree.others, 'file')} of other kinds" if tree.others else ""
+        if tree.links and not follow_links:
+            raise DataError(
+                f"There are no pictures in the folder {root}{others}, and links that lead out of it are not followed: "
+                f"{first_few([printable(name) for name in tree.links])}.",
+                "Follow them with --set data.follow_links=true, name the folder that they lead to, or copy the pictures.",
+            )
+        raise DataError(
+            f"There are no pictures in the folder {root}{others}.",
+            "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ...",
+        )
+    filled = frozenset(f"{name.rpartition('/')[0]}/" if "/" in name else "" for name in tree.pictures)
+    return _arranged(root, tree, arrange(Folders(filled, frozenset(tree.folders)), root, splits))
+
+
+def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
+    """Everything below a folder, however deep, each folder before those in it."""
+    tree, waiting, seen = Tree(), [""], {_identity(root)}
+    real_root = root.resolve()
+    while waiting:
+        below = waiting.pop()
+        files, folders = [], []
+        try:
+            with os.scandir(root / below) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.name.startswith(".") or entry.name.lower() in litter:
+                        continue
+                    name = f"{below}{entry.name}"
+                    if entry.is_symlink() and not _is_followed(entry.path, real_root, seen, follow_links):
+                        tree.links.append(name)
+                    elif entry.is_dir():
+                        folders.append(f"{name}/")
+                    elif entry.is_file() and os.path.splitext(name)[1].lower() in SUFFIXES:
+                        files.append(name)
+                    else:
+                        tree.others += 1
+        except OSError as error:
+            raise _unread(root, below, error) from error
+        tree.pictures += sorted(files)
+        tree.folders += folders
+        waiting += sorted(folders, reverse=True)
+    return tree
+
+
+def _unread(root: Path, below: str, error: OSError) -> DataError:
+    if error.errno == errno.ENAMETOOLONG:
+        return DataError(
+            f"The folder {root} holds folders in folders, {below.count('/'):,} deep, whose path is too long to be read.",
+            "Move those far down up, or out of it.",
+        )
+    return DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.")
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    facts = os.stat(folder)
+    return facts.st_dev, facts.st_ino
+
+
+def _is_followed(link: str, real_root: Path, seen: set[tuple[int, int]], outside: bool) -> bool:
+    """Whether a link leads to a file within the root or, if that is wanted, to something outside that was not there before.
+
+    Args:
+        link: Its path.
+        real_root: The root, without links.
+        seen: Folders that links led to, and the root; gets this one.
+        outside: Whether links out of the root are followed.
+    """
+    target = Path(os.path.realpath(link))
+    if target.is_relative_to(real_root):
+        return target.is_file()
+    if not outside or not target.is_dir():
+        return outside and target.is_file()
+    if real_root.is_relative_to(target) or _identity(target) in seen:
+        return False
+    seen.add(_identity(target))
+    return True
+
+
+def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
+    numbers = {name: number for number, name in enumerate(found.classes)}
+    labels = np.fromiter((_label(name, found, numbers) for name in tree.pictures), np.int64, len(tree.pictures))
+    used = np.flatnonzero(labels >= 0).tolist()
+    names = [tree.pictures[place] for place in used]
+    held_out = None if found.held_out is None else np.array([name.startswith(found.held_out) for name in names], np.bool_)
+    class_names = tuple(printable(name) for name in found.classes) if len(found.classes) > 1 else ()
+    return Pictures(
+        name=root.name or "folder",
+        source=f"the folder {root}" + (f" ({found.text})" if found.text else ""),
+        names=names,
+        labels=labels[used],
+        class_names=class_names,
+        held_out=held_out,
+        fingerprint=fingerprint(root, names, labels[used], held_out),
+        read=lambda number: read_file(root, names[number]),
+        fingerprint_now=lambda: fingerprint(root, names, labels[used], held_out),
+        check=f"ddpm data check {shell_word(root)}",
+        notices=tuple(_notices(root, tree, found, [tree.pictures[place] for place in np.flatnonzero(labels == LOOSE).tolist()])),
+        ignored_files=tree.others,
+        layout=found.text,
+    )
+
+
+ELSEWHERE, LOOSE = -1, -2
+
+
+def _label(name: str, found: Arrangement, numbers: dict[str, int]) -> int:
+    """The number of a picture's class; ELSEWHERE if it lies in none of the folders, LOOSE if beside the classes in one of them."""
+    base = next((base for base in (found.train, found.held_out) if base is not None and name.startswith(base)), None)
+    if base is None:
+        return ELSEWHERE
+    top, slash, _ = name[len(base) :].partition("/")
+    return numbers.get(top if slash else "", LOOSE) if numbers else 0
+
+
+def fingerprint(
+    root: Path, names: Sequence[str], labels: NDArray[np.int64] | None = None, held_out: NDArray[np.bool_] | None = None
+) -> str:
+    """A sum that changes when a file below `root` comes, goes, is written to or counts for another class, though none is read.
+
+    It holds names, sizes and two times: that of the content can be put back by a tool, that of the last change cannot.
+    """
+    digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
+    for array in (labels, held_out):
+        digest.update(b"\0" if array is None else array.tobytes())
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogateescape"))
+        with contextlib.suppress(OSError):  # one that is gone meanwhile is told of when it is read
+            facts = os.stat(root / name)
+            digest.update(f"\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def read_file(root: Path, name: str) -> bytes:
+    """The bytes of an ordinary file below `root`.
+
+    Raises:
+        UnreadableError: If it is something else, no picture, or far larger than its pixels need.
+        OSError: If it cannot be opened.
+    """
+    descriptor = open_descriptor(root / name, os.O_RDONLY, follow=True)
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise UnreadableError("is not an ordinary file")
+        if facts.st_size > UNSEEN_BYTES:
+            require_in_proportion(file, facts.st_size)
+            file.seek(0)
+        return file.read()
+
+
+def _notices(root: Path, tree: Tree, found: Arrangement, loose: list[str]) -> Iterator[str]:
+    if loose:
+        yield (
+            f"Left out {counted(len(loose))} beside the class folders of {root}, which belong to none of them: "
+            f"{first_few([printable(name) for name in loose])}."
+        )
+    if found.aside:
+        listed = [_aside_text(tree, folder, why) for folder, why in found.aside]
+        yield f"Not trained on, nor held out, in {root}: {first_few(listed)}."
+    bases = tuple(base for base in (found.train, found.held_out, *(folder for folder, _ in found.aside)) if base is not None)
+    if stray := [printable(name) for name in tree.pictures if not name.startswith(bases)]:
+        yield f"Left out {counted(len(stray))} outside of the folders that are used in {root}: {first_few(stray)}."
+    if tree.links:
+        listed = [printable(name) for name in tree.links]
+        yield f"Did not follow {counted(len(tree.links), 'link')} in {root}: {first_few(listed)}."
+
+
+def _aside_text(tree: Tree, folder: str, why: str) -> str:
+    count = sum(name.startswith(folder) for name in tree.pictures)
+    return f"{printable(folder)} ({counted(count)}; {why})" if count else f"{printable(folder)} ({why})"

@@ -1,1 +1,0 @@
-"""`ddpm bench`: how fast training and sampling are, beside the best that the machine can do and beside other libraries."""

@@ -1,0 +1,176 @@
+"""Figures of merit of a trained model: what was asked for, what is known already, and who measures the rest.
+
+What is wrong with a request is found before torch is imported, as far as that can be: heavy imports stay inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.build.sampler import check_steps
+from ddpm_cli.config.resolve.loader import override
+from ddpm_cli.core.compute.device import check_device
+from ddpm_cli.core.io.files import require_writable_folder
+from ddpm_cli.core.launch import is_main
+from ddpm_cli.evaluation.check import check_metrics, check_numbers
+from ddpm_cli.evaluation.settings import EvaluateSettings
+from ddpm_cli.results.events import Listener, Notice, ignore
+from ddpm_cli.results.figure import Figure
+from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
+from ddpm_cli.runs.figures import stored_figures
+from ddpm_cli.sampling.stored import require_data
+from ddpm_cli.sampling.stored_model import find_model
+
+if TYPE_CHECKING:
+    from ddpm_cli.core.compute.team import Team
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.sampling.generate import TrainedModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of evaluating a run.
+
+    Attributes:
+        figures: In the order of the metrics; none on processes other than the main one.
+        trained: The model.
+        folder: Where figures and pictures are kept; None for an exported file without a folder of its own.
+    """
+
+    figures: list[Figure]
+    trained: TrainedModel
+    folder: Path | None
+
+
+def evaluate_run(
+    path: Path | None,
+    metrics: Sequence[str],
+    settings: EvaluateSettings | None = None,
+    *,
+    runs: Path = Path("runs"),
+    device: str = "auto",
+    ema: bool = True,
+    out: Path | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[Any, str]] | None = None,
+    on_event: Listener = ignore,
+) -> Evaluation:
+    """Measure a run, a checkpoint or an exported file on its own data; under `torchrun` all processes draw the samples.
+
+    Args:
+        path: See `load_trained`.
+        metrics: Names out of METRICS.
+        settings: How to measure.
+        runs: The folder of runs.
+        device: auto, cpu, cuda, cuda:N or mps.
+        ema: Take the averaged weights.
+        out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file.
+        sets: `sample.key=value` texts that change how the run samples.
+        flags: The same by dotted key, each with (value, flag's name); a value of None was not given.
+        on_event: Told of progress, notices and pictures.
+    Raises:
+        RequestError: If something asked for cannot be had; nothing was written then.
+    """
+    settings = settings or EvaluateSettings()
+    check_numbers(metrics, settings)
+    if out is not None:
+        require_writable_folder(out)
+    check_device(device)
+    on_event = on_event if is_main() else ignore
+    found = find_model(path, ema=ema, runs=runs, on_event=on_event)
+    if sets or any(value is not None for value, _ in (flags or {}).values()):
+        settings = replace(settings, sample=override(found.config, sets=sets, flags=flags).sample)
+    if settings.sample is not None:
+        check_steps(found.config.schedule, settings.sample.sampler)
+    require_data(found.config, found.origin)
+
+    from ddpm_cli.core.compute.team import Team, make_accelerator
+    from ddpm_cli.sampling.generate import load_model
+
+    accelerator = make_accelerator(device, "fp32")
+    team = Team.of(accelerator)
+    trained = load_model(found, accelerator.device, on_event=on_event)
+    dataset = build_dataset(found.config.data, on_event)
+    run = run_of(trained)
+    for notice in [*dataset.notices, *_other_data(run, dataset)]:
+        on_event(Notice(notice, important=True))
+    folder = out or (run.evaluations_folder if run else None)
+    with team.watched():
+        figures = evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event)
+    return Evaluation(figures, trained, folder)
+
+
+def run_of(trained: TrainedModel) -> RunDirectory | None:
+    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
+
+    Raises:
+        RunError: If a folder in the run is a symbolic link.
+    """
+    run = RunDirectory(trained.origin.parent.parent)
+    return checked_run(run) if trained.origin.is_dir() and run.info_path.is_file() else None
+
+
+def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:
+    data = read_info(run).get("data") if run else None
+    trained_on = data.get("sha256") if isinstance(data, dict) else None
+    if trained_on in (None, dataset.sha256):
+        return []
+    return [f"{dataset.source} holds other training images than the model was trained on: the figures are against these."]
+
+
+def evaluate(
+    trained: TrainedModel,
+    dataset: Dataset,
+    metrics: Sequence[str],
+    settings: EvaluateSettings | None = None,
+    *,
+    out: Path | None = None,
+    ema: bool = True,
+    team: Team | None = None,
+    on_event: Listener = ignore,
+) -> list[Figure]:
+    """Measure a model.
+
+    Figures that `out` holds already are taken from there. Samples are drawn by all processes, in parts that survive a kill; the
+    main process does the rest.
+
+    Args:
+        trained: The model.
+        dataset: Its data.
+        metrics: Names out of METRICS.
+        settings: How to measure.
+        out: Folder that figures are appended to and pictures belong in; None keeps nothing.
+        ema: Whether the weights are the averaged ones, to be stored with the figures.
+        team: The processes.
+        on_event: Told of progress, notices and pictures.
+    Returns:
+        One figure for each metric in their order, two for precision-recall; none on processes other than the main one.
+    Raises:
+        RequestError: If a metric is unknown, the images are of another size, the settings do not fit the model, or the disk or
+            memory cannot hold what is asked for; nothing was written then.
+        OutOfMemoryError: If the memory does not suffice; parts that are done are kept.
+    """
+    from ddpm_cli.core.compute.out_of_memory import measuring_error, out_of_memory
+    from ddpm_cli.core.compute.team import Team
+    from ddpm_cli.evaluation.job import Job
+
+    check_metrics(metrics)
+    settings, team = settings or EvaluateSettings(), team or Team()
+    job = Job(trained, dataset, settings, out, ema, team, on_event)
+    job.check(metrics)
+    keys = {metric: job.key(metric) for metric in metrics}
+    known = {metric: stored_figures(out, keys[metric]) if out else [] for metric in metrics}
+    missing = [metric for metric in metrics if not known[metric]]
+    weights = "EMA" if ema else "last"
+    on_event(Notice(f"Evaluating {trained.origin} (step {trained.step:,}, {weights} weights)."))
+    if len(missing) < len(metrics):
+        names = ", ".join(metric for metric in metrics if known[metric])
+        on_event(Notice(f"{names}: measured before with the same settings, taken from {out / 'figures.jsonl' if out else ''}."))
+    if missing:
+        with out_of_memory(lambda: measuring_error(settings.batch_size, trained.device)):
+            known |= job.measure(missing, keys)
+    return [figure for metric in metrics for figure in known[metric]] if team.is_main else []

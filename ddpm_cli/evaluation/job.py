@@ -1,0 +1,251 @@
+"""One call of `evaluate`: what it may not ask for, what is known already, and the measuring of the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddpm_cli.build.sampler import build_sampler
+from ddpm_cli.core.compute.team import Team
+from ddpm_cli.core.io.downloads import cache_directory
+from ddpm_cli.core.io.files import make_folder, sweep_temporaries
+from ddpm_cli.core.io.space import needed_bytes, require_space
+from ddpm_cli.data.images import images_sha256
+from ddpm_cli.errors import DdpmError, RunError, RunLockedError
+from ddpm_cli.evaluation.check import check_images, check_numbers
+from ddpm_cli.evaluation.extractors import Extractors, require_logits
+from ddpm_cli.evaluation.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
+from ddpm_cli.evaluation.references import RealImages, Split, real_images
+from ddpm_cli.evaluation.sample_metrics import SAMPLE_METRICS, SampleMeasurement
+from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts, part_size
+from ddpm_cli.evaluation.timestep_losses import METRIC as PER_TIMESTEP
+from ddpm_cli.evaluation.timestep_losses import loss_per_timestep
+from ddpm_cli.results.events import Listener
+from ddpm_cli.results.figure import Figure
+from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.figures import append_figures
+from ddpm_cli.runs.lock import locked
+from ddpm_cli.sampling.bounds import Demand, require_affordable
+from ddpm_cli.sampling.drawing import sampler_notices, with_learned_variance
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.evaluation.settings import EvaluateSettings
+    from ddpm_cli.metrics.features import FeatureExtractor
+    from ddpm_cli.sampling.generate import TrainedModel
+
+HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
+WORK = "work"
+FEW_EVALUATIONS = 100
+"""Of the usual ODE, and more than those of a loss."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of `evaluate`."""
+
+    trained: TrainedModel
+    dataset: Dataset
+    settings: EvaluateSettings
+    out: Path | None
+    ema: bool
+    team: Team
+    on_event: Listener
+
+    def check(self, metrics: Sequence[str]) -> None:
+        """Refuse what cannot be done, before any work.
+
+        Raises:
+            RequestError: Naming it.
+        """
+        trained, settings = self.trained, self.settings
+        check_numbers(metrics, settings)
+        check_images(self.dataset, trained.image_shape, metrics, settings)
+        of_samples = [metric for metric in metrics if metric in SAMPLE_METRICS]
+        for metric in metrics:
+            if metric in LIKELIHOODS:
+                check_likelihood(metric, trained.schedule, settings.likelihood_steps)
+        for metric in metrics:
+            require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
+        if of_samples:
+            for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
+                self.on_event(notice)
+            build_sampler(self.sample.sampler, trained.schedule)
+            kinds = {SAMPLE_METRICS[metric].extractor for metric in of_samples}
+            require_space(
+                self.folder, *needed_bytes(metrics, kinds, settings.n_of(of_samples[0]), settings.repeats, trained.image_shape)
+            )
+
+    def _demand(self, metric: str) -> Demand:
+        """What a metric computes; batches of held-out images cannot be smaller, as the noise depends on them."""
+        settings, n = self.settings, self.settings.n_of(metric)
+        if metric in SAMPLE_METRICS:
+            return Demand.of(self.trained, self.sample, n * settings.repeats, kept=min(n, part_size(settings.batch_size)))
+        evaluations = settings.likelihood_steps or (
+            self.trained.schedule.timesteps if metric == "bits-per-dim" else FEW_EVALUATIONS
+        )
+        return Demand(
+            n, evaluations, steps_from_file=settings.likelihood_steps is None, at_once=min(settings.batch_size, n), kept=0
+        )
+
+    @cached_property
+    def sample(self) -> SampleConfig:
+        """How samples are drawn."""
+        config = self.trained.config
+        sample = with_learned_variance(config, self.settings.sample or config.sample)
+        return sample.model_copy(update={"batch_size": self.settings.batch_size})
+
+    @cached_property
+    def extractors(self) -> Extractors:
+        """The networks that look at images."""
+        settings, device = self.settings, self.trained.device
+        return Extractors(
+            self.dataset,
+            device,
+            weights=settings.extractor_weights,
+            fit=settings.fit_extractor,
+            team=self.team,
+            on_event=self.on_event,
+        )
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """Of weights, schedule and what the network predicts: all of the model that a figure depends on."""
+        digest = hashlib.sha256(json.dumps(self.trained.config.objective.model_dump(mode="json")).encode())
+        digest.update(np.ascontiguousarray(self.trained.schedule.alphas_cumprod).tobytes())
+        for name, weight in self.trained.network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the work goes: beside the figures, or in the cache where none are kept."""
+        return self.out or cache_directory() / "evaluations" / self.model_sha256[:24]
+
+    def real(self, split: Split) -> RealImages | None:
+        """All images of a split; None if it has none."""
+        if len(self.dataset.train if split == "train" else self.dataset.test) == 0:
+            return None
+        return real_images(self.dataset, split, self.settings.batch_size, self.on_event)
+
+    # ----------------------------------------------------------------------------------------------------------- what is known
+
+    def key(self, metric: str) -> str:
+        """Of all that the figures of a metric depend on."""
+        settings = self.settings
+        facts = [metric, self.model_sha256, settings.n_of(metric), settings.seed, *self._splits]
+        if metric in SAMPLE_METRICS:
+            facts += [self._drawing, settings.repeats, settings.reference, self._extractor(metric).sha256]
+        else:
+            facts += [settings.batch_size, self.trained.config.sample.threshold.model_dump(mode="json")]
+        if metric in LIKELIHOODS:
+            facts += [settings.likelihood_steps, settings.variance, *(["respaced"] if settings.likelihood_respaced else [])]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    @cached_property
+    def _splits(self) -> list[str]:
+        return [self.dataset.sha256, images_sha256(self.dataset.test.images)]
+
+    @cached_property
+    def _drawing(self) -> dict[str, Any]:
+        """What samples depend on besides the model and their seeds."""
+        return self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
+
+    def _extractor(self, metric: str) -> FeatureExtractor:
+        extractor = self.extractors.of(SAMPLE_METRICS[metric].extractor)
+        if metric == "inception-score":
+            require_logits(extractor, self.trained.image_shape)
+        return extractor
+
+    # -------------------------------------------------------------------------------------------------------------- measuring
+
+    def measure(self, metrics: Sequence[str], keys: Mapping[str, str]) -> dict[str, list[Figure]]:
+        """The figures of each metric, stored under its key; empty on processes other than the main one."""
+        of_samples = [metric for metric in metrics if metric in SAMPLE_METRICS]
+        if self.out or of_samples:
+            make_folder(self.folder)
+        busy = self.team.is_main and (self.out or of_samples)
+        with self._alone() if busy else nullcontext():
+            sets = self._sample_sets(of_samples) if of_samples else []
+            if sets:
+                extractors = {self._extractor(metric) for metric in of_samples}
+                draw_parts(sets, self.trained, self.sample, list(extractors), self.team, self.on_event)
+            self.team.wait()
+            if not self.team.is_main:
+                return {}
+            found = {metric: self._store(self._measured(metric, sets), keys[metric]) for metric in metrics}
+            _remove(sets)
+            return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other evaluations out of the folder, whose parts they would take away."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(RunDirectory(self.folder)))
+            except RunLockedError as error:
+                remedy = "Wait for it, or give another folder by --out."
+                raise RunLockedError(f"Another evaluation is at work in {self.folder}.", remedy) from error
+            sweep_temporaries(self.folder)
+            yield
+
+    def _sample_sets(self, of_samples: Sequence[str]) -> list[SampleSet]:
+        settings, size = self.settings, part_size(self.settings.batch_size)
+        n = settings.n_of(of_samples[0])
+        facts = json.dumps([self.model_sha256, self._drawing, size])
+        work = self.folder / WORK / hashlib.sha256(facts.encode()).hexdigest()[:24]
+        firsts = [settings.seed + number * n for number in range(settings.repeats)]
+        sets = [SampleSet(work / f"{first}-{n}", range(first, first + n), size) for first in firsts]
+        for samples in sets:
+            _refuse_links(self.folder, samples.folder)
+            make_folder(samples.folder)
+        return sets
+
+    def _measured(self, metric: str, sets: Sequence[SampleSet]) -> list[Figure]:
+        if metric in LIKELIHOODS:
+            return [measure_likelihood(self.trained, self.dataset, metric, self.settings, self.on_event)]
+        if metric == PER_TIMESTEP:
+            return [loss_per_timestep(self.trained, self.dataset, self.settings, self.out, self.on_event)]
+        reference: Split = "train" if metric == "nearest" else self.settings.reference
+        known, other = self.real(reference), self.real("test" if reference == "train" else "train")
+        assert known is not None  # check has seen to it
+        measurement = SampleMeasurement(sets, known, other, self.sample, self.trained.schedule.timesteps, self.out, self.on_event)
+        return measurement.figures(metric, self._extractor(metric))
+
+    def _store(self, figures: list[Figure], key: str) -> list[Figure]:
+        for figure in figures:
+            if not math.isfinite(figure.value):
+                raise DdpmError(
+                    f"{figure.metric} is not a finite number.", "Look at the model's samples: its training may have diverged."
+                )
+        if self.out:
+            append_figures(self.out, figures, key, self.trained.step, self.ema)
+        return figures
+
+
+def _refuse_links(root: Path, folder: Path) -> None:
+    """Keep the parts below `root`: whoever made its folders could have us write anywhere."""
+    if folder.resolve() != root.resolve() / folder.relative_to(root):
+        raise RunError(f"{root / WORK} leads elsewhere by a symbolic link.", "Remove that link.")
+
+
+def _remove(sets: Sequence[SampleSet]) -> None:
+    """Remove the work that went into figures, and the folders above it that hold no other."""
+    for samples in sets:
+        shutil.rmtree(samples.folder, ignore_errors=True)
+        for folder in (samples.folder.parent, samples.folder.parent.parent):
+            with suppress(OSError):
+                folder.rmdir()

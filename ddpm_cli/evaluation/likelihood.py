@@ -1,0 +1,155 @@
+"""Likelihoods of held-out images, in bits per dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.sampler import build_threshold
+from ddpm_cli.core.compute.seeds import generator
+from ddpm_cli.data.batches import normalise
+from ddpm_cli.data.images import images_sha256
+from ddpm_cli.diffusion.denoise import predictor
+from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
+from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
+from ddpm_cli.diffusion.timesteps import select_timesteps
+from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
+from ddpm_cli.results.figure import Figure
+from ddpm_cli.sampling.drawing import drawing_facts
+
+if TYPE_CHECKING:
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.diffusion.denoise import Predict
+    from ddpm_cli.diffusion.parameterization import Denoised
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.evaluation.settings import EvaluateSettings
+    from ddpm_cli.sampling.generate import TrainedModel
+
+ODE_STEPS = 100
+
+
+def measure_likelihood(
+    trained: TrainedModel, dataset: Dataset, metric: str, settings: EvaluateSettings, on_event: Listener = ignore
+) -> Figure:
+    """Measure one of LIKELIHOODS on the first test images.
+
+    Args:
+        trained: The model.
+        dataset: Its data, with held-out images.
+        metric: Name of the likelihood.
+        settings: How to measure.
+        on_event: Told of each network evaluation.
+    Raises:
+        RequestError: If the settings do not fit the model.
+    """
+    return LIKELIHOODS[metric](_Measurement(trained, dataset, settings, metric, on_event))
+
+
+def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None) -> None:
+    """Refuse `likelihood_steps` that the schedule does not have.
+
+    Raises:
+        ScheduleError: Naming those that it has.
+    """
+    if metric == "bits-per-dim":
+        check_steps(schedule.timesteps, steps)
+    elif steps is not None:
+        logsnr_grid(schedule, steps)
+
+
+class _Measurement:
+    """What the metrics share: batches of images, a prediction that reports its progress, and the figure at the end."""
+
+    def __init__(
+        self, trained: TrainedModel, dataset: Dataset, settings: EvaluateSettings, metric: str, on_event: Listener
+    ) -> None:
+        self.trained, self.settings, self.metric = trained, settings, metric
+        self.schedule = trained.schedule
+        self.device = trained.device
+        self._dataset = dataset
+        n = settings.n_of(metric)
+        self._images = torch.from_numpy(dataset.test.images[:n])
+        self._labels = torch.from_numpy(dataset.test.labels[:n]) if trained.num_classes is not None else None
+        self._on_event = on_event
+        self._done = 0
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
+        """Images in [-1, 1] and their labels on the device, with a generator of their own."""
+        size = self.settings.batch_size
+        for number, start in enumerate(range(0, len(self._images), size)):
+            rows = slice(start, start + size)
+            labels = None if self._labels is None else self._labels[rows].to(self.device)
+            draws = generator(self.device, self.settings.seed, self.metric, number)
+            yield normalise(self._images[rows].to(self.device)), labels, draws
+
+    def predict(self, evaluations: int) -> Predict:
+        """The model's estimates; `evaluations` is how often each batch asks for them."""
+        predict = predictor(self.trained.network, self.schedule, build_parameterization(self.trained.config.objective))
+        total = evaluations * -(-len(self._images) // self.settings.batch_size)
+
+        def counted(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+            self._done += 1
+            self._on_event(EvaluateProgress(self.metric, self._done, total))
+            return predict(x_t, t, labels)
+
+        return counted
+
+    def figure(self, terms: dict[str, Tensor], details: dict[str, str | int | float]) -> Figure:
+        """The mean over images of the sum of the terms, float64 [N] each."""
+        value = torch.stack(list(terms.values())).sum(0)
+        n = len(value)
+        return Figure(
+            metric=self.metric,
+            unit="bits/dim",
+            value=float(value.mean()),
+            standard_error=float(value.std()) / n**0.5 if n > 1 else None,
+            terms={name: float(term.mean()) for name, term in terms.items()} if len(terms) > 1 else {},
+            details=details,
+            n=n,
+            split="test",
+            data=self._dataset.name,
+            sha256=images_sha256(self._images.numpy()),
+            seed=self.settings.seed,
+        )
+
+
+def _bits_per_dim(measurement: _Measurement) -> Figure:
+    trained, settings, schedule = measurement.trained, measurement.settings, measurement.schedule
+    variance = settings.variance or trained.config.objective.reverse_variance
+    steps = settings.likelihood_steps or schedule.timesteps
+    predict, threshold = measurement.predict(steps), build_threshold(trained.config.sample.threshold)
+    process, asked = schedule, settings.likelihood_steps
+    if settings.likelihood_respaced:
+        predict, process = respaced(predict, schedule, select_timesteps(schedule.timesteps, steps, "linspace"))
+        asked = None
+    bounds = [
+        bits_per_dim(predict, x_0, process, variance=variance, generator=draws, steps=asked, threshold=threshold, labels=labels)
+        for x_0, labels, draws in measurement.batches()
+    ]
+    terms = {name: torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "steps", "decoder")}
+    details: dict[str, str | int | float] = {"variance": variance, "evaluations": steps, "timesteps": schedule.timesteps}
+    details |= {"process": "respaced"} if settings.likelihood_respaced else {}
+    facts = drawing_facts(trained.config.sample, schedule.timesteps)
+    return measurement.figure(terms, details | {name: facts[name] for name in ("threshold", "threshold_options")})
+
+
+def _nll_ode(measurement: _Measurement) -> Figure:
+    schedule = measurement.schedule
+    intervals = measurement.settings.likelihood_steps or min(ODE_STEPS, schedule.timesteps - 1)
+    grid = logsnr_grid(schedule, intervals)
+    predict = measurement.predict(2 * intervals)
+    found = []
+    for x_0, labels, draws in measurement.batches():
+        x = dequantised(x_0, draws)
+        signs = torch.randint(2, x.shape, generator=draws, device=x.device).to(x.dtype) * 2 - 1
+        log_density = ode_log_density(predict, x, schedule, grid, hutchinson_divergence(signs), labels=labels)
+        found.append(density_bits(log_density, x[0].numel()))
+    details: dict[str, str | int | float] = {"solver": "heun", "intervals": intervals, "divergence": "hutchinson, 1 probe"}
+    return measurement.figure({"nll-ode": torch.cat(found)}, details | {"dequantisation": "uniform"})
+
+
+LIKELIHOODS: dict[str, Callable[[_Measurement], Figure]] = {"bits-per-dim": _bits_per_dim, "nll-ode": _nll_ode}

@@ -1,0 +1,96 @@
+"""Runs grouped into arms: the repeats of one experiment, which differ in nothing but their seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.resolve.layers import flatten
+from ddpm_cli.config.resolve.outline import default_of
+
+if TYPE_CHECKING:
+    from ddpm_cli.results.comparison import Run
+    from ddpm_cli.runs.record import RunRecord
+
+DATA = "data.sha256"
+NO_SETTINGS = ("train.seed", "train.device", "train.trackers", "data.root")  # where the data lie says less than their checksum
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The runs of an arm.
+
+    Attributes:
+        name: Of the arm.
+        records: In the order in which they were named.
+        settings: What they were trained with, by dotted key; `data.sha256` tells apart data that only share their name.
+    """
+
+    name: str
+    records: tuple[RunRecord, ...]
+    settings: Settings
+
+    @property
+    def finished(self) -> bool:
+        """Whether any run has used up its budget."""
+        return any(record.run.finished for record in self.records)
+
+    @property
+    def counted(self) -> tuple[RunRecord, ...]:
+        """The independent repeats: one run of each seed, and only finished ones if any is."""
+        by_seed: dict[int, RunRecord] = {}
+        for record in self.records:
+            if record.run.finished or not self.finished:
+                by_seed.setdefault(record.run.seed, record)
+        return tuple(by_seed.values())
+
+
+def group_arms(records: Sequence[RunRecord]) -> list[Repeats]:
+    """The arms of some runs, in the order of their first run; each has a name of its own."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(json.dumps(_settings(record), sort_keys=True), []).append(record)
+    arms: list[Repeats] = []
+    for group in groups.values():
+        arms.append(Repeats(_new_name(_name(group[0].run), [arm.name for arm in arms]), tuple(group), _settings(group[0])))
+    return arms
+
+
+def differences(arms: Sequence[Repeats]) -> dict[str, tuple[Any, ...]]:
+    """The settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key.
+
+    What belongs to a kind that not all arms have is left out where it is as it comes with that kind.
+    """
+    keys = dict.fromkeys(key for arm in arms for key in arm.settings)
+    values = {key: tuple(arm.settings.get(key) for arm in arms) for key in keys}
+    differing = {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+    return {key: found for key, found in differing.items() if None not in found or not _comes_with_kind(key, arms)}
+
+
+def _comes_with_kind(key: str, arms: Sequence[Repeats]) -> bool:
+    section = key.rpartition(".")[0]
+    having = [arm.settings for arm in arms if key in arm.settings]
+    defaults = [default_of(key, settings[f"{section}.kind"]) for settings in having if f"{section}.kind" in settings]
+    return len(defaults) == len(having) and all(
+        settings[key] == ("none" if default is None else default) for settings, default in zip(having, defaults, strict=True)
+    )
+
+
+def _settings(record: RunRecord) -> Settings:
+    settings = {key: value for key, value in flatten(record.config).items() if key not in NO_SETTINGS}
+    return settings | {DATA: record.data_sha256}
+
+
+def _name(run: Run) -> str:
+    """A run's name without the seed that a sweep puts at its end."""
+    return run.name.removesuffix(f"-s{run.seed}") or run.name
+
+
+def _new_name(name: str, taken: Sequence[str]) -> str:
+    """The name itself, or with the first number that makes it a new one."""
+    numbered = (name if number == 1 else f"{name} ({number})" for number in range(1, len(taken) + 2))
+    return next(candidate for candidate in numbered if candidate not in taken)

@@ -1,0 +1,156 @@
+"""Make the runs of a sweep, one after another, and measure them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.config.resolve.loader import override
+from ddpm_cli.core.compute.device import resolve_device
+from ddpm_cli.core.compute.signals import how_stopped, signal_of
+from ddpm_cli.core.io.files import discard_folder, output_errors
+from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError
+from ddpm_cli.experiments.sweep_plan import (
+    LEFT,
+    CheckedSweep,
+    evaluate_settings,
+    extractors_of,
+    notices_once,
+    on_same_images,
+    require_nothing_else,
+    sampling_flags,
+)
+from ddpm_cli.results.events import Listener, Notice, SweepPlan, SweepProgress, ignore
+from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.sweep_state import write_failures
+from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.training.train import resume, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ddpm_cli.experiments.sweep_file import EvaluatePart, Sweep, SweepRun
+
+
+def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str, str]:
+    """Train what is left to train and measure what is left to measure.
+
+    A run that diverges, or whose figures are not finite, is recorded as failed, and the sweep goes on.
+
+    Args:
+        checked: See `plan_sweep`.
+        on_event: Told of everything, a SweepProgress before each run.
+    Returns:
+        Why runs failed, by name.
+    Raises:
+        InterruptedRunError: After a signal, when the run at work has been saved.
+        RunLockedError: If another process is at work on the sweep.
+    """
+    plan, sweep = checked.plan, checked.sweep
+    for folder in (plan.folder.parent, plan.folder):
+        with output_errors(folder):
+            folder.mkdir(exist_ok=True)
+    standings = {planned.name: planned.standing for planned in plan.runs}
+    failures = {name: why for name, why in checked.failures.items() if standings.get(name, "failed") == "failed"}
+    with locked(RunDirectory(plan.folder)):
+        write_failures(plan.folder, failures)
+        _require_extractors(sweep, standings, on_event)
+        clock = _Clock(plan)
+        for number in range(len(sweep.runs)):
+            run = on_same_images(sweep, plan.folder).runs[number]
+            on_event(clock.progress(number))
+            try:
+                _make(sweep, run, plan.folder, standings[run.name], on_event)
+            except InterruptedRunError as error:
+                raise _interrupted(sweep, f"{run.name}: {error.message}", error.exit_status - 128) from error
+            except KeyboardInterrupt as error:
+                number = signal_of(error)
+                raise _interrupted(sweep, f"{run.name}: stopped by {how_stopped(number)}.", number) from error
+            except RequestError:
+                raise
+            except DdpmError as error:
+                failures[run.name] = error.message
+                write_failures(plan.folder, failures)
+                on_event(Notice(f"{run.name} failed, and the sweep goes on: {error.message}", important=True))
+    return failures
+
+
+def _interrupted(sweep: Sweep, message: str, signal_number: int) -> InterruptedRunError:
+    return InterruptedRunError(message, f"Go on with the same command: ddpm sweep {sweep.file}", signal_number)
+
+
+def _make(sweep: Sweep, run: SweepRun, root: Path, standing: str, on_event: Listener) -> None:
+    folder = RunDirectory(root / run.name)
+    if standing == "begun":
+        resume(folder.path, device=run.config.train.device, on_event=on_event)
+    elif standing == "new":
+        _discard_beginning(folder)
+        train(run.config, runs=root, name=run.name, on_event=on_event)
+    if standing != "failed":
+        _measure(sweep, run, folder, on_event)
+
+
+def _discard_beginning(folder: RunDirectory) -> None:
+    """Remove a run that was stopped before its first checkpoint."""
+    if folder.path.exists():
+        require_nothing_else(folder)
+        with locked(folder):
+            discard_folder(folder.path)
+
+
+def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listener) -> None:
+    """Measure a trained run; `evaluate` takes figures that are stored instead of measuring them again."""
+    if sweep.evaluate is None:
+        return
+    from ddpm_cli.evaluation.evaluate import evaluate
+    from ddpm_cli.sampling.file_bounds import Bounds
+
+    asked = sweep.evaluate
+    settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat), bounds=Bounds(lifted=True))
+    on_event = notices_once(on_event)
+    trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
+    dataset = build_dataset(trained.config.data, on_event)
+    for point in sweep.points:
+        sample = override(trained.config, flags=sampling_flags(point)).sample
+        asked_here = replace(settings, sample=sample)
+        evaluate(trained, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
+
+
+def _first_seed(asked: EvaluatePart, repeat: int) -> int:
+    """The first of seeds that no other repeat of an arm has, and the same repeat of every arm has.
+
+    If all had the same, the luck of one set of samples would be in every repeat and therefore in no spread, and the arm that it
+    favours would be called better.
+    """
+    from ddpm_cli.evaluation.settings import USUAL_N
+
+    return asked.seed + repeat * asked.repeats * (asked.n or max(USUAL_N.values()))
+
+
+def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Listener) -> None:
+    """Load, or fit, what will look at the samples: what is missing must not come out after a night of training."""
+    left = [run for run in sweep.runs if standings[run.name] in LEFT]
+    if sweep.evaluate is None or not left:
+        return
+    for extractors, kind in extractors_of(sweep.evaluate, left, on_event):
+        extractors.of(kind)
+
+
+class _Clock:
+    """Time left in all: what was estimated, corrected by how long the runs so far have taken."""
+
+    def __init__(self, plan: SweepPlan) -> None:
+        self._plan = plan
+        self._started = time.monotonic()
+
+    def progress(self, number: int) -> SweepProgress:
+        """Before run `number`, from 0."""
+        runs = self._plan.runs
+        done = sum(run.seconds for run in runs[:number])
+        left = sum(run.seconds for run in runs[number:])
+        pace = (time.monotonic() - self._started) / done if done else 1.0
+        return SweepProgress(number + 1, len(runs), runs[number].name, runs[number].standing, left * pace)

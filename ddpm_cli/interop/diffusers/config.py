@@ -1,0 +1,186 @@
+"""Our config in the words of diffusers: `UNet2DModel` for the network, `DDPMScheduler` for the schedule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ddpm_cli.build.network import build_model
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.preset_files import preset_names
+from ddpm_cli.config.schema.sample import ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
+from ddpm_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config, ModelConfig
+    from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+NO_BOUND = 1e6
+"""Of the scale of dynamic thresholding, in diffusers' words; ours has none."""
+LEAST_SIGNAL = 2.0**-24
+PRESET_SHAPES = {"paper-cifar10": (3, 32, 32)}
+FASHION_MNIST_SHAPE = (1, 28, 28)
+
+
+def unet2d_arguments(model: ModelConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What `UNet2DModel` is called with to be the network of a `[model]` section, or what comes nearest to it.
+
+    Args:
+        model: The section.
+        shape: Channels, height and width of the images, which `UNet2DModel` does not pad.
+    """
+    channels, height, width = shape
+    attended = attended_levels(model, height)
+    groups = min(norm_groups(model, shape))
+    return {
+        "sample_size": height if height == width else [height, width],
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": _channels(model),
+        "layers_per_block": model.blocks_per_level,
+        "down_block_types": ["AttnDownBlock2D" if yes else "DownBlock2D" for yes in attended],
+        "up_block_types": ["AttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attended)],
+        "add_attention": model.middle_attention,
+        "attention_head_dim": _head_channels(model, height),
+        "dropout": model.dropout,
+        "resnet_time_scale_shift": "scale_shift" if model.scale_shift_norm else "default",
+        "norm_num_groups": groups,
+        "attn_norm_num_groups": groups,
+        "norm_eps": model.norm_eps,
+        "downsample_padding": 1 if model.downsample_padding == "symmetric" else 0,
+        "freq_shift": 1 if model.time_frequencies == "ddpm" else 0,
+        "flip_sin_to_cos": False,
+    }
+
+
+def scheduler_arguments(config: Config, schedule: NoiseSchedule) -> dict[str, Any]:
+    """What `DDPMScheduler` is called with to sample as the run does; DDIM and DPM-Solver++ take over the same.
+
+    Only for a parameterization among PREDICTION_TYPES.
+    """
+    sampler = config.sample.sampler
+    variance = sampler.variance if isinstance(sampler, DdpmSampler) else "fixed-small"
+    return {
+        "num_train_timesteps": schedule.timesteps,
+        "trained_betas": _finite_snr_betas(schedule),
+        "prediction_type": PREDICTION_TYPES[config.objective.parameterization.kind],
+        "variance_type": variance.replace("-", "_"),
+        "timestep_spacing": "trailing",
+        **_threshold_arguments(config.sample),
+    }
+
+
+def solver_overrides(sample: SampleConfig) -> dict[str, Any]:
+    """What `DPMSolverMultistepScheduler` is told besides the scheduler's config: its only way to clip is thresholding."""
+    return {"thresholding": True, "sample_max_value": 1.0} if isinstance(sample.threshold, ClampThreshold) else {}
+
+
+def derives_noise(sample: SampleConfig) -> bool:
+    """Whether DDIM goes on along the noise that fits the clipped image: diffusers' `use_clipped_model_output`."""
+    return not isinstance(sample.threshold, NoThreshold) and sample.threshold.eps == "derived"
+
+
+def check_expressible(config: Config, shape: tuple[int, int, int]) -> None:
+    """Refuse a model that diffusers' `UNet2DModel` and its pipelines for it cannot be.
+
+    Raises:
+        RequestError: With all reasons, and the presets that can be exported.
+    """
+    reasons = inexpressible(config, shape)
+    if reasons:
+        able = [name for name in preset_names() if not inexpressible(*_preset(name))]
+        raise RequestError(
+            f"diffusers has no such model: {'; '.join(reasons)}.",
+            f"Train one that it has: --preset {' or '.join(able)}, or another with --set model.stem=1. "
+            "The formats safetensors, torch-export and onnx take every model.",
+        )
+
+
+def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
+    """Why diffusers has no such model; empty if it has."""
+    model, (_, height, width) = config.model, shape
+    multiple = 2 ** (len(model.channel_mult) - 1)
+    kind = config.objective.parameterization.kind
+    faults = {
+        f"its U-Net has no space-to-depth stem (model.stem = {model.stem})": model.stem > 1,
+        f"its U-Net does not pad images of {height}x{width} to multiples of {multiple}": bool(
+            height % multiple or width % multiple
+        ),
+        "its pipelines give no class labels (model.num_classes)": model.num_classes is not None,
+        "its first convolution has as many channels as the first level (model.channel_mult must start with 1)": (
+            model.channel_mult[0] != 1
+        ),
+        "its norms have one number of groups everywhere (model.norm_groups must divide all channels)": (
+            len(norm_groups(model, shape)) > 1
+        ),
+        f"its heads have one width, not one number (model.attention_heads = {model.attention_heads})": (
+            has_uneven_heads(model, height)
+        ),
+        f'its schedulers know no parameterization "{kind}"': kind not in PREDICTION_TYPES,
+        "its DDIM and DPM-Solver++ take no learned variance": config.objective.reverse_variance == "learned-range",
+    }
+    return [reason for reason, holds in faults.items() if holds]
+
+
+def _preset(name: str) -> tuple[Config, tuple[int, int, int]]:
+    return load_config(preset=name).config, PRESET_SHAPES.get(name, FASHION_MNIST_SHAPE)
+
+
+def _finite_snr_betas(schedule: NoiseSchedule) -> list[float]:
+    """The betas; where no signal is left at the last step, the trace that diffusers' own schedulers leave, for DPM-Solver++."""
+    betas = schedule.betas.copy()
+    if schedule.alphas_cumprod[-1] == 0.0:
+        betas[-1] = 1.0 - LEAST_SIGNAL / schedule.alphas_cumprod[-2]
+    return [float(beta) for beta in betas]
+
+
+def _threshold_arguments(sample: SampleConfig) -> dict[str, Any]:
+    match sample.threshold:
+        case NoThreshold():
+            return {"clip_sample": False}
+        case DynamicThreshold(quantile=quantile):
+            return {
+                "clip_sample": False,
+                "thresholding": True,
+                "dynamic_thresholding_ratio": quantile,
+                "sample_max_value": NO_BOUND,
+            }
+        case _:
+            return {"clip_sample": True}
+
+
+def _channels(model: ModelConfig) -> list[int]:
+    return [model.base_channels * multiple for multiple in model.channel_mult]
+
+
+def attended_levels(model: ModelConfig, height: int) -> list[bool]:
+    """Whether each level has attention, for images that are `height` high after padding."""
+    return [height // (model.stem * 2**level) in model.attention_resolutions for level in range(len(model.channel_mult))]
+
+
+def has_uneven_heads(model: ModelConfig, height: int) -> bool:
+    """Whether the heads, of which there are as many everywhere, are wider in one place than in another."""
+    return model.attention_heads > 1 and len(_attended_channels(model, height)) > 1
+
+
+def norm_groups(model: ModelConfig, shape: tuple[int, int, int]) -> set[int]:
+    """The numbers of groups of the network's norms."""
+    with torch.device("meta"):
+        network = build_model(model, shape)
+    return {module.num_groups for module in network.modules() if isinstance(module, nn.GroupNorm)}
+
+
+def _attended_channels(model: ModelConfig, height: int) -> set[int]:
+    """Numbers of channels that attention works on, in the levels and in the middle."""
+    of_levels = {count for count, yes in zip(_channels(model), attended_levels(model, height), strict=True) if yes}
+    return of_levels | (set(_channels(model)[-1:]) if model.middle_attention else set())
+
+
+def _head_channels(model: ModelConfig, height: int) -> int | None:
+    """Channels of each head, the fewest if they differ; None for one head whatever the channels."""
+    widths = _attended_channels(model, height)
+    return None if model.attention_heads == 1 or not widths else min(widths) // model.attention_heads

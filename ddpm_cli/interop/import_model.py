@@ -1,0 +1,178 @@
+"""Make a run of a pipeline of diffusers, as if it had been trained here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.build.data import build_dataset
+from ddpm_cli.build.network import build_network
+from ddpm_cli.build.schedule import build_schedule, self_contained
+from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.data import CelebaData, FolderData, HuggingFaceData
+from ddpm_cli.core.io.files import atomic_write, input_errors, read_json_object
+from ddpm_cli.core.io.paths import path_text
+from ddpm_cli.errors import CheckpointError, DataError, RequestError
+from ddpm_cli.interop.diffusers.scheduler import read_scheduler, scheduler_class
+from ddpm_cli.interop.diffusers.unet import read_unet
+from ddpm_cli.interop.diffusers.weights import DAMAGED, read_weights, weight_files
+from ddpm_cli.results.events import Listener, Notice, ignore
+from ddpm_cli.results.interchange import Imported
+from ddpm_cli.runs.checkpoint_state import checked_shape
+from ddpm_cli.runs.checkpoints import save_checkpoint
+from ddpm_cli.runs.data_used import with_data_used
+from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_new_run, create_run, write_info
+from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.provenance import describe_data, describe_start
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.data.images import Dataset
+
+PREFIX = "imported"
+INDEX = "model_index.json"
+PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
+"""Data sets whose pictures are brought to the size of the network's."""
+
+
+def import_model(
+    folder: Path,
+    name: str | None,
+    *,
+    data: Mapping[str, tuple[Any, str]] | None = None,
+    sets: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    size: tuple[int, int] | None = None,
+    variant: str | None = None,
+    on_event: Listener = ignore,
+) -> Imported:
+    """Make a run of a pipeline, with its weights as those of step 0.
+
+    Args:
+        folder: The pipeline's, with unet/ and scheduler/, or with the files of both in itself.
+        name: Of the run; numbered if None.
+        data: Keys of the config that `--data` sets; empty or None for no data.
+        sets: `section.key=value` texts, over what the pipeline says.
+        runs: The folder of runs.
+        size: Height and width of its images, over what its `sample_size` says.
+        variant: Which of several sets of weights, such as "fp16"; if None the one without a name, or the only one.
+        on_event: Told of what is known while data are read.
+    Raises:
+        RequestError: If it is no such pipeline, is damaged, or what ours cannot be; or the data do not fit.
+    """
+    check_new_run(runs, name, PREFIX)
+    unet, scheduler = _find(folder)
+    files = weight_files(unet, variant)
+    settings, shape, cosines_first = read_unet(_json(unet / "config.json"), unet / "config.json", size)
+    shape = checked_shape(list(shape), unet / "config.json")
+    sampling, differences = _read_scheduler(scheduler, folder / INDEX)
+    settings |= sampling
+    config = self_contained(load_config(sets=sets, flags=_flags(settings, dict(data or {}), sets, shape, folder)).config)
+    build_schedule(config.schedule)
+    weights = _weights(config, shape, files, cosines_first=cosines_first)
+    dataset = _dataset(config, shape, on_event) if data else None
+    config = with_data_used(config, dataset) if dataset else config
+    run = create_run(runs, name, PREFIX)
+    try:
+        with locked(run):
+            _fill(run, config, weights, shape, dataset, folder)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    parameters = sum(weight.numel() for weight in weights.values())
+    return Imported(run.path, folder, files[0].name, parameters, shape, dataset.name if dataset else None, differences)
+
+
+def _find(folder: Path) -> tuple[Path, Path]:
+    """The folder of the network, and the file of the scheduler."""
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder}.", "Name a folder that diffusers saved or that was downloaded.")
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    if not (unet / "config.json").exists():
+        raise RequestError(f"{folder} holds no pipeline of diffusers: {unet / 'config.json'} is missing.", "Name another folder.")
+    places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json", unet / "scheduler_config.json"]
+    scheduler = next((place for place in places if place.exists()), None)
+    if scheduler is None:
+        raise RequestError(
+            f"{folder} has no scheduler_config.json, without which nobody knows what its network was trained on.",
+            "Save the whole pipeline: pipeline.save_pretrained(DIR)",
+        )
+    return unet, scheduler
+
+
+def _read_scheduler(scheduler: Path, index: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    described = _json(scheduler)
+    name = scheduler_class(described, _json(index) if index.exists() else {}, scheduler)
+    return read_scheduler(described, name, scheduler)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with input_errors(path, CheckpointError, DAMAGED):
+        return read_json_object(path.resolve())  # a download of the Hub's is a folder of links
+
+
+def _flags(
+    settings: Mapping[str, Any], data: dict[str, tuple[Any, str]], sets: Sequence[str], shape: tuple[int, int, int], folder: Path
+) -> dict[str, tuple[Any, str]]:
+    flags = {key: (value, str(folder)) for key, value in settings.items() if not _is_set(key, sets)}
+    if not data:  # a kind that is told where its pictures are, so that nobody takes another set for the right one
+        return flags | {"data.kind": (FolderData.model_fields["kind"].default, str(folder))}
+    if data["data.kind"][0] in PICTURES:
+        fitting = {"data.size": (f"{shape[1]}x{shape[2]}", str(folder)), "data.channels": (shape[0], str(folder))}
+        data |= {key: value for key, value in fitting.items() if not _is_set(key, sets)}
+    return flags | data
+
+
+def _is_set(key: str, sets: Sequence[str]) -> bool:
+    return any(text.partition("=")[0].strip() == key for text in sets)
+
+
+def _weights(config: Config, shape: tuple[int, int, int], files: Sequence[Path], *, cosines_first: bool) -> dict[str, Tensor]:
+    """The weights by our names, float32, after all of them were found to be the network's."""
+    tensors = read_weights(files)
+    import torch
+
+    from ddpm_cli.interop.formats.unet2d_names import from_unet2d
+    from ddpm_cli.sampling.generate import load_network
+
+    with torch.device("meta"):
+        expected = build_network(config, shape)
+    weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
+    return load_network(config, shape, weights, files[0]).state_dict()
+
+
+def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:
+    dataset = build_dataset(config.data, on_event)
+    for notice in dataset.notices:
+        on_event(Notice(notice, important=True))
+    if dataset.image_shape != shape:
+        (channels, height, width), (own, high, wide) = shape, dataset.image_shape
+        raise DataError(
+            f"The network makes images of {height}x{width} with {channels} channels, but {dataset.source} has {high}x{wide} "
+            f"with {own}.",
+            "Name other data, or leave --data out: the run can still be sampled and exported.",
+        )
+    return dataset
+
+
+def _fill(
+    run: RunDirectory,
+    config: Config,
+    weights: Mapping[str, Tensor],
+    shape: tuple[int, int, int],
+    dataset: Dataset | None,
+    origin: Path,
+) -> None:
+    from ddpm_cli.training.loop_state import state_before_training
+
+    text = to_toml(config)
+    atomic_write(run.config_path, text)
+    tensors: dict[str, Mapping[str, Tensor]] = {"model": weights, "ema": weights, "optimizer": {}}
+    save_checkpoint(run, 0, tensors, state_before_training(shape, dataset), text, keep_last=config.checkpoint.keep_last, best=False)
+    data = describe_data(dataset) if dataset else None
+    write_info(run, describe_start(config) | {IMPORTED_FROM: path_text(origin.absolute()), "data": data})

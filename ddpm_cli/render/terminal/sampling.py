@@ -1,0 +1,37 @@
+"""What `sample` shows while it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from ddpm_cli.render.terminal.bars import Bars
+from ddpm_cli.render.terminal.console import show_line
+from ddpm_cli.results.events import Event, SampleProgress
+
+
+def show_model(origin: Path, step: int, *, ema: bool) -> None:
+    """Say on stderr which weights are used: their file, the steps they were trained for, and whether they are averaged."""
+    show_line("model:", "cyan", f"{origin} (step {step:,}, {'EMA' if ema else 'last'} weights)")
+
+
+class SamplingView(Bars):
+    """A listener that draws the denoising steps as a bar, see `Bars`.
+
+    Args:
+        doing: What the steps are for.
+    """
+
+    def __init__(self, doing: str = "sampling") -> None:
+        named, unit = TextColumn(f"[bold]{doing}"), TextColumn("steps")
+        super().__init__(named, BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
+        self._task: TaskID | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw one event."""
+        super().__call__(event)
+        if isinstance(event, SampleProgress):
+            if self._task is None:
+                self._task = self._progress.add_task("sampling", total=event.total)
+            self._progress.update(self._task, completed=event.done)

@@ -1,0 +1,128 @@
+"""What `ddpm ls`, `info` and `doctor` tell of, as `engine` finds it and `render` draws it: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ddpm_cli.results.figure import StoredFigure
+
+RunState = Literal["finished", "training", "stopped", "imported", "broken"]
+FindingState = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run in a list.
+
+    Attributes:
+        name: Below the folder of runs, as other commands take it.
+        path: Its folder.
+        state: "training" while a process works in it, "imported" until it is trained further, "broken" if it
+            cannot be used.
+        fault: Why it is broken; empty if it is not.
+        data: Name of its data set; empty if unknown.
+        step: Optimizer steps that were logged.
+        share: Part of its budget that they are, in [0, 1]; None if unknown.
+        seconds: Time in training.
+        loss: The training loss that was logged last.
+        held_out_loss: The lowest that was logged.
+        metric: Name of the figure that it is judged by; None if nothing was measured.
+        value: The best value of that metric.
+        bytes: Of all its files.
+        created: In seconds since 1970; None if unknown.
+    """
+
+    name: str
+    path: Path
+    state: RunState
+    fault: str = ""
+    data: str = ""
+    step: int = 0
+    share: float | None = None
+    seconds: float = 0.0
+    loss: float | None = None
+    held_out_loss: float | None = None
+    metric: str | None = None
+    value: float | None = None
+    bytes: int = 0
+    created: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    """A checkpoint, after its files were read.
+
+    Attributes:
+        path: Its folder.
+        step: Optimizer steps taken.
+        best: Whether it was the best of the run so far when it was written.
+        bytes: Of its files.
+        fault: Why it cannot be used; empty if all its files agree with their sums.
+    """
+
+    path: Path
+    step: int
+    best: bool
+    bytes: int
+    fault: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A run, a checkpoint or an exported file.
+
+    Attributes:
+        path: Where it is.
+        kind: What it is.
+        row: How the run went; None for what is no run.
+        step: Optimizer steps of the newest weights; None if there are none.
+        parameters: Numbers in the network; None if there are no weights.
+        image_shape: Channels, height and width; None if unknown.
+        config: What it was trained with, as JSON values by section.
+        settings: What differs from the defaults in it: key to (default, value).
+        provenance: What run.json says; empty for what is no run.
+        training: State of the training as the newest checkpoint has it.
+        incidents: How many of each kind went wrong with the numbers.
+        checkpoints: Oldest first.
+        figures: What `ddpm evaluate` stored.
+        faults: What is wrong with it, a sentence each.
+        bytes: Of all its files.
+    """
+
+    path: Path
+    kind: Literal["run", "checkpoint", "exported file"]
+    row: RunRow | None = None
+    step: int | None
+    parameters: int | None
+    image_shape: tuple[int, ...] | None
+    config: Mapping[str, Any]
+    settings: Mapping[str, tuple[Any, Any]]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    incidents: Mapping[str, int] = field(default_factory=dict)
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    figures: tuple[StoredFigure, ...] = ()
+    faults: tuple[str, ...] = ()
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `ddpm doctor` has looked at.
+
+    Attributes:
+        topic: The heading it stands below.
+        name: What was looked at.
+        state: "missing" is what can be had and is not needed by all; "broken" is what should work here and does not.
+        text: What was found.
+        remedy: What to do about it; empty if there is nothing to do.
+    """
+
+    topic: str
+    name: str
+    state: FindingState
+    text: str
+    remedy: str = ""

@@ -1,0 +1,122 @@
+"""How images come about along a sampler's steps: out of noise alone, or out of something that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from torch import Tensor
+
+from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.editing.repaint import repaint_path, repaint_steps
+from ddpm_cli.diffusion.editing.sdedit import sdedit_steps, sdedit_timesteps
+from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput, sample_steps
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+
+class Course(Protocol):
+    """What becomes of a batch of images."""
+
+    def length(self, timesteps: Sequence[int]) -> int:
+        """How many times `run` denoises for a sampler that visits these steps, each of which yields a StepOutput; of none, one."""
+        ...
+
+    def run(
+        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+    ) -> Iterator[StepOutput]:
+        """Make an image for each seed; the last StepOutput's x_s are the images, [B, C, H, W]."""
+        ...
+
+
+class FromNoise:
+    """Images out of noise alone (DDPM, Alg. 2)."""
+
+    def length(self, timesteps: Sequence[int]) -> int:
+        """One for each step."""
+        return len(timesteps)
+
+    def run(
+        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+    ) -> Iterator[StepOutput]:
+        """Denoise the first noise."""
+        return sample_steps(denoise, step, timesteps, noise(), noise)
+
+
+@dataclass(frozen=True)
+class FromLatents:
+    """Images out of given noises, whose numbers stand in the place of seeds.
+
+    Attributes:
+        latents: x_T of each image, [N, C, H, W].
+    """
+
+    latents: Tensor
+
+    def length(self, timesteps: Sequence[int]) -> int:
+        """One for each step."""
+        return len(timesteps)
+
+    def run(
+        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+    ) -> Iterator[StepOutput]:
+        """Denoise the latents with the numbers `seeds`."""
+        return sample_steps(denoise, step, timesteps, self.latents[list(seeds)], noise)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Variants of an image (see `sdedit_steps`).
+
+    Attributes:
+        schedule: The noise schedule.
+        x_0: The image, in [-1, 1], [1, C, H, W].
+        strength: In [0, 1].
+    """
+
+    schedule: NoiseSchedule
+    x_0: Tensor
+    strength: float
+
+    def length(self, timesteps: Sequence[int]) -> int:
+        """One for each step that is taken; 0 where the image stays as it is."""
+        return len(sdedit_timesteps(timesteps, self.strength))
+
+    def run(
+        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+    ) -> Iterator[StepOutput]:
+        """Noise the image and denoise it."""
+        x_0 = self.x_0.expand(len(seeds), *self.x_0.shape[1:])
+        return sdedit_steps(denoise, step, self.schedule, timesteps, self.strength, x_0, noise)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Fillings of a part of an image (see `repaint_steps`).
+
+    Attributes:
+        schedule: The noise schedule.
+        x_0: The image, in [-1, 1], [1, C, H, W].
+        unknown: True where it is to be filled, bool, [H, W].
+        jump: Steps between jumps.
+        resample: How many times steps are taken.
+    """
+
+    schedule: NoiseSchedule
+    x_0: Tensor
+    unknown: Tensor
+    jump: int
+    resample: int
+
+    def length(self, timesteps: Sequence[int]) -> int:
+        """One for each time that a step is taken."""
+        path = repaint_path(timesteps, self.jump, self.resample)
+        return sum(s < t for t, s in pairwise(path))
+
+    def run(
+        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+    ) -> Iterator[StepOutput]:
+        """Denoise with jumps back, and put what is known into each step."""
+        path = repaint_path(timesteps, self.jump, self.resample)
+        return repaint_steps(denoise, step, self.schedule, path, self.x_0, self.unknown, noise)

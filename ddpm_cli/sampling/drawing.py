@@ -1,0 +1,84 @@
+"""How samples were drawn, as the facts that stand beside a figure of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ddpm_cli.results.events import Notice
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.config.schema.sample import SampleConfig, SamplerConfig
+    from ddpm_cli.config.schema.section import Section
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+NO_OPTIONS = "{}"
+
+
+def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str) -> Iterator[Notice]:
+    """Say where a sampler's steps do not serve it.
+
+    Args:
+        sampler: The sampler.
+        schedule: The model's.
+        where: The section that it stands in, such as "sample.sampler".
+    """
+    from ddpm_cli.build.sampler import build_timesteps
+    from ddpm_cli.diffusion.samplers.heun import errors_on_gaussian_data
+
+    steps, T = sampler.number_of_steps(schedule.timesteps), schedule.timesteps
+    if sampler.spacing.kind == "leading" and T // 2 < steps < T:
+        yield Notice(
+            f"Leading spacing takes every step below {steps - 1} and none between there and {T - 1}, because {steps} is more than "
+            f"half of {T}. Set {where}.spacing.kind = trailing.",
+            important=True,
+        )
+    if sampler.kind == "heun":
+        euler, heun = errors_on_gaussian_data(schedule.sigmas[build_timesteps(sampler.spacing, schedule, steps)].tolist())
+        if heun > euler:
+            yield Notice(
+                f"Heun's method is worse than Euler's with these {steps} steps of {sampler.spacing.kind} spacing: its correction "
+                f"overshoots where a step is long. Take more steps, trailing spacing, or {where}.kind = dpm-solver++.",
+                important=True,
+            )
+
+
+def drawing_facts(sample: SampleConfig, timesteps: int) -> dict[str, str | int | float]:
+    """All settings of sampling that change samples; options as JSON objects, NO_OPTIONS where they are as they come.
+
+    Args:
+        sample: The settings.
+        timesteps: T of the model's schedule.
+    """
+    sampler, guidance, threshold = sample.sampler, sample.guidance, sample.threshold
+    return {
+        "sampler": sampler.kind,
+        "steps": sampler.number_of_steps(timesteps),
+        "evaluations": sampler.evaluations(timesteps),
+        "sampler_options": _options(_usual_variance(sampler), "kind", "steps"),
+        "threshold": threshold.kind,
+        "threshold_options": _options(threshold, "kind"),
+        "guidance": guidance.scale,
+        "guidance_options": _options(guidance, "scale"),
+    }
+
+
+def with_learned_variance(config: Config, sample: SampleConfig) -> SampleConfig:
+    """The settings with a variance that is "auto" by its name, for a model that learned one."""
+    if sample.sampler.kind != "ddpm" or sample.sampler.variance != "auto" or config.objective.reverse_variance != "learned-range":
+        return sample
+    return sample.model_copy(update={"sampler": sample.sampler.model_copy(update={"variance": "learned-range"})})
+
+
+def _usual_variance(sampler: SamplerConfig) -> SamplerConfig:
+    """The sampler without "fixed-small", which is what "auto" stands for and what older figures do not name."""
+    if sampler.kind != "ddpm" or sampler.variance != "fixed-small":
+        return sampler
+    return sampler.model_copy(update={"variance": "auto"})
+
+
+def _options(section: Section, *named: str) -> str:
+    """What was changed of a section, those apart that have a fact of their own."""
+    return json.dumps(section.model_dump(mode="json", exclude=set(named), exclude_defaults=True))

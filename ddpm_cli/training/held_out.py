@@ -1,0 +1,63 @@
+"""The loss on images that training never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.core.compute.seeds import generator
+from ddpm_cli.data.batches import normalise
+from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.diffusion.objectives.losses import Loss
+from ddpm_cli.diffusion.objectives.timestep_draws import draw_timesteps
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+SEED = 0  # the same noise in every run, so that runs can be compared
+CHUNK = 64
+"""Images whose noise is drawn at once, whatever the batch size, which therefore changes nothing."""
+
+
+@torch.no_grad()
+def held_out_loss_sum(
+    network: nn.Module,
+    images: Tensor,
+    schedule: NoiseSchedule,
+    loss: Loss,
+    batch_size: int,
+    part: slice,
+    labels: Tensor | None = None,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Sum of the training loss over held-out images, with noise and steps that never change.
+
+    Args:
+        network: The denoiser, in evaluation mode.
+        images: uint8 [N, C, H, W].
+        schedule: The noise schedule.
+        loss: What training minimises; t is uniform here, whatever training draws.
+        batch_size: Images per forward pass, at most; CHUNK is never exceeded.
+        part: The images that this process takes; every process draws the noise of all.
+        labels: Class of each image, int64 [N], for a network that takes them.
+        before_batch: Called before each batch; what it raises ends the measurement.
+
+    Returns:
+        A float32 scalar; over all parts, divided by N, it is the held-out loss.
+    """
+    device = next(network.parameters()).device
+    draws = generator(device, SEED, "held-out")
+    t = draw_timesteps("stratified", len(images), schedule.timesteps, draws, device)
+    total = torch.zeros((), device=device)
+    start, stop, _ = part.indices(len(images))
+    for first in range(0, len(images), CHUNK):
+        eps = torch.randn(images[first : first + CHUNK].shape, generator=draws, device=device)
+        last = min(first + len(eps), stop)
+        for here in range(max(first, start), last, batch_size):
+            before_batch()
+            rows = slice(here, min(here + batch_size, last))
+            x_0 = normalise(images[rows].to(device))
+            of_batch = None if labels is None else labels[rows].to(device)
+            noise = eps[rows.start - first : rows.stop - first]
+            total += loss(with_labels(network, of_batch), x_0, t[rows], noise, schedule).sum()
+    return total

@@ -1,0 +1,178 @@
+"""What a run will cost, from a few passes through a network like its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from torch import nn
+
+from ddpm_cli.core.compute.allocator import return_freed_memory
+from ddpm_cli.core.compute.out_of_memory import largest_fitting
+from ddpm_cli.training.held_out import CHUNK
+from ddpm_cli.training.planning.memory_trace import PeakMemory, peak_memory
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.training.planning.rehearsal import Rehearsal
+
+PROBE_IMAGES = 16
+PROBE_PASSES = 2
+HEAP_PASSES = 4
+HEAP_BYTES = 2**26
+FLOAT32 = 4
+KEPT_OF_WEIGHTS = 4
+"""Weights, two moments of Adam, EMA."""
+COPIED_FOR_CHECKPOINT = 7
+"""Both moments of Adam as the bytes of each tensor, as the file that safetensors makes of them, and as Python's copy of that;
+and the file before, that of the EMA, which is held until the next is there."""
+
+
+def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
+    """Time of one forward and backward pass, divided by the images in it.
+
+    Args:
+        rehearsal: Of the run; it has no gradients afterwards.
+        batch: Images in one pass of the run; on a CPU at most PROBE_IMAGES are timed at once, elsewhere those that fit.
+    """
+    device = rehearsal.accelerator.device
+    size = min(batch, PROBE_IMAGES) if device.type == "cpu" else batch
+    size = largest_fitting(rehearsal.train_pass, size, rehearsal.drop_gradients) or 1
+    started = _now(device)
+    for _ in range(PROBE_PASSES):
+        rehearsal.train_pass(size)
+    seconds = _now(device) - started
+    rehearsal.drop_gradients()
+    return seconds / (PROBE_PASSES * size)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+def resident_bytes() -> int:
+    """What this process holds before a network is built: the program, all that torch loads later, and the data."""
+    _use_what_loads_late()
+    return_freed_memory()
+    return held_bytes()
+
+
+def held_bytes() -> int:
+    """What this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def _use_what_loads_late() -> None:
+    """One step of training in small: the first use of an optimizer alone loads a hundred megabytes of Python."""
+    layer = nn.Conv2d(8, 8, 3)
+    optimizer = torch.optim.Adam(layer.parameters())
+    torch.autograd.backward(layer(torch.zeros(1, 8, 8, 8)).sum())
+    optimizer.step()
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """What training holds of a device's memory, in bytes.
+
+    Attributes:
+        base: What the process holds without the network; 0 on an accelerator, where only tensors count.
+        weights: The network's.
+        image: One image in float32.
+        training: Forward and backward pass, of a micro-batch.
+        held_out: The loss of held-out images.
+        sampling: A step of denoising.
+        heap: Memory that the process takes for training, divided by that of its tensors: on a CPU freed blocks leave gaps.
+        on_cpu: Whether the device's memory is that of the process.
+        processes: That share a batch.
+    """
+
+    base: int
+    weights: int
+    image: int
+    training: PeakMemory
+    held_out: PeakMemory
+    sampling: PeakMemory
+    heap: float
+    on_cpu: bool
+    processes: int
+
+    @classmethod
+    def of(cls, rehearsal: Rehearsal, base: int, most_images: int) -> TrainingMemory:
+        """From passes with a few images.
+
+        Args:
+            rehearsal: Of the run.
+            base: What `resident_bytes` said before the rehearsal's network was built.
+            most_images: No more are passed through at once, but for FEW + 1.
+        """
+        device, on_cpu = rehearsal.accelerator.device, rehearsal.accelerator.device.type == "cpu"
+
+        def train_pass(images: int) -> None:
+            rehearsal.train_pass(images)
+            rehearsal.drop_gradients()
+
+        train_pass(1)  # what is made once, such as tables of the schedule, belongs to no pass
+        training = peak_memory(train_pass, device)
+        return cls(
+            base=base if on_cpu else 0,
+            weights=rehearsal.weight_bytes,
+            image=FLOAT32 * math.prod(rehearsal.image_shape),
+            training=training,
+            held_out=peak_memory(rehearsal.held_out_pass, device),
+            sampling=peak_memory(rehearsal.sample_pass, device),
+            heap=_heap_share(train_pass, training, most_images) if on_cpu else 1.0,
+            on_cpu=on_cpu,
+            processes=rehearsal.accelerator.num_processes,
+        )
+
+    def peak(self, config: Config) -> int:
+        """The most that a run holds: on a CPU the whole process, on an accelerator its tensors.
+
+        What it always holds, and the largest of what it holds for a while: a pass with its gradients and the noise of the batch, a
+        step of the optimizer, a pass over held-out images, a step of sampling, and on a CPU the copy that becomes a checkpoint.
+        """
+        micro, share = micro_batch(config, self.processes)
+        copies_of_gradients = (micro < share) + (self.processes > 1)  # of the passes before; what is sent to other processes
+        for_a_while = (
+            round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + config.train.batch_size * self.image,
+            2 * self.weights,  # gradients, and the denominators of Adam where it is not fused
+            self.held_out.at(min(CHUNK, micro)),
+            self.sampling.at(_sampled_at_once(config)),
+            COPIED_FOR_CHECKPOINT * self.weights if self.on_cpu else 0,
+        )
+        return self.base + KEPT_OF_WEIGHTS * self.weights + max(for_a_while)
+
+
+def _heap_share(train_pass: Callable[[int], None], training: PeakMemory, most_images: int) -> float:
+    """What a pass makes the process grow by, divided by the height of its tensors.
+
+    It is nearly the same for any number of images, so that few will do, if only their tensors are large beside all else.
+    """
+    images = 1
+    while 2 * images <= most_images and training.at(images) < HEAP_BYTES:
+        images *= 2
+    return_freed_memory()
+    before = held_bytes()
+    for _ in range(HEAP_PASSES):
+        train_pass(images)
+    return max((held_bytes() - before) / training.at(images), 1.0)
+
+
+def micro_batch(config: Config, processes: int) -> tuple[int, int]:
+    """Images of a pass, and of all passes of a step, of one process."""
+    share = -(-config.train.batch_size // processes)
+    return min(config.train.micro_batch_size or share, share), share
+
+
+def _sampled_at_once(config: Config) -> int:
+    images = config.train.sample_n if config.train.evaluate_every is None else config.train.evaluate_n
+    return min(config.sample.batch_size, max(images, config.train.sample_n))

@@ -1,0 +1,94 @@
+"""Passes through a network as training and sampling make them, to see what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.build.network import build_network, resolved_classes
+from ddpm_cli.build.objective import build_loss, build_parameterization
+from ddpm_cli.build.sampler import build_guided, build_threshold
+from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
+from ddpm_cli.core.compute.memory_format import place_network
+from ddpm_cli.diffusion.denoise import make_denoise, predictor
+from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.models.unet import recompute_stages
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A network and what training does with it, for images of nothing; weights, schedule and counters stay as they are.
+
+    Attributes:
+        config: Of the run.
+        network: In training mode, on its device.
+        image_shape: Channels, height and width.
+        schedule: The noise schedule.
+        learner: Of a learned schedule.
+        accelerator: Device and precision.
+    """
+
+    config: Config
+    network: nn.Module
+    image_shape: tuple[int, int, int]
+    schedule: NoiseSchedule
+    learner: ScheduleLearner | None
+    accelerator: Accelerator
+
+    @classmethod
+    def of(cls, config: Config, image_shape: tuple[int, int, int], accelerator: Accelerator) -> Rehearsal:
+        """With a new network like that which the config describes."""
+        network = build_network(config, image_shape)
+        place_network(network, accelerator.device)
+        recompute_stages(network, config.train.gradient_checkpointing)
+        learner = build_schedule_learner(config)
+        schedule = learner.schedule if learner else build_schedule(config.schedule)
+        return cls(config, network, image_shape, schedule, learner, accelerator)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the network's weights."""
+        return sum(parameter.nbytes for parameter in self.network.parameters())
+
+    def train_pass(self, images: int) -> None:
+        """Forward and backward pass of a micro-batch; the gradients stay, and a second pass adds to them."""
+        x_0, t, labels = self._inputs(images)
+        network, eps = with_labels(self.network, labels), torch.zeros_like(x_0)
+        probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
+        with self.accelerator.autocast():
+            losses = build_loss(self.config.objective)(probe or network, x_0, t, eps, self.schedule)
+        torch.autograd.backward(losses.mean())
+
+    @torch.no_grad()
+    def held_out_pass(self, images: int) -> None:
+        """The loss of held-out images."""
+        x_0, t, labels = self._inputs(images)
+        build_loss(self.config.objective)(with_labels(self.network, labels), x_0, t, torch.zeros_like(x_0), self.schedule)
+
+    @torch.no_grad()
+    def sample_pass(self, images: int) -> None:
+        """One step of denoising, guided as the config says."""
+        x_t, _, labels = self._inputs(images)
+        settings = self.config.sample
+        predict = predictor(self.network, self.schedule, build_parameterization(self.config.objective))
+        predict = build_guided(settings.guidance, predict, self.schedule, resolved_classes(self.config.model))
+        make_denoise(predict, self.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, 0)
+
+    def drop_gradients(self) -> None:
+        """Free what `train_pass` left."""
+        self.network.zero_grad(set_to_none=True)
+
+    def _inputs(self, images: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        device = self.accelerator.device
+        t = torch.zeros(images, dtype=torch.int64, device=device)
+        return torch.zeros(images, *self.image_shape, device=device), t, None if resolved_classes(self.config.model) is None else t

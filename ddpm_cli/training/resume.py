@@ -1,0 +1,77 @@
+"""What a run goes on with, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.resolve.changes import as_last_said, differences
+from ddpm_cli.config.resolve.loader import from_toml_text
+from ddpm_cli.errors import ConfigError, RunError
+from ddpm_cli.runs.data_used import stand_in_notice, stood_in_for, with_data_of
+from ddpm_cli.runs.record import read_config
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.runs.checkpoints import Checkpoint
+    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.training.trainer import Trainer
+
+
+def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
+    """The config to go on with; a run whose own config is missing or damaged has that of its checkpoint.
+
+    Raises:
+        ConfigError: If the checkpoint's is no config.
+        RunError: If there is no checkpoint and the run's own is missing or damaged.
+    """
+    if checkpoint is None:
+        return read_config(run)
+    stored = with_data_of(from_toml_text(checkpoint.config_toml, str(checkpoint.path)), run)
+    try:
+        return as_last_said(stored, read_config(run))
+    except (RunError, ConfigError):
+        return stored
+
+
+def resume_flags(
+    budget: Mapping[str, float | None] | None, device: str | None, deterministic: bool | None
+) -> dict[str, tuple[Any, str]]:
+    """What the flags of `ddpm resume` set, by dotted key, with the flag."""
+    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
+    return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
+
+
+def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_budget: bool) -> Iterator[str]:
+    """What is to be known of a run that goes on otherwise than it was begun.
+
+    Args:
+        trainer: With its checkpoint restored.
+        before: What the run was to go on with, without what was asked for now.
+        run: Its folder.
+        new_budget: Whether another end was asked for.
+    """
+    if stood_in_for(run):
+        yield stand_in_notice(run)
+    if new_budget:
+        yield _new_learning_rate(trainer)
+    if changed := differences(before, trainer.config):
+        yield f"Changed for the rest of the run: {', '.join(changed)}."
+
+
+def finished_notice(run: RunDirectory, step: int) -> str:
+    """What to say of a run whose budget is used up."""
+    return (
+        f"{run.path} is finished at step {step:,}; there is nothing left to do. "
+        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.shell_word} --steps {2 * step}"
+    )
+
+
+def _new_learning_rate(trainer: Trainer) -> str:
+    decay = trainer.config.optimizer.decay
+    if decay == "constant":
+        return f"The learning rate stays at {trainer.lr():.2e}: it is constant, whatever the budget."
+    return (
+        f"The learning rate now falls ({decay}) over the new budget: it goes on from {trainer.lr():.2e}, "
+        f"where the new curve stands at step {trainer.step:,}."
+    )

@@ -1,0 +1,82 @@
+"""What a checkpoint holds of a training run, and the way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.core.compute.sharding import gathered
+from ddpm_cli.core.compute.weights import flatten_optimizer, load_weights, spread_moments, unflatten_optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
+    from ddpm_cli.runs.checkpoints import Checkpoint
+    from ddpm_cli.training.trainer import Trainer
+
+
+def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
+    """Groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of a timestep sampler with a memory.
+
+    All processes must ask for them; the main one alone gets those that are spread.
+    """
+    keep = trainer.accelerator.is_main_process
+    tensors: dict[str, Mapping[str, Tensor]] = {
+        "model": gathered(trainer.model.state_dict(), keep=keep),
+        "ema": gathered(trainer.ema.model.state_dict(), keep=keep),
+        "optimizer": gathered(flatten_optimizer(trainer.optimizer.state_dict()), keep=keep),
+    }
+    if trainer.learner:
+        tensors["schedule"] = trainer.learner.gamma.state_dict()
+        tensors["schedule-optimizer"] = flatten_optimizer(trainer.learner.optimizer.state_dict())
+    if history := trainer.timestep_sampler.state_dict():
+        tensors["timesteps"] = history
+    return tensors
+
+
+def training_state(trainer: Trainer) -> dict[str, Any]:
+    """Everything of a trainer that is no tensor; the trainer must have settled its steps."""
+    scaler = trainer.accelerator.scaler
+    return {
+        "step": trainer.step,
+        "image_shape": list(trainer.image_shape),
+        "ema_updates": int(trainer.ema.updates),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        **trainer.health.state(),
+        "grad_norm": trainer.grad_norm,
+        **trainer.losses.state(),
+    }
+
+
+def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint into a fresh trainer of the same config.
+
+    Raises:
+        CheckpointError: If it holds another architecture.
+    """
+    load_weights(trainer.model, checkpoint.tensors("model"), checkpoint.path)
+    load_weights(trainer.ema.model, checkpoint.tensors("ema"), checkpoint.path)
+    moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer)
+    trainer.optimizer.load_state_dict(spread_moments(moments, trainer.optimizer.param_groups))
+    if trainer.learner:
+        _restore_schedule(trainer.learner, checkpoint)
+        trainer.schedule = trainer.learner.schedule
+    if trainer.timestep_sampler.state_dict():
+        trainer.timestep_sampler.load_state_dict(checkpoint.tensors("timesteps"))
+    state = checkpoint.state
+    if trainer.accelerator.scaler is not None and state["scaler"]:
+        trainer.accelerator.scaler.load_state_dict(state["scaler"])
+    trainer.step = checkpoint.step
+    trainer.ema.updates.fill_(state["ema_updates"])
+    trainer.health.load(state)
+    trainer.grad_norm = state.get("grad_norm", 0.0)
+    trainer.losses.load(state)
+
+
+def _restore_schedule(learner: ScheduleLearner, checkpoint: Checkpoint) -> None:
+    load_weights(learner.gamma, checkpoint.tensors("schedule"), checkpoint.path)
+    moments = checkpoint.tensors("schedule-optimizer")
+    learner.optimizer.load_state_dict(unflatten_optimizer(moments, learner.optimizer))
+    learner.refresh()

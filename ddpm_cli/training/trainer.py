@@ -1,0 +1,265 @@
+"""The training step (DDPM, Alg. 1)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_cli.build.budget import Budget, lr_factor
+from ddpm_cli.build.network import build_network, build_optimizer, resolved_classes
+from ddpm_cli.build.objective import build_loss, build_timestep_sampler
+from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
+from ddpm_cli.core.compute.compilation import compiled, wants_compiling
+from ddpm_cli.core.compute.memory_format import place_network
+from ddpm_cli.core.compute.seeds import generator, seed_of
+from ddpm_cli.core.compute.sharding import is_sharded, shard, whole_tensor
+from ddpm_cli.core.compute.skipping import step_if
+from ddpm_cli.data.batches import Batches, place
+from ddpm_cli.diffusion.guidance import drop_labels, with_labels
+from ddpm_cli.models.unet import recompute_stages
+from ddpm_cli.results.events import Incident, Listener, Notice, ignore
+from ddpm_cli.training.ema import Ema
+from ddpm_cli.training.health import Health
+from ddpm_cli.training.loss_meter import LossMeter
+from ddpm_cli.training.outcome import LateNumbers, Outcome
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.diffusion.denoise import Network
+
+LISTED_IMAGES = 100
+"""Images of an incident that are listed, at most: a whole batch can be not finite."""
+SUSPECTS = 5
+"""Images that are listed where no single one is known to be at fault."""
+LAG = 4
+"""Steps that the host is ahead of the last one whose numbers it reads, on CUDA: so much work lies ready for the device."""
+
+
+class Trainer:
+    """Model, optimizer, EMA and counters of one run, in memory, and the step that moves them.
+
+    Args:
+        config: The resolved config.
+        dataset: Its images.
+        accelerator: Device, precision and processes.
+        on_event: Told of incidents.
+        network: Takes the place of the network of the config, and is called as that is.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        accelerator: Accelerator,
+        on_event: Listener = ignore,
+        network: nn.Module | None = None,
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.on_event = on_event
+        self.device: torch.device = accelerator.device
+        self.learner = build_schedule_learner(config)
+        self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
+        self.loss = build_loss(config.objective)
+        self.timestep_sampler = build_timestep_sampler(config.objective.timesteps, self.schedule.timesteps)
+        self.image_shape = dataset.image_shape
+        self.num_classes = resolved_classes(config.model)
+        train = config.train
+        self.batches = Batches(
+            place(dataset.train.images, self.device),
+            batch_size=train.batch_size,
+            seed=train.seed,
+            horizontal_flip=config.data.horizontal_flip,
+            device=self.device,
+            labels=dataset.train.labels,
+        )
+        self.budget = Budget.of(train, len(dataset.train.images))
+
+        self.model = network or self._new_network()
+        self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
+        sharded = train.sharding == "full" and accelerator.num_processes > 1
+        if sharded:
+            shard(self.model, accelerator)
+            shard(self.ema.model, accelerator, reshard=False)
+        else:
+            place_network(self.model, self.device)
+            place_network(self.ema.model, self.device)
+        # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
+        self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
+        self.predict: Network = self.network
+        self.optimizer = build_optimizer(config.optimizer, self.model.parameters(), self.device)
+        accelerator.prepare(self.optimizer)  # for its gradient scaler; stepping through it would read from the device
+
+        self.step = 0
+        self.share = 0.0
+        self.losses = LossMeter()
+        self.health = Health()
+        self.grad_norm = 0.0
+        self.outcomes: deque[Outcome] = deque()
+        self.lag = LAG if self.device.type == "cuda" and self.learner is None else 0
+
+    def _new_network(self) -> nn.Module:
+        config = self.config
+        torch.manual_seed(seed_of(config.train.seed, "weights"))
+        network = build_network(config, self.image_shape)
+        recompute_stages(network, config.train.gradient_checkpointing)
+        return network
+
+    def train_step(self) -> None:
+        """Draw a batch, steps and noise; take one optimizer step; move the EMA (DDPM, Alg. 1).
+
+        A step whose loss or gradient is not finite is counted and moves nothing. On CUDA that is found out there, and the host
+        hears of it `lag` steps later.
+        """
+        train = self.config.train
+        torch.manual_seed(seed_of(train.seed, "dropout", self.step, self.accelerator.process_index))
+        draws = generator(self.device, train.seed, "noise", self.step)
+        t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
+        eps = torch.randn(train.batch_size, *self.image_shape, generator=draws, device=self.device)
+
+        losses = self._accumulate_gradients(t, weights, eps)
+        self.timestep_sampler.update(t, losses)
+        weighted = weights * losses
+        loss = weighted.mean()
+        norm, taken = self._optimizer_step(loss)
+        if self.learner:
+            self.learner.step(t, self._sum) if taken else self.learner.discard()
+            self.schedule = self.learner.schedule
+        self.outcomes.append(Outcome(self.step, t, weighted, LateNumbers(loss, norm, taken)))
+        self.step += 1
+        self.settle(self.lag)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network's passes are compiled."""
+        return self.predict is not self.network
+
+    def compile(self) -> None:
+        """Compile the network's passes, if the config says so; a rehearsal of a step takes all of them, and moves nothing."""
+        train = self.config.train
+        if not wants_compiling(train.compile, self.device, deterministic=train.deterministic):
+            return
+        if is_sharded(self.model) or self.learner:
+            beside = "a learned schedule" if self.learner else 'train.sharding = "full"'
+            self.on_event(Notice(f"A network beside {beside} is not compiled: it runs as it is."))
+            return
+        self.predict = compiled(self.network, self._rehearse, self.on_event)
+
+    def _rehearse(self, network: Network) -> None:
+        self.predict = network
+        draws = generator(self.device, self.config.train.seed, "rehearsal")
+        eps = torch.randn(self.config.train.batch_size, *self.image_shape, generator=draws, device=self.device)
+        t = torch.zeros(len(eps), dtype=torch.int64, device=self.device)
+        self._accumulate_gradients(t, torch.ones(len(eps), device=self.device), eps)
+        self.optimizer.zero_grad()
+
+    def _accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
+        """Forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
+        accelerator, size = self.accelerator, len(t)
+        labels = self._labels()
+        parts = self._parts()
+        losses = torch.zeros(size, device=self.device)
+        for number, part in enumerate(parts):
+            x_0 = self.batches.images_at(self.step, part)
+            network = with_labels(self.predict, None if labels is None else labels[part])
+            probe = self.learner.probe(network, x_0, t[part], eps[part]) if self.learner else None
+            with accelerator.no_sync(self.network) if number + 1 < len(parts) else nullcontext():
+                part_losses = self.loss(probe or network, x_0, t[part], eps[part], self.schedule)
+                part_loss = (weights[part] * part_losses).sum() / size
+                accelerator.backward(part_loss * accelerator.num_processes)
+            losses[part] = part_losses.detach()
+            if self.learner and probe:
+                self.learner.collect(probe, part)
+        total: Tensor = accelerator.reduce(losses, "sum")
+        return total
+
+    def _labels(self) -> Tensor | None:
+        """The labels of the global batch, some of them hidden; None if the model takes none."""
+        if self.num_classes is None:
+            return None
+        draws = generator(self.device, self.config.train.seed, "label dropout", self.step)
+        return drop_labels(self.batches.labels_at(self.step), self.num_classes, self.config.objective.label_dropout, draws)
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """A CPU tensor added up over all processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        total: Tensor = self.accelerator.reduce(values.to(self.device), "sum")
+        return total.to(values.device)
+
+    def _parts(self) -> list[slice]:
+        """The rows of the global batch that this process takes, in micro-batches."""
+        size, rank, processes = self.config.train.batch_size, self.accelerator.process_index, self.accelerator.num_processes
+        first, last = rank * size // processes, (rank + 1) * size // processes
+        micro = self.config.train.micro_batch_size or size
+        return [slice(start, min(start + micro, last)) for start in range(first, last, micro)]
+
+    def _optimizer_step(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the weights and their average by the gradient, if it and the loss are finite.
+
+        Returns:
+            The norm of the gradient before it was clipped, and whether the step was taken; scalars on the device.
+        """
+        limit = self.config.train.max_grad_norm
+        norm = whole_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit))
+        taken = torch.isfinite(loss) & torch.isfinite(norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr()
+        step_if(taken, self.optimizer)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model.parameters(), taken)
+        return norm, taken
+
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        optimizer = self.config.optimizer
+        return optimizer.lr * lr_factor(optimizer, self.step, self.share)
+
+    def settle(self, left: int = 0) -> None:
+        """Take note of what the steps came to, but for the last `left` of them; none after one at which the run has diverged."""
+        while len(self.outcomes) > left and not self.health.has_diverged:
+            self._take_note(self.outcomes.popleft())
+
+    @property
+    def settled_step(self) -> int:
+        """Steps of which has been taken note."""
+        return self.step - len(self.outcomes)
+
+    def _take_note(self, outcome: Outcome) -> None:
+        """Count a step's loss, and tell of what is wrong with the step and with which images of it."""
+        loss, self.grad_norm, taken = outcome.numbers.read()
+        self.losses.add(loss)
+        scaled = self.accelerator.scaler is not None
+        kind = self.health.judge(outcome.step + 1, loss, taken=bool(taken), scaled=scaled)
+        if kind is None:
+            return
+        rows = (~torch.isfinite(outcome.losses)).nonzero().flatten().cpu()
+        if not len(rows):
+            rows = outcome.losses.topk(min(SUSPECTS, len(outcome.losses))).indices.cpu()
+        listed = rows[:LISTED_IMAGES]
+        self.on_event(
+            Incident(
+                kind=kind,
+                step=outcome.step + 1,
+                loss=finite(loss),
+                grad_norm=finite(self.grad_norm),
+                timesteps=tuple(outcome.t.cpu()[listed].tolist()),
+                images=tuple(self.batches.indices(outcome.step)[listed.numpy()].tolist()),
+                affected=len(rows),
+            )
+        )
+
+
+def finite(value: float) -> float | None:
+    """The number itself, or None where JSON has no word for it."""
+    return value if math.isfinite(value) else None
