@@ -1,0 +1,58 @@
+"""The package as a house: each folder of a bearable size, and all of them in the tree that CONTRIBUTING draws."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ddpm_cli.config.schema.data import DataConfig
+from ddpm_cli.config.schema.sample import SamplerConfig
+from ddpm_cli.config.schema.schedule import ScheduleConfig
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ddpm_cli"
+GUIDE = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+FOLDERS = [PACKAGE, *(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)]
+
+
+def drawn() -> Iterator[str]:
+    """The folders of the tree, as paths below the package."""
+    room = ""
+    for indent, name in re.findall(r"^( {2}| {4})(\w+)/ ", GUIDE, re.MULTILINE):
+        room = name if len(indent) == 2 else room
+        yield name if len(indent) == 2 else f"{room}/{name}"
+
+
+def test_the_tree_has_every_folder_once() -> None:
+    assert sorted(drawn()) == sorted(folder.relative_to(PACKAGE).as_posix() for folder in FOLDERS[1:])
+
+
+def test_nothing_lies_loose_in_the_root() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} <= {"__init__", "__main__", "_version", "errors"}
+
+
+def test_no_folder_holds_too_much() -> None:
+    lines = {path: path.read_text().count("\n") for path in PACKAGE.rglob("*.py")}
+    whole = sum(lines.values())
+    for room in (path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
+        share = sum(count for path, count in lines.items() if path.is_relative_to(room)) / whole
+        assert share <= 0.12, room.name
+    for folder in FOLDERS:
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= (26 if folder.name == "cli" else 18), folder.name
+
+
+def test_the_guide_names_what_there_is() -> None:
+    for file in re.findall(r"`((?:\w+/)+\w+\.py)`", GUIDE):
+        assert (PACKAGE / file).is_file(), file
+    for union, member in ((ScheduleConfig, "CosineSchedule"), (SamplerConfig, "DdimSampler"), (DataConfig, "Cifar10Data")):
+        assert member in str(union)
+        assert member in GUIDE
+    for name, file in (
+        ("_build_step", "build/sampler.py"),
+        ("_load_dataset", "build/data.py"),
+        ("BETA_SCHEDULES", "diffusion/schedules.py"),
+    ):
+        assert re.search(rf"^(?:def )?{name}\b", (PACKAGE / file).read_text(), re.MULTILINE), name
+        assert f"`{name}`" in GUIDE
