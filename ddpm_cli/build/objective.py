@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ddpm_cli.config.schema.objective import (
     EdmParameterization,
+    EpsParameterization,
     HybridLoss,
     LogitNormalTimesteps,
     LogNormalTimesteps,
@@ -15,22 +16,33 @@ from ddpm_cli.config.schema.objective import (
     StratifiedTimesteps,
     UniformTimesteps,
     VlbLoss,
+    VParameterization,
+    X0Parameterization,
 )
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.objective import ObjectiveConfig, TimestepsConfig, WeightingConfig
+    from ddpm_cli.config.schema.objective import ObjectiveConfig, WeightingConfig
     from ddpm_cli.diffusion.objectives.losses import Loss
     from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
     from ddpm_cli.diffusion.objectives.weightings import Weighting
-    from ddpm_cli.diffusion.parameterization import Parameterization
+    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, V
 
 
-def build_parameterization(config: ObjectiveConfig) -> Parameterization:
+def build_prediction(config: ObjectiveConfig) -> Eps | X0 | V | Edm:
     """What the network of an `[objective]` section predicts."""
-    from ddpm_cli.diffusion.edm import Edm
+    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, V
 
-    kind = config.parameterization
-    return Edm(kind.sigma_data) if isinstance(kind, EdmParameterization) else kind.kind
+    match config.parameterization:
+        case EpsParameterization():
+            return Eps()
+        case X0Parameterization():
+            return X0()
+        case VParameterization():
+            return V()
+        case EdmParameterization(sigma_data=sigma_data):
+            return Edm(sigma_data)
+        case _:
+            assert_never(config.parameterization)
 
 
 def build_loss(config: ObjectiveConfig) -> Loss:
@@ -39,14 +51,14 @@ def build_loss(config: ObjectiveConfig) -> Loss:
 
     from ddpm_cli.diffusion.objectives.losses import hybrid_losses, p_losses, vlb_losses
 
-    parameterization, weighting = build_parameterization(config), _build_weighting(config.weighting)
+    prediction, weighting = build_prediction(config), _build_weighting(config.weighting)
     match config.loss:
         case SimpleLoss():
-            return partial(p_losses, parameterization=parameterization, weighting=weighting)
+            return partial(p_losses, prediction=prediction, weighting=weighting)
         case VlbLoss():
-            return partial(vlb_losses, parameterization=parameterization, variance=config.reverse_variance)
+            return partial(vlb_losses, prediction=prediction, variance=config.reverse_variance)
         case HybridLoss(vlb_share=share):
-            return partial(hybrid_losses, parameterization=parameterization, weighting=weighting, vlb_share=share)
+            return partial(hybrid_losses, prediction=prediction, weighting=weighting, vlb_share=share)
         case _:
             assert_never(config.loss)
 
@@ -57,17 +69,20 @@ def _build_weighting(config: WeightingConfig) -> Weighting:
     return MinSnr(config.gamma) if isinstance(config, MinSnrWeighting) else config.kind
 
 
-def build_timestep_sampler(config: TimestepsConfig, timesteps: int) -> TimestepSampler:
+def build_timestep_sampler(objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
     """How training draws its steps out of T = `timesteps`; a loss-aware one belongs to one run."""
     from ddpm_cli.diffusion.objectives.timestep_draws import FlatDraws, LogitNormalDraws, LogNormalDraws, LossAwareDraws
 
+    config = objective.timesteps
     match config:
         case UniformTimesteps() | StratifiedTimesteps():
             return FlatDraws(config.kind)
         case LogitNormalTimesteps():
             return LogitNormalDraws(config.mean, config.std)
         case LogNormalTimesteps():
-            return LogNormalDraws(config.p_mean, config.p_std)
+            # The bound has terms for steps alone, and other networks know nothing else.
+            any_level = isinstance(objective.parameterization, EdmParameterization) and isinstance(objective.loss, SimpleLoss)
+            return LogNormalDraws(config.p_mean, config.p_std, between_steps=any_level)
         case LossAwareTimesteps():
             return LossAwareDraws(timesteps, config.history, config.uniform_share)
         case _:

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import ChurnedSampler, GuidanceConfig, SamplerConfig, SpacingConfig, ThresholdConfig
     from ddpm_cli.config.schema.schedule import ScheduleConfig
     from ddpm_cli.diffusion.denoise import Predict, Threshold
+    from ddpm_cli.diffusion.levels import Level
     from ddpm_cli.diffusion.samplers.churn import Churn
     from ddpm_cli.diffusion.sampling import Step
 
 
-def build_guided(config: GuidanceConfig, predict: Predict, schedule: NoiseSchedule, num_classes: int | None) -> Predict:
+def build_guided(config: GuidanceConfig, predict: Predict, num_classes: int | None) -> Predict:
     """Guide a prediction as a `[sample.guidance]` section says; the prediction itself if the network has no classes.
 
     Raises:
@@ -47,16 +48,16 @@ def build_guided(config: GuidanceConfig, predict: Predict, schedule: NoiseSchedu
         return predict
     from ddpm_cli.diffusion.guidance import guided
 
-    return guided(predict, schedule, num_classes, **config.model_dump())
+    return guided(predict, num_classes, **config.model_dump())
 
 
-def build_sampler(config: SamplerConfig, schedule: NoiseSchedule) -> tuple[Step, list[int]]:
-    """A sampler's step and the list of steps it visits.
+def build_sampler(config: SamplerConfig, schedule: NoiseSchedule) -> tuple[Step, list[Level]]:
+    """A sampler's step and the levels that it visits.
 
     A step may hold the history of its trajectory: build one for each.
     """
-    timesteps = build_timesteps(config.spacing, schedule, config.number_of_steps(schedule.timesteps))
-    return _build_step(config, schedule, len(timesteps)), timesteps
+    levels = build_levels(config.spacing, schedule, config.number_of_steps(schedule.timesteps))
+    return _build_step(config, schedule, len(levels)), levels
 
 
 def _build_step(config: SamplerConfig, schedule: NoiseSchedule, steps: int) -> Step:
@@ -69,45 +70,45 @@ def _build_step(config: SamplerConfig, schedule: NoiseSchedule, steps: int) -> S
 
     match config:
         case DdpmSampler():
-            return ddpm(schedule, variance=config.variance)
+            return ddpm(variance=config.variance)
         case DdimSampler():
-            return ddim(schedule, eta=config.eta)
+            return ddim(eta=config.eta)
         case EulerSampler():
-            return euler(schedule, churn=_build_churn(config, steps))
+            return euler(churn=_build_churn(config, schedule, steps))
         case HeunSampler():
-            return heun(schedule, churn=_build_churn(config, steps))
+            return heun(churn=_build_churn(config, schedule, steps))
         case DpmSolverSampler():
-            return dpm_solver(schedule, order=config.order, sde=config.sde)
+            return dpm_solver(order=config.order, sde=config.sde)
         case UnipcSampler():
-            return unipc(schedule, order=config.order, variant=config.variant)
+            return unipc(order=config.order, variant=config.variant)
         case _:
             assert_never(config)
 
 
-def _build_churn(config: ChurnedSampler, steps: int) -> Churn:
-    from ddpm_cli.diffusion.samplers.churn import Churn
+def _build_churn(config: ChurnedSampler, schedule: NoiseSchedule, steps: int) -> Churn:
+    from ddpm_cli.diffusion.samplers.churn import Churn, churn_share
 
     s_max = math.inf if config.s_max is None else config.s_max
-    return Churn.over(steps, config.s_churn, config.s_min, s_max, config.s_noise)
+    return Churn(schedule.level_of_ratio, churn_share(steps, config.s_churn), config.s_min, s_max, config.s_noise)
 
 
-def build_timesteps(config: SpacingConfig, schedule: NoiseSchedule, steps: int) -> list[int]:
-    """The steps that a sampler visits."""
-    from ddpm_cli.diffusion.timesteps import karras_timesteps, logsnr_timesteps, select_timesteps
+def build_levels(config: SpacingConfig, schedule: NoiseSchedule, steps: int) -> list[Level]:
+    """The levels of noise that a sampler visits."""
+    from ddpm_cli.diffusion.timesteps import karras_levels, logsnr_levels, select_timesteps
 
     match config:
         case LogsnrSpacing():
-            return logsnr_timesteps(schedule, steps, max_sigma=config.max_sigma)
+            return logsnr_levels(schedule, steps, max_sigma=config.max_sigma)
         case KarrasSpacing():
-            return karras_timesteps(schedule, steps, rho=config.rho, max_sigma=config.max_sigma)
+            return karras_levels(schedule, steps, rho=config.rho, max_sigma=config.max_sigma)
         case ListSpacing():
             if config.timesteps is None:
                 raise ScheduleError(
                     'Steps of the spacing "list" must be listed.', "Name them: --set sample.timesteps=[999, 700, 400]"
                 )
-            return list(config.timesteps)
+            return [schedule.at(t) for t in config.timesteps]
         case _:
-            return select_timesteps(schedule.timesteps, steps, config.kind)
+            return [schedule.at(t) for t in select_timesteps(schedule.timesteps, steps, config.kind)]
 
 
 def check_steps(schedule: ScheduleConfig, *samplers: SamplerConfig) -> None:
@@ -120,7 +121,7 @@ def check_steps(schedule: ScheduleConfig, *samplers: SamplerConfig) -> None:
         return
     built = build_schedule(schedule)
     for sampler in samplers:
-        build_timesteps(sampler.spacing, built, sampler.number_of_steps(built.timesteps))
+        build_levels(sampler.spacing, built, sampler.number_of_steps(built.timesteps))
 
 
 def build_threshold(config: ThresholdConfig) -> Threshold | None:

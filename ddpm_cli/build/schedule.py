@@ -93,11 +93,13 @@ def build_schedule_learner(config: Config) -> ScheduleLearner | None:
     """What trains a learned schedule beside the model; None if the schedule is not learned."""
     if not isinstance(config.schedule, LearnedSchedule):
         return None
+    from ddpm_cli.build.objective import build_prediction
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
+    from ddpm_cli.diffusion.prediction import Edm
 
-    kind = config.objective.parameterization.kind
-    if kind == "edm":
+    prediction = build_prediction(config.objective)
+    if isinstance(prediction, Edm):
         raise ConfigError("A learned schedule cannot train with EDM's parameterization.", 'Set objective.parameterization = "v".')
     return ScheduleLearner(
-        build_gamma(config.schedule), config.schedule.timesteps, kind, config.schedule.learning_rate, config.train.batch_size
+        build_gamma(config.schedule), config.schedule.timesteps, prediction, config.schedule.learning_rate, config.train.batch_size
     )

@@ -1,7 +1,7 @@
 """The one denoiser that samplers see: a network's prediction, then guidance, then clipping, each of them once.
 
-predict = predictor(network, schedule, "v")       network's output -> x0_hat, eps_hat
-denoise = make_denoise(predict, schedule)         one step for the whole batch, clipped
+predict = predictor(network, schedule, V())       network's output -> x0_hat, eps_hat
+denoise = make_denoise(predict, schedule)         one level for the whole batch, clipped
 """
 
 from __future__ import annotations
@@ -10,18 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.parameterization import (
-    Denoised,
-    Parameterization,
-    check_parameterization,
-    eps_from_x_0,
-    network_input,
-    split_output,
-    to_x0_eps,
-)
+from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised, Prediction, check_prediction, eps_from_x_0, estimated, split_output
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
@@ -31,11 +24,11 @@ class Network(Protocol):
     def __call__(self, x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor: ...  # noqa: D102
 
 
-Predict = Callable[[Tensor, Tensor, Tensor | None], Denoised]
-"""Takes x_t [B, C, H, W], steps int64 [B] and labels int64 [B] or None."""
+Predict = Callable[[Tensor, Levels, Tensor | None], Denoised]
+"""Takes x_t [B, C, H, W], the level of each image and labels int64 [B] or None."""
 
-Denoise = Callable[[Tensor, int], Denoised]
-"""Takes x_t [B, C, H, W] and its step t in [0, T)."""
+Denoise = Callable[[Tensor, Level], Denoised]
+"""Takes x_t [B, C, H, W] and the level of all of them."""
 
 Threshold = Callable[[Tensor], Tensor]
 """Brings estimates of x_0, [B, C, H, W], back into the range of images."""
@@ -50,7 +43,7 @@ def clamp(x0_hat: Tensor) -> Tensor:
 class KeptNoise:
     """A threshold after which eps_hat stays what the network predicts, as in diffusers' DDIM (Song et al. 2021 clip nothing).
 
-    x_t is then no longer sqrt(abar) * x0_hat + sqrt(1 - abar) * eps_hat; that eps_hat is derived anew is the usual way here.
+    x_t is then no longer alpha * x0_hat + sigma * eps_hat; that eps_hat is derived anew is the usual way here.
 
     Attributes:
         bound: Brings estimates of x_0 back into the range of images.
@@ -63,23 +56,23 @@ class KeptNoise:
         return self.bound(x0_hat)
 
 
-def predictor(network: Network, schedule: NoiseSchedule, parameterization: Parameterization) -> Predict:
+def predictor(network: Network, schedule: NoiseSchedule, prediction: Prediction) -> Predict:
     """Read a network's output as estimates of the image and the noise.
 
     Args:
         network: The network.
-        schedule: The noise schedule.
-        parameterization: What the network predicts.
+        schedule: The noise schedule that it was trained with.
+        prediction: What the network predicts.
     Raises:
-        ScheduleError: If network and schedule do not go together, see check_parameterization.
+        ScheduleError: If network and schedule do not go together, see check_prediction.
     """
-    check_parameterization(parameterization, schedule)
+    check_prediction(prediction, schedule)
 
-    def predict(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        x_in, t_in = network_input(parameterization, x_t, t, schedule)
+    def predict(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        x_in, t_in = prediction.network_input(x_t, at)
         output = network(x_in, t_in) if labels is None else network(x_in, t_in, labels)
-        prediction, fraction = split_output(output, x_t)
-        return to_x0_eps(parameterization, prediction, x_t, t, schedule)._replace(variance_fraction=fraction)
+        predicted, fraction = split_output(output, x_t)
+        return estimated(prediction, predicted, x_t, at)._replace(variance_fraction=fraction)
 
     return predict
 
@@ -91,31 +84,31 @@ def make_denoise(
 
     Args:
         predict: Estimates of the image and the noise, guided or not.
-        schedule: The noise schedule.
+        schedule: Tells which step the network is told for a level.
         threshold: Applied to x0_hat; eps_hat is derived anew then, so that the two still make up x_t, unless the threshold is
             KeptNoise. None leaves both alone.
         labels: The class of each image, int64 [B], or None.
     Returns:
-        denoise(x_t, t), with t one step for the whole batch.
+        denoise(x_t, level), with one level for the whole batch.
     """
-    within_range = thresholded(predict, schedule, threshold)
+    within_range = thresholded(predict, threshold)
 
-    def denoise(x_t: Tensor, t: int) -> Denoised:
-        return within_range(x_t, torch.full((x_t.shape[0],), t, dtype=torch.int64, device=x_t.device), labels)
+    def denoise(x_t: Tensor, level: Level) -> Denoised:
+        return within_range(x_t, Levels.all_at(level, schedule.step(level), x_t), labels)
 
     return denoise
 
 
-def thresholded(predict: Predict, schedule: NoiseSchedule, threshold: Threshold | None) -> Predict:
-    """The same prediction with x0_hat brought into range, see make_denoise, which gives each image the same step."""
+def thresholded(predict: Predict, threshold: Threshold | None) -> Predict:
+    """The same prediction with x0_hat brought into range, see make_denoise, which gives each image the same level."""
     if threshold is None:
         return predict
 
-    def within_range(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        estimate = predict(x_t, t, labels)
+    def within_range(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        estimate = predict(x_t, at, labels)
         x0_hat = threshold(estimate.x0_hat)
         if isinstance(threshold, KeptNoise):
             return estimate._replace(x0_hat=x0_hat)
-        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, t, schedule))
+        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, at))
 
     return within_range

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ddpm_cli.diffusion.levels import Level
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ShapeError
 
@@ -42,6 +44,67 @@ def extract(schedule: NoiseSchedule, name: str, t: Tensor, x: Tensor) -> Tensor:
     return _table(schedule, name, x.device, dtype)[t].view(-1, *[1] * (x.ndim - 1))
 
 
+class Levels(NamedTuple):
+    """The noise level of each image of a batch, x_t = alpha * x_0 + sigma * eps, shaped to multiply x_t [B, C, H, W].
+
+    Attributes:
+        step: What a network is told of it, [B]: int64 for steps of a table, float32 between them.
+        alpha: Scale of the data, [B, 1, 1, 1].
+        sigma: Scale of the noise, [B, 1, 1, 1].
+        snr: (alpha / sigma)**2, [B, 1, 1, 1].
+        half_logsnr: log(alpha / sigma), [B, 1, 1, 1].
+        common: The level of all of them, where that is known.
+    """
+
+    step: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    snr: Tensor
+    half_logsnr: Tensor
+    common: Level | None = None
+
+    @classmethod
+    def of_steps(cls, schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Levels:
+        """Those of steps t in [0, T), [B]; x gives device, shape and precision, see extract.
+
+        Args:
+            t: int64, or real steps, float32 or float64, between which the log SNR is interpolated as in `NoiseSchedule.level`.
+        """
+        if t.is_floating_point():
+            return cls._between_steps(schedule, t, x)
+        names = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "snr", "half_logsnr")
+        alpha, sigma, snr, half_logsnr = (extract(schedule, name, t, x) for name in names)
+        return cls(t, alpha, sigma, snr, half_logsnr)
+
+    @classmethod
+    def _between_steps(cls, schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Levels:
+        table = _table(schedule, "half_logsnr", t.device, t.dtype)
+        below = t.floor().long().clamp(max=max(len(table) - 2, 0))
+        above = (below + 1).clamp(max=len(table) - 1)
+        half_logsnr = torch.lerp(table[below], table[above], t - below)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        signal, noise = torch.sigmoid(2 * half_logsnr), torch.sigmoid(-2 * half_logsnr)
+        each = (signal.sqrt(), noise.sqrt(), signal / noise, half_logsnr)
+        alpha, sigma, snr, half_logsnr = (value.to(dtype).view(-1, *[1] * (x.ndim - 1)) for value in each)
+        return cls(t.float(), alpha, sigma, snr, half_logsnr)
+
+    @classmethod
+    def all_at(cls, level: Level, step: float, x: Tensor) -> Levels:
+        """One level for all images of x, [B, C, H, W], of which a network is told that it is `step`."""
+        told = torch.int64 if isinstance(step, int) else torch.float32
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        t = torch.full(x.shape[:1], step, dtype=told, device=x.device)
+        values = (level.alpha, level.sigma, level.signal / level.noise, level.half_logsnr)
+        shape = (x.shape[0], *[1] * (x.ndim - 1))
+        alpha, sigma, snr, half_logsnr = (torch.full(shape, value, dtype=dtype, device=x.device) for value in values)
+        return cls(t, alpha, sigma, snr, half_logsnr, level)
+
+    def twice(self) -> Levels:
+        """The same levels for a batch that is there twice."""
+        step, alpha, sigma, snr, half_logsnr = (torch.cat([part, part]) for part in self[:5])
+        return Levels(step, alpha, sigma, snr, half_logsnr, self.common)
+
+
 def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
     """Noise clean images to step t (DDPM, Eq. 4).
 
@@ -59,27 +122,33 @@ def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Te
     Raises:
         ShapeError: If eps and x_0 differ in shape, or t does not hold one step for each image.
     """
+    return noised(x_0, eps, Levels.of_steps(schedule, t, x_0))
+
+
+def noised(x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+    """Noise clean images to their levels, x_t = alpha * x_0 + sigma * eps (DDPM, Eq. 4).
+
+    Raises:
+        ShapeError: If eps and x_0 differ in shape.
+    """
     check_same_shape("eps", eps, "x_0", x_0)
-    signal = extract(schedule, "sqrt_alphas_cumprod", t, x_0)
-    noise = extract(schedule, "sqrt_one_minus_alphas_cumprod", t, x_0)
-    return (signal * x_0 + noise * eps).to(x_0.dtype)
+    return (at.alpha * x_0 + at.sigma * eps).to(x_0.dtype)
 
 
-def noise_further(x_s: Tensor, s: int, t: int, z: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Noise images that are at step s already to step t (DDPM, Eq. 2 from s to t at once).
+def noise_further(x_s: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:
+    """Noise images that are at level s already to level t (DDPM, Eq. 2 from s to t at once).
 
     x_t = sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z
 
     Args:
-        x_s: Images at step s, [B, C, H, W].
-        s: In [-1, T); -1 is clean data.
-        t: In (s, T).
+        x_s: Images at level s, [B, C, H, W].
+        s: A level, CLEAN included.
+        t: One with more noise.
         z: Standard normal noise, shaped like x_s.
-        schedule: The noise schedule.
     Returns:
         x_t, shaped like x_s.
     """
-    ratio = schedule.alpha_bar(t) / schedule.alpha_bar(s)
+    ratio = t.signal / s.signal
     return math.sqrt(ratio) * x_s + math.sqrt(1.0 - ratio) * z
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network, Predict
-from ddpm_cli.diffusion.parameterization import Denoised, eps_from_x_0
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.prediction import Denoised, eps_from_x_0
 
 
 def drop_labels(labels: Tensor, null_label: int, probability: float, generator: torch.Generator) -> Tensor:
@@ -42,7 +42,6 @@ def with_labels(network: Network, labels: Tensor | None) -> Network:
 
 def guided(
     predict: Predict,
-    schedule: NoiseSchedule,
     null_label: int,
     *,
     scale: float = 1.0,
@@ -59,29 +58,31 @@ def guided(
 
     Args:
         predict: The prediction of a network that was trained with some labels dropped.
-        schedule: The noise schedule.
         null_label: The label of images of any class.
         scale: At least 0; above 1 images are more typical of their class and less varied.
-        interval: Guide only where low < sigma <= high, sigma = sqrt((1 - abar) / abar), and predict conditionally elsewhere
-            (Kynkäänniemi et al. 2024, Sec. 3). All images of a call must then be at the same step. None guides everywhere.
+        interval: Guide only where low < sigma / alpha <= high, and predict conditionally elsewhere (Kynkäänniemi et al. 2024,
+            Sec. 3). All images of a call must then be at one level. None guides everywhere.
         rescale: Share in [0, 1] of the rescaling of `rescale_guided`.
     Returns:
-        predict(x_t, t, labels), which needs labels.
+        predict(x_t, at, labels), which needs labels.
     """
-    sigmas = schedule.sigmas
 
-    def guides(t: Tensor) -> bool:
-        return interval is None or interval[0] < sigmas[int(t[0])] <= interval[1]
+    def guides(at: Levels) -> bool:
+        if interval is None:
+            return True
+        if at.common is None:
+            raise ValueError("guidance in an interval needs one level for all images")
+        return interval[0] < at.common.ratio <= interval[1]
 
-    def predict_guided(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+    def predict_guided(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
         if labels is None:
             raise ValueError("guidance needs labels")
-        if scale == 1.0 or not guides(t):
-            return predict(x_t, t, labels)
+        if scale == 1.0 or not guides(at):
+            return predict(x_t, at, labels)
         null = torch.full_like(labels, null_label)
         if scale == 0.0:
-            return predict(x_t, t, null)
-        both = predict(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null]))
+            return predict(x_t, at, null)
+        both = predict(torch.cat([x_t, x_t]), at.twice(), torch.cat([labels, null]))
         batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
         conditional, unconditional = _rows(both, slice(batch)), _rows(both, slice(batch, None))
         estimate = conditional._replace(
@@ -91,7 +92,7 @@ def guided(
         if rescale == 0.0:
             return estimate
         x0_hat = rescale_guided(estimate.x0_hat, conditional.x0_hat, rescale)
-        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, t, schedule))
+        return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, at))
 
     return predict_guided
 

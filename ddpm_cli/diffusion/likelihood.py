@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.denoise import Predict, Threshold, clamp
-from ddpm_cli.diffusion.forward import q_sample
+from ddpm_cli.diffusion.denoise import Predict, Threshold, clamp, thresholded
+from ddpm_cli.diffusion.forward import Levels, q_sample
 from ddpm_cli.diffusion.objectives.vlb import ModelVariance, prior_term, vlb_term
-from ddpm_cli.diffusion.parameterization import Denoised, eps_from_x_0
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
@@ -73,13 +73,11 @@ def bits_per_dim(
     def term(t: Tensor) -> Tensor:
         eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
         x_t = q_sample(x_0, t, eps, schedule)
-        estimate = predict(x_t, t, labels)
-        if threshold is not None:
-            x0_hat = threshold(estimate.x0_hat)
-            estimate = estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, t, schedule))
+        estimate = within_range(x_t, Levels.of_steps(schedule, t, x_t), labels)
         return vlb_term(estimate, x_0, x_t, t, schedule, variance)
 
     check_steps(schedule.timesteps, steps)
+    within_range = thresholded(predict, threshold)
     batch, inner = len(x_0), schedule.timesteps - 1
     draws = inner if steps is None else steps - 1
     total = torch.zeros(batch, dtype=torch.float64)
@@ -104,8 +102,8 @@ def respaced(predict: Predict, schedule: NoiseSchedule, timesteps: Sequence[int]
     """
     visited = torch.tensor(sorted(timesteps))
 
-    def predict_visited(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        return predict(x_t, visited.to(t.device)[t], labels)
+    def predict_visited(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        return predict(x_t, at._replace(step=visited.to(at.step.device)[at.step]), labels)
 
     return predict_visited, NoiseSchedule.from_alphas_cumprod(schedule.alphas_cumprod[visited.numpy()])
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
-from ddpm_cli.diffusion.parameterization import v_from_x_0_eps
+from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.prediction import v_from_x_0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import MAX_SIGMA, noisiest_spaced
 from ddpm_cli.errors import ScheduleError
@@ -93,18 +94,18 @@ def ode_log_density(
         raise ScheduleError("The steps of the likelihood must ascend from 0 to T - 1.")
 
     def velocity(t: int) -> Field:
-        steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+        at = Levels.of_steps(schedule, torch.full((len(x),), t, dtype=torch.int64, device=x.device), x)
 
         def field(x_t: Tensor) -> Tensor:
-            estimate = predict(x_t, steps, labels)
-            return v_from_x_0_eps(estimate.x0_hat, estimate.eps_hat, steps, schedule)
+            estimate = predict(x_t, at, labels)
+            return v_from_x_0_eps(estimate.x0_hat, estimate.eps_hat, at)
 
         return field
 
     angles = [math.atan2(math.sqrt(1.0 - abar), math.sqrt(abar)) for abar in schedule.alphas_cumprod]
     dimensions = x[0].numel()
     change = torch.full((len(x),), 0.5 * dimensions * math.log(schedule.alphas_cumprod[0]), dtype=torch.float64)
-    x_t = schedule.alpha_bar(0) ** 0.5 * x
+    x_t = schedule.at(0).alpha * x
     for t, s in pairwise(timesteps):
         step = angles[s] - angles[t]
         slope, growth = divergence(velocity(t), x_t)
@@ -117,7 +118,7 @@ def ode_log_density(
 
 
 def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
-    """Steps from 0 to T - 1, about evenly spaced in log SNR as in logsnr_timesteps; where that repeats a step, free ones are taken.
+    """Steps from 0 to T - 1, about evenly spaced in log SNR as in logsnr_levels; where that repeats a step, free ones are taken.
 
     Args:
         schedule: The noise schedule.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.errors import ScheduleError
 
 Noise = Callable[[], Tensor]
@@ -28,8 +29,8 @@ class StepOutput(NamedTuple):
     x0_hat: Tensor
 
 
-Step = Callable[[Denoise, Tensor, int, int, Noise], StepOutput]
-"""step(denoise, x_t, t, s, noise) goes from step t to s < t; s = -1 is clean data."""
+Step = Callable[[Denoise, Tensor, Level, Level, Noise], StepOutput]
+"""step(denoise, x_t, t, s, noise) goes from level t to the less noisy level s, which may be CLEAN."""
 
 
 class ImageNoise:
@@ -63,22 +64,22 @@ class ImageNoise:
         return torch.stack(images).to(device=self._device, dtype=self._dtype)
 
 
-def sample_steps(denoise: Denoise, step: Step, timesteps: Sequence[int], x_T: Tensor, noise: Noise) -> Iterator[StepOutput]:
-    """Denoise x_T along a list of steps and yield what each step made, without gradients.
+def sample_steps(denoise: Denoise, step: Step, levels: Sequence[Level], x_T: Tensor, noise: Noise) -> Iterator[StepOutput]:
+    """Denoise x_T along a list of levels and yield what each step made, without gradients.
 
     Args:
         denoise: The denoiser, see make_denoise.
         step: A sampler's step function; a new one for each call.
-        timesteps: Strictly descending steps, see select_timesteps. The step before the last is always the next entry of this list.
-        x_T: Images at timesteps[0], [B, C, H, W]; pure noise where that is T - 1.
+        levels: Of falling noise, CLEAN not among them. Each step goes to the next of them, the last one to CLEAN.
+        x_T: Images at levels[0], [B, C, H, W]; pure noise where that is the schedule's last.
         noise: Fresh noise for samplers that add some.
     Yields:
-        One StepOutput per entry of timesteps; the last one's x_s are the images.
+        One StepOutput per level; the last one's x_s are the images.
     Raises:
-        ScheduleError: If timesteps is empty, does not descend or is negative.
+        ScheduleError: If there are no levels, or their noise does not fall.
     """
-    path = [*timesteps, -1]
-    if len(path) == 1 or any(s >= t for t, s in pairwise(path)):
+    path = [*levels, CLEAN]
+    if len(path) == 1 or any(s.t >= t.t for t, s in pairwise(path)):
         raise ScheduleError("The steps of a sampler must be one or more, strictly descending and not negative.")
     x_t = x_T
     for t, s in pairwise(path):
@@ -89,13 +90,13 @@ def sample_steps(denoise: Denoise, step: Step, timesteps: Sequence[int], x_T: Te
         x_t = output.x_s
 
 
-def sample(denoise: Denoise, step: Step, timesteps: Sequence[int], x_T: Tensor, noise: Noise) -> Tensor:
+def sample(denoise: Denoise, step: Step, levels: Sequence[Level], x_T: Tensor, noise: Noise) -> Tensor:
     """Denoise x_T to images (DDPM, Alg. 2); arguments and errors as in sample_steps.
 
     Returns:
         x_0, [B, C, H, W].
     """
     x_0 = x_T
-    for output in sample_steps(denoise, step, timesteps, x_T, noise):
+    for output in sample_steps(denoise, step, levels, x_T, noise):
         x_0 = output.x_s
     return x_0

@@ -5,6 +5,7 @@ Steps are 0-based: t = 0 is the paper's t = 1, and t = -1 stands for clean data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.errors import ScheduleError
 
 Table = NDArray[np.float64]
 
 REFERENCE_TIMESTEPS = 1000
 MAX_BETA = 0.999
+ROUNDING = 1e-6
+"""Of a step, by which a real t may miss it and still mean it."""
 
 
 def linear_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
@@ -303,15 +307,63 @@ class NoiseSchedule:
         """Weight of x_t in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
         return np.sqrt(self.alphas) * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
 
-    def alpha_bar(self, t: int) -> float:
-        """Give abar at one step, for t in [-1, T); 1 for clean data, t = -1.
+    def at(self, step: int) -> Level:
+        """The level of a step in [-1, T); -1 is clean data.
 
         Raises:
-            ScheduleError: If t is not a step of this schedule.
+            ScheduleError: If it is no step of this schedule.
         """
-        if not -1 <= t < self.timesteps:
-            raise ScheduleError(f"Step {t} is outside of the schedule's 0 to {self.timesteps - 1}.")
-        return 1.0 if t == -1 else float(self.alphas_cumprod[t])
+        if not -1 <= step < self.timesteps:
+            raise ScheduleError(f"Step {step} is outside of the schedule's 0 to {self.timesteps - 1}.")
+        if step == -1:
+            return CLEAN
+        abar = float(self.alphas_cumprod[step])
+        return Level((step + 1) / self.timesteps, abar, 1.0 - abar)
+
+    def level(self, t: float) -> Level:
+        """The level at a real t in [0, 1], of which step k has t = (k + 1) / T.
+
+        Between two steps the logarithm of the SNR is interpolated, and alpha where one of them has no noise or no signal.
+
+        Raises:
+            ScheduleError: If t is outside of [0, 1].
+        """
+        if not 0.0 <= t <= 1.0:
+            raise ScheduleError(f"A level of noise lies between 0 and 1 and cannot be {t:g}.")
+        step = self._step(t)
+        below, share = math.floor(step), step - math.floor(step)
+        if share == 0.0:
+            return self.at(below)
+        less, more = self.at(below), self.at(below + 1)
+        if less.noise > 0.0 and more.signal > 0.0:
+            logsnr = 2.0 * ((1.0 - share) * less.half_logsnr + share * more.half_logsnr)
+            return Level(t, 1.0 / (1.0 + math.exp(-logsnr)), 1.0 / (1.0 + math.exp(logsnr)))
+        alpha = (1.0 - share) * less.alpha + share * more.alpha
+        return Level(t, alpha**2, 1.0 - alpha**2)
+
+    def level_of_ratio(self, ratio: float) -> Level:
+        """The level with this noise over signal, sqrt((1 - abar) / abar); the first or last one if all have more or less.
+
+        t is where `level` has the same logarithm of the SNR.
+
+        Args:
+            ratio: Above 0.
+        """
+        finite = self.sigmas[np.isfinite(self.sigmas)]
+        if not finite[0] < ratio < finite[-1]:
+            return self.at(0 if ratio <= finite[0] else int(np.count_nonzero(self.sigmas <= ratio)) - 1)
+        step = float(np.interp(math.log(ratio), np.log(finite), np.arange(len(finite))))
+        return Level((step + 1.0) / self.timesteps, 1.0 / (1.0 + ratio**2), ratio**2 / (1.0 + ratio**2))
+
+    def step(self, level: Level) -> int | float:
+        """Which step a level is, as a network is told it: an int in the table, real between two; -1 is clean data."""
+        step = self._step(level.t)
+        return int(step) if step.is_integer() else step
+
+    def _step(self, t: float) -> float:
+        step = t * self.timesteps - 1.0
+        nearest = float(round(step))
+        return nearest if abs(step - nearest) < ROUNDING else step
 
 
 def adjusted(schedule: NoiseSchedule, *, logsnr_shift: float = 0.0, zero_terminal_snr: bool = False) -> NoiseSchedule:

@@ -1,13 +1,14 @@
-"""Which steps a short sampler visits."""
+"""List the levels of noise that a short sampler visits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, assert_never
 
 import numpy as np
 
+from ddpm_cli.diffusion.levels import Level
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
@@ -40,18 +41,19 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
     return [timesteps - 1, *reversed(below_last)]
 
 
-def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[int]:
-    """Steps to visit, evenly spaced in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
+def logsnr_levels(schedule: NoiseSchedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[Level]:
+    """Levels to visit, evenly spaced in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
 
-    log(sigma) = linspace(log(sigma_max), log(sigma_min), n), each rounded to the nearest step; the first is T - 1
+    log(sigma) = linspace(log(sigma_max), log(sigma_min), n); the first level is the schedule's last, whatever its sigma
 
     Args:
-        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar). sigma_max is that of the noisiest step up to max_sigma.
-        steps: n, how many to visit, 1 to T; None is all of them.
+        schedule: The noise schedule; sigma is sqrt((1 - abar) / abar). sigma_max is that of the noisiest step up to max_sigma,
+            sigma_min that of step 0.
+        steps: n, how many to visit, 1 to T; None is all of the table's own.
         max_sigma: Beyond 164 x_t is noise but for half a per cent, and a cosine schedule, whose last sigma is 20,291, would spend
             most of its steps there. None takes the largest finite sigma, after an infinite one, as earlier versions did.
     Returns:
-        n strictly descending steps from T - 1 to 0. Where rounding makes two the same, one moves to a neighbour.
+        n levels of falling noise, down to that of step 0. They lie between the steps of the table, at the very sigmas.
     Raises:
         ScheduleError: If n is not in 1 to T.
     """
@@ -60,20 +62,20 @@ def logsnr_timesteps(schedule: NoiseSchedule, steps: int | None, *, max_sigma: f
     )
 
 
-def karras_timesteps(
+def karras_levels(
     schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0, max_sigma: float | None = MAX_SIGMA
-) -> list[int]:
-    """Steps to visit, evenly spaced in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
+) -> list[Level]:
+    """Levels to visit, evenly spaced in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
 
-    sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho, each rounded to the nearest step; the first is T - 1
+    sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho; the first level is the schedule's last, whatever its sigma
 
     Args:
-        schedule: The noise schedule; sigma and sigma_max as in logsnr_timesteps.
-        steps: n, how many to visit, 1 to T; None is all of them.
+        schedule: The noise schedule; sigma, sigma_max and sigma_min as in logsnr_levels.
+        steps: n, how many to visit, 1 to T; None is all of the table's own.
         rho: At least 1; the larger, the more steps at low noise. 7 is the paper's.
-        max_sigma: As in logsnr_timesteps.
+        max_sigma: As in logsnr_levels.
     Returns:
-        As logsnr_timesteps.
+        As logsnr_levels.
     Raises:
         ScheduleError: If n is not in 1 to T.
     """
@@ -90,32 +92,23 @@ def noisiest_spaced(schedule: NoiseSchedule, max_sigma: float) -> int:
 
 def _by_sigma(
     schedule: NoiseSchedule, steps: int | None, max_sigma: float | None, spaced: Callable[[float, float, float], float]
-) -> list[int]:
-    """Steps nearest to sigmas between the most and the least; `spaced` takes these two and a share of the way in [0, 1]."""
+) -> list[Level]:
+    """Levels with sigmas between the most and the least; `spaced` takes these two and a share of the way in [0, 1]."""
     T = schedule.timesteps
     n = _checked(T, steps)
+    if steps is None or n == T:
+        return [schedule.at(t) for t in reversed(range(T))]
+    last = schedule.at(T - 1)
+    limit = np.finfo(float).max if max_sigma is None else max_sigma
+    noisiest = noisiest_spaced(schedule, limit)
+    shares = np.linspace(0.0, 1.0, n)
+    if max_sigma is None and math.isinf(last.ratio):
+        shares = np.concatenate([[0.0], np.linspace(0.0, 1.0, n - 1)]) if n > 1 else shares
+    most, least = schedule.at(noisiest).ratio, schedule.at(0).ratio
+    between = [schedule.level_of_ratio(spaced(most, least, share)) for share in shares[1:-1].tolist()]
     if n == 1:
-        return [T - 1]
-    above = [T - 1]
-    shares = np.linspace(0.0, 1.0, n)[1:]
-    if max_sigma is None and np.isfinite(schedule.sigmas[-1]):
-        above, shares = [], np.linspace(0.0, 1.0, n)
-    elif max_sigma is None:
-        shares = np.linspace(0.0, 1.0, n - 1)
-    sigmas = schedule.sigmas[: noisiest_spaced(schedule, np.finfo(float).max if max_sigma is None else max_sigma) + 1]
-    wanted = [spaced(float(sigmas[-1]), float(sigmas[0]), share) for share in shares.tolist()]
-    nearest = np.interp(np.log(wanted), np.log(sigmas), np.arange(len(sigmas))).round().astype(int)
-    return _distinct([*above, *nearest.tolist()])
-
-
-def _distinct(descending: Sequence[int]) -> list[int]:
-    """Strictly descending steps, as near to the given ones as leaves room for all of them above -1."""
-    distinct: list[int] = []
-    for index, t in enumerate(descending):
-        room_below = len(descending) - 1 - index
-        t = max(t, room_below)
-        distinct.append(min(t, distinct[-1] - 1) if distinct else t)
-    return distinct
+        return [last]
+    return [last, *between, schedule.at(0)]
 
 
 def _checked(timesteps: int, steps: int | None) -> int:

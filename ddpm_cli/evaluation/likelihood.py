@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.build.sampler import build_threshold
 from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import normalise
@@ -24,7 +24,8 @@ from ddpm_cli.sampling.drawing import drawing_facts
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.denoise import Predict
-    from ddpm_cli.diffusion.parameterization import Denoised
+    from ddpm_cli.diffusion.forward import Levels
+    from ddpm_cli.diffusion.prediction import Denoised
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.evaluation.settings import EvaluateSettings
     from ddpm_cli.sampling.generate import TrainedModel
@@ -88,13 +89,13 @@ class _Measurement:
 
     def predict(self, evaluations: int) -> Predict:
         """The model's estimates; `evaluations` is how often each batch asks for them."""
-        predict = predictor(self.trained.network, self.schedule, build_parameterization(self.trained.config.objective))
+        predict = predictor(self.trained.network, self.schedule, build_prediction(self.trained.config.objective))
         total = evaluations * -(-len(self._images) // self.settings.batch_size)
 
-        def counted(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
+        def counted(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
             self._done += 1
             self._on_event(EvaluateProgress(self.metric, self._done, total))
-            return predict(x_t, t, labels)
+            return predict(x_t, at, labels)
 
         return counted
 

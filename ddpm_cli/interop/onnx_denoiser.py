@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.sampler import build_threshold, build_timesteps
+from ddpm_cli.build.sampler import build_levels, build_threshold
 from ddpm_cli.diffusion.denoise import thresholded
+from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.levels import CLEAN
 from ddpm_cli.interop.export_request import ddim_of
 from ddpm_cli.interop.formats.onnx import load_onnx, save_onnx, save_onnx_loop
 from ddpm_cli.interop.same_noise import prediction_difference, sample_from, seeded_noise
@@ -41,21 +43,29 @@ class DdimStep(nn.Module):
         super().__init__()
         schedule, settings = trained.schedule, trained.config.sample
         self.network = trained.network
-        self.predict = thresholded(guided_predictor(trained, settings), schedule, build_threshold(settings.threshold))
-        path = build_timesteps(sampler.spacing, schedule, sampler.number_of_steps(schedule.timesteps))
-        after = torch.tensor([schedule.alpha_bar(s) for s in [*path[1:], -1]], dtype=torch.float64)
-        self.register_buffer("timesteps", torch.tensor(path))
-        self.register_buffer("signal", after.sqrt().float())
-        self.register_buffer("noise", (1.0 - after).sqrt().float())
+        self.predict = thresholded(guided_predictor(trained, settings), build_threshold(settings.threshold))
+        path = build_levels(sampler.spacing, schedule, sampler.number_of_steps(schedule.timesteps))
+        self.register_buffer("steps", torch.tensor([schedule.step(level) for level in path]))
+        self._register("alpha", [level.alpha for level in path])
+        self._register("sigma", [level.sigma for level in path])
+        self._register("snr", [level.signal / level.noise for level in path])
+        self._register("half_logsnr", [level.half_logsnr for level in path])
+        self._register("next_alpha", [level.alpha for level in [*path[1:], CLEAN]])
+        self._register("next_sigma", [level.sigma for level in [*path[1:], CLEAN]])
+
+    def _register(self, name: str, values: list[float]) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.float64).float())
 
     def __len__(self) -> int:
-        return len(self.get_buffer("timesteps"))
+        return len(self.get_buffer("steps"))
 
     def forward(self, x_t: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map x_t [B, C, H, W] to x_s at the next step; index, int64 without dimensions, is the place of t in the list of steps."""
-        t = self.get_buffer("timesteps")[index].expand(x_t.shape[0])
-        estimate = self.predict(x_t, t, labels)
-        return self.get_buffer("signal")[index] * estimate.x0_hat + self.get_buffer("noise")[index] * estimate.eps_hat
+        batch, names = x_t.shape[0], ("alpha", "sigma", "snr", "half_logsnr")
+        alpha, sigma, snr, half_logsnr = (self.get_buffer(name)[index].expand(batch).view(-1, 1, 1, 1) for name in names)
+        step = self.get_buffer("steps")[index].expand(batch)
+        estimate = self.predict(x_t, Levels(step, alpha, sigma, snr, half_logsnr), labels)
+        return self.get_buffer("next_alpha")[index] * estimate.x0_hat + self.get_buffer("next_sigma")[index] * estimate.eps_hat
 
 
 def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Comparison]:

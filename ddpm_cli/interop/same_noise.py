@@ -37,9 +37,9 @@ def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, nois
 
     Guidance and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
     """
-    settings, (step, timesteps) = trained.config.sample, build_sampler(sampler, trained.schedule)
+    settings, (step, levels) = trained.config.sample, build_sampler(sampler, trained.schedule)
     predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
-    return sample(make_denoise(predict, trained.schedule, threshold=threshold, labels=labels), step, timesteps, x_T, noise)
+    return sample(make_denoise(predict, trained.schedule, threshold=threshold, labels=labels), step, levels, x_T, noise)
 
 
 def prediction_difference(trained: TrainedModel, other: Denoiser) -> float:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.out_of_memory import free_memory
 from ddpm_cli.diffusion.denoise import Network, predictor
+from ddpm_cli.diffusion.forward import Levels
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
@@ -73,9 +74,8 @@ def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig
 @torch.no_grad()
 def _rehearse(trained: TrainedModel, network: Network, sizes: Collection[int]) -> None:
     device = trained.device
-    predict = predictor(
-        WholeBatches(trained.network, network, sizes), trained.schedule, build_parameterization(trained.config.objective)
-    )
+    predict = predictor(WholeBatches(trained.network, network, sizes), trained.schedule, build_prediction(trained.config.objective))
     for size in sizes:
-        t = torch.zeros(size, dtype=torch.int64, device=device)
-        predict(torch.zeros(size, *trained.image_shape, device=device), t, None if trained.num_classes is None else t)
+        x_t = torch.zeros(size, *trained.image_shape, device=device)
+        labels = None if trained.num_classes is None else torch.zeros(size, dtype=torch.int64, device=device)
+        predict(x_t, Levels.all_at(trained.schedule.at(0), 0, x_t), labels)

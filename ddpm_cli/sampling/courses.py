@@ -11,20 +11,20 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.editing.repaint import repaint_path, repaint_steps
-from ddpm_cli.diffusion.editing.sdedit import sdedit_steps, sdedit_timesteps
+from ddpm_cli.diffusion.editing.sdedit import sdedit_levels, sdedit_steps
+from ddpm_cli.diffusion.levels import Level
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput, sample_steps
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 class Course(Protocol):
     """What becomes of a batch of images."""
 
-    def length(self, timesteps: Sequence[int]) -> int:
-        """How many times `run` denoises for a sampler that visits these steps, each of which yields a StepOutput; of none, one."""
+    def length(self, levels: Sequence[Level]) -> int:
+        """How many times `run` denoises for a sampler that visits these levels, each of which yields a StepOutput; of none, one."""
         ...
 
     def run(
-        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+        self, denoise: Denoise, step: Step, levels: Sequence[Level], seeds: Sequence[int], noise: Noise
     ) -> Iterator[StepOutput]:
         """Make an image for each seed; the last StepOutput's x_s are the images, [B, C, H, W]."""
         ...
@@ -33,15 +33,15 @@ class Course(Protocol):
 class FromNoise:
     """Images out of noise alone (DDPM, Alg. 2)."""
 
-    def length(self, timesteps: Sequence[int]) -> int:
+    def length(self, levels: Sequence[Level]) -> int:
         """One for each step."""
-        return len(timesteps)
+        return len(levels)
 
     def run(
-        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+        self, denoise: Denoise, step: Step, levels: Sequence[Level], seeds: Sequence[int], noise: Noise
     ) -> Iterator[StepOutput]:
         """Denoise the first noise."""
-        return sample_steps(denoise, step, timesteps, noise(), noise)
+        return sample_steps(denoise, step, levels, noise(), noise)
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class FromLatents:
 
     latents: Tensor
 
-    def length(self, timesteps: Sequence[int]) -> int:
+    def length(self, levels: Sequence[Level]) -> int:
         """One for each step."""
-        return len(timesteps)
+        return len(levels)
 
     def run(
-        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+        self, denoise: Denoise, step: Step, levels: Sequence[Level], seeds: Sequence[int], noise: Noise
     ) -> Iterator[StepOutput]:
         """Denoise the latents with the numbers `seeds`."""
-        return sample_steps(denoise, step, timesteps, self.latents[list(seeds)], noise)
+        return sample_steps(denoise, step, levels, self.latents[list(seeds)], noise)
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,23 @@ class Edited:
     """Variants of an image (see `sdedit_steps`).
 
     Attributes:
-        schedule: The noise schedule.
         x_0: The image, in [-1, 1], [1, C, H, W].
         strength: In [0, 1].
     """
 
-    schedule: NoiseSchedule
     x_0: Tensor
     strength: float
 
-    def length(self, timesteps: Sequence[int]) -> int:
+    def length(self, levels: Sequence[Level]) -> int:
         """One for each step that is taken; 0 where the image stays as it is."""
-        return len(sdedit_timesteps(timesteps, self.strength))
+        return len(sdedit_levels(levels, self.strength))
 
     def run(
-        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+        self, denoise: Denoise, step: Step, levels: Sequence[Level], seeds: Sequence[int], noise: Noise
     ) -> Iterator[StepOutput]:
         """Noise the image and denoise it."""
         x_0 = self.x_0.expand(len(seeds), *self.x_0.shape[1:])
-        return sdedit_steps(denoise, step, self.schedule, timesteps, self.strength, x_0, noise)
+        return sdedit_steps(denoise, step, levels, self.strength, x_0, noise)
 
 
 @dataclass(frozen=True)
@@ -96,27 +94,25 @@ class Filled:
     """Fillings of a part of an image (see `repaint_steps`).
 
     Attributes:
-        schedule: The noise schedule.
         x_0: The image, in [-1, 1], [1, C, H, W].
         unknown: True where it is to be filled, bool, [H, W].
         jump: Steps between jumps.
         resample: How many times steps are taken.
     """
 
-    schedule: NoiseSchedule
     x_0: Tensor
     unknown: Tensor
     jump: int
     resample: int
 
-    def length(self, timesteps: Sequence[int]) -> int:
+    def length(self, levels: Sequence[Level]) -> int:
         """One for each time that a step is taken."""
-        path = repaint_path(timesteps, self.jump, self.resample)
-        return sum(s < t for t, s in pairwise(path))
+        path = repaint_path(levels, self.jump, self.resample)
+        return sum(s.t < t.t for t, s in pairwise(path))
 
     def run(
-        self, denoise: Denoise, step: Step, timesteps: Sequence[int], seeds: Sequence[int], noise: Noise
+        self, denoise: Denoise, step: Step, levels: Sequence[Level], seeds: Sequence[int], noise: Noise
     ) -> Iterator[StepOutput]:
         """Denoise with jumps back, and put what is known into each step."""
-        path = repaint_path(timesteps, self.jump, self.resample)
-        return repaint_steps(denoise, step, self.schedule, path, self.x_0, self.unknown, noise)
+        path = repaint_path(levels, self.jump, self.resample)
+        return repaint_steps(denoise, step, path, self.x_0, self.unknown, noise)

@@ -14,7 +14,8 @@ from ddpm_cli.core.compute.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.diffusion.denoise import Denoise, make_denoise
 from ddpm_cli.diffusion.editing.slerp import slerp
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.samplers.ddim import ddim_invert
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.results.events import Listener, SampleProgress, ignore
@@ -40,13 +41,13 @@ evaluation leaves them 5 off, and evenly spaced steps 3, with however many evalu
 
 def edited(trained: TrainedModel, image: Pixels, strength: float) -> Edited:
     """Variants of an image, uint8 [C, H, W]; `strength` is the share of the steps that are taken, in [0, 1]."""
-    return Edited(trained.schedule, _on_device(trained, image), strength)
+    return Edited(_on_device(trained, image), strength)
 
 
 def filled(trained: TrainedModel, image: Pixels, unknown: NDArray[np.bool_], jump: int, resample: int) -> Filled:
     """Fillings of an image, uint8 [C, H, W], where `unknown`, bool [H, W], is true; see `repaint_path` for the numbers."""
     x_0 = _on_device(trained, image)
-    return Filled(trained.schedule, x_0, torch.from_numpy(unknown).to(x_0.device), jump, resample)
+    return Filled(x_0, torch.from_numpy(unknown).to(x_0.device), jump, resample)
 
 
 def interpolated(
@@ -95,8 +96,8 @@ class _Counter:
     def watch(self, denoise: Denoise, evaluations: int) -> Denoise:
         """The denoiser of one image, watched."""
 
-        def watched(x_t: Tensor, t: int) -> Denoised:
-            estimate = denoise(x_t, t)
+        def watched(x_t: Tensor, level: Level) -> Denoised:
+            estimate = denoise(x_t, level)
             self._done += 1
             self._on_event(SampleProgress(self._done, self._images * evaluations, self._done // evaluations))
             return estimate
@@ -109,10 +110,10 @@ def _inverted(trained: TrainedModel, x_0: Tensor, settings: SampleConfig, label:
     labels = None if label is None else torch.tensor([label], device=x_0.device)
     # Without a threshold, which cannot be undone.
     denoise = make_denoise(guided_predictor(trained, settings), trained.schedule, threshold=None, labels=labels)
-    _, timesteps = build_sampler(settings.sampler, trained.schedule)
-    watched = counter.watch(denoise, INVERSION_ITERATIONS * len(timesteps))
+    _, levels = build_sampler(settings.sampler, trained.schedule)
+    watched = counter.watch(denoise, INVERSION_ITERATIONS * len(levels))
     with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), 1, x_0.device)):
-        return ddim_invert(watched, trained.schedule, timesteps, x_0, iterations=INVERSION_ITERATIONS)
+        return ddim_invert(watched, levels, x_0, iterations=INVERSION_ITERATIONS)
 
 
 def _on_device(trained: TrainedModel, image: Pixels) -> Tensor:

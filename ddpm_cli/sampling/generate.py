@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_network, resolved_classes
-from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.toml_text import to_toml
@@ -233,16 +233,16 @@ def generate_samples(
     done = start = 0
     while start < len(seeds):
         batch = seeds[start : start + size]
-        step, timesteps = build_sampler(settings.sampler, trained.schedule)
+        step, levels = build_sampler(settings.sampler, trained.schedule)
         of_batch = torch.tensor(labels[start : start + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)
-        length = course.length(timesteps)
+        length = course.length(levels)
         total = done + -(-(len(seeds) - start) // size) * length
         taken = 0
         try:
             with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), len(batch), device)):
-                for number, (x_s, _) in enumerate(course.run(denoise, step, timesteps, batch, noise), 1):
+                for number, (x_s, _) in enumerate(course.run(denoise, step, levels, batch, noise), 1):
                     taken = min(number, length)
                     if on_frame is not None:
                         on_frame(taken - 1, length, x_s)
@@ -259,8 +259,8 @@ def generate_samples(
 
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
     """The estimates of a model's network, guided as the settings say."""
-    predict = predictor(trained.fast or trained.network, trained.schedule, build_parameterization(trained.config.objective))
-    return build_guided(settings.guidance, predict, trained.schedule, trained.num_classes)
+    predict = predictor(trained.fast or trained.network, trained.schedule, build_prediction(trained.config.objective))
+    return build_guided(settings.guidance, predict, trained.num_classes)
 
 
 @torch.no_grad()
@@ -270,7 +270,9 @@ def rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None
     x_t = torch.zeros(images, *trained.image_shape, device=device)
     labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
     predict = guided_predictor(replace(trained, fast=None), settings)
-    make_denoise(predict, trained.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, 0)
+    make_denoise(predict, trained.schedule, threshold=build_threshold(settings.threshold), labels=labels)(
+        x_t, trained.schedule.at(0)
+    )
 
 
 def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:

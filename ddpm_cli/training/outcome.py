@@ -40,7 +40,7 @@ class Outcome:
 
     Attributes:
         step: Its number, from 0.
-        t: The steps of noise that were drawn, int64, [B].
+        t: The steps of noise that were drawn, or those nearest to what was, int64, [B].
         losses: Of each image, weighted, [B].
         numbers: The mean loss, the norm of the gradient before it was clipped, and 1 if the step was taken or else 0.
     """

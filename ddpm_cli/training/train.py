@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_network, with_classes
-from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.build.sampler import build_sampler, check_steps
 from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.changes import change
@@ -297,12 +297,12 @@ def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Ac
     import torch
 
     from ddpm_cli.core.compute.team import make_accelerator
-    from ddpm_cli.diffusion.parameterization import check_parameterization
+    from ddpm_cli.diffusion.prediction import check_prediction
 
     accelerator = make_accelerator(config.train.device, config.train.precision)
     check_processes(config.train, accelerator, on_event)
     schedule = build_schedule(config.schedule)
-    check_parameterization(build_parameterization(config.objective), schedule)
+    check_prediction(build_prediction(config.objective), schedule)
     build_sampler(config.train.sampler, schedule)
     build_sampler(config.sample.sampler, schedule)
     with torch.device("meta"):

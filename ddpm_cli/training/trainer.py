@@ -69,7 +69,7 @@ class Trainer:
         self.learner = build_schedule_learner(config)
         self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
         self.loss = build_loss(config.objective)
-        self.timestep_sampler = build_timestep_sampler(config.objective.timesteps, self.schedule.timesteps)
+        self.timestep_sampler = build_timestep_sampler(config.objective, self.schedule.timesteps)
         self.image_shape = dataset.image_shape
         self.num_classes = resolved_classes(config.model)
         train = config.train
@@ -133,7 +133,8 @@ class Trainer:
         if self.learner:
             self.learner.step(t, self._sum) if taken else self.learner.discard()
             self.schedule = self.learner.schedule
-        self.outcomes.append(Outcome(self.step, t, weighted, LateNumbers(loss, norm, taken)))
+        nearest = t.round().long() if t.is_floating_point() else t
+        self.outcomes.append(Outcome(self.step, nearest, weighted, LateNumbers(loss, norm, taken)))
         self.step += 1
         self.settle(self.lag)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_model
-from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
@@ -83,19 +83,19 @@ class Bench:
 
     def seconds(self, sampler: SamplerBase, guidance: GuidanceConfig) -> tuple[float, float]:
         """Of one batch of images: in all, and in the network alone."""
-        predict = predictor(self.network, self.schedule, build_parameterization(self.config.objective))
+        predict = predictor(self.network, self.schedule, build_prediction(self.config.objective))
         denoise = make_denoise(
-            build_guided(guidance, predict, self.schedule, CLASSES),
+            build_guided(guidance, predict, CLASSES),
             self.schedule,
             threshold=build_threshold(self.config.sample.threshold),
             labels=torch.arange(self.batch, device=self.device) % CLASSES,
         )
-        step, timesteps = build_sampler(sampler.model_copy(update={"steps": self.steps}), self.schedule)
+        step, levels = build_sampler(sampler.model_copy(update={"steps": self.steps}), self.schedule)
         noise = ImageNoise(range(self.batch), IMAGE_SHAPE, self.device)
         x_T = noise()
         self.network.seconds = 0.0
         start = now(self.device)
-        sample(denoise, step, timesteps, x_T, noise)
+        sample(denoise, step, levels, x_T, noise)
         return now(self.device) - start, self.network.seconds
 
 

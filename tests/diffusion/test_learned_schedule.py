@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from levels_of_steps import PREDICTIONS
 from scipy import integrate, stats
 from scipy.special import logsumexp
 from torch import Tensor
 
 from ddpm_cli.diffusion.objectives.learned_schedule import (
     GammaNetwork,
-    LearnableParameterization,
     Probe,
     ScheduleLearner,
     diffusion_losses,
@@ -21,7 +21,8 @@ from ddpm_cli.diffusion.objectives.losses import p_losses, vlb_losses
 from ddpm_cli.diffusion.schedules import NoiseSchedule, linear_betas
 
 T = 1000
-KINDS: list[LearnableParameterization] = ["eps", "x0", "v"]
+KINDS = ["eps", "x0", "v"]
+NAMES = {prediction: name for name, prediction in PREDICTIONS.items()}
 VARIANCES = torch.logspace(-3, 0, 64, dtype=torch.float64)  # of independent Gaussian pixels: their best denoiser is known
 
 
@@ -33,7 +34,7 @@ def best_denoiser(learner: ScheduleLearner) -> Callable[[Tensor, Tensor], Tensor
         abar = torch.tensor(learner.schedule.alphas_cumprod)[t].float().view(-1, 1, 1, 1)
         x_0 = abar.sqrt() * variances * x_t / (abar * variances + 1 - abar)
         eps = (x_t - abar.sqrt() * x_0) / (1 - abar).sqrt()
-        return {"eps": eps, "x0": x_0, "v": abar.sqrt() * eps - (1 - abar).sqrt() * x_0}[learner.kind]
+        return {"eps": eps, "x0": x_0, "v": abar.sqrt() * eps - (1 - abar).sqrt() * x_0}[NAMES[learner.kind]]
 
     return network
 
@@ -57,10 +58,10 @@ def train(learner: ScheduleLearner, steps: int, batch: int = 128) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_variance_over_t_falls_at_least_threefold(kind: LearnableParameterization, linear: NoiseSchedule) -> None:
+def test_the_variance_over_t_falls_at_least_threefold(kind: str, linear: NoiseSchedule) -> None:
     """Against the linear schedule with the same endpoints, and against the straight line that training starts from."""
     first, last = (-2 * linear.half_logsnr[[0, -1]]).tolist()
-    learner = ScheduleLearner(GammaNetwork(first, last), T, kind, lr=0.02, batch=128)
+    learner = ScheduleLearner(GammaNetwork(first, last), T, PREDICTIONS[kind], lr=0.02, batch=128)
     before = expected_losses(learner.schedule).var()
     train(learner, 200)
     after = expected_losses(learner.schedule).var()
@@ -81,18 +82,18 @@ def own_error(kind: str, x_0: Tensor, eps: Tensor, gamma: Tensor, network: Calla
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_backward_pass_gives_each_image_s_derivative_by_gamma(kind: LearnableParameterization, linear: NoiseSchedule) -> None:
+def test_one_backward_pass_gives_each_image_s_derivative_by_gamma(kind: str, linear: NoiseSchedule) -> None:
     """Against central differences; the loss is weighted differently for each image, scaled, and halved for one of them."""
     layers = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3, padding=1), torch.nn.Tanh(), torch.nn.Conv2d(6, 1, 3, padding=1))
     layers.double()
     x_0, eps = torch.rand(5, 1, 6, 6, dtype=torch.float64) * 2 - 1, torch.randn(5, 1, 6, 6, dtype=torch.float64)
     t = torch.tensor([3, 100, 400, 700, 990])
-    probe = Probe(lambda x_t, t, *labels: layers(x_t), x_0, t, eps, linear, kind)
-    losses = p_losses(probe, x_0, t, eps, linear, kind)
+    probe = Probe(lambda x_t, t, *labels: layers(x_t), x_0, t, eps, linear, PREDICTIONS[kind])
+    losses = p_losses(probe, x_0, t, eps, linear, PREDICTIONS[kind])
     (losses * torch.tensor([1.0, 0.5, 3.0, 2e-3, 7.0]) * 65536).sum().backward()
     error, derivative = probe.errors().T
-    of_bound = Probe(lambda x_t, t, *labels: layers(x_t), x_0, t, eps, linear, kind)
-    vlb_losses(of_bound, x_0, t, eps, linear, kind).sum().backward()
+    of_bound = Probe(lambda x_t, t, *labels: layers(x_t), x_0, t, eps, linear, PREDICTIONS[kind])
+    vlb_losses(of_bound, x_0, t, eps, linear, PREDICTIONS[kind]).sum().backward()
     torch.testing.assert_close(of_bound.errors()[:, 1], derivative, rtol=1e-3, atol=1e-6)
 
     gamma = -2 * torch.tensor(linear.half_logsnr)[t]
@@ -109,7 +110,7 @@ def test_a_probe_changes_neither_prediction_nor_gradients(linear: NoiseSchedule)
         return layer(x_t)
 
     results = []
-    for stand_in in (network, Probe(network, x_0, t, eps, linear, "eps")):
+    for stand_in in (network, Probe(network, x_0, t, eps, linear, PREDICTIONS["eps"])):
         layer.zero_grad()
         losses = p_losses(stand_in, x_0, t, eps, linear)
         losses.sum().backward()
@@ -119,7 +120,7 @@ def test_a_probe_changes_neither_prediction_nor_gradients(linear: NoiseSchedule)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_diffusion_loss_is_the_kl_of_a_step(kind: LearnableParameterization, linear: NoiseSchedule) -> None:
+def test_the_diffusion_loss_is_the_kl_of_a_step(kind: str, linear: NoiseSchedule) -> None:
     """One dimension, one step: KL between q(x_s | x_t, x_0) and the same with x_0 replaced by an estimate (VDM, Eq. 12)."""
     t, x_0, eps = 300, 0.4, -0.7
     abar, abar_s = linear.alphas_cumprod[t], linear.alphas_cumprod[t - 1]
@@ -129,12 +130,12 @@ def test_the_diffusion_loss_is_the_kl_of_a_step(kind: LearnableParameterization,
     v, v_hat = (abar**0.5 * e - (1 - abar) ** 0.5 * x for e, x in ((eps, x_0), (eps_hat, x0_hat)))
     error = {"eps": eps - eps_hat, "x0": x_0 - x0_hat, "v": v - v_hat}[kind] ** 2
     gamma = [torch.tensor([-np.log(a / (1 - a))]) for a in (abar, abar_s)]
-    loss = diffusion_losses(torch.tensor([error]), torch.zeros(1, dtype=torch.float64), *gamma, kind, 1)
+    loss = diffusion_losses(torch.tensor([error]), torch.zeros(1, dtype=torch.float64), *gamma, PREDICTIONS[kind], 1)
     assert loss.item() == pytest.approx(kl, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_gradient_of_the_diffusion_loss_is_the_same_in_every_space(kind: LearnableParameterization) -> None:
+def test_the_gradient_of_the_diffusion_loss_is_the_same_in_every_space(kind: str) -> None:
     """One estimate, x0_hat = tanh(x_t), seen as each kind of prediction, against autograd through all of it."""
     x_0, eps = torch.rand(3, 1, 4, 4, dtype=torch.float64), torch.randn(3, 1, 4, 4, dtype=torch.float64)
     gamma_s = torch.tensor([-6.0, -1.0, 4.0], dtype=torch.float64)
@@ -152,7 +153,7 @@ def test_the_gradient_of_the_diffusion_loss_is_the_same_in_every_space(kind: Lea
     exact = 0.5 * 7 * torch.expm1(gamma_t - gamma_s) * error("eps", gamma_t)
     squared = error(kind, gamma_t)
     (slope,) = torch.autograd.grad(squared.sum(), gamma_t)
-    found = diffusion_losses(squared.detach(), slope, gamma_t, gamma_s, kind, 7)
+    found = diffusion_losses(squared.detach(), slope, gamma_t, gamma_s, PREDICTIONS[kind], 7)
     torch.testing.assert_close(found, exact)
     gradients = [torch.autograd.grad(value.sum(), gamma_t)[0] for value in (found, exact)]
     torch.testing.assert_close(*gradients)
@@ -212,7 +213,7 @@ def test_the_endpoints_terms_equal_numerical_integration(first: float) -> None:
 
 def test_learned_endpoints_lower_the_bound_within_their_bounds() -> None:
     """The closed form of the bound says which way each endpoint must go."""
-    learner = ScheduleLearner(GammaNetwork(-2.0, 1.0, endpoint_range=0.8), 50, "eps", lr=0.05, batch=64)
+    learner = ScheduleLearner(GammaNetwork(-2.0, 1.0, endpoint_range=0.8), 50, PREDICTIONS["eps"], lr=0.05, batch=64)
     x_0 = torch.randint(0, 256, (64, 1, 8, 8)) / 127.5 - 1
     pixels = torch.bincount(((x_0 + 1) * 127.5).round().long().flatten(), minlength=256).double()
 
@@ -250,7 +251,7 @@ def uniform_losses(schedule: NoiseSchedule) -> Tensor:
 
 
 def test_images_without_a_finite_error_are_left_out() -> None:
-    learner = ScheduleLearner(GammaNetwork(-9.0, 10.0), 100, "eps", lr=0.01, batch=4)
+    learner = ScheduleLearner(GammaNetwork(-9.0, 10.0), 100, PREDICTIONS["eps"], lr=0.01, batch=4)
     x_0, eps, t = torch.rand(4, 1, 4, 4), torch.randn(4, 1, 4, 4), torch.tensor([0, 20, 50, 90])
     probe = learner.probe(lambda x_t, t: x_t * torch.tensor([1.0, float("nan"), 1.0, 1.0]).view(-1, 1, 1, 1), x_0, t, eps)
     p_losses(probe, x_0, t, eps, learner.schedule).sum().backward()
@@ -262,7 +263,7 @@ def test_images_without_a_finite_error_are_left_out() -> None:
 
 
 def test_the_first_step_which_has_none_before_it_teaches_nothing() -> None:
-    learner = ScheduleLearner(GammaNetwork(-9.0, 10.0), 100, "eps", lr=0.01, batch=2)
+    learner = ScheduleLearner(GammaNetwork(-9.0, 10.0), 100, PREDICTIONS["eps"], lr=0.01, batch=2)
     x_0, eps, t = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 4, 4), torch.tensor([0, 0])
     probe = learner.probe(lambda x_t, t: torch.tanh(x_t), x_0, t, eps)
     p_losses(probe, x_0, t, eps, learner.schedule).sum().backward()
@@ -273,11 +274,11 @@ def test_the_first_step_which_has_none_before_it_teaches_nothing() -> None:
 
 
 def test_two_processes_take_the_step_of_one() -> None:
-    learners = [ScheduleLearner(GammaNetwork(-9.0, 10.0, 1.0), 100, "v", lr=0.01, batch=6) for _ in range(3)]
+    learners = [ScheduleLearner(GammaNetwork(-9.0, 10.0, 1.0), 100, PREDICTIONS["v"], lr=0.01, batch=6) for _ in range(3)]
     x_0, eps, t = torch.rand(6, 1, 4, 4) * 2 - 1, torch.randn(6, 1, 4, 4), torch.tensor([5, 20, 50, 90, 0, 99])
     for learner, rows in zip(learners, (slice(0, 6), slice(0, 2), slice(2, 6)), strict=True):
         probe = learner.probe(lambda x_t, t: torch.tanh(x_t), x_0[rows], t[rows], eps[rows])
-        p_losses(probe, x_0[rows], t[rows], eps[rows], learner.schedule, "v").sum().backward()
+        p_losses(probe, x_0[rows], t[rows], eps[rows], learner.schedule, PREDICTIONS["v"]).sum().backward()
         learner.collect(probe, rows)
     whole, *parts = learners
     totals = [parts[0]._errors + parts[1]._errors, parts[0]._pixels + parts[1]._pixels]

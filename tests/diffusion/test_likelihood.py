@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
+from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.likelihood import bits_per_dim, respaced
 from ddpm_cli.diffusion.objectives.vlb import ModelVariance
 from ddpm_cli.diffusion.ode_likelihood import (
@@ -23,7 +24,7 @@ from ddpm_cli.diffusion.ode_likelihood import (
     logsnr_grid,
     ode_log_density,
 )
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.errors import ScheduleError
@@ -53,8 +54,8 @@ def gaussian_bits(x_0: Tensor) -> np.ndarray:
 def gaussian_model(schedule: NoiseSchedule) -> Predict:
     """The best denoiser of N(MEAN, STD**2) with the true variance of p(x_{t-1} | x_t), which is Gaussian here."""
 
-    def predict(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        steps = t.numpy()
+    def predict(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        steps = at.step.numpy()
         abar, before, beta = (
             torch.tensor(table[steps]).view(-1, 1, 1, 1)
             for table in (schedule.alphas_cumprod, schedule.alphas_cumprod_prev, schedule.betas)
@@ -78,8 +79,8 @@ def test_the_bound_of_a_respaced_process_is_its_likelihood(kind: str) -> None:
     shorter = NoiseSchedule.from_alphas_cumprod(whole.alphas_cumprod[steps[::-1]])
     best = gaussian_model(shorter)
 
-    def by_the_steps_of_the_whole(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        return best(x_t, torch.tensor([steps[::-1].index(int(step)) for step in t]), labels)
+    def by_the_steps_of_the_whole(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        return best(x_t, at._replace(step=torch.tensor([steps[::-1].index(int(step)) for step in at.step])), labels)
 
     predict, schedule = respaced(by_the_steps_of_the_whole, whole, steps)
     assert np.allclose(schedule.alphas_cumprod, shorter.alphas_cumprod)
@@ -135,8 +136,8 @@ def test_every_step_is_visited_once_and_all_of_them_get_their_turn_in_a_part() -
     schedule = NoiseSchedule.from_betas(make_beta_schedule("cosine", 10))
     seen: list[Tensor] = []
 
-    def predict(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        seen.append(t)
+    def predict(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        seen.append(at.step)
         return Denoised(x_t, x_t)
 
     x_0 = torch.zeros(400, 1, 1, 1)
@@ -182,8 +183,8 @@ WIDTH = 0.2
 def mixture_model(schedule: NoiseSchedule) -> Predict:
     """The best denoiser of a mixture of three Gaussians in two dimensions."""
 
-    def predict(x_t: Tensor, t: Tensor, labels: Tensor | None) -> Denoised:
-        abar = torch.tensor(schedule.alphas_cumprod[t.numpy()]).view(-1, 1)
+    def predict(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        abar = torch.tensor(schedule.alphas_cumprod[at.step.numpy()]).view(-1, 1)
         marginal = abar * WIDTH**2 + 1 - abar
         x = x_t.flatten(1)
         distance = x[:, None] - abar.sqrt()[:, None] * CENTRES

@@ -4,15 +4,15 @@ from itertools import product
 
 import pytest
 import torch
+from levels_of_steps import PREDICTIONS
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.objectives.losses import p_losses
-from ddpm_cli.diffusion.parameterization import Parameterization
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ShapeError
 
-KINDS: tuple[Parameterization, ...] = ("eps", "x0", "v")
+KINDS = ("eps", "x0", "v")
 T = torch.tensor([300, 400, 500])
 
 
@@ -24,13 +24,13 @@ def images() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("kind", "predicted"), list(product(KINDS, KINDS)))
 def test_only_the_right_prediction_has_no_loss(
-    kind: Parameterization, predicted: Parameterization, images: tuple[Tensor, Tensor], linear: NoiseSchedule
+    kind: str, predicted: str, images: tuple[Tensor, Tensor], linear: NoiseSchedule
 ) -> None:
     """PITFALL 7. The perfect predictions are written out here, so that the code under test is not its own oracle."""
     x_0, eps = images
     abar = torch.tensor(linear.alphas_cumprod[T.numpy()], dtype=torch.float32).view(3, 1, 1, 1)
     perfect = {"eps": eps, "x0": x_0, "v": abar.sqrt() * eps - (1 - abar).sqrt() * x_0}
-    loss = p_losses(lambda x, t: perfect[predicted], x_0, T, eps, linear, kind)
+    loss = p_losses(lambda x, t: perfect[predicted], x_0, T, eps, linear, PREDICTIONS[kind])
     assert loss.shape == (3,)
     if kind == predicted:
         assert loss.max() < 1e-10
@@ -59,7 +59,7 @@ def test_the_network_sees_the_noised_images_and_their_steps(images: tuple[Tensor
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_autocast_reaches_the_network_alone(kind: Parameterization, images: tuple[Tensor, Tensor], linear: NoiseSchedule) -> None:
+def test_autocast_reaches_the_network_alone(kind: str, images: tuple[Tensor, Tensor], linear: NoiseSchedule) -> None:
     """PITFALL 5."""
     x_0, eps = images
     conv = torch.nn.Conv2d(1, 1, 3, padding=1)
@@ -70,12 +70,12 @@ def test_autocast_reaches_the_network_alone(kind: Parameterization, images: tupl
         return seen["output"]
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = p_losses(network, x_0, T, eps, linear, kind)
+        loss = p_losses(network, x_0, T, eps, linear, PREDICTIONS[kind])
     assert seen["output"].dtype == torch.bfloat16
     assert torch.equal(seen["x_t"], q_sample(x_0, T, eps, linear))
     assert loss.dtype == torch.float32
     output = seen["output"].detach().double()
-    exact = p_losses(lambda x, t: output, x_0.double(), T, eps.double(), linear, kind)
+    exact = p_losses(lambda x, t: output, x_0.double(), T, eps.double(), linear, PREDICTIONS[kind])
     torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
 
 

@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from levels_of_steps import at
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import predictor
-from ddpm_cli.diffusion.edm import Edm
 from ddpm_cli.diffusion.forward import q_sample
 from ddpm_cli.diffusion.objectives.losses import hybrid_losses, p_losses, vlb_losses
 from ddpm_cli.diffusion.objectives.vlb import vlb_term
-from ddpm_cli.diffusion.parameterization import Parameterization, target, to_x0_eps
+from ddpm_cli.diffusion.prediction import X0, Edm, Eps, Prediction, V, estimated
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ConfigError, ShapeError
 
-KINDS: tuple[Parameterization, ...] = ("eps", "x0", "v", Edm())
+KINDS: tuple[Prediction, ...] = (Eps(), X0(), V(), Edm())
 T = torch.tensor([0, 1, 400, 999])
 X_0 = torch.randint(256, (4, 1, 4, 4), generator=torch.Generator().manual_seed(1)) / 127.5 - 1.0
 EPS = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(2))
@@ -28,9 +28,7 @@ def constant(output: Tensor) -> Callable[..., Tensor]:
     return lambda x_t, t: output
 
 
-def gradient(
-    loss: Callable[..., Tensor], output: Tensor, schedule: NoiseSchedule, kind: Parameterization, **options: object
-) -> Tensor:
+def gradient(loss: Callable[..., Tensor], output: Tensor, schedule: NoiseSchedule, kind: Prediction, **options: object) -> Tensor:
     leaf = output.clone().requires_grad_()
     loss(constant(leaf), X_0, T, EPS, schedule, kind, **options).sum().backward()
     assert leaf.grad is not None
@@ -38,9 +36,9 @@ def gradient(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_the_bound_loss_is_T_times_the_term_of_each_image(kind: Parameterization, linear: NoiseSchedule) -> None:
+def test_the_bound_loss_is_T_times_the_term_of_each_image(kind: Prediction, linear: NoiseSchedule) -> None:
     x_t = q_sample(X_0, T, EPS, linear)
-    estimate = to_x0_eps(kind, OUTPUT[:, :1], x_t, T, linear)._replace(variance_fraction=(OUTPUT[:, 1:] + 1) / 2)
+    estimate = estimated(kind, OUTPUT[:, :1], x_t, at(linear, T, X_0))._replace(variance_fraction=(OUTPUT[:, 1:] + 1) / 2)
     for variance in ("fixed-small", "fixed-large", "learned-range"):
         expected = 1000 * vlb_term(estimate, X_0, x_t, T, linear, variance)
         torch.testing.assert_close(vlb_losses(constant(OUTPUT), X_0, T, EPS, linear, kind, variance), expected)
@@ -48,7 +46,7 @@ def test_the_bound_loss_is_T_times_the_term_of_each_image(kind: Parameterization
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_hybrid_trains_the_prediction_by_l_simple_and_the_variance_by_the_bound(
-    kind: Parameterization, linear: NoiseSchedule
+    kind: Prediction, linear: NoiseSchedule
 ) -> None:
     hybrid = gradient(hybrid_losses, OUTPUT, linear, kind, vlb_share=0.25)
     simple = gradient(p_losses, OUTPUT, linear, kind)
@@ -65,7 +63,7 @@ def test_the_hybrid_trains_the_prediction_by_l_simple_and_the_variance_by_the_bo
 
 def test_a_perfect_prediction_with_the_posteriors_variance_costs_nothing_but_the_decoder(linear: NoiseSchedule) -> None:
     output = torch.cat([EPS, torch.full_like(EPS, -1.0)], dim=1)  # fraction 0: beta-tilde
-    losses = vlb_losses(constant(output), X_0, T, EPS, linear, "eps", "learned-range")
+    losses = vlb_losses(constant(output), X_0, T, EPS, linear, Eps(), "learned-range")
     assert losses[1:].abs().max() < 1e-3
     assert losses[0] > 0.1
 
@@ -73,13 +71,13 @@ def test_a_perfect_prediction_with_the_posteriors_variance_costs_nothing_but_the
 def test_the_predictor_splits_the_output(linear: NoiseSchedule) -> None:
     """-1 is beta-tilde and 1 is beta, as in Nichol & Dhariwal's code and diffusers'; others predict no variance."""
     x_t = q_sample(X_0, T, EPS, linear)
-    estimate = predictor(constant(OUTPUT), linear, "eps")(x_t, T, None)
+    estimate = predictor(constant(OUTPUT), linear, Eps())(x_t, at(linear, T, x_t), None)
     assert estimate.variance_fraction is not None
     torch.testing.assert_close(estimate.variance_fraction, (OUTPUT[:, 1:] + 1) / 2)
     torch.testing.assert_close(estimate.eps_hat, OUTPUT[:, :1])
-    assert predictor(constant(OUTPUT[:, :1]), linear, "eps")(x_t, T, None).variance_fraction is None
+    assert predictor(constant(OUTPUT[:, :1]), linear, Eps())(x_t, at(linear, T, x_t), None).variance_fraction is None
     with pytest.raises(ShapeError, match="twice"):
-        predictor(constant(OUTPUT.repeat(1, 2, 1, 1)), linear, "eps")(x_t, T, None)
+        predictor(constant(OUTPUT.repeat(1, 2, 1, 1)), linear, Eps())(x_t, at(linear, T, x_t), None)
 
 
 @pytest.mark.parametrize("loss", [vlb_losses, hybrid_losses])
@@ -94,10 +92,10 @@ def test_autocast_reaches_the_network_alone(loss: Callable[..., Tensor], linear:
 
     options = {"variance": "learned-range"} if loss is vlb_losses else {}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = loss(network, X_0, T, EPS, linear, "eps", **options)
+        losses = loss(network, X_0, T, EPS, linear, Eps(), **options)
     assert seen[0].dtype == torch.bfloat16
     assert losses.dtype == torch.float32
-    exact = loss(constant(seen[0].detach().double()), X_0.double(), T, EPS.double(), linear, "eps", **options)
+    exact = loss(constant(seen[0].detach().double()), X_0.double(), T, EPS.double(), linear, Eps(), **options)
     torch.testing.assert_close(losses.double(), exact, rtol=2e-3, atol=0)
 
 
@@ -106,7 +104,7 @@ def test_losses_and_gradients_are_finite_at_every_step_and_from_poor_networks(co
     x_0, eps = torch.full((1000, 1, 1, 1), -1.0), torch.randn(1000, 1, 1, 1)
     for scale in (0.0, 1.0, 20.0):
         output = (scale * torch.randn(1000, 2, 1, 1)).requires_grad_()
-        losses = vlb_losses(constant(output), x_0, t, eps, cosine, "v", "learned-range")
+        losses = vlb_losses(constant(output), x_0, t, eps, cosine, V(), "learned-range")
         losses.sum().backward()
         assert losses.isfinite().all()
         assert output.grad is not None
@@ -117,13 +115,13 @@ def test_losses_that_need_a_learned_variance_say_so(linear: NoiseSchedule) -> No
     with pytest.raises(ConfigError, match="did not learn"):
         hybrid_losses(constant(OUTPUT[:, :1]), X_0, T, EPS, linear)
     with pytest.raises(ConfigError, match="did not learn"):
-        vlb_losses(constant(OUTPUT[:, :1]), X_0, T, EPS, linear, "eps", "learned-range")
+        vlb_losses(constant(OUTPUT[:, :1]), X_0, T, EPS, linear, Eps(), "learned-range")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_only_the_right_prediction_has_no_loss(kind: Parameterization, linear: NoiseSchedule) -> None:
+def test_only_the_right_prediction_has_no_loss(kind: Prediction, linear: NoiseSchedule) -> None:
     """PITFALL 7, with EDM among the others."""
     t = torch.tensor([300, 400, 500, 600])
     for predicted in KINDS:
-        loss = p_losses(constant(target(predicted, X_0, EPS, t, linear)), X_0, t, EPS, linear, kind)
+        loss = p_losses(constant(predicted.target(X_0, EPS, at(linear, t, X_0))), X_0, t, EPS, linear, kind)
         assert loss.max() < 1e-8 if kind == predicted else loss.min() > 0.02

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from levels_of_steps import levels
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise, clamp, make_denoise, predictor
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.levels import CLEAN, Level
+from ddpm_cli.diffusion.prediction import Denoised, Eps
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.sampling import ImageNoise, Noise, StepOutput, sample, sample_steps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
@@ -18,11 +22,11 @@ def no_noise() -> Tensor:
     raise AssertionError("no noise was needed")
 
 
-def plain_denoise(x_t: Tensor, t: int) -> Denoised:
+def plain_denoise(x_t: Tensor, t: Level) -> Denoised:
     return Denoised(x_t, x_t)
 
 
-def halve(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
+def halve(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
     return StepOutput(x_t / 2, x_t)
 
 
@@ -60,48 +64,50 @@ def test_noise_leaves_the_global_random_state_alone() -> None:
 
 
 def test_an_image_is_the_same_alone_and_in_a_batch(linear: NoiseSchedule) -> None:
-    denoise = make_denoise(predictor(lambda x, t: 0.9 * x, linear, "eps"), linear, threshold=clamp)
+    denoise = make_denoise(predictor(lambda x, t: 0.9 * x, linear, Eps()), linear, threshold=clamp)
 
     def images(seeds: list[int]) -> Tensor:
         noise = ImageNoise(seeds, SHAPE, "cpu")
-        return sample(denoise, ddpm(linear), [999, 500, 20, 3], noise(), noise)
+        return sample(denoise, ddpm(), levels(linear, [999, 500, 20, 3]), noise(), noise)
 
     together = images([10, 11, 12, 13])
     for i, seed in enumerate([10, 11, 12, 13]):
         assert torch.equal(together[i], images([seed])[0])
 
 
-def test_the_previous_step_is_the_next_entry_of_the_list() -> None:
+def test_the_previous_level_is_the_next_entry_of_the_list(linear: NoiseSchedule) -> None:
     """PITFALL 1."""
     visited = []
 
-    def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
+    def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
         visited.append((t, s))
         return StepOutput(x_t, x_t)
 
-    sample(plain_denoise, step, [999, 700, 3], torch.zeros(1), no_noise)
-    assert visited == [(999, 700), (700, 3), (3, -1)]
+    path = levels(linear, [999, 700, 3])
+    sample(plain_denoise, step, path, torch.zeros(1), no_noise)
+    assert visited == list(pairwise([*path, CLEAN]))
 
 
-def test_each_step_is_yielded_and_the_last_is_the_sample() -> None:
-    outputs = list(sample_steps(plain_denoise, halve, [9, 5, 1], torch.full((1, 1), 8.0), no_noise))
+def test_each_step_is_yielded_and_the_last_is_the_sample(linear: NoiseSchedule) -> None:
+    path = levels(linear, [9, 5, 1])
+    outputs = list(sample_steps(plain_denoise, halve, path, torch.full((1, 1), 8.0), no_noise))
     assert [output.x_s.item() for output in outputs] == [4.0, 2.0, 1.0]
     assert [output.x0_hat.item() for output in outputs] == [8.0, 4.0, 2.0]
-    assert sample(plain_denoise, halve, [9, 5, 1], torch.full((1, 1), 8.0), no_noise).item() == 1.0
+    assert sample(plain_denoise, halve, path, torch.full((1, 1), 8.0), no_noise).item() == 1.0
 
 
-def test_steps_have_no_gradients_and_the_caller_keeps_its_own() -> None:
+def test_steps_have_no_gradients_and_the_caller_keeps_its_own(linear: NoiseSchedule) -> None:
     weight = torch.ones(1, requires_grad=True)
 
-    def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
+    def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
         return StepOutput(weight * x_t, weight * x_t)
 
-    for output in sample_steps(plain_denoise, step, [1, 0], torch.ones(1), no_noise):
+    for output in sample_steps(plain_denoise, step, levels(linear, [1, 0]), torch.ones(1), no_noise):
         assert not output.x_s.requires_grad
         assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("steps", [[], [3, 3], [1, 2], [2, -1], [-1]])
-def test_steps_that_do_not_descend_are_refused(steps: list[int]) -> None:
+def test_steps_that_do_not_descend_are_refused(steps: list[int], linear: NoiseSchedule) -> None:
     with pytest.raises(ScheduleError, match="descending"):
-        sample(plain_denoise, halve, steps, torch.zeros(1), no_noise)
+        sample(plain_denoise, halve, levels(linear, steps), torch.zeros(1), no_noise)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.schema.schedule import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
+from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.diffusion.schedules import (
     BETA_SCHEDULES,
     NoiseSchedule,
@@ -220,13 +222,52 @@ def test_snr_sigmas_and_half_logsnr_are_one_quantity(linear: NoiseSchedule) -> N
     np.testing.assert_allclose(np.exp(linear.half_logsnr), 1 / linear.sigmas, rtol=1e-12)
 
 
-def test_alpha_bar_takes_clean_data_and_refuses_other_steps(linear: NoiseSchedule) -> None:
-    assert linear.alpha_bar(-1) == 1.0
-    assert linear.alpha_bar(0) == 1.0 - 1e-4
-    assert linear.alpha_bar(999) == linear.alphas_cumprod[999]
-    for t in (-2, 1000):
-        with pytest.raises(ScheduleError, match=str(t)):
-            linear.alpha_bar(t)
+def test_levels_of_steps_are_those_of_the_table_and_others_are_refused(linear: NoiseSchedule) -> None:
+    assert linear.at(-1) == CLEAN == Level(0.0, 1.0, 0.0)
+    assert linear.at(0).signal == 1.0 - 1e-4
+    for step in (0, 17, 500, 999):
+        level = linear.at(step)
+        assert (level.signal, level.noise) == (linear.alphas_cumprod[step], 1.0 - linear.alphas_cumprod[step])
+        assert level.ratio == pytest.approx(linear.sigmas[step], rel=1e-15)
+        assert level.half_logsnr == pytest.approx(linear.half_logsnr[step], rel=1e-12)
+        assert linear.level(level.t) == level
+        assert linear.step(level) == step
+        assert isinstance(linear.step(level), int)
+    for step in (-2, 1000):
+        with pytest.raises(ScheduleError, match=str(step)):
+            linear.at(step)
+    for t in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ScheduleError, match="between 0 and 1"):
+            linear.level(t)
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 7, 1000, 99_999])
+def test_a_level_tells_the_step_that_it_came_from(timesteps: int) -> None:
+    schedule = NoiseSchedule.from_betas(np.full(timesteps, 1e-4))
+    for step in {0, timesteps // 3, timesteps - 1}:
+        assert schedule.step(schedule.at(step)) == step
+
+
+def test_levels_between_steps_have_the_very_noise_that_was_asked_for(linear: NoiseSchedule) -> None:
+    for ratio in (0.0137, 0.5, 2.0, 80.0):
+        level = linear.level_of_ratio(ratio)
+        step = linear.step(level)
+        assert level.ratio == pytest.approx(ratio, rel=1e-12)
+        assert level.signal + level.noise == pytest.approx(1.0, rel=1e-12)
+        assert linear.sigmas[int(step)] < ratio < linear.sigmas[int(step) + 1]
+        assert linear.level(level.t).ratio == pytest.approx(ratio, rel=1e-9)
+    assert linear.level_of_ratio(1e-9) == linear.at(0)
+    assert linear.level_of_ratio(1e9) == linear.at(999)
+
+
+def test_levels_beside_clean_data_and_beside_pure_noise_lie_between_them() -> None:
+    schedule = NoiseSchedule.from_betas(np.array([0.1, 0.5, 1.0]))
+    signals = [schedule.level(t).signal for t in np.linspace(0.0, 1.0, 31)]
+    assert all(more > less for more, less in pairwise(signals))
+    assert signals[-1] == 0.0
+    assert schedule.level_of_ratio(1e9) == schedule.at(1)
+    assert schedule.at(2).ratio == float("inf")
+    assert schedule.at(2).half_logsnr == -float("inf")
 
 
 def test_tables_cannot_be_changed_and_do_not_follow_the_caller_s_array() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from ddpm_cli.diffusion.denoise import clamp, make_denoise, predictor
 from ddpm_cli.diffusion.forward import q_sample
+from ddpm_cli.diffusion.prediction import X0
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.thresholding import dynamic_threshold
 
@@ -31,9 +32,9 @@ def test_the_quantile_is_that_of_torch(quantile: float) -> None:
 
 def test_the_denoiser_derives_eps_anew(linear: NoiseSchedule) -> None:
     x_t = torch.randn(2, 1, 4, 4, dtype=torch.float64)
-    predict = predictor(lambda x, t: 3 * x, linear, "x0")
+    predict = predictor(lambda x, t: 3 * x, linear, X0())
     t = torch.full((2,), 300)
-    x0_hat, eps_hat, _ = make_denoise(predict, linear, threshold=dynamic_threshold(0.8))(x_t, 300)
+    x0_hat, eps_hat, _ = make_denoise(predict, linear, threshold=dynamic_threshold(0.8))(x_t, linear.at(300))
     assert x0_hat.abs().max() <= 1
     assert not torch.allclose(x0_hat, clamp(3 * x_t))
     torch.testing.assert_close(q_sample(x0_hat, t, eps_hat, linear), x_t)

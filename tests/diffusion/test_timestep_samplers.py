@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import special, stats
 
+from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.objectives.timestep_draws import (
     FlatDraws,
     LogitNormalDraws,
@@ -131,3 +132,27 @@ def test_loss_aware_goes_on_from_its_state() -> None:
     assert not torch.equal(other.probabilities(), sampler.probabilities())
     with pytest.raises(CheckpointError, match="history"):
         LossAwareDraws(6, 3).load_state_dict(sampler.state_dict())
+
+
+def test_log_normal_draws_the_very_noise_level_between_steps(linear: NoiseSchedule) -> None:
+    t = LogNormalDraws(-1.2, 1.2, between_steps=True).draw(N, linear, source(2), "cpu").t
+    wanted = (-1.2 + 1.2 * torch.randn(N, generator=source(2))).double()
+    assert t.dtype == torch.float64
+    at = Levels.of_steps(linear, t, torch.zeros(N, 1, dtype=torch.float64))
+    inside = (wanted > np.log(linear.sigmas[0])) & (wanted < np.log(linear.sigmas[-1]))
+    torch.testing.assert_close((at.sigma / at.alpha).log().flatten()[inside], wanted[inside], rtol=0, atol=1e-9)
+    assert (t[~inside & (wanted < 0)] == 0).all()
+    assert (t[~inside & (wanted > 0)] == 999).all()
+    nearest = LogNormalDraws(-1.2, 1.2).draw(N, linear, source(2), "cpu").t
+    assert ((t - nearest).abs() <= 0.75).all()
+
+
+def test_real_steps_that_are_whole_have_the_levels_of_the_table(linear: NoiseSchedule) -> None:
+    t, x = torch.tensor([0, 3, 500, 999]), torch.zeros(4, 1, 2, 2, dtype=torch.float64)
+    whole, real = Levels.of_steps(linear, t, x), Levels.of_steps(linear, t.double(), x)
+    for one, other in zip(whole[1:4], real[1:4], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    between = Levels.of_steps(linear, torch.tensor([3.5, 998.25], dtype=torch.float64), x[:2])
+    expected = [linear.level((step + 1) / 1000) for step in (3.5, 998.25)]
+    torch.testing.assert_close(between.alpha.flatten(), torch.tensor([level.alpha for level in expected], dtype=torch.float64))
+    torch.testing.assert_close(between.sigma.flatten(), torch.tensor([level.sigma for level in expected], dtype=torch.float64))

@@ -5,9 +5,10 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from levels_of_steps import levels
 
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
-from ddpm_cli.diffusion.timesteps import Spacing, karras_timesteps, logsnr_timesteps, select_timesteps
+from ddpm_cli.diffusion.timesteps import Spacing, karras_levels, logsnr_levels, select_timesteps
 from ddpm_cli.errors import ScheduleError
 
 SPACINGS = get_args(Spacing)
@@ -60,7 +61,7 @@ def test_steps_outside_of_the_schedule_are_refused(steps: int) -> None:
     assert "1 to 10" in caught.value.remedy
 
 
-BY_NOISE = [logsnr_timesteps, karras_timesteps, lambda schedule, n: karras_timesteps(schedule, n, rho=1.0)]
+BY_NOISE = [logsnr_levels, karras_levels, lambda schedule, n: karras_levels(schedule, n, rho=1.0)]
 
 
 @pytest.mark.parametrize("select", BY_NOISE)
@@ -73,36 +74,38 @@ def test_any_number_of_steps_by_noise(timesteps: int, kind: str, select: Any, la
         betas[-1] = last_beta
     schedule = NoiseSchedule.from_betas(betas)
     for n in range(1, timesteps + 1):
-        steps = select(schedule, n)
-        assert len(steps) == n
-        assert steps[0] == timesteps - 1
-        assert n == 1 or steps[-1] == 0
-        assert all(t > s for t, s in pairwise(steps))
-    assert select(schedule, None) == list(range(timesteps - 1, -1, -1))
+        path = select(schedule, n)
+        assert len(path) == n
+        assert path[0] == schedule.at(timesteps - 1)
+        assert n == 1 or path[-1] == schedule.at(0)
+        assert all(t.t > s.t and t.ratio > s.ratio for t, s in pairwise(path))
+    assert select(schedule, None) == levels(schedule, range(timesteps - 1, -1, -1))
 
 
 @pytest.mark.parametrize(
     ("select", "scale"),
     [
-        (logsnr_timesteps, np.log),
-        (karras_timesteps, lambda sigma: sigma ** (1 / 7)),
-        (lambda schedule, n: karras_timesteps(schedule, n, rho=3.0), lambda sigma: sigma ** (1 / 3)),
+        (logsnr_levels, np.log),
+        (karras_levels, lambda sigma: sigma ** (1 / 7)),
+        (lambda schedule, n: karras_levels(schedule, n, rho=3.0), lambda sigma: sigma ** (1 / 3)),
     ],
 )
 def test_steps_by_noise_are_even_on_their_own_scale(select: Any, scale: Any, linear: NoiseSchedule) -> None:
-    """To half a step of the schedule."""
-    steps = select(linear, 12)
-    places = scale(linear.sigmas)
-    exact = np.linspace(places[-1], places[0], 12)
-    width = np.gradient(places)[steps]
-    assert (abs(places[steps] - exact) <= 0.55 * width).all()
+    path = select(linear, 12)
+    ends = scale(linear.sigmas[[-1, 0]])
+    assert scale(np.array([level.ratio for level in path])) == pytest.approx(np.linspace(*ends, 12), rel=1e-9)
 
 
-@pytest.mark.parametrize("select", [logsnr_timesteps, karras_timesteps])
+@pytest.mark.parametrize("select", [logsnr_levels, karras_levels])
 def test_steps_by_noise_outside_of_the_schedule_are_refused(select: Any, linear: NoiseSchedule) -> None:
     for steps in (0, 1001):
         with pytest.raises(ScheduleError, match=str(steps)):
             select(linear, steps)
+
+
+def near(select: Any, schedule: NoiseSchedule, steps: list[int]) -> bool:
+    path = select(schedule, 6, max_sigma=None)
+    return all(abs(schedule.step(level) - step) < 1.5 for level, step in zip(path, steps, strict=True))
 
 
 BEFORE = {
@@ -113,11 +116,11 @@ BEFORE = {
 }
 
 
-def test_without_a_bound_steps_by_noise_are_those_of_earlier_versions() -> None:
-    """As they were drawn before there was a bound, of a cosine schedule and of one that ends in noise alone."""
+def test_without_a_bound_levels_are_those_of_earlier_versions_but_for_their_rounding() -> None:
+    """Of a cosine schedule and of one that ends in noise alone; where two fell on one step, one was moved to the next."""
     cosine = NoiseSchedule.from_betas(make_beta_schedule("cosine", 1000))
     to_noise = NoiseSchedule.from_betas(np.append(make_beta_schedule("linear", 1000)[:-1], 1.0))
-    assert karras_timesteps(cosine, 6, max_sigma=None) == BEFORE["karras cosine"]
-    assert logsnr_timesteps(cosine, 6, max_sigma=None) == BEFORE["logsnr cosine"]
-    assert karras_timesteps(to_noise, 6, max_sigma=None) == BEFORE["karras to noise"]
-    assert logsnr_timesteps(to_noise, 6, max_sigma=None) == BEFORE["logsnr to noise"]
+    assert near(karras_levels, cosine, BEFORE["karras cosine"])
+    assert near(logsnr_levels, cosine, BEFORE["logsnr cosine"])
+    assert near(karras_levels, to_noise, BEFORE["karras to noise"])
+    assert near(logsnr_levels, to_noise, BEFORE["logsnr to noise"])

@@ -18,7 +18,7 @@ from ddpm_cli.diffusion.objectives.vlb import (
     prior_term,
     vlb_term,
 )
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.errors import ConfigError
 

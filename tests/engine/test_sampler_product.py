@@ -7,14 +7,14 @@ one of the config's unions is covered here the moment it is there. Nothing is sk
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.objective import build_parameterization
+from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.schema.config import Config
@@ -34,8 +34,8 @@ from ddpm_cli.config.schema.sample import (
 )
 from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule, TableSchedule
 from ddpm_cli.diffusion.denoise import Network, make_denoise, predictor
-from ddpm_cli.diffusion.edm import Edm, preconditioning
-from ddpm_cli.diffusion.parameterization import Parameterization, target
+from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.prediction import Edm, Prediction, V
 from ddpm_cli.diffusion.sampling import ImageNoise, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
@@ -84,21 +84,23 @@ GUIDANCES = {
 }
 
 
-def best_network(kind: Parameterization, schedule: NoiseSchedule, *, learned_variance: bool) -> Network:
+def best_network(kind: Prediction, schedule: NoiseSchedule, *, learned_variance: bool) -> Network:
     """Predicts for class 0 and 1, and 2 for either; all images of a call are at the same step."""
 
     def network(x: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
         if isinstance(kind, Edm):
-            level = int(np.abs(schedule.half_logsnr + 4 * float(t[0])).argmin())
-            t = torch.full((len(x),), level)
-            x = x / preconditioning(kind, x, t, schedule).c_in
-        abar = schedule.alpha_bar(int(t[0]))
+            level = schedule.level_of_ratio(math.exp(4 * float(t[0])))
+        else:
+            level = schedule.level((float(t[0]) + 1.0) / T)
+        at, abar = Levels.all_at(level, 0, x), level.signal
+        if isinstance(kind, Edm):
+            x = x / kind.preconditioning(at).c_in
         total = abar * VARIANCE + 1 - abar
         # For two classes at +m and -m the softmax over distances is this logistic function.
         either = 0.5 * torch.tanh(x.sum((1, 2, 3)) * abar**0.5 * 0.5 / total)
         mean = torch.where(labels[0] == 2, either, labels[0] - 0.5).view(-1, 1, 1, 1)
         x_0 = mean + VARIANCE * abar**0.5 / total * (x - abar**0.5 * mean)
-        output = target(kind, x_0, (x - abar**0.5 * x_0) / (1 - abar) ** 0.5, t, schedule)
+        output = kind.target(x_0, (x - abar**0.5 * x_0) / (1 - abar) ** 0.5, at)
         return torch.cat([output, torch.zeros_like(output)], 1) if learned_variance else output
 
     return network
@@ -110,23 +112,21 @@ def schedules() -> dict[str, NoiseSchedule]:
     return {name: build_schedule(config) for name, config in SCHEDULES.items()}
 
 
-def images(
-    sampler: Any, spacing: Any, kind: Parameterization, guidance: GuidanceConfig, schedule: NoiseSchedule, steps: int
-) -> Tensor:
+def images(sampler: Any, spacing: Any, kind: Prediction, guidance: GuidanceConfig, schedule: NoiseSchedule, steps: int) -> Tensor:
     learned = isinstance(sampler, DdpmSampler) and sampler.variance == "learned-range"
     predict = predictor(best_network(kind, schedule, learned_variance=learned), schedule, kind)
     denoise = make_denoise(
-        build_guided(guidance, predict, schedule, num_classes=2),
+        build_guided(guidance, predict, num_classes=2),
         schedule,
         threshold=build_threshold(SampleConfig().threshold),
         labels=LABELS,
     )
     if isinstance(spacing, ListSpacing):
         spacing = ListSpacing(timesteps=tuple(range(T - 1, -1, -(T // steps)))[:steps])
-    step, timesteps = build_sampler(sampler.model_copy(update={"spacing": spacing, "steps": steps}), schedule)
-    assert len(timesteps) == steps
+    step, levels = build_sampler(sampler.model_copy(update={"spacing": spacing, "steps": steps}), schedule)
+    assert len(levels) == steps
     noise = ImageNoise([0, 1], SHAPE, "cpu")
-    return sample(denoise, step, timesteps, noise(), noise)
+    return sample(denoise, step, levels, noise(), noise)
 
 
 @pytest.mark.parametrize("schedule_name", SCHEDULES)
@@ -135,13 +135,13 @@ def test_the_whole_product(sampler_name: str, schedule_name: str, schedules: dic
     """Five steps of any of them give finite images in range; away from the few that extrapolate wildly, near the data too."""
     sampler, schedule = SAMPLERS[sampler_name], schedules[schedule_name]
     for kind, config in KINDS.items():
-        parameterization = build_parameterization(ObjectiveConfig(parameterization=config))
+        prediction = build_prediction(ObjectiveConfig(parameterization=config))
         if "zero terminal SNR" in schedule_name and kind in ("eps", "edm"):
             with pytest.raises(ScheduleError, match="zero terminal SNR"):
-                images(sampler, LogsnrSpacing(), parameterization, GuidanceConfig(), schedule, 5)
+                images(sampler, LogsnrSpacing(), prediction, GuidanceConfig(), schedule, 5)
             continue
         for spacing, guidance in itertools.product(SPACINGS, GUIDANCES):
-            x_0 = images(sampler, SPACINGS[spacing], parameterization, GUIDANCES[guidance], schedule, 5)
+            x_0 = images(sampler, SPACINGS[spacing], prediction, GUIDANCES[guidance], schedule, 5)
             where = (kind, spacing, guidance, x_0)
             assert x_0.shape == (2, *SHAPE), where
             assert x_0.isfinite().all(), where
@@ -156,5 +156,5 @@ def test_thirty_steps_end_at_the_class(sampler_name: str, spacing: str, schedule
     """Each pixel within 4.5 of the data's standard deviations, or for the widest noise (fixed-large) within 6."""
     tolerance = 0.6 if sampler_name == "ddpm fixed-large" else 0.45
     for schedule_name, guidance in itertools.product(("linear", "cosine"), ("conditional", "guided")):
-        x_0 = images(SAMPLERS[sampler_name], SPACINGS[spacing], "v", GUIDANCES[guidance], schedules[schedule_name], 30)
+        x_0 = images(SAMPLERS[sampler_name], SPACINGS[spacing], V(), GUIDANCES[guidance], schedules[schedule_name], 30)
         assert (x_0 - MEANS.view(2, 1, 1, 1)).abs().max() < tolerance, (schedule_name, guidance, x_0)

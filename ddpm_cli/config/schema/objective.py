@@ -30,7 +30,7 @@ class LogitNormalTimesteps(Section):
 
 
 class LogNormalTimesteps(Section):
-    """log sigma is normal, as in EDM (Karras et al. 2022, Table 1); t is the step with the nearest noise level."""
+    """log sigma is normal, as in EDM (Karras et al. 2022, Table 1); with edm t has this very level, else the nearest."""
 
     kind: Literal["log-normal"] = "log-normal"
     p_mean: float = Field(-1.2, ge=-10, le=10, description="Mean of log sigma, sigma = sqrt((1-abar)/abar).")

@@ -10,56 +10,55 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.forward import noise_further
+from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
 
-def repaint_path(timesteps: Sequence[int], jump: int, resample: int) -> list[int]:
+def repaint_path(levels: Sequence[Level], jump: int, resample: int) -> list[Level]:
     """The levels of noise that RePaint visits (Lugmayr et al. 2022, Alg. 1 and Sec. 4.2); where they rise it jumps back.
 
     Counted from the clean end, each `jump` steps are taken `resample` times; what is left at the noisy end is taken once, and so
     is the step to clean data. With jump = 1 this is Alg. 1.
 
     Args:
-        timesteps: Strictly descending steps of a sampler, see select_timesteps.
+        levels: Those of a sampler, of falling noise.
         jump: Steps between jumps, which are as long, at least 1.
         resample: How many times they are taken, at least 1; 1 never jumps.
     Returns:
-        Levels in [-1, T), the last one -1, which is clean data.
+        Levels, the last one CLEAN.
     Raises:
         ScheduleError: If there are too few steps for a jump, or a number is not positive.
     """
     if jump < 1 or resample < 1:
         raise ScheduleError(f"Jumps of {jump} and {resample} samplings are not both positive.", "Choose numbers from 1 on.")
-    if resample > 1 and jump >= len(timesteps):
+    if resample > 1 and jump >= len(levels):
         raise ScheduleError(
-            f"A jump of {jump} steps does not fit into {len(timesteps)}.",
-            f"Jump over at most {len(timesteps) - 1}, or take more steps.",
+            f"A jump of {jump} steps does not fit into {len(levels)}.",
+            f"Jump over at most {len(levels) - 1}, or take more steps.",
         )
-    first = (len(timesteps) - 1) % jump
-    path = list(timesteps[: first + 1])
-    for start in range(first, len(timesteps) - 1, jump):
-        block = timesteps[start + 1 : start + 1 + jump]
+    first = (len(levels) - 1) % jump
+    path = list(levels[: first + 1])
+    for start in range(first, len(levels) - 1, jump):
+        block = levels[start + 1 : start + 1 + jump]
         path += block
         for _ in range(resample - 1):
-            path += [timesteps[start], *block]
-    return [*path, -1]
+            path += [levels[start], *block]
+    return [*path, CLEAN]
 
 
 def repaint_steps(
-    denoise: Denoise, step: Step, schedule: NoiseSchedule, path: Sequence[int], x_0: Tensor, unknown: Tensor, noise: Noise
+    denoise: Denoise, step: Step, path: Sequence[Level], x_0: Tensor, unknown: Tensor, noise: Noise
 ) -> Iterator[StepOutput]:
     """Fill what is unknown of images (Lugmayr et al. 2022, RePaint, Alg. 1, Eq. 8).
 
-    x_s_known = sqrt(abar_s) * x_0 + sqrt(1 - abar_s) * z
+    x_s_known = alpha_s * x_0 + sigma_s * z
     x_s = x_s_unknown, the sampler's, where unknown, else x_s_known
-    a jump back from s to t: x_t = sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z
+    a jump back from s to t: x_t = sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z, abar being alpha**2
 
     Args:
         denoise: The denoiser, see make_denoise.
         step: A sampler's step function without a memory of the steps before; RePaint's is `ddpm`.
-        schedule: The noise schedule.
         path: Levels of noise, see repaint_path.
         x_0: Images in [-1, 1], [B, C, H, W]; what they hold where they are unknown does not count.
         unknown: True where images are to be filled, bool, fit to be broadcast to x_0.
@@ -69,12 +68,12 @@ def repaint_steps(
     """
     x_t = noise()
     for t, s in pairwise(path):
-        if s > t:
-            x_t = noise_further(x_t, t, s, noise(), schedule)
+        if s.t > t.t:
+            x_t = noise_further(x_t, t, s, noise())
             continue
         # Not around the yield: the caller's own gradient mode must hold between steps.
         with torch.no_grad():
             output = step(denoise, x_t, t, s, noise)
-        known = x_0 if s == -1 else noise_further(x_0, -1, s, noise(), schedule)
+        known = x_0 if s == CLEAN else noise_further(x_0, CLEAN, s, noise())
         x_t = torch.where(unknown, output.x_s, known)
         yield StepOutput(x_t, output.x0_hat)

@@ -8,41 +8,40 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.forward import noise_further
+from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput, sample_steps
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
 
-def sdedit_timesteps(timesteps: Sequence[int], strength: float) -> list[int]:
-    """The last steps of a sampler, those that an edit of some strength takes; the first of them is SDEdit's t_0.
+def sdedit_levels(levels: Sequence[Level], strength: float) -> list[Level]:
+    """The last levels of a sampler, those that an edit of some strength takes; the first of them is SDEdit's t_0.
 
     Args:
-        timesteps: Strictly descending steps, see select_timesteps.
+        levels: Those of the sampler, of falling noise.
         strength: Share of the steps, in [0, 1].
     Raises:
         ScheduleError: If the strength is no such share.
     """
     if not 0.0 <= strength <= 1.0:
         raise ScheduleError(f"An edit's strength lies between 0 and 1 and cannot be {strength:g}.", "Choose for example 0.5.")
-    kept = round(strength * len(timesteps))
-    return list(timesteps[len(timesteps) - kept :])
+    kept = round(strength * len(levels))
+    return list(levels[len(levels) - kept :])
 
 
 def sdedit_steps(
-    denoise: Denoise, step: Step, schedule: NoiseSchedule, timesteps: Sequence[int], strength: float, x_0: Tensor, noise: Noise
+    denoise: Denoise, step: Step, levels: Sequence[Level], strength: float, x_0: Tensor, noise: Noise
 ) -> Iterator[StepOutput]:
     """Change images while keeping what is coarse in them (Meng et al. 2022, SDEdit, Sec. 3, with the process of DDPM, Eq. 4).
 
-    x_t = sqrt(abar_t) * x_0 + sqrt(1 - abar_t) * eps at t = t_0, then denoised as ever
+    x_t = alpha_t * x_0 + sigma_t * eps at t = t_0, then denoised as ever
 
     A strength that takes no step yields x_0 itself. One that takes all of them begins with noise alone, not with the little that
-    is left of x_0 at T - 1: then nothing of the image counts, and it is what `sample` makes of that noise.
+    is left of x_0 at the last level: then nothing of the image counts, and it is what `sample` makes of that noise.
 
     Args:
         denoise: The denoiser, see make_denoise.
         step: A sampler's step function; a new one for each call.
-        schedule: The noise schedule.
-        timesteps: All steps of the sampler.
+        levels: All of the sampler.
         strength: Share of these that are taken, in [0, 1].
         x_0: Images in [-1, 1], [B, C, H, W].
         noise: Standard normal noise shaped like x_0; the first is eps.
@@ -51,10 +50,10 @@ def sdedit_steps(
     Raises:
         ScheduleError: If the strength is no share.
     """
-    taken = sdedit_timesteps(timesteps, strength)
+    taken = sdedit_levels(levels, strength)
     if not taken:
         yield StepOutput(x_0, x_0)
         return
     eps = noise()
-    x_t = eps if len(taken) == len(timesteps) else noise_further(x_0, -1, taken[0], eps, schedule)
+    x_t = eps if len(taken) == len(levels) else noise_further(x_0, CLEAN, taken[0], eps)
     yield from sample_steps(denoise, step, taken, x_t, noise)

@@ -14,7 +14,7 @@ All but the probe runs on the CPU in float64, so that betas near 1e-8 keep their
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ddpm_cli.diffusion.denoise import Network
-from ddpm_cli.diffusion.forward import at_least_float32, extract
-from ddpm_cli.diffusion.parameterization import target
+from ddpm_cli.diffusion.forward import Levels, at_least_float32
+from ddpm_cli.diffusion.prediction import X0, Eps, V, v_from_x_0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 UNITS = 64
@@ -36,7 +36,7 @@ EPS = torch.linspace(-8.0, 8.0, 49, dtype=torch.float64)
 distance of the nodes (Trefethen & Weideman 2014); in the reconstruction 32 Gauss-Hermite nodes are 60 times less exact."""
 EPS_WEIGHTS = torch.softmax(-0.5 * EPS.square(), dim=0)
 
-LearnableParameterization = Literal["eps", "x0", "v"]
+LearnablePrediction = Eps | X0 | V
 
 
 class GammaNetwork(nn.Module):
@@ -105,16 +105,17 @@ class Probe:
     """
 
     def __init__(
-        self, network: Network, x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule, kind: LearnableParameterization
+        self, network: Network, x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule, kind: LearnablePrediction
     ) -> None:
         self._network = network
-        self._x_0, self._t, self._eps, self._schedule, self._kind = at_least_float32(x_0), t, eps, schedule, kind
+        self._x_0, self._eps, self._kind = at_least_float32(x_0), eps, kind
+        self._at = Levels.of_steps(schedule, t, self._x_0)
         self._delta = torch.zeros(len(t), device=x_0.device, requires_grad=True)
         self._prediction: Tensor | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
         """The network's own prediction."""
-        direction = self._half_scale() * target("v", self._x_0, self._eps, self._t, self._schedule)
+        direction = self._half_scale() * v_from_x_0_eps(self._x_0, self._eps, self._at)
         prediction = self._network(x_t + direction * self._delta.view(-1, *[1] * (x_t.ndim - 1)), t, *labels)
         prediction.retain_grad()
         self._prediction = prediction
@@ -126,9 +127,7 @@ class Probe:
         return torch.bincount(levels.flatten(), minlength=LEVELS)
 
     def _half_scale(self) -> Tensor:
-        signal = extract(self._schedule, "sqrt_alphas_cumprod", self._t, self._x_0)
-        noise = extract(self._schedule, "sqrt_one_minus_alphas_cumprod", self._t, self._x_0)
-        return 0.5 * signal * noise
+        return 0.5 * self._at.alpha * self._at.sigma
 
     @torch.no_grad()
     def errors(self) -> Tensor:
@@ -140,20 +139,18 @@ class Probe:
         prediction, slope = self._prediction, self._delta.grad
         if prediction is None or prediction.grad is None or slope is None:
             raise RuntimeError("A probe must go through a forward and a backward pass first.")
-        error = (prediction.float() - target(self._kind, self._x_0, self._eps, self._t, self._schedule)).flatten(1)
+        error = (prediction.float() - self._kind.target(self._x_0, self._eps, self._at)).flatten(1)
         squared = error.square().mean(1)
         weight = (prediction.grad.float().flatten(1) * error).mean(1) * error.shape[1] / (2.0 * squared)
         derivative = slope / weight
-        if self._kind == "v":  # the target moves with gamma too: d v / d gamma = -sqrt(abar * (1 - abar)) / 2 * x_t
-            signal = extract(self._schedule, "sqrt_alphas_cumprod", self._t, self._x_0)
-            noise = extract(self._schedule, "sqrt_one_minus_alphas_cumprod", self._t, self._x_0)
-            x_t = signal * self._x_0 + noise * self._eps
+        if isinstance(self._kind, V):  # the target moves with gamma too: d v / d gamma = -sqrt(abar * (1 - abar)) / 2 * x_t
+            x_t = self._at.alpha * self._x_0 + self._at.sigma * self._eps
             derivative = derivative + 2.0 * (error * (self._half_scale() * x_t).flatten(1)).mean(1)
         return torch.stack([squared, derivative], dim=1)
 
 
 def diffusion_losses(
-    error: Tensor, derivative: Tensor, gamma_t: Tensor, gamma_s: Tensor, kind: LearnableParameterization, steps: int
+    error: Tensor, derivative: Tensor, gamma_t: Tensor, gamma_s: Tensor, kind: LearnablePrediction, steps: int
 ) -> Tensor:
     """Each image's estimate of the diffusion loss, as a function of gamma (VDM, Eq. 14).
 
@@ -173,11 +170,11 @@ def diffusion_losses(
     """
     error_at = error + derivative * (gamma_t - gamma_t.detach())
     match kind:
-        case "eps":
+        case Eps():
             in_eps = error_at
-        case "x0":
+        case X0():
             in_eps = torch.exp(-gamma_t) * error_at
-        case "v":
+        case V():
             in_eps = torch.sigmoid(-gamma_t) * error_at
         case _:
             assert_never(kind)
@@ -233,10 +230,10 @@ class ScheduleLearner:
         batch: Images of a training step, over all processes.
     """
 
-    def __init__(self, gamma: GammaNetwork, timesteps: int, kind: LearnableParameterization, lr: float, batch: int) -> None:
+    def __init__(self, gamma: GammaNetwork, timesteps: int, kind: LearnablePrediction, lr: float, batch: int) -> None:
         self.gamma = gamma
         self.timesteps = timesteps
-        self.kind: LearnableParameterization = kind
+        self.kind: LearnablePrediction = kind
         self.optimizer = torch.optim.Adam([p for p in gamma.parameters() if p.requires_grad], lr=lr)
         self.schedule = gamma.schedule(timesteps)
         self._errors = torch.zeros(batch, 2, dtype=torch.float64)

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network
-from ddpm_cli.diffusion.forward import at_least_float32, q_sample
+from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
 from ddpm_cli.diffusion.objectives.vlb import ModelVariance, vlb_term
 from ddpm_cli.diffusion.objectives.weightings import Weighting, loss_weight
-from ddpm_cli.diffusion.parameterization import Parameterization, network_input, split_output, target, to_x0_eps
+from ddpm_cli.diffusion.prediction import Eps, Prediction, estimated, split_output
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 Loss = Callable[[Network, Tensor, Tensor, Tensor, NoiseSchedule], Tensor]
 """loss(network, x_0, t, eps, schedule): the loss of each image, [B]; its mean is what is minimised."""
+
+EPS = Eps()
 
 VLB_SHARE = 0.001
 """The lambda of Nichol & Dhariwal 2021, Sec. 3.1."""
@@ -26,7 +28,7 @@ def p_losses(
     t: Tensor,
     eps: Tensor,
     schedule: NoiseSchedule,
-    parameterization: Parameterization = "eps",
+    prediction: Prediction = EPS,
     weighting: Weighting = "simple",
 ) -> Tensor:
     """Squared error of the network's prediction for each image (DDPM, Eq. 14, L_simple, for eps).
@@ -38,10 +40,10 @@ def p_losses(
     Args:
         network: Predicts from x_t [B, C, H, W] and t int64 [B]. If it has twice the channels, the second half is not trained here.
         x_0: Images in [-1, 1], [B, C, H, W].
-        t: Steps in [0, T), int64, [B].
+        t: Steps in [0, T), [B]: int64, or real ones between the steps, see Levels.of_steps.
         eps: Standard normal noise, shaped like x_0.
         schedule: The noise schedule.
-        parameterization: What the network predicts.
+        prediction: What the network predicts.
         weighting: How much each noise level counts.
     Returns:
         The loss of each image, [B]; its mean is what is minimised.
@@ -49,8 +51,9 @@ def p_losses(
         ShapeError: If eps or the prediction is not shaped like x_0.
     """
     x_0 = at_least_float32(x_0)
-    prediction, _ = _evaluated(network, q_sample(x_0, t, eps, schedule), t, schedule, parameterization)
-    return _weighted_error(prediction, x_0, t, eps, schedule, parameterization, weighting)
+    at = Levels.of_steps(schedule, t, x_0)
+    output, _ = _evaluated(network, noised(x_0, eps, at), at, prediction)
+    return _weighted_error(output, x_0, eps, at, prediction, weighting)
 
 
 def vlb_losses(
@@ -59,7 +62,7 @@ def vlb_losses(
     t: Tensor,
     eps: Tensor,
     schedule: NoiseSchedule,
-    parameterization: Parameterization = "eps",
+    prediction: Prediction = EPS,
     variance: ModelVariance = "fixed-small",
 ) -> Tensor:
     """An estimate of the variational bound from one step of each image (DDPM, Eq. 5; Nichol & Dhariwal 2021, Eq. 4).
@@ -72,7 +75,7 @@ def vlb_losses(
         t: Steps in [0, T), int64, [B].
         eps: Standard normal noise, shaped like x_0.
         schedule: The noise schedule.
-        parameterization: What the network predicts.
+        prediction: What the network predicts.
         variance: Of p(x_{t-1} | x_t).
     Returns:
         The loss of each image, [B].
@@ -81,9 +84,11 @@ def vlb_losses(
         ConfigError: If the variance is learned-range and the network did not learn one.
     """
     x_0 = at_least_float32(x_0)
-    x_t = q_sample(x_0, t, eps, schedule)
-    prediction, fraction = _evaluated(network, x_t, t, schedule, parameterization)
-    return _bound(prediction, fraction, x_0, x_t, t, schedule, parameterization, variance)
+    at = Levels.of_steps(schedule, t, x_0)
+    x_t = noised(x_0, eps, at)
+    output, fraction = _evaluated(network, x_t, at, prediction)
+    estimate = estimated(prediction, output, x_t, at)._replace(variance_fraction=fraction)
+    return schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, variance)
 
 
 def hybrid_losses(
@@ -92,7 +97,7 @@ def hybrid_losses(
     t: Tensor,
     eps: Tensor,
     schedule: NoiseSchedule,
-    parameterization: Parameterization = "eps",
+    prediction: Prediction = EPS,
     weighting: Weighting = "simple",
     vlb_share: float = VLB_SHARE,
 ) -> Tensor:
@@ -106,7 +111,7 @@ def hybrid_losses(
         t: Steps in [0, T), int64, [B].
         eps: Standard normal noise, shaped like x_0.
         schedule: The noise schedule.
-        parameterization: What the network predicts.
+        prediction: What the network predicts.
         weighting: How much each noise level counts in the first part.
         vlb_share: The paper's lambda.
     Returns:
@@ -116,41 +121,18 @@ def hybrid_losses(
         ConfigError: If the network did not learn a variance.
     """
     x_0 = at_least_float32(x_0)
-    x_t = q_sample(x_0, t, eps, schedule)
-    prediction, fraction = _evaluated(network, x_t, t, schedule, parameterization)
-    simple = _weighted_error(prediction, x_0, t, eps, schedule, parameterization, weighting)
-    bound = _bound(prediction.detach(), fraction, x_0, x_t, t, schedule, parameterization, "learned-range")
-    return simple + vlb_share * bound
+    at = Levels.of_steps(schedule, t, x_0)
+    x_t = noised(x_0, eps, at)
+    output, fraction = _evaluated(network, x_t, at, prediction)
+    estimate = estimated(prediction, output.detach(), x_t, at)._replace(variance_fraction=fraction)
+    bound = schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, "learned-range")
+    return _weighted_error(output, x_0, eps, at, prediction, weighting) + vlb_share * bound
 
 
-def _evaluated(
-    network: Network, x_t: Tensor, t: Tensor, schedule: NoiseSchedule, kind: Parameterization
-) -> tuple[Tensor, Tensor | None]:
-    return split_output(network(*network_input(kind, x_t, t, schedule)), x_t)
+def _evaluated(network: Network, x_t: Tensor, at: Levels, prediction: Prediction) -> tuple[Tensor, Tensor | None]:
+    return split_output(network(*prediction.network_input(x_t, at)), x_t)
 
 
-def _weighted_error(
-    prediction: Tensor,
-    x_0: Tensor,
-    t: Tensor,
-    eps: Tensor,
-    schedule: NoiseSchedule,
-    kind: Parameterization,
-    weighting: Weighting,
-) -> Tensor:
-    error = target(kind, x_0, eps, t, schedule) - prediction
-    return error.square().flatten(1).mean(1) * loss_weight(weighting, kind, x_0, t, schedule)
-
-
-def _bound(
-    prediction: Tensor,
-    fraction: Tensor | None,
-    x_0: Tensor,
-    x_t: Tensor,
-    t: Tensor,
-    schedule: NoiseSchedule,
-    kind: Parameterization,
-    variance: ModelVariance,
-) -> Tensor:
-    estimate = to_x0_eps(kind, prediction, x_t, t, schedule)._replace(variance_fraction=fraction)
-    return schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, variance)
+def _weighted_error(output: Tensor, x_0: Tensor, eps: Tensor, at: Levels, prediction: Prediction, weighting: Weighting) -> Tensor:
+    error = prediction.target(x_0, eps, at) - output
+    return error.square().flatten(1).mean(1) * loss_weight(weighting, prediction, at)

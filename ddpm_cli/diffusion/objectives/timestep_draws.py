@@ -20,7 +20,7 @@ class Draw(NamedTuple):
     """Steps for one batch.
 
     Attributes:
-        t: Steps in [0, T), int64, [B].
+        t: Steps in [0, T), int64, or real ones between them, float64 (float32 on MPS), [B].
         weights: What each image's loss is multiplied by, float32, [B]; 1 on average.
     """
 
@@ -103,6 +103,20 @@ def _level_borders(schedule: NoiseSchedule, device: torch.device) -> Tensor:
     return ((levels[1:] + levels[:-1]) / 2.0).to(device)
 
 
+def _real_steps(schedule: NoiseSchedule, log_sigma: Tensor) -> Tensor:
+    """Where the schedule, its log SNR interpolated between steps, has these log sigmas, float64 [B]; at its ends if nowhere."""
+    table = torch.tensor(-schedule.half_logsnr, device=log_sigma.device)
+    above = torch.searchsorted(table, log_sigma).clamp(1, max(len(table) - 1, 1))
+    if len(table) == 1:
+        return torch.zeros_like(log_sigma)
+    low, high = table[above - 1], table[above]
+    return above - 1 + ((log_sigma - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def _in_float64_unless_mps(t: Tensor, device: torch.device | str) -> Tensor:
+    return t.float().to(device) if torch.device(device).type == "mps" else t.to(device)
+
+
 class FlatDraws(_Memoryless):
     """Each step alone is uniform, see draw_timesteps.
 
@@ -143,24 +157,29 @@ class LogitNormalDraws(_Memoryless):
 
 
 class LogNormalDraws(_Memoryless):
-    """The noise level is log-normal, as in EDM (Karras et al. 2022, Table 1), and t the step of the schedule nearest to it.
+    """The noise level is log-normal, as in EDM (Karras et al. 2022, Table 1).
 
-    log sigma = p_mean + p_std * z, z ~ N(0, 1);  t has the log sigma = -half_logsnr nearest to it, sigma = sqrt((1 - abar) / abar)
+    log sigma = p_mean + p_std * z, z ~ N(0, 1), with sigma = sqrt((1 - abar) / abar), within the range of the schedule
 
-    The weights are 1; with EDM's parameterization and the weighting "simple" the loss is that of the paper's Eq. 8.
+    t is the real step with this very sigma, or for networks that know steps alone the step with the log sigma nearest to it. The
+    weights are 1; with EDM's prediction and the weighting "simple" the loss is that of the paper's Eq. 8.
 
     Args:
         p_mean: Mean of log sigma.
         p_std: Its standard deviation, above 0.
+        between_steps: Whether t may be real.
     """
 
-    def __init__(self, p_mean: float, p_std: float) -> None:
-        self.p_mean, self.p_std = p_mean, p_std
+    def __init__(self, p_mean: float, p_std: float, *, between_steps: bool = False) -> None:
+        self.p_mean, self.p_std, self.between_steps = p_mean, p_std, between_steps
 
     def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw steps; all weights are 1."""
         z = torch.randn(batch, generator=generator, device=generator.device)
         wanted = _in_float64(self.p_mean + self.p_std * z)
+        if self.between_steps:
+            t = _real_steps(schedule, wanted)
+            return Draw(_in_float64_unless_mps(t, device), torch.ones(batch, device=device))
         t = torch.searchsorted(_level_borders(schedule, wanted.device), wanted)
         return Draw(t.to(device), torch.ones(batch, device=device))
 

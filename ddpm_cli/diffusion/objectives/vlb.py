@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import at_least_float32, extract, q_posterior
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ConfigError
 

@@ -1,15 +1,15 @@
-"""Churn: fresh noise before each step of a solver, which turns it into a stochastic sampler."""
+"""Add fresh noise before each step of a solver, which turns it into a stochastic sampler."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
+from ddpm_cli.diffusion.levels import Level
 from ddpm_cli.diffusion.sampling import Noise
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -17,44 +17,40 @@ class Churn:
     """How much noise is added before each step (Karras et al. 2022, Alg. 2).
 
     Attributes:
-        gamma: Share by which sigma rises; 0 adds no noise.
-        s_min: Only from this sigma on.
-        s_max: Only up to this sigma.
+        level_of_ratio: The level with a ratio sigma / alpha, or the nearest that the network knows; a schedule's method.
+        gamma: Share by which the ratio rises; 0 adds no noise.
+        s_min: Only from this ratio on.
+        s_max: Only up to this ratio.
         s_noise: Standard deviation of the noise; a little above 1 makes up for details that the network loses.
     """
 
+    level_of_ratio: Callable[[float], Level]
     gamma: float = 0.0
     s_min: float = 0.0
     s_max: float = math.inf
     s_noise: float = 1.0
 
-    @classmethod
-    def over(cls, steps: int, s_churn: float, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0) -> Churn:
-        """Spread s_churn over a number of steps: gamma = min(s_churn / steps, sqrt(2) - 1)."""
-        return cls(min(s_churn / steps, math.sqrt(2.0) - 1.0), s_min, s_max, s_noise)
+
+def churn_share(steps: int, s_churn: float) -> float:
+    """Spread s_churn over a number of steps: gamma = min(s_churn / steps, sqrt(2) - 1) (Karras et al. 2022, Alg. 2, line 3)."""
+    return min(s_churn / steps, math.sqrt(2.0) - 1.0)
 
 
-NO_CHURN = Churn()
+def add_churn(churn: Churn | None, x_t: Tensor, t: Level, noise: Noise) -> tuple[Tensor, Level]:
+    """Go back to a noisier level by fresh noise (Karras et al. 2022, Alg. 2, lines 4 to 6).
 
+    u = the level with sigma_u / alpha_u = (1 + gamma) * sigma_t / alpha_t
+    x_u = sqrt(abar_u / abar_t) * x_t + s_noise * sqrt(1 - abar_u / abar_t) * z, abar being alpha**2
 
-def add_churn(schedule: NoiseSchedule, churn: Churn, x_t: Tensor, t: int, noise: Noise) -> tuple[Tensor, int]:
-    """Go back to a noisier step by fresh noise (Karras et al. 2022, Alg. 2, lines 4 to 6).
-
-    sigma = sqrt((1 - abar) / abar)    u = the step whose sigma is nearest to sigma_t * (1 + gamma)
-    x_u = sqrt(abar_u / abar_t) * x_t + s_noise * sqrt(1 - abar_u / abar_t) * z
-
-    With s_noise = 1 this is the forward process from t to u. Levels are those of the schedule, because a network knows no others;
-    at the last of them nothing is added.
+    With s_noise = 1 this is the forward process from t to u. No level is noisier than the schedule's last: there nothing is added.
 
     Returns:
         x_u and u; x_t and t themselves where nothing is added, and then no noise is drawn.
     """
-    sigmas = schedule.sigmas
-    if churn.gamma == 0.0 or not churn.s_min <= sigmas[t] <= churn.s_max or not math.isfinite(sigmas[t]):
+    if churn is None or churn.gamma == 0.0 or not churn.s_min <= t.ratio <= churn.s_max or math.isinf(t.ratio):
         return x_t, t
-    with np.errstate(divide="ignore"):
-        u = t + int(np.abs(np.log(sigmas[t:]) - math.log(sigmas[t] * (1.0 + churn.gamma))).argmin())
-    if u == t:
+    u = churn.level_of_ratio(t.ratio * (1.0 + churn.gamma))
+    if u.t <= t.t:
         return x_t, t
-    kept = schedule.alpha_bar(u) / schedule.alpha_bar(t)
+    kept = u.signal / t.signal
     return kept**0.5 * x_t + churn.s_noise * (1.0 - kept) ** 0.5 * noise(), u

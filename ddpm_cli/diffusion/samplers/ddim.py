@@ -9,60 +9,55 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
-def ddim(schedule: NoiseSchedule, *, eta: float = 0.0) -> Step:
-    """DDIM sampler for any list of steps (Song et al. 2021, Eq. 12 and 16).
+def ddim(*, eta: float = 0.0) -> Step:
+    """DDIM sampler for any list of levels (Song et al. 2021, Eq. 12 and 16).
 
     sigma = eta * sqrt((1 - abar_s) / (1 - abar_t)) * sqrt(1 - abar_t / abar_s)
     x_s = sqrt(abar_s) * x0_hat + sqrt(1 - abar_s - sigma**2) * eps_hat + sigma * z
 
     Args:
-        schedule: The noise schedule.
         eta: 0 is deterministic; 1 has the variance of the DDPM posterior and, for a given x0_hat, the same step.
     Returns:
         The step function.
     """
 
-    def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
-        abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
+    def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
         estimate = denoise(x_t, t)
-        sigma = eta * ((1.0 - abar_s) / (1.0 - abar_t)) ** 0.5 * (1.0 - abar_t / abar_s) ** 0.5
+        sigma = eta * (s.noise / t.noise) ** 0.5 * (1.0 - t.signal / s.signal) ** 0.5
         # The difference is 0 up to rounding where sigma takes all of the variance.
-        direction = max(1.0 - abar_s - sigma**2, 0.0) ** 0.5
-        x_s = abar_s**0.5 * estimate.x0_hat + direction * estimate.eps_hat
+        direction = max(s.noise - sigma**2, 0.0) ** 0.5
+        x_s = s.alpha * estimate.x0_hat + direction * estimate.eps_hat
         return StepOutput(x_s + sigma * noise() if sigma > 0.0 else x_s, estimate.x0_hat)
 
     return step
 
 
 @torch.no_grad()
-def ddim_invert(denoise: Denoise, schedule: NoiseSchedule, timesteps: Sequence[int], x_0: Tensor, *, iterations: int = 1) -> Tensor:
+def ddim_invert(denoise: Denoise, levels: Sequence[Level], x_0: Tensor, *, iterations: int = 1) -> Tensor:
     """The noise from which DDIM with eta = 0 makes an image (Song et al. 2021, Sec. 5.4: Eq. 13 run backwards).
 
-    sigma = sqrt((1 - abar) / abar)
-    x_t = sqrt(abar_t) * (x_s / sqrt(abar_s) + (sigma_t - sigma_s) * eps_hat(x_t, t))
+    x_t = alpha_t * (x_s / alpha_s + (sigma_t / alpha_t - sigma_s / alpha_s) * eps_hat(x_t, t))
 
     x_t stands on both sides. It is iterated from x_t = x_s (Pan et al. 2023, AIDI): once is the usual explicit inversion, whose
     error falls with the number of steps; more makes it the inverse of the very same list of steps.
 
     Args:
         denoise: The denoiser, best without a threshold, which cannot be undone.
-        schedule: The noise schedule.
-        timesteps: The list of steps that DDIM would visit, from noisy to clean. It should end near 0, because the last step cannot
-            be told from any other with the same estimate of the image: spacings "linspace" and "leading" do.
+        levels: Those that DDIM would visit, from noisy to clean. They should end near step 0, because the last step cannot be told
+            from any other with the same estimate of the image: spacings "linspace" and "leading" do.
         x_0: Images in [-1, 1], [B, C, H, W].
         iterations: Network evaluations for each step, at least 1.
     Returns:
-        x_t at timesteps[0], shaped like x_0.
+        x_t at levels[0], shaped like x_0.
     """
     x_s = x_0
-    for s, t in pairwise([-1, *reversed(timesteps)]):
-        abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
-        ratio = (abar_t / abar_s) ** 0.5
-        noise_scale = (1.0 - abar_t) ** 0.5 - ratio * (1.0 - abar_s) ** 0.5
+    for s, t in pairwise([CLEAN, *reversed(levels)]):
+        ratio = (t.signal / s.signal) ** 0.5
+        noise_scale = t.sigma - ratio * s.sigma
         x_t = x_s
         for _ in range(iterations):
             x_t = ratio * x_s + noise_scale * denoise(x_t, t).eps_hat

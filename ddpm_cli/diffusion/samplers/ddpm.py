@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.levels import CLEAN, Level
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import RequestError
 
 Variance = Literal["auto", "fixed-small", "fixed-large", "learned-range"]
 
 
-def ddpm(schedule: NoiseSchedule, *, variance: Variance = "auto") -> Step:
-    """Ancestral sampler (DDPM, Alg. 2 with Eq. 7), for any list of steps (Nichol & Dhariwal 2021, Eq. 19).
+def ddpm(*, variance: Variance = "auto") -> Step:
+    """Ancestral sampler (DDPM, Alg. 2 with Eq. 7), for any list of levels (Nichol & Dhariwal 2021, Eq. 19).
 
     alpha = abar_t / abar_s    beta = 1 - alpha
     mean = sqrt(abar_s) * beta / (1 - abar_t) * x0_hat + sqrt(alpha) * (1 - abar_s) / (1 - abar_t) * x_t
@@ -28,26 +28,24 @@ def ddpm(schedule: NoiseSchedule, *, variance: Variance = "auto") -> Step:
     pixel (Nichol & Dhariwal 2021, Eq. 15)
     auto: learned-range if the network predicts its variance, else fixed-small
 
-    Where s = t - 1, alpha and beta are the schedule's own. No variance adds noise at the last step (s = -1).
+    Where s is the step before t, alpha and beta are the schedule's own. No variance adds noise in the last step, to CLEAN.
 
     Args:
-        schedule: The noise schedule.
         variance: "auto", "fixed-small", "fixed-large" or "learned-range".
     Returns:
         The step function; for "learned-range" it raises RequestError if the network does not predict its variance.
     """
 
-    def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
-        abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
-        alpha = abar_t / abar_s
+    def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
+        alpha = t.signal / s.signal
         beta = 1.0 - alpha
         estimate = denoise(x_t, t)
-        coef_x_0 = abar_s**0.5 * beta / (1.0 - abar_t)
-        coef_x_t = alpha**0.5 * (1.0 - abar_s) / (1.0 - abar_t)
+        coef_x_0 = s.alpha * beta / t.noise
+        coef_x_t = alpha**0.5 * s.noise / t.noise
         mean = coef_x_0 * estimate.x0_hat + coef_x_t * x_t
-        if s == -1:
+        if s == CLEAN:
             return StepOutput(mean, estimate.x0_hat)
-        std = _std(variance, beta, beta * (1.0 - abar_s) / (1.0 - abar_t), estimate)
+        std = _std(variance, beta, beta * s.noise / t.noise, estimate)
         return StepOutput(mean + std * noise(), estimate.x0_hat)
 
     return step

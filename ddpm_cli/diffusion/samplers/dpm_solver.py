@@ -7,16 +7,16 @@ from typing import Literal
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.samplers.multistep import Estimate, half_logsnr_at, mean_estimate
+from ddpm_cli.diffusion.levels import CLEAN, Level
+from ddpm_cli.diffusion.samplers.multistep import Estimate, History, mean_estimate
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import RequestError
 
 
-def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, sde: bool = False) -> Step:
-    """DPM-Solver++ multistep for any list of steps (Lu et al. 2022, DPM-Solver++, Alg. 2).
+def dpm_solver(*, order: Literal[1, 2, 3] = 2, sde: bool = False) -> Step:
+    """DPM-Solver++ multistep for any list of levels (Lu et al. 2022, DPM-Solver++, Alg. 2).
 
-    alpha = sqrt(abar)    sigma = sqrt(1 - abar)    lambda = log(alpha / sigma)    h = lambda_s - lambda_t
+    lambda = log(alpha / sigma)    h = lambda_s - lambda_t
     x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - exp(-h)) * D
     order 1: D = x0_hat    order 2: D = x0_hat + D1 / 2    order 3: D = x0_hat + moments[1] * D1 + moments[2] * D2
 
@@ -28,44 +28,36 @@ def dpm_solver(schedule: NoiseSchedule, *, order: Literal[1, 2, 3] = 2, sde: boo
     Its order 3 (3M SDE, of k-diffusion) has moments of 2 * h; k-diffusion has half of our D2 there too, and diffusers' D2 has the
     wrong sign.
 
-    The order is lower while there are too few estimates (none is used where the SNR is 0), and 1 in the last step (s = -1),
+    The order is lower while there are too few estimates (none is used where the SNR is 0), and 1 in the last step, to CLEAN,
     which ends in x_s = x0_hat.
 
     Args:
-        schedule: The noise schedule.
         order: 1 to 3. Order 1 is DDIM with eta = 0, or with sde DDPM with the fixed-small variance.
         sde: Solve the reverse SDE instead of the ODE.
     Returns:
-        The step function. It remembers its last estimates: use one for each trajectory.
+        The step function, of one trajectory: it remembers its last estimates, and raises ValueError on another.
     Raises:
         RequestError: If there is no such order.
     """
     if order not in (1, 2, 3):
         raise RequestError(f"DPM-Solver++ has no order {order}.", "Choose 1, 2 or 3.")
-    history: list[Estimate] = []
-    expected = schedule.timesteps
+    history = History()
 
-    def step(denoise: Denoise, x_t: Tensor, t: int, s: int, noise: Noise) -> StepOutput:
-        nonlocal expected
-        if t != expected:
-            history.clear()
-        abar_t, abar_s = schedule.alpha_bar(t), schedule.alpha_bar(s)
-        now = Estimate(half_logsnr_at(schedule, t), denoise(x_t, t).x0_hat)
-        past = [] if s == -1 or order == 1 else history[1 - order :]
-        D = mean_estimate(now, past, half_logsnr_at(schedule, s), rate=2.0 if sde else 1.0)
-        ratio = ((1.0 - abar_s) / (1.0 - abar_t)) ** 0.5
-        # exp(-h) without a logarithm, which has no value at s = -1.
-        decay = ratio * (abar_t / abar_s) ** 0.5
+    def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
+        history.enter(t, s)
+        now = Estimate(t.half_logsnr, denoise(x_t, t).x0_hat)
+        past = [] if s == CLEAN else history.last(order - 1)
+        D = mean_estimate(now, past, s.half_logsnr, rate=2.0 if sde else 1.0)
+        ratio = (s.noise / t.noise) ** 0.5
+        # exp(-h) without a logarithm, which has no value for clean data.
+        decay = ratio * (t.signal / s.signal) ** 0.5
         if sde:
-            x_s = ratio * decay * x_t + abar_s**0.5 * (1.0 - decay**2) * D
-            if s != -1:
-                x_s = x_s + ((1.0 - abar_s) * (1.0 - decay**2)) ** 0.5 * noise()
+            x_s = ratio * decay * x_t + s.alpha * (1.0 - decay**2) * D
+            if s != CLEAN:
+                x_s = x_s + (s.noise * (1.0 - decay**2)) ** 0.5 * noise()
         else:
-            x_s = ratio * x_t + abar_s**0.5 * (1.0 - decay) * D
-        if abar_t > 0.0:
-            history.append(now)
-            del history[:-2]
-        expected = s
+            x_s = ratio * x_t + s.alpha * (1.0 - decay) * D
+        history.keep(t, now)
         return StepOutput(x_s, now.x0_hat)
 
     return step

@@ -1,9 +1,9 @@
 """What multistep solvers share: the integral of a polynomial through several estimates of x_0.
 
-In lambda = log(sqrt(abar) / sqrt(1 - abar)) the probability-flow ODE from t to s has the solution (Lu et al. 2022, DPM-Solver++,
-Eq. 8), with h = lambda_s - lambda_t and v = (lambda - lambda_t) / h:
+In lambda = log(alpha / sigma) the probability-flow ODE from t to s has the solution (Lu et al. 2022, DPM-Solver++, Eq. 8), with
+h = lambda_s - lambda_t and v = (lambda - lambda_t) / h:
 
-    x_s = sqrt((1 - abar_s) / (1 - abar_t)) * x_t + sqrt(abar_s) * (1 - exp(-h)) * mean of x0_hat(v)
+    x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - exp(-h)) * mean of x0_hat(v)
 
 The mean over v in [0, 1] has the weight exp(-h * (1 - v)). Solvers differ in how they guess x0_hat(v).
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Level
 
 
 class Estimate(NamedTuple):
@@ -27,9 +27,31 @@ class Estimate(NamedTuple):
     x0_hat: Tensor
 
 
-def half_logsnr_at(schedule: NoiseSchedule, t: int) -> float:
-    """Lambda at a step in [-1, T): infinite for clean data, -infinite where the SNR is 0."""
-    return math.inf if t == -1 else float(schedule.half_logsnr[t])
+class History:
+    """The last estimates of one trajectory, two at most."""
+
+    def __init__(self) -> None:
+        self._estimates: list[Estimate] = []
+        self._next: Level | None = None
+
+    def enter(self, t: Level, s: Level) -> None:
+        """Begin the step from t to s.
+
+        Raises:
+            ValueError: If the step before did not lead to t.
+        """
+        if self._next is not None and self._next != t:
+            raise ValueError("A multistep sampler goes along one trajectory; make another one for the next.")
+        self._next = s
+
+    def last(self, count: int) -> list[Estimate]:
+        """The last estimates, as many as there are up to `count`."""
+        return self._estimates[-count:] if count > 0 else []
+
+    def keep(self, t: Level, estimate: Estimate) -> None:
+        """Keep an estimate for the steps after; one where no signal is left has no finite lambda."""
+        if t.signal > 0.0:
+            self._estimates = [*self._estimates, estimate][-2:]
 
 
 def moments(h: float, count: int) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_network, resolved_classes
-from ddpm_cli.build.objective import build_loss, build_parameterization
+from ddpm_cli.build.objective import build_loss, build_prediction
 from ddpm_cli.build.sampler import build_guided, build_threshold
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
@@ -80,9 +80,9 @@ class Rehearsal:
         """One step of denoising, guided as the config says."""
         x_t, _, labels = self._inputs(images)
         settings = self.config.sample
-        predict = predictor(self.network, self.schedule, build_parameterization(self.config.objective))
-        predict = build_guided(settings.guidance, predict, self.schedule, resolved_classes(self.config.model))
-        make_denoise(predict, self.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, 0)
+        predict = predictor(self.network, self.schedule, build_prediction(self.config.objective))
+        predict = build_guided(settings.guidance, predict, resolved_classes(self.config.model))
+        make_denoise(predict, self.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, self.schedule.at(0))
 
     def drop_gradients(self) -> None:
         """Free what `train_pass` left."""

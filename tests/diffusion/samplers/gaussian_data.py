@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.parameterization import Denoised
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
 
 DIM = 4
 SHAPE = (1, 2, 2)
@@ -20,11 +20,11 @@ COVARIANCE = _ROOT @ _ROOT.T
 """Its eigenvalues are 0.22 to 1.22."""
 
 
-def best_denoise(schedule: NoiseSchedule) -> Denoise:
+def best_denoise() -> Denoise:
     """E[x_0 | x_t] = m + sqrt(abar) C (abar C + (1 - abar) I)^-1 (x_t - sqrt(abar) m)."""
 
-    def denoise(x_t: Tensor, t: int) -> Denoised:
-        abar = schedule.alpha_bar(t)
+    def denoise(x_t: Tensor, t: Level) -> Denoised:
+        abar = t.signal
         gain = abar**0.5 * torch.linalg.solve(abar * COVARIANCE + (1 - abar) * EYE, COVARIANCE)
         flat = x_t.flatten(1)
         x0_hat = MEAN + (flat - abar**0.5 * MEAN) @ gain

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.parameterization import Denoised
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
 
 MEANS = torch.tensor([[0.6, 0.4], [-0.7, 0.2], [0.1, -0.8]], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -22,9 +22,9 @@ def best_x_0(y: Tensor, sigma: float) -> Tensor:
     return (share[..., None] * (MEANS + VARIANCE / total * away)).sum(1)
 
 
-def best_denoise(schedule: NoiseSchedule) -> Denoise:
-    def denoise(x_t: Tensor, t: int) -> Denoised:
-        abar = schedule.alpha_bar(t)
+def best_denoise() -> Denoise:
+    def denoise(x_t: Tensor, t: Level) -> Denoised:
+        abar = t.signal
         if abar == 0.0:
             return Denoised((WEIGHTS @ MEANS).expand_as(x_t), x_t)
         y, sigma = x_t / abar**0.5, ((1 - abar) / abar) ** 0.5

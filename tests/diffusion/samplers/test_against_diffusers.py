@@ -23,10 +23,11 @@ from diffusers import (
     HeunDiscreteScheduler,
     UniPCMultistepScheduler,
 )
+from levels_of_steps import levels
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import clamp, make_denoise, predictor
-from ddpm_cli.diffusion.parameterization import Parameterization
+from ddpm_cli.diffusion.prediction import X0, Eps, V
 from ddpm_cli.diffusion.samplers import multistep
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
@@ -37,9 +38,10 @@ from ddpm_cli.diffusion.samplers.unipc import unipc
 from ddpm_cli.diffusion.sampling import Step, sample_steps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.thresholding import dynamic_threshold
-from ddpm_cli.diffusion.timesteps import Spacing, karras_timesteps, logsnr_timesteps, select_timesteps
+from ddpm_cli.diffusion.timesteps import Spacing, karras_levels, logsnr_levels, select_timesteps
 
 SHAPE = (3, 1, 6, 6)
+KINDS = {"eps": Eps(), "x0": X0(), "v": V()}
 THEIR_NAME = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 CONFIG = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
@@ -53,9 +55,9 @@ def normal(seed: int) -> Callable[[], Tensor]:
     return lambda: torch.randn(SHAPE, generator=generator)
 
 
-def our_trajectory(schedule: NoiseSchedule, step: Step, steps: list[int], kind: Parameterization, clip: bool) -> list[Tensor]:
-    denoise = make_denoise(predictor(network, schedule, kind), schedule, threshold=clamp if clip else None)
-    return [output.x_s for output in sample_steps(denoise, step, steps, normal(0)(), normal(1))]
+def our_trajectory(schedule: NoiseSchedule, step: Step, steps: list[int], kind: str, clip: bool) -> list[Tensor]:
+    denoise = make_denoise(predictor(network, schedule, KINDS[kind]), schedule, threshold=clamp if clip else None)
+    return [output.x_s for output in sample_steps(denoise, step, levels(schedule, steps), normal(0)(), normal(1))]
 
 
 def their_trajectory(scheduler: Any, **options: Any) -> list[Tensor]:
@@ -75,11 +77,11 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor]) -> None:
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize(("kind", "clip"), [("eps", True), ("x0", False), ("v", True)])
-def test_ddpm_fixed_small(spacing: Spacing, n: int, kind: Parameterization, clip: bool, linear: NoiseSchedule) -> None:
+def test_ddpm_fixed_small(spacing: Spacing, n: int, kind: str, clip: bool, linear: NoiseSchedule) -> None:
     steps = select_timesteps(1000, n, spacing)
     scheduler = DDPMScheduler(**CONFIG, variance_type="fixed_small", clip_sample=clip, prediction_type=THEIR_NAME[kind])
     scheduler.set_timesteps(timesteps=steps)
-    assert_same(our_trajectory(linear, ddpm(linear), steps, kind, clip), their_trajectory(scheduler))
+    assert_same(our_trajectory(linear, ddpm(), steps, kind, clip), their_trajectory(scheduler))
 
 
 @pytest.mark.parametrize("n", [10, 20, 50])
@@ -88,46 +90,46 @@ def test_ddpm_fixed_large(spacing: Spacing, n: int, linear: NoiseSchedule) -> No
     steps = select_timesteps(1000, n, spacing)
     scheduler = DDPMScheduler(**CONFIG, variance_type="fixed_large", clip_sample=True)
     scheduler.set_timesteps(timesteps=steps)
-    assert_same(our_trajectory(linear, ddpm(linear, variance="fixed-large"), steps, "eps", True), their_trajectory(scheduler))
+    assert_same(our_trajectory(linear, ddpm(variance="fixed-large"), steps, "eps", True), their_trajectory(scheduler))
 
 
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("kind", "clip"), [("eps", True), ("x0", False), ("v", True)])
-def test_ddim(n: int, eta: float, kind: Parameterization, clip: bool, linear: NoiseSchedule) -> None:
+def test_ddim(n: int, eta: float, kind: str, clip: bool, linear: NoiseSchedule) -> None:
     scheduler = DDIMScheduler(**CONFIG, clip_sample=clip, timestep_spacing="trailing", prediction_type=THEIR_NAME[kind])
     scheduler.set_timesteps(n)
     steps = select_timesteps(1000, n, "trailing")
     assert scheduler.timesteps.tolist() == steps
     theirs = their_trajectory(scheduler, eta=eta, use_clipped_model_output=True)
     # Their last step draws noise with weight 0; ours draws none, which changes nothing.
-    assert_same(our_trajectory(linear, ddim(linear, eta=eta), steps, kind, clip), theirs)
+    assert_same(our_trajectory(linear, ddim(eta=eta), steps, kind, clip), theirs)
 
 
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("kind", ["x0", "v"])
-def test_dpm_solver(n: int, order: Any, spacing: Spacing, kind: Parameterization, linear: NoiseSchedule) -> None:
+def test_dpm_solver(n: int, order: Any, spacing: Spacing, kind: str, linear: NoiseSchedule) -> None:
     scheduler = DPMSolverMultistepScheduler(
         **CONFIG, solver_order=order, algorithm_type="dpmsolver++", final_sigmas_type="zero", prediction_type=THEIR_NAME[kind]
     )
     steps = select_timesteps(1000, n, spacing)
     scheduler.set_timesteps(timesteps=steps)
     assert scheduler.timesteps.tolist() == steps
-    assert_same(our_trajectory(linear, dpm_solver(linear, order=order), steps, kind, False), their_trajectory(scheduler))
+    assert_same(our_trajectory(linear, dpm_solver(order=order), steps, kind, False), their_trajectory(scheduler))
 
 
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("kind", ["x0", "v"])
-def test_dpm_solver_sde(n: int, order: Any, kind: Parameterization, linear: NoiseSchedule) -> None:
+def test_dpm_solver_sde(n: int, order: Any, kind: str, linear: NoiseSchedule) -> None:
     scheduler = DPMSolverMultistepScheduler(
         **CONFIG, solver_order=order, algorithm_type="sde-dpmsolver++", final_sigmas_type="zero", prediction_type=THEIR_NAME[kind]
     )
     steps = select_timesteps(1000, n, "trailing")
     scheduler.set_timesteps(timesteps=steps)
-    ours = our_trajectory(linear, dpm_solver(linear, order=order, sde=True), steps, kind, False)
+    ours = our_trajectory(linear, dpm_solver(order=order, sde=True), steps, kind, False)
     assert_same(ours, their_trajectory(scheduler))
 
 
@@ -147,7 +149,7 @@ def test_dpm_solver_of_order_3_but_for_half_of_the_second_difference(
     steps = select_timesteps(1000, n, "trailing")
     scheduler.set_timesteps(timesteps=steps)
     theirs = their_trajectory(scheduler)
-    ours = our_trajectory(linear, dpm_solver(linear, order=3), steps, "x0", False)
+    ours = our_trajectory(linear, dpm_solver(order=3), steps, "x0", False)
     assert not torch.allclose(torch.stack(ours), torch.stack(theirs), rtol=1e-4, atol=1e-4)
 
     exact = multistep.moments
@@ -156,13 +158,13 @@ def test_dpm_solver_of_order_3_but_for_half_of_the_second_difference(
         return tuple(moment / 2 if k == 2 else moment for k, moment in enumerate(exact(h, count), 1))
 
     monkeypatch.setattr(multistep, "moments", halved)
-    assert_same(our_trajectory(linear, dpm_solver(linear, order=3), steps, "x0", False), theirs)
+    assert_same(our_trajectory(linear, dpm_solver(order=3), steps, "x0", False), theirs)
 
 
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize(("kind", "variant"), [("x0", "bh2"), ("v", "bh2"), ("v", "bh1")])
-def test_unipc(n: int, order: Any, kind: Parameterization, variant: Any, linear: NoiseSchedule) -> None:
+def test_unipc(n: int, order: Any, kind: str, variant: Any, linear: NoiseSchedule) -> None:
     scheduler = UniPCMultistepScheduler(
         **CONFIG,
         solver_order=order,
@@ -176,14 +178,14 @@ def test_unipc(n: int, order: Any, kind: Parameterization, variant: Any, linear:
     assert scheduler.timesteps.tolist() == steps
     kept = n - 2 if order == 3 or variant == "bh1" else n  # its bh1 ends in NaN
     assert_same(
-        our_trajectory(linear, unipc(linear, order=order, variant=variant), steps, kind, False)[:kept],
+        our_trajectory(linear, unipc(order=order, variant=variant), steps, kind, False)[:kept],
         their_trajectory(scheduler)[:kept],
     )
 
 
 def their_ve_trajectory(scheduler: Any, schedule: NoiseSchedule, evaluations: int) -> list[Tensor]:
     """Theirs has y = x / sqrt(abar) as its state; x after each of its stages."""
-    y, trajectory = normal(0)() / schedule.alpha_bar(999) ** 0.5, []
+    y, trajectory = normal(0)() / schedule.at(999).alpha, []
     for index, t in enumerate(scheduler.timesteps):
         x_t = scheduler.scale_model_input(y, t)
         y = scheduler.step(network(x_t, t.expand(3)), t, y).prev_sample
@@ -196,23 +198,23 @@ def their_ve_trajectory(scheduler: Any, schedule: NoiseSchedule, evaluations: in
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("kind", ["eps", "v"])
-def test_euler(n: int, spacing: Spacing, kind: Parameterization, linear: NoiseSchedule) -> None:
+def test_euler(n: int, spacing: Spacing, kind: str, linear: NoiseSchedule) -> None:
     scheduler = EulerDiscreteScheduler(**CONFIG, prediction_type=THEIR_NAME[kind])
     steps = select_timesteps(1000, n, spacing)
     scheduler.set_timesteps(timesteps=steps)
-    assert_same(our_trajectory(linear, euler(linear), steps, kind, False), their_ve_trajectory(scheduler, linear, n))
+    assert_same(our_trajectory(linear, euler(), steps, kind, False), their_ve_trajectory(scheduler, linear, n))
 
 
 @pytest.mark.parametrize("n", [10, 20, 50])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize(("kind", "clip"), [("eps", True), ("v", True), ("v", False)])
-def test_heun(n: int, spacing: Spacing, kind: Parameterization, clip: bool, linear: NoiseSchedule) -> None:
+def test_heun(n: int, spacing: Spacing, kind: str, clip: bool, linear: NoiseSchedule) -> None:
     scheduler = HeunDiscreteScheduler(**CONFIG, clip_sample=clip, prediction_type=THEIR_NAME[kind])
     steps = select_timesteps(1000, n, spacing)
     scheduler.set_timesteps(timesteps=steps)
     theirs = their_ve_trajectory(scheduler, linear, 2 * n - 1)
     # Each second stage completes a step; the last step has one stage.
-    assert_same(our_trajectory(linear, heun(linear), steps, kind, clip), [*theirs[1::2], theirs[-1]])
+    assert_same(our_trajectory(linear, heun(), steps, kind, clip), [*theirs[1::2], theirs[-1]])
 
 
 def test_dynamic_threshold() -> None:
@@ -224,8 +226,9 @@ def test_dynamic_threshold() -> None:
 
 @pytest.mark.parametrize("n", [5, 10, 20])
 def test_spacings_by_noise(n: int, linear: NoiseSchedule) -> None:
-    """One step apart at most: theirs interpolates between levels where ours takes the nearest."""
-    for ours, option in ((karras_timesteps(linear, n), "use_karras_sigmas"), (logsnr_timesteps(linear, n), "use_lu_lambdas")):
+    """Their sigmas are float32, and the steps that they tell the network are rounded."""
+    for ours, option in ((karras_levels(linear, n), "use_karras_sigmas"), (logsnr_levels(linear, n), "use_lu_lambdas")):
         scheduler = DPMSolverMultistepScheduler(**CONFIG, **{option: True})
         scheduler.set_timesteps(n)
-        assert all(abs(t - other) <= 1 for t, other in zip(ours, scheduler.timesteps.tolist(), strict=True))
+        assert [level.ratio for level in ours] == pytest.approx(scheduler.sigmas[:-1].tolist(), rel=1e-4)
+        assert all(abs(linear.step(t) - other) < 0.51 for t, other in zip(ours, scheduler.timesteps.tolist(), strict=True))

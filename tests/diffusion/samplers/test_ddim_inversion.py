@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from levels_of_steps import levels
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.samplers.ddim import ddim, ddim_invert
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
-from ddpm_cli.diffusion.timesteps import logsnr_timesteps, select_timesteps
+from ddpm_cli.diffusion.timesteps import logsnr_levels, select_timesteps
 
 SHAPE = (4, 1, 8, 8)
 
@@ -17,11 +19,11 @@ def no_noise() -> torch.Tensor:
     raise AssertionError("inversion draws no noise")
 
 
-def mixture_denoise(schedule: NoiseSchedule) -> Denoise:
+def mixture_denoise() -> Denoise:
     """The best denoiser where each pixel is -0.5 or 0.5, each with a standard deviation of 0.2."""
 
-    def denoise(x_t: torch.Tensor, t: int) -> Denoised:
-        abar = schedule.alpha_bar(t)
+    def denoise(x_t: torch.Tensor, t: Level) -> Denoised:
+        abar = t.signal
         total = 0.04 * abar + 1 - abar
         y = x_t * abar**0.5
         mean = 0.5 * torch.tanh(0.5 * y / total)
@@ -39,20 +41,20 @@ def image() -> torch.Tensor:
 
 @pytest.mark.parametrize(("n", "iterations", "limit"), [(1000, 1, 0.02), (100, 1, 0.15), (100, 20, 1e-9), (50, 20, 1e-9)])
 def test_inversion_and_back_returns_the_image(n: int, iterations: int, limit: float, linear: NoiseSchedule) -> None:
-    denoise = mixture_denoise(linear)
-    steps = logsnr_timesteps(linear, n) if iterations > 1 else select_timesteps(1000, n, "linspace")
-    x_T = ddim_invert(denoise, linear, steps, image(), iterations=iterations)
-    difference = (sample(denoise, ddim(linear), steps, x_T, no_noise) - image()).abs().max()
+    denoise = mixture_denoise()
+    steps = logsnr_levels(linear, n) if iterations > 1 else levels(linear, select_timesteps(1000, n, "linspace"))
+    x_T = ddim_invert(denoise, steps, image(), iterations=iterations)
+    difference = (sample(denoise, ddim(), steps, x_T, no_noise) - image()).abs().max()
     assert difference < limit
 
 
 def test_more_iterations_and_more_steps_bring_it_nearer(linear: NoiseSchedule) -> None:
-    denoise = mixture_denoise(linear)
+    denoise = mixture_denoise()
 
     def error(n: int, iterations: int) -> float:
-        steps = select_timesteps(1000, n, "linspace")
-        x_T = ddim_invert(denoise, linear, steps, image(), iterations=iterations)
-        return float((sample(denoise, ddim(linear), steps, x_T, no_noise) - image()).abs().mean())
+        steps = levels(linear, select_timesteps(1000, n, "linspace"))
+        x_T = ddim_invert(denoise, steps, image(), iterations=iterations)
+        return float((sample(denoise, ddim(), steps, x_T, no_noise) - image()).abs().mean())
 
     assert error(1000, 1) < 0.5 * error(250, 1)
     assert error(50, 5) < 0.5 * error(50, 1)
@@ -60,7 +62,7 @@ def test_more_iterations_and_more_steps_bring_it_nearer(linear: NoiseSchedule) -
 
 def test_the_noise_of_an_image_is_standard_normal(linear: NoiseSchedule) -> None:
     """256 values of images drawn from the denoiser's own distribution: mean and deviation within 4 standard errors of N(0, 1)."""
-    x_T = ddim_invert(mixture_denoise(linear), linear, select_timesteps(1000, 1000, "linspace"), image())
+    x_T = ddim_invert(mixture_denoise(), levels(linear, select_timesteps(1000, 1000, "linspace")), image())
     assert abs(x_T.mean()) < 4 / 256**0.5
     assert abs(x_T.std() - 1) < 4 / (2 * 256) ** 0.5
     assert not x_T.requires_grad

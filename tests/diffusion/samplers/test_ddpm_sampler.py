@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from levels_of_steps import levels
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import q_posterior
-from ddpm_cli.diffusion.parameterization import Denoised
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.samplers.ddpm import Variance, ddpm
 from ddpm_cli.diffusion.schedules import NoiseSchedule, compute_alphas
 from ddpm_cli.diffusion.timesteps import select_timesteps
@@ -19,7 +21,7 @@ SHAPE = (2, 1, 2, 2)
 X_T, X0_HAT, Z = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def denoise(x_t: Tensor, t: int) -> Denoised:
+def denoise(x_t: Tensor, t: Level) -> Denoised:
     return Denoised(X0_HAT, torch.full_like(x_t, torch.nan))
 
 
@@ -28,7 +30,7 @@ def no_noise() -> Tensor:
 
 
 def step(schedule: NoiseSchedule, variance: Variance, t: int, s: int, noise: Any = lambda: Z) -> Tensor:
-    return ddpm(schedule, variance=variance)(denoise, X_T, t, s, noise).x_s
+    return ddpm(variance=variance)(denoise, X_T, *levels(schedule, [t, s]), noise).x_s
 
 
 @pytest.mark.parametrize("t", [1, 2, 300, 999])
@@ -70,12 +72,13 @@ def test_zero_terminal_snr_gives_a_finite_first_step() -> None:
 def test_the_learned_variance_lies_between_the_fixed_ones(t: int, linear: NoiseSchedule) -> None:
     """Nichol & Dhariwal 2021, Eq. 15, pixel by pixel: 0 is fixed-small, 1 fixed-large, and 1/2 their geometric mean."""
 
-    def learned(x_t: Tensor, t: int) -> Denoised:
+    def learned(x_t: Tensor, t: Level) -> Denoised:
         return Denoised(X0_HAT, x_t, torch.tensor([[0.0, 0.5], [1.0, 0.5]], dtype=torch.float64).expand(SHAPE))
 
     def noise_of(variance: Variance) -> Tensor:
         outputs = [
-            ddpm(linear, variance=variance)(learned, X_T, t, t - 1, lambda z=z: torch.full(SHAPE, z)).x_s for z in (0.0, 1.0)
+            ddpm(variance=variance)(learned, X_T, *levels(linear, [t, t - 1]), lambda z=z: torch.full(SHAPE, z)).x_s
+            for z in (0.0, 1.0)
         ]
         return outputs[1] - outputs[0]
 
@@ -93,20 +96,20 @@ def test_a_learned_variance_that_was_not_learned_is_refused(linear: NoiseSchedul
 def variance_of_samples(schedule: NoiseSchedule, variance: Variance, learned: bool) -> float:
     """Of 25 steps on data N(0, 0.25), by the best denoiser and, if learned, the best variance within the range that is learned."""
     steps, data, found = select_timesteps(1000, 25, "trailing"), 0.25, 1.0
-    for t, s in pairwise([*steps, -1]):
-        abar, before = schedule.alpha_bar(t), schedule.alpha_bar(s)
+    for t, s in pairwise(levels(schedule, [*steps, -1])):
+        abar, before = t.signal, s.signal
         marginal = abar * data + 1 - abar
         beta = 1 - abar / before
         small, spread = beta * (1 - before) / (1 - abar), data * (1 - abar) / marginal
         true = small + (before**0.5 * beta / (1 - abar)) ** 2 * spread
-        fraction = min(max(math.log(true / small) / math.log(beta / small), 0.0), 1.0) if s >= 0 else 0.0
+        fraction = min(max(math.log(true / small) / math.log(beta / small), 0.0), 1.0) if s.noise > 0 else 0.0
 
-        def denoise(x_t: Tensor, t: int, abar: float = abar, marginal: float = marginal, fraction: float = fraction) -> Denoised:
+        def denoise(x_t: Tensor, t: Level, abar: float = abar, marginal: float = marginal, fraction: float = fraction) -> Denoised:
             x0_hat = abar**0.5 * data / marginal * x_t
             eps_hat = (x_t - abar**0.5 * x0_hat) / (1 - abar) ** 0.5
             return Denoised(x0_hat, eps_hat, torch.full_like(x_t, fraction) if learned else None)
 
-        step, one = ddpm(schedule, variance=variance), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        step, one = ddpm(variance=variance), torch.ones(1, 1, 1, 1, dtype=torch.float64)
         gain = float(step(denoise, one, t, s, lambda: torch.zeros_like(one)).x_s)  # noqa: B023
         std = float(step(denoise, one, t, s, lambda: torch.ones_like(one)).x_s) - gain  # noqa: B023
         found = gain**2 * found + std**2

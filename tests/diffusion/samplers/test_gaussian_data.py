@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 from gaussian_data import COVARIANCE, DIM, EYE, MEAN, PROBES, SHAPE, affine, best_denoise, no_noise
+from levels_of_steps import levels
 from scipy import stats
 from torch import Tensor
 
@@ -22,27 +23,27 @@ from ddpm_cli.diffusion.sampling import Step, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
 
-SAMPLERS: dict[str, tuple[Callable[[NoiseSchedule], Step], int]] = {
-    "ddpm fixed-small": (lambda schedule: ddpm(schedule), 1000),
-    "ddpm fixed-large": (lambda schedule: ddpm(schedule, variance="fixed-large"), 1000),
-    "ddim eta 0": (lambda schedule: ddim(schedule), 1000),
-    "ddim eta 0.5": (lambda schedule: ddim(schedule, eta=0.5), 1000),
-    "dpm-solver++": (lambda schedule: dpm_solver(schedule), 100),
+SAMPLERS: dict[str, tuple[Callable[[], Step], int]] = {
+    "ddpm fixed-small": (lambda: ddpm(), 1000),
+    "ddpm fixed-large": (lambda: ddpm(variance="fixed-large"), 1000),
+    "ddim eta 0": (lambda: ddim(), 1000),
+    "ddim eta 0.5": (lambda: ddim(eta=0.5), 1000),
+    "dpm-solver++": (lambda: dpm_solver(), 100),
 }
 
 
 def moments_of_a_deterministic_sampler(schedule: NoiseSchedule, step: Step, n: int) -> tuple[Tensor, Tensor]:
     """With this denoiser x_0 is an affine function of x_T ~ N(0, I), so mean and covariance are exact."""
-    steps = select_timesteps(1000, n, "trailing")
-    A, b = affine(sample(best_denoise(schedule), step, steps, PROBES, no_noise))
+    steps = levels(schedule, select_timesteps(1000, n, "trailing"))
+    A, b = affine(sample(best_denoise(), step, steps, PROBES, no_noise))
     return b, A @ A.T
 
 
 def moments_of_a_markov_sampler(schedule: NoiseSchedule, step: Step, n: int) -> tuple[Tensor, Tensor]:
     """Mean and covariance through each step, x_s = A x_t + b + std z, without drawing a number."""
-    denoise = best_denoise(schedule)
+    denoise = best_denoise()
     mean, covariance = torch.zeros(DIM, dtype=torch.float64), EYE
-    for t, s in pairwise([*select_timesteps(1000, n, "trailing"), -1]):
+    for t, s in pairwise(levels(schedule, [*select_timesteps(1000, n, "trailing"), -1])):
         quiet = step(denoise, PROBES, t, s, lambda: torch.zeros_like(PROBES)).x_s
         std = (step(denoise, PROBES, t, s, lambda: torch.ones_like(PROBES)).x_s - quiet).mean()
         A, b = affine(quiet)
@@ -59,7 +60,7 @@ def covariance_error(covariance: Tensor) -> float:
 def test_exact_moments(name: str, linear: NoiseSchedule) -> None:
     make, n = SAMPLERS[name]
     moments = moments_of_a_deterministic_sampler if name in ("ddim eta 0", "dpm-solver++") else moments_of_a_markov_sampler
-    mean, covariance = moments(linear, make(linear), n)
+    mean, covariance = moments(linear, make(), n)
     assert (mean - MEAN).abs().max() < 0.005
     assert covariance_error(covariance) < 0.02
 
@@ -78,7 +79,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(name: str, linear: Noi
     def noise() -> Tensor:
         return torch.randn(count, *SHAPE, generator=generator, dtype=torch.float64)
 
-    x_0 = sample(best_denoise(linear), make(linear), select_timesteps(1000, n, "trailing"), noise(), noise).flatten(1)
+    x_0 = sample(best_denoise(), make(), levels(linear, select_timesteps(1000, n, "trailing")), noise(), noise).flatten(1)
     deviation = x_0.mean(0) - MEAN
     of_mean = count * deviation @ torch.linalg.solve(COVARIANCE, deviation)
     ratio = torch.linalg.solve(COVARIANCE, torch.cov(x_0.T))
@@ -93,6 +94,6 @@ def test_twice_the_steps_halve_the_error_of_ddim_and_quarter_that_of_dpm_solver(
     def error(step: Step, n: int) -> float:
         return covariance_error(moments_of_a_deterministic_sampler(linear, step, n)[1])
 
-    assert 1.6 < error(ddim(linear), 25) / error(ddim(linear), 50) < 2.4
-    assert error(dpm_solver(linear), 10) / error(dpm_solver(linear), 20) > 3.0
-    assert error(dpm_solver(linear), 20) < error(ddim(linear), 50)
+    assert 1.6 < error(ddim(), 25) / error(ddim(), 50) < 2.4
+    assert error(dpm_solver(), 10) / error(dpm_solver(), 20) > 3.0
+    assert error(dpm_solver(), 20) < error(ddim(), 50)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 import torch
 from gaussian_data import COVARIANCE, MEAN, SHAPE, best_denoise, no_noise
+from levels_of_steps import levels
 from torch import Tensor
 
 from ddpm_cli.diffusion.editing.repaint import repaint_path, repaint_steps
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.sampling import Noise, sample
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.errors import ScheduleError
 
@@ -31,8 +33,8 @@ def noises(count: int) -> Noise:
 
 
 def fill(schedule: NoiseSchedule, count: int, n: int, jump: int, resample: int) -> Tensor:
-    path = repaint_path(select_timesteps(1000, n, "trailing"), jump, resample)
-    steps = repaint_steps(best_denoise(schedule), ddpm(schedule), schedule, path, X_0.view(1, *SHAPE), MASK, noises(count))
+    path = repaint_path(levels(schedule, select_timesteps(1000, n, "trailing")), jump, resample)
+    steps = repaint_steps(best_denoise(), ddpm(), path, X_0.view(1, *SHAPE), MASK, noises(count))
     return list(steps)[-1].x_s.flatten(1)
 
 
@@ -58,10 +60,10 @@ def test_resampling_brings_the_filled_to_its_conditional_distribution(linear: No
 
 def test_what_is_known_is_as_noisy_as_the_step(linear: NoiseSchedule) -> None:
     """Over 2,000 images; 5 standard errors of a mean and of a deviation, for 10 steps and 2 values: 1 false alarm in 10,000."""
-    path = repaint_path(select_timesteps(1000, 11, "trailing"), 5, 1)
-    filling = repaint_steps(best_denoise(linear), ddpm(linear), linear, path, X_0.view(1, *SHAPE), MASK, noises(2000))
+    path = repaint_path(levels(linear, select_timesteps(1000, 11, "trailing")), 5, 1)
+    filling = repaint_steps(best_denoise(), ddpm(), path, X_0.view(1, *SHAPE), MASK, noises(2000))
     for s, output in zip(path[1:-1], filling, strict=False):
-        abar, known = linear.alpha_bar(s), output.x_s.flatten(1)[:, KNOWN]
+        abar, known = s.signal, output.x_s.flatten(1)[:, KNOWN]
         std = (1 - abar) ** 0.5
         assert (known.mean(0) - abar**0.5 * X_0[KNOWN]).abs().max() < 5 * std / 2000**0.5
         assert (known.std(0) / std - 1).abs().max() < 5 / (2 * 2000) ** 0.5
@@ -69,26 +71,31 @@ def test_what_is_known_is_as_noisy_as_the_step(linear: NoiseSchedule) -> None:
 
 def test_filling_everything_is_sampling(linear: NoiseSchedule) -> None:
     """Without noise in the steps, as noise is drawn for what is known too."""
-    timesteps = select_timesteps(1000, 10, "trailing")
+    timesteps = levels(linear, select_timesteps(1000, 10, "trailing"))
     path, x_T = repaint_path(timesteps, 3, 1), noises(3)()
     everything = torch.ones_like(MASK)
-    steps = repaint_steps(best_denoise(linear), ddim(linear), linear, path, X_0.view(1, *SHAPE), everything, noises(3))
-    assert torch.equal(list(steps)[-1].x_s, sample(best_denoise(linear), ddim(linear), timesteps, x_T, no_noise))
+    steps = repaint_steps(best_denoise(), ddim(), path, X_0.view(1, *SHAPE), everything, noises(3))
+    assert torch.equal(list(steps)[-1].x_s, sample(best_denoise(), ddim(), timesteps, x_T, no_noise))
+
+
+def path_of(steps: Iterable[int], jump: int, resample: int) -> list[int]:
+    schedule = NoiseSchedule.from_betas(make_beta_schedule("linear", 250))
+    return [round(schedule.step(level)) for level in repaint_path(levels(schedule, steps), jump, resample)]
 
 
 def test_jumps_of_one_step_are_algorithm_1() -> None:
     """Each step but the last is taken `resample` times."""
-    assert repaint_path([3, 2, 1, 0], 1, 2) == [3, 2, 3, 2, 1, 2, 1, 0, 1, 0, -1]
+    assert path_of([3, 2, 1, 0], 1, 2) == [3, 2, 3, 2, 1, 2, 1, 0, 1, 0, -1]
 
 
 def test_blocks_are_counted_from_the_clean_end() -> None:
-    assert repaint_path([5, 4, 3, 2, 1, 0], 2, 3) == [5, 4, 3, 2, 4, 3, 2, 4, 3, 2, 1, 0, 2, 1, 0, 2, 1, 0, -1]
-    assert repaint_path([5, 4, 3], 1, 1) == [5, 4, 3, -1]
+    assert path_of([5, 4, 3, 2, 1, 0], 2, 3) == [5, 4, 3, 2, 4, 3, 2, 4, 3, 2, 1, 0, 2, 1, 0, 2, 1, 0, -1]
+    assert path_of([5, 4, 3], 1, 1) == [5, 4, 3, -1]
 
 
 def test_the_papers_path_denoises_and_jumps_as_often_as_its_own() -> None:
     """Sec. 5: 250 steps, 10 samplings, jumps of 10; jumps begin at 0, 10 ... 230, 9 times each."""
-    moves = list(pairwise(repaint_path(range(249, -1, -1), 10, 10)))
+    moves = list(pairwise(path_of(range(249, -1, -1), 10, 10)))
     jumps = [t for t, s in moves if s > t]
     assert sorted(set(jumps)) == list(range(0, 240, 10))
     assert all(jumps.count(t) == 9 for t in jumps)
@@ -98,4 +105,4 @@ def test_the_papers_path_denoises_and_jumps_as_often_as_its_own() -> None:
 @pytest.mark.parametrize(("jump", "resample"), [(0, 2), (1, 0), (4, 2), (9, 2)])
 def test_jumps_that_do_not_fit_are_refused(jump: int, resample: int) -> None:
     with pytest.raises(ScheduleError):
-        repaint_path([3, 2, 1, 0], jump, resample)
+        path_of([3, 2, 1, 0], jump, resample)

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from levels_of_steps import levels
 from plane_mixture import MEANS, WEIGHTS, best_denoise, best_x_0
 from scipy.integrate import solve_ivp
 from torch import Tensor
@@ -26,7 +27,7 @@ from ddpm_cli.diffusion.samplers.multistep import moments
 from ddpm_cli.diffusion.samplers.unipc import unipc
 from ddpm_cli.diffusion.sampling import Step, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
-from ddpm_cli.diffusion.timesteps import karras_timesteps, logsnr_timesteps
+from ddpm_cli.diffusion.timesteps import karras_levels, logsnr_levels
 
 LAST = 80
 LAMBDA = np.linspace(3.0, -6.0, LAST + 1)
@@ -48,19 +49,19 @@ def start_and_exact_end() -> tuple[Tensor, Tensor]:
         y = torch.from_numpy(flat).view(-1, 2)
         return (best_x_0(y, math.exp(-half_logsnr)) - y).flatten().numpy()
 
-    y_T = (x_T / schedule.alpha_bar(LAST) ** 0.5).flatten().numpy()
+    y_T = (x_T / schedule.at(LAST).alpha).flatten().numpy()
     solution = solve_ivp(slope, (LAMBDA[-1], LAMBDA[0]), y_T, method="DOP853", rtol=1e-12, atol=1e-13)
-    return x_T, torch.from_numpy(solution.y[:, -1]).view(-1, 2) * schedule.alpha_bar(0) ** 0.5
+    return x_T, torch.from_numpy(solution.y[:, -1]).view(-1, 2) * schedule.at(0).alpha
 
 
 def no_noise() -> Tensor:
     raise AssertionError("a deterministic solver draws no noise")
 
 
-def error(make: Callable[[NoiseSchedule], Step], n: int) -> float:
+def error(make: Callable[[], Step], n: int) -> float:
     x_t, exact = start_and_exact_end()
-    step, denoise = make(even_schedule()), best_denoise(even_schedule())
-    for t, s in pairwise(range(LAST, -1, -LAST // n)):
+    step, denoise = make(), best_denoise()
+    for t, s in pairwise(levels(even_schedule(), range(LAST, -1, -LAST // n))):
         x_t = step(denoise, x_t, t, s, no_noise).x_s
     return float((x_t - exact).square().mean().sqrt())
 
@@ -81,7 +82,7 @@ def error(make: Callable[[NoiseSchedule], Step], n: int) -> float:
         pytest.param(partial(unipc, order=2, variant="bh1"), 2.0, 3.2, id="unipc 2 bh1"),
     ],
 )
-def test_the_error_falls_with_the_order_of_the_solver(make: Callable[[NoiseSchedule], Step], least: float, most: float) -> None:
+def test_the_error_falls_with_the_order_of_the_solver(make: Callable[[], Step], least: float, most: float) -> None:
     errors = [error(make, n) for n in STEPS]
     slope = -np.polyfit(np.log(STEPS), np.log(errors), 1)[0]
     assert least < slope < most, (slope, errors)
@@ -98,14 +99,14 @@ def test_the_sde_without_its_noise_converges_with_the_order(order: int, least: f
         y = z * math.exp(-2.0 * half_logsnr)
         return (2.0 * math.exp(2.0 * half_logsnr) * best_x_0(y, math.exp(-half_logsnr))).flatten().numpy()
 
-    abar = [even_schedule().alpha_bar(t) for t in (LAST, 0)]
-    start = x_T / (1.0 - abar[0]) ** 0.5 * math.exp(LAMBDA[-1])
+    first, last = levels(even_schedule(), [LAST, 0])
+    start = x_T / first.sigma * math.exp(LAMBDA[-1])
     solution = solve_ivp(slope, (LAMBDA[-1], LAMBDA[0]), start.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-13)
-    exact = torch.from_numpy(solution.y[:, -1]).view(-1, 2) * (1.0 - abar[1]) ** 0.5 * math.exp(-LAMBDA[0])
+    exact = torch.from_numpy(solution.y[:, -1]).view(-1, 2) * last.sigma * math.exp(-LAMBDA[0])
     errors = []
     for n in STEPS:
-        x_t, step, denoise = x_T, dpm_solver(even_schedule(), order=order, sde=True), best_denoise(even_schedule())
-        for t, s in pairwise(range(LAST, -1, -LAST // n)):
+        x_t, step, denoise = x_T, dpm_solver(order=order, sde=True), best_denoise()
+        for t, s in pairwise(levels(even_schedule(), range(LAST, -1, -LAST // n))):
             x_t = step(denoise, x_t, t, s, partial(torch.zeros_like, x_T)).x_s
         errors.append(float((x_t - exact).square().mean().sqrt()))
     found = -np.polyfit(np.log(STEPS), np.log(errors), 1)[0]
@@ -119,13 +120,13 @@ def test_spacing_by_noise_skips_what_is_noise_alone(kind: str) -> None:
     schedule = NoiseSchedule.from_betas(np.append(betas[:-1], 1.0) if "zero" in kind else betas)
     x_T = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact = exact_images(schedule, x_T)
-    steps = karras_timesteps(schedule, 20)
-    assert (steps[0], steps[-1]) == (999, 0)
-    assert sum(schedule.sigmas[t] > 164 for t in steps) <= 2
+    path = karras_levels(schedule, 20)
+    assert [path[0], path[-1]] == levels(schedule, [999, 0])
+    assert sum(level.ratio > 164 for level in path) <= 2
     for make, bound in ((dpm_solver, 0.04), (heun, 0.03), (unipc, 0.03)):
-        found = sample(best_denoise(schedule), make(schedule), steps, x_T, no_noise)
+        found = sample(best_denoise(), make(), path, x_T, no_noise)
         assert float((found - exact).square().mean().sqrt()) < bound
-    assert karras_timesteps(schedule, 2) == logsnr_timesteps(schedule, 2) == [999, 0]
+    assert karras_levels(schedule, 2) == logsnr_levels(schedule, 2) == levels(schedule, [999, 0])
 
 
 def exact_images(schedule: NoiseSchedule, x_T: Tensor) -> Tensor:
@@ -148,12 +149,12 @@ def exact_images(schedule: NoiseSchedule, x_T: Tensor) -> Tensor:
 )
 def test_gaussian_data_foretell_where_heun_is_ruined(n: int, spacing: str, worse: bool) -> None:
     schedule = NoiseSchedule.from_betas(make_beta_schedule("cosine", 1000))
-    steps = (karras_timesteps if spacing == "karras" else logsnr_timesteps)(schedule, n)
-    euler_error, heun_error = errors_on_gaussian_data(schedule.sigmas[steps].tolist())
+    path = (karras_levels if spacing == "karras" else logsnr_levels)(schedule, n)
+    euler_error, heun_error = errors_on_gaussian_data([level.ratio for level in path])
     assert (heun_error > euler_error) == worse
     x_T = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact = exact_images(schedule, x_T)
-    by = [sample(best_denoise(schedule), make(schedule), steps, x_T, no_noise) for make in (euler, heun)]
+    by = [sample(best_denoise(), make(), path, x_T, no_noise) for make in (euler, heun)]
     found = [float((images - exact).square().mean().sqrt()) for images in by]
     assert (found[1] > found[0]) == worse
 

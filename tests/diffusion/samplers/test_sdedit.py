@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from gaussian_data import COVARIANCE, DIM, MEAN, PROBES, affine, best_denoise, no_noise
+from levels_of_steps import levels
 from torch import Tensor
 
-from ddpm_cli.diffusion.editing.sdedit import sdedit_steps, sdedit_timesteps
+from ddpm_cli.diffusion.editing.sdedit import sdedit_levels, sdedit_steps
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
@@ -17,7 +18,7 @@ TIMESTEPS = select_timesteps(1000, 500, "trailing")
 
 def edit(schedule: NoiseSchedule, strength: float, x_0: Tensor, noise: Tensor) -> Tensor:
     draws = iter([noise])
-    steps = sdedit_steps(best_denoise(schedule), ddim(schedule), schedule, TIMESTEPS, strength, x_0, lambda: next(draws))
+    steps = sdedit_steps(best_denoise(), ddim(), levels(schedule, TIMESTEPS), strength, x_0, lambda: next(draws))
     return list(steps)[-1].x_s
 
 
@@ -50,13 +51,14 @@ def test_strength_0_returns_the_image_and_strength_1_forgets_it(linear: NoiseSch
     assert torch.equal(edit(linear, 0.0, PROBES, noise), PROBES)
     A, _, _ = maps(linear, 1.0)
     assert torch.equal(A, torch.zeros(DIM, DIM, dtype=torch.float64))
-    assert torch.equal(edit(linear, 1.0, PROBES, noise), sample(best_denoise(linear), ddim(linear), TIMESTEPS, noise, no_noise))
+    assert torch.equal(edit(linear, 1.0, PROBES, noise), sample(best_denoise(), ddim(), levels(linear, TIMESTEPS), noise, no_noise))
 
 
-def test_the_strength_is_a_share_of_the_steps() -> None:
-    assert sdedit_timesteps([9, 6, 3, 0], 0.5) == [3, 0]
-    assert sdedit_timesteps([9, 6, 3, 0], 0.1) == []
-    assert sdedit_timesteps([9, 6, 3, 0], 1) == [9, 6, 3, 0]
+def test_the_strength_is_a_share_of_the_steps(linear: NoiseSchedule) -> None:
+    path = levels(linear, [9, 6, 3, 0])
+    assert sdedit_levels(path, 0.5) == path[2:]
+    assert sdedit_levels(path, 0.1) == []
+    assert sdedit_levels(path, 1) == path
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(ScheduleError):
-            sdedit_timesteps([1, 0], wrong)
+            sdedit_levels(path, wrong)

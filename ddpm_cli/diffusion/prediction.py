@@ -1,0 +1,270 @@
+"""Say what a network predicts: the noise eps, the image x_0, the velocity v, or EDM's mixture of image and noise.
+
+Each kind is a class: what the network is given, what it should say, how image and noise follow from that, and what its error is
+worth. A new kind is one class more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ddpm_cli.diffusion.forward import Levels, at_least_float32, check_same_shape
+from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.errors import ScheduleError, ShapeError
+
+
+class Denoised(NamedTuple):
+    """Both estimates that follow from one prediction; x_t = alpha * x0_hat + sigma * eps_hat.
+
+    Attributes:
+        x0_hat: The image, [B, C, H, W].
+        eps_hat: The noise, shaped like x0_hat.
+        variance_fraction: From a network that learned the variance of the reverse process, where log variance lies between its
+            bounds, shaped like x0_hat: 0 is beta-tilde and 1 is beta (Nichol & Dhariwal 2021, Eq. 15). As in the paper, nothing
+            forces it to stay between the two. None from any other network.
+    """
+
+    x0_hat: Tensor
+    eps_hat: Tensor
+    variance_fraction: Tensor | None = None
+
+
+class Prediction(Protocol):
+    """What a network predicts; x_t, x_0 and eps are [B, C, H, W], float32 or float64."""
+
+    def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
+        """What the network is given: images, [B, C, H, W], and noise levels, [B]."""
+        ...
+
+    def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+        """What the network should say, shaped like x_0."""
+        ...
+
+    def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+        """The image and the noise that the network's output implies, shaped like x_t."""
+        ...
+
+    def error_factor(self, at: Levels) -> Tensor:
+        """By what to multiply the squared error of x0_hat to get that of the output, [B, 1, 1, 1]."""
+        ...
+
+    @property
+    def unknown_without_signal(self) -> str | None:
+        """Why nothing can be predicted where no signal is left, or None."""
+        ...
+
+
+def x_0_from_eps(x_t: Tensor, eps: Tensor, at: Levels) -> Tensor:
+    """The image that x_t and its noise imply (DDPM, Eq. 15).
+
+    x_0 = (x_t - sigma * eps) / alpha
+    """
+    return (x_t - at.sigma * eps) / at.alpha
+
+
+def eps_from_x_0(x_t: Tensor, x_0: Tensor, at: Levels) -> Tensor:
+    """The noise that x_t and its image imply (DDPM, Eq. 4 solved for eps).
+
+    eps = (x_t - alpha * x_0) / sigma
+    """
+    return (x_t - at.alpha * x_0) / at.sigma
+
+
+def v_from_x_0_eps(x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+    """The velocity (Salimans & Ho 2022, Sec. 4 and App. D).
+
+    v = alpha * eps - sigma * x_0
+    """
+    return at.alpha * eps - at.sigma * x_0
+
+
+@dataclass(frozen=True)
+class Eps:
+    """The noise (DDPM, Sec. 3.2)."""
+
+    def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
+        """x_t and its step themselves."""
+        return x_t, at.step
+
+    def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+        """The noise itself."""
+        return at_least_float32(eps)
+
+    def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+        """The output is eps_hat."""
+        return Denoised(x_0_from_eps(x_t, output, at), output)
+
+    def error_factor(self, at: Levels) -> Tensor:
+        """SNR: eps_hat - eps = -alpha / sigma * (x0_hat - x_0)."""
+        return at.snr
+
+    @property
+    def unknown_without_signal(self) -> str | None:
+        """x_0 would be 0 / 0 (Lin et al. 2024, Sec. 3.2)."""
+        return "the last step is pure noise, and a network that predicts eps says nothing of the image there"
+
+
+@dataclass(frozen=True)
+class X0:
+    """The image (DDPM, Sec. 3.2)."""
+
+    def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
+        """x_t and its step themselves."""
+        return x_t, at.step
+
+    def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+        """The image itself."""
+        return at_least_float32(x_0)
+
+    def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+        """The output is x0_hat."""
+        return Denoised(output, eps_from_x_0(x_t, output, at))
+
+    def error_factor(self, at: Levels) -> Tensor:
+        """1."""
+        return torch.ones_like(at.snr)
+
+    @property
+    def unknown_without_signal(self) -> str | None:
+        """Nothing is unknown."""
+        return None
+
+
+@dataclass(frozen=True)
+class V:
+    """The velocity v = alpha * eps - sigma * x_0 (Salimans & Ho 2022, Sec. 4)."""
+
+    def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
+        """x_t and its step themselves."""
+        return x_t, at.step
+
+    def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+        """The velocity."""
+        return v_from_x_0_eps(x_0, eps, at)
+
+    def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+        """x_0 = alpha * x_t - sigma * v    eps = sigma * x_t + alpha * v    (Salimans & Ho 2022, App. D)."""
+        return Denoised(at.alpha * x_t - at.sigma * output, at.sigma * x_t + at.alpha * output)
+
+    def error_factor(self, at: Levels) -> Tensor:
+        """SNR + 1: v_hat - v = -(x0_hat - x_0) / sigma."""
+        return at.snr + 1.0
+
+    @property
+    def unknown_without_signal(self) -> str | None:
+        """Nothing is unknown."""
+        return None
+
+
+class Preconditioning(NamedTuple):
+    """Coefficients for x_t, [B, 1, 1, 1] each: x0_hat = c_skip * x_t + c_out * F(c_in * x_t, c_noise)."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+
+
+@dataclass(frozen=True)
+class Edm:
+    """The preconditioned network D(x; sigma) = c_skip * x + c_out * F(c_in * x; c_noise) (Karras et al. 2022, Eq. 7).
+
+    Karras et al. add noise to images that keep their scale, x_0 + ratio * eps with ratio = sigma / alpha. Ours shrink as they are
+    noised, x_t = alpha * (x_0 + ratio * eps): what multiplies x_0 + ratio * eps in the paper is divided by alpha here, to multiply
+    x_t, and every sampler takes such a network as it takes any other.
+
+    Attributes:
+        sigma_data: Standard deviation of the images in [-1, 1]; above 0.
+    """
+
+    sigma_data: float = 0.5
+
+    def preconditioning(self, at: Levels) -> Preconditioning:
+        """Scale the network so that its input and its target have variance 1 (Karras et al. 2022, Table 1 and App. B.6).
+
+        variance = alpha**2 * sigma_data**2 + sigma**2        (of x_t, for images of variance sigma_data**2)
+        c_skip = alpha * sigma_data**2 / variance
+        c_out = sigma_data * sigma / sqrt(variance)
+        c_in = 1 / sqrt(variance)
+
+        With sigma_data = 1 the network predicts -v. At alpha = 1, no noise, c_skip is 1 and c_out is 0.
+        """
+        c_in = ((at.alpha * self.sigma_data) ** 2 + at.sigma**2).rsqrt()
+        return Preconditioning(at.alpha * (self.sigma_data * c_in) ** 2, self.sigma_data * at.sigma * c_in, c_in)
+
+    def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
+        """c_in * x_t and c_noise = log(sigma / alpha) / 4 (Karras et al. 2022, Table 1)."""
+        return self.preconditioning(at).c_in * x_t, -0.25 * at.half_logsnr.flatten()
+
+    def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+        """F = (x_0 - c_skip * x_t) / c_out (Karras et al. 2022, Eq. 8)."""
+        c_skip, c_out, _ = self.preconditioning(at)
+        return (x_0 - c_skip * (at.alpha * x_0 + at.sigma * eps)) / c_out
+
+    def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+        """x_0 = c_skip * x_t + c_out * F (Karras et al. 2022, Eq. 7)."""
+        c_skip, c_out, _ = self.preconditioning(at)
+        x0_hat = c_skip * x_t + c_out * output
+        return Denoised(x0_hat, eps_from_x_0(x_t, x0_hat, at))
+
+    def error_factor(self, at: Levels) -> Tensor:
+        """1 / c_out**2."""
+        return self.preconditioning(at).c_out ** -2
+
+    @property
+    def unknown_without_signal(self) -> str | None:
+        """c_noise would be infinite."""
+        return "the last step has an infinite noise level, which EDM cannot express"
+
+
+def split_output(output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Take a network's output apart: its prediction, and the variance if it learned one (Nichol & Dhariwal 2021, Sec. 3.1).
+
+    variance_fraction = (second half of the channels + 1) / 2
+
+    Args:
+        output: The network's output, [B, C, H, W], or [B, 2 C, H, W] if it learned the variance.
+        x_t: What the network saw, [B, C, H, W].
+    Returns:
+        The prediction, shaped like x_t, and the variance_fraction of Denoised or None.
+    Raises:
+        ShapeError: If the output has neither shape.
+    """
+    channels = x_t.shape[1]
+    if output.shape == x_t.shape:
+        return output, None
+    if output.shape != (x_t.shape[0], 2 * channels, *x_t.shape[2:]):
+        raise ShapeError(
+            f"the network's output must be shaped like x_t, {tuple(x_t.shape)}, or have twice its channels, but has shape "
+            f"{tuple(output.shape)}."
+        )
+    return output[:, :channels], (at_least_float32(output[:, channels:]) + 1.0) / 2.0
+
+
+def estimated(prediction: Prediction, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+    """Estimates of the image and the noise from a network's output, computed in float32 or float64.
+
+    Args:
+        prediction: What the output is.
+        output: The network's output, [B, C, H, W], of any floating dtype.
+        x_t: What the network saw, shaped like output.
+        at: The level of each image.
+    Raises:
+        ShapeError: If output and x_t differ in shape.
+    """
+    check_same_shape("the network's output", output, "x_t", x_t)
+    return prediction.estimate(at_least_float32(output), at_least_float32(x_t), at)
+
+
+def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
+    """Refuse what needs some signal in x_T where there is none.
+
+    Raises:
+        ScheduleError: If the schedule's terminal SNR is zero, and the prediction says nothing there.
+    """
+    reason = prediction.unknown_without_signal
+    if reason is not None and schedule.alphas_cumprod[-1] == 0.0:
+        raise ScheduleError(f"With zero terminal SNR {reason}.", 'Set objective.parameterization = "v".')
