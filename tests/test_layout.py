@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddpm_cli.config.schema.data import DataConfig
+from ddpm_cli.config.schema.objective import ParameterizationConfig
 from ddpm_cli.config.schema.sample import SamplerConfig
 from ddpm_cli.config.schema.schedule import ScheduleConfig
 
@@ -46,13 +47,16 @@ def test_no_folder_holds_too_much() -> None:
 def test_the_guide_names_what_there_is() -> None:
     for file in re.findall(r"`((?:\w+/)+\w+\.py)`", GUIDE):
         assert (PACKAGE / file).is_file(), file
-    for union, member in ((ScheduleConfig, "CosineSchedule"), (SamplerConfig, "DdimSampler"), (DataConfig, "Cifar10Data")):
+    members = {
+        "CosineSchedule": ScheduleConfig,
+        "DdimSampler": SamplerConfig,
+        "EpsParameterization": ParameterizationConfig,
+        "Cifar10Data": DataConfig,
+    }
+    for member, union in members.items():
         assert member in str(union)
         assert member in GUIDE
-    for name, file in (
-        ("_build_step", "build/sampler.py"),
-        ("_load_dataset", "build/data.py"),
-        ("BETA_SCHEDULES", "diffusion/schedules.py"),
-    ):
+    places = {"_load_dataset": "build/data.py", "BETA_SCHEDULES": "diffusion/schedules.py"}
+    for name, file in places.items():
         assert re.search(rf"^(?:def )?{name}\b", (PACKAGE / file).read_text(), re.MULTILINE), name
         assert f"`{name}`" in GUIDE

@@ -93,11 +93,10 @@ def build_schedule_learner(config: Config) -> ScheduleLearner | None:
     """What trains a learned schedule beside the model; None if the schedule is not learned."""
     if not isinstance(config.schedule, LearnedSchedule):
         return None
-    from ddpm_cli.build.objective import build_prediction
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
     from ddpm_cli.diffusion.prediction import Edm
 
-    prediction = build_prediction(config.objective)
+    prediction = config.objective.build_prediction()
     if isinstance(prediction, Edm):
         raise ConfigError("A learned schedule cannot train with EDM's parameterization.", 'Set objective.parameterization = "v".')
     return ScheduleLearner(

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.objective import build_prediction
-from ddpm_cli.build.sampler import build_threshold
 from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.images import images_sha256
@@ -89,7 +87,7 @@ class _Measurement:
 
     def predict(self, evaluations: int) -> Predict:
         """The model's estimates; `evaluations` is how often each batch asks for them."""
-        predict = predictor(self.trained.network, self.schedule, build_prediction(self.trained.config.objective))
+        predict = predictor(self.trained.network, self.schedule, self.trained.config.objective.build_prediction())
         total = evaluations * -(-len(self._images) // self.settings.batch_size)
 
         def counted(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
@@ -122,7 +120,7 @@ def _bits_per_dim(measurement: _Measurement) -> Figure:
     trained, settings, schedule = measurement.trained, measurement.settings, measurement.schedule
     variance = settings.variance or trained.config.objective.reverse_variance
     steps = settings.likelihood_steps or schedule.timesteps
-    predict, threshold = measurement.predict(steps), build_threshold(trained.config.sample.threshold)
+    predict, threshold = measurement.predict(steps), trained.config.sample.threshold.build()
     process, asked = schedule, settings.likelihood_steps
     if settings.likelihood_respaced:
         predict, process = respaced(predict, schedule, select_timesteps(schedule.timesteps, steps, "linspace"))

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.objective import build_loss
 from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.images import images_sha256
@@ -86,7 +85,7 @@ def _losses(
     device = trained.device
     x_0 = normalise(torch.from_numpy(pixels).to(device))
     of_batch = None if trained.num_classes is None else torch.from_numpy(labels).to(device)
-    network, loss = with_labels(trained.network, of_batch), build_loss(trained.config.objective)
+    network, loss = with_labels(trained.network, of_batch), trained.config.objective.build_loss()
     draws = generator(device, seed, METRIC, start)
     columns = []
     for low, high in bins:

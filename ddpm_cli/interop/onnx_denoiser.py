@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.sampler import build_levels, build_threshold
 from ddpm_cli.diffusion.denoise import thresholded
 from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.levels import CLEAN
@@ -43,8 +42,8 @@ class DdimStep(nn.Module):
         super().__init__()
         schedule, settings = trained.schedule, trained.config.sample
         self.network = trained.network
-        self.predict = thresholded(guided_predictor(trained, settings), build_threshold(settings.threshold))
-        path = build_levels(sampler.spacing, schedule, sampler.number_of_steps(schedule.timesteps))
+        self.predict = thresholded(guided_predictor(trained, settings), settings.threshold.build())
+        path = sampler.spacing.build(schedule, sampler.number_of_steps(schedule.timesteps))
         self.register_buffer("steps", torch.tensor([schedule.step(level) for level in path]))
         self._register("alpha", [level.alpha for level in path])
         self._register("sigma", [level.sigma for level in path])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.sampler import build_sampler, build_threshold
+from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.interop.formats.torch_export import Denoiser, largest_difference
@@ -38,7 +38,7 @@ def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, nois
     Guidance and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
     """
     settings, (step, levels) = trained.config.sample, build_sampler(sampler, trained.schedule)
-    predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
+    predict, threshold = guided_predictor(trained, settings), settings.threshold.build()
     return sample(make_denoise(predict, trained.schedule, threshold=threshold, labels=labels), step, levels, x_T, noise)
 
 

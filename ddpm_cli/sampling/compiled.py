@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.out_of_memory import free_memory
 from ddpm_cli.diffusion.denoise import Network, predictor
@@ -74,7 +73,9 @@ def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig
 @torch.no_grad()
 def _rehearse(trained: TrainedModel, network: Network, sizes: Collection[int]) -> None:
     device = trained.device
-    predict = predictor(WholeBatches(trained.network, network, sizes), trained.schedule, build_prediction(trained.config.objective))
+    predict = predictor(
+        WholeBatches(trained.network, network, sizes), trained.schedule, trained.config.objective.build_prediction()
+    )
     for size in sizes:
         x_t = torch.zeros(size, *trained.image_shape, device=device)
         labels = None if trained.num_classes is None else torch.zeros(size, dtype=torch.int64, device=device)

@@ -25,7 +25,6 @@ def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str)
         schedule: The model's.
         where: The section that it stands in, such as "sample.sampler".
     """
-    from ddpm_cli.build.sampler import build_levels
     from ddpm_cli.diffusion.samplers.heun import errors_on_gaussian_data
 
     steps, T = sampler.number_of_steps(schedule.timesteps), schedule.timesteps
@@ -36,7 +35,7 @@ def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str)
             important=True,
         )
     if sampler.kind == "heun":
-        euler, heun = errors_on_gaussian_data([level.ratio for level in build_levels(sampler.spacing, schedule, steps)])
+        euler, heun = errors_on_gaussian_data([level.ratio for level in sampler.spacing.build(schedule, steps)])
         if heun > euler:
             yield Notice(
                 f"Heun's method is worse than Euler's with these {steps} steps of {sampler.spacing.kind} spacing: its correction "

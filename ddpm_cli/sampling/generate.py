@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_network, resolved_classes
-from ddpm_cli.build.objective import build_prediction
-from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
+from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.schedule import LearnedSchedule
@@ -229,7 +228,7 @@ def generate_samples(
     device = trained.device
     num_classes = trained.num_classes
     labels = labels_from_seeds(seeds, num_classes) if labels is None else _checked_labels(labels, len(seeds), num_classes)
-    predict, threshold = guided_predictor(trained, settings), build_threshold(settings.threshold)
+    predict, threshold = guided_predictor(trained, settings), settings.threshold.build()
     done = start = 0
     while start < len(seeds):
         batch = seeds[start : start + size]
@@ -259,7 +258,7 @@ def generate_samples(
 
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
     """The estimates of a model's network, guided as the settings say."""
-    predict = predictor(trained.fast or trained.network, trained.schedule, build_prediction(trained.config.objective))
+    predict = predictor(trained.fast or trained.network, trained.schedule, trained.config.objective.build_prediction())
     return build_guided(settings.guidance, predict, trained.num_classes)
 
 
@@ -270,9 +269,7 @@ def rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None
     x_t = torch.zeros(images, *trained.image_shape, device=device)
     labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
     predict = guided_predictor(replace(trained, fast=None), settings)
-    make_denoise(predict, trained.schedule, threshold=build_threshold(settings.threshold), labels=labels)(
-        x_t, trained.schedule.at(0)
-    )
+    make_denoise(predict, trained.schedule, threshold=settings.threshold.build(), labels=labels)(x_t, trained.schedule.at(0))
 
 
 def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_network, with_classes
-from ddpm_cli.build.objective import build_prediction
 from ddpm_cli.build.sampler import build_sampler, check_steps
 from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.changes import change
@@ -302,7 +301,7 @@ def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Ac
     accelerator = make_accelerator(config.train.device, config.train.precision)
     check_processes(config.train, accelerator, on_event)
     schedule = build_schedule(config.schedule)
-    check_prediction(build_prediction(config.objective), schedule)
+    check_prediction(config.objective.build_prediction(), schedule)
     build_sampler(config.train.sampler, schedule)
     build_sampler(config.sample.sampler, schedule)
     with torch.device("meta"):

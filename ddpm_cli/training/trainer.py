@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ddpm_cli.build.budget import Budget, lr_factor
 from ddpm_cli.build.network import build_network, build_optimizer, resolved_classes
-from ddpm_cli.build.objective import build_loss, build_timestep_sampler
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.memory_format import place_network
@@ -68,8 +67,8 @@ class Trainer:
         self.device: torch.device = accelerator.device
         self.learner = build_schedule_learner(config)
         self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
-        self.loss = build_loss(config.objective)
-        self.timestep_sampler = build_timestep_sampler(config.objective, self.schedule.timesteps)
+        self.loss = config.objective.build_loss()
+        self.timestep_sampler = config.objective.build_timesteps(self.schedule.timesteps)
         self.image_shape = dataset.image_shape
         self.num_classes = resolved_classes(config.model)
         train = config.train

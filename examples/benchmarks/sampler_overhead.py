@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_model
-from ddpm_cli.build.objective import build_prediction
-from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
+from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.sample import (
@@ -83,11 +82,11 @@ class Bench:
 
     def seconds(self, sampler: SamplerBase, guidance: GuidanceConfig) -> tuple[float, float]:
         """Of one batch of images: in all, and in the network alone."""
-        predict = predictor(self.network, self.schedule, build_prediction(self.config.objective))
+        predict = predictor(self.network, self.schedule, self.config.objective.build_prediction())
         denoise = make_denoise(
             build_guided(guidance, predict, CLASSES),
             self.schedule,
-            threshold=build_threshold(self.config.sample.threshold),
+            threshold=self.config.sample.threshold.build(),
             labels=torch.arange(self.batch, device=self.device) % CLASSES,
         )
         step, levels = build_sampler(sampler.model_copy(update={"steps": self.steps}), self.schedule)

@@ -13,6 +13,7 @@ from tiny_configs import tiny_config
 from torch import Tensor
 
 from ddpm_cli.config.schema.config import Config
+from ddpm_cli.config.schema.objective import ObjectiveConfig
 from ddpm_cli.core.compute import team
 from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import Batches
@@ -41,7 +42,7 @@ def tiny(*sets: str) -> Config:
 
 def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     """Let `fault` change the losses of each training pass: it gets the number of the pass, from 0, the losses and t."""
-    original = trainer.build_loss
+    original = ObjectiveConfig.build_loss
 
     def build(*arguments: Any) -> Any:
         loss, passes = original(*arguments), iter(range(10**6))
@@ -52,7 +53,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
 
         return faulty
 
-    monkeypatch.setattr(trainer, "build_loss", build)
+    monkeypatch.setattr(ObjectiveConfig, "build_loss", build)
 
 
 def run_of(folder: Path, config: Config) -> RunDirectory:

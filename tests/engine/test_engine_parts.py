@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ddpm_cli.build.budget import Budget, lr_factor
-from ddpm_cli.build.objective import build_loss
 from ddpm_cli.config.schema.config import OptimizerConfig, TrainConfig
 from ddpm_cli.config.schema.objective import ObjectiveConfig
 from ddpm_cli.core.compute.device import resolve_device, resolve_precision
@@ -118,7 +117,7 @@ def test_the_held_out_loss_depends_on_neither_the_batch_size_nor_the_processes()
     sizes: list[int] = []
 
     def loss(batch_size: int, *parts: slice) -> float:
-        schedule, of_config = NoiseSchedule.from_betas(make_beta_schedule("linear", 20)), build_loss(ObjectiveConfig())
+        schedule, of_config = NoiseSchedule.from_betas(make_beta_schedule("linear", 20)), ObjectiveConfig().build_loss()
         return sum(float(held_out_loss_sum(Affine(), images, schedule, of_config, batch_size, part)) for part in parts)
 
     whole = loss(64, slice(0, 150))

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.objective import build_prediction
-from ddpm_cli.build.sampler import build_guided, build_sampler, build_threshold
+from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.objective import ObjectiveConfig
@@ -118,7 +117,7 @@ def images(sampler: Any, spacing: Any, kind: Prediction, guidance: GuidanceConfi
     denoise = make_denoise(
         build_guided(guidance, predict, num_classes=2),
         schedule,
-        threshold=build_threshold(SampleConfig().threshold),
+        threshold=SampleConfig().threshold.build(),
         labels=LABELS,
     )
     if isinstance(spacing, ListSpacing):
@@ -135,7 +134,7 @@ def test_the_whole_product(sampler_name: str, schedule_name: str, schedules: dic
     """Five steps of any of them give finite images in range; away from the few that extrapolate wildly, near the data too."""
     sampler, schedule = SAMPLERS[sampler_name], schedules[schedule_name]
     for kind, config in KINDS.items():
-        prediction = build_prediction(ObjectiveConfig(parameterization=config))
+        prediction = config.build()
         if "zero terminal SNR" in schedule_name and kind in ("eps", "edm"):
             with pytest.raises(ScheduleError, match="zero terminal SNR"):
                 images(sampler, LogsnrSpacing(), prediction, GuidanceConfig(), schedule, 5)

@@ -14,11 +14,11 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_optimizer
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.config import Config, OptimizerConfig
+from ddpm_cli.config.schema.objective import ObjectiveConfig
 from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.core.compute.weights import flatten_optimizer, spread_moments, unflatten_optimizer
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.results.events import Event, Incident
-from ddpm_cli.training import trainer as trainer_module
 from ddpm_cli.training.outcome import LateNumbers
 from ddpm_cli.training.trainer import Trainer
 
@@ -147,13 +147,13 @@ def test_numbers_read_late_are_those_of_their_step(dataset: Dataset, monkeypatch
             incidents.append(event)
 
         with monkeypatch.context() as patch:
-            original = trainer_module.build_loss
+            original = ObjectiveConfig.build_loss
 
             def build(*arguments: Any, original: Any = original) -> Any:
                 loss, calls = original(*arguments), iter(range(100))
                 return lambda *rest: loss(*rest) * (float("nan") if next(calls) == 2 else 1.0)
 
-            patch.setattr(trainer_module, "build_loss", build)
+            patch.setattr(ObjectiveConfig, "build_loss", build)
             ours = trainer_of(dataset, on_event=listen)
         ours.lag = lag
         for _ in range(5):

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ddpm_cli.config.schema.section import Section, kind_alone
 
+if TYPE_CHECKING:
+    from ddpm_cli.diffusion.objectives.losses import Loss
+    from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
+    from ddpm_cli.diffusion.objectives.weightings import Weighting
+    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, V
 
-class UniformTimesteps(Section):
+
+class FlatTimesteps(Section):
+    kind: Literal["uniform", "stratified"]
+
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Draw all of T = `timesteps` steps alike."""
+        from ddpm_cli.diffusion.objectives.timestep_draws import FlatDraws
+
+        return FlatDraws(self.kind)
+
+
+class UniformTimesteps(FlatTimesteps):
     """Each image draws its own t (Ho et al. 2020, Alg. 1)."""
 
     kind: Literal["uniform"] = "uniform"
 
 
-class StratifiedTimesteps(Section):
+class StratifiedTimesteps(FlatTimesteps):
     """One draw per batch, spread evenly over all t: less variance in the loss (Kingma et al. 2021, VDM, App. I.1)."""
 
     kind: Literal["stratified"] = "stratified"
@@ -28,6 +45,12 @@ class LogitNormalTimesteps(Section):
     mean: float = Field(0.0, ge=-10, le=10, description="Below 0 favours little noise.")
     std: float = Field(1.0, gt=0, le=10, description="Spread of logit(t/T).")
 
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Draw more of the steps in the middle."""
+        from ddpm_cli.diffusion.objectives.timestep_draws import LogitNormalDraws
+
+        return LogitNormalDraws(self.mean, self.std)
+
 
 class LogNormalTimesteps(Section):
     """log sigma is normal, as in EDM (Karras et al. 2022, Table 1); with edm t has this very level, else the nearest."""
@@ -36,6 +59,12 @@ class LogNormalTimesteps(Section):
     p_mean: float = Field(-1.2, ge=-10, le=10, description="Mean of log sigma, sigma = sqrt((1-abar)/abar).")
     p_std: float = Field(1.2, gt=0, le=10, description="Standard deviation of log sigma.")
 
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Draw any level for a network that is told its noise, steps for others."""
+        from ddpm_cli.diffusion.objectives.timestep_draws import LogNormalDraws
+
+        return LogNormalDraws(self.p_mean, self.p_std, between_steps=objective.parameterization.knows_any_level)
+
 
 class LossAwareTimesteps(Section):
     """t in proportion to the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
@@ -43,6 +72,12 @@ class LossAwareTimesteps(Section):
     kind: Literal["loss-aware"] = "loss-aware"
     history: int = Field(10, ge=1, le=1000, description="Losses kept for each t; until all have as many, t is uniform.")
     uniform_share: float = Field(0.001, gt=0, le=1, description="Share of uniform draws.")
+
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Draw by the losses of one run, which it remembers."""
+        from ddpm_cli.diffusion.objectives.timestep_draws import LossAwareDraws
+
+        return LossAwareDraws(timesteps, self.history, self.uniform_share)
 
 
 TimestepsConfig = Annotated[
@@ -54,29 +89,59 @@ TimestepsConfig = Annotated[
 ]
 
 
-class EpsParameterization(Section):
+class ParameterizationBase(Section):
+    knows_any_level: ClassVar[bool] = False
+    """Whether the network is told how much noise there is, not which step of a table it is."""
+
+
+class EpsParameterization(ParameterizationBase):
     """The noise (Ho et al. 2020)."""
 
     kind: Literal["eps"] = "eps"
 
+    def build(self) -> Eps:
+        """What the network predicts."""
+        from ddpm_cli.diffusion.prediction import Eps
 
-class X0Parameterization(Section):
+        return Eps()
+
+
+class X0Parameterization(ParameterizationBase):
     """The image (Ho et al. 2020, Sec. 3.2)."""
 
     kind: Literal["x0"] = "x0"
 
+    def build(self) -> X0:
+        """What the network predicts."""
+        from ddpm_cli.diffusion.prediction import X0
 
-class VParameterization(Section):
+        return X0()
+
+
+class VParameterization(ParameterizationBase):
     """The velocity sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
 
     kind: Literal["v"] = "v"
 
+    def build(self) -> V:
+        """What the network predicts."""
+        from ddpm_cli.diffusion.prediction import V
 
-class EdmParameterization(Section):
+        return V()
+
+
+class EdmParameterization(ParameterizationBase):
     """EDM's preconditioned mixture of image and noise (Karras et al. 2022); trained as there with timesteps = log-normal."""
 
     kind: Literal["edm"] = "edm"
+    knows_any_level: ClassVar[bool] = True
     sigma_data: float = Field(0.5, gt=0, le=10, description="Standard deviation of the images in [-1, 1].")
+
+    def build(self) -> Edm:
+        """What the network predicts."""
+        from ddpm_cli.diffusion.prediction import Edm
+
+        return Edm(self.sigma_data)
 
 
 ParameterizationConfig = Annotated[
@@ -93,11 +158,23 @@ class SimpleLoss(Section):
 
     kind: Literal["simple"] = "simple"
 
+    def build(self, objective: ObjectiveConfig) -> Loss:
+        """The loss, of the objective's prediction and weighting."""
+        from ddpm_cli.diffusion.objectives.losses import p_losses
+
+        return partial(p_losses, prediction=objective.parameterization.build(), weighting=objective.weighting.build())
+
 
 class VlbLoss(Section):
     """The variational bound in bits per dimension, L_vlb (Ho et al. 2020, Eq. 5)."""
 
     kind: Literal["vlb"] = "vlb"
+
+    def build(self, objective: ObjectiveConfig) -> Loss:
+        """The loss, of the objective's prediction and variance."""
+        from ddpm_cli.diffusion.objectives.losses import vlb_losses
+
+        return partial(vlb_losses, prediction=objective.parameterization.build(), variance=objective.reverse_variance)
 
 
 class HybridLoss(Section):
@@ -105,6 +182,13 @@ class HybridLoss(Section):
 
     kind: Literal["hybrid"] = "hybrid"
     vlb_share: float = Field(0.001, gt=0, description="Share of L_vlb, the paper's lambda.")
+
+    def build(self, objective: ObjectiveConfig) -> Loss:
+        """The loss, of the objective's prediction and weighting."""
+        from ddpm_cli.diffusion.objectives.losses import hybrid_losses
+
+        prediction, weighting = objective.parameterization.build(), objective.weighting.build()
+        return partial(hybrid_losses, prediction=prediction, weighting=weighting, vlb_share=self.vlb_share)
 
 
 LossConfig = Annotated[Annotated[SimpleLoss | VlbLoss | HybridLoss, Field(discriminator="kind")], BeforeValidator(kind_alone)]
@@ -115,11 +199,19 @@ class SimpleWeighting(Section):
 
     kind: Literal["simple"] = "simple"
 
+    def build(self) -> Weighting:
+        """The weighting."""
+        return self.kind
+
 
 class SnrWeighting(Section):
     """The image's squared error times SNR, whatever is predicted; for eps the same as simple (Salimans & Ho 2022, Sec. 4)."""
 
     kind: Literal["snr"] = "snr"
+
+    def build(self) -> Weighting:
+        """The weighting."""
+        return self.kind
 
 
 class MinSnrWeighting(Section):
@@ -127,6 +219,12 @@ class MinSnrWeighting(Section):
 
     kind: Literal["min-snr"] = "min-snr"
     gamma: float = Field(5.0, gt=0, description="Where SNR is cut off.")
+
+    def build(self) -> Weighting:
+        """The weighting."""
+        from ddpm_cli.diffusion.objectives.weightings import MinSnr
+
+        return MinSnr(self.gamma)
 
 
 WeightingConfig = Annotated[
@@ -149,6 +247,18 @@ class ObjectiveConfig(Section):
     label_dropout: float = Field(
         0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance; only with model.num_classes."
     )
+
+    def build_prediction(self) -> Eps | X0 | V | Edm:
+        """What the network predicts."""
+        return self.parameterization.build()
+
+    def build_loss(self) -> Loss:
+        """The loss of each image."""
+        return self.loss.build(self)
+
+    def build_timesteps(self, timesteps: int) -> TimestepSampler:
+        """What draws the steps of training out of T = `timesteps`; a loss-aware one belongs to one run."""
+        return self.timesteps.build(self, timesteps)
 
     @property
     def reverse_variance(self) -> Literal["fixed-small", "fixed-large", "learned-range"]:

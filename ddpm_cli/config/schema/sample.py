@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ddpm_cli.config.schema.section import PositiveInt, Section, kind_alone
+from ddpm_cli.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from ddpm_cli.diffusion.denoise import Threshold
+    from ddpm_cli.diffusion.levels import Level
+    from ddpm_cli.diffusion.samplers.churn import Churn
+    from ddpm_cli.diffusion.sampling import Step
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 MOST_PICTURE_PIXELS = 178_956_970
 """Of a picture of many images: of more Pillow opens none, as it takes them for an attack."""
 
 
-class LeadingSpacing(Section):
+class SpacingBase(Section):
+    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+        """The levels of noise that a sampler of so many steps visits."""
+        raise NotImplementedError
+
+
+class EvenSpacing(SpacingBase):
+    kind: Literal["leading", "trailing", "linspace"]
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+        """The levels of noise that a sampler of so many steps visits."""
+        from ddpm_cli.diffusion.timesteps import select_timesteps
+
+        return [schedule.at(t) for t in select_timesteps(schedule.timesteps, steps, self.kind)]
+
+
+class LeadingSpacing(EvenSpacing):
     """Whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
 
     kind: Literal["leading"] = "leading"
 
 
-class TrailingSpacing(Section):
+class TrailingSpacing(EvenSpacing):
     """Evenly spaced from T-1 down, ending T / n above clean data (Lin et al. 2024, Table 2)."""
 
     kind: Literal["trailing"] = "trailing"
 
 
-class LinspaceSpacing(Section):
+class LinspaceSpacing(EvenSpacing):
     """Evenly spaced from T-1 to 0 (Lin et al. 2024, Table 2)."""
 
     kind: Literal["linspace"] = "linspace"
 
 
-class SpacingByNoise(Section):
+class SpacingByNoise(SpacingBase):
     max_sigma: float | None = Field(
         164.0, gt=0, description="Steps are spaced as if the schedule ended at this sigma, after T-1; none: at its own largest."
     )
@@ -42,6 +67,12 @@ class LogsnrSpacing(SpacingByNoise):
 
     kind: Literal["logsnr"] = "logsnr"
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+        """The levels of noise that a sampler of so many steps visits."""
+        from ddpm_cli.diffusion.timesteps import logsnr_levels
+
+        return logsnr_levels(schedule, steps, max_sigma=self.max_sigma)
+
 
 class KarrasSpacing(SpacingByNoise):
     """Evenly spaced in sigma^(1/rho) from T-1 to 0 (Karras et al. 2022, Eq. 5)."""
@@ -49,8 +80,14 @@ class KarrasSpacing(SpacingByNoise):
     kind: Literal["karras"] = "karras"
     rho: float = Field(7.0, ge=1, le=100, description="The larger, the more steps at low noise.")
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+        """The levels of noise that a sampler of so many steps visits."""
+        from ddpm_cli.diffusion.timesteps import karras_levels
 
-class ListSpacing(Section):
+        return karras_levels(schedule, steps, rho=self.rho, max_sigma=self.max_sigma)
+
+
+class ListSpacing(SpacingBase):
     """The very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
 
     kind: Literal["list"] = "list"
@@ -60,6 +97,16 @@ class ListSpacing(Section):
         max_length=100_000,
         description="Strictly descending, from T-1, where images are noise, to 0 at least.",
     )
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+        """The levels of the listed steps.
+
+        Raises:
+            ScheduleError: If none are listed, or one is no step of the schedule.
+        """
+        if self.timesteps is None:
+            raise ScheduleError('Steps of the spacing "list" must be listed.', "Name them: --set sample.timesteps=[999, 700, 400]")
+        return [schedule.at(t) for t in self.timesteps]
 
     @field_validator("timesteps")
     @classmethod
@@ -89,6 +136,10 @@ class SamplerBase(Section):
     )
     spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits; each starts at T-1.")
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step for one trajectory of so many steps, of which it may hold the history."""
+        raise NotImplementedError
+
     def number_of_steps(self, timesteps: int) -> int:
         """Steps visited under a schedule of T = `timesteps` steps."""
         if isinstance(self.spacing, ListSpacing) and self.spacing.timesteps:
@@ -117,6 +168,12 @@ class DdpmSampler(SamplerBase):
         "such networks, beta-tilde for others.",
     )
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step."""
+        from ddpm_cli.diffusion.samplers.ddpm import ddpm
+
+        return ddpm(variance=self.variance)
+
 
 class DdimSampler(SamplerBase):
     """Denoising diffusion implicit model (Song et al. 2021, Eq. 12)."""
@@ -125,6 +182,12 @@ class DdimSampler(SamplerBase):
     usual_steps: ClassVar[int | None] = 50
     eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has DDPM's posterior variance.")
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step."""
+        from ddpm_cli.diffusion.samplers.ddim import ddim
+
+        return ddim(eta=self.eta)
+
 
 class ChurnedSampler(SamplerBase):
     s_churn: float = Field(0.0, ge=0, description="Noise added over all steps; 0 is deterministic.")
@@ -132,12 +195,25 @@ class ChurnedSampler(SamplerBase):
     s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma; none: no limit.")
     s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
 
+    def churn(self, schedule: NoiseSchedule, steps: int) -> Churn:
+        """The noise that is added before each of so many steps."""
+        from ddpm_cli.diffusion.samplers.churn import Churn, churn_share
+
+        s_max = math.inf if self.s_max is None else self.s_max
+        return Churn(schedule.level_of_ratio, churn_share(steps, self.s_churn), self.s_min, s_max, self.s_noise)
+
 
 class EulerSampler(ChurnedSampler):
     """Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order); without churn it is ddim."""
 
     kind: Literal["euler"] = "euler"
     usual_steps: ClassVar[int | None] = 50
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step."""
+        from ddpm_cli.diffusion.samplers.euler import euler
+
+        return euler(churn=self.churn(schedule, steps))
 
 
 class HeunSampler(ChurnedSampler):
@@ -150,6 +226,12 @@ class HeunSampler(ChurnedSampler):
         """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
         return 2 * self.number_of_steps(timesteps) - 1
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step."""
+        from ddpm_cli.diffusion.samplers.heun import heun
+
+        return heun(churn=self.churn(schedule, steps))
+
 
 class DpmSolverSampler(SamplerBase):
     """DPM-Solver++ multistep (Lu et al. 2022)."""
@@ -159,6 +241,12 @@ class DpmSolverSampler(SamplerBase):
     order: Literal[1, 2, 3] = Field(2, description="Order of the solver; 1 equals ddim.")
     sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
 
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step for one trajectory, whose last estimates it keeps."""
+        from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
+
+        return dpm_solver(order=self.order, sde=self.sde)
+
 
 class UnipcSampler(SamplerBase):
     """UniPC, multistep predictor and corrector (Zhao et al. 2023)."""
@@ -167,6 +255,12 @@ class UnipcSampler(SamplerBase):
     usual_steps: ClassVar[int | None] = 20
     order: Literal[1, 2, 3] = Field(2, description="Order of the predictor; the corrector adds one.")
     variant: Literal["bh1", "bh2"] = Field("bh2", description="B(h) of the paper: h, or exp(h) - 1.")
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """The sampler's step for one trajectory, whose last estimates it keeps."""
+        from ddpm_cli.diffusion.samplers.unipc import unipc
+
+        return unipc(order=self.order, variant=self.variant)
 
 
 SamplerConfig = Annotated[
@@ -182,6 +276,9 @@ class NoThreshold(Section):
 
     kind: Literal["none"] = "none"
 
+    def build(self) -> None:
+        """Nothing."""
+
 
 class BoundThreshold(Section):
     eps: Literal["derived", "predicted"] = Field(
@@ -190,11 +287,27 @@ class BoundThreshold(Section):
         "it, as diffusers' DDIM has it (use_clipped_model_output = False).",
     )
 
+    def bound(self) -> Threshold:
+        """What brings estimates of x_0 back into the range of images."""
+        raise NotImplementedError
+
+    def build(self) -> Threshold:
+        """The same, which says of the noise what `eps` says."""
+        from ddpm_cli.diffusion.denoise import KeptNoise
+
+        return KeptNoise(self.bound()) if self.eps == "predicted" else self.bound()
+
 
 class ClampThreshold(BoundThreshold):
     """Clip each estimate of x_0 to [-1, 1] (Ho et al. 2020)."""
 
     kind: Literal["clamp"] = "clamp"
+
+    def bound(self) -> Threshold:
+        """Clip to [-1, 1]."""
+        from ddpm_cli.diffusion.denoise import clamp
+
+        return clamp
 
 
 class DynamicThreshold(BoundThreshold):
@@ -202,6 +315,12 @@ class DynamicThreshold(BoundThreshold):
 
     kind: Literal["dynamic"] = "dynamic"
     quantile: float = Field(0.995, gt=0, le=1, description="Share of an image's values that are not clipped.")
+
+    def bound(self) -> Threshold:
+        """Scale down by the quantile."""
+        from ddpm_cli.diffusion.thresholding import dynamic_threshold
+
+        return dynamic_threshold(self.quantile)
 
 
 ThresholdConfig = Annotated[

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_network, resolved_classes
-from ddpm_cli.build.objective import build_loss, build_prediction
-from ddpm_cli.build.sampler import build_guided, build_threshold
+from ddpm_cli.build.sampler import build_guided
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
@@ -66,23 +65,23 @@ class Rehearsal:
         network, eps = with_labels(self.network, labels), torch.zeros_like(x_0)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         with self.accelerator.autocast():
-            losses = build_loss(self.config.objective)(probe or network, x_0, t, eps, self.schedule)
+            losses = self.config.objective.build_loss()(probe or network, x_0, t, eps, self.schedule)
         torch.autograd.backward(losses.mean())
 
     @torch.no_grad()
     def held_out_pass(self, images: int) -> None:
         """The loss of held-out images."""
         x_0, t, labels = self._inputs(images)
-        build_loss(self.config.objective)(with_labels(self.network, labels), x_0, t, torch.zeros_like(x_0), self.schedule)
+        self.config.objective.build_loss()(with_labels(self.network, labels), x_0, t, torch.zeros_like(x_0), self.schedule)
 
     @torch.no_grad()
     def sample_pass(self, images: int) -> None:
         """One step of denoising, guided as the config says."""
         x_t, _, labels = self._inputs(images)
         settings = self.config.sample
-        predict = predictor(self.network, self.schedule, build_prediction(self.config.objective))
+        predict = predictor(self.network, self.schedule, self.config.objective.build_prediction())
         predict = build_guided(settings.guidance, predict, resolved_classes(self.config.model))
-        make_denoise(predict, self.schedule, threshold=build_threshold(settings.threshold), labels=labels)(x_t, self.schedule.at(0))
+        make_denoise(predict, self.schedule, threshold=settings.threshold.build(), labels=labels)(x_t, self.schedule.at(0))
 
     def drop_gradients(self) -> None:
         """Free what `train_pass` left."""
