@@ -55,8 +55,8 @@ from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, repeats_notice, too_small, without_repeats
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
-from ddpm_cli.data.pictures.survey import Survey, find_damaged, read_again, survey
-from ddpm_cli.data.pictures.white_level import require_one_scale
+from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
+from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT, require_one_scale
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.results.events import DataProgress, Listener, Notice, ignore
 
@@ -301,15 +301,16 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
         DataError: If the pictures and the settings make no data set.
     """
     try:
-        return _planned(pictures, found, settings)
+        return _planned(pictures, found, settings, on_event)
     except DataError:
         find_damaged(pictures, found, on_event)
-    return _planned(pictures, found, settings)
+    return _planned(pictures, found, settings, on_event)
 
 
-def _planned(pictures: Pictures, found: Survey, settings: PictureSettings) -> tuple[Shape, Layout]:
+def _planned(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener) -> tuple[Shape, Layout]:
     shape = choose_shape(pictures, found, settings)
     layout = choose_layout(pictures, found, shape, settings)
+    look_for_bright(pictures, found, layout.rows, LEAST_BRIGHT, on_event)
     require_one_scale(pictures, found, layout.rows)
     return shape, layout
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddpm_cli.core.io.array_files import ARRAY_ERRORS, read_array
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256, pixel_sum
 from ddpm_cli.data.pictures.layout import cut_at, repeats_notice
+from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT
 from ddpm_cli.errors import DataError
 
 KEYS = ("images", "labels", "test_images", "test_labels")
@@ -57,10 +58,12 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
         if ("labels" in arrays) != ("test_labels" in arrays):
             raise DataError(f"{path} has labels for one of images and test_images only.", "Give both labels, or none.")
         names = max(names, test_names, key=len)
+        _require_bright([images, test_images], path)
         repeats = int(np.isin(_sums(test_images), _sums(images)).sum())
         notices = (repeats_notice(repeats, left_out=False),) if repeats else ()
         train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
     else:
+        _require_bright([images], path)
         train, test = _split(ImageSet(images, labels, names), held_out, source)
     return Dataset(path.stem, source, train, test, images_sha256(train.images), notices)
 
@@ -134,6 +137,20 @@ def _no_pixels(array: NDArray[np.generic], key: str, path: Path) -> DataError:
         f"{path}: {key} are {array.dtype} from {low:g} to {high:g}, not uint8.",
         f"Store pixels from 0 to 255: {key} = {_as_pixels(key, low, high)}",
     )
+
+
+def _require_bright(arrays: list[NDArray[np.uint8]], path: Path) -> None:
+    """Refuse images that all use less than a tenth of the greys, such as masks of 0 and 1; of nearly every set a few tell."""
+    for step in (max(1, len(arrays[0]) // LOOKED_AT), 1):
+        high = max(int(array[::step].max()) for array in arrays)
+        if high >= LEAST_BRIGHT:
+            return
+    if high > 0:
+        likewise = ", and test_images likewise" if len(arrays) > 1 else ""
+        raise DataError(
+            f"{path}: images are uint8 up to {high}, but white would be 255: all would be almost black.",
+            f"Store pixels from 0 to 255: images = (images * {255 / high:.6g}).round().astype(numpy.uint8){likewise}",
+        )
 
 
 def _as_pixels(x: str, low: float, high: float) -> str:
