@@ -21,7 +21,6 @@ LEAST_BRIGHT = LEAST_SHARE * 255
 """That of 8 bits."""
 
 KINDS = {8: "8-bit numbers", 16: "16-bit numbers", CUT_TO_8: "16-bit numbers", 32: "32-bit numbers", 0: "floats"}
-HOW = "as PNG files of 8 bits and one scale"
 CAMERAS_WHITES = (1023, 4095, 16383)
 """The largest values of 10, 12 and 14 bits, which cameras and microscopes write into files of 16."""
 
@@ -80,6 +79,11 @@ class _Set(NamedTuple):
                 return white
         return None
 
+    def how(self) -> str:
+        """What the line of Python does."""
+        kept = " by Pillow, which keeps but 8 of 16 bits (OpenCV keeps all)" if self.depth == CUT_TO_8 else ""
+        return f"as PNG files of 8 bits and one scale{kept}"
+
     def line(self, low: float, high: float) -> str:
         """A line of Python that writes a picture with 8 bits."""
         low = min(low, 0.0)
@@ -108,7 +112,8 @@ def _require_one_scale(values: _Set, names: Sequence[str]) -> None:
     whites = values.whites()
     darkest, brightest = int(values.lows.argmin()), int(values.highs.argmax())
     white = float(whites[brightest])
-    remedy = f"Write all of them anew {HOW}, each by: {values.line(float(values.lows[darkest]), float(values.highs[brightest]))}"
+    line = values.line(float(values.lows[darkest]), float(values.highs[brightest]))
+    remedy = f"Write all of them anew {values.how()}, each by: {line}"
     if values.lows[darkest] < -white / 510:  # what is closer to 0 becomes 0 anyway
         raise DataError(f"{told(darkest)}: those below 0 would be cut off.", remedy)
     others = np.flatnonzero((whites != white) & (values.highs > 0))  # a black picture is black on any scale
@@ -128,10 +133,11 @@ def _require_one_scale(values: _Set, names: Sequence[str]) -> None:
 def _refuse_two_scales(values: _Set, names: Sequence[str], narrower: int) -> NoReturn:
     lower = values.highs <= narrower
     few = [first_few([printable(names[number]) for number in np.flatnonzero(which).tolist()], 3) for which in (lower, ~lower)]
-    highs = values.highs[lower].max(), values.highs.max()
+    highs = float(values.highs[lower].max()), float(values.highs.max())
+    whites = values.as_opened(65535), values.as_opened(highs[0])
     raise DataError(
         f"{counted(int(lower.sum()))} of {KINDS[values.depth]} do not exceed {highs[0]:,.10g} ({few[0]}), and the others are far "
         f"beyond, up to {highs[1]:,.10g} ({few[1]}): pictures of one set need one scale.",
-        f"Write those up to {highs[0]:,.10g} anew {HOW} (those that are as dark as that, with {values.as_opened(65535):g} in "
-        f"place of {values.as_opened(highs[0]):g}), each by: {values.line(0, float(highs[0]))}",
+        f"Write those up to {highs[0]:,.10g} anew {values.how()} (those that are as dark as that, with {whites[0]:g} in place of "
+        f"{whites[1]:g}), each by: {values.line(0, highs[0])}",
     )
