@@ -168,6 +168,19 @@ def test_images_that_are_held_out_and_trained_on_are_told(tmp_path: Path) -> Non
     assert load_arrays(tmp_path / "b.npz").notices == ()
 
 
+@pytest.mark.parametrize(
+    ("limit", "repeats"), [(None, "8 held-out images have"), (3, "3 held-out images have"), (1, "1 held-out image has")]
+)
+def test_images_that_are_held_out_and_trained_on_are_counted_after_a_limit(tmp_path: Path, limit: int | None, repeats: str) -> None:
+    np.savez(tmp_path / "a.npz", images=LAST[:8], test_images=LAST)
+    (notice,) = build_dataset(ArraysData(path=tmp_path / "a.npz", limit=limit)).notices
+    assert f"{repeats} the same pixels as images to train on" in notice
+    np.savez(tmp_path / "b.npz", images=LAST, test_images=LAST[:1])
+    assert build_dataset(ArraysData(path=tmp_path / "b.npz", limit=2, take="first")).notices != ()
+    np.savez(tmp_path / "c.npz", images=LAST, test_images=LAST[29:])
+    assert build_dataset(ArraysData(path=tmp_path / "c.npz", limit=2, take="first")).notices == ()
+
+
 @pytest.mark.parametrize(("take", "labels"), [("evenly", [0, 0, 1, 1, 2, 2]), ("first", [0] * 6)])
 def test_a_limit_of_images_sorted_by_class_takes_all_classes(tmp_path: Path, take: Any, labels: list[int]) -> None:
     np.savez(tmp_path / "a.npz", images=GREY, labels=np.sort(LABELS), test_images=255 - GREY, test_labels=np.sort(LABELS))

@@ -50,10 +50,10 @@ from ddpm_cli.core.io.files import (
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX, remove
 from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum
+from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum, repeats_notice
 from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, repeats_notice, too_small, without_repeats
+from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, too_small, without_repeats
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
 from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT, require_one_scale
@@ -490,6 +490,8 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         entry.sha256,
         (*pictures.notices, *_notices(entry, pictures, labels[training])),
         tuple(entry.unreadable),
+        repeats=0 if pictures.held_out is None else entry.repeats,
+        by_content=True,
     )
 
 

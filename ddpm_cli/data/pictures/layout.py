@@ -187,21 +187,6 @@ def _on_both_sides(layout: Layout, sums: NDArray[np.uint64]) -> NDArray[np.bool_
     return np.concatenate([np.isin(held_out, training), np.isin(training, held_out)])
 
 
-def repeats_notice(repeats: int, *, left_out: bool) -> str:
-    """What to say of images with the same pixels on both sides of the held-out split.
-
-    Args:
-        repeats: How many.
-        left_out: Whether they are, or else held out all the same.
-    """
-    if left_out:
-        return f"Left out {counted(repeats)} with the same pixels as others on the other side of the held-out split."
-    return (
-        f"{counted(repeats, 'held-out image has', 'held-out images have')} the same pixels as images to train on: what is measured "
-        "on held-out images flatters the model."
-    )
-
-
 def cut_at(hashes: NDArray[np.uint64], share: float, source: str) -> int:
     """How many of some images are held out: those whose sums are below a threshold, but at least one, and not all.
 
