@@ -44,6 +44,7 @@ class Dataset:
         unreadable: Names of the files that could not be read and were left out.
         stands_in_for: The data set that was asked for and could not be had, if these images took its place.
         repeats: Held-out images with the same pixels as images to train on, of which a notice tells.
+        label_columns: Columns that may hold classes and are not read, the likeliest first.
         by_content: Whether the images are in the order of sums of their content, which is random.
     """
 
@@ -57,6 +58,7 @@ class Dataset:
     stands_in_for: str | None = None
     repeats: int = 0
     by_content: bool = False
+    label_columns: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
