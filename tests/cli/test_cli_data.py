@@ -99,6 +99,15 @@ def test_pixels_on_both_sides_are_counted_after_a_limit(here: Path, capsys: pyte
     assert "2 training images chosen by a sum of their content" in shown
 
 
+def test_long_paths_are_shortened_in_the_table_and_whole_in_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deep = Path("pics", *["d" * 50] * 20)
+    write_folder(deep, 4)
+    (deep / "bad.png").write_bytes(b"")
+    assert run(["data", "check", "pics"], debug=False) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 200
+    assert list(check(capsys, "pics")["unreadable"]) == [str(deep.relative_to("pics") / "bad.png")]
+
+
 def test_splits_are_said_by_the_check_the_start_table_and_the_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(here / "pics" / "set" / "train", 12, ("cat", "dog"))
     write_folder(here / "pics" / "set" / "val", 4, ("cat", "dog"), (8, 8, 3))

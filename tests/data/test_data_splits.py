@@ -149,6 +149,17 @@ def test_what_looks_like_splits_and_cannot_be_used_is_refused(names: list[str], 
     assert remedy in error.value.remedy
 
 
+def test_long_paths_are_shortened_in_messages() -> None:
+    deep = "/".join(["d" * 29] * 100)
+    text = found(f"{deep}/train/*", f"{deep}/test/*").text
+    assert len(text) < 300
+    assert "ddd/train/ (3,006 characters) to train on" in text
+    assert "ddd/test/ (3,005 characters) held out" in text
+    with pytest.raises(DataError) as error:
+        found(f"{deep}/test/*")
+    assert len(error.value.message) < 300
+
+
 @pytest.mark.parametrize("names", [["train/*", "test/*", "val/*"], ["trainA/*", "testB/*"], ["cat/train/*", "dog/test/*"]])
 def test_folders_are_classes_where_that_is_said(names: list[str]) -> None:
     tops = sorted({name.partition("/")[0] for name in names})

@@ -54,7 +54,7 @@ from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum, repeats_notice
 from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, too_small, without_repeats
-from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
+from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable, shown
 from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
 from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT, require_one_scale
 from ddpm_cli.errors import DataError, OutputError
@@ -386,7 +386,7 @@ def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Itera
 
     def named(which: NDArray[np.bool_]) -> str:
         numbers = rows[which[rows]]
-        return first_few([printable(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
+        return first_few([shown(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
 
     if names := named(found.several):
         yield (
@@ -514,7 +514,7 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
         more = f" Their names: {pictures.check}" if pictures.check else ""
         yield (
             f"Left out {counted(len(entry.unreadable))} of {pictures.source} that cannot be read: "
-            f"{first_few(list(entry.unreadable))}.{more}"
+            f"{first_few([shown(name) for name in entry.unreadable])}.{more}"
         )
     if entry.small:
         yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'

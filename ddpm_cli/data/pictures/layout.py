@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
+from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import Survey
 from ddpm_cli.errors import DataError
 
@@ -45,7 +45,7 @@ def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -
     if not len(pictures):
         raise DataError(f"There are no pictures in {pictures.source}.", "Name another one.")
     if not readable.any():
-        reasons = [f"{printable(pictures.names[i])} {reason}" for i, reason in found.broken.items()]
+        reasons = [f"{shown(pictures.names[i])} {reason}" for i, reason in found.broken.items()]
         raise DataError(
             f"Of {counted(len(pictures))} in {pictures.source} none can be read: {first_few(reasons, 3)}.",
             "Check the files; PNG, JPEG, WebP, GIF, BMP, TIFF and PPM are read.",
@@ -90,7 +90,7 @@ def _common_channels(pictures: Pictures, found: Survey) -> int:
     if not grey.any() or not colour.any():
         return 1 if grey.any() else 3
     rarer = grey if grey.sum() <= colour.sum() else colour
-    names = first_few([printable(pictures.names[i]) for i in np.flatnonzero(rarer).tolist()], 3)
+    names = first_few([shown(pictures.names[i]) for i in np.flatnonzero(rarer).tolist()], 3)
     raise DataError(
         f"Of the pictures in {pictures.source} {grey.sum():,} are grey and {colour.sum():,} are colour; the rarer ones: {names}.",
         "Make all of them colour with --set data.channels=3, or all grey with --set data.channels=1.",
@@ -127,7 +127,7 @@ def _skipped(pictures: Pictures, found: Survey, shape: Shape, settings: PictureS
     numbers = np.flatnonzero(small).tolist()
     everything = bool(small.sum() == found.readable.sum())
     if numbers and (settings.small == "refuse" or everything):
-        listed = [f"{printable(pictures.names[i])} ({found.heights[i]}x{found.widths[i]})" for i in numbers]
+        listed = [f"{shown(pictures.names[i])} ({found.heights[i]}x{found.widths[i]})" for i in numbers]
         size, smaller = _suggested(found)
         remedies = [f"choose a smaller size (--size {size})"] if size < max(shape[1:]) and not smaller else []
         remedies += [] if everything else ["leave them out with --set data.small=skip"]
@@ -142,7 +142,7 @@ def _skipped(pictures: Pictures, found: Survey, shape: Shape, settings: PictureS
 
 def _require_classes(pictures: Pictures, rows: NDArray[np.int64]) -> None:
     counts = np.bincount(pictures.labels[rows], minlength=len(pictures.class_names))
-    empty = [printable(name) for name, count in zip(pictures.class_names, counts, strict=False) if not count]
+    empty = [shown(name) for name, count in zip(pictures.class_names, counts, strict=False) if not count]
     if empty:
         raise DataError(
             f"There are no pictures to use of the class {first_few(empty)} in {pictures.source}.",

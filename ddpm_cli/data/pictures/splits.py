@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.settings import printable
+from ddpm_cli.data.pictures.settings import printable, shown
 from ddpm_cli.errors import DataError
 
 Splits = Literal["auto", "none", "old"]
@@ -103,8 +103,8 @@ class Arrangement(NamedTuple):
     def text(self) -> str:
         """What was recognised, for people; empty for classes or pictures in the root itself."""
         if self.held_out is None:
-            return f"the pictures below {printable(self.train)}" if self.train else ""
-        return f"{printable(self.train)} to train on, {printable(self.held_out)} held out"
+            return f"the pictures below {shown(self.train)}" if self.train else ""
+        return f"{shown(self.train)} to train on, {shown(self.held_out)} held out"
 
 
 def arrange(folders: Folders, root: Path, splits: Splits = "auto") -> Arrangement:
@@ -248,9 +248,9 @@ def _with_held_out(folders: Folders, split: str, candidates: list[str], others: 
     held_out = None
     for candidate in candidates:
         if held_out is not None:
-            left.append((candidate, f"{printable(held_out)} is held out"))
+            left.append((candidate, f"{shown(held_out)} is held out"))
         elif (held_out := _held_out(folders, train, split, classes, candidate, root)) is None:
-            left.append((candidate, f"no classes as in {printable(split)}"))
+            left.append((candidate, f"no classes as in {shown(split)}"))
         elif held_out != candidate:
             left += [(folder, _why_beside(folder, split)) for folder in _siblings(folders, held_out, candidate)]
     return Arrangement(train, held_out, classes, tuple(left))
@@ -280,7 +280,7 @@ def _held_out(folders: Folders, train: str, split: str, classes: tuple[str, ...]
 
 
 def _why_beside(folder: str, split: str) -> str:
-    return ANNOTATIONS_UNUSED if _role(folder) == "aside" else f"no such folder in {printable(split)}"
+    return ANNOTATIONS_UNUSED if _role(folder) == "aside" else f"no such folder in {shown(split)}"
 
 
 def _siblings(folders: Folders, held_out: str, candidate: str) -> list[str]:
@@ -317,7 +317,7 @@ def _refuse_splits_in_classes(folders: Folders, base: str, root: Path) -> None:
     for folder in folders.below(base):
         if _is_split(folders.below(folder)):
             raise DataError(
-                f"The folder {printable(folder)} in {root} has splits of its own, {_listed(folders.below(folder))}, whose pictures "
+                f"The folder {shown(folder)} in {root} has splits of its own, {_listed(folders.below(folder))}, whose pictures "
                 "would all be trained on.",
                 f"Put the splits above the classes (train/{name_of(folder)}/ ...), name one folder such as --data "
                 f"{_path(root, folder)}, or take all that lies in a folder for one class: --set data.splits=none",
@@ -360,7 +360,7 @@ def _class_names(folders: Folders, folder: str) -> frozenset[str]:
 
 
 def _listed(found: Sequence[str]) -> str:
-    return first_few([printable(folder) for folder in found])
+    return first_few([shown(folder) for folder in found])
 
 
 def _path(root: Path, folder: str) -> str:
@@ -371,14 +371,14 @@ def _refuse(root: Path, base: str, found: list[str], why: str, do: str = "") -> 
     one = next((folder for folder in found if _role(folder) == "train"), found[0])
     looks = f"folders {_listed(found)} look like splits" if len(found) > 1 else f"folder {_listed(found)} looks like a split"
     raise DataError(
-        f"The {looks} of {root / base}, but {why}.",
+        f"The {looks} of {root / shown(base.rstrip('/'))}, but {why}.",
         f"{do or f'Name the one to train on, such as --data {_path(root, one)}'}; or, if they are classes: --set data.splits=none",
     )
 
 
 def _refuse_classes(root: Path, split: str, candidate: str, other: list[str]) -> NoReturn:
     raise DataError(
-        f"{printable(candidate)} in {root} has classes that {printable(split)} has not: {_listed(other)}.",
+        f"{shown(candidate)} in {root} has classes that {shown(split)} has not: {_listed(other)}.",
         f"Make them equal, or name the folder to train on, a share of which is then held out: --data {_path(root, split)}",
     )
 

@@ -16,7 +16,7 @@ from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.data.pictures.decode import Header, Levels, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.data.pictures.settings import Pictures, shown
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import DataProgress, Listener, ignore
 
@@ -165,7 +165,7 @@ def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
     Raises:
         DataError: If they are not: what is made of others must not go by the name of these.
     """
-    name = f"{printable(pictures.names[number])} in {pictures.source}"
+    name = f"{shown(pictures.names[number])} in {pictures.source}"
     try:
         content = pictures.read(number)
     except (OSError, UnreadableError) as error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.decode import CUT_TO_8, WHITES, Levels
-from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.data.pictures.settings import Pictures, shown
 from ddpm_cli.data.pictures.survey import Survey
 from ddpm_cli.errors import DataError
 
@@ -107,7 +107,7 @@ class _Set(NamedTuple):
 def _require_one_scale(values: _Set, names: Sequence[str]) -> None:
     def told(number: int) -> str:
         between = f"from {values.lows[number]:,.10g} to {values.highs[number]:,.10g}"
-        return f"{printable(names[number])} holds {KINDS[values.depth]} {between}"
+        return f"{shown(names[number])} holds {KINDS[values.depth]} {between}"
 
     whites = values.whites()
     darkest, brightest = int(values.lows.argmin()), int(values.highs.argmax())
@@ -132,7 +132,7 @@ def _require_one_scale(values: _Set, names: Sequence[str]) -> None:
 
 def _refuse_two_scales(values: _Set, names: Sequence[str], narrower: int) -> NoReturn:
     lower = values.highs <= narrower
-    few = [first_few([printable(names[number]) for number in np.flatnonzero(which).tolist()], 3) for which in (lower, ~lower)]
+    few = [first_few([shown(names[number]) for number in np.flatnonzero(which).tolist()], 3) for which in (lower, ~lower)]
     highs = float(values.highs[lower].max()), float(values.highs.max())
     whites = values.as_opened(65535), values.as_opened(highs[0])
     raise DataError(

@@ -18,7 +18,7 @@ from ddpm_cli.core.io.files import UnreadableError, open_descriptor
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.decode import SUFFIXES, require_in_proportion
-from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.data.pictures.settings import Pictures, printable, shown
 from ddpm_cli.data.pictures.splits import Arrangement, Folders, Splits, arrange
 from ddpm_cli.errors import DataError
 
@@ -100,7 +100,7 @@ def _links_notice(root: Path, tree: Tree) -> str:
 
 
 def _listed_links(tree: Tree) -> str:
-    return first_few([f"{printable(name)} ({why})" for name, why in tree.links.items()])
+    return first_few([f"{shown(name)} ({why})" for name, why in tree.links.items()])
 
 
 def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
@@ -138,7 +138,7 @@ def _unread(root: Path, below: str, error: OSError) -> DataError:
             f"The folder {root} holds folders in folders, {below.count('/'):,} deep, whose path is too long to be read.",
             "Move those far down up, or out of it.",
         )
-    return DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.")
+    return DataError(f"The folder {root / shown(below)} cannot be read: {error.strerror}.", "Check its permissions.")
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:
@@ -168,7 +168,7 @@ def _why_not_followed(link: str, name: str, real_root: Path, seen: dict[tuple[in
     if real_root.is_relative_to(target):
         return "leads to a folder around it"
     first = seen.setdefault(_identity(target), name)
-    return "" if first == name else f"leads where {printable(first)} does"
+    return "" if first == name else f"leads where {shown(first)} does"
 
 
 def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
@@ -247,13 +247,13 @@ def _notices(root: Path, tree: Tree, found: Arrangement, loose: list[str]) -> It
     if loose:
         yield (
             f"Left out {counted(len(loose))} beside the class folders of {root}, which belong to none of them: "
-            f"{first_few([printable(name) for name in loose])}."
+            f"{first_few([shown(name) for name in loose])}."
         )
     if found.aside:
         listed = [_aside_text(tree, folder, why) for folder, why in found.aside]
         yield f"Not trained on, nor held out, in {root}: {first_few(listed)}."
     bases = tuple(base for base in (found.train, found.held_out, *(folder for folder, _ in found.aside)) if base is not None)
-    if stray := [printable(name) for name in tree.pictures if not name.startswith(bases)]:
+    if stray := [shown(name) for name in tree.pictures if not name.startswith(bases)]:
         yield f"Left out {counted(len(stray))} outside of the folders that are used in {root}: {first_few(stray)}."
     if tree.links:
         yield _links_notice(root, tree)
@@ -261,4 +261,4 @@ def _notices(root: Path, tree: Tree, found: Arrangement, loose: list[str]) -> It
 
 def _aside_text(tree: Tree, folder: str, why: str) -> str:
     count = sum(name.startswith(folder) for name in tree.pictures)
-    return f"{printable(folder)} ({counted(count)}; {why})" if count else f"{printable(folder)} ({why})"
+    return f"{shown(folder)} ({counted(count)}; {why})" if count else f"{shown(folder)} ({why})"
