@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.wording import first_few
 from ddpm_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,9 +71,13 @@ def resolved_classes(config: ModelConfig) -> int | None:
     return config.num_classes
 
 
-def with_classes(config: Config, class_names: Sequence[str]) -> Config:
+def with_classes(config: Config, class_names: Sequence[str], label_columns: Sequence[str] = ()) -> Config:
     """A config whose `model.num_classes` is a number or None: "auto" becomes the number of the data's classes.
 
+    Args:
+        config: Of a run.
+        class_names: Of the data.
+        label_columns: See `Dataset.label_columns`.
     Raises:
         ConfigError: If the data has no classes, or another number of them than the config says.
     """
@@ -80,10 +86,15 @@ def with_classes(config: Config, class_names: Sequence[str]) -> Config:
         return config
     if wanted not in ("auto", found) or not found:
         raise ConfigError(
-            f"model.num_classes is {wanted}, but {config.data.kind} has {found or 'no'} classes.",
-            "Set model.num_classes = " + ("auto" if found else "none") + ".",
+            f"model.num_classes is {wanted}, but {config.data.kind} has {found or 'no'} classes{_unread(label_columns)}.",
+            (f"Name the column: --set data.label_column={shlex.quote(label_columns[0])}; or set" if label_columns else "Set")
+            + f" model.num_classes = {'auto' if found else 'none'}.",
         )
     return config.model_copy(update={"model": config.model.model_copy(update={"num_classes": found})})
+
+
+def _unread(label_columns: Sequence[str]) -> str:
+    return f", as no column is read for them; some may be in: {first_few(label_columns)}" if label_columns else ""
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device) -> optim.Adam:

@@ -43,6 +43,9 @@ class Dataset:
         notices: What the user must know about this data before trusting a result.
         unreadable: Names of the files that could not be read and were left out.
         stands_in_for: The data set that was asked for and could not be had, if these images took its place.
+        repeats: Held-out images with the same pixels as images to train on, of which a notice tells.
+        label_columns: Columns that may hold classes and are not read, the likeliest first.
+        by_content: Whether the images are in the order of sums of their content, which is random.
     """
 
     name: str
@@ -53,6 +56,9 @@ class Dataset:
     notices: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     stands_in_for: str | None = None
+    repeats: int = 0
+    by_content: bool = False
+    label_columns: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -71,6 +77,31 @@ def pixel_sum(image: NDArray[np.uint8]) -> int:
     return int.from_bytes(hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8], "big")
 
 
+def pixel_sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """`pixel_sum` of each of some images [N, C, H, W]."""
+    return np.array([pixel_sum(image) for image in images], np.uint64)
+
+
+def count_repeats(train: ImageSet, test: ImageSet) -> int:
+    """How many held-out images have the same pixels as images to train on."""
+    return int(np.isin(pixel_sums(test.images), pixel_sums(train.images)).sum())
+
+
+def repeats_notice(repeats: int, *, left_out: bool) -> str:
+    """What to say of images with the same pixels on both sides of the held-out split.
+
+    Args:
+        repeats: How many.
+        left_out: Whether they are, or else held out all the same.
+    """
+    if left_out:
+        return f"Left out {counted(repeats)} with the same pixels as others on the other side of the held-out split."
+    return (
+        f"{counted(repeats, 'held-out image has', 'held-out images have')} the same pixels as images to train on: what is measured "
+        "on held-out images flatters the model."
+    )
+
+
 def with_limit(dataset: Dataset, limit: int, *, evenly: bool = False) -> Dataset:
     """Keep some of the training images; the test images stay.
 
@@ -85,14 +116,31 @@ def with_limit(dataset: Dataset, limit: int, *, evenly: bool = False) -> Dataset
         return dataset
     rows: slice | NDArray[np.int64] = _evenly(whole.labels, limit) if evenly else slice(limit)
     train = ImageSet(whole.images[rows], whole.labels[rows], whole.class_names)
-    which = f"{limit:,} training images taken evenly from it" if evenly else f"first {limit:,} training images"
+    repeats = count_repeats(train, dataset.test) if dataset.repeats else 0
     return replace(
         dataset,
-        source=f"{dataset.source}, {which}",
+        source=f"{dataset.source}, {_which(dataset, limit, evenly)}",
         train=train,
         sha256=images_sha256(train.images),
-        notices=(*dataset.notices, *_left_out(whole, train)),
+        notices=(*_notices_but_of_repeats(dataset), *_left_out(whole, train), *_repeats_notices(repeats)),
+        repeats=repeats,
     )
+
+
+def _which(dataset: Dataset, limit: int, evenly: bool) -> str:
+    if evenly:
+        return f"{counted(limit, 'training image')} taken evenly from it"
+    if dataset.by_content:
+        return f"{counted(limit, 'training image')} chosen by a sum of their content"
+    return f"the first {limit:,} training images" if limit > 1 else "the first training image"
+
+
+def _notices_but_of_repeats(dataset: Dataset) -> list[str]:
+    return [notice for notice in dataset.notices if notice not in _repeats_notices(dataset.repeats)]
+
+
+def _repeats_notices(repeats: int) -> list[str]:
+    return [repeats_notice(repeats, left_out=False)] if repeats else []
 
 
 def _evenly(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

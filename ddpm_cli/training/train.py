@@ -285,7 +285,7 @@ def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
     dataset = build_dataset(config.data, on_event)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
-    config = with_classes(with_data_used(config, dataset), dataset.train.class_names)
+    config = with_classes(with_data_used(config, dataset), dataset.train.class_names, dataset.label_columns)
     for notice in dataset.notices:
         on_event(Notice(notice, important=True))
     return config, dataset

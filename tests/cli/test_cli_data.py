@@ -87,6 +87,27 @@ def test_check_says_what_is_there(here: Path, capsys: pytest.CaptureFixture[str]
         assert image.width == columns * 26 + 2
 
 
+def test_pixels_on_both_sides_are_counted_after_a_limit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(here / "pics" / "train", 6)
+    write_folder(here / "pics" / "test", 6)
+    training = check(capsys, "pics", "--set=data.limit=2")["training"]
+    assert training["train_images"] == 2
+    assert "2 held-out images have the same pixels" in training["notices"][0]
+    assert train("--data=pics", "--set=data.limit=2") == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "2 held-out images have the same pixels" in shown
+    assert "2 training images chosen by a sum of their content" in shown
+
+
+def test_long_paths_are_shortened_in_the_table_and_whole_in_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deep = Path("pics", *["d" * 50] * 20)
+    write_folder(deep, 4)
+    (deep / "bad.png").write_bytes(b"")
+    assert run(["data", "check", "pics"], debug=False) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 200
+    assert list(check(capsys, "pics")["unreadable"]) == [str(deep.relative_to("pics") / "bad.png")]
+
+
 def test_splits_are_said_by_the_check_the_start_table_and_the_record(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(here / "pics" / "set" / "train", 12, ("cat", "dog"))
     write_folder(here / "pics" / "set" / "val", 4, ("cat", "dog"), (8, 8, 3))

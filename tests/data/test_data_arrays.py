@@ -135,6 +135,23 @@ def test_the_remedy_for_other_numbers_keeps_what_they_show(tmp_path: Path, store
     assert made[0, 0].tolist() == pixels
 
 
+@pytest.mark.parametrize("high", [1, 7, 20, 25])
+def test_images_that_use_less_than_a_tenth_of_the_greys_are_refused(tmp_path: Path, high: int) -> None:
+    images = np.tile(np.array([0, high], np.uint8), (3000, 3, 1))
+    np.savez(tmp_path / "a.npz", images=images)
+    with pytest.raises(DataError, match=f"images are uint8 up to {high}, but white would be 255") as caught:
+        load_arrays(tmp_path / "a.npz")
+    made = eval(caught.value.remedy.removeprefix("Store pixels from 0 to 255: images = "), {"images": images, "numpy": np})  # noqa: S307
+    assert (made.dtype, made.max()) == (np.uint8, 255)
+    np.savez(tmp_path / "b.npz", images=images, test_images=images)
+    with pytest.raises(DataError, match="almost black") as caught:
+        load_arrays(tmp_path / "b.npz")
+    assert "test_images likewise" in caught.value.remedy
+    images[1:2] = 30  # one picture is bright
+    np.savez(tmp_path / "c.npz", images=images)
+    assert load_arrays(tmp_path / "c.npz", held_out=0).train.images.max() == 30
+
+
 @pytest.mark.parametrize("bad", [np.full((3, 4, 4), np.nan), np.full((3, 4, 4), 1j), np.full((3, 4, 4), "a")])
 def test_what_is_no_number_has_no_line_to_paste(tmp_path: Path, bad: np.ndarray) -> None:
     np.save(tmp_path / "a.npy", bad)
@@ -149,6 +166,19 @@ def test_images_that_are_held_out_and_trained_on_are_told(tmp_path: Path) -> Non
     assert "4 held-out images have the same pixels as images to train on" in notice
     np.savez(tmp_path / "b.npz", images=LAST, test_images=255 - LAST)
     assert load_arrays(tmp_path / "b.npz").notices == ()
+
+
+@pytest.mark.parametrize(
+    ("limit", "repeats"), [(None, "8 held-out images have"), (3, "3 held-out images have"), (1, "1 held-out image has")]
+)
+def test_images_that_are_held_out_and_trained_on_are_counted_after_a_limit(tmp_path: Path, limit: int | None, repeats: str) -> None:
+    np.savez(tmp_path / "a.npz", images=LAST[:8], test_images=LAST)
+    (notice,) = build_dataset(ArraysData(path=tmp_path / "a.npz", limit=limit)).notices
+    assert f"{repeats} the same pixels as images to train on" in notice
+    np.savez(tmp_path / "b.npz", images=LAST, test_images=LAST[:1])
+    assert build_dataset(ArraysData(path=tmp_path / "b.npz", limit=2, take="first")).notices != ()
+    np.savez(tmp_path / "c.npz", images=LAST, test_images=LAST[29:])
+    assert build_dataset(ArraysData(path=tmp_path / "c.npz", limit=2, take="first")).notices == ()
 
 
 @pytest.mark.parametrize(("take", "labels"), [("evenly", [0, 0, 1, 1, 2, 2]), ("first", [0] * 6)])

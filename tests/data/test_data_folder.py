@@ -115,9 +115,11 @@ def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
     pictures = scan_folder(root)
     assert list(pictures.names) == ["000.png", "001.png", "own.png"]
     assert "4 links" in pictures.notices[0]
+    for said in ("out.png (leads out of it)", "loop (leads to what is in it already)", "gone.png (leads nowhere)"):
+        assert said in pictures.notices[0]
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "out.png").symlink_to(tmp_path / "out" / "secret.png")
-    with pytest.raises(DataError, match=r"links that lead out of it are not followed: out\.png") as caught:
+    with pytest.raises(DataError, match=r"1 link is not followed: out\.png \(leads out of it\)") as caught:
         scan_folder(tmp_path / "links")
     assert "data.follow_links=true" in caught.value.remedy
 
@@ -134,8 +136,28 @@ def test_links_that_lead_out_are_followed_once_where_that_is_wanted(tmp_path: Pa
     pictures = scan_folder(root, follow_links=True)
     assert pictures.class_names == ("a", "again")
     assert "a/one.png" in pictures.names
-    assert any("links" in notice for notice in pictures.notices)
+    (notice,) = pictures.notices
+    assert "b (leads where again does)" in notice
+    assert "up (leads to a folder around it)" in notice
     assert all(pictures.read(number) for number in range(len(pictures)))
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_links_that_lead_nowhere_are_called_so(tmp_path: Path, follow_links: bool) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").symlink_to(tmp_path / "gone" / f"{number}.png")
+    with pytest.raises(DataError, match=r"no pictures .* 3 links are not followed: 0\.png \(leads nowhere\), 1") as caught:
+        scan_folder(tmp_path, follow_links=follow_links)
+    assert caught.value.remedy.startswith("Put back what links")
+    assert "follow_links" not in caught.value.remedy
+
+
+def test_links_that_leave_a_class_empty_are_told(tmp_path: Path) -> None:
+    write_picture(tmp_path / "cat" / "0.png", 0)
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "0.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"1 class folder without pictures, of 2: dog/\. .* dog/0\.png \(leads nowhere\)"):
+        scan_folder(tmp_path)
 
 
 def test_a_pipe_named_like_a_picture_does_not_hang(tmp_path: Path) -> None:

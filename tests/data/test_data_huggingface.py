@@ -10,11 +10,13 @@ from picture_files import write_folder, write_picture
 from PIL import Image
 
 from ddpm_cli.build.data import with_absolute_paths
+from ddpm_cli.build.network import with_classes
+from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.data import HuggingFaceData
 from ddpm_cli.data.pictures import cache as image_cache
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.sources.huggingface import HubQuery, load_huggingface
-from ddpm_cli.errors import DataError, RequestError
+from ddpm_cli.errors import ConfigError, DataError, RequestError
 from ddpm_cli.results.events import Event, Notice
 
 
@@ -159,9 +161,13 @@ def test_a_column_that_seems_to_hold_classes_is_named_and_a_class_without_pictur
     dataset = load_huggingface(HubQuery(with_labels(tmp_path / "a", ["dog", "cat"] * 6)), PictureSettings())
     assert dataset.train.class_names == ()
     assert "--set data.label_column=label" in dataset.notices[0]
+    config = load_config(sets=["model.num_classes=auto"], flags={"data.kind": ("huggingface", "--data")}).config
+    with pytest.raises(ConfigError, match=r"has no classes, as no column is read for them; some may be in: label") as caught:
+        with_classes(config, dataset.train.class_names, dataset.label_columns)
+    assert caught.value.remedy == "Name the column: --set data.label_column=label; or set model.num_classes = none."
     kind = datasets.ClassLabel(names=["cat", "unknown", "dog"])
     dataset = load_huggingface(HubQuery(with_labels(tmp_path / "b", [0, 2] * 6, kind)), PictureSettings())
-    assert dataset.train.class_names == ("cat", "dog")
+    assert (dataset.train.class_names, dataset.label_columns) == (("cat", "dog"), ())
     assert dataset.notices[0] == "No picture is of 1 class that the data set names: unknown."
 
 

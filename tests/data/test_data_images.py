@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,21 @@ def test_limit_takes_the_same_share_of_each_class_and_keeps_the_order() -> None:
 def test_classes_that_a_limit_leaves_out_are_told(evenly: bool, left: str) -> None:
     limited = with_limit(sorted_by_class({"a": 100, "b": 100, "rare": 1}), 10, evenly=evenly)
     assert limited.notices == (f"data.limit leaves no training image of {left}.",)
+
+
+@pytest.mark.parametrize(
+    ("evenly", "by_content", "limit", "said"),
+    [
+        (True, False, 1, "1 training image taken evenly from it"),
+        (False, True, 2, "2 training images chosen by a sum of their content"),
+        (False, True, 1, "1 training image chosen by a sum of their content"),
+        (False, False, 2, "the first 2 training images"),
+        (False, False, 1, "the first training image"),
+    ],
+)
+def test_what_a_limit_takes_is_said(dataset: Dataset, evenly: bool, by_content: bool, limit: int, said: str) -> None:
+    limited = with_limit(replace(dataset, by_content=by_content), limit, evenly=evenly)
+    assert limited.source == f"a test, {said}"
 
 
 @pytest.mark.parametrize("limit", [6, 7])

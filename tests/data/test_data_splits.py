@@ -53,6 +53,10 @@ CAT_DOG = ("cat", "dog")
          "training_set/training_set/", "test_set/test_set/", CAT_DOG),
         (["seg_train/seg_train/cat/*", "seg_train/seg_train/dog/*", "seg_test/seg_test/dog/*", "seg_pred/seg_pred/*"],
          "seg_train/seg_train/", "seg_test/seg_test/", CAT_DOG),
+        *[([f"{a}/cat/*", f"{a}/dog/*", f"{b}/cat/*", f"{b}/dog/*"], f"{a}/", f"{b}/", CAT_DOG) for a, b in (
+            ("train", "heldout"), ("train", "held-out"), ("Train", "HoldOut"), ("train", "validate"), ("train", "infer"),
+            ("traindata", "testdata"), ("trainimages", "testimages"), ("Learn", "Test"))],
+        (["train/a/*", "train/b/*", "query/a/*", "gallery/a/*", "gallery/b/*"], "train/", "gallery/", ("a", "b")),
         # train alone, and one level too high
         (["train/cat/*", "train/dog/*"], "train/", None, CAT_DOG),
         (["train/*"], "train/", None, ()),
@@ -83,6 +87,15 @@ CAT_DOG = ("cat", "dog")
         (["electric_train/*", "test_tube/*", "cup/*"], "", None, ("cup", "electric_train", "test_tube")),
         (["with_mask/*", "without_mask/*"], "", None, ("with_mask", "without_mask")),
         (["text/*", "label/*"], "", None, ("label", "text")),
+        (["valid/*", "invalid/*"], "", None, ("invalid", "valid")),
+        (["gallery/cat/*", "gallery/dog/*"], "gallery/", None, CAT_DOG),
+        (["gallery/*", "museum/*"], "", None, ("gallery", "museum")),
+        (["train/steam/*", "train/electric/*", "car/small/*"], "", None, ("car", "train")),
+        # folders in classes
+        (["2019/01/*", "2019/02/*", "2020/01/*", "2020/02/*"], "", None, ("2019", "2020")),
+        (["cat/images/*", "cat/masks/*", "dog/images/*", "dog/masks/*"], "", None, CAT_DOG),
+        (["cat/front/*", "cat/side/*", "dog/front/*", "dog/sleeping/*"], "", None, CAT_DOG),
+        ([f"{name}/{side}/*" for name in "abcdefghijk" for side in ("front", "side")], "", None, tuple("abcdefghijk")),
     ],
 )  # fmt: skip
 def test_layouts(names: list[str], train: str, held_out: str | None, classes: tuple[str, ...]) -> None:
@@ -116,15 +129,35 @@ def test_what_is_used_for_nothing_is_told(names: list[str], aside: dict[str, str
         ),
         (["train/cat/*", "test/dog/*", "test/bird/*"], "has classes that train/ has not: bird, dog", "--data set/train"),
         (["cat/train/*", "cat/test/*", "dog/train/*", "dog/test/*"], "cat/ in set has splits of its own", "data.splits=none"),
+        *[([f"{name}/{inner}/*" for name in names for inner in ("cat", "dog")], "folders of the same names, cat, dog,", f"{one};")
+          for names, one in ((("tr", "te"), "--data set/te"), (("训练", "测试"), "--data 'set/测试'"),
+                             (("fold1", "fold2", "fold3"), "--data set/fold1"), (("train", "docs"), "--data set/train"))],
+        (["tr/images/cat/*", "tr/images/dog/*", "te/images/cat/*", "te/images/dog/*"], "same names, cat, dog,", "Rename one"),
+        (["f1/a/*", "f1/b/*", "f1/c/*", "f1/d/*", "f2/a/*", "f2/b/*"], "same names, a, b,", "--set data.splits=none"),
+        (["f1/a/*", "f1/b/*", "f2/a/*", "f2/b/*", "f3/a/*", "f3/b/*"], "The folders f1/, f2/, f3/ in", "--set data.splits=none"),
+        (["entrainement/cat/*", "test/cat/*"], "The folder test/ looks like a split of set, but entrainement/", "data.splits=none"),
+        (["cat/*", "dog/*", "test/*"], "test/ looks like a split of set, but cat/, dog/ beside it is none", "into a folder train"),
+        (["train/cat/*", "train/dog/*", "docs/*"], "train/ looks like a split of set, but docs/ beside it", "--data set/train"),
         (["train/*", "plane/"], "1 class folder without pictures, of 2: plane/", "--data set/train"),
         (["train/cat/*", "train/dog/", "test/cat/*"], "1 class folder without pictures, of 2: train/dog/", "remove"),
     ],
-)
+)  # fmt: skip
 def test_what_looks_like_splits_and_cannot_be_used_is_refused(names: list[str], reason: str, remedy: str) -> None:
     with pytest.raises(DataError) as error:
         found(*names)
     assert reason in error.value.message
     assert remedy in error.value.remedy
+
+
+def test_long_paths_are_shortened_in_messages() -> None:
+    deep = "/".join(["d" * 29] * 100)
+    text = found(f"{deep}/train/*", f"{deep}/test/*").text
+    assert len(text) < 300
+    assert "ddd/train/ (3,006 characters) to train on" in text
+    assert "ddd/test/ (3,005 characters) held out" in text
+    with pytest.raises(DataError) as error:
+        found(f"{deep}/test/*")
+    assert len(error.value.message) < 300
 
 
 @pytest.mark.parametrize("names", [["train/*", "test/*", "val/*"], ["trainA/*", "testB/*"], ["cat/train/*", "dog/test/*"]])

@@ -50,13 +50,13 @@ from ddpm_cli.core.io.files import (
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX, remove
 from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum
+from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum, repeats_notice
 from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, repeats_notice, too_small, without_repeats
-from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
-from ddpm_cli.data.pictures.survey import Survey, find_damaged, read_again, survey
-from ddpm_cli.data.pictures.white_level import require_one_scale
+from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, too_small, without_repeats
+from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable, shown
+from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
+from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT, require_one_scale
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.results.events import DataProgress, Listener, Notice, ignore
 
@@ -301,15 +301,16 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
         DataError: If the pictures and the settings make no data set.
     """
     try:
-        return _planned(pictures, found, settings)
+        return _planned(pictures, found, settings, on_event)
     except DataError:
         find_damaged(pictures, found, on_event)
-    return _planned(pictures, found, settings)
+    return _planned(pictures, found, settings, on_event)
 
 
-def _planned(pictures: Pictures, found: Survey, settings: PictureSettings) -> tuple[Shape, Layout]:
+def _planned(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener) -> tuple[Shape, Layout]:
     shape = choose_shape(pictures, found, settings)
     layout = choose_layout(pictures, found, shape, settings)
+    look_for_bright(pictures, found, layout.rows, LEAST_BRIGHT, on_event)
     require_one_scale(pictures, found, layout.rows)
     return shape, layout
 
@@ -385,7 +386,7 @@ def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Itera
 
     def named(which: NDArray[np.bool_]) -> str:
         numbers = rows[which[rows]]
-        return first_few([printable(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
+        return first_few([shown(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
 
     if names := named(found.several):
         yield (
@@ -489,6 +490,8 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         entry.sha256,
         (*pictures.notices, *_notices(entry, pictures, labels[training])),
         tuple(entry.unreadable),
+        repeats=0 if pictures.held_out is None else entry.repeats,
+        by_content=True,
     )
 
 
@@ -511,7 +514,7 @@ def _notices(entry: Entry, pictures: Pictures, labels: NDArray[np.int64]) -> Ite
         more = f" Their names: {pictures.check}" if pictures.check else ""
         yield (
             f"Left out {counted(len(entry.unreadable))} of {pictures.source} that cannot be read: "
-            f"{first_few(list(entry.unreadable))}.{more}"
+            f"{first_few([shown(name) for name in entry.unreadable])}.{more}"
         )
     if entry.small:
         yield f'Left out {counted(entry.small)} smaller than {entry.shape[2]}x{entry.shape[3]} (data.small = "skip").'

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.images import Dataset, repeats_notice
 from ddpm_cli.data.pictures.cache import plan, remarks, unreadable
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.layout import Layout, Shape, repeats_notice, size_counts, too_small, without_repeats
+from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.data.pictures.survey import Survey, read_again, survey
 from ddpm_cli.errors import DataError
@@ -124,10 +124,7 @@ def check_pictures(
         DataError: If a preview was asked for and one image alone is too large for it.
     """
     found = survey(pictures, on_event, thorough=True)
-    training, images = _training(pictures, found, settings, preview)
-    if limit is not None:
-        training = replace(training, train_images=min(limit, training.train_images))
-        images = None if images is None else images[:limit]
+    training, images = _training(pictures, found, settings, limit, preview)
     labels = pictures.labels[found.readable]
     counts = np.bincount(labels, minlength=len(pictures.class_names)).tolist()
     report = Report(
@@ -150,18 +147,27 @@ def check_pictures(
 
 
 def _training(
-    pictures: Pictures, found: Survey, settings: PictureSettings, preview: bool
+    pictures: Pictures, found: Survey, settings: PictureSettings, limit: int | None, preview: bool
 ) -> tuple[Training, NDArray[np.uint8] | None]:
     try:
         shape, layout = plan(pictures, found, settings)
         if found.pixel_hashes is not None:
             layout, _ = without_repeats(layout, found.pixel_hashes[layout.rows], pictures)
+            layout = _with_limit(layout, limit, pictures, found.pixel_hashes)
     except DataError as error:
         return Training(error.message, error.remedy), None
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
     notices = (repeats_notice(layout.repeats, left_out=pictures.held_out is None),) if layout.repeats else ()
     training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped, notices)
     return training, _preview(pictures, found, settings, shape, layout) if preview else None
+
+
+def _with_limit(layout: Layout, limit: int | None, pictures: Pictures, sums: NDArray[np.uint64]) -> Layout:
+    """The layout without what a limit leaves out, which is no repeat in a split of the collection's own either."""
+    if limit is None or limit >= len(layout.rows) - layout.held_out:
+        return layout
+    layout = layout._replace(rows=layout.rows[: layout.held_out + limit])
+    return layout if pictures.held_out is None else without_repeats(layout, sums[layout.rows], pictures)[0]
 
 
 def check_images(dataset: Dataset, *, preview: bool = False) -> tuple[Report, NDArray[np.uint8] | None]:

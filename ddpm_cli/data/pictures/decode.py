@@ -59,7 +59,11 @@ LARGE_PIXELS = 4_000_000
 
 HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
 """Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
-WHITES = {16: (65535.0,), 32: (65535.0, 2147483647.0), 0: (1.0, 255.0, 65535.0, 2147483647.0)}
+CUT_TO_8 = 168
+"""As a `Levels.depth`: colours of 16 bits, of which Pillow keeps 8."""
+
+_WHITES_OF_32 = (65535.0, 2147483647.0)
+WHITES = {8: (255.0,), 16: (65535.0,), CUT_TO_8: (65535.0,), 32: _WHITES_OF_32, 0: (1.0, 255.0, *_WHITES_OF_32)}
 """What white may be, by `Levels.depth`: of 32 bits and floats no file says it."""
 
 NEW_SUBFILE_TYPE, REDUCED_OR_MASK = 254, 0b101
@@ -100,10 +104,10 @@ IN_MEMORY = PixelBudget()
 
 
 class Levels(NamedTuple):
-    """The values that a picture of more than 8 bits holds.
+    """The values that a picture holds; of 8 bits, those that are seen.
 
     Attributes:
-        depth: Bits of a whole number, 16 or 32; 0 for floats.
+        depth: Bits of a whole number, 8, 16 or 32; 0 for floats; CUT_TO_8.
         low: The smallest.
         high: The largest.
     """
@@ -150,12 +154,12 @@ class Whole(NamedTuple):
     Attributes:
         header: What its header says.
         digest: SHA-256 of height, width and the pixels as RGBA, which two pictures share that look the same.
-        levels: The values of one of more than 8 bits, else None.
+        levels: Its values.
     """
 
     header: Header
     digest: bytes
-    levels: Levels | None
+    levels: Levels
 
 
 @contextlib.contextmanager
@@ -195,7 +199,8 @@ def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
         digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
         for strip in _strips(seen):
             digest.update(strip.convert("RGBA").tobytes())
-    return Whole(header, digest.digest(), levels)
+        seen_levels = _seen_levels(seen)
+    return Whole(header, digest.digest(), levels or seen_levels)
 
 
 def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None:
@@ -446,11 +451,16 @@ def _levels(image: Image.Image) -> Levels | None:
     if image.mode[0] not in "IF":
         bands = [image.getchannel(band) for band in image.getbands()[: 1 if grey else None] if band != "A"]
         histograms = [np.flatnonzero(band.histogram()) for band in bands]
-        return Levels(depth, *(257.0 * end for end in (min(h[0] for h in histograms), max(h[-1] for h in histograms))))
+        return Levels(CUT_TO_8, *(257.0 * end for end in (min(h[0] for h in histograms), max(h[-1] for h in histograms))))
     extremes = [(float(strip.min()), float(strip.max())) for strip in map(_floats, _strips(image))]
     if not np.isfinite(extremes).all():  # NaN is both of them
         raise UnreadableError("holds values that are not finite")
     return Levels(depth, min(low for low, _ in extremes), max(high for _, high in extremes))
+
+
+def _seen_levels(image: Image.Image) -> Levels:
+    ends = np.array(image.getextrema(), float).reshape(-1, 2)[:3]  # of L, RGB or RGBA
+    return Levels(8, float(ends.min()), float(ends.max()))
 
 
 def _from_deep(image: Image.Image, white: float) -> Image.Image:

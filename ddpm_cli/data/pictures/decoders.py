@@ -85,7 +85,7 @@ class Decoders:
             with contextlib.suppress(TooManyPixelsError):
                 return picture.read_whole(content, QUICK_PIXELS)
         (header, digest, levels), _ = self._ask(content, "read_whole")
-        return Whole(Header(*header), bytes.fromhex(digest), levels and Levels(*levels))
+        return Whole(Header(*header), bytes.fromhex(digest), Levels(*levels))
 
     def read_levels(self, content: bytes) -> Levels | None:
         """As `picture.read_levels`."""

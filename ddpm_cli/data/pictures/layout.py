@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
+from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import Survey
 from ddpm_cli.errors import DataError
 
@@ -45,7 +45,7 @@ def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -
     if not len(pictures):
         raise DataError(f"There are no pictures in {pictures.source}.", "Name another one.")
     if not readable.any():
-        reasons = [f"{printable(pictures.names[i])} {reason}" for i, reason in found.broken.items()]
+        reasons = [f"{shown(pictures.names[i])} {reason}" for i, reason in found.broken.items()]
         raise DataError(
             f"Of {counted(len(pictures))} in {pictures.source} none can be read: {first_few(reasons, 3)}.",
             "Check the files; PNG, JPEG, WebP, GIF, BMP, TIFF and PPM are read.",
@@ -90,7 +90,7 @@ def _common_channels(pictures: Pictures, found: Survey) -> int:
     if not grey.any() or not colour.any():
         return 1 if grey.any() else 3
     rarer = grey if grey.sum() <= colour.sum() else colour
-    names = first_few([printable(pictures.names[i]) for i in np.flatnonzero(rarer).tolist()], 3)
+    names = first_few([shown(pictures.names[i]) for i in np.flatnonzero(rarer).tolist()], 3)
     raise DataError(
         f"Of the pictures in {pictures.source} {grey.sum():,} are grey and {colour.sum():,} are colour; the rarer ones: {names}.",
         "Make all of them colour with --set data.channels=3, or all grey with --set data.channels=1.",
@@ -127,7 +127,7 @@ def _skipped(pictures: Pictures, found: Survey, shape: Shape, settings: PictureS
     numbers = np.flatnonzero(small).tolist()
     everything = bool(small.sum() == found.readable.sum())
     if numbers and (settings.small == "refuse" or everything):
-        listed = [f"{printable(pictures.names[i])} ({found.heights[i]}x{found.widths[i]})" for i in numbers]
+        listed = [f"{shown(pictures.names[i])} ({found.heights[i]}x{found.widths[i]})" for i in numbers]
         size, smaller = _suggested(found)
         remedies = [f"choose a smaller size (--size {size})"] if size < max(shape[1:]) and not smaller else []
         remedies += [] if everything else ["leave them out with --set data.small=skip"]
@@ -142,7 +142,7 @@ def _skipped(pictures: Pictures, found: Survey, shape: Shape, settings: PictureS
 
 def _require_classes(pictures: Pictures, rows: NDArray[np.int64]) -> None:
     counts = np.bincount(pictures.labels[rows], minlength=len(pictures.class_names))
-    empty = [printable(name) for name, count in zip(pictures.class_names, counts, strict=False) if not count]
+    empty = [shown(name) for name, count in zip(pictures.class_names, counts, strict=False) if not count]
     if empty:
         raise DataError(
             f"There are no pictures to use of the class {first_few(empty)} in {pictures.source}.",
@@ -185,21 +185,6 @@ def without_repeats(layout: Layout, sums: NDArray[np.uint64], pictures: Pictures
 def _on_both_sides(layout: Layout, sums: NDArray[np.uint64]) -> NDArray[np.bool_]:
     held_out, training = sums[: layout.held_out], sums[layout.held_out :]
     return np.concatenate([np.isin(held_out, training), np.isin(training, held_out)])
-
-
-def repeats_notice(repeats: int, *, left_out: bool) -> str:
-    """What to say of images with the same pixels on both sides of the held-out split.
-
-    Args:
-        repeats: How many.
-        left_out: Whether they are, or else held out all the same.
-    """
-    if left_out:
-        return f"Left out {counted(repeats)} with the same pixels as others on the other side of the held-out split."
-    return (
-        f"{counted(repeats, 'held-out image has', 'held-out images have')} the same pixels as images to train on: what is measured "
-        "on held-out images flatters the model."
-    )
 
 
 def cut_at(hashes: NDArray[np.uint64], share: float, source: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.core.io.files import readable
+from ddpm_cli.core.io.paths import LONGEST_SHOWN
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,11 @@ class Pictures:
 
 
 def printable(name: str) -> str:
-    """A file's name for messages and JSON: `readable`, with question marks for characters that steer a terminal."""
+    """A name for JSON and tables: `readable`, with question marks for characters that steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in readable(name))
+
+
+def shown(name: str) -> str:
+    """A name for messages: `printable`, and of a long one the beginning, in which it lies, and the end, which tells it apart."""
+    text, half = printable(name), LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}...{text[-half:]} ({len(text):,} characters)"

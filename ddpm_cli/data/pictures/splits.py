@@ -7,24 +7,27 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.settings import printable
+from ddpm_cli.data.pictures.settings import printable, shown
 from ddpm_cli.errors import DataError
 
 Splits = Literal["auto", "none", "old"]
 Role = Literal["train", "val", "test", "aside"]
 
 _NAMES: dict[Role, tuple[str, ...]] = {
-    "train": ("train", "training", "trn", "trainval"),
-    "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
-    "test": ("test", "testing", "tst"),
+    "train": ("train", "training", "trn", "trainval", "learn", "learning"),
+    "val": ("val", "valid", "validate", "validation", "dev", "eval", "evaluate", "evaluation"),
+    "test": ("test", "testing", "tst", "holdout", "heldout", "infer", "inference", "gallery", "query"),
 }
-_WORDS = {f"{word}{end}": role for role, words in _NAMES.items() for word in words for end in ("", "set")}
+_ONLY_BESIDE_TRAIN = frozenset({"infer", "inference", "gallery", "query"})
+"""Words that people call other folders too."""
 _IMAGES = frozenset({"image", "img", "jpeg", "jpg", "png", "picture", "photo"})
 _FILLERS = _IMAGES | {"set", "data", "dataset", "folder", "split"}
+_WORDS = {f"{word}{end}": role for role, words in _NAMES.items() for word in words for end in ("", *_FILLERS)}
 _ANNOTATIONS = frozenset(
     {"label", "annotation", "annot", "mask", "segmentation", "trimap", "bbox", "box", "boxe", "groundtruth", "truth", "gt"}
     | {"imageset", "xml", "json", "txt", "csv", "meta", "metadata"}
@@ -32,6 +35,9 @@ _ANNOTATIONS = frozenset(
 """Words for what people keep beside pictures and which is no class: boxes, masks, tables."""
 _ASIDE = _ANNOTATIONS | {"unlabeled", "unlabelled", "extra", "pred", "prediction"}
 ANNOTATIONS_UNUSED = "annotations are not read"
+MOST_SPLITS = 10
+"""Folders of the same inner folders that are taken for splits; what there is more of are classes, each seen from some sides."""
+_YEAR = re.compile(r"(19|20)\d\d")
 _OLD_HELD_OUT = ("test", "val", "valid", "validation")
 
 
@@ -97,8 +103,8 @@ class Arrangement(NamedTuple):
     def text(self) -> str:
         """What was recognised, for people; empty for classes or pictures in the root itself."""
         if self.held_out is None:
-            return f"the pictures below {printable(self.train)}" if self.train else ""
-        return f"{printable(self.train)} to train on, {printable(self.held_out)} held out"
+            return f"the pictures below {shown(self.train)}" if self.train else ""
+        return f"{shown(self.train)} to train on, {shown(self.held_out)} held out"
 
 
 def arrange(folders: Folders, root: Path, splits: Splits = "auto") -> Arrangement:
@@ -122,6 +128,7 @@ def arrange(folders: Folders, root: Path, splits: Splits = "auto") -> Arrangemen
     if found is None:
         classes = _classes(folders, base, root)
         _refuse_splits_in_classes(folders, base, root)
+        _refuse_splits_by_other_names(folders, base, root)
         return Arrangement(base, None, classes, aside)
     return found._replace(aside=(*aside, *found.aside))
 
@@ -131,7 +138,8 @@ def arrange(folders: Folders, root: Path, splits: Splits = "auto") -> Arrangemen
 
 def _words(folder: str) -> list[str]:
     """The words of a folder's name, singular and without numbers: `Stage1_TrainImages/` has stage, train, image."""
-    return [word.lower().removesuffix("s") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name_of(folder))]
+    words = [word.lower().removesuffix("s") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name_of(folder))]
+    return [whole] if (whole := "".join(words)) in _WORDS else words  # held-out is one word
 
 
 def name_of(folder: str) -> str:
@@ -144,6 +152,14 @@ def _role(folder: str) -> Role | None:
     if any(word in _ASIDE for word in (*words, "".join(words))):
         return "aside"
     return next((_WORDS[word] for word in words if word in _WORDS), None)
+
+
+def _roles(siblings: Sequence[str]) -> dict[str, Role | None]:
+    """The role of each of some folders that lie beside each other."""
+    roles = {folder: _role(folder) for folder in siblings}
+    if "train" in roles.values():
+        return roles
+    return {folder: None if _ONLY_BESIDE_TRAIN.intersection(_words(folder)) else role for folder, role in roles.items()}
 
 
 def _rest(folder: str) -> tuple[str, ...]:
@@ -192,7 +208,7 @@ def _inner(folders: Folders, base: str, in_split: bool) -> str | None:
         return images[0]
     if len(subfolders) != 1 or base in folders.filled or any(_role(folder) != "aside" for folder in bare):
         return None
-    role = _role(subfolders[0])
+    role = _roles(subfolders)[subfolders[0]]
     return None if role in ("val", "test") and not in_split else subfolders[0]
 
 
@@ -206,11 +222,13 @@ def _beside(folders: Folders, base: str, inner: str) -> list[str]:
 def _split(folders: Folders, base: str, root: Path) -> Arrangement | None:
     """The splits in a folder; None if its folders are no splits."""
     subfolders = folders.below(base)
-    by_role = {role: [folder for folder in subfolders if _role(folder) == role] for role in ("train", "val", "test", "aside", None)}
+    roles = _roles(subfolders)
+    by_role = {role: [folder for folder in subfolders if roles[folder] == role] for role in ("train", "val", "test", "aside", None)}
     trains, candidates, unknown = by_role["train"], [*by_role["val"], *by_role["test"]], by_role[None]
     if unknown:
         if _is_split(subfolders):
             _refuse(root, base, subfolders, f"{_listed(unknown)} beside them is neither")
+        _refuse_split_among_classes(folders, base, root, trains, [folder for folder in by_role["test"] if not _rest(folder)])
         return None
     if not trains and candidates:
         empty = [folder for folder in folders.bare(base) if _role(folder) == "train"]
@@ -230,9 +248,9 @@ def _with_held_out(folders: Folders, split: str, candidates: list[str], others: 
     held_out = None
     for candidate in candidates:
         if held_out is not None:
-            left.append((candidate, f"{printable(held_out)} is held out"))
+            left.append((candidate, f"{shown(held_out)} is held out"))
         elif (held_out := _held_out(folders, train, split, classes, candidate, root)) is None:
-            left.append((candidate, f"no classes as in {printable(split)}"))
+            left.append((candidate, f"no classes as in {shown(split)}"))
         elif held_out != candidate:
             left += [(folder, _why_beside(folder, split)) for folder in _siblings(folders, held_out, candidate)]
     return Arrangement(train, held_out, classes, tuple(left))
@@ -262,7 +280,7 @@ def _held_out(folders: Folders, train: str, split: str, classes: tuple[str, ...]
 
 
 def _why_beside(folder: str, split: str) -> str:
-    return ANNOTATIONS_UNUSED if _role(folder) == "aside" else f"no such folder in {printable(split)}"
+    return ANNOTATIONS_UNUSED if _role(folder) == "aside" else f"no such folder in {shown(split)}"
 
 
 def _siblings(folders: Folders, held_out: str, candidate: str) -> list[str]:
@@ -299,36 +317,68 @@ def _refuse_splits_in_classes(folders: Folders, base: str, root: Path) -> None:
     for folder in folders.below(base):
         if _is_split(folders.below(folder)):
             raise DataError(
-                f"The folder {printable(folder)} in {root} has splits of its own, {_listed(folders.below(folder))}, whose pictures "
+                f"The folder {shown(folder)} in {root} has splits of its own, {_listed(folders.below(folder))}, whose pictures "
                 "would all be trained on.",
                 f"Put the splits above the classes (train/{name_of(folder)}/ ...), name one folder such as --data "
                 f"{_path(root, folder)}, or take all that lies in a folder for one class: --set data.splits=none",
             )
 
 
+def _refuse_split_among_classes(folders: Folders, base: str, root: Path, trains: list[str], tests: list[str]) -> None:
+    """Refuse a folder plainly named as a split beside others; trains are classes too, but where only theirs has classes in it."""
+    inner = {folder: len(folders.below(folder)) for folder in folders.below(base)}
+    whole = [folder for folder in trains if not _rest(folder) and inner[folder] > 1 and sum(inner.values()) == inner[folder]]
+    if found := [*tests, *whole]:
+        do = "" if whole else "Put what is to be trained on into a folder train beside it"
+        _refuse(root, base, found, f"{_listed([folder for folder in inner if folder not in found])} beside it is none", do)
+
+
+def _refuse_splits_by_other_names(folders: Folders, base: str, root: Path) -> None:
+    """Refuse folders that hold the same folders: splits, whatever they are called and in whatever language."""
+    siblings = [folder for folder in folders.below(base) if not _YEAR.fullmatch(name_of(folder))]  # of which each has its months
+    inner = {folder: _class_names(folders, folder) for folder in siblings} if len(siblings) <= MOST_SPLITS else {}
+    for one, other in combinations(inner, 2):
+        shared = inner[one] & inner[other]
+        if len(shared) > 1 and 2 * len(shared) >= min(len(inner[one]), len(inner[other])):
+            alike = [folder for folder in inner if shared <= inner[folder]]
+            train = next((folder for folder in alike if _role(folder) == "train"), one)
+            raise DataError(
+                f"The folders {_listed(alike)} in {root} hold folders of the same names, {_listed(sorted(shared))}, as splits of "
+                "one set do, and the pictures of all of them would be trained on.",
+                "Rename one of them train and another test; or name the one to train on, such as --data "
+                f"{_path(root, train)}; or, if they are classes: --set data.splits=none",
+            )
+
+
+def _class_names(folders: Folders, folder: str) -> frozenset[str]:
+    """Names of what may be class folders in a folder, or in the only one in it."""
+    base, _ = _unwrapped(folders, folder, in_split=True)
+    return frozenset(name_of(inner) for inner in folders.below(base) if _role(inner) != "aside" and not _is_images(inner))
+
+
 # --------------------------------------------------------------------------------------------------------------- refusals
 
 
 def _listed(found: Sequence[str]) -> str:
-    return first_few([printable(folder) for folder in found])
+    return first_few([shown(folder) for folder in found])
 
 
 def _path(root: Path, folder: str) -> str:
     return shlex.quote(printable(str(root / folder)))
 
 
-def _refuse(root: Path, base: str, found: list[str], why: str) -> NoReturn:
+def _refuse(root: Path, base: str, found: list[str], why: str, do: str = "") -> NoReturn:
     one = next((folder for folder in found if _role(folder) == "train"), found[0])
     looks = f"folders {_listed(found)} look like splits" if len(found) > 1 else f"folder {_listed(found)} looks like a split"
     raise DataError(
-        f"The {looks} of {root / base}, but {why}.",
-        f"Name the one to train on, such as --data {_path(root, one)}; or, if they are classes: --set data.splits=none",
+        f"The {looks} of {root / shown(base.rstrip('/'))}, but {why}.",
+        f"{do or f'Name the one to train on, such as --data {_path(root, one)}'}; or, if they are classes: --set data.splits=none",
     )
 
 
 def _refuse_classes(root: Path, split: str, candidate: str, other: list[str]) -> NoReturn:
     raise DataError(
-        f"{printable(candidate)} in {root} has classes that {printable(split)} has not: {_listed(other)}.",
+        f"{shown(candidate)} in {root} has classes that {shown(split)} has not: {_listed(other)}.",
         f"Make them equal, or name the folder to train on, a share of which is then held out: --data {_path(root, split)}",
     )
 

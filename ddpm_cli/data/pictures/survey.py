@@ -16,11 +16,12 @@ from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.data.pictures.decode import Header, Levels, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.data.pictures.settings import Pictures, shown
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import DataProgress, Listener, ignore
 
 NO_HASH = b"\0" * 32
+UNKNOWN = -1.0
 
 
 @dataclass(eq=False)
@@ -36,9 +37,9 @@ class Survey:
         broken: Why a picture cannot be read, by its number.
         modes: How many pictures there are of each of Pillow's modes.
         formats: How many there are of each file format.
-        depths: Bits of each value, uint8 [N]: 8, or 16 or 32 of whole numbers, or 0 of floats.
-        lows: The smallest value of each picture of other than 8 bits, float64 [N].
-        highs: The largest.
+        depths: As `Levels.depth`, uint8 [N].
+        lows: The smallest value of each picture, float64 [N].
+        highs: The largest; UNKNOWN of those of 8 bits that nobody looked into.
         several: Which hold further pages or frames, bool [N].
         converted: Which are converted from a colour profile, bool [N].
         strange_profiles: Which hold a colour profile that cannot be used, bool [N].
@@ -99,7 +100,7 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
         Counter(),
         np.full(count, 8, np.uint8),
         np.zeros(count),
-        np.zeros(count),
+        np.full(count, UNKNOWN),
         np.zeros(count, np.bool_),
         np.zeros(count, np.bool_),
         np.zeros(count, np.bool_),
@@ -164,7 +165,7 @@ def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
     Raises:
         DataError: If they are not: what is made of others must not go by the name of these.
     """
-    name = f"{printable(pictures.names[number])} in {pictures.source}"
+    name = f"{shown(pictures.names[number])} in {pictures.source}"
     try:
         content = pictures.read(number)
     except (OSError, UnreadableError) as error:
@@ -176,6 +177,46 @@ def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
     if _short(hashlib.sha256(content).digest()) != found.hashes[number]:
         raise DataError(f"{name} was changed while it was read.", "Wait until nothing writes there any more, and start again.")
     return content
+
+
+def look_for_bright(pictures: Pictures, found: Survey, rows: NDArray[np.int64], least: float, on_event: Listener = ignore) -> None:
+    """Look into pictures until one is bright, the first one of nearly every set, and add their values to what is known.
+
+    Nothing is done if some have more than 8 bits, whose values are known.
+
+    Args:
+        pictures: The collection.
+        found: What is known of it.
+        rows: Numbers of the pictures that are used, int64 [n].
+        least: What the largest value of a bright one is at least.
+        on_event: Told of the progress.
+    """
+    if (found.depths[rows] != 8).any() or (found.highs[rows] >= least).any():
+        return
+    numbers = rows[found.highs[rows] == UNKNOWN].tolist()
+    if not _is_one_bright(pictures, found, numbers[:1], least):  # before threads look into many ahead
+        _is_one_bright(pictures, found, numbers[1:], least, on_event)
+
+
+def _is_one_bright(pictures: Pictures, found: Survey, numbers: list[int], least: float, on_event: Listener = ignore) -> bool:
+    decoders = Decoders()
+    work = partial(_values, pictures, found, decoders)
+    with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as values:
+        for done, levels in enumerate(values):
+            if levels is not None:
+                found.lows[numbers[done]], found.highs[numbers[done]] = levels.low, levels.high
+                if levels.high >= least:
+                    return True
+            on_event(DataProgress(done + 1, len(numbers), "looking for a bright picture"))
+    return False
+
+
+def _values(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> Levels | None:
+    """The values of a picture; None of one that is damaged, which is told when it is decoded."""
+    try:
+        return decoders.read_whole(read_again(pictures, found, number)).levels
+    except UnreadableError:
+        return None
 
 
 def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore) -> None:

@@ -14,8 +14,9 @@ import psutil
 from numpy.typing import NDArray
 
 from ddpm_cli.core.io.array_files import ARRAY_ERRORS, read_array
-from ddpm_cli.data.images import Dataset, ImageSet, images_sha256, pixel_sum
-from ddpm_cli.data.pictures.layout import cut_at, repeats_notice
+from ddpm_cli.data.images import Dataset, ImageSet, count_repeats, images_sha256, pixel_sums, repeats_notice
+from ddpm_cli.data.pictures.layout import cut_at
+from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT
 from ddpm_cli.errors import DataError
 
 KEYS = ("images", "labels", "test_images", "test_labels")
@@ -49,6 +50,7 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
     images = _images(arrays["images"], "images", path, layout)
     labels, names = _labels(arrays, "labels", len(images), path)
     source, notices = f"the file {path}", tuple[str, ...]()
+    is_split = "test_images" not in arrays and held_out > 0
     if "test_images" in arrays:
         test_images = _images(arrays["test_images"], "test_images", path, layout)
         if test_images.shape[1:] != images.shape[1:]:
@@ -57,12 +59,15 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
         if ("labels" in arrays) != ("test_labels" in arrays):
             raise DataError(f"{path} has labels for one of images and test_images only.", "Give both labels, or none.")
         names = max(names, test_names, key=len)
-        repeats = int(np.isin(_sums(test_images), _sums(images)).sum())
-        notices = (repeats_notice(repeats, left_out=False),) if repeats else ()
+        _require_bright([images, test_images], path)
         train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
+        repeats = count_repeats(train, test)
+        notices = (repeats_notice(repeats, left_out=False),) if repeats else ()
     else:
+        repeats = 0
+        _require_bright([images], path)
         train, test = _split(ImageSet(images, labels, names), held_out, source)
-    return Dataset(path.stem, source, train, test, images_sha256(train.images), notices)
+    return Dataset(path.stem, source, train, test, images_sha256(train.images), notices, repeats=repeats, by_content=is_split)
 
 
 def _read(path: Path) -> Arrays:
@@ -136,6 +141,20 @@ def _no_pixels(array: NDArray[np.generic], key: str, path: Path) -> DataError:
     )
 
 
+def _require_bright(arrays: list[NDArray[np.uint8]], path: Path) -> None:
+    """Refuse images that all use less than a tenth of the greys, such as masks of 0 and 1; of nearly every set a few tell."""
+    for step in (max(1, len(arrays[0]) // LOOKED_AT), 1):
+        high = max(int(array[::step].max()) for array in arrays)
+        if high >= LEAST_BRIGHT:
+            return
+    if high > 0:
+        likewise = ", and test_images likewise" if len(arrays) > 1 else ""
+        raise DataError(
+            f"{path}: images are uint8 up to {high}, but white would be 255: all would be almost black.",
+            f"Store pixels from 0 to 255: images = (images * {255 / high:.6g}).round().astype(numpy.uint8){likewise}",
+        )
+
+
 def _as_pixels(x: str, low: float, high: float) -> str:
     """A line of Python for values of the usual ranges; filters that sharpen overshoot these by a little, which is cut."""
     if low >= 0 and high in (2**16 - 1, 2**32 - 1):
@@ -186,14 +205,10 @@ def _labels(arrays: Arrays, key: str, count: int, path: Path) -> tuple[NDArray[n
 def _split(images: ImageSet, held_out: float, source: str) -> tuple[ImageSet, ImageSet]:
     if held_out == 0:
         return images, _take(images, np.zeros(0, np.int64))
-    sums = _sums(images.images)
+    sums = pixel_sums(images.images)
     rows = np.argsort(sums, kind="stable")
     cut = cut_at(sums[rows], held_out, source)
     return _take(images, rows[cut:]), _take(images, rows[:cut])
-
-
-def _sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return np.array([pixel_sum(image) for image in images], np.uint64)
 
 
 def _take(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:

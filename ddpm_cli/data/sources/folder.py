@@ -18,10 +18,16 @@ from ddpm_cli.core.io.files import UnreadableError, open_descriptor
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.decode import SUFFIXES, require_in_proportion
-from ddpm_cli.data.pictures.settings import Pictures, printable
+from ddpm_cli.data.pictures.settings import Pictures, printable, shown
 from ddpm_cli.data.pictures.splits import Arrangement, Folders, Splits, arrange
 from ddpm_cli.errors import DataError
 
+NOWHERE, OUTSIDE = "leads nowhere", "leads out of it"
+_REMEDIES = {
+    NOWHERE: "Put back what links that lead nowhere stood for, or copy the pictures in their place.",
+    OUTSIDE: "Follow links that lead out of it with --set data.follow_links=true, name the folder that they lead to, or copy the "
+    "pictures.",
+}
 PACKERS_LITTER = "__macosx"
 LITTER = frozenset(
     {PACKERS_LITTER, "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"}
@@ -40,13 +46,13 @@ class Tree:
         pictures: Files whose suffix is that of a picture, sorted within each folder.
         folders: All folders, each ending in a slash.
         others: How many files have another suffix.
-        links: Links that are not followed.
+        links: Why each link that is not followed is not.
     """
 
     pictures: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     others: int = 0
-    links: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
 
 
 def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = False) -> Pictures:
@@ -70,24 +76,36 @@ def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = Fal
         )
     tree = _walk(root, frozenset({PACKERS_LITTER}) if splits == "old" else LITTER, follow_links)
     if not tree.pictures:
-        others = f", only {counted(tree.others, 'file')} of other kinds" if tree.others else ""
-        if tree.links and not follow_links:
-            raise DataError(
-                f"There are no pictures in the folder {root}{others}, and links that lead out of it are not followed: "
-                f"{first_few([printable(name) for name in tree.links])}.",
-                "Follow them with --set data.follow_links=true, name the folder that they lead to, or copy the pictures.",
-            )
-        raise DataError(
-            f"There are no pictures in the folder {root}{others}.",
-            "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ...",
-        )
+        raise _no_pictures(root, tree)
     filled = frozenset(f"{name.rpartition('/')[0]}/" if "/" in name else "" for name in tree.pictures)
-    return _arranged(root, tree, arrange(Folders(filled, frozenset(tree.folders)), root, splits))
+    try:
+        found = arrange(Folders(filled, frozenset(tree.folders)), root, splits)
+    except DataError as error:
+        if not tree.links:
+            raise
+        raise DataError(f"{error.message} {_links_notice(root, tree)}", error.remedy) from error  # which may be why one is empty
+    return _arranged(root, tree, found)
+
+
+def _no_pictures(root: Path, tree: Tree) -> DataError:
+    others = f", only {counted(tree.others, 'file')} of other kinds" if tree.others else ""
+    links = f", and {counted(len(tree.links), 'link is', 'links are')} not followed: {_listed_links(tree)}" if tree.links else ""
+    remedies = [_REMEDIES[why] for why in sorted({*tree.links.values()}) if why in _REMEDIES]
+    kinds = "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ..."
+    return DataError(f"There are no pictures in the folder {root}{others}{links}.", " ".join(remedies) or kinds)
+
+
+def _links_notice(root: Path, tree: Tree) -> str:
+    return f"Did not follow {counted(len(tree.links), 'link')} in {root}: {_listed_links(tree)}."
+
+
+def _listed_links(tree: Tree) -> str:
+    return first_few([f"{shown(name)} ({why})" for name, why in tree.links.items()])
 
 
 def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
     """Everything below a folder, however deep, each folder before those in it."""
-    tree, waiting, seen = Tree(), [""], {_identity(root)}
+    tree, waiting, seen = Tree(), [""], {_identity(root): "."}
     real_root = root.resolve()
     while waiting:
         below = waiting.pop()
@@ -98,8 +116,8 @@ def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
                     if entry.name.startswith(".") or entry.name.lower() in litter:
                         continue
                     name = f"{below}{entry.name}"
-                    if entry.is_symlink() and not _is_followed(entry.path, real_root, seen, follow_links):
-                        tree.links.append(name)
+                    if entry.is_symlink() and (why := _why_not_followed(entry.path, name, real_root, seen, follow_links)):
+                        tree.links[name] = why
                     elif entry.is_dir():
                         folders.append(f"{name}/")
                     elif entry.is_file() and os.path.splitext(name)[1].lower() in SUFFIXES:
@@ -120,7 +138,7 @@ def _unread(root: Path, below: str, error: OSError) -> DataError:
             f"The folder {root} holds folders in folders, {below.count('/'):,} deep, whose path is too long to be read.",
             "Move those far down up, or out of it.",
         )
-    return DataError(f"The folder {root / below} cannot be read: {error.strerror}.", "Check its permissions.")
+    return DataError(f"The folder {root / shown(below)} cannot be read: {error.strerror}.", "Check its permissions.")
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:
@@ -128,24 +146,29 @@ def _identity(folder: str | Path) -> tuple[int, int]:
     return facts.st_dev, facts.st_ino
 
 
-def _is_followed(link: str, real_root: Path, seen: set[tuple[int, int]], outside: bool) -> bool:
-    """Whether a link leads to a file within the root or, if that is wanted, to something outside that was not there before.
+def _why_not_followed(link: str, name: str, real_root: Path, seen: dict[tuple[int, int], str], outside: bool) -> str:
+    """Why a link is left alone; empty if it leads to a file within the root or, if that is wanted, to something new outside.
 
     Args:
         link: Its path.
+        name: What it is called in messages.
         real_root: The root, without links.
-        seen: Folders that links led to, and the root; gets this one.
+        seen: Names of the links by the folders that they led to, and the root; gets this one.
         outside: Whether links out of the root are followed.
     """
     target = Path(os.path.realpath(link))
+    if not os.path.exists(target):
+        return NOWHERE
     if target.is_relative_to(real_root):
-        return target.is_file()
-    if not outside or not target.is_dir():
-        return outside and target.is_file()
-    if real_root.is_relative_to(target) or _identity(target) in seen:
-        return False
-    seen.add(_identity(target))
-    return True
+        return "" if target.is_file() else "leads to what is in it already"
+    if not outside:
+        return OUTSIDE
+    if not target.is_dir():
+        return "" if target.is_file() else "leads to no ordinary file"
+    if real_root.is_relative_to(target):
+        return "leads to a folder around it"
+    first = seen.setdefault(_identity(target), name)
+    return "" if first == name else f"leads where {shown(first)} does"
 
 
 def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
@@ -224,19 +247,18 @@ def _notices(root: Path, tree: Tree, found: Arrangement, loose: list[str]) -> It
     if loose:
         yield (
             f"Left out {counted(len(loose))} beside the class folders of {root}, which belong to none of them: "
-            f"{first_few([printable(name) for name in loose])}."
+            f"{first_few([shown(name) for name in loose])}."
         )
     if found.aside:
         listed = [_aside_text(tree, folder, why) for folder, why in found.aside]
         yield f"Not trained on, nor held out, in {root}: {first_few(listed)}."
     bases = tuple(base for base in (found.train, found.held_out, *(folder for folder, _ in found.aside)) if base is not None)
-    if stray := [printable(name) for name in tree.pictures if not name.startswith(bases)]:
+    if stray := [shown(name) for name in tree.pictures if not name.startswith(bases)]:
         yield f"Left out {counted(len(stray))} outside of the folders that are used in {root}: {first_few(stray)}."
     if tree.links:
-        listed = [printable(name) for name in tree.links]
-        yield f"Did not follow {counted(len(tree.links), 'link')} in {root}: {first_few(listed)}."
+        yield _links_notice(root, tree)
 
 
 def _aside_text(tree: Tree, folder: str, why: str) -> str:
     count = sum(name.startswith(folder) for name in tree.pictures)
-    return f"{printable(folder)} ({counted(count)}; {why})" if count else f"{printable(folder)} ({why})"
+    return f"{shown(folder)} ({counted(count)}; {why})" if count else f"{shown(folder)} ({why})"

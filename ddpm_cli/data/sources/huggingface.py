@@ -25,6 +25,7 @@ from ddpm_cli.results.events import Listener, Notice, ignore
 UNLABELLED = -1
 """What data sets of the Hub hold where a class is not known, as in the test split of a contest."""
 USUAL_NAMES = frozenset({"label", "labels", "class", "classes", "category", "target", "fine_label"})
+CLASS_TYPES = ("int", "uint", "bool", "string", "large_string")
 ANOTHER_COLUMN = "Name a column of whole numbers or texts with --set data.label_column=COLUMN."
 
 
@@ -74,7 +75,8 @@ def load_huggingface(query: HubQuery, settings: PictureSettings, on_event: Liste
         labels, class_names = _read_classes(parts, label_column, query, splits)
     notices = tuple(_notices(parts[0], label_column, class_names))
     pictures = _pictures(query, splits, encoded, image_column, labels, class_names)
-    return load_pictures(replace(pictures, notices=notices), settings, on_event)
+    dataset = load_pictures(replace(pictures, notices=notices), settings, on_event)
+    return replace(dataset, label_columns=tuple(_unread_labels(parts[0])) if label_column is None else ())
 
 
 @contextmanager
@@ -180,6 +182,12 @@ def _numbered(found: list[int | str], names: Sequence[str], where: str) -> tuple
     numbers = {value: number for number, value in enumerate(present)}
     labels = np.fromiter((numbers[value] for value in found), np.int64, len(found))
     return labels, tuple(printable(names[value] if names and isinstance(value, int) else str(value)) for value in present)
+
+
+def _unread_labels(part: Any) -> list[str]:
+    """Columns of whole numbers or texts, those with a usual name first."""
+    columns = [column for column, kind in part.features.items() if str(getattr(kind, "dtype", "")).startswith(CLASS_TYPES)]
+    return sorted(columns, key=lambda column: column.lower() not in USUAL_NAMES)
 
 
 def _notices(part: Any, column: str | None, class_names: tuple[str, ...]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.check import Report, Training
+from ddpm_cli.data.pictures.settings import shown
 from ddpm_cli.render.terminal.console import messages
 from ddpm_cli.render.terminal.format import shape_text
 from ddpm_cli.render.terminal.tables import show_facts
@@ -74,7 +75,7 @@ def report_facts(report: Report) -> dict[str, str]:
         "sizes": _sizes(report),
         "classes": _counts(report.classes, CLASSES_SHOWN) or "none",
         **_file_facts(report),
-        "unreadable": "\n".join(f"{name}: {reason}" for name, reason in report.unreadable.items()) or "none",
+        "unreadable": "\n".join(f"{shown(name)}: {reason}" for name, reason in report.unreadable.items()) or "none",
         "note": "\n".join((*report.notices, *report.training.notices)),
         "training": training_text(report.training),
     }
@@ -124,7 +125,7 @@ def _counts(counts: dict[str, int], most: int | None = None) -> str:
 def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:
     if not groups:
         return "none"
-    lines = [first_few(group, NAMES_SHOWN, " = ") for group in groups[:GROUPS_SHOWN]]
+    lines = [first_few([shown(name) for name in group], NAMES_SHOWN, " = ") for group in groups[:GROUPS_SHOWN]]
     if len(groups) > GROUPS_SHOWN:
         lines.append(f"and {counted(len(groups) - GROUPS_SHOWN, 'more group')} (--json lists all)")
     return "\n".join([f"{counted(len(groups), 'group')} {what}", *lines])
