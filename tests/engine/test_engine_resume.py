@@ -220,7 +220,7 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     import ddpm_cli.training.train as module
 
     original = module.build_dataset
-    monkeypatch.setattr(module, "build_dataset", lambda *arguments: replace(original(*arguments), sha256="0" * 64))
+    monkeypatch.setattr(module, "build_dataset", lambda *arguments, **options: replace(original(*arguments, **options), sha256="0" * 64))
     with pytest.raises(DataError, match="other training images"):
         resume(tmp_path / "run", budget={"steps": 8})
 
