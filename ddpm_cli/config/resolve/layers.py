@@ -1,6 +1,6 @@
 """The layers a config is made of: each sets some keys, and a higher one wins.
 
-A layer maps dotted keys to values with their origin. Merging knows the two rules that go beyond key by key.
+A layer maps dotted keys to values with their origin. Merging knows the three rules that go beyond key by key.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from ddpm_cli.core.names import as_known
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+LISTED_STEPS = "sample.timesteps"
+"""Short for a list in `sample.sampler.spacing`."""
+OTHER_STEPS = ("sample.sampler.steps", "sample.sampler.spacing.")
+"""What else says which steps a sampler visits."""
 BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
 
 
@@ -129,10 +133,13 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
 def merge(lower: Layer, higher: Layer) -> Layer:
     """Lay one layer over another.
 
-    Two rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and go;
-    and a budget (epochs, steps, minutes) replaces the lower layer's whole budget.
+    Three rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and
+    go; a budget (epochs, steps, minutes) replaces the lower layer's whole budget; and a list of a sampler's steps replaces what the
+    lower layer says of them.
     """
     gone = set(BUDGET) if BUDGET & higher.keys() else set()
+    if LISTED_STEPS in higher:
+        gone |= {key for key in lower if key.startswith(OTHER_STEPS)}
     for path in choices():
         kind = f"{path}.kind"
         if kind in higher and kind in lower and higher[kind].value != lower[kind].value:
