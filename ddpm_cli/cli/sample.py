@@ -30,6 +30,7 @@ from ddpm_cli.cli.parsing.requests import (
     require_sample_settings,
     require_writable_pictures,
 )
+from ddpm_cli.core.names import as_known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +114,7 @@ def sample(
     """
     from ddpm_cli.errors import RequestError
 
+    label = None if label is None else as_known(label, (ALL,))
     numbers = chosen_seeds(n, seed, seeds)
     number_from_file = not numbers
     require_positive("--nrow", nrow)

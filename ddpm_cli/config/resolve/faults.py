@@ -123,6 +123,8 @@ def _reason(detail: ErrorDetails, path: str, kinds: Mapping[str, str]) -> str:
             return str(context["error"])
         case "literal_error":
             return f"must be {_expected(context['expected'])}, not {shown(detail['input'])}"
+    if path == "train.batch_size" and detail["input"] == "auto":
+        return "must be a whole number here; to have the largest that fits, write --batch-size auto instead"
     template = REASONS.get(detail["type"])
     reason = template(context) if template else detail["msg"][:1].lower() + detail["msg"][1:]
     return f"{reason}, not {shown(detail['input'])}"
@@ -135,6 +137,7 @@ REASONS: dict[str, Callable[[dict[str, Any]], str]] = {
     **dict.fromkeys(("tuple_type", "list_type"), lambda _: "must be a list"),
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), lambda _: "must be a section"),
     "string_type": lambda _: "must be text",
+    "string_unicode": lambda _: "must be UTF-8 text",
     "path_type": lambda _: "must be a path",
     "finite_number": lambda _: "must be a finite number",
     "missing": lambda _: "is missing",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm_cli.config.resolve.faults import Fault, shown
 from ddpm_cli.config.resolve.outline import NONE, choices, is_choice, join, sections, types_of, words_of
+from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.names import as_known
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def _layer_from_set(text: str, faults: list[Fault]) -> Layer:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not value or not all(key.split(".")):
         faults.append(Fault("", f"{shown(text)} is not of the form section.key=value", "--set"))
+        return {}
+    if key != readable(key):
+        faults.append(Fault("", f'"{readable(key)}" is no key: it is not UTF-8 text', "--set"))
         return {}
     try:
         return layer_from_tree(_nest(key, parse_value(value)), "--set", faults)
