@@ -212,8 +212,11 @@ def _option_as_setting(command: Any, word: str) -> str:
         return ""
     named = {plain(option): (option, parameter) for parameter in command.params for option in parameter.opts if option[:2] == "--"}
     key = next(iter(_keys_called(name, command.name)), "")
-    option, parameter = named.get(plain(name)) or named.get(plain(OPTIONS.get(key, ""))) or ("", None)
-    return option if not option or parameter.is_flag else f"{option} {value}"
+    found = named.get(plain(name)) or named.get(plain(OPTIONS.get(key, "")))
+    if found is None:
+        return ""
+    option, parameter = found
+    return option if parameter.is_flag else f"{option} {value}"
 
 
 def _one_of(names: Callable[[], Sequence[str]]) -> Callable[[str], str | None]:
