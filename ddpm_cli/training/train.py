@@ -44,7 +44,7 @@ from ddpm_cli.sampling.stored import check_architecture, require_data
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
 from ddpm_cli.training.processes import check_processes, require_agreement
-from ddpm_cli.training.resume import finished_notice, resume_flags, resume_notices, stored_config
+from ddpm_cli.training.resume import finished_notice, is_finished, resume_flags, resume_notices, stored_config
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -210,6 +210,11 @@ def resume(
         if checkpoint:
             require_data(config, run.path)
         config = _checked(config)
+        if checkpoint and is_finished(run, checkpoint, config):
+            if folder:
+                run.sweep()
+            on_event(Notice(finished_notice(run, checkpoint.step)))
+            return None
 
         from ddpm_cli.core.compute.determinism import deterministic_algorithms
         from ddpm_cli.core.compute.team import Team
