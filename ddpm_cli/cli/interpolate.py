@@ -99,9 +99,10 @@ def interpolate(
         flags["sample.threshold.kind"] = ("none", "interpolate")
     found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
     ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
-    opened = found.load()
     pictures = sum(end not in seeds for end in (first, last))
-    opened.require_possible(out, n + side_by_side * pictures, n, opened.facts["sampler"]["steps"])
+    found.require_picture(out, n + side_by_side * pictures)
+    opened = found.load()
+    opened.require_possible(n, opened.facts["sampler"]["steps"])
 
     from ddpm_cli.render.terminal.console import show_line
     from ddpm_cli.render.terminal.sampling import SamplingView

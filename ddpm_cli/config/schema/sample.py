@@ -12,6 +12,9 @@ from ddpm_cli.config.schema.section import PositiveInt, Section, kind_alone
 MOST_PICTURE_PIXELS = 178_956_970
 """Of a picture of many images: of more Pillow opens none, as it takes them for an attack."""
 
+MAX_FRAMES = 60
+"""Moments that are kept of a denoising."""
+
 
 class LeadingSpacing(Section):
     """Whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
