@@ -156,20 +156,21 @@ class Opened:
     facts: dict[str, Any]
     bounds: Bounds
 
-    def require_possible(self, images: int, evaluations: int, *, steps_from_file: bool = False) -> None:
+    def require_possible(self, images: int, evaluations: int, *, steps_from_file: bool = False, beforehand: int = 0) -> None:
         """Refuse what could not be drawn.
 
         Args:
             images: That are drawn.
             evaluations: Of the network, for each of these.
             steps_from_file: Whether nobody but the model says how many.
+            beforehand: Evaluations, all together, before the first image.
         Raises:
             RequestError: See `require_affordable`.
         """
         from ddpm_cli.render.terminal.console import show_notices
         from ddpm_cli.sampling.bounds import Demand, require_affordable
 
-        demand = Demand(images, evaluations, steps_from_file=steps_from_file)
+        demand = Demand(images, evaluations, steps_from_file=steps_from_file, beforehand=beforehand)
         require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
 
 

@@ -102,13 +102,15 @@ def interpolate(
     pictures = sum(end not in seeds for end in (first, last))
     found.require_picture(out, n + side_by_side * pictures)
     opened = found.load()
-    opened.require_possible(n, opened.facts["sampler"]["steps"])
 
     from ddpm_cli.render.terminal.console import show_line
     from ddpm_cli.render.terminal.sampling import SamplingView
-    from ddpm_cli.sampling.editing import interpolated
+    from ddpm_cli.sampling.editing import INVERSION_ITERATIONS, interpolated
 
-    show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
+    steps = opened.facts["sampler"]["steps"]
+    opened.require_possible(n, steps, beforehand=pictures * INVERSION_ITERATIONS * steps)
+
+    show_line("sampler:", "cyan", f"ddim, {steps} steps")
     with SamplingView("looking for the noise of the pictures") as view:
         course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)
     images, singles = draw(opened, course, range(n), each)
