@@ -25,6 +25,7 @@ from ddpm_cli.core.io.files import (
     read_json_object,
     read_text,
     replacing,
+    require_writable_folder,
     require_writable_parent,
     sweep_temporaries,
     to_json,
@@ -165,6 +166,19 @@ class TestRequireWritableParent:
         monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly)
         with pytest.raises(OutputError, match="read-only"):
             require_writable_parent(tmp_path / "a")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and /sys")
+@pytest.mark.parametrize("path", ["/proc/runs", "/sys/runs", "/proc"])
+def test_folders_that_take_no_files_are_found_out(path: str) -> None:
+    with pytest.raises(OutputError, match=r"takes no files|permission denied|read-only"):
+        require_writable_folder(Path(path))
+
+
+def test_a_file_system_that_does_not_count_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_holds_nothing", lambda folder: True)
+    require_writable_folder(tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sweep_removes_leftovers_only(tmp_path: Path) -> None:

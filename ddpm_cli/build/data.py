@@ -29,13 +29,17 @@ if TYPE_CHECKING:
     from ddpm_cli.data.pictures.settings import Pictures, PictureSettings
 
 
-def build_dataset(config: DataConfig, on_event: Listener = ignore) -> Dataset:
-    """The images of a `[data]` section, uint8, in memory or mapped into it; `on_event` hears of downloads and progress.
+def build_dataset(config: DataConfig, on_event: Listener = ignore, *, stand_in: bool = True) -> Dataset:
+    """The images of a `[data]` section, uint8, in memory or mapped into it.
 
+    Args:
+        config: The section.
+        on_event: Told of downloads and progress.
+        stand_in: Whether others may take the place of images that cannot be had; never for a model that was trained before.
     Raises:
         DataError: If they are nowhere to be had, or unusable.
     """
-    dataset = _load_dataset(config, on_event)
+    dataset = _load_dataset(config, on_event, stand_in)
     if config.limit is None:
         return dataset
     from ddpm_cli.data.images import with_limit
@@ -43,10 +47,10 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore) -> Dataset:
     return with_limit(dataset, config.limit, evenly=isinstance(config, ArraysData) and config.take == "evenly")
 
 
-def _load_dataset(config: DataConfig, on_event: Listener) -> Dataset:
+def _load_dataset(config: DataConfig, on_event: Listener, stand_in: bool) -> Dataset:
     match config:
         case FashionMnistData() | FashionMnist10kData():
-            return _load_fashion_mnist(config, on_event)
+            return _load_fashion_mnist(config, on_event, stand_in)
         case Cifar10Data() | Cifar100Data():
             from ddpm_cli.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
 
@@ -67,10 +71,12 @@ def _load_dataset(config: DataConfig, on_event: Listener) -> Dataset:
             assert_never(config)
 
 
-def _load_fashion_mnist(config: FashionMnistData | FashionMnist10kData, on_event: Listener) -> Dataset:
+def _load_fashion_mnist(config: FashionMnistData | FashionMnist10kData, on_event: Listener, stand_in: bool) -> Dataset:
     from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist, load_fashion_mnist_10k
 
-    return load_fashion_mnist_10k() if isinstance(config, FashionMnist10kData) else load_fashion_mnist(config.root, on_event)
+    if isinstance(config, FashionMnist10kData):
+        return load_fashion_mnist_10k()
+    return load_fashion_mnist(config.root, on_event, stand_in=stand_in)
 
 
 def _load_published(config: MnistData | KmnistData | EmnistData | SvhnData, on_event: Listener) -> Dataset:

@@ -110,6 +110,16 @@ class Found:
         background = getattr(self.model.config.data, "background", "white")
         return read_picture(path, self.model.image_shape, resize=resize, background=background)
 
+    def require_picture(self, out: Path, shown: int) -> None:
+        """Refuse a picture of so many images that could not be written once they are drawn.
+
+        Raises:
+            OutputError: See `require_grid`.
+        """
+        from ddpm_cli.render.pictures.limits import require_images
+
+        require_images(out, shown, self.model.image_shape)
+
     def load(self) -> Opened:
         """Read the weights, and say on stderr which model draws."""
         from ddpm_cli.core.compute.team import sampling_team
@@ -146,25 +156,21 @@ class Opened:
     facts: dict[str, Any]
     bounds: Bounds
 
-    def require_possible(self, out: Path, shown: int, images: int, evaluations: int, *, steps_from_file: bool = False) -> None:
-        """Refuse what could not be drawn, or not be written then.
+    def require_possible(self, images: int, evaluations: int, *, steps_from_file: bool = False, beforehand: int = 0) -> None:
+        """Refuse what could not be drawn.
 
         Args:
-            out: The picture.
-            shown: Images that it shows.
             images: That are drawn.
             evaluations: Of the network, for each of these.
             steps_from_file: Whether nobody but the model says how many.
+            beforehand: Evaluations, all together, before the first image.
         Raises:
-            OutputError: See `require_grid`.
             RequestError: See `require_affordable`.
         """
-        from ddpm_cli.render.pictures.limits import require_images
         from ddpm_cli.render.terminal.console import show_notices
         from ddpm_cli.sampling.bounds import Demand, require_affordable
 
-        require_images(out, shown, self.trained.image_shape)
-        demand = Demand(images, evaluations, steps_from_file=steps_from_file)
+        demand = Demand(images, evaluations, steps_from_file=steps_from_file, beforehand=beforehand)
         require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
 
 

@@ -80,12 +80,11 @@ def img2img(
     flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
     found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags)
     pixels = found.read_picture(image, resize)
+    found.require_picture(out, len(numbers) + side_by_side)
     opened = found.load()
     evaluations = opened.settings.sampler.evaluations(opened.trained.schedule.timesteps)
     own_steps = opened.settings.sampler == opened.trained.config.sample.sampler
-    opened.require_possible(
-        out, len(numbers) + side_by_side, len(numbers), math.ceil(strength * evaluations) or 1, steps_from_file=own_steps
-    )
+    opened.require_possible(len(numbers), math.ceil(strength * evaluations) or 1, steps_from_file=own_steps)
 
     from ddpm_cli.render.terminal.console import show_line, show_notice
     from ddpm_cli.results.events import Notice

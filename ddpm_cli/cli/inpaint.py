@@ -99,9 +99,10 @@ def inpaint(
 
     pixels = found.read_picture(image, resize)
     unknown = read_mask(mask, found.model.image_shape[1:], resize=resize)
+    found.require_picture(out, len(numbers) + 2 * side_by_side)
     opened = found.load()
     steps_in_all = opened.facts["sampler"]["steps"] * resample
-    opened.require_possible(out, len(numbers) + 2 * side_by_side, len(numbers), steps_in_all)
+    opened.require_possible(len(numbers), steps_in_all)
 
     from ddpm_cli.render.pictures.images import hidden
     from ddpm_cli.render.terminal.console import show_line

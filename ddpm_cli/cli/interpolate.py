@@ -99,15 +99,18 @@ def interpolate(
         flags["sample.threshold.kind"] = ("none", "interpolate")
     found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
     ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
-    opened = found.load()
     pictures = sum(end not in seeds for end in (first, last))
-    opened.require_possible(out, n + side_by_side * pictures, n, opened.facts["sampler"]["steps"])
+    found.require_picture(out, n + side_by_side * pictures)
+    opened = found.load()
 
     from ddpm_cli.render.terminal.console import show_line
     from ddpm_cli.render.terminal.sampling import SamplingView
-    from ddpm_cli.sampling.editing import interpolated
+    from ddpm_cli.sampling.editing import INVERSION_ITERATIONS, interpolated
 
-    show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
+    steps = opened.facts["sampler"]["steps"]
+    opened.require_possible(n, steps, beforehand=pictures * INVERSION_ITERATIONS * steps)
+
+    show_line("sampler:", "cyan", f"ddim, {steps} steps")
     with SamplingView("looking for the noise of the pictures") as view:
         course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)
     images, singles = draw(opened, course, range(n), each)

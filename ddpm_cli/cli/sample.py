@@ -30,6 +30,7 @@ from ddpm_cli.cli.parsing.requests import (
     require_sample_settings,
     require_writable_pictures,
 )
+from ddpm_cli.core.names import as_known
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +114,7 @@ def sample(
     """
     from ddpm_cli.errors import RequestError
 
+    label = None if label is None else as_known(label, (ALL,))
     numbers = chosen_seeds(n, seed, seeds)
     number_from_file = not numbers
     require_positive("--nrow", nrow)
@@ -141,6 +143,12 @@ def sample(
     settings = override(found.config, sets=sets or [], flags=flags).sample
     check_steps(found.config.schedule, settings.sampler)
     classes = pick_classes(label, found)
+    numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
+    outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
+    if label == ALL:
+        outputs = replace(outputs, columns=len(numbers), row_names=found.class_names)
+    T = found.config.schedule.timesteps
+    outputs.require(len(numbers) * max(len(classes), 1), settings.sampler.number_of_steps(T), found.image_shape)
 
     from ddpm_cli.core.compute.team import sampling_team
     from ddpm_cli.sampling.bounds import Demand, require_affordable
@@ -152,14 +160,8 @@ def sample(
     trained = load_model(found, team.device, on_event=show_notices)
     for notice in sampler_notices(settings.sampler, trained.schedule, "sample.sampler"):
         show_notices(notice)
-    numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
-    outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
-    if label == ALL:
-        outputs = replace(outputs, columns=len(numbers), row_names=trained.class_names)
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)
-    T = trained.schedule.timesteps
-    outputs.require(len(numbers), settings.sampler.number_of_steps(T), trained.image_shape)
     demand = Demand.of(trained, settings, len(numbers), images_from_file=number_from_file)
     require_affordable(trained, settings, demand, Bounds(lifted=no_limits), show_notices)
     described = settings.sampler.model_dump() | {
@@ -204,8 +206,8 @@ class Outputs:
         Raises:
             OutputError: See `require_grid`.
         """
+        from ddpm_cli.config.schema.sample import MAX_FRAMES
         from ddpm_cli.render.pictures.limits import require_grid, require_trajectory
-        from ddpm_cli.sampling.generate import MAX_FRAMES
 
         require_grid(self.grid, count, image_shape, self.columns, self.row_names)
         if self.trajectory is not None:

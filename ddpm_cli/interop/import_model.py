@@ -90,6 +90,8 @@ def import_model(
 
 def _find(folder: Path) -> tuple[Path, Path]:
     """The folder of the network, and the file of the scheduler."""
+    if folder.is_file():
+        raise RequestError(f"{folder} is a file, not a folder.", "Name a folder that diffusers saved or that was downloaded.")
     if not folder.is_dir():
         raise RequestError(f"There is no folder {folder}.", "Name a folder that diffusers saved or that was downloaded.")
     unet = folder / "unet" if (folder / "unet").is_dir() else folder

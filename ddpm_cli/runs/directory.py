@@ -255,6 +255,9 @@ def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = Fals
     if run is None:
         return _newest(root, need_checkpoint)
     path = root / run if _is_name(run) and (root / run).is_dir() else Path(run)
+    if os.path.isfile(path):
+        message = f"{printable(str(run))} is a file, and what is needed here is a run: the folder that `ddpm train` writes."
+        raise RunError(message, "Name a run below runs/ or the path of a run folder.")
     if not os.path.isdir(path):  # unlike Path.is_dir it answers for a name that is too long
         raise _not_found(root, str(run))
     return checked_run(RunDirectory(path))
@@ -316,7 +319,7 @@ def _not_found(root: Path, run: str) -> RunError:
         return RunError(
             f"There is no run '{printable(run)}': no run was found below {root}.", "Train one first: ddpm train --preset quick"
         )
-    near = difflib.get_close_matches(run, names, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(printable(run), names, n=3, cutoff=0.6)
     remedy = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names[:10])}."
     return RunError(f"There is no run '{printable(run)}' below {root}, and no such folder.", remedy)
 

@@ -69,6 +69,7 @@ class Demand:
         kept: Images that are kept in memory when they are drawn; all if None.
         fewer: What to do for less, a sentence without its full stop.
         device: Where to compute; where the network is if None.
+        beforehand: Evaluations, all together, before the first image.
     """
 
     images: int
@@ -79,6 +80,7 @@ class Demand:
     kept: int | None = None
     fewer: str = "Ask for fewer images or steps (--n, --steps)"
     device: torch.device | None = None
+    beforehand: int = 0
 
     @classmethod
     def of(
@@ -154,9 +156,11 @@ def require_affordable(
         _refuse(fault, bounds, on_event)
     seconds = _seconds_an_image(trained, settings, demand, bounds)
     _refuse(_time_fault(trained, demand, seconds, bounds), bounds, on_event)
-    if demand.images * seconds > HOUR or demand.evaluations > LONG_SCHEDULE:
-        told = f"{demand.images:,} images in {demand.evaluations:,} evaluations of the network each will take about"
-        on_event(Notice(f"{told} {about(demand.images * seconds)} on this machine.", important=True))
+    in_all = seconds * (demand.images + demand.beforehand / demand.evaluations)
+    if in_all > HOUR or demand.evaluations > LONG_SCHEDULE:
+        before = f", and {demand.beforehand:,} before them," if demand.beforehand else ""
+        told = f"{demand.images:,} images in {demand.evaluations:,} evaluations of the network each{before} will take about"
+        on_event(Notice(f"{told} {about(in_all)} on this machine.", important=True))
 
 
 def require_trainable(network: UNet, origin: Path, bounds: Bounds, on_event: Listener) -> None:

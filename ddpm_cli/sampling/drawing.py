@@ -28,6 +28,13 @@ def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str)
     from ddpm_cli.diffusion.samplers.heun import errors_on_gaussian_data
 
     steps, T = sampler.number_of_steps(schedule.timesteps), schedule.timesteps
+    if sampler.spacing.kind == "list" and sampler.spacing.timesteps and sampler.spacing.timesteps[0] < T - 1:
+        first = sampler.spacing.timesteps[0]
+        yield Notice(
+            f"The listed steps begin at {first}, where the model expects images that are noisy in part, but sampling begins with "
+            f"noise alone, which belongs to {T - 1}. Begin the list with {T - 1}.",
+            important=True,
+        )
     if sampler.spacing.kind == "leading" and T // 2 < steps < T:
         yield Notice(
             f"Leading spacing takes every step below {steps - 1} and none between there and {T - 1}, because {steps} is more than "

@@ -16,6 +16,7 @@ from ddpm_cli.build.network import build_network, resolved_classes
 from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.sample import MAX_FRAMES
 from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.core.compute.allocator import keep_freed_memory
 from ddpm_cli.core.compute.memory_format import place_network
@@ -176,7 +177,6 @@ def load_network(config: Config, image_shape: tuple[int, int, int], weights: Map
 
 FROM_NOISE = FromNoise()
 FrameListener = Callable[[int, int, Tensor], None]
-MAX_FRAMES = 60
 
 
 class Frames:

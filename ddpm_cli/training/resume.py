@@ -9,7 +9,8 @@ from ddpm_cli.config.resolve.changes import as_last_said, differences
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.errors import ConfigError, RunError
 from ddpm_cli.runs.data_used import stand_in_notice, stood_in_for, with_data_of
-from ddpm_cli.runs.record import read_config
+from ddpm_cli.runs.directory import data_facts, read_info
+from ddpm_cli.runs.record import budget_used, read_config
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
@@ -57,6 +58,17 @@ def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_b
         yield _new_learning_rate(trainer)
     if changed := differences(before, trainer.config):
         yield f"Changed for the rest of the run: {', '.join(changed)}."
+
+
+def is_finished(run: RunDirectory, checkpoint: Checkpoint, config: Config) -> bool:
+    """Whether the files of a run say that its budget is used up and nothing is due; no, where they do not say it."""
+    try:
+        info = read_info(run)
+    except RunError:
+        return False
+    counted = isinstance(data_facts(info).get("train_images"), int)
+    settled = not checkpoint.state.get("after_step_is_due", False)
+    return (counted or config.train.epochs is None) and settled and budget_used(checkpoint, config, info) >= 1
 
 
 def finished_notice(run: RunDirectory, step: int) -> str:

@@ -43,7 +43,7 @@ from ddpm_cli.sampling.stored import check_architecture, require_data
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
 from ddpm_cli.training.processes import check_processes, require_agreement
-from ddpm_cli.training.resume import finished_notice, resume_flags, resume_notices, stored_config
+from ddpm_cli.training.resume import finished_notice, is_finished, resume_flags, resume_notices, stored_config
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -209,6 +209,11 @@ def resume(
         if checkpoint:
             require_data(config, run.path)
         config = _checked(config)
+        if checkpoint and is_finished(run, checkpoint, config):
+            if folder:
+                run.sweep()
+            on_event(Notice(finished_notice(run, checkpoint.step)))
+            return None
 
         from ddpm_cli.core.compute.determinism import deterministic_algorithms
         from ddpm_cli.core.compute.team import Team
@@ -219,7 +224,7 @@ def resume(
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
-        config, dataset = _with_data(config, on_event)
+        config, dataset = _with_data(config, on_event, stand_in=False)
         if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
@@ -280,9 +285,9 @@ def _checked(config: Config) -> Config:
     return config
 
 
-def _with_data(config: Config, on_event: Listener) -> tuple[Config, Dataset]:
+def _with_data(config: Config, on_event: Listener, *, stand_in: bool = True) -> tuple[Config, Dataset]:
     """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
-    dataset = build_dataset(config.data, on_event)
+    dataset = build_dataset(config.data, on_event, stand_in=stand_in)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
     config = with_classes(with_data_used(config, dataset), dataset.train.class_names, dataset.label_columns)

@@ -181,12 +181,21 @@ def test_bad_requests_touch_nothing(arguments: list[str], words: list[str], ddpm
         (["--out", "g.ico"], ["ICO cannot hold", "another size"]),
     ],
 )
-def test_what_could_not_be_written_is_not_drawn(
-    arguments: list[str], words: list[str], ddpm_here: Ddpm, trained_folder: Path
+def test_what_could_not_be_written_is_refused_before_weights_are_read(
+    arguments: list[str], words: list[str], ddpm_here: Ddpm, trained_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ddpm_cli.sampling.generate.load_model", None)
     before = files_below(trained_folder)
     assert_refused(ddpm_here("sample", *arguments, cwd=trained_folder), *words)
     assert files_below(trained_folder) == before
+
+
+def test_an_edit_that_could_not_be_written_is_refused_before_weights_are_read(
+    ddpm_here: Ddpm, trained_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddpm_cli.sampling.generate.load_model", None)
+    done = ddpm_here("interpolate", "1", "2", "--n", "10000", "--out", "x.webp", cwd=trained_folder)
+    assert_refused(done, "Cannot write x.webp", "WEBP cannot hold")
 
 
 def test_without_a_run_the_remedy_is_named(ddpm: Ddpm, tmp_path: Path) -> None:

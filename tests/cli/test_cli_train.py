@@ -290,11 +290,15 @@ def test_two_processes_train_and_resume_like_one(tmp_path: Path, monkeypatch: py
     assert measured[0] == pytest.approx(measured[1], rel=1e-3)
 
 
-def test_resume_of_a_finished_run_says_how_to_extend_it(ddpm: Ddpm, trained_folder: Path) -> None:
-    done = ddpm("resume", cwd=trained_folder)
-    assert done.returncode == 0
-    assert "finished at step 6" in done.stderr
-    assert "--steps 12" in done.stderr
+def test_resume_of_a_finished_run_says_how_to_extend_it_before_torch_is_imported(trained_folder: Path) -> None:
+    code = "import sys; from ddpm_cli.cli.app import run; sys.exit(run(sys.argv[1:], False) or 'torch' in sys.modules)"
+    for options in ([], ["--steps=1", "--set=optimizer.warmup_steps=9"]):
+        command = [sys.executable, "-c", code, "resume", *options]
+        done = subprocess.run(command, cwd=trained_folder, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "finished at step 6" in done.stderr
+        assert "--steps 12" in done.stderr
+        assert "warms up" not in done.stderr
 
 
 def test_a_run_in_use_is_refused(tmp_path: Path, ddpm: Ddpm) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from command import Ddpm
+from command import Ddpm, assert_refused
 from tiny_configs import SETTINGS, tiny_config
 
 import ddpm_cli.experiments.sweep as sweeping
@@ -153,6 +154,16 @@ def test_a_run_on_the_images_that_it_asked_for_is_told_nothing(tmp_path: Path, k
     run = trained(tmp_path, "a", f"data.kind={kind}")
     assert "took their place" not in resumed(run, 3)
     assert data_of((run / "config.toml").read_text()) == kind
+
+
+def test_nothing_stands_in_for_the_images_of_a_run(ddpm_here: Ddpm, tmp_path: Path) -> None:
+    bring_the_full_set(tmp_path)
+    trained(tmp_path, "a")
+    shutil.rmtree(tmp_path / "cache")
+    for command in (["resume", "a", "--steps=3"], ["evaluate", "a", "--metrics=loss-per-timestep"]):
+        done = ddpm_here(*command, "--device=cpu")
+        assert_refused(done, "Fashion-MNIST, on which this model was trained, is missing", "the download failed", "four IDX files")
+        assert "10,000" not in done.stderr
 
 
 SWEEP = """

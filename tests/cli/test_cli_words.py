@@ -21,6 +21,7 @@ from ddpm_cli.core.names import plain
 def place(tmp_path: Path) -> Path:
     """With a run, a folder and a file."""
     fake_run(tmp_path / "runs", "mine-001", checkpoint=False)
+    fake_run(tmp_path / "runs", "xtrunc", checkpoint=False)
     (tmp_path / "photos").mkdir()
     (tmp_path / "pixels.npz").write_bytes(b"")
     return tmp_path
@@ -39,6 +40,24 @@ STRAY = [
     ("train cuda:0", "Write --device cuda:0."),
     ("train 64x48", "Write --size 64x48."),
     ("train –preset quick", "Its dash is not a hyphen. Write --preset."),
+    ("train preset=quick", "Write --preset quick."),
+    ("train data=cifar10", "Write --data cifar10."),
+    ("train epochs=3", "Write --epochs 3."),
+    ("train batch-size=4", "Write --batch-size 4."),
+    ("train learning_rate=1e-3", "Write --lr 1e-3."),
+    ("train dry_run=true", "Write --dry-run."),
+    ("sample steps=5", "'steps=5' is no run. Write --steps 5."),
+    ("train help", "train takes no 'help' by itself. Write --help."),
+    ("sample help", "Write --help."),
+    ("train --sampler DIM", "No such option: --sampler. Write --set train.sampler=..."),
+    ("import pixels.npz", "pixels.npz is a file, not a folder."),
+    ("report pixels.npz", "pixels.npz is a file, and what is needed here is a run"),
+    ("sample run\udcff", "There are: xtrunc, mine-001."),
+    ("train --set b\udce9d=3 --dry-run", '"b\\xe9d" is no key: it is not UTF-8 text'),
+    ("train --set train.batch_size=auto --dry-run", "write --batch-size auto instead"),
+    ("sample mine-001 --seeds 0-1999999", "holds more than 1,000,000 seeds"),
+    ("sample mine-001 --label ALL --nrow 2", "--nrow has no place beside --label all"),
+    ("sample mine-001 --seeds 9-3", "runs backwards. Put the smaller first: 3-9."),
     ("train nonsense", "train takes options alone"),
     ("train -preset quick", "-preset has one dash, which stands before options of one letter. Write --preset quick."),
     ("train -data=mnist", "Write --data=mnist."),

@@ -115,6 +115,16 @@ def test_a_long_schedule_is_timed_by_its_steps() -> None:
     require_affordable(trained, trained.config.sample, Demand(2, 10_000), on_event=lambda event: pytest.fail(str(event)))
 
 
+def test_what_comes_before_the_images_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds_module, "_seconds_an_image", lambda *_: 100.0)
+    trained, heard = trained_model(), list[object]()
+    require_affordable(trained, trained.config.sample, Demand(11, 50), on_event=lambda event: pytest.fail(str(event)))
+    require_affordable(trained, trained.config.sample, Demand(11, 50, beforehand=2_000), on_event=heard.append)
+    (notice,) = heard
+    assert isinstance(notice, Notice)
+    assert "11 images in 50 evaluations of the network each, and 2,000 before them, will take about 85 minutes" in notice.message
+
+
 def test_more_memory_than_there_is(little_memory: None) -> None:
     trained = trained_model()
     with pytest.raises(RequestError, match=r"8x12, 1 at a time, .* this machine has 1\.0 GB"):

@@ -15,6 +15,7 @@ from tiny_configs import tiny_config
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.data.images import Dataset
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.results.events import Event, Listener, Notice, TrainProgress
 from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
@@ -220,7 +221,11 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     import ddpm_cli.training.train as module
 
     original = module.build_dataset
-    monkeypatch.setattr(module, "build_dataset", lambda *arguments: replace(original(*arguments), sha256="0" * 64))
+
+    def changed(*arguments: Any, **options: Any) -> Dataset:
+        return replace(original(*arguments, **options), sha256="0" * 64)
+
+    monkeypatch.setattr(module, "build_dataset", changed)
     with pytest.raises(DataError, match="other training images"):
         resume(tmp_path / "run", budget={"steps": 8})
 

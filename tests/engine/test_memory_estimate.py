@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.compute.machine_memory import MachineMemory, machine_memory
 from ddpm_cli.errors import RequestError
-from ddpm_cli.results.events import Event, Notice
+from ddpm_cli.results.events import Event, Notice, ignore
 from ddpm_cli.training.planning import memory_report
 from ddpm_cli.training.planning.estimate import TrainingMemory
 from ddpm_cli.training.planning.memory_report import check_memory
@@ -98,6 +99,15 @@ def test_too_little_memory_is_a_warning_and_impossible_memory_an_error(
     assert words in messages[0]
     # 100 MB of the process, 4 MB of weights and 1 MB of gradients leave 15 MB of 120 free ones, and 45 MB of 150 in all.
     assert f"train.micro_batch_size={8 if words == 'free' else 32}," in messages[0]
+
+
+def test_a_batch_that_is_too_large_by_itself_is_answered_with_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_report, "machine_memory", lambda: MachineMemory(total=10**9, available=10**9))
+    config = load_config(sets=["train.batch_size=1024"]).config
+    of_images = replace(memory(per_image=0), image=10**7)
+    with pytest.raises(RequestError) as refused:
+        check_memory(of_images, config, ignore)
+    assert refused.value.remedy.startswith("Add --batch-size 64, or --set train.gradient_checkpointing=true")
 
 
 def test_the_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from command import TINY, Ddpm, assert_refused
 
 from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.build.schedule import build_schedule
-from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.loader import from_toml_text, load_config, override
 from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.config.schema.sample import DdimSampler, SampleConfig
 from ddpm_cli.errors import ConfigError
 
 
@@ -35,7 +36,9 @@ def test_listed_steps_are_those_that_are_visited() -> None:
         (["sample.timesteps=[10, 20]"], "strictly descending"),
         (["sample.timesteps=[20, -1]"], "strictly descending"),
         (["sample.timesteps=[1000, 5]"], "begins above schedule.timesteps - 1 (999)"),
-        (["sample.timesteps=[]"], "timesteps"),
+        (["sample.timesteps=[]"], "sample.timesteps: needs at least 1 values"),
+        (["sample.timesteps=[999, 10]", "sample.sampler.steps=5"], "steps is 5, but the list of steps has 2"),
+        (["sample.timesteps=[999, 10]", "sample.sampler.spacing=karras"], "sampler.spacing has nothing to space"),
         (["sample.sampler.spacing.kind=list", "sample.sampler.spacing.timesteps=[9, 5]", "sample.sampler.steps=3"], "steps is 3"),
     ],
 )
@@ -43,6 +46,20 @@ def test_lists_that_are_none_are_refused(sets: list[str], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(sets=sets)
     assert words in str(caught.value)
+    assert "spacing.timesteps" in str(sets) or "spacing.timesteps" not in str(caught.value)
+
+
+def test_listed_steps_take_the_place_of_those_of_the_run() -> None:
+    of_run = load_config(sets=["sample.sampler.steps=50", "sample.sampler.spacing=karras"]).config
+    assert override(of_run, sets=["sample.timesteps=[999, 10]"]).sample.sampler.number_of_steps(1000) == 2
+    assert SampleConfig(sampler=DdimSampler(), timesteps=(9, 1)).sampler.number_of_steps(10) == 2  # type: ignore[call-arg]
+
+
+def test_a_wrong_item_makes_no_list_too_short() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(sets=['train.evaluate_metrics=["fid"]'])
+    assert "faults" not in caught.value.message
+    assert "train.evaluate_metrics[0]" in caught.value.message
 
 
 @pytest.mark.parametrize("kind", ["karras", "logsnr"])
@@ -73,8 +90,12 @@ def test_the_command_says_where_steps_do_not_serve(trained_folder: Path, ddpm_he
     assert "worse than Euler's" not in sample("--sampler", "heun", "--steps", "20")
     assert "Leading spacing takes every step below 29" in sample("--steps", "30", "--set", "sample.sampler.spacing=leading")
     assert "Leading" not in sample("--steps", "25", "--set", "sample.sampler.spacing=leading")
+    assert "The listed steps begin at 25" in sample("--set", "sample.timesteps=[25, 5]")
+    assert "The listed steps" not in sample("--set", "sample.timesteps=[49, 5]")
     done = ddpm_here("sample", str(trained_folder / "runs" / "tiny"), "--set", "sample.timesteps=[50]")
-    assert_refused(done, "begins above schedule.timesteps - 1 (49)")
+    assert_refused(done, "sample.timesteps begins above schedule.timesteps - 1 (49)")
+    done = ddpm_here("sample", str(trained_folder / "runs" / "tiny"), "--set=sample.timesteps=[49,5]", "--steps=5")
+    assert_refused(done, "steps is 5, but the list of steps has 2", "--steps")
 
 
 def test_training_says_that_it_never_warms_up_and_that_betas_are_clipped(ddpm_here: Ddpm) -> None:

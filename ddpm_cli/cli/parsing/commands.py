@@ -77,14 +77,10 @@ class Command(TyperCommand):
 
     def _refuse_option(self, ctx: Any, option: str) -> None:
         """Say of an option that is none here what other programs' name of it is called."""
-        from ddpm_cli.config.resolve.other_names import KEYS
-        from ddpm_cli.config.resolve.outline import all_keys
-
-        options, name = options_of(self), plain(option)
+        options = options_of(self)
         if option in options or not option.startswith("--"):
             return
-        own = [key for key in all_keys() if plain(key.rpartition(".")[2]) == name]
-        for key in [KEYS[name]] if name in KEYS else own[:1]:
+        for key in _keys_called(option, self.name or ""):
             if (flag := OPTIONS.get(key)) in options:
                 ctx.fail(f"No such option: {option}. It is called {flag} here.")
             if "--set" in options and (key.startswith("sample.") or "--preset" in options):
@@ -123,6 +119,17 @@ OPTIONS = {
 }
 """The option that sets a key, where a command has one."""
 RUN_ARGUMENTS = ("RUN", "[RUN]", "RUN...")
+
+
+def _keys_called(name: str, command: str) -> Sequence[str]:
+    """The key, one at most, that a name without its section stands for; of several, the one in the section of the command."""
+    from ddpm_cli.config.resolve.other_names import KEYS
+    from ddpm_cli.config.resolve.outline import all_keys, choices
+
+    if plain(name) in KEYS:
+        return [KEYS[plain(name)]]
+    own = [key for key in (*all_keys(), *choices()) if plain(key.rpartition(".")[2]) == plain(name)]
+    return sorted(own, key=lambda key: not key.startswith(f"{command}."))[:1]
 
 
 def is_there(path: Path) -> bool:
@@ -177,6 +184,10 @@ def what_was_meant(command: Any, word: str, *, runs: bool = True) -> str:
     options = options_of(command)
     if word[0:1] in LONG_DASHES:
         return f"Its dash is not a hyphen. Write --{word.lstrip(f'-{LONG_DASHES}')}."
+    if plain(word) == "help":
+        return "Write --help."
+    if option := _option_as_setting(command, word):
+        return f"Write {option}."
     try:
         for option, known in WORDS.items():
             if option in options and (value := known(word)):
@@ -192,6 +203,20 @@ def what_was_meant(command: Any, word: str, *, runs: bool = True) -> str:
     except (DdpmError, OSError, ValueError):
         return ""
     return ""
+
+
+def _option_as_setting(command: Any, word: str) -> str:
+    """How an option is written that stands there as NAME=VALUE; empty if there is none of that name."""
+    name, equals, value = word.partition("=")
+    if not equals or not name or not value:
+        return ""
+    named = {plain(option): (option, parameter) for parameter in command.params for option in parameter.opts if option[:2] == "--"}
+    key = next(iter(_keys_called(name, command.name)), "")
+    found = named.get(plain(name)) or named.get(plain(OPTIONS.get(key, "")))
+    if found is None:
+        return ""
+    option, parameter = found
+    return option if parameter.is_flag else f"{option} {value}"
 
 
 def _one_of(names: Callable[[], Sequence[str]]) -> Callable[[str], str | None]:

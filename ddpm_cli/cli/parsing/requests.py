@@ -107,9 +107,9 @@ def parse_seeds(text: str) -> list[int]:
                 f"--seeds {text!r}: {part!r} is neither a number nor a range.", "Write for example --seeds 0-63 or --seeds 1,5,9."
             )
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or len(seeds) + last - first >= MAX_SEEDS:
-            raise RequestError(
-                f"--seeds {text!r}: {part!r} runs backwards or is too long.", f"At most {MAX_SEEDS:,} seeds, the smaller first."
-            )
+        if last < first:
+            raise RequestError(f"--seeds {text!r}: {part!r} runs backwards.", f"Put the smaller first: {last}-{first}.")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise RequestError(f"--seeds {text!r} holds more than {MAX_SEEDS:,} seeds.", "Draw them in parts.")
         seeds.extend(range(first, last + 1))
     return seeds

@@ -25,6 +25,8 @@ LONGEST_REASON = 2000
 LONGEST_VALUE = 200
 """Characters of a value that are shown."""
 NOUNS = {"data": "data set", "timesteps": "way to draw timesteps"}
+SHORT_KEY, WHOLE_KEY = "sample.timesteps", "sample.sampler.spacing.timesteps"
+"""A key, and the one that it is short for."""
 REMEDY = "`ddpm config show` prints every key with its value."
 
 
@@ -71,7 +73,20 @@ def translate(detail: ErrorDetails, origins: Mapping[str, str], kinds: Mapping[s
         kinds: The kind chosen in each section that has a choice.
     """
     path = _path(detail["loc"])
-    return Fault(path, _reason(detail, path, kinds), _origin(path, origins))
+    reason = _reason(detail, path, kinds)
+    typed, reason = (_as_typed(text, origins) for text in (path, reason))
+    return Fault(typed, reason, _origin(typed, origins))
+
+
+def without_echoes(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The details without those of lists that are too short only because of an item that is wrong and told of by itself."""
+    inside = {detail["loc"][:-1] for detail in details}
+    return [detail for detail in details if not (detail["type"] == "too_short" and detail["loc"] in inside)]
+
+
+def _as_typed(text: str, origins: Mapping[str, str]) -> str:
+    """A text that names keys as they were written, where one is short for another."""
+    return text.replace(WHOLE_KEY, SHORT_KEY) if SHORT_KEY in origins else text
 
 
 def untold(detail: ErrorDetails) -> Fault:
@@ -108,6 +123,8 @@ def _reason(detail: ErrorDetails, path: str, kinds: Mapping[str, str]) -> str:
             return str(context["error"])
         case "literal_error":
             return f"must be {_expected(context['expected'])}, not {shown(detail['input'])}"
+    if path == "train.batch_size" and detail["input"] == "auto":
+        return "must be a whole number here; to have the largest that fits, write --batch-size auto instead"
     template = REASONS.get(detail["type"])
     reason = template(context) if template else detail["msg"][:1].lower() + detail["msg"][1:]
     return f"{reason}, not {shown(detail['input'])}"
@@ -120,6 +137,7 @@ REASONS: dict[str, Callable[[dict[str, Any]], str]] = {
     **dict.fromkeys(("tuple_type", "list_type"), lambda _: "must be a list"),
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), lambda _: "must be a section"),
     "string_type": lambda _: "must be text",
+    "string_unicode": lambda _: "must be UTF-8 text",
     "path_type": lambda _: "must be a path",
     "finite_number": lambda _: "must be a finite number",
     "missing": lambda _: "is missing",

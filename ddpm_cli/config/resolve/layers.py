@@ -1,6 +1,6 @@
 """The layers a config is made of: each sets some keys, and a higher one wins.
 
-A layer maps dotted keys to values with their origin. Merging knows the two rules that go beyond key by key.
+A layer maps dotted keys to values with their origin. Merging knows the three rules that go beyond key by key.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm_cli.config.resolve.faults import Fault, shown
 from ddpm_cli.config.resolve.outline import NONE, choices, is_choice, join, sections, types_of, words_of
+from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.names import as_known
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+LISTED_STEPS = "sample.timesteps"
+"""Short for a list in `sample.sampler.spacing`."""
+OTHER_STEPS = ("sample.sampler.steps", "sample.sampler.spacing.")
+"""What else says which steps a sampler visits."""
 BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
 
 
@@ -96,6 +101,9 @@ def _layer_from_set(text: str, faults: list[Fault]) -> Layer:
     if not equals or not value or not all(key.split(".")):
         faults.append(Fault("", f"{shown(text)} is not of the form section.key=value", "--set"))
         return {}
+    if key != readable(key):
+        faults.append(Fault("", f'"{readable(key)}" is no key: it is not UTF-8 text', "--set"))
+        return {}
     try:
         return layer_from_tree(_nest(key, parse_value(value)), "--set", faults)
     except ValueError as error:
@@ -129,10 +137,13 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
 def merge(lower: Layer, higher: Layer) -> Layer:
     """Lay one layer over another.
 
-    Two rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and go;
-    and a budget (epochs, steps, minutes) replaces the lower layer's whole budget.
+    Three rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and
+    go; a budget (epochs, steps, minutes) replaces the lower layer's whole budget; and a list of a sampler's steps replaces what the
+    lower layer says of them.
     """
     gone = set(BUDGET) if BUDGET & higher.keys() else set()
+    if LISTED_STEPS in higher:
+        gone |= {key for key in lower if key.startswith(OTHER_STEPS)}
     for path in choices():
         kind = f"{path}.kind"
         if kind in higher and kind in lower and higher[kind].value != lower[kind].value:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddpm_cli.config.resolve.faults import DEFAULT, MOST_FAULTS, Fault, config_error, translate, untold
+from ddpm_cli.config.resolve.faults import DEFAULT, MOST_FAULTS, Fault, config_error, translate, untold, without_echoes
 from ddpm_cli.config.resolve.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
 from ddpm_cli.config.resolve.outline import choices
 from ddpm_cli.config.resolve.preset_files import preset_names, preset_text
@@ -150,7 +150,7 @@ def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | 
     except ValidationError as error:
         origins = {key: entry.origin for key, entry in merged.items()}
         kinds = {path: str(merged[f"{path}.kind"].value) for path in choices() if f"{path}.kind" in merged}
-        details = error.errors(include_url=False)
+        details = without_echoes(error.errors(include_url=False))
         faults += [translate(detail, origins, kinds) for detail in details[:MOST_FAULTS]]
         faults += [untold(detail) for detail in details[MOST_FAULTS:]]
         return None

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_PICTURE_PIXELS = 178_956_970
 """Of a picture of many images: of more Pillow opens none, as it takes them for an attack."""
 
+MAX_FRAMES = 60
+"""Moments that are kept of a denoising."""
+
 
 class SpacingBase(Section):
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
@@ -345,6 +348,11 @@ class GuidanceConfig(Section):
         return self
 
 
+def _said(sampler: SamplerBase) -> dict[str, Any]:
+    """The kind of a sampler, and what it says beyond its defaults."""
+    return sampler.model_dump(include={"kind"}) | sampler.model_dump(exclude_defaults=True)
+
+
 class SampleConfig(Section):
     @model_validator(mode="before")
     @classmethod
@@ -354,9 +362,11 @@ class SampleConfig(Section):
             return values
         rest = {key: value for key, value in values.items() if key != "timesteps"}
         sampler = kind_alone(rest.get("sampler", DdpmSampler().kind))
-        named = sampler.model_dump() if isinstance(sampler, SamplerBase) else dict(sampler)
+        named = _said(sampler) if isinstance(sampler, SamplerBase) else dict(sampler)
+        if named.get("spacing") is not None:
+            raise ValueError("timesteps lists the steps, so that sampler.spacing has nothing to space; leave one of them out")
         listed = {"kind": ListSpacing.model_fields["kind"].default, "timesteps": values["timesteps"]}
-        return rest | {"sampler": named | {"steps": None, "spacing": listed}}
+        return rest | {"sampler": named | {"spacing": listed}}
 
     sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")

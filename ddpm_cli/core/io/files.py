@@ -325,6 +325,25 @@ def require_writable_parent(path: Path) -> None:
             raise PermissionError(errno.EACCES, "not writable")
         with contextlib.suppress(FileNotFoundError):
             _require_regular(os.stat(path).st_mode)
+    if _holds_nothing(path.parent):
+        _require_trial(path)
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Whether a file system counts neither blocks nor files, as /proc and /sys do: they let root write, and then take nothing."""
+    if not hasattr(os, "statvfs"):
+        return False
+    disk = os.statvfs(folder)
+    return disk.f_blocks == disk.f_files == 0
+
+
+def _require_trial(path: Path) -> None:
+    """Refuse a path beside which nothing can be made: some file systems over a network do not count either, and take files."""
+    try:
+        with scratch_folder(path):
+            pass
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: the folder {path.parent} takes no files.", "Choose another folder.") from error
 
 
 def require_writable_folder(folder: Path) -> None:

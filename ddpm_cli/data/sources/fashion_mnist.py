@@ -46,7 +46,7 @@ BUNDLED_SHA256 = "7715190f591c72fba8dd3b18bc99bcb650a53323397224f83188c3efa29188
 Files = dict[str, Path]
 
 
-def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore) -> Dataset:
+def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore, *, stand_in: bool = True) -> Dataset:
     """Load the full Fashion-MNIST, or the bundled subset with a notice where no copy can be had.
 
     Looked for in `root`; else in the cache folder, in the folder of Debian's package `dataset-fashion-mnist`, and on the network.
@@ -55,10 +55,11 @@ def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore) ->
     Args:
         root: A folder that must hold the files; nothing else is tried then.
         on_event: Is told before a download begins.
+        stand_in: Whether the bundled subset may take the place of a set that cannot be had.
     Returns:
         60,000 training and 10,000 test images, [N, 1, 28, 28]; or 10,000 and 2,000, named `fashion-mnist-10k`.
     Raises:
-        DataError: If `root` lacks the files, or a file that was found is damaged.
+        DataError: If `root` lacks the files, a file that was found is damaged, or nothing may stand in for a set that is missing.
     """
     if root is not None:
         return _load(_require_files(user_path(root, "data.root", DataError)), f"data.root, {root}")
@@ -68,6 +69,8 @@ def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore) ->
     try:
         files = _download(cache, on_event)
     except OSError as error:
+        if not stand_in:
+            raise _missing(error, cache) from error
         return replace(load_fashion_mnist_10k(), notices=(_fallback_notice(error, cache),), stands_in_for="fashion-mnist")
     return _load(files, f"a download into {cache}")
 
@@ -161,6 +164,13 @@ def _interleave(by_class: NDArray[np.uint8]) -> ImageSet:
     classes, count, height, width = by_class.shape
     images = by_class.transpose(1, 0, 2, 3).reshape(count * classes, 1, height, width)
     return ImageSet(images, np.tile(np.arange(classes, dtype=np.int64), count), CLASS_NAMES)
+
+
+def _missing(error: OSError, cache: Path) -> DataError:
+    return DataError(
+        f"Fashion-MNIST, on which this model was trained, is missing: no copy was found and the download failed ({error}).",
+        f"Put its four IDX files into {cache}, or install Debian's package dataset-fashion-mnist, or try again with a network.",
+    )
 
 
 def _fallback_notice(error: OSError, cache: Path) -> str:

@@ -31,6 +31,9 @@ SMALL = 16
 BLOCK = 300
 """Pixels of a side beyond which no format cares for one side because of the other; icons, which come in set sizes, end before."""
 STDERR = 2
+HALF, OPAQUE = 128, 255
+HALF_TRANSPARENT: dict[str, int | tuple[int, ...]] = {"L": 0, "LA": (0, HALF), "RGB": 0, "RGBA": (0, 0, 0, HALF)}
+"""What tries a format: GIF has alpha, but of one bit, as good as none."""
 
 
 def require_picture_name(path: Path) -> None:
@@ -120,20 +123,24 @@ def _named(mode: str) -> str:
 
 
 def _fault(form: str, mode: str, width: int, height: int) -> str:
-    """Why a format cannot hold a picture; empty if a blank one comes back as it was, its alpha in a palette perhaps."""
+    """Why a format cannot hold a picture; empty if one that is half transparent, or blank, comes back as it was."""
     content = io.BytesIO()
     with _silence():
         try:
-            Image.new(mode, (width, height)).save(content, format=form)
+            Image.new(mode, (width, height), HALF_TRANSPARENT[mode]).save(content, format=form)
             if form not in Image.OPEN:
                 return ""
             with Image.open(content) as read:
-                size, found = read.size, read.mode
+                size, kept = read.size, not mode.endswith("A") or _degrees_of_alpha(read)
         except Exception as error:  # noqa: BLE001 - each format has errors of its own
             return str(error) if content.tell() == 0 else "what is written cannot be read again"
     if size != (width, height):
         return "it comes out in another size"
-    return "it is lost" if mode.endswith("A") and found in ("L", "RGB") else ""
+    return "" if kept else "it is lost"
+
+
+def _degrees_of_alpha(picture: Image.Image) -> bool:
+    return not {0, OPAQUE} & set(picture.convert("RGBA").getchannel("A").tobytes())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,18 +53,28 @@ def check_memory(memory: TrainingMemory, config: Config, on_event: Listener) -> 
     message = (
         f"Training will hold about {peak * processes / 1e9:,.1f} GB of memory, more than the {limit / 1e9:,.1f} GB that {has}."
     )
-    remedy = _less_memory(_largest_estimated(memory, config, limit // processes), config, "Add")
+    limit //= processes
+    micro = _largest_estimated(memory, config, micro_batch(config, memory.processes)[0], limit, with_micro_batch)
+    batch = None if micro else _largest_estimated(memory, config, config.train.batch_size, limit, _with_batch)
+    remedy = _less_memory(micro, config, "Add", batch)
     if impossible:
         raise RequestError(message, remedy)
     on_event(Notice(f"{message} The system may end it without a word. {remedy}", important=True))
 
 
-def _largest_estimated(memory: TrainingMemory, config: Config, limit: int) -> int | None:
-    """The largest micro-batch out of the halves of the config's that is estimated to stay below `limit` bytes."""
-    micro = micro_batch(config, memory.processes)[0] // 2
-    while micro >= 1 and memory.peak(with_micro_batch(config, micro)) > limit:
-        micro //= 2
-    return micro or None
+def _largest_estimated(
+    memory: TrainingMemory, config: Config, images: int, limit: int, with_images: Callable[[Config, int], Config]
+) -> int | None:
+    """The largest out of the halves of `images` with which the config is estimated to stay below `limit` bytes."""
+    images //= 2
+    while images >= 1 and memory.peak(with_images(config, images)) > limit:
+        images //= 2
+    return images or None
+
+
+def _with_batch(config: Config, images: int) -> Config:
+    """The config with other batches."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": images})})
 
 
 def with_micro_batch(config: Config, images: int) -> Config:
@@ -71,9 +82,17 @@ def with_micro_batch(config: Config, images: int) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": images})})
 
 
-def _less_memory(micro: int | None, config: Config, begin: str) -> str:
-    """How to make training smaller; `begin` is what to do with the settings."""
+def _less_memory(micro: int | None, config: Config, begin: str, batch: int | None = None) -> str:
+    """How to make training smaller.
+
+    Args:
+        micro: A micro-batch that would do, if there is one.
+        config: Of the run.
+        begin: What to do with the settings.
+        batch: A batch that would do, where no micro-batch does because the batch itself is too large.
+    """
     ways = [] if micro is None else [f"--set train.micro_batch_size={micro}, which leaves the batch as large as it is"]
+    ways += [] if batch is None else [f"--batch-size {batch}"]
     if not config.train.gradient_checkpointing:
         ways.append(f"--set {CHECKPOINTING}, which computes more and holds less")
     return f"{begin} {', or '.join(ways)}." if ways else SMALLER_NETWORK
