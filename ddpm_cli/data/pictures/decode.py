@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from ddpm_cli.core.compute.allocator import return_freed_memory
+from ddpm_cli.core.io.colour import convert_to_srgb, profile_use
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.data.pictures.colour import convert_to_srgb, profile_use
 
 # Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
