@@ -87,6 +87,7 @@ def plan_sweep(
     for run in sweep.runs:
         if standings[run.name] == "new" and (folder / run.name).exists():
             require_nothing_else(RunDirectory(folder / run.name))
+    _require_images_of_before(sweep, standings, on_event)
     plans = _plans(sweep, standings, notices_once(on_event))
     if sweep.evaluate is not None:
         for extractors, kind in extractors_of(sweep.evaluate, [run for run in sweep.runs if standings[run.name] in LEFT]):
@@ -118,6 +119,19 @@ def on_same_images(sweep: Sweep, folder: Path, on_event: Listener = ignore) -> S
         sweep,
         runs=tuple(replace(run, config=with_bundled(run.config)) if bundled.get(run.name, True) else run for run in sweep.runs),
     )
+
+
+def _require_images_of_before(sweep: Sweep, standings: Mapping[str, Standing], on_event: Listener) -> None:
+    """Refuse to go on where the images of the runs so far cannot be had any more: runs on what stands in would not compare.
+
+    Raises:
+        DataError: Naming what is missing.
+    """
+    if not set(LEFT) & set(standings.values()):
+        return
+    begun = [run.config.data for run in sweep.runs if standings[run.name] in ("begun", "finished") and run.config.data.kind == FULL]
+    for data in begun[:1]:
+        build_dataset(data, on_event, stand_in=False)
 
 
 def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) -> Standing:

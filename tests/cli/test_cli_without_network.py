@@ -21,7 +21,7 @@ from tiny_configs import SETTINGS, tiny_config
 import ddpm_cli.experiments.sweep as sweeping
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.data.sources import fashion_mnist
-from ddpm_cli.errors import InterruptedRunError, RequestError
+from ddpm_cli.errors import DataError, InterruptedRunError, RequestError
 from ddpm_cli.experiments.sweep import run_sweep
 from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.experiments.sweep_plan import plan_sweep
@@ -197,6 +197,20 @@ def test_a_sweep_that_began_without_the_full_set_ends_without_it(tmp_path: Path,
     infos = [json.loads(path.read_text())["data"] for path in (tmp_path / "runs" / "tiny").glob("*/run.json")]
     assert [info["name"] for info in infos] == ["fashion-mnist-10k"] * 2
     assert any(isinstance(event, Notice) and "so that they compare" in event.message for event in events)
+
+
+def test_a_sweep_that_began_with_the_full_set_does_not_end_on_another(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(SWEEP)
+    bring_the_full_set(tmp_path)
+    sweep = load_sweep(file)
+    folder = tmp_path / "runs" / sweep.name
+    folder.parent.mkdir()
+    train(sweep.runs[0].config, runs=folder, name=sweep.runs[0].name)
+    assert plan_sweep(sweep, runs=tmp_path / "runs").plan.runs[1].standing == "new"
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(DataError, match="on which this model was trained, is missing"):
+        plan_sweep(sweep, runs=tmp_path / "runs")
 
 
 @pytest.mark.parametrize(
