@@ -16,7 +16,7 @@ they are first used, so that `import ddpm_cli` alone costs nothing.
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from ddpm_cli._version import __version__ as __version__
 
 __all__ = [
     "DdpmError",

@@ -13,9 +13,10 @@ from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.checkpoints import save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, create_run, write_info
+from ddpm_cli.runs.directory import create_run, write_info
 from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.metrics_log import MetricsLog
+from ddpm_cli.runs.run_directory import RunDirectory
 
 STEPS = 100
 SMALL = ("data=fashion-mnist-10k", "model.base_channels=8", f"train.steps={STEPS}", "train.batch_size=10")

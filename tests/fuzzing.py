@@ -41,7 +41,8 @@ from ddpm_cli.runs.directory import create_run
 from ddpm_cli.runs.model_file import save_model_file
 from ddpm_cli.sampling.bounds import Demand, image_bytes, require_affordable, require_trainable
 from ddpm_cli.sampling.file_bounds import Bounds
-from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.planning.plan import require_affordable_samples
 
 LIMIT_SECONDS = 5

@@ -45,11 +45,12 @@ from ddpm_cli.render.terminal.compare_tables import sheets
 from ddpm_cli.render.terminal.evaluate import figure_lines
 from ddpm_cli.render.terminal.overview import info_json, runs_json, show_info
 from ddpm_cli.runs.checkpoints import latest_checkpoint, load_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, list_runs
+from ddpm_cli.runs.directory import list_runs
 from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 from ddpm_cli.runs.record import find_runs, read_run
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import read_failures, write_failures
 from ddpm_cli.sampling.stored import check_architecture
 from ddpm_cli.training.state import restore_training

@@ -10,8 +10,8 @@ from fake_runs import add_figure, fake_run
 
 from ddpm_cli.experiments.report import gather_report
 from ddpm_cli.render.pictures.images import save_grid
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.report import Moment, RunReport, Trajectory
+from ddpm_cli.runs.run_directory import RunDirectory
 
 WRITTEN = 1_700_000_000.0
 

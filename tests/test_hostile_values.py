@@ -28,9 +28,10 @@ from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.errors import CheckpointError, ConfigError, DdpmError
 from ddpm_cli.render.terminal.compare import comparison_json
 from ddpm_cli.runs.checkpoints import load_checkpoint, read_manifest, save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, create_run, list_runs
+from ddpm_cli.runs.directory import create_run, list_runs
 from ddpm_cli.runs.figures import figure_of
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 CONFIG = load_config(sets=SETS).config
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))

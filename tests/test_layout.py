@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 from ddpm_cli.config.schema.data import DataConfig
 from ddpm_cli.config.schema.objective import ParameterizationConfig
@@ -60,3 +63,10 @@ def test_the_guide_names_what_there_is() -> None:
     for name, file in places.items():
         assert re.search(rf"^(?:def )?{name}\b", (PACKAGE / file).read_text(), re.MULTILINE), name
         assert f"`{name}`" in GUIDE
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Imports in functions and for types alone are counted too."""
+    graph = grimp.build_graph("ddpm_cli")
+    order = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+    order.prepare()  # raises CycleError, which names the modules

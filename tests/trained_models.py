@@ -9,7 +9,7 @@ import torch
 from ddpm_cli.build.network import build_model
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
-from ddpm_cli.sampling.generate import TrainedModel
+from ddpm_cli.sampling.trained_model import TrainedModel
 
 SMALL = (
     "model.stem=1",

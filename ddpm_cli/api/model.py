@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
-    from ddpm_cli.sampling.generate import FrameListener, TrainedModel
+    from ddpm_cli.sampling.generate import FrameListener
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 MAX_SEED = 10**18 - 1
 

@@ -13,9 +13,10 @@ from ddpm_cli.config.resolve.preset_files import preset_names
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import as_known
 from ddpm_cli.results.events import Listener, TrainSummary, ignore
-from ddpm_cli.runs.directory import RunDirectory, name_from
 from ddpm_cli.runs.directory import find_run as find_directory
+from ddpm_cli.runs.directory import name_from
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ddpm_cli import __version__
+from ddpm_cli._version import __version__
 from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.core.extras import DISTRIBUTION, install_line
 from ddpm_cli.core.io.downloads import cache_directory

@@ -19,7 +19,8 @@ from ddpm_cli.core.compute.compilation import wants_compiling
 from ddpm_cli.data.images import Dataset, ImageSet
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.sampling.compiled import with_fast_network
-from ddpm_cli.sampling.generate import TrainedModel, generate_samples
+from ddpm_cli.sampling.generate import generate_samples
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.trainer import Trainer
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ddpm_cli import __version__
+from ddpm_cli._version import __version__
 from ddpm_cli.cli.bench import bench
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app

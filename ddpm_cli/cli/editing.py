@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.sampling.courses import Course
     from ddpm_cli.sampling.file_bounds import Bounds
-    from ddpm_cli.sampling.generate import TrainedModel
     from ddpm_cli.sampling.stored_model import StoredModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
     Pixels = NDArray[np.uint8]
 

@@ -27,7 +27,7 @@ from ddpm_cli.metrics.names import LIKELIHOODS, METRICS, OF_SAMPLES
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.objectives.vlb import ModelVariance
     from ddpm_cli.evaluation.evaluate import Evaluation
-    from ddpm_cli.evaluation.references import Split
+    from ddpm_cli.evaluation.settings import Split
 
 VARIANCES = ("fixed-small", "fixed-large", "learned-range")
 SPLITS = ("train", "test")

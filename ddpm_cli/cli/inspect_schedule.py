@@ -158,7 +158,7 @@ def draw(schedules: Sequence[NamedSchedule], on: Path | None, out: Path | None) 
 
 def _of_run(run: Path) -> NamedSchedule:
     from ddpm_cli.render.terminal.schedule import NamedSchedule
-    from ddpm_cli.sampling.stored import stored_schedule
+    from ddpm_cli.sampling.stored_schedule import stored_schedule
 
     return NamedSchedule(*stored_schedule(run))
 

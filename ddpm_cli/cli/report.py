@@ -10,8 +10,8 @@ import typer
 from ddpm_cli.cli.parsing.options import DeviceOption, JsonOption, NoLimitsOption, ResumeArgument, path_of
 
 if TYPE_CHECKING:
-    from ddpm_cli.runs.directory import RunDirectory
     from ddpm_cli.runs.report import RunReport
+    from ddpm_cli.runs.run_directory import RunDirectory
 
 
 def report(

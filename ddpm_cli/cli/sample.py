@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.core.compute.team import Team
-    from ddpm_cli.sampling.generate import TrainedModel
     from ddpm_cli.sampling.stored_model import StoredModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 ALL = "all"
 IMAGES_PER_CLASS = 8

@@ -20,15 +20,16 @@ from ddpm_cli.evaluation.check import check_metrics, check_numbers
 from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.results.figure import Figure
-from ddpm_cli.runs.directory import RunDirectory, checked_run, read_info
+from ddpm_cli.runs.directory import checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.stored import require_data
 from ddpm_cli.sampling.stored_model import find_model
 
 if TYPE_CHECKING:
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,17 @@ from ddpm_cli.errors import DdpmError, RunError, RunLockedError
 from ddpm_cli.evaluation.check import check_images, check_numbers
 from ddpm_cli.evaluation.extractors import Extractors, require_logits
 from ddpm_cli.evaluation.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
-from ddpm_cli.evaluation.references import RealImages, Split, real_images
+from ddpm_cli.evaluation.references import RealImages, real_images
 from ddpm_cli.evaluation.sample_metrics import SAMPLE_METRICS, SampleMeasurement
 from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts, part_size
+from ddpm_cli.evaluation.settings import Split
 from ddpm_cli.evaluation.timestep_losses import METRIC as PER_TIMESTEP
 from ddpm_cli.evaluation.timestep_losses import loss_per_timestep
 from ddpm_cli.results.events import Listener
 from ddpm_cli.results.figure import Figure
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.figures import append_figures
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.bounds import Demand, require_affordable
 from ddpm_cli.sampling.drawing import sampler_notices, with_learned_variance
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.evaluation.settings import EvaluateSettings
     from ddpm_cli.metrics.features import FeatureExtractor
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
 WORK = "work"

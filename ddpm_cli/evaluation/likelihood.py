@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.prediction import Denoised
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.evaluation.settings import EvaluateSettings
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 ODE_STEPS = 100
 

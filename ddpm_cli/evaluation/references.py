@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ddpm_cli.data.images import images_sha256
 from ddpm_cli.errors import ShapeError
 from ddpm_cli.evaluation.check import no_held_out
 from ddpm_cli.evaluation.feature_sources import in_batches, kept_rows, statistics_of
+from ddpm_cli.evaluation.settings import Split
 from ddpm_cli.metrics.frechet import FrechetStatistics
 from ddpm_cli.results.events import EvaluateProgress, Listener, Notice, ignore
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.metrics.features import FeatureExtractor, Features
 
-Split = Literal["train", "test"]
 DRAW_SEED = 0
 LARGEST_KEPT = 2**30
 """Bytes of features beyond which only their statistics are kept, unless a metric needs the features themselves."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.metrics.features import FeatureExtractor
     from ddpm_cli.metrics.frechet import FrechetStatistics
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 PART_IMAGES = 256
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ddpm_cli.metrics.names import HELD_OUT, OF_SAMPLES
 from ddpm_cli.sampling.file_bounds import USUAL, Bounds
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.objectives.vlb import ModelVariance
-    from ddpm_cli.evaluation.references import Split
 
 USUAL_N = dict.fromkeys(HELD_OUT, 256) | dict.fromkeys(OF_SAMPLES, 1000)
+
+
+Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ddpm_cli.results.figure import Figure
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.evaluation.settings import EvaluateSettings
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 METRIC = "loss-per-timestep"
 BINS = 20

@@ -18,10 +18,10 @@ from ddpm_cli.runs.incidents import read_incidents
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.record import read_run
 from ddpm_cli.runs.report import RunReport, StoredGrid, Trajectory
-from ddpm_cli.sampling.stored import stored_schedule
+from ddpm_cli.sampling.stored_schedule import stored_schedule
 
 if TYPE_CHECKING:
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
 
 MOST_GRIDS = 40
 LARGEST_PICTURE = 8_000_000

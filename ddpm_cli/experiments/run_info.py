@@ -17,11 +17,12 @@ from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import CheckpointRow, ModelInfo
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
-from ddpm_cli.runs.directory import RunDirectory, find_run, read_info
+from ddpm_cli.runs.directory import find_run, read_info
 from ddpm_cli.runs.figures import read_figures
 from ddpm_cli.runs.metrics_log import count_incidents
 from ddpm_cli.runs.model_file import load_model_file, read_model_header
 from ddpm_cli.runs.record import parameters_of, read_config
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.stored import exported_facts
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from ddpm_cli.errors import DdpmError, RunError
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import RunRow, RunState
 from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
-from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, checked_run, data_facts, read_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.lock import is_locked
 from ddpm_cli.runs.metrics_log import each_row
 from ddpm_cli.runs.record import budget_of, read_config
+from ddpm_cli.runs.run_directory import RunDirectory
 
 JUDGES = ("fid", "fcd", "kid", "bits-per-dim", "nll-ode")
 """Metrics by which a run is judged, the lower the better: the first of them that was measured."""

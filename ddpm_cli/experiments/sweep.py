@@ -24,8 +24,8 @@ from ddpm_cli.experiments.sweep_plan import (
     sampling_flags,
 )
 from ddpm_cli.results.events import Listener, Notice, SweepPlan, SweepProgress, ignore
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import write_failures
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.train import resume, train

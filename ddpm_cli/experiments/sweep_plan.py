@@ -23,8 +23,9 @@ from ddpm_cli.experiments.compare import check_baseline
 from ddpm_cli.results.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint
 from ddpm_cli.runs.data_used import BUNDLED, FULL, stood_in_for, with_bundled
-from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.directory import read_info
 from ddpm_cli.runs.record import budget_used, read_config
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import read_failures
 from ddpm_cli.training.train import plan_training
 

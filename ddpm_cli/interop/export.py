@@ -19,7 +19,7 @@ from ddpm_cli.sampling.stored_model import find_model
 
 if TYPE_CHECKING:
     from ddpm_cli.sampling.bounds import Demand
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 PROGRAM_TOLERANCE = 1e-4
 FEWER = "Take fewer steps, if they are those of a sampler (--steps)"

@@ -13,7 +13,7 @@ from ddpm_cli.errors import RequestError
 from ddpm_cli.interop.same_noise import prediction_difference
 
 if TYPE_CHECKING:
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 
 class HalfWeights(nn.Module):

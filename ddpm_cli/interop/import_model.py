@@ -24,9 +24,10 @@ from ddpm_cli.results.interchange import Imported
 from ddpm_cli.runs.checkpoint_state import checked_shape
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.data_used import with_data_used
-from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, check_new_run, create_run, write_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, check_new_run, create_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.provenance import describe_data, describe_start
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor

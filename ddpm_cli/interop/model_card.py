@@ -12,11 +12,12 @@ from ddpm_cli.errors import RunError
 from ddpm_cli.interop.diffusers.config import derives_noise, solver_overrides
 from ddpm_cli.interop.export_request import UNKNOWN_LICENSE
 from ddpm_cli.results.figure import StoredFigure
-from ddpm_cli.runs.directory import IMPORTED_FROM, RunDirectory, data_facts, read_info
+from ddpm_cli.runs.directory import IMPORTED_FROM, data_facts, read_info
 from ddpm_cli.runs.figures import read_figures
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#])")
 

@@ -16,11 +16,12 @@ from ddpm_cli.interop.export_request import ddim_of
 from ddpm_cli.interop.formats.onnx import load_onnx, save_onnx, save_onnx_loop
 from ddpm_cli.interop.same_noise import prediction_difference, sample_from, seeded_noise
 from ddpm_cli.results.interchange import Comparison
-from ddpm_cli.sampling.generate import guided_predictor, model_facts
+from ddpm_cli.sampling.generate import model_facts
+from ddpm_cli.sampling.trained_model import guided_predictor
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import DdimSampler
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-3

@@ -11,12 +11,12 @@ from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.interop.formats.torch_export import Denoiser, largest_difference
-from ddpm_cli.sampling.generate import guided_predictor
+from ddpm_cli.sampling.trained_model import guided_predictor
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SamplerConfig
     from ddpm_cli.diffusion.sampling import Noise
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 MOST_STEPS = 10
 

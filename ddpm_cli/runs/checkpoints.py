@@ -45,7 +45,7 @@ from ddpm_cli.runs.checkpoint_state import State, check_state, is_count
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.schema.data import FashionMnist10kData, FashionMnistData
 from ddpm_cli.errors import RunError
-from ddpm_cli.runs.directory import RunDirectory, data_facts, read_info
+from ddpm_cli.runs.directory import data_facts, read_info
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config

@@ -9,7 +9,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from ddpm_cli.core.io.files import (
     sync_path,
     to_json,
 )
-from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.errors import RunError, RunLockedError
 from ddpm_cli.runs.checkpoints import has_checkpoint
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.run_directory import RunDirectory
 
 IMPORTED_FROM = "imported_from"
 """In run.json: the folder of diffusers' that the run was made from, see `ddpm import`."""
@@ -35,116 +34,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 """Names that Windows keeps for devices, or loses the end of."""
 RESTORE = "Choose another run, or restore the file."
-
-
-@dataclass(frozen=True, slots=True)
-class RunDirectory:
-    """The layout of one run.
-
-    Attributes:
-        path: The run's folder.
-    """
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The folder's own name."""
-        return self.path.resolve().name
-
-    @property
-    def shell_word(self) -> str:
-        """The folder as a command takes it that a reader will paste into a shell."""
-        return shell_word(self.path)
-
-    @property
-    def config_path(self) -> Path:
-        """The resolved config, enough to start the run again."""
-        return self.path / "config.toml"
-
-    @property
-    def info_path(self) -> Path:
-        """Versions, device, data, command line, seed and when it was created."""
-        return self.path / "run.json"
-
-    @property
-    def metrics_log(self) -> Path:
-        """One line per logging interval."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def incidents_log(self) -> Path:
-        """One line per incident: what went wrong with the numbers."""
-        return self.path / "incidents.jsonl"
-
-    @property
-    def metrics_history(self) -> Path:
-        """One row per epoch."""
-        return self.path / "metrics.json"
-
-    @property
-    def samples_folder(self) -> Path:
-        """A grid per interval."""
-        return self.path / "samples"
-
-    @property
-    def samples_png(self) -> Path:
-        """The newest grid."""
-        return self.path / "samples.png"
-
-    @property
-    def loss_png(self) -> Path:
-        """The losses over the steps so far, drawn."""
-        return self.path / "loss.png"
-
-    @property
-    def trackers_path(self) -> Path:
-        """What each tracker calls this run, so that a resumed run goes on there."""
-        return self.path / "trackers.json"
-
-    @property
-    def tensorboard_folder(self) -> Path:
-        """What TensorBoard reads."""
-        return self.path / "tensorboard"
-
-    @property
-    def wandb_folder(self) -> Path:
-        """Where wandb keeps what it sends, or has yet to send."""
-        return self.path / "wandb"
-
-    @property
-    def checkpoints_folder(self) -> Path:
-        """One folder per checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
-    def evaluations_folder(self) -> Path:
-        """Figures of merit, their pictures, and the samples of an evaluation that was cut short."""
-        return self.path / "evaluations"
-
-    @property
-    def lock_path(self) -> Path:
-        """Names the process that works in the run, or the last one that did."""
-        return self.path / "lock"
-
-    def sweep(self) -> list[str]:
-        """Remove what a killed process left half written; to be called under the run's lock.
-
-        Returns:
-            The names that were removed.
-        Raises:
-            OutputError: If one cannot be removed.
-        """
-        folders = (self.path, self.samples_folder, self.checkpoints_folder)
-        return [name for folder in folders for name in sweep_temporaries(folder)] + self._sweep_evaluations()
-
-    def _sweep_evaluations(self) -> list[str]:
-        """The same below the folder of evaluations, unless one is at work there, which has a lock of its own."""
-        if not self.evaluations_folder.is_dir():
-            return []
-        with suppress(RunLockedError), locked(RunDirectory(self.evaluations_folder)):
-            return [name for folder, _, _ in os.walk(self.evaluations_folder) for name in sweep_temporaries(Path(folder))]
-        return []
 
 
 def create_run(root: Path, name: str | None, prefix: str) -> RunDirectory:
@@ -356,3 +245,24 @@ def read_info(run: RunDirectory) -> dict[str, Any]:
     """
     with input_errors(run.info_path, RunError, RESTORE):
         return read_json_object(run.info_path)
+
+
+def sweep_run(run: RunDirectory) -> list[str]:
+    """Remove what a killed process left half written in a run; to be called under its lock.
+
+    Returns:
+        The names that were removed.
+    Raises:
+        OutputError: If one cannot be removed.
+    """
+    folders = (run.path, run.samples_folder, run.checkpoints_folder)
+    return [name for folder in folders for name in sweep_temporaries(folder)] + _sweep_evaluations(run.evaluations_folder)
+
+
+def _sweep_evaluations(evaluations: Path) -> list[str]:
+    """The same below the folder of evaluations, unless one is at work there, which has a lock of its own."""
+    if not evaluations.is_dir():
+        return []
+    with suppress(RunLockedError), locked(RunDirectory(evaluations)):
+        return [name for folder, _, _ in os.walk(evaluations) for name in sweep_temporaries(Path(folder))]
+    return []

@@ -12,8 +12,8 @@ from typing import Any
 
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.results.figure import Figure, StoredFigure
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 FILE = "figures.jsonl"
 

@@ -11,7 +11,7 @@ from ddpm_cli.errors import CheckpointError
 from ddpm_cli.runs.checkpoints import list_checkpoints, load_checkpoint, step_of
 
 if TYPE_CHECKING:
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
 
 DIVERGED = "diverged-"
 """What the names of checkpoints that were set aside begin with; no command takes one of itself, but each can be named."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ddpm_cli.core.io.files import output_errors
 from ddpm_cli.errors import RunError, RunMovedError
-from ddpm_cli.runs.directory import RunDirectory, read_info
+from ddpm_cli.runs.directory import read_info
+from ddpm_cli.runs.run_directory import RunDirectory
 
 _DELETED = " (deleted)"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from ddpm_cli.errors import RunError
 from ddpm_cli.runs.checkpoint_state import is_count
-from ddpm_cli.runs.directory import RunDirectory, read_info, write_info
+from ddpm_cli.runs.directory import read_info, write_info
+from ddpm_cli.runs.run_directory import RunDirectory
 
 LAUNCHES = "launches"
 """In run.json: each launch that differs from the one before, with the step from which on it trained."""

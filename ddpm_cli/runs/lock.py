@@ -15,7 +15,7 @@ from ddpm_cli.core.io.files import open_descriptor, output_errors, read_at, writ
 from ddpm_cli.errors import RunError, RunLockedError
 
 if TYPE_CHECKING:
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
 
 
 INSTANT = 0.05

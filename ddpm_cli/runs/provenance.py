@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli import __version__
+from ddpm_cli._version import __version__
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config

@@ -17,9 +17,10 @@ from ddpm_cli.results.comparison import Curve, Run
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.data_used import with_data_of
-from ddpm_cli.runs.directory import RESTORE, RunDirectory, data_facts, find_run, list_runs, read_info
+from ddpm_cli.runs.directory import RESTORE, data_facts, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config

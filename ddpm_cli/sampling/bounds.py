@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ddpm_cli.config.schema.sample import SampleConfig
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 FEW_IMAGES = 3
 """Least batch of what is tried before training."""
@@ -239,7 +239,7 @@ def _seconds_an_image(trained: TrainedModel, settings: SampleConfig, demand: Dem
     computed = 0.0 if flops * demand.images < SLOWEST * bounds.seconds_an_image else flops / _speed(device)
     if demand.evaluations <= LONG_SCHEDULE or computed > bounds.seconds_an_image or here.type == "meta":
         return computed
-    from ddpm_cli.sampling.generate import rehearse
+    from ddpm_cli.sampling.trained_model import rehearse
 
     batch = min(with_fitting_batch(trained, settings, demand.images).batch_size, demand.images)
     seconds = _shortest(lambda: rehearse(trained, settings, batch), device)

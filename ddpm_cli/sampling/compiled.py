@@ -17,7 +17,7 @@ from ddpm_cli.diffusion.forward import Levels
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.results.events import Listener
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 MANY_EVALUATIONS = 2000
 """Of a whole batch: with fewer, sampling is over sooner without a compiler, which takes about a minute."""

@@ -20,14 +20,14 @@ from ddpm_cli.diffusion.samplers.ddim import ddim_invert
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.results.events import Listener, SampleProgress, ignore
 from ddpm_cli.sampling.courses import Course, Edited, Filled, FromLatents
-from ddpm_cli.sampling.generate import guided_predictor, rehearse
+from ddpm_cli.sampling.trained_model import guided_predictor, rehearse
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ddpm_cli.config.schema.sample import SampleConfig
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
     Pixels = NDArray[np.uint8]
 

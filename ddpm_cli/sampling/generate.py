@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.network import build_network, resolved_classes
-from ddpm_cli.build.sampler import build_guided, build_sampler
+from ddpm_cli.build.network import build_network
+from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.sample import MAX_FRAMES
@@ -23,7 +22,7 @@ from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.core.compute.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.core.compute.weights import check_weights, load_weights
 from ddpm_cli.data.batches import to_uint8
-from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
+from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError
 from ddpm_cli.results.events import Listener, Notice, SampleProgress, ignore
@@ -32,6 +31,7 @@ from ddpm_cli.sampling.bounds import with_fitting_batch
 from ddpm_cli.sampling.courses import Course, FromNoise
 from ddpm_cli.sampling.stored import stored_schedule_weights
 from ddpm_cli.sampling.stored_model import StoredModel, find_model
+from ddpm_cli.sampling.trained_model import TrainedModel, guided_predictor, rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,47 +41,8 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import SampleConfig
-    from ddpm_cli.diffusion.denoise import Network
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 SCHEDULE = "schedule."
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A network with all that is needed to sample from it.
-
-    Attributes:
-        network: In evaluation mode, on its device.
-        schedule: The noise schedule that it was trained with.
-        config: The config that it was trained with.
-        image_shape: Channels, height and width of its images.
-        origin: The run, checkpoint or file that it came from.
-        step: Optimizer steps that it was trained for.
-        class_names: Name of each class of its data.
-        schedule_weights: Those of a learned schedule's network; None if the schedule is not learned.
-        fast: What stands in for the network in sampling, see `with_fast_network`; None for the network itself.
-    """
-
-    network: nn.Module
-    schedule: NoiseSchedule
-    config: Config
-    image_shape: tuple[int, int, int]
-    origin: Path
-    step: int
-    class_names: tuple[str, ...]
-    schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
-    fast: Network | None = field(default=None, kw_only=True)
-
-    @property
-    def device(self) -> torch.device:
-        """Where its network is."""
-        return next(self.network.parameters()).device
-
-    @property
-    def num_classes(self) -> int | None:
-        """How many classes its labels are of; None if it takes no labels."""
-        return resolved_classes(self.config.model)
 
 
 def load_trained(
@@ -254,22 +215,6 @@ def generate_samples(
             continue
         done, start = done + taken, start + len(batch)
         yield to_uint8(x_s).cpu()
-
-
-def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
-    """The estimates of a model's network, guided as the settings say."""
-    predict = predictor(trained.fast or trained.network, trained.schedule, trained.config.objective.build_prediction())
-    return build_guided(settings.guidance, predict, trained.num_classes)
-
-
-@torch.no_grad()
-def rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
-    """One step of denoising of so many images of nothing, to see whether there is memory for it."""
-    device = trained.device
-    x_t = torch.zeros(images, *trained.image_shape, device=device)
-    labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)
-    predict = guided_predictor(replace(trained, fast=None), settings)
-    make_denoise(predict, trained.schedule, threshold=settings.threshold.build(), labels=labels)(x_t, trained.schedule.at(0))
 
 
 def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.sampling.courses import Course
-    from ddpm_cli.sampling.generate import FrameListener, Frames, TrainedModel
+    from ddpm_cli.sampling.generate import FrameListener, Frames
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 
 def shared_samples(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.build.network import build_network
-from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
 from ddpm_cli.config.resolve.preset_files import preset_names
 from ddpm_cli.config.schema.data import FolderData
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.schedule import ScheduleConfig
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
@@ -45,31 +43,6 @@ def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
     if path is not None and (path / MANIFEST).is_file():
         return load_checkpoint(path)
     return latest_checkpoint(find_run(runs, path, need_checkpoint=True))
-
-
-def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConfig, NoiseSchedule]:
-    """The noise schedule of a run, checkpoint or exported file, with the config that it was made from.
-
-    Only a learned schedule needs torch.
-
-    Args:
-        path: See `find_checkpoint`; or an exported `.safetensors` file.
-        runs: The folder of runs.
-    Raises:
-        RequestError: If there is no such run or it is damaged.
-    """
-    if path.is_file():
-        of_file = exported_config(path).schedule
-        if not isinstance(of_file, LearnedSchedule):
-            return of_file, build_schedule(of_file)
-        import torch
-
-        from ddpm_cli.sampling.generate import load_trained
-
-        return of_file, load_trained(path, torch.device("cpu")).schedule
-    checkpoint = find_checkpoint(path, runs)
-    config = from_toml_text(checkpoint.config_toml, str(checkpoint.path)).schedule
-    return config, build_schedule(config, stored_schedule_weights(checkpoint, config), checkpoint.path)
 
 
 def exported_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.runs.checkpoint_state import checked_shape, checked_step
 from ddpm_cli.runs.data_used import with_data_of
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.model_file import read_model_header
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.stored import exported_facts, find_checkpoint
 
 if TYPE_CHECKING:

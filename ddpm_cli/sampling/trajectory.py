@@ -17,7 +17,7 @@ from ddpm_cli.sampling.generate import generate_samples
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 STEPS = 40
 MOST_IMAGES = 16

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ddpm_cli.core.launch import launch_key, restarts
-from ddpm_cli.runs.directory import RunDirectory, list_runs, read_info
+from ddpm_cli.runs.directory import list_runs, read_info
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ddpm_cli.results.events import Listener
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
     from ddpm_cli.training.trainer import Trainer
 
 

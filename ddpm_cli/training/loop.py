@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 
@@ -23,15 +23,15 @@ from ddpm_cli.results.events import (
     TrainProgress,
     TrainSummary,
 )
-from ddpm_cli.runs.checkpoints import save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.checkpoints import Checkpoint, save_checkpoint
+from ddpm_cli.runs.launch_record import launch
 from ddpm_cli.runs.metrics_log import count_incidents
-from ddpm_cli.sampling.generate import TrainedModel
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.parallel import own_samples
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.divergence import end_diverged, tell_of_trouble
 from ddpm_cli.training.held_out import held_out_loss_sum
-from ddpm_cli.training.loop_state import loop_state
-from ddpm_cli.training.state import training_tensors
+from ddpm_cli.training.state import restore_training, training_state, training_tensors
 from ddpm_cli.training.trainer import finite
 
 if TYPE_CHECKING:
@@ -421,3 +421,40 @@ class TrainingLoop:
     def _has_improved(self, score: float | None) -> bool:
         """Whether a score is the lowest of all checkpoints so far."""
         return score is not None and (self.best_saved_score is None or score < self.best_saved_score)
+
+
+def loop_state(loop: TrainingLoop) -> dict[str, Any]:
+    """Everything of a loop and its trainer that is no tensor."""
+    return training_state(loop.trainer) | {
+        "launch": launch(loop.accelerator, compiled=loop.trainer.is_compiled),
+        "seconds": loop.seconds(),
+        "after_step_is_due": loop.after_step_is_due,
+        "data_sha256": loop.data_sha256,
+        "class_names": list(loop.class_names),
+        "history": loop.history,
+        "last_loss": loop.last_loss,
+        "last_held_out_loss": loop.held_out_loss,
+        "best_held_out_loss": loop.best_held_out_loss,
+        "held_out_step": loop.held_out_step,
+        "best_saved_loss": loop.best_saved_score,
+    }
+
+
+def restore_loop(loop: TrainingLoop, checkpoint: Checkpoint) -> None:
+    """Have a fresh loop go on from a checkpoint.
+
+    Raises:
+        CheckpointError: If it holds another architecture.
+    """
+    restore_training(loop.trainer, checkpoint)
+    state = checkpoint.state
+    loop.saved_step = checkpoint.step
+    loop.after_step_is_due = state.get("after_step_is_due", False)
+    loop.seconds_before = state["seconds"]
+    loop.trainer.share = loop.trainer.budget.share(loop.trainer.step, loop.seconds_before)
+    loop.history = list(state["history"])
+    loop.last_loss = state["last_loss"]
+    loop.held_out_loss = state["last_held_out_loss"]
+    loop.best_held_out_loss = state["best_held_out_loss"]
+    loop.best_saved_score = state["best_saved_loss"]
+    loop.held_out_step = state["held_out_step"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 
 class TrainingMetrics:

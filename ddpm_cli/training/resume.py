@@ -15,7 +15,7 @@ from ddpm_cli.runs.record import budget_used, read_config
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.runs.checkpoints import Checkpoint
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
     from ddpm_cli.training.trainer import Trainer
 
 

@@ -30,7 +30,7 @@ from ddpm_cli.errors import DataError, OutputError, RequestError, RunMovedError,
 from ddpm_cli.results.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.data_used import with_data_used
-from ddpm_cli.runs.directory import RunDirectory, check_new_run, create_run, find_run, write_info
+from ddpm_cli.runs.directory import check_new_run, create_run, find_run, sweep_run, write_info
 from ddpm_cli.runs.held_folder import HeldFolder, held
 from ddpm_cli.runs.launch_record import launch, launch_notice
 from ddpm_cli.runs.launches import last_launch, record_launch
@@ -38,6 +38,7 @@ from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 from ddpm_cli.runs.provenance import describe_data, describe_start
 from ddpm_cli.runs.record import data_sha256
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
 from ddpm_cli.training.logging.recorder import guard, recorder
@@ -211,13 +212,13 @@ def resume(
         config = _checked(config)
         if checkpoint and is_finished(run, checkpoint, config):
             if folder:
-                run.sweep()
+                sweep_run(run)
             on_event(Notice(finished_notice(run, checkpoint.step)))
             return None
 
         from ddpm_cli.core.compute.determinism import deterministic_algorithms
         from ddpm_cli.core.compute.team import Team
-        from ddpm_cli.training.loop_state import restore_loop
+        from ddpm_cli.training.loop import restore_loop
         from ddpm_cli.training.metrics import training_metrics
         from ddpm_cli.training.planning.plan import make_plan
 
@@ -242,7 +243,7 @@ def resume(
                 restore_loop(loop, checkpoint)
             if folder:
                 folder.check()  # decoding the data may have taken minutes
-                run.sweep()
+                sweep_run(run)
             if loop.is_finished:
                 on_event(Notice(finished_notice(run, loop.trainer.step)))
                 return None

@@ -23,7 +23,8 @@ from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.config.schema.schedule import CosineSchedule
 from ddpm_cli.metrics.classifier import load_bundled
 from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
-from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.sampling.trained_model import TrainedModel
 
 STEPS = (10, 20)
 SETTINGS = (("trailing", 0.999), ("logsnr", 0.999), ("logsnr", 0.3), ("logsnr", 0.1))

@@ -104,7 +104,7 @@ def test_the_import_alone_costs_nothing_and_a_schedule_no_torch(tmp_path: Path) 
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert done.stdout.splitlines() == ["ddpm_cli", "False"], done.stderr
+    assert done.stdout.splitlines() == ["ddpm_cli ddpm_cli._version", "False"], done.stderr
 
 
 def test_mypy_strict_accepts_a_right_script_and_finds_each_fault_of_a_wrong_one(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from ddpm_cli.cli.app import run as run_command
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 
 TRAIN = [
     "train",

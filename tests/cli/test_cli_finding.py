@@ -23,8 +23,8 @@ from ddpm_cli.config.resolve.template import template
 from ddpm_cli.errors import ConfigError, DdpmError, OutputError, RunError
 from ddpm_cli.experiments.run_info import model_info
 from ddpm_cli.experiments.run_list import list_rows
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import is_locked, locked
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained
 
 

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 
 from ddpm_cli.cli.app import run as run_command
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
-from ddpm_cli.runs.directory import RunDirectory, create_run
+from ddpm_cli.runs.directory import create_run
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.loop import TrainingLoop
 
 STEPS = 6

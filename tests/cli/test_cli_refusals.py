@@ -19,8 +19,8 @@ from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.core.compute import device
 from ddpm_cli.core.compute.machine_memory import MachineMemory
 from ddpm_cli.errors import DeviceError
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.planning import memory_report
 from ddpm_cli.training.train import PACKAGES
 

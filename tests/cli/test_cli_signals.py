@@ -13,8 +13,8 @@ from command import TINY, environment, run_ddpm
 
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 # A grid that would take minutes.
 LONG_GRID = ("--set=train.sampler.steps=1000", "--set=train.sample_n=500", "--set=sample.batch_size=500")

@@ -27,9 +27,9 @@ from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.experiments.sweep_plan import plan_sweep
 from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.model_file import load_model_file
 from ddpm_cli.runs.record import read_config
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.processes import require_agreement
 from ddpm_cli.training.train import resume, train

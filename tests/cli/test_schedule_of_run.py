@@ -20,7 +20,7 @@ from ddpm_cli.errors import CheckpointError, ConfigError
 from ddpm_cli.interop.export import export_model
 from ddpm_cli.runs.model_file import load_model_file, save_model_file
 from ddpm_cli.sampling.generate import generate_samples, load_trained
-from ddpm_cli.sampling.stored import stored_schedule
+from ddpm_cli.sampling.stored_schedule import stored_schedule
 from ddpm_cli.training.train import resume, train
 
 BETAS = (np.linspace(1e-4, 0.018, 20) * 50).tolist()

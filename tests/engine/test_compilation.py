@@ -19,10 +19,11 @@ from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.errors import OutOfMemoryError
 from ddpm_cli.results.events import Compiling, Event, Notice
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling import compiled as fast_sampling
 from ddpm_cli.sampling.compiled import WholeBatches, with_fast_network
-from ddpm_cli.sampling.generate import TrainedModel, generate_samples, load_trained
+from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.train import resume, train
 from ddpm_cli.training.trainer import Trainer
 

@@ -33,9 +33,9 @@ from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.metrics.frechet import frechet_distance
 from ddpm_cli.results.events import EvaluateProgress, Event, NearestPairs, Notice, TimestepLosses
 from ddpm_cli.results.figure import Figure
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.lock import locked
-from ddpm_cli.sampling.generate import TrainedModel
+from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.sampling.trained_model import TrainedModel
 
 N = 22
 SETTINGS = EvaluateSettings(n=N, batch_size=4)

@@ -21,8 +21,8 @@ from ddpm_cli.diffusion.objectives.timestep_draws import draw_timesteps
 from ddpm_cli.errors import DivergedError
 from ddpm_cli.results.events import Event, Notice, TrainSummary
 from ddpm_cli.runs.checkpoints import list_checkpoints, load_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training import health, trainer
 from ddpm_cli.training import train as engine
 

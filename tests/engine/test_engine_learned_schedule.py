@@ -16,7 +16,7 @@ from ddpm_cli.config.schema.config import Config
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.results.events import Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.train import resume, train
 

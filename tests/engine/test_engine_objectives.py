@@ -21,7 +21,7 @@ from ddpm_cli.evaluation.evaluate import evaluate
 from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.results.events import EvaluateProgress, Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.train import resume, train
 from ddpm_cli.training.trainer import Trainer

@@ -19,8 +19,8 @@ from ddpm_cli.data.images import Dataset
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.results.events import Event, Listener, Notice, TrainProgress
 from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.metrics import TrainingMetrics
 from ddpm_cli.training.train import resume, train

@@ -16,8 +16,8 @@ from ddpm_cli.core.io.temporaries import remove
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.results.events import CheckpointSaved, Event, SampleProgress, TrainProgress
 from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling import parallel as shared_samples
 from ddpm_cli.training import loop as training_loop
 from ddpm_cli.training import metrics as training_metrics

@@ -25,7 +25,7 @@ from ddpm_cli.interop.same_noise import sample_from
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.directory import create_run, write_info
 from ddpm_cli.runs.figures import append_figures
-from ddpm_cli.sampling.generate import TrainedModel
+from ddpm_cli.sampling.trained_model import TrainedModel
 
 ODD = (
     "objective.parameterization=v",

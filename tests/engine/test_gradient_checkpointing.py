@@ -14,7 +14,7 @@ from ddpm_cli.config.schema.config import Config
 from ddpm_cli.interop.formats.torch_export import load_program, save_program
 from ddpm_cli.models.unet import UNet, recompute_stages
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.train import resume, train
 
 ON = "train.gradient_checkpointing=true"

@@ -28,7 +28,8 @@ from ddpm_cli.interop.import_model import import_model
 from ddpm_cli.interop.model_card import model_card
 from ddpm_cli.interop.same_noise import sample_from, seeded_noise
 from ddpm_cli.results.events import Event, Notice
-from ddpm_cli.sampling.generate import TrainedModel, load_trained
+from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.train import resume
 
 TUTORIAL = {  # of diffusers' own training example, whose other values are the defaults

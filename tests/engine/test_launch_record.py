@@ -14,9 +14,10 @@ from ddpm_cli.render.terminal.overview import _provenance
 from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.checkpoint_state import check_state
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, create_run, read_info, write_info
+from ddpm_cli.runs.directory import create_run, read_info, write_info
 from ddpm_cli.runs.launch_record import launch, launch_notice
 from ddpm_cli.runs.launches import last_launch, launches, record_launch
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.train import resume, train
 
 BEFORE = {"processes": 1, "threads": 4, "device": "cpu", "torch": "2.14.1"}

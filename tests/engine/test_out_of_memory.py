@@ -22,7 +22,7 @@ from ddpm_cli.evaluation.evaluate import evaluate_run
 from ddpm_cli.models.unet import UNet
 from ddpm_cli.results.events import Event, Notice, SampleProgress, TrainPlan
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import generate_samples, load_trained
 from ddpm_cli.training.planning import batch_size
 from ddpm_cli.training.planning.rehearsal import Rehearsal

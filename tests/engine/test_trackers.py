@@ -15,7 +15,7 @@ from command import TINY, Ddpm, assert_refused, environment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ddpm_cli.results.events import CheckpointSaved, Event, MetricsLogged, Notice, SamplesDrawn
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.logging.tracker_kinds import KINDS, Kind
 from ddpm_cli.training.logging.trackers import Trackers, sample_grid
 

@@ -11,8 +11,8 @@ from PIL import Image
 from ddpm_cli.render.pictures import loss_plot
 from ddpm_cli.render.pictures.loss_plot import LossPlot, save_loss_plot
 from ddpm_cli.results.events import CheckpointSaved, MetricsLogged, TrainEnded, TrainPlanned
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import MetricsLog
+from ddpm_cli.runs.run_directory import RunDirectory
 
 
 def log(path: Path, *rows: dict[str, float | int | None]) -> Path:

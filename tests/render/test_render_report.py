@@ -19,8 +19,8 @@ from ddpm_cli.experiments.report import MOST_GRIDS, gather_report
 from ddpm_cli.render.html.page import to_html
 from ddpm_cli.render.html.plots import MOST_POINTS, training_plots
 from ddpm_cli.results.events import Event, Notice
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.report import RunReport
+from ddpm_cli.runs.run_directory import RunDirectory
 
 ATTACK = "</script><script>window.attacked = 1</script><img src=x onerror=window.attacked=2>"
 

@@ -21,7 +21,8 @@ from ddpm_cli.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, write_info
+from ddpm_cli.runs.directory import create_run, find_run, write_info
+from ddpm_cli.runs.run_directory import RunDirectory
 
 CONFIG = "[train]\nseed = 3\n"
 

@@ -17,7 +17,8 @@ from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.errors import OutputError
 from ddpm_cli.runs import checkpoints
 from ddpm_cli.runs.checkpoints import Checkpoint, best_checkpoint, latest_checkpoint, list_checkpoints, save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, create_run
+from ddpm_cli.runs.directory import create_run, sweep_run
+from ddpm_cli.runs.run_directory import RunDirectory
 
 OPERATIONS = ("open", "write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir", "listdir", "scandir")
 
@@ -78,7 +79,7 @@ def test_a_save_that_fails_anywhere_loses_nothing(tmp_path: Path, step: int, for
                 break
         # Readers that know nothing of the fault, before and after the sweep of a resume.
         assert mark(latest_checkpoint(run)) in (old, new), called
-        run.sweep()
+        sweep_run(run)
         assert not list(run.path.rglob(f"{TEMPORARY_PREFIX}*"))
         latest = latest_checkpoint(run)
         assert mark(latest) in (old, new), called
@@ -162,7 +163,7 @@ import os, random, sys, time
 from pathlib import Path
 import torch
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints, save_checkpoint
-from ddpm_cli.runs.directory import create_run
+from ddpm_cli.runs.directory import create_run, sweep_run
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
@@ -173,7 +174,7 @@ run = create_run(Path(sys.argv[1]), "mine", "quick")
 def train(step, said):
     with locked(run), MetricsLog(run.metrics_log) as log:
         log.truncate_after(step)
-        run.sweep()
+        sweep_run(run)
         while True:
             step += 1
             log.append({"step": step, "loss": 1 / step})
@@ -208,7 +209,7 @@ for _ in range(6):
     step = latest.step
 with locked(run), MetricsLog(run.metrics_log) as log:
     log.truncate_after(step)
-    run.sweep()
+    sweep_run(run)
 assert [row["step"] for row in read_rows(run.metrics_log)] == list(range(1, step + 1))
 assert not list(run.path.rglob(TEMPORARY_PREFIX + "*"))
 print("survived", step)

@@ -11,8 +11,9 @@ import pytest
 
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.errors import OutputError, RunError
-from ddpm_cli.runs.directory import RunDirectory, create_run, find_run, list_runs, read_info, write_info
+from ddpm_cli.runs.directory import create_run, find_run, list_runs, read_info, sweep_run, write_info
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.run_directory import RunDirectory
 
 
 def made(root: Path, name: str, created: object) -> RunDirectory:
@@ -198,6 +199,6 @@ def test_sweep_reaches_every_folder_of_the_run(tmp_path: Path) -> None:
     part.mkdir(parents=True)
     (part / f"{TEMPORARY_PREFIX}x").touch()
     with locked(RunDirectory(run.evaluations_folder)):  # an evaluation is at work
-        assert len(run.sweep()) == 3
-    assert len(run.sweep()) == 1
+        assert len(sweep_run(run)) == 3
+    assert len(sweep_run(run)) == 1
     assert not list(run.path.rglob(f"{TEMPORARY_PREFIX}*"))

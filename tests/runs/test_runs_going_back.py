@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ddpm_cli.runs.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, create_run
+from ddpm_cli.runs.directory import create_run
 from ddpm_cli.runs.going_back import newest_until, set_aside_after
 from ddpm_cli.runs.metrics_log import count_incidents
+from ddpm_cli.runs.run_directory import RunDirectory
 
 
 @pytest.fixture

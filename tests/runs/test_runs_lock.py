@@ -14,13 +14,14 @@ import pytest
 
 from ddpm_cli.errors import OutputError, RunError, RunLockedError
 from ddpm_cli.runs import lock
-from ddpm_cli.runs.directory import RunDirectory, create_run
+from ddpm_cli.runs.directory import create_run
 from ddpm_cli.runs.lock import locked
+from ddpm_cli.runs.run_directory import RunDirectory
 
 HOLD = """
 import sys
 from pathlib import Path
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.lock import locked
 with locked(RunDirectory(Path(sys.argv[1]))):
     print("held", flush=True)

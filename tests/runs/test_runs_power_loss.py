@@ -25,8 +25,9 @@ import torch
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint, save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory, create_run, read_info, write_info
+from ddpm_cli.runs.directory import create_run, read_info, sweep_run, write_info
 from ddpm_cli.runs.metrics_log import MetricsLog, read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 MOST_SUBSETS = 32
 
@@ -227,7 +228,7 @@ def live(root: Path, promise: Promise) -> None:
     atomic_write(run.metrics_history, "[]\n")
     log.append({"step": 4})
     log.truncate_after(3)
-    run.sweep()
+    sweep_run(run)
     log.append({"step": 4})
     log.close()
 
@@ -247,7 +248,7 @@ def check(folder: Path, promise: Promise) -> None:
     assert latest.tensors("model")["w"].eq(latest.step).all()
     assert set(range(1, latest.step + 1)) <= {row["step"] for row in read_rows(run.metrics_log)}
     MetricsLog(run.metrics_log).truncate_after(latest.step)
-    run.sweep()
+    sweep_run(run)
     assert [row["step"] for row in read_rows(run.metrics_log)] == list(range(1, latest.step + 1))
     assert not list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
 

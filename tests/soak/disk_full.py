@@ -39,7 +39,7 @@ from PIL import Image
 
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 
 ARGUMENTS = (
     *TINY,

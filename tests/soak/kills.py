@@ -39,7 +39,7 @@ from safetensors.numpy import load_file
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.render.pictures.images import save_grid
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint, save_checkpoint
-from ddpm_cli.runs.directory import RunDirectory
+from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import generate_samples
 from ddpm_cli.training.trainer import Trainer
 

@@ -24,7 +24,8 @@ from ddpm_cli.sampling.bounds import image_bytes
 from ddpm_cli.build.network import build_network
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.training.planning.estimate import held_bytes
-from ddpm_cli.sampling.generate import TrainedModel, generate_samples
+from ddpm_cli.sampling.generate import generate_samples
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.core.compute.memory_format import place_network
 
 images, shape, sets = int(sys.argv[1]), tuple(map(int, sys.argv[2].split("x"))), sys.argv[3:]

@@ -27,7 +27,7 @@ from ddpm_cli.results.interchange import Comparison
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SamplerConfig
-    from ddpm_cli.sampling.generate import TrainedModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 PREDICTION_TOLERANCE = 1e-4

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_cli import __version__
+from ddpm_cli._version import __version__
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.render.html.facts import (
     figure_rows,

@@ -9,8 +9,8 @@ from typing import Any
 
 from ddpm_cli.core.io.files import replacing
 from ddpm_cli.results.events import CheckpointSaved, Event, MetricsLogged, TrainEnded, TrainPlanned
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.run_directory import RunDirectory
 
 MOST_TIME = 0.02
 """Share of the time since the last picture that drawing may take, but for the last one of all."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ddpm_cli.results.events import EpochEnded, Event, Incident, Listener, MetricsLogged, TrainProgress
-from ddpm_cli.runs.directory import RunDirectory
 from ddpm_cli.runs.held_folder import HeldFolder
 from ddpm_cli.runs.metrics_log import MetricsLog, Row, write_history
+from ddpm_cli.runs.run_directory import RunDirectory
 
 
 def guard(held: HeldFolder) -> Listener:

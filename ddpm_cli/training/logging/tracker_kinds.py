@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
     from numpy.typing import NDArray
 
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
 
     Settings = Mapping[str, Any]
     Picture = NDArray[np.uint8]

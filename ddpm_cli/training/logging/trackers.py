@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
     from numpy.typing import NDArray
 
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 

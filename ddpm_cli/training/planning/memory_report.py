@@ -19,7 +19,7 @@ from ddpm_cli.training.planning.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
-    from ddpm_cli.runs.directory import RunDirectory
+    from ddpm_cli.runs.run_directory import RunDirectory
     from ddpm_cli.training.trainer import Trainer
 
 CHECKPOINTING = "train.gradient_checkpointing=true"

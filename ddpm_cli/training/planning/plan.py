@@ -21,7 +21,7 @@ from ddpm_cli.results.events import Listener, Notice, TrainPlan, ignore
 from ddpm_cli.sampling.bounds import Demand, require_affordable, require_trainable
 from ddpm_cli.sampling.drawing import sampler_notices
 from ddpm_cli.sampling.file_bounds import OWN, Bounds
-from ddpm_cli.sampling.generate import TrainedModel
+from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.planning.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
 from ddpm_cli.training.planning.memory_report import check_memory, network_error
 from ddpm_cli.training.planning.rehearsal import Rehearsal
