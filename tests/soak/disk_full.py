@@ -201,6 +201,7 @@ def meet_limit(disk: Path, name: str, room: str) -> str:
     new = entries(disk) - before
     require(not any(TEMPORARY_PREFIX in path for path in new), f"{what}: {sorted(new)}")
     if status == 0:
+        remove(disk, new)  # the next limit begins without it: a folder that is there is no longer to be had
         return ""
     found = MESSAGE.search(re.sub(r"(?<=[-/]) ", "", " ".join(output.split())))
     require(all(re.fullmatch(may_leave, path) for path in new), f"{what}: {sorted(new)}")
@@ -209,6 +210,13 @@ def meet_limit(disk: Path, name: str, room: str) -> str:
     require(status == 1 and found is not None, what)
     assert found is not None
     return NUMBERS.sub("#", os.path.relpath(disk / found[1], disk))
+
+
+def remove(disk: Path, names: Iterable[str]) -> None:
+    """Remove entries of a disk, from the deepest up."""
+    for name in sorted(names, reverse=True):
+        path = disk / name
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def prepare_inputs(folder: Path) -> None:
