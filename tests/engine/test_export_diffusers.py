@@ -62,13 +62,14 @@ def test_diffusers_makes_the_same_of_it(sets: tuple[str, ...], tmp_path: Path) -
     assert all(comparison.holds for comparison in found), found
 
 
-@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
+@pytest.mark.parametrize("variance", ["auto", "fixed-small", "fixed-large"])
 def test_the_pipelines_draw_our_images_when_called_as_the_card_says(variance: str, tmp_path: Path) -> None:
     from diffusers import DDIMPipeline, DDPMPipeline, DPMSolverMultistepScheduler
 
     model = trained_model(f"sample.sampler.variance={variance}")
     folder = folder_of(model, tmp_path)
     ddpm, ddim = (kind.from_pretrained(folder, local_files_only=True) for kind in (DDPMPipeline, DDIMPipeline))
+    assert ddpm.scheduler.config.variance_type == ("fixed_large" if variance == "fixed-large" else "fixed_small")
     solver = DDPMPipeline.from_pretrained(folder, local_files_only=True)
     solver.scheduler = DPMSolverMultistepScheduler.from_config(ddpm.scheduler.config, **solver_overrides(model.config.sample))
     for pipeline, sampler, steps, extra in (

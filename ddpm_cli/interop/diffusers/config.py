@@ -63,12 +63,13 @@ def scheduler_arguments(config: Config, schedule: NoiseSchedule) -> dict[str, An
     Only for a parameterization among PREDICTION_TYPES.
     """
     sampler = config.sample.sampler
-    variance = sampler.variance if isinstance(sampler, DdpmSampler) else "fixed-small"
+    # "auto" stands for fixed-small: a network that learned its variance is not expressible.
+    large = isinstance(sampler, DdpmSampler) and sampler.variance == "fixed-large"
     return {
         "num_train_timesteps": schedule.timesteps,
         "trained_betas": _finite_snr_betas(schedule),
         "prediction_type": PREDICTION_TYPES[config.objective.parameterization.kind],
-        "variance_type": variance.replace("-", "_"),
+        "variance_type": "fixed_large" if large else "fixed_small",
         "timestep_spacing": "trailing",
         **_threshold_arguments(config.sample),
     }
