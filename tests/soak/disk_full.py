@@ -200,8 +200,8 @@ def meet_limit(disk: Path, name: str, room: str) -> str:
     require(not re.search(rf"Traceback|internal error|{re.escape(TEMPORARY_PREFIX)}", output), what)
     new = entries(disk) - before
     require(not any(TEMPORARY_PREFIX in path for path in new), f"{what}: {sorted(new)}")
+    remove(disk, new)  # the next limit begins without it: a name that is taken is refused
     if status == 0:
-        remove(disk, new)  # the next limit begins without it: a folder that is there is no longer to be had
         return ""
     found = MESSAGE.search(re.sub(r"(?<=[-/]) ", "", " ".join(output.split())))
     require(all(re.fullmatch(may_leave, path) for path in new), f"{what}: {sorted(new)}")
