@@ -7,6 +7,7 @@ each sampler. With the PyTorch and the instructions that they were made with it 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
