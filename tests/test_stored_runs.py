@@ -22,7 +22,10 @@ from ddpm_cli.sampling.generate import generate_samples, load_trained
 
 STORED = Path(__file__).with_name("stored")
 MADE_WITH = json.loads((STORED / "made_with.json").read_text())
+CPU = Path("/proc/cpuinfo")
+MODEL = re.search(r"model name\s*: (.*)", CPU.read_text()) if CPU.is_file() else None
 ALIKE = {
+    "model": MODEL[1] if MODEL else "",  # libraries choose their kernels by its caches too
     "torch": torch.__version__,
     "cpu": torch.backends.cpu.get_cpu_capability(),
     "threads": torch.get_num_threads(),
