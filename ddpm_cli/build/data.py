@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -29,17 +30,18 @@ if TYPE_CHECKING:
     from ddpm_cli.data.pictures.settings import Pictures, PictureSettings
 
 
-def build_dataset(config: DataConfig, on_event: Listener = ignore, *, stand_in: bool = True) -> Dataset:
+def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on: bool = False) -> Dataset:
     """The images of a `[data]` section, uint8, in memory or mapped into it.
 
     Args:
         config: The section.
         on_event: Told of downloads and progress.
-        stand_in: Whether others may take the place of images that cannot be had; never for a model that was trained before.
+        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had, and dark
+            ones are taken as they were.
     Raises:
         DataError: If they are nowhere to be had, or unusable.
     """
-    dataset = _load_dataset(config, on_event, stand_in)
+    dataset = _load_dataset(config, on_event, trained_on)
     if config.limit is None:
         return dataset
     from ddpm_cli.data.images import with_limit
@@ -47,10 +49,10 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore, *, stand_in: 
     return with_limit(dataset, config.limit, evenly=isinstance(config, ArraysData) and config.take == "evenly")
 
 
-def _load_dataset(config: DataConfig, on_event: Listener, stand_in: bool) -> Dataset:
+def _load_dataset(config: DataConfig, on_event: Listener, trained_on: bool) -> Dataset:
     match config:
         case FashionMnistData() | FashionMnist10kData():
-            return _load_fashion_mnist(config, on_event, stand_in)
+            return _load_fashion_mnist(config, on_event, trained_on)
         case Cifar10Data() | Cifar100Data():
             from ddpm_cli.data.sources.cifar import CIFAR10, CIFAR100, load_cifar
 
@@ -62,21 +64,21 @@ def _load_dataset(config: DataConfig, on_event: Listener, stand_in: bool) -> Dat
 
             return load_celeba(config.root, picture_settings(config), on_event)
         case FolderData():
-            return _load_folder(config, on_event)
+            return _load_folder(config, on_event, trained_on)
         case HuggingFaceData():
-            return _load_huggingface(config, on_event)
+            return _load_huggingface(config, on_event, trained_on)
         case ArraysData():
-            return _load_arrays(config)
+            return _load_arrays(config, trained_on)
         case _:
             assert_never(config)
 
 
-def _load_fashion_mnist(config: FashionMnistData | FashionMnist10kData, on_event: Listener, stand_in: bool) -> Dataset:
+def _load_fashion_mnist(config: FashionMnistData | FashionMnist10kData, on_event: Listener, trained_on: bool) -> Dataset:
     from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist, load_fashion_mnist_10k
 
     if isinstance(config, FashionMnist10kData):
         return load_fashion_mnist_10k()
-    return load_fashion_mnist(config.root, on_event, stand_in=stand_in)
+    return load_fashion_mnist(config.root, on_event, stand_in=not trained_on)
 
 
 def _load_published(config: MnistData | KmnistData | EmnistData | SvhnData, on_event: Listener) -> Dataset:
@@ -93,10 +95,10 @@ def _load_published(config: MnistData | KmnistData | EmnistData | SvhnData, on_e
             return torchvision_sets.load_svhn(config.root, on_event)
 
 
-def _load_folder(config: FolderData, on_event: Listener) -> Dataset:
+def _load_folder(config: FolderData, on_event: Listener, trained_on: bool) -> Dataset:
     from ddpm_cli.data.pictures.cache import load_pictures
 
-    return load_pictures(find_pictures(config), picture_settings(config), on_event)
+    return load_pictures(find_pictures(config), replace(picture_settings(config), dark=trained_on), on_event)
 
 
 def find_pictures(config: FolderData) -> Pictures:
@@ -112,21 +114,21 @@ def find_pictures(config: FolderData) -> Pictures:
     return scan_folder(user_path(config.root, "data.root", DataError), config.splits, follow_links=config.follow_links)
 
 
-def _load_huggingface(config: HuggingFaceData, on_event: Listener) -> Dataset:
+def _load_huggingface(config: HuggingFaceData, on_event: Listener, trained_on: bool) -> Dataset:
     from ddpm_cli.data.sources.huggingface import HubQuery, load_huggingface
 
     if config.name is None:
         raise DataError("The kind huggingface needs the name of a data set.", "Name it: --set data.name=NAME")
     query = HubQuery(config.name, config.subset, config.split, config.held_out_split, config.image_column, config.label_column)
-    return load_huggingface(query, picture_settings(config), on_event)
+    return load_huggingface(query, replace(picture_settings(config), dark=trained_on), on_event)
 
 
-def _load_arrays(config: ArraysData) -> Dataset:
+def _load_arrays(config: ArraysData, trained_on: bool) -> Dataset:
     from ddpm_cli.data.sources.arrays import load_arrays
 
     if config.path is None:
         raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
-    return load_arrays(user_path(config.path, "data.path", DataError), config.layout, config.held_out)
+    return load_arrays(user_path(config.path, "data.path", DataError), config.layout, config.held_out, dark=trained_on)
 
 
 def with_absolute_paths(config: DataConfig) -> DataConfig:

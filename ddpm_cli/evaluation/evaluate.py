@@ -95,7 +95,7 @@ def evaluate_run(
     accelerator = make_accelerator(device, "fp32")
     team = Team.of(accelerator)
     trained = load_model(found, accelerator.device, on_event=on_event)
-    dataset = build_dataset(found.config.data, on_event, stand_in=False)
+    dataset = build_dataset(found.config.data, on_event, trained_on=True)
     run = run_of(trained)
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
         on_event(Notice(notice, important=True))

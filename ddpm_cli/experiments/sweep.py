@@ -113,7 +113,7 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat), bounds=Bounds(lifted=True))
     on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
-    dataset = build_dataset(trained.config.data, on_event, stand_in=False)
+    dataset = build_dataset(trained.config.data, on_event, trained_on=True)
     for point in sweep.points:
         sample = override(trained.config, flags=sampling_flags(point)).sample
         asked_here = replace(settings, sample=sample)

@@ -132,7 +132,7 @@ def _require_images_of_before(sweep: Sweep, standings: Mapping[str, Standing], o
         return
     begun = [run.config.data for run in sweep.runs if standings[run.name] in ("begun", "finished") and run.config.data.kind == FULL]
     for data in begun[:1]:
-        build_dataset(data, on_event, stand_in=False)
+        build_dataset(data, on_event, trained_on=True)
 
 
 def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) -> Standing:

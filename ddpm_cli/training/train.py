@@ -225,7 +225,7 @@ def resume(
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
-        config, dataset = _with_data(config, on_event, stand_in=False)
+        config, dataset = _with_data(config, on_event, trained_on=True)
         if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
             raise DataError(
                 f"{dataset.source} holds other training images than the run {run.path} was trained on.",
@@ -286,9 +286,9 @@ def _checked(config: Config) -> Config:
     return config
 
 
-def _with_data(config: Config, on_event: Listener, *, stand_in: bool = True) -> tuple[Config, Dataset]:
+def _with_data(config: Config, on_event: Listener, *, trained_on: bool = False) -> tuple[Config, Dataset]:
     """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
-    dataset = build_dataset(config.data, on_event, stand_in=stand_in)
+    dataset = build_dataset(config.data, on_event, trained_on=trained_on)
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
     config = with_classes(with_data_used(config, dataset), dataset.train.class_names, dataset.label_columns)

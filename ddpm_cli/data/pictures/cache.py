@@ -150,7 +150,7 @@ def _read_content(remembered: Path) -> str | None:
 
 
 def _key(content: str, pictures: Pictures, settings: PictureSettings) -> str:
-    of_pixels = {key: value for key, value in asdict(settings).items() if key != "strict"}
+    of_pixels = {key: value for key, value in asdict(settings).items() if key not in ("strict", "dark")}
     versions = {"version": KEY_VERSION, "decoder": DECODER_VERSION}
     about = to_json({**versions, "content": content, "classes": list(pictures.class_names), **of_pixels})
     return hashlib.sha256(about.encode()).hexdigest()[:32]
@@ -310,7 +310,8 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
 def _planned(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener) -> tuple[Shape, Layout]:
     shape = choose_shape(pictures, found, settings)
     layout = choose_layout(pictures, found, shape, settings)
-    look_for_bright(pictures, found, layout.rows, LEAST_BRIGHT, on_event)
+    if not settings.dark:
+        look_for_bright(pictures, found, layout.rows, LEAST_BRIGHT, on_event)
     require_one_scale(pictures, found, layout.rows)
     return shape, layout
 

@@ -23,6 +23,7 @@ class PictureSettings:
         background: What shows through transparent parts: white, black or #rrggbb.
         small: What becomes of pictures smaller than `size`.
         held_out: Share of the pictures that are not trained on, in [0, 1), where the collection has no split of its own.
+        dark: Take pictures that all are almost black, as a model was trained on them.
         strict: Refuse a collection in which some cannot be read, instead of leaving these out.
     """
 
@@ -31,6 +32,7 @@ class PictureSettings:
     background: str = "white"
     small: Literal["refuse", "skip", "enlarge"] = "refuse"
     held_out: float = 0.1
+    dark: bool = False
     strict: bool = False
 
 

@@ -33,7 +33,7 @@ AnyLayout = Literal["auto", "NHWC", "NCHW"]
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
-def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -> Dataset:
+def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1, *, dark: bool = False) -> Dataset:
     """Load images from an `.npz` or `.npy` file; nothing in it is unpickled.
 
     Args:
@@ -41,6 +41,7 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
         layout: Where the channels are, if the shape alone does not tell.
         held_out: Share of the images that is held out where the file has no test_images. As for folders, the sum of an
             image's bytes decides, and the images are put into the order of these sums.
+        dark: Take images that all are almost black, as a model was trained on them.
     Returns:
         The images in memory; those of an `.npy` file that is not split are mapped from it.
     Raises:
@@ -59,14 +60,15 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1) -
         if ("labels" in arrays) != ("test_labels" in arrays):
             raise DataError(f"{path} has labels for one of images and test_images only.", "Give both labels, or none.")
         names = max(names, test_names, key=len)
-        _require_bright([images, test_images], path)
+        known = [images, test_images]
         train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
         repeats = count_repeats(train, test)
         notices = (repeats_notice(repeats, left_out=False),) if repeats else ()
     else:
-        repeats = 0
-        _require_bright([images], path)
+        repeats, known = 0, [images]
         train, test = _split(ImageSet(images, labels, names), held_out, source)
+    if not dark:
+        _require_bright(known, path)
     return Dataset(path.stem, source, train, test, images_sha256(train.images), notices, repeats=repeats, by_content=is_split)
 
 
