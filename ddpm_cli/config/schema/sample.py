@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -26,9 +27,9 @@ MAX_FRAMES = 60
 
 
 class SpacingBase(Section):
+    @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
         """The levels of noise that a sampler of so many steps visits."""
-        raise NotImplementedError
 
 
 class EvenSpacing(SpacingBase):
@@ -139,9 +140,9 @@ class SamplerBase(Section):
     )
     spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits; each starts at T-1.")
 
+    @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
         """The sampler's step for one trajectory of so many steps, of which it may hold the history."""
-        raise NotImplementedError
 
     def number_of_steps(self, timesteps: int) -> int:
         """Steps visited under a schedule of T = `timesteps` steps."""
@@ -290,9 +291,9 @@ class BoundThreshold(Section):
         "it, as diffusers' DDIM has it (use_clipped_model_output = False).",
     )
 
+    @abstractmethod
     def bound(self) -> Threshold:
         """What brings estimates of x_0 back into the range of images."""
-        raise NotImplementedError
 
     def build(self) -> Threshold:
         """The same, which says of the noise what `eps` says."""
