@@ -218,3 +218,18 @@ def test_overflow_under_a_gradient_scaler_is_counted_apart(tmp_path: Path, monke
     run = RunDirectory(tmp_path / "run")
     assert [row["step"] for row in read_rows(run.incidents_log)] == list(range(1, overflows + 1))
     assert "non_finite_steps" not in read_rows(run.metrics_log)[-1]
+
+
+def test_an_image_whose_level_lies_between_steps_is_named_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def fault(number: int, losses: Tensor, t: Tensor) -> Tensor:
+        drawn.append(t)
+        return losses * float("nan") if number == 1 else losses
+
+    plant(monkeypatch, fault)
+    run = run_of(tmp_path, tiny("train.steps=3", "objective.parameterization=edm", "objective.timesteps=log-normal"))
+    (incident,) = read_rows(run.incidents_log)
+    assert drawn[1].is_floating_point()
+    assert set(incident["timesteps"]) <= {round(float(t)) for t in drawn[1]}
+    assert all(isinstance(t, int) for t in incident["timesteps"])

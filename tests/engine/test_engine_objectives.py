@@ -16,6 +16,7 @@ from tiny_configs import tiny_config
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.data.images import with_limit
 from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
+from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
 from ddpm_cli.evaluation.evaluate import evaluate
 from ddpm_cli.evaluation.settings import EvaluateSettings
@@ -205,3 +206,15 @@ def test_a_metric_that_does_not_exist_and_images_of_another_size_are_refused(hyb
     halves = replace(dataset.train, images=dataset.train.images[:, :, ::2, ::2])
     with pytest.raises(RequestError, match="14, 14"):
         evaluate(trained, replace(dataset, train=halves, test=halves), ["bits-per-dim"])
+
+
+def test_edm_is_trained_at_any_level_of_noise_and_others_at_steps() -> None:
+    def drawn(*sets: str) -> torch.Tensor:
+        objective = tiny("objective.timesteps=log-normal", *sets).objective
+        schedule = NoiseSchedule.from_betas(make_beta_schedule("linear", 1000))
+        return objective.build_timesteps(1000).draw(64, schedule, torch.Generator().manual_seed(0), "cpu").t
+
+    assert drawn("objective.parameterization=v").dtype == torch.int64
+    t = drawn("objective.parameterization=edm")
+    assert t.dtype == torch.float64
+    assert (t != t.round()).any()

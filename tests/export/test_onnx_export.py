@@ -51,7 +51,9 @@ def test_half_of_the_bytes_and_any_batch(folder: Path) -> None:
 
 
 def test_the_whole_of_ddim_with_labels_and_guidance(folder: Path) -> None:
-    model = trained_model("model.num_classes=3", "sample.guidance.scale=2", "sample.guidance.rescale=0.5")
+    """With Karras' levels, of which the network is told real steps; those of trailing spacing go out by the command."""
+    spacing = ("sample.sampler=ddim", "sample.sampler.spacing=karras")
+    model = trained_model("model.num_classes=3", "sample.guidance.scale=2", "sample.guidance.rescale=0.5", *spacing)
     path = folder / "sampler.onnx"
     (comparison,) = write_onnx_sampler(model, path, 5, half=False)
     assert comparison.difference < 1e-4
