@@ -25,7 +25,7 @@ LONGEST_REASON = 2000
 LONGEST_VALUE = 200
 """Characters of a value that are shown."""
 NOUNS = {"data": "data set", "timesteps": "way to draw timesteps"}
-SHORT_KEY, WHOLE_KEY = "sample.timesteps", "sample.sampler.spacing.timesteps"
+LISTED_STEPS, IN_SPACING = "sample.timesteps", "sample.sampler.spacing.timesteps"
 """A key, and the one that it is short for."""
 REMEDY = "`ddpm config show` prints every key with its value."
 
@@ -86,7 +86,7 @@ def without_echoes(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
 
 def _as_typed(text: str, origins: Mapping[str, str]) -> str:
     """A text that names keys as they were written, where one is short for another."""
-    return text.replace(WHOLE_KEY, SHORT_KEY) if SHORT_KEY in origins else text
+    return text.replace(IN_SPACING, LISTED_STEPS) if LISTED_STEPS in origins else text
 
 
 def untold(detail: ErrorDetails) -> Fault:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddpm_cli.config.resolve.faults import Fault, shown
+from ddpm_cli.config.resolve.faults import LISTED_STEPS, Fault, shown
 from ddpm_cli.config.resolve.outline import NONE, choices, is_choice, join, sections, types_of, words_of
 from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.names import as_known
@@ -17,8 +17,6 @@ from ddpm_cli.core.names import as_known
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-LISTED_STEPS = "sample.timesteps"
-"""Short for a list in `sample.sampler.spacing`."""
 OTHER_STEPS = ("sample.sampler.steps", "sample.sampler.spacing.")
 """What else says which steps a sampler visits."""
 BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
