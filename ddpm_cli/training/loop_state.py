@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def state_before_training(image_shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
-    """The same of a training that has not begun; None stands for data that are not known yet."""
+    """What `loop.loop_state` gives of a training that has not begun.
+
+    Args:
+        image_shape: Channels, height and width.
+        dataset: Its data; None where they are not known yet.
+    """
     return {
         "step": 0,
         "image_shape": list(image_shape),
