@@ -147,4 +147,11 @@ def picture_settings(config: CelebaData | FolderData | HuggingFaceData) -> Pictu
 
     held_out = 0.0 if isinstance(config, CelebaData) else config.held_out
     channels = None if isinstance(config.channels, str) else config.channels
-    return PictureSettings(config.size, channels, config.background, config.small, held_out, config.strict)
+    return PictureSettings(
+        size=config.size,
+        channels=channels,
+        background=config.background,
+        small=config.small,
+        held_out=held_out,
+        strict=config.strict,
+    )

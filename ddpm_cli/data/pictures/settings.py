@@ -13,7 +13,7 @@ from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.io.paths import LONGEST_SHOWN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PictureSettings:
     """What becomes of pictures.
 

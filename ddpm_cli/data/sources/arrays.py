@@ -60,15 +60,16 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1, *
         if ("labels" in arrays) != ("test_labels" in arrays):
             raise DataError(f"{path} has labels for one of images and test_images only.", "Give both labels, or none.")
         names = max(names, test_names, key=len)
-        known = [images, test_images]
+        if not dark:
+            _require_bright([images, test_images], path)
         train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
         repeats = count_repeats(train, test)
         notices = (repeats_notice(repeats, left_out=False),) if repeats else ()
     else:
-        repeats, known = 0, [images]
+        repeats = 0
+        if not dark:
+            _require_bright([images], path)
         train, test = _split(ImageSet(images, labels, names), held_out, source)
-    if not dark:
-        _require_bright(known, path)
     return Dataset(path.stem, source, train, test, images_sha256(train.images), notices, repeats=repeats, by_content=is_split)
 
 
