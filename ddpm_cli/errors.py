@@ -3,6 +3,7 @@
     DdpmError                     exit status 1
     ├── RequestError              exit status 2: what was asked for cannot be done
     │   ├── ConfigError           a config file, preset, flag or --set is wrong
+    │   ├── ExtensionError        what another package adds to the choices cannot be used
     │   ├── ScheduleError         betas that make no schedule, steps outside it
     │   ├── ShapeError            tensors or images whose sizes do not fit
     │   ├── DeviceError           a device or precision this machine does not have
@@ -51,6 +52,10 @@ class RequestError(DdpmError):
 
 class ConfigError(RequestError):
     """A config file, a preset, a flag or a --set is wrong."""
+
+
+class ExtensionError(RequestError):
+    """What another installed package adds to the choices cannot be used."""
 
 
 class ScheduleError(RequestError):

@@ -1,0 +1,86 @@
+"""Load what other installed packages add to the choices of this one.
+
+A package names its own under an entry point group, such as `ddpm.samplers`, in its pyproject.toml; `examples/extending` holds one of
+each. Whatever process starts, a worker of torchrun among them, then knows the same choices.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+from ddpm_cli.errors import ExtensionError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
+
+Kind = TypeVar("Kind")
+
+
+def extensions(group: str, known: dict[str, Kind], like: type[Kind]) -> dict[str, Kind]:
+    """Add to the choices of one group what other packages have under it, by name, in the order of the names.
+
+    Args:
+        group: Name of the entry point group, such as "ddpm.metrics".
+        known: The choices of this package, by name.
+        like: What each choice is an instance of; for a choice that is a class, see `subclasses`.
+    Returns:
+        A new dict: those of `known` first.
+    Raises:
+        ExtensionError: If one cannot be imported, is something else, or has a name that is taken.
+    """
+    found = dict(known)
+    for entry in _entries(group):
+        value = _loaded(entry)
+        if not isinstance(value, like):
+            raise _unfit(entry, f"{entry.value} is no {like.__name__}")
+        found[_free(entry, found)] = value
+    return found
+
+
+def subclasses(group: str, known: dict[str, type[Kind]], base: type[Kind]) -> dict[str, type[Kind]]:
+    """The same for choices that are classes below `base`.
+
+    Raises:
+        ExtensionError: As above.
+    """
+    found = dict(known)
+    for entry in _entries(group):
+        value = _loaded(entry)
+        if not (isinstance(value, type) and issubclass(value, base)):
+            raise _unfit(entry, f"{entry.value} is no class below {base.__name__}")
+        found[_free(entry, found)] = value
+    return found
+
+
+@cache
+def _all_entries() -> EntryPoints:
+    from importlib.metadata import entry_points
+
+    return entry_points()
+
+
+def _entries(group: str) -> list[EntryPoint]:
+    # A package that is found twice, such as an editable one on the path as well, is one.
+    return sorted(set(_all_entries().select(group=group)), key=lambda entry: entry.name)
+
+
+def _loaded(entry: EntryPoint) -> object:
+    try:
+        return entry.load()
+    except Exception as error:
+        raise _unfit(entry, f"{type(error).__name__}: {error}") from error
+
+
+def _free(entry: EntryPoint, taken: dict[str, Kind]) -> str:
+    if entry.name in taken:
+        raise _unfit(entry, "there is another of this name")
+    return entry.name
+
+
+def _unfit(entry: EntryPoint, why: str) -> ExtensionError:
+    package = entry.dist.name if entry.dist else "an installed package"
+    return ExtensionError(
+        f"The package {package} adds {entry.name} to {entry.group}, but it cannot be used: {why}.",
+        f"Mend it, or take it out: pip uninstall {package}",
+    )
