@@ -26,10 +26,10 @@ from PIL import Image
 
 from ddpm_cli.build.network import build_model
 from ddpm_cli.build.sampler import build_sampler
-from ddpm_cli.build.schedule_table import read_schedule_table
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.config import Config
+from ddpm_cli.core.io.beta_table import read_schedule_table
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.pictures.classes import find_class
 from ddpm_cli.data.pictures.decode import decode, quiet_decoders, read_header, read_levels, read_whole

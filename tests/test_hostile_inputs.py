@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_cli.build.schedule_table import read_schedule_table
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.core.io.beta_table import read_schedule_table
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.pictures.decode import MOST_PIXELS, decode, read_whole
 from ddpm_cli.data.sources.arrays import load_arrays

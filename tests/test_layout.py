@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any, get_args
 
 import grimp
 
@@ -13,6 +14,7 @@ from ddpm_cli.config.schema.data import DataConfig
 from ddpm_cli.config.schema.objective import ParameterizationConfig
 from ddpm_cli.config.schema.sample import SamplerConfig
 from ddpm_cli.config.schema.schedule import ScheduleConfig
+from ddpm_cli.config.schema.section import Choice, OneOf
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ddpm_cli"
@@ -47,6 +49,11 @@ def test_no_folder_holds_too_much() -> None:
         assert len(modules) <= (26 if folder.name == "cli" else 18), folder.name
 
 
+def members_of(union: Any) -> dict[str, type[Choice]]:
+    (choices,) = (annotation for annotation in get_args(union)[1:] if isinstance(annotation, OneOf))
+    return choices.members
+
+
 def test_the_guide_names_what_there_is() -> None:
     for file in re.findall(r"`((?:\w+/)+\w+\.py)`", GUIDE):
         assert (PACKAGE / file).is_file(), file
@@ -57,9 +64,9 @@ def test_the_guide_names_what_there_is() -> None:
         "Cifar10Data": DataConfig,
     }
     for member, union in members.items():
-        assert member in str(union)
+        assert member in {cls.__name__ for cls in members_of(union).values()}
         assert member in GUIDE
-    places = {"_load_dataset": "build/data.py", "BETA_SCHEDULES": "diffusion/schedules.py"}
+    places = {"BETA_SCHEDULES": "diffusion/schedules.py"}
     for name, file in places.items():
         assert re.search(rf"^(?:def )?{name}\b", (PACKAGE / file).read_text(), re.MULTILINE), name
         assert f"`{name}`" in GUIDE

@@ -14,7 +14,7 @@ from ddpm_cli.errors import RequestError
 from ddpm_cli.interop.diffusers.config import attended_levels, has_uneven_heads, norm_groups, unet2d_arguments
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.config import ModelConfig
+    from ddpm_cli.config.schema.model import UNetConfig
 
 Shape = tuple[int, int, int]
 SMALLDIFFUSION_GROUPS = 32
@@ -54,14 +54,14 @@ class OneResult(nn.Module):
         return result
 
 
-def padded(model: ModelConfig, shape: Shape) -> Shape:
+def padded(model: UNetConfig, shape: Shape) -> Shape:
     """The shape of images as our network pads them; peers, which do not pad, are given images of this shape."""
     multiple = model.stem * 2 ** (len(model.channel_mult) - 1)
     channels, height, width = shape
     return channels, -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
-def unet2d(model: ModelConfig, shape: Shape) -> Nearest:
+def unet2d(model: UNetConfig, shape: Shape) -> Nearest:
     """`UNet2DModel` of diffusers, which can be the very same network as ours."""
     from diffusers import UNet2DModel
 
@@ -69,7 +69,7 @@ def unet2d(model: ModelConfig, shape: Shape) -> Nearest:
     return Nearest(UNet2DModel(**unet2d_arguments(model, image_shape)), image_shape, _unet2d_differences(model, shape))
 
 
-def lucidrains_unet(model: ModelConfig, shape: Shape) -> Nearest:
+def lucidrains_unet(model: UNetConfig, shape: Shape) -> Nearest:
     """`Unet` of denoising-diffusion-pytorch."""
     from denoising_diffusion_pytorch import Unet
 
@@ -96,7 +96,7 @@ def lucidrains_unet(model: ModelConfig, shape: Shape) -> Nearest:
     )
 
 
-def smalldiffusion_unet(model: ModelConfig, shape: Shape) -> Nearest:
+def smalldiffusion_unet(model: UNetConfig, shape: Shape) -> Nearest:
     """`Unet` of smalldiffusion, scaled as in its own examples.
 
     Raises:
@@ -129,7 +129,7 @@ def smalldiffusion_unet(model: ModelConfig, shape: Shape) -> Nearest:
     return Nearest(network, image_shape, tuple(differences))
 
 
-def _unet2d_differences(model: ModelConfig, shape: Shape) -> tuple[str, ...]:
+def _unet2d_differences(model: UNetConfig, shape: Shape) -> tuple[str, ...]:
     _, height, width = padded(model, shape)
     groups = norm_groups(model, shape)
     return (
@@ -142,9 +142,9 @@ def _unet2d_differences(model: ModelConfig, shape: Shape) -> tuple[str, ...]:
     )
 
 
-def _stem_difference(model: ModelConfig) -> list[str]:
+def _stem_difference(model: UNetConfig) -> list[str]:
     return [f"no stem, so {model.stem**2} times the pixels"] if model.stem > 1 else []
 
 
-def _label_difference(model: ModelConfig) -> list[str]:
+def _label_difference(model: UNetConfig) -> list[str]:
     return ["no class labels"] if model.num_classes is not None else []

@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 
 from ddpm_cli.bench.networks import Nearest, Shape, lucidrains_unet, smalldiffusion_unet, unet2d
 from ddpm_cli.bench.request import PEER_PACKAGES
+from ddpm_cli.config.schema.model import UNetConfig
+from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ddpm_cli.config.schema.config import Config, ModelConfig
+    from ddpm_cli.config.schema.config import Config
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Peer:
     """
 
     packages: tuple[str, ...]
-    network: Callable[[ModelConfig, Shape], Nearest]
+    network: Callable[[UNetConfig, Shape], Nearest]
     steps: Callable[[Loop], Steps]
 
 
@@ -192,6 +194,8 @@ PEERS = {
 
 def nearest_network(name: str, config: Config, shape: Shape) -> Nearest:
     """A peer's nearest network to that of a config."""
+    if not isinstance(config.model, UNetConfig):
+        raise RequestError(f'No network of {name} is like one of the kind "{config.model.kind}".', "Compare a model of kind unet.")
     nearest = PEERS[name].network(config.model, shape)
     if config.objective.reverse_variance != "learned-range":
         return nearest

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, optim
 
-    from ddpm_cli.config.schema.config import Config, ModelConfig, OptimizerConfig
-    from ddpm_cli.models.unet import UNet
+    from ddpm_cli.config.schema.config import Config, OptimizerConfig
+    from ddpm_cli.config.schema.model import ModelConfig
+    from ddpm_cli.models.base import Denoiser
 
 
-def build_network(config: Config, image_shape: tuple[int, int, int]) -> UNet:
+def build_network(config: Config, image_shape: tuple[int, int, int]) -> Denoiser:
     """The network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
     return build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
 
 
-def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> UNet:
+def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> Denoiser:
     """The network of a `[model]` section for images of `image_shape` (channels, height, width).
 
     With a learned variance it has twice the images' channels as its output.
@@ -33,22 +34,14 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learn
     """
     import torch
 
-    from ddpm_cli.models.unet import UNet
-
-    channels, height, width = image_shape
-    resolved_classes(config)
-    out_channels = 2 * channels if learned_variance else channels
-
-    def build() -> UNet:
-        return UNet(in_channels=channels, image_size=(height, width), out_channels=out_channels, **config.model_dump())
-
+    out_channels = 2 * image_shape[0] if learned_variance else image_shape[0]
     if torch.get_default_device().type != "meta":
         with torch.device("meta"):
-            _require_memory(build())
-    return build()
+            _require_memory(config.build(image_shape, out_channels))
+    return config.build(image_shape, out_channels)
 
 
-def _require_memory(network: UNet) -> None:
+def _require_memory(network: Denoiser) -> None:
     import psutil
 
     wanted = sum(parameter.nbytes for parameter in network.parameters())
@@ -58,17 +51,6 @@ def _require_memory(network: UNet) -> None:
             f"The network's weights alone need {wanted / 1e9:,.0f} GB of memory, but this machine has {memory / 1e9:,.0f}.",
             "Lower model.base_channels or model.channel_mult.",
         )
-
-
-def resolved_classes(config: ModelConfig) -> int | None:
-    """The number of classes that the network takes labels of; None if it takes none.
-
-    Raises:
-        ConfigError: If it is still to be taken from the data (see `with_classes`).
-    """
-    if isinstance(config.num_classes, str):
-        raise ConfigError('model.num_classes is "auto", but no data set is at hand to count.', "Give the number of classes.")
-    return config.num_classes
 
 
 def with_classes(config: Config, class_names: Sequence[str], label_columns: Sequence[str] = ()) -> Config:

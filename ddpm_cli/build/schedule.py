@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ddpm_cli.build.data import with_absolute_paths
-from ddpm_cli.config.schema.schedule import LearnedSchedule, TableSchedule
-from ddpm_cli.core.io.paths import user_path
-from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted, make_beta_schedule
-from ddpm_cli.errors import ConfigError, ScheduleError
+from ddpm_cli.config.schema.schedule import LearnedSchedule
+from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted
+from ddpm_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,40 +36,17 @@ def build_schedule(
     """
     if isinstance(config, LearnedSchedule):
         return build_gamma(config, weights, origin).schedule(config.timesteps)
-    if isinstance(config, TableSchedule):
-        betas = np.array(with_betas(config).betas)
-    else:
-        betas = make_beta_schedule(**config.model_dump(exclude={"logsnr_shift", "zero_terminal_snr"}))
-    schedule = NoiseSchedule.from_betas(betas)
+    schedule = NoiseSchedule.from_betas(config.make_betas())
     return adjusted(schedule, logsnr_shift=config.logsnr_shift, zero_terminal_snr=config.zero_terminal_snr)
-
-
-def with_betas(config: TableSchedule) -> TableSchedule:
-    """A table schedule that holds its betas instead of the path of their file.
-
-    Raises:
-        ScheduleError: If there is no table, it cannot be read, or it has not T values.
-    """
-    from ddpm_cli.build.schedule_table import read_schedule_table, require_length
-
-    betas = config.betas
-    if config.path is not None:
-        path = user_path(config.path, "schedule.path", ScheduleError)
-        betas = tuple(read_schedule_table(path, config.values, config.timesteps).tolist())
-    if betas is None:
-        raise ScheduleError('A schedule of kind "table" needs a table.', "Name its file: --set schedule.path=FILE")
-    require_length("schedule.betas", len(betas), config.timesteps)
-    return config.model_copy(update={"path": None, "values": None, "betas": betas})
 
 
 def self_contained(config: Config) -> Config:
     """A config that means the same tomorrow and elsewhere: a table schedule holds its betas, and paths of data are absolute.
 
     Raises:
-        ScheduleError: If the table cannot be used, see with_betas.
+        ScheduleError: If the table cannot be used.
     """
-    schedule = with_betas(config.schedule) if isinstance(config.schedule, TableSchedule) else config.schedule
-    return config.model_copy(update={"schedule": schedule, "data": with_absolute_paths(config.data)})
+    return config.model_copy(update={"schedule": config.schedule.self_contained(), "data": with_absolute_paths(config.data)})
 
 
 def build_gamma(
@@ -94,11 +68,14 @@ def build_schedule_learner(config: Config) -> ScheduleLearner | None:
     if not isinstance(config.schedule, LearnedSchedule):
         return None
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
-    from ddpm_cli.diffusion.prediction import Edm
+    from ddpm_cli.diffusion.prediction import X0, Eps, V
 
     prediction = config.objective.build_prediction()
-    if isinstance(prediction, Edm):
-        raise ConfigError("A learned schedule cannot train with EDM's parameterization.", 'Set objective.parameterization = "v".')
+    if not isinstance(prediction, Eps | X0 | V):
+        kind = config.objective.parameterization.kind
+        raise ConfigError(
+            f'A learned schedule cannot train with the parameterization "{kind}".', 'Set objective.parameterization = "v".'
+        )
     return ScheduleLearner(
         build_gamma(config.schedule), config.schedule.timesteps, prediction, config.schedule.learning_rate, config.train.batch_size
     )

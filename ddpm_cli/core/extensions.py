@@ -1,7 +1,7 @@
 """Load what other installed packages add to the choices of this one.
 
-A package names its own under an entry point group, such as `ddpm.samplers`, in its pyproject.toml; `examples/extending` holds one of
-each. Whatever process starts, a worker of torchrun among them, then knows the same choices.
+A package names its own under an entry point group, such as `ddpm.samplers`, in its pyproject.toml; `examples/extending` holds one
+of each. Whatever process starts, a worker of torchrun among them, then knows the same choices.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ddpm_cli.errors import ExtensionError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint, EntryPoints
+    from collections.abc import Callable
+    from importlib.metadata import EntryPoint, EntryPoints, SelectableGroups
 
 Kind = TypeVar("Kind")
 
@@ -38,23 +39,27 @@ def extensions(group: str, known: dict[str, Kind], like: type[Kind]) -> dict[str
     return found
 
 
-def subclasses(group: str, known: dict[str, type[Kind]], base: type[Kind]) -> dict[str, type[Kind]]:
-    """The same for choices that are classes below `base`.
+def subclasses(
+    group: str, known: dict[str, type[Kind]], base: type[Kind], name_of: Callable[[type[Kind]], str]
+) -> dict[str, type[Kind]]:
+    """Add to choices that are classes below `base`, each of which must be entered by its own name, what other packages have.
 
     Raises:
-        ExtensionError: As above.
+        ExtensionError: As above, or if the entry's name is another one.
     """
     found = dict(known)
     for entry in _entries(group):
         value = _loaded(entry)
         if not (isinstance(value, type) and issubclass(value, base)):
             raise _unfit(entry, f"{entry.value} is no class below {base.__name__}")
+        if name_of(value) != entry.name:
+            raise _unfit(entry, f"{entry.value} calls itself {name_of(value)}")
         found[_free(entry, found)] = value
     return found
 
 
 @cache
-def _all_entries() -> EntryPoints:
+def _all_entries() -> EntryPoints | SelectableGroups:
     from importlib.metadata import entry_points
 
     return entry_points()

@@ -88,13 +88,13 @@ def _objective(config: Config) -> Conditions:
         "parameterization": objective.parameterization,
         "loss": objective.loss,
         "weighting": objective.weighting,
-        "variance": None if objective.loss.kind == "simple" else objective.reverse_variance,
+        "variance": objective.reverse_variance if objective.loss.is_bound else None,
     }
 
 
 def _learns_its_objective(config: Config) -> bool:
     """A learned schedule moves the noise levels at which L_simple is taken, in each run its own way; the bound it leaves alone."""
-    return isinstance(config.schedule, LearnedSchedule) and config.objective.loss.kind != "vlb"
+    return isinstance(config.schedule, LearnedSchedule) and config.objective.loss.is_weighted
 
 
 def _trained_on(record: RunRecord) -> tuple[Any, ...]:

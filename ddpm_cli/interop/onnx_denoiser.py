@@ -75,7 +75,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Compari
         RequestError: If a package is missing or the graph is too large.
         OutputError: If the file cannot be written.
     """
-    level = torch.float32 if trained.config.objective.parameterization.kind == "edm" else torch.int64
+    level = torch.float32 if trained.config.objective.parameterization.knows_any_level else torch.int64
     inputs = {"x": torch.zeros(2, *trained.image_shape), "t": torch.zeros(2, dtype=level), **_labels(trained, 2)}
     save_onnx(trained.network, inputs, "prediction", path, model_facts(trained, half=half), half=half)
     run = load_onnx(path, list(inputs))

@@ -1,12 +1,14 @@
-"""What a pass through a U-Net takes, from its sizes alone: nothing is computed, and no memory is taken."""
+"""Tell what a pass through a network takes: nothing is computed, and no memory is taken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from ddpm_cli.models.base import Denoiser
+from ddpm_cli.models.cost import forward_flops
 from ddpm_cli.models.layers import Downsample, SelfAttention, Upsample
 from ddpm_cli.models.unet import DownLevel, Stage, UNet
 
@@ -27,8 +29,31 @@ class PassCost(NamedTuple):
     pairs: int
 
 
-def pass_cost(network: UNet) -> PassCost:
-    """The cost of a pass; a trace of its memory and `forward_flops` say nearly the same, if the network can be afforded."""
+def pass_cost(network: Denoiser) -> PassCost:
+    """Tell the cost of a pass: of a U-Net from its sizes, of another network from a pass on the meta device."""
+    return _cost_of_unet(network) if isinstance(network, UNet) else _traced_cost(network)
+
+
+def _traced_cost(network: Denoiser) -> PassCost:
+    """Count all that modules without parts return, as if it were kept until the end; pairs are in the operations already."""
+    returned = 0
+
+    def count(_: nn.Module, inputs: object, output: object) -> None:
+        nonlocal returned
+        returned += output.numel() if isinstance(output, Tensor) else 0
+
+    leaves = [module for module in network.modules() if not any(module.children())]
+    handles = [module.register_forward_hook(count) for module in leaves]
+    try:
+        flops = forward_flops(network, (network.in_channels, *network.image_size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return PassCost(FLOAT32 * returned, flops, 0)
+
+
+def _cost_of_unet(network: UNet) -> PassCost:
+    """Reckon it from sizes; a trace of the memory and `forward_flops` say nearly the same, if the network can be afforded."""
     pixels = [height * width for height, width in network.feature_sizes()]
     located = list(_located(network, pixels))
     skips = sum(

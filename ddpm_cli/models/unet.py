@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from ddpm_cli.errors import ConfigError, ShapeError
+from ddpm_cli.models.base import Block, Denoiser
 from ddpm_cli.models.embeddings import Frequencies, TimeEmbedding
 from ddpm_cli.models.layers import (
     NORM_EPS,
@@ -40,12 +40,11 @@ class StageOptions:
     downsample_padding: DownsamplePadding
 
 
-class Stage(nn.Module):
-    """A residual block, followed by self-attention where asked for.
+class Stage(Block):
+    """Compute a residual block, followed by self-attention where asked for.
 
-    Attributes:
-        recompute: Whether training keeps nothing of the inside and computes it again in the backward pass (Chen et al. 2016,
-            Sublinear memory cost), with the same dropout: less memory for a third more time.
+    x is [B, in_channels, H, W], the embedding [B, embedding_channels], the result [B, out_channels, H, W]. Where there is a skip,
+    x and it have in_channels together.
     """
 
     def __init__(self, in_channels: int, out_channels: int, options: StageOptions, *, attention: bool) -> None:
@@ -59,19 +58,9 @@ class Stage(nn.Module):
             norm_groups=options.norm_groups,
         )
         self.attention = SelfAttention(out_channels, options.heads, options.norm_groups) if attention else nn.Identity()
-        self.recompute = False
 
-    def forward(self, x: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W].
-
-        Where there is a skip, x and it have in_channels together.
-        """
-        if self.recompute and self.training and torch.is_grad_enabled():
-            result: Tensor = checkpoint(self._compute, x, embedding, skip, use_reentrant=False)
-            return result
-        return self._compute(x, embedding, skip)
-
-    def _compute(self, x: Tensor, embedding: Tensor, skip: Tensor | None) -> Tensor:
+    def compute(self, x: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Map x, an embedding and perhaps a skip to the next feature maps."""
         whole = x if skip is None else torch.cat([x, skip], dim=1)
         result: Tensor = self.attention(self.block(whole, embedding))
         return result
@@ -132,7 +121,7 @@ class UpLevel(nn.Module):
         return result
 
 
-class UNet(nn.Module):
+class UNet(Denoiser):
     """U-Net of Ho et al. 2020, App. B, for images of one size.
 
     An image is padded with zeros, half of them on each side, to a multiple of stem * 2 ** (levels - 1), and the result is cropped
@@ -186,13 +175,13 @@ class UNet(nn.Module):
         out_channels: int | None = None,
         num_classes: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels=in_channels, image_size=image_size, num_classes=num_classes)
         if base_channels < LEAST_BASE_CHANNELS:
             raise ConfigError(
                 f"model.base_channels ({base_channels}) is too small for a time embedding.",
                 f"Set it to at least {LEAST_BASE_CHANNELS}.",
             )
-        self.in_channels, self.image_size, self.stem = in_channels, image_size, stem
+        self.stem = stem
         levels = len(channel_mult)
         self.padding = _padding(image_size, stem * 2 ** (levels - 1))
         _check_padding(image_size, self.padding, levels)
@@ -203,7 +192,6 @@ class UNet(nn.Module):
         options = StageOptions(4 * base_channels, dropout, scale_shift_norm, norm_groups, attention_heads, downsample_padding)
 
         self.time_embedding = TimeEmbedding(base_channels, options.embedding_channels, time_frequencies)
-        self.num_classes = num_classes
         self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
         self.conv_in = conv(in_channels * stem**2, base_channels)
 
@@ -293,17 +281,6 @@ class UNet(nn.Module):
         left, _, top, _ = self.padding
         height, width = self.image_size
         return x[:, :, top : top + height, left : left + width]
-
-
-def recompute_stages(network: nn.Module, recompute: bool) -> None:
-    """Whether training computes the inside of each stage again in the backward pass instead of keeping it, see `Stage`.
-
-    It changes no number, and nothing in evaluation mode or without gradients; it is no part of the weights. Other modules than
-    stages stay as they are.
-    """
-    for module in network.modules():
-        if isinstance(module, Stage):
-            module.recompute = recompute
 
 
 def _way_down(

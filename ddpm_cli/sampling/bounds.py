@@ -15,8 +15,8 @@ import torch
 
 from ddpm_cli.core.compute.machine_memory import local_processes, machine_memory
 from ddpm_cli.errors import RequestError
+from ddpm_cli.models.base import Denoiser
 from ddpm_cli.models.pass_cost import PassCost, pass_cost
-from ddpm_cli.models.unet import UNet
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.sampling.file_bounds import DAY, HOUR, USUAL, Bounds
 
@@ -104,7 +104,7 @@ def _passes(settings: SampleConfig) -> int:
 
 def _cost(trained: TrainedModel) -> PassCost:
     """Of a pass; of other networks than ours nothing is known."""
-    return pass_cost(trained.network) if isinstance(trained.network, UNet) else PassCost(0, 0, 0)
+    return pass_cost(trained.network) if isinstance(trained.network, Denoiser) else PassCost(0, 0, 0)
 
 
 def with_fitting_batch(trained: TrainedModel, settings: SampleConfig, images: int, on_event: Listener = ignore) -> SampleConfig:
@@ -163,7 +163,7 @@ def require_affordable(
         on_event(Notice(f"{told} {about(in_all)} on this machine.", important=True))
 
 
-def require_trainable(network: UNet, origin: Path, bounds: Bounds, on_event: Listener) -> None:
+def require_trainable(network: Denoiser, origin: Path, bounds: Bounds, on_event: Listener) -> None:
     """Refuse a network of which a training step with a few images takes more memory than there is, before it is built.
 
     Weights, their average and Adam's moments are held, and no fewer feature maps than without gradients.

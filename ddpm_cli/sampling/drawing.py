@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ddpm_cli.config.schema.sample import DdpmSampler, HeunSampler, LeadingSpacing, ListSpacing
 from ddpm_cli.results.events import Notice
 
 if TYPE_CHECKING:
@@ -28,20 +29,21 @@ def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str)
     from ddpm_cli.diffusion.samplers.heun import errors_on_gaussian_data
 
     steps, T = sampler.number_of_steps(schedule.timesteps), schedule.timesteps
-    if sampler.spacing.kind == "list" and sampler.spacing.timesteps and sampler.spacing.timesteps[0] < T - 1:
-        first = sampler.spacing.timesteps[0]
+    listed = sampler.spacing.timesteps if isinstance(sampler.spacing, ListSpacing) else None
+    if listed and listed[0] < T - 1:
+        first = listed[0]
         yield Notice(
             f"The listed steps begin at {first}, where the model expects images that are noisy in part, but sampling begins with "
             f"noise alone, which belongs to {T - 1}. Begin the list with {T - 1}.",
             important=True,
         )
-    if sampler.spacing.kind == "leading" and T // 2 < steps < T:
+    if isinstance(sampler.spacing, LeadingSpacing) and T // 2 < steps < T:
         yield Notice(
             f"Leading spacing takes every step below {steps - 1} and none between there and {T - 1}, because {steps} is more than "
             f"half of {T}. Set {where}.spacing.kind = trailing.",
             important=True,
         )
-    if sampler.kind == "heun":
+    if isinstance(sampler, HeunSampler):
         euler, heun = errors_on_gaussian_data([level.ratio for level in sampler.spacing.build(schedule, steps)])
         if heun > euler:
             yield Notice(
@@ -73,16 +75,18 @@ def drawing_facts(sample: SampleConfig, timesteps: int) -> dict[str, str | int |
 
 def with_learned_variance(config: Config, sample: SampleConfig) -> SampleConfig:
     """The settings with a variance that is "auto" by its name, for a model that learned one."""
-    if sample.sampler.kind != "ddpm" or sample.sampler.variance != "auto" or config.objective.reverse_variance != "learned-range":
+    sampler = sample.sampler
+    if not (
+        isinstance(sampler, DdpmSampler) and sampler.variance == "auto" and config.objective.reverse_variance == "learned-range"
+    ):
         return sample
-    return sample.model_copy(update={"sampler": sample.sampler.model_copy(update={"variance": "learned-range"})})
+    return sample.model_copy(update={"sampler": sampler.model_copy(update={"variance": "learned-range"})})
 
 
 def _usual_variance(sampler: SamplerConfig) -> SamplerConfig:
     """The sampler without "fixed-small", which is what "auto" stands for and what older figures do not name."""
-    if sampler.kind != "ddpm" or sampler.variance != "fixed-small":
-        return sampler
-    return sampler.model_copy(update={"variance": "auto"})
+    named = isinstance(sampler, DdpmSampler) and sampler.variance == "fixed-small"
+    return sampler.model_copy(update={"variance": "auto"}) if named else sampler
 
 
 def _options(section: Section, *named: str) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.build.network import resolved_classes
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.results.events import Listener, Notice, ignore
@@ -57,7 +56,7 @@ class StoredModel:
     @property
     def num_classes(self) -> int | None:
         """How many classes its labels are of; None if it takes no labels."""
-        return resolved_classes(self.config.model)
+        return self.config.model.resolved_classes()
 
 
 def find_model(path: Path | None, *, ema: bool = True, runs: Path = Path("runs"), on_event: Listener = ignore) -> StoredModel:

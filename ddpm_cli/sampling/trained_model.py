@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.network import resolved_classes
 from ddpm_cli.build.sampler import build_guided
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 
@@ -56,7 +55,7 @@ class TrainedModel:
     @property
     def num_classes(self) -> int | None:
         """How many classes its labels are of; None if it takes no labels."""
-        return resolved_classes(self.config.model)
+        return self.config.model.resolved_classes()
 
 
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:

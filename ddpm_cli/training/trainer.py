@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.budget import Budget, lr_factor
-from ddpm_cli.build.network import build_network, build_optimizer, resolved_classes
+from ddpm_cli.build.network import build_network, build_optimizer
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.memory_format import place_network
@@ -20,7 +20,7 @@ from ddpm_cli.core.compute.sharding import is_sharded, shard, whole_tensor
 from ddpm_cli.core.compute.skipping import step_if
 from ddpm_cli.data.batches import Batches, place
 from ddpm_cli.diffusion.guidance import drop_labels, with_labels
-from ddpm_cli.models.unet import recompute_stages
+from ddpm_cli.models.base import recompute_blocks
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
 from ddpm_cli.training.ema import Ema
 from ddpm_cli.training.health import Health
@@ -70,7 +70,7 @@ class Trainer:
         self.loss = config.objective.build_loss()
         self.timestep_sampler = config.objective.build_timesteps(self.schedule.timesteps)
         self.image_shape = dataset.image_shape
-        self.num_classes = resolved_classes(config.model)
+        self.num_classes = config.model.resolved_classes()
         train = config.train
         self.batches = Batches(
             place(dataset.train.images, self.device),
@@ -109,7 +109,7 @@ class Trainer:
         config = self.config
         torch.manual_seed(seed_of(config.train.seed, "weights"))
         network = build_network(config, self.image_shape)
-        recompute_stages(network, config.train.gradient_checkpointing)
+        recompute_blocks(network, config.train.gradient_checkpointing)
         return network
 
     def train_step(self) -> None:

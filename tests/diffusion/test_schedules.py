@@ -5,13 +5,14 @@ import sys
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ddpm_cli.build.schedule import build_schedule
-from ddpm_cli.config.schema.schedule import LearnedSchedule, ScheduleBase, ScheduleConfig, TableSchedule
+from ddpm_cli.config.resolve.outline import sections
+from ddpm_cli.config.schema.schedule import LearnedSchedule, ScheduleBase, TableSchedule
 from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.diffusion.schedules import (
     BETA_SCHEDULES,
@@ -177,7 +178,7 @@ def test_every_schedule_of_any_length_has_sound_tables(kind: str, timesteps: int
     assert schedule.betas.max() <= 0.999
 
 
-@pytest.mark.parametrize("member", get_args(get_args(ScheduleConfig)[0]))
+@pytest.mark.parametrize("member", sections()["schedule"].values())
 @pytest.mark.parametrize("adjustments", [{}, {"logsnr_shift": -1.0}, {"zero_terminal_snr": True}])
 def test_each_config_builds_a_schedule_with_each_adjustment(member: type[ScheduleBase], adjustments: dict[str, Any]) -> None:
     options = {"betas": [0.1] * 20} if member is TableSchedule else {}

@@ -12,14 +12,12 @@ from ddpm_cli.bench.networks import OneResult, Shape, padded, unet2d
 from ddpm_cli.bench.subject import image_shape
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import load_config
-from ddpm_cli.config.schema.config import ModelConfig
+from ddpm_cli.config.schema.model import UNetConfig
 from ddpm_cli.interop.formats.unet2d_names import to_unet2d
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "benchmarks" / "unet2d.toml"
-SMALL = ModelConfig(
-    stem=1, base_channels=8, channel_mult=(1, 2, 2), blocks_per_level=1, attention_resolutions=(4, 8), norm_groups=4
-)
+SMALL = UNetConfig(stem=1, base_channels=8, channel_mult=(1, 2, 2), blocks_per_level=1, attention_resolutions=(4, 8), norm_groups=4)
 
 
 def give_random_weights(network: nn.Module) -> None:
@@ -33,7 +31,7 @@ def norm_epsilons(network: nn.Module) -> set[float]:
     return {module.eps for module in network.modules() if isinstance(module, nn.GroupNorm)}
 
 
-def assert_same(model: ModelConfig, shape: Shape) -> None:
+def assert_same(model: UNetConfig, shape: Shape) -> None:
     nearest = unet2d(model, shape)
     assert nearest.differences == ()
     assert nearest.image_shape == shape

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.interop.formats.torch_export import load_program, save_program
-from ddpm_cli.models.unet import UNet, recompute_stages
+from ddpm_cli.models.base import recompute_blocks
+from ddpm_cli.models.unet import UNet
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.train import resume, train
@@ -75,7 +76,7 @@ class Convolutions(TorchDispatchMode):
 
 def network(recompute: bool) -> UNet:
     model = build_model(tiny().model, (1, 28, 28))
-    recompute_stages(model, recompute)
+    recompute_blocks(model, recompute)
     return model
 
 

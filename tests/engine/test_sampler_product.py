@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
-from ddpm_cli.config.schema.config import Config
-from ddpm_cli.config.schema.objective import ObjectiveConfig
+from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.config.schema.sample import (
     DdimSampler,
     DdpmSampler,
@@ -47,12 +46,7 @@ VARIANCE = 0.01
 WILD_IN_FEW_STEPS = ("heun", "heun churn", "euler churn", "ddpm fixed-large", "dpm-solver++ 3", "unipc 3")
 
 
-def members(section: type, field: str) -> dict[str, type]:
-    """The classes of one of the config's unions, by kind."""
-    return {cls.model_fields["kind"].default: cls for cls in get_args(section.model_fields[field].annotation)}
-
-
-SAMPLERS: dict[str, SamplerBase] = {kind: cls() for kind, cls in members(SampleConfig, "sampler").items()} | {
+SAMPLERS: dict[str, SamplerBase] = {kind: cls() for kind, cls in sections()["sample.sampler"].items()} | {
     "ddpm fixed-large": DdpmSampler(variance="fixed-large"),
     "ddpm learned-range": DdpmSampler(variance="learned-range"),
     "ddim eta 1": DdimSampler(eta=1.0),
@@ -67,11 +61,11 @@ SAMPLERS: dict[str, SamplerBase] = {kind: cls() for kind, cls in members(SampleC
     "unipc 1": UnipcSampler(order=1),
     "unipc 3": UnipcSampler(order=3),
 }
-SPACINGS = {kind: cls() for kind, cls in members(SamplerBase, "spacing").items()}
-KINDS = {kind: cls() for kind, cls in members(ObjectiveConfig, "parameterization").items()}
+SPACINGS = {kind: cls() for kind, cls in sections()["sample.sampler.spacing"].items()}
+KINDS = {kind: cls() for kind, cls in sections()["objective.parameterization"].items()}
 SCHEDULES = {
     kind: TableSchedule(timesteps=T, betas=tuple(torch.linspace(0.002, 0.3, T).tolist())) if kind == "table" else cls(timesteps=T)
-    for kind, cls in members(Config, "schedule").items()
+    for kind, cls in sections()["schedule"].items()
 } | {
     "linear, zero terminal SNR": LinearSchedule(timesteps=T, zero_terminal_snr=True),
     "cosine, shifted": CosineSchedule(timesteps=T, logsnr_shift=-1.4),

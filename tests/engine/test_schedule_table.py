@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddpm_cli.build.schedule import build_schedule, with_betas
-from ddpm_cli.build.schedule_table import read_schedule_table
+from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.schedule import TableSchedule
+from ddpm_cli.core.io.beta_table import read_schedule_table
 from ddpm_cli.errors import ScheduleError
 
 BETAS = (np.linspace(1e-4, 0.018, 20) * 50).tolist()
@@ -98,10 +98,10 @@ def test_betas_outside_of_their_range_and_a_wrong_count_are_refused(tmp_path: Pa
 
 def test_a_config_takes_its_betas_in_and_forgets_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, csv_of("beta", BETAS))
-    kept = with_betas(TableSchedule(path=path, timesteps=20, logsnr_shift=-1.0))
+    kept = TableSchedule(path=path, timesteps=20, logsnr_shift=-1.0).self_contained()
     path.unlink()
     assert (kept.path, kept.betas, kept.logsnr_shift) == (None, tuple(BETAS), -1.0)
-    assert with_betas(kept) == kept
+    assert kept.self_contained() == kept
     assert build_schedule(kept).timesteps == 20
 
 

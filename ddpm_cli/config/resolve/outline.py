@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ddpm_cli.config.schema.config import Config
-from ddpm_cli.config.schema.section import Section
+from ddpm_cli.config.schema.section import OneOf, Section
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 NONE = "none"  # how TOML and --set write None
 
@@ -24,16 +27,18 @@ def _walk(path: str, variants: Variants) -> Iterator[tuple[str, Variants]]:
     yield path, variants
     for cls in variants.values():
         for name, field in cls.model_fields.items():
-            inner = _variants(field.annotation)
+            inner = _variants(field)
             if inner:
                 yield from _walk(join(path, name), inner)
 
 
-def _variants(annotation: Any) -> Variants:
-    """The section classes an annotation stands for; none if it is a plain value's."""
-    members = get_args(annotation) or (annotation,)
-    classes = [member for member in members if isinstance(member, type) and issubclass(member, Section)]
-    return {cls.model_fields["kind"].default if len(members) > 1 else "": cls for cls in classes}
+def _variants(field: FieldInfo) -> Variants:
+    """Find the section classes that a field stands for; none if it is a plain value's."""
+    for annotation in field.metadata:
+        if isinstance(annotation, OneOf):
+            return dict(annotation.members)
+    cls = field.annotation
+    return {"": cls} if isinstance(cls, type) and issubclass(cls, Section) else {}
 
 
 def is_choice(path: str) -> bool:

@@ -6,70 +6,19 @@ list of what exists. Nothing here imports torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
+from ddpm_cli.config.schema.model import ModelConfig, UNetConfig
 from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
 from ddpm_cli.config.schema.section import PositiveInt, Section, Share, one_alone
-from ddpm_cli.core.names import plain
 
-# --------------------------------------------------------------------------------------------------------------- model
-
-
-MOST_CLASSES = 1_000_000
 MOST_LOSSES = 10_000_000
-Multiple = Annotated[int, Field(ge=1, le=256)]
-
-
-def count_or_auto(value: Any) -> int | str:
-    """A whole number from 1 to MOST_CLASSES, or "auto"."""
-    if isinstance(value, int) and 1 <= value <= MOST_CLASSES:
-        return value
-    if isinstance(value, str) and plain(value) == "auto":
-        return "auto"
-    raise ValueError(f'must be a whole number from 1 to {MOST_CLASSES:,} or "auto"')
-
-
-class ModelConfig(Section):
-    """The U-Net. Its limits are far beyond any network of use, and keep a stranger's config from filling the memory."""
-
-    base_channels: int = Field(40, ge=4, le=16_384, description="Channels of the first level.")
-    channel_mult: tuple[Multiple, ...] = Field(
-        (1, 2),
-        min_length=1,
-        max_length=16,
-        description="Channels of each level as multiples of base_channels; each further level halves the image.",
-    )
-    blocks_per_level: int = Field(2, ge=1, le=32, description="Residual blocks in each level on the way down.")
-    attention_resolutions: tuple[PositiveInt, ...] = Field(
-        (), description="Heights of the feature maps, after stem and padding, that get self-attention."
-    )
-    attention_heads: PositiveInt = Field(1, description="Heads of each self-attention; divides its channels.")
-    middle_attention: bool = Field(True, description="Self-attention between the two middle blocks.")
-    dropout: Share = Field(0.0, description="Dropout in the residual blocks.")
-    scale_shift_norm: bool = Field(False, description="The time embedding scales and shifts the norm instead of being added.")
-    norm_groups: PositiveInt = Field(
-        8,
-        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a "
-        "group the norm takes the time embedding out again.",
-    )
-    stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
-    norm_eps: float = Field(1e-6, gt=0, le=1, description="Added to the variance in each GroupNorm.")
-    downsample_padding: Literal["symmetric", "asymmetric"] = Field(
-        "symmetric",
-        description="Zeros that halving convolutions see: on all sides, or right and below, as in the code of Ho et al. 2020.",
-    )
-    time_frequencies: Literal["ddpm", "transformer"] = Field(
-        "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
-    )
-    num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
-        None, description="Train with class labels; auto takes the number of classes from the data."
-    )
-
+"""Kept by loss-aware draws of t."""
 
 # ----------------------------------------------------------------------------------------------------------- optimizer
 
@@ -166,7 +115,7 @@ class Config(Section):
 
     data: DataConfig = FashionMnistData()
     schedule: ScheduleConfig = LinearSchedule()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = UNetConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EmaConfig = EmaConfig()
@@ -176,11 +125,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _schedule_can_learn(self) -> Config:
-        kind, variance = self.objective.parameterization.kind, self.objective.reverse_variance
-        if isinstance(self.schedule, LearnedSchedule) and (kind == "edm" or variance == "learned-range"):
+        parameterization, variance = self.objective.parameterization, self.objective.reverse_variance
+        can_learn = parameterization.lets_schedule_learn and variance != "learned-range"
+        if isinstance(self.schedule, LearnedSchedule) and not can_learn:
             raise ValueError(
                 'the schedule "learned" needs the parameterization eps, x0 or v and a fixed variance, '
-                f'not "{kind}" and "{variance}"'
+                f'not "{parameterization.kind}" and "{variance}"'
             )
         return self
 

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
-from ddpm_cli.config.schema.section import FilePath, PositiveInt, Section, Share, kind_alone
+from ddpm_cli.config.schema.section import Choice, FilePath, OneOf, PositiveInt, Share
+from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import plain
+from ddpm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from ddpm_cli.data.images import Dataset
+    from ddpm_cli.data.pictures.settings import Pictures, PictureSettings
+    from ddpm_cli.results.events import Listener
 
 
-class DataBase(Section):
+class DataBase(Choice):
+    """Base of the sources of images."""
+
     limit: PositiveInt | None = Field(None, description="Use only this many training images.")
     horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2. Wrong for letters, digits and shoes.")
+
+    @property
+    def limit_keeps_classes_even(self) -> bool:
+        """Whether `limit` takes images evenly of each class, not the first ones."""
+        return False
+
+    @abstractmethod
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load all images, before `limit` takes some of them; `build.data.build_dataset` is the way in.
+
+        Args:
+            on_event: Told of downloads and progress.
+            trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had,
+                and dark ones are taken as they were.
+        Raises:
+            DataError: If they are nowhere to be had, or unusable.
+        """
 
 
 class DataFromFiles(DataBase):
@@ -25,11 +52,23 @@ class FashionMnistData(DataFromFiles):
 
     kind: Literal["fashion-mnist"] = "fashion-mnist"
 
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the files, or, for a model that is new, the bundled subset where they cannot be had."""
+        from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist
+
+        return load_fashion_mnist(self.root, on_event, stand_in=not trained_on)
+
 
 class FashionMnist10kData(DataBase):
     """The bundled balanced subset of Fashion-MNIST: 10,000 training and 2,000 test images."""
 
     kind: Literal["fashion-mnist-10k"] = "fashion-mnist-10k"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the bundled subset."""
+        from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
+
+        return load_fashion_mnist_10k()
 
 
 class MnistData(DataFromFiles):
@@ -37,11 +76,23 @@ class MnistData(DataFromFiles):
 
     kind: Literal["mnist"] = "mnist"
 
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published files."""
+        from ddpm_cli.data.sources.torchvision_sets import load_mnist
+
+        return load_mnist(self.root, on_event)
+
 
 class KmnistData(DataFromFiles):
     """KMNIST: 60,000 training and 10,000 test images of cursive hiragana, 28x28 grey (Clanuwat et al. 2018)."""
 
     kind: Literal["kmnist"] = "kmnist"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published files."""
+        from ddpm_cli.data.sources.torchvision_sets import load_kmnist
+
+        return load_kmnist(self.root, on_event)
 
 
 class EmnistData(DataFromFiles):
@@ -52,11 +103,23 @@ class EmnistData(DataFromFiles):
         "balanced", description="Which of its six sets; balanced has 47 classes."
     )
 
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published files of one of its sets."""
+        from ddpm_cli.data.sources.torchvision_sets import load_emnist
+
+        return load_emnist(self.split, self.root, on_event)
+
 
 class Cifar10Data(DataFromFiles):
     """CIFAR-10: 50,000 training and 10,000 test images, 32x32 colour (Krizhevsky 2009)."""
 
     kind: Literal["cifar10"] = "cifar10"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published files."""
+        from ddpm_cli.data.sources.cifar import CIFAR10, load_cifar
+
+        return load_cifar(CIFAR10, self.root, on_event)
 
 
 class Cifar100Data(DataFromFiles):
@@ -64,11 +127,23 @@ class Cifar100Data(DataFromFiles):
 
     kind: Literal["cifar100"] = "cifar100"
 
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published files."""
+        from ddpm_cli.data.sources.cifar import CIFAR100, load_cifar
+
+        return load_cifar(CIFAR100, self.root, on_event)
+
 
 class SvhnData(DataFromFiles):
     """SVHN: 73,257 training and 26,032 test images of house numbers, 32x32 colour (Netzer et al. 2011)."""
 
     kind: Literal["svhn"] = "svhn"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published files."""
+        from ddpm_cli.data.sources.torchvision_sets import load_svhn
+
+        return load_svhn(self.root, on_event)
 
 
 def parse_size(value: Any) -> Any:
@@ -121,6 +196,25 @@ class PicturesBase(DataBase):
     small: Literal["refuse", "skip", "enlarge"] = Field("refuse", description="What becomes of pictures smaller than size.")
     strict: bool = Field(False, description="Refuse to train if any picture cannot be read, instead of leaving it out.")
 
+    def picture_settings(self, *, held_out: float = 0.0, dark: bool = False) -> PictureSettings:
+        """Say what becomes of pictures that are still encoded.
+
+        Args:
+            held_out: Share that is held out where the collection has no split of its own.
+            dark: Whether pictures that all are almost black are taken.
+        """
+        from ddpm_cli.data.pictures.settings import PictureSettings
+
+        return PictureSettings(
+            size=self.size,
+            channels=None if isinstance(self.channels, str) else self.channels,
+            background=self.background,
+            small=self.small,
+            held_out=held_out,
+            dark=dark,
+            strict=self.strict,
+        )
+
 
 class HeldOutShare(DataBase):
     held_out: Share = Field(
@@ -134,6 +228,12 @@ class CelebaData(PicturesBase):
     kind: Literal["celeba"] = "celeba"
     root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
 
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the published pictures."""
+        from ddpm_cli.data.sources.celeba import load_celeba
+
+        return load_celeba(self.root, self.picture_settings(), on_event)
+
 
 class FolderData(PicturesBase, HeldOutShare):
     """A folder of own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
@@ -145,6 +245,24 @@ class FolderData(PicturesBase, HeldOutShare):
         description="auto: train/, val/, test/ are told from classes; none: all are classes; old: as earlier versions did.",
     )
     follow_links: bool = Field(False, description="Follow links that lead out of the folder.")
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Read the pictures of the folder."""
+        from ddpm_cli.data.pictures.cache import load_pictures
+
+        return load_pictures(self.find_pictures(), self.picture_settings(held_out=self.held_out, dark=trained_on), on_event)
+
+    def find_pictures(self) -> Pictures:
+        """Find the pictures, still encoded.
+
+        Raises:
+            DataError: If there is no folder, or one that makes no data set.
+        """
+        from ddpm_cli.data.sources.folder import scan_folder
+
+        if self.root is None:
+            raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
+        return scan_folder(user_path(self.root, "data.root", DataError), self.splits, follow_links=self.follow_links)
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
@@ -158,6 +276,15 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
     image_column: str | None = Field(None, description="Column of the images; unset: the only one of them.")
     label_column: str | None = Field(None, description="Column of the classes, numbers or texts; unset: the only ClassLabel.")
 
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Load the data set from the Hub, its cache or a folder."""
+        from ddpm_cli.data.sources.huggingface import HubQuery, load_huggingface
+
+        if self.name is None:
+            raise DataError("The kind huggingface needs the name of a data set.", "Name it: --set data.name=NAME")
+        query = HubQuery(self.name, self.subset, self.split, self.held_out_split, self.image_column, self.label_column)
+        return load_huggingface(query, self.picture_settings(held_out=self.held_out, dark=trained_on), on_event)
+
 
 class ArraysData(HeldOutShare):
     """An .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
@@ -169,22 +296,35 @@ class ArraysData(HeldOutShare):
     path: FilePath | None = Field(None, description="The file.")
     layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
 
+    @property
+    def limit_keeps_classes_even(self) -> bool:
+        """Whether `limit` takes images evenly of each class, not the first ones."""
+        return self.take == "evenly"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Read the file."""
+        from ddpm_cli.data.sources.arrays import load_arrays
+
+        if self.path is None:
+            raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
+        return load_arrays(user_path(self.path, "data.path", DataError), self.layout, self.held_out, dark=trained_on)
+
 
 DataConfig = Annotated[
-    Annotated[
-        FashionMnistData
-        | FashionMnist10kData
-        | MnistData
-        | KmnistData
-        | EmnistData
-        | Cifar10Data
-        | Cifar100Data
-        | SvhnData
-        | CelebaData
-        | FolderData
-        | HuggingFaceData
-        | ArraysData,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(kind_alone),
+    DataBase,
+    OneOf(
+        "ddpm.data",
+        FashionMnistData,
+        FashionMnist10kData,
+        MnistData,
+        KmnistData,
+        EmnistData,
+        Cifar10Data,
+        Cifar100Data,
+        SvhnData,
+        CelebaData,
+        FolderData,
+        HuggingFaceData,
+        ArraysData,
+    ),
 ]

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from ddpm_cli.config.schema.section import Section, kind_alone
+from ddpm_cli.config.schema.section import Choice, OneOf, Section
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.objectives.losses import Loss
     from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
     from ddpm_cli.diffusion.objectives.weightings import Weighting
-    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, V
+    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, Prediction, V
+
+ReverseVariance = Literal["fixed-small", "fixed-large", "learned-range"]
 
 
-class FlatTimesteps(Section):
+class TimestepsBase(Choice):
+    """Base of the ways in which training draws its steps."""
+
+    is_weighted: ClassVar[bool] = False
+    """Whether some steps are drawn more often and nothing makes up for it, so that the mean of a bound is none."""
+
+    @abstractmethod
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Build what draws steps out of T = `timesteps`."""
+
+
+class FlatTimesteps(TimestepsBase):
     kind: Literal["uniform", "stratified"]
 
     def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
@@ -38,10 +52,11 @@ class StratifiedTimesteps(FlatTimesteps):
     kind: Literal["stratified"] = "stratified"
 
 
-class LogitNormalTimesteps(Section):
+class LogitNormalTimesteps(TimestepsBase):
     """More steps from the middle: logit(t/T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19)."""
 
     kind: Literal["logit-normal"] = "logit-normal"
+    is_weighted: ClassVar[bool] = True
     mean: float = Field(0.0, ge=-10, le=10, description="Below 0 favours little noise.")
     std: float = Field(1.0, gt=0, le=10, description="Spread of logit(t/T).")
 
@@ -52,10 +67,11 @@ class LogitNormalTimesteps(Section):
         return LogitNormalDraws(self.mean, self.std)
 
 
-class LogNormalTimesteps(Section):
+class LogNormalTimesteps(TimestepsBase):
     """log sigma is normal, as in EDM (Karras et al. 2022, Table 1); with edm t has this very level, else the nearest."""
 
     kind: Literal["log-normal"] = "log-normal"
+    is_weighted: ClassVar[bool] = True
     p_mean: float = Field(-1.2, ge=-10, le=10, description="Mean of log sigma, sigma = sqrt((1-abar)/abar).")
     p_std: float = Field(1.2, gt=0, le=10, description="Standard deviation of log sigma.")
 
@@ -66,7 +82,7 @@ class LogNormalTimesteps(Section):
         return LogNormalDraws(self.p_mean, self.p_std, between_steps=objective.parameterization.knows_any_level)
 
 
-class LossAwareTimesteps(Section):
+class LossAwareTimesteps(TimestepsBase):
     """t in proportion to the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
 
     kind: Literal["loss-aware"] = "loss-aware"
@@ -81,23 +97,29 @@ class LossAwareTimesteps(Section):
 
 
 TimestepsConfig = Annotated[
-    Annotated[
-        UniformTimesteps | StratifiedTimesteps | LogitNormalTimesteps | LogNormalTimesteps | LossAwareTimesteps,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(kind_alone),
+    TimestepsBase,
+    OneOf("ddpm.timesteps", UniformTimesteps, StratifiedTimesteps, LogitNormalTimesteps, LogNormalTimesteps, LossAwareTimesteps),
 ]
 
 
-class ParameterizationBase(Section):
+class ParameterizationBase(Choice):
+    """Base of what a network can predict."""
+
     knows_any_level: ClassVar[bool] = False
     """Whether the network is told how much noise there is, not which step of a table it is."""
+    lets_schedule_learn: ClassVar[bool] = False
+    """Whether it is known how its error depends on the schedule, which a learned one is trained by."""
+
+    @abstractmethod
+    def build(self) -> Prediction:
+        """Build what turns the network's output into x_0 and eps."""
 
 
 class EpsParameterization(ParameterizationBase):
     """The noise (Ho et al. 2020)."""
 
     kind: Literal["eps"] = "eps"
+    lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> Eps:
         """What the network predicts."""
@@ -110,6 +132,7 @@ class X0Parameterization(ParameterizationBase):
     """The image (Ho et al. 2020, Sec. 3.2)."""
 
     kind: Literal["x0"] = "x0"
+    lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> X0:
         """What the network predicts."""
@@ -122,6 +145,7 @@ class VParameterization(ParameterizationBase):
     """The velocity sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
 
     kind: Literal["v"] = "v"
+    lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> V:
         """What the network predicts."""
@@ -145,15 +169,27 @@ class EdmParameterization(ParameterizationBase):
 
 
 ParameterizationConfig = Annotated[
-    Annotated[
-        EpsParameterization | X0Parameterization | VParameterization | EdmParameterization,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(kind_alone),
+    ParameterizationBase,
+    OneOf("ddpm.parameterizations", EpsParameterization, X0Parameterization, VParameterization, EdmParameterization),
 ]
 
 
-class SimpleLoss(Section):
+class LossBase(Choice):
+    """Base of the losses."""
+
+    is_bound: ClassVar[bool] = False
+    """Whether it holds the variational bound, which is a mean over all steps alike."""
+    is_weighted: ClassVar[bool] = True
+    """Whether objective.weighting counts in it."""
+    variances: ClassVar[tuple[ReverseVariance, ...]] = ("fixed-small", "fixed-large")
+    """What objective.variance may be; the first is meant by "auto"."""
+
+    @abstractmethod
+    def build(self, objective: ObjectiveConfig) -> Loss:
+        """Build the loss of each image, of the objective's other parts."""
+
+
+class SimpleLoss(LossBase):
     """Squared error of the prediction, L_simple (Ho et al. 2020, Eq. 14)."""
 
     kind: Literal["simple"] = "simple"
@@ -165,10 +201,13 @@ class SimpleLoss(Section):
         return partial(p_losses, prediction=objective.parameterization.build(), weighting=objective.weighting.build())
 
 
-class VlbLoss(Section):
+class VlbLoss(LossBase):
     """The variational bound in bits per dimension, L_vlb (Ho et al. 2020, Eq. 5)."""
 
     kind: Literal["vlb"] = "vlb"
+    is_bound: ClassVar[bool] = True
+    is_weighted: ClassVar[bool] = False
+    variances: ClassVar[tuple[ReverseVariance, ...]] = ("fixed-small", "fixed-large", "learned-range")
 
     def build(self, objective: ObjectiveConfig) -> Loss:
         """The loss, of the objective's prediction and variance."""
@@ -177,10 +216,12 @@ class VlbLoss(Section):
         return partial(vlb_losses, prediction=objective.parameterization.build(), variance=objective.reverse_variance)
 
 
-class HybridLoss(Section):
+class HybridLoss(LossBase):
     """L_simple plus a share of L_vlb that trains the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
 
     kind: Literal["hybrid"] = "hybrid"
+    is_bound: ClassVar[bool] = True
+    variances: ClassVar[tuple[ReverseVariance, ...]] = ("learned-range",)
     vlb_share: float = Field(0.001, gt=0, description="Share of L_vlb, the paper's lambda.")
 
     def build(self, objective: ObjectiveConfig) -> Loss:
@@ -191,10 +232,18 @@ class HybridLoss(Section):
         return partial(hybrid_losses, prediction=prediction, weighting=weighting, vlb_share=self.vlb_share)
 
 
-LossConfig = Annotated[Annotated[SimpleLoss | VlbLoss | HybridLoss, Field(discriminator="kind")], BeforeValidator(kind_alone)]
+LossConfig = Annotated[LossBase, OneOf("ddpm.losses", SimpleLoss, VlbLoss, HybridLoss)]
 
 
-class SimpleWeighting(Section):
+class WeightingBase(Choice):
+    """Base of the weightings of L_simple."""
+
+    @abstractmethod
+    def build(self) -> Weighting:
+        """Build what says how much each level of noise counts."""
+
+
+class SimpleWeighting(WeightingBase):
     """Each parameterization's own squared error (Ho et al. 2020, Eq. 14)."""
 
     kind: Literal["simple"] = "simple"
@@ -204,7 +253,7 @@ class SimpleWeighting(Section):
         return self.kind
 
 
-class SnrWeighting(Section):
+class SnrWeighting(WeightingBase):
     """The image's squared error times SNR, whatever is predicted; for eps the same as simple (Salimans & Ho 2022, Sec. 4)."""
 
     kind: Literal["snr"] = "snr"
@@ -214,7 +263,7 @@ class SnrWeighting(Section):
         return self.kind
 
 
-class MinSnrWeighting(Section):
+class MinSnrWeighting(WeightingBase):
     """The image's squared error times min(SNR, gamma), whatever is predicted (Hang et al. 2023, Sec. 3.4)."""
 
     kind: Literal["min-snr"] = "min-snr"
@@ -227,9 +276,7 @@ class MinSnrWeighting(Section):
         return MinSnr(self.gamma)
 
 
-WeightingConfig = Annotated[
-    Annotated[SimpleWeighting | SnrWeighting | MinSnrWeighting, Field(discriminator="kind")], BeforeValidator(kind_alone)
-]
+WeightingConfig = Annotated[WeightingBase, OneOf("ddpm.weightings", SimpleWeighting, SnrWeighting, MinSnrWeighting)]
 
 
 class ObjectiveConfig(Section):
@@ -248,7 +295,7 @@ class ObjectiveConfig(Section):
         0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance; only with model.num_classes."
     )
 
-    def build_prediction(self) -> Eps | X0 | V | Edm:
+    def build_prediction(self) -> Prediction:
         """What the network predicts."""
         return self.parameterization.build()
 
@@ -261,23 +308,23 @@ class ObjectiveConfig(Section):
         return self.timesteps.build(self, timesteps)
 
     @property
-    def reverse_variance(self) -> Literal["fixed-small", "fixed-large", "learned-range"]:
+    def reverse_variance(self) -> ReverseVariance:
         """The variance with "auto" resolved."""
-        if self.variance != "auto":
-            return self.variance
-        return "learned-range" if self.loss.kind == "hybrid" else "fixed-small"
+        return self.loss.variances[0] if self.variance == "auto" else self.variance
 
     @model_validator(mode="after")
     def _every_part_is_trained(self) -> ObjectiveConfig:
         variance, loss = self.reverse_variance, self.loss.kind
-        if variance == "learned-range" and loss == "simple":
-            raise ValueError('variance "learned-range" is not trained by the loss "simple"; set objective.loss = "hybrid" or "vlb"')
-        if variance != "learned-range" and loss == "hybrid":
-            raise ValueError(f'the loss "hybrid" learns the variance, it cannot be "{variance}"; set objective.variance = "auto"')
-        if loss != "simple" and self.timesteps.kind in ("logit-normal", "log-normal"):
+        if variance == "learned-range" and variance not in self.loss.variances:
+            raise ValueError(
+                f'variance "learned-range" is not trained by the loss "{loss}"; set objective.loss = "hybrid" or "vlb"'
+            )
+        if variance not in self.loss.variances:
+            raise ValueError(f'the loss "{loss}" learns the variance, it cannot be "{variance}"; set objective.variance = "auto"')
+        if self.loss.is_bound and self.timesteps.is_weighted:
             raise ValueError(
                 f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
             )
-        if loss == "vlb" and self.weighting.kind != "simple":
-            raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "vlb"; leave it at "simple"')
+        if not self.loss.is_weighted and not isinstance(self.weighting, SimpleWeighting):
+            raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "{loss}"; leave it at "simple"')
         return self

@@ -7,9 +7,9 @@ from abc import abstractmethod
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ddpm_cli.config.schema.section import PositiveInt, Section, kind_alone
+from ddpm_cli.config.schema.section import Choice, OneOf, PositiveInt, Section, kind_alone
 from ddpm_cli.errors import ScheduleError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ MAX_FRAMES = 60
 """Moments that are kept of a denoising."""
 
 
-class SpacingBase(Section):
+class SpacingBase(Choice):
+    """Base of the spacings of a sampler's steps."""
+
     @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
         """The levels of noise that a sampler of so many steps visits."""
@@ -123,15 +125,13 @@ class ListSpacing(SpacingBase):
 
 
 SpacingConfig = Annotated[
-    Annotated[
-        LeadingSpacing | TrailingSpacing | LinspaceSpacing | LogsnrSpacing | KarrasSpacing | ListSpacing,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(kind_alone),
+    SpacingBase, OneOf("ddpm.spacings", LeadingSpacing, TrailingSpacing, LinspaceSpacing, LogsnrSpacing, KarrasSpacing, ListSpacing)
 ]
 
 
-class SamplerBase(Section):
+class SamplerBase(Choice):
+    """Base of the samplers."""
+
     usual_steps: ClassVar[int | None] = None
     steps: PositiveInt | None = Field(
         None,
@@ -268,14 +268,19 @@ class UnipcSampler(SamplerBase):
 
 
 SamplerConfig = Annotated[
-    Annotated[
-        DdpmSampler | DdimSampler | EulerSampler | HeunSampler | DpmSolverSampler | UnipcSampler, Field(discriminator="kind")
-    ],
-    BeforeValidator(kind_alone),
+    SamplerBase, OneOf("ddpm.samplers", DdpmSampler, DdimSampler, EulerSampler, HeunSampler, DpmSolverSampler, UnipcSampler)
 ]
 
 
-class NoThreshold(Section):
+class ThresholdBase(Choice):
+    """Base of the ways to keep estimates of x_0 in the range of images."""
+
+    @abstractmethod
+    def build(self) -> Threshold | None:
+        """Build what brings estimates of x_0 back into the range; None leaves them as they are."""
+
+
+class NoThreshold(ThresholdBase):
     """Leave estimates of x_0 as they are."""
 
     kind: Literal["none"] = "none"
@@ -284,7 +289,7 @@ class NoThreshold(Section):
         """Nothing."""
 
 
-class BoundThreshold(Section):
+class BoundThreshold(ThresholdBase):
     eps: Literal["derived", "predicted"] = Field(
         "derived",
         description="The noise after clipping: derived from the clipped x_0, so that both make up x_t; or as the network predicts "
@@ -327,9 +332,7 @@ class DynamicThreshold(BoundThreshold):
         return dynamic_threshold(self.quantile)
 
 
-ThresholdConfig = Annotated[
-    Annotated[NoThreshold | ClampThreshold | DynamicThreshold, Field(discriminator="kind")], BeforeValidator(kind_alone)
-]
+ThresholdConfig = Annotated[ThresholdBase, OneOf("ddpm.thresholds", NoThreshold, ClampThreshold, DynamicThreshold)]
 
 
 class GuidanceConfig(Section):

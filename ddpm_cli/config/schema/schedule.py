@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from ddpm_cli.config.schema.section import FilePath, Section, kind_alone
+from ddpm_cli.config.schema.section import Choice, FilePath, OneOf
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.errors import ScheduleError
+
+if TYPE_CHECKING:
+    from ddpm_cli.diffusion.schedules import Table
 
 
-class ScheduleBase(Section):
+class ScheduleBase(Choice):
+    """Base of the noise schedules."""
+
     timesteps: int = Field(1000, ge=1, le=100_000, description="T, the number of noise levels.")
     logsnr_shift: float = Field(
         0.0,
@@ -20,6 +27,24 @@ class ScheduleBase(Section):
     zero_terminal_snr: bool = Field(
         False, description="Rescale so that no signal is left at the last step (Lin et al. 2024, Alg. 1); not with eps-prediction."
     )
+
+    def make_betas(self) -> Table:
+        """Make the betas, float64 [T], which `logsnr_shift` and `zero_terminal_snr` then change.
+
+        Raises:
+            ScheduleError: If they make no schedule.
+        """
+        from ddpm_cli.diffusion.schedules import make_beta_schedule
+
+        return make_beta_schedule(**self.model_dump(exclude={"logsnr_shift", "zero_terminal_snr"}))
+
+    def self_contained(self) -> ScheduleBase:
+        """Say the same without a file that may be gone tomorrow.
+
+        Raises:
+            ScheduleError: If there is a file, and it cannot be used.
+        """
+        return self
 
 
 class BetaRange(ScheduleBase):
@@ -81,6 +106,29 @@ class TableSchedule(ScheduleBase):
             raise ValueError("path and betas exclude each other; a run has its betas already")
         return self
 
+    def make_betas(self) -> Table:
+        """Take the betas of the table, float64 [T]."""
+        import numpy as np
+
+        return np.array(self.self_contained().betas)
+
+    def self_contained(self) -> TableSchedule:
+        """Hold the betas instead of the path of their file.
+
+        Raises:
+            ScheduleError: If there is no table, it cannot be read, or it has not T values.
+        """
+        from ddpm_cli.core.io.beta_table import read_schedule_table, require_length
+
+        betas = self.betas
+        if self.path is not None:
+            path = user_path(self.path, "schedule.path", ScheduleError)
+            betas = tuple(read_schedule_table(path, self.values, self.timesteps).tolist())
+        if betas is None:
+            raise ScheduleError('A schedule of kind "table" needs a table.', "Name its file: --set schedule.path=FILE")
+        require_length("schedule.betas", len(betas), self.timesteps)
+        return self.model_copy(update={"path": None, "values": None, "betas": betas})
+
 
 class LearnedSchedule(ScheduleBase):
     """gamma = -log SNR is a monotone network, trained to lower the variance of the bound (Kingma et al. 2021, VDM)."""
@@ -104,15 +152,15 @@ class LearnedSchedule(ScheduleBase):
 
 
 ScheduleConfig = Annotated[
-    Annotated[
-        LinearSchedule
-        | ScaledLinearSchedule
-        | QuadraticSchedule
-        | CosineSchedule
-        | SigmoidSchedule
-        | TableSchedule
-        | LearnedSchedule,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(kind_alone),
+    ScheduleBase,
+    OneOf(
+        "ddpm.schedules",
+        LinearSchedule,
+        ScaledLinearSchedule,
+        QuadraticSchedule,
+        CosineSchedule,
+        SigmoidSchedule,
+        TableSchedule,
+        LearnedSchedule,
+    ),
 ]

@@ -1,6 +1,6 @@
 """Models with weights, gradients, moments and averages spread over the processes (Rajbhandari et al. 2020, ZeRO; torch's FSDP2).
 
-Each stage of the U-Net is whole on a process only while it computes. Checkpoints hold whole tensors all the same: they fit any
+Each block of the network is whole on a process only while it computes. Checkpoints hold whole tensors all the same: they fit any
 number of processes, with sharding and without.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
 
-from ddpm_cli.models.unet import Stage
+from ddpm_cli.models.base import blocks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,16 +24,16 @@ def shard(model: nn.Module, accelerator: Accelerator, *, reshard: bool = True) -
     """Spread a model's parameters over all processes and their devices, in place.
 
     Args:
-        model: A U-Net, the same on every process, best on the CPU, from where only its own part goes to each device.
+        model: A network, the same on every process, best on the CPU, from where only its own part goes to each device.
         accelerator: The processes.
-        reshard: Give up what other processes hold again after each stage; if False, only when `whole` ends.
+        reshard: Give up what other processes hold again after each block; if False, only when `whole` ends.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for stage in [module for module in model.modules() if isinstance(module, Stage)]:
-        fully_shard(stage, mesh=mesh, reshard_after_forward=reshard)
+    for block in list(blocks(model)):
+        fully_shard(block, mesh=mesh, reshard_after_forward=reshard)
     fully_shard(model, mesh=mesh, reshard_after_forward=reshard)
 
 

@@ -10,11 +10,12 @@ from torch import nn
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.preset_files import preset_names
-from ddpm_cli.config.schema.sample import ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
+from ddpm_cli.config.schema.model import UNetConfig
+from ddpm_cli.config.schema.sample import BoundThreshold, ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.config import Config, ModelConfig
+    from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -26,7 +27,7 @@ PRESET_SHAPES = {"paper-cifar10": (3, 32, 32)}
 FASHION_MNIST_SHAPE = (1, 28, 28)
 
 
-def unet2d_arguments(model: ModelConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
+def unet2d_arguments(model: UNetConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
     """What `UNet2DModel` is called with to be the network of a `[model]` section, or what comes nearest to it.
 
     Args:
@@ -82,7 +83,7 @@ def solver_overrides(sample: SampleConfig) -> dict[str, Any]:
 
 def derives_noise(sample: SampleConfig) -> bool:
     """Whether DDIM goes on along the noise that fits the clipped image: diffusers' `use_clipped_model_output`."""
-    return not isinstance(sample.threshold, NoThreshold) and sample.threshold.eps == "derived"
+    return isinstance(sample.threshold, BoundThreshold) and sample.threshold.eps == "derived"
 
 
 def check_expressible(config: Config, shape: tuple[int, int, int]) -> None:
@@ -102,8 +103,10 @@ def check_expressible(config: Config, shape: tuple[int, int, int]) -> None:
 
 
 def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
-    """Why diffusers has no such model; empty if it has."""
+    """Tell why diffusers has no such model; nothing if it has."""
     model, (_, height, width) = config.model, shape
+    if not isinstance(model, UNetConfig):
+        return [f'its network is a U-Net, not of the kind "{model.kind}" (model.kind)']
     multiple = 2 ** (len(model.channel_mult) - 1)
     kind = config.objective.parameterization.kind
     faults = {
@@ -154,34 +157,34 @@ def _threshold_arguments(sample: SampleConfig) -> dict[str, Any]:
             return {"clip_sample": True}
 
 
-def _channels(model: ModelConfig) -> list[int]:
+def _channels(model: UNetConfig) -> list[int]:
     return [model.base_channels * multiple for multiple in model.channel_mult]
 
 
-def attended_levels(model: ModelConfig, height: int) -> list[bool]:
+def attended_levels(model: UNetConfig, height: int) -> list[bool]:
     """Whether each level has attention, for images that are `height` high after padding."""
     return [height // (model.stem * 2**level) in model.attention_resolutions for level in range(len(model.channel_mult))]
 
 
-def has_uneven_heads(model: ModelConfig, height: int) -> bool:
+def has_uneven_heads(model: UNetConfig, height: int) -> bool:
     """Whether the heads, of which there are as many everywhere, are wider in one place than in another."""
     return model.attention_heads > 1 and len(_attended_channels(model, height)) > 1
 
 
-def norm_groups(model: ModelConfig, shape: tuple[int, int, int]) -> set[int]:
+def norm_groups(model: UNetConfig, shape: tuple[int, int, int]) -> set[int]:
     """The numbers of groups of the network's norms."""
     with torch.device("meta"):
         network = build_model(model, shape)
     return {module.num_groups for module in network.modules() if isinstance(module, nn.GroupNorm)}
 
 
-def _attended_channels(model: ModelConfig, height: int) -> set[int]:
+def _attended_channels(model: UNetConfig, height: int) -> set[int]:
     """Numbers of channels that attention works on, in the levels and in the middle."""
     of_levels = {count for count, yes in zip(_channels(model), attended_levels(model, height), strict=True) if yes}
     return of_levels | (set(_channels(model)[-1:]) if model.middle_attention else set())
 
 
-def _head_channels(model: ModelConfig, height: int) -> int | None:
+def _head_channels(model: UNetConfig, height: int) -> int | None:
     """Channels of each head, the fewest if they differ; None for one head whatever the channels."""
     widths = _attended_channels(model, height)
     return None if model.attention_heads == 1 or not widths else min(widths) // model.attention_heads

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from ddpm_cli.config.schema.model import UNetConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import write_new
@@ -49,8 +50,10 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
     """
     check_expressible(trained.config, trained.image_shape)
     diffusers = _diffusers()
+    model = trained.config.model
+    assert isinstance(model, UNetConfig)  # else it is not expressible
     with torch.device("meta"):
-        unet = diffusers.UNet2DModel(**unet2d_arguments(trained.config.model, trained.image_shape))
+        unet = diffusers.UNet2DModel(**unet2d_arguments(model, trained.image_shape))
     scheduler = diffusers.DDPMScheduler(**scheduler_arguments(trained.config, trained.schedule))
     unet.save_config(folder / "unet")
     scheduler.save_config(folder / "scheduler")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.models.unet import UNet
+    from ddpm_cli.models.base import Denoiser
 
 CONFIG = Path("the config")
 FEWER_SAMPLES = "Set train.sample_n=16"
@@ -107,7 +107,7 @@ def make_plan(
 def require_affordable_samples(
     config: Config,
     image_shape: tuple[int, int, int],
-    network: UNet,
+    network: Denoiser,
     device: torch.device,
     origin: Path,
     bounds: Bounds,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.network import build_network, resolved_classes
+from ddpm_cli.build.network import build_network
 from ddpm_cli.build.sampler import build_guided
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.guidance import with_labels
-from ddpm_cli.models.unet import recompute_stages
+from ddpm_cli.models.base import recompute_blocks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,7 +49,7 @@ class Rehearsal:
         """With a new network like that which the config describes."""
         network = build_network(config, image_shape)
         place_network(network, accelerator.device)
-        recompute_stages(network, config.train.gradient_checkpointing)
+        recompute_blocks(network, config.train.gradient_checkpointing)
         learner = build_schedule_learner(config)
         schedule = learner.schedule if learner else build_schedule(config.schedule)
         return cls(config, network, image_shape, schedule, learner, accelerator)
@@ -80,7 +80,7 @@ class Rehearsal:
         x_t, _, labels = self._inputs(images)
         settings = self.config.sample
         predict = predictor(self.network, self.schedule, self.config.objective.build_prediction())
-        predict = build_guided(settings.guidance, predict, resolved_classes(self.config.model))
+        predict = build_guided(settings.guidance, predict, self.config.model.resolved_classes())
         make_denoise(predict, self.schedule, threshold=settings.threshold.build(), labels=labels)(x_t, self.schedule.at(0))
 
     def drop_gradients(self) -> None:
@@ -90,4 +90,4 @@ class Rehearsal:
     def _inputs(self, images: int) -> tuple[Tensor, Tensor, Tensor | None]:
         device = self.accelerator.device
         t = torch.zeros(images, dtype=torch.int64, device=device)
-        return torch.zeros(images, *self.image_shape, device=device), t, None if resolved_classes(self.config.model) is None else t
+        return torch.zeros(images, *self.image_shape, device=device), t, None if self.config.model.resolved_classes() is None else t

@@ -1,0 +1,109 @@
+"""Describe the config's `[model]`: the networks and what can be said about them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator
+
+from ddpm_cli.config.schema.section import Choice, OneOf, PositiveInt, Share
+from ddpm_cli.core.names import plain
+from ddpm_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ddpm_cli.models.base import Denoiser
+
+MOST_CLASSES = 1_000_000
+Multiple = Annotated[int, Field(ge=1, le=256)]
+
+
+def count_or_auto(value: Any) -> int | str:
+    """A whole number from 1 to MOST_CLASSES, or "auto"."""
+    if isinstance(value, int) and 1 <= value <= MOST_CLASSES:
+        return value
+    if isinstance(value, str) and plain(value) == "auto":
+        return "auto"
+    raise ValueError(f'must be a whole number from 1 to {MOST_CLASSES:,} or "auto"')
+
+
+class NetworkBase(Choice):
+    """Base of the networks."""
+
+    num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
+        None, description="Train with class labels; auto takes the number of classes from the data."
+    )
+
+    @abstractmethod
+    def build(self, image_shape: tuple[int, int, int], out_channels: int) -> Denoiser:
+        """Build the network, with random weights, on torch's default device.
+
+        Args:
+            image_shape: (channels, height, width) of an image.
+            out_channels: Channels of the prediction.
+        Raises:
+            ConfigError: If the sizes do not fit together, or `num_classes` is still to be taken from the data.
+        """
+
+    def resolved_classes(self) -> int | None:
+        """Tell the number of classes that the network takes labels of; None if it takes none.
+
+        Raises:
+            ConfigError: If it is still to be taken from the data, see `build.network.with_classes`.
+        """
+        if isinstance(self.num_classes, str):
+            raise ConfigError('model.num_classes is "auto", but no data set is at hand to count.', "Give the number of classes.")
+        return self.num_classes
+
+
+class UNetConfig(NetworkBase):
+    """The U-Net of Ho et al. 2020, App. B."""
+
+    kind: Literal["unet"] = "unet"
+    # These limits are far beyond any network of use, and keep a stranger's config from filling the memory.
+    base_channels: int = Field(40, ge=4, le=16_384, description="Channels of the first level.")
+    channel_mult: tuple[Multiple, ...] = Field(
+        (1, 2),
+        min_length=1,
+        max_length=16,
+        description="Channels of each level as multiples of base_channels; each further level halves the image.",
+    )
+    blocks_per_level: int = Field(2, ge=1, le=32, description="Residual blocks in each level on the way down.")
+    attention_resolutions: tuple[PositiveInt, ...] = Field(
+        (), description="Heights of the feature maps, after stem and padding, that get self-attention."
+    )
+    attention_heads: PositiveInt = Field(1, description="Heads of each self-attention; divides its channels.")
+    middle_attention: bool = Field(True, description="Self-attention between the two middle blocks.")
+    dropout: Share = Field(0.0, description="Dropout in the residual blocks.")
+    scale_shift_norm: bool = Field(False, description="The time embedding scales and shifts the norm instead of being added.")
+    norm_groups: PositiveInt = Field(
+        8,
+        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a "
+        "group the norm takes the time embedding out again.",
+    )
+    stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
+    norm_eps: float = Field(1e-6, gt=0, le=1, description="Added to the variance in each GroupNorm.")
+    downsample_padding: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric",
+        description="Zeros that halving convolutions see: on all sides, or right and below, as in the code of Ho et al. 2020.",
+    )
+    time_frequencies: Literal["ddpm", "transformer"] = Field(
+        "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
+    )
+
+    def build(self, image_shape: tuple[int, int, int], out_channels: int) -> Denoiser:
+        """Build the U-Net."""
+        from ddpm_cli.models.unet import UNet
+
+        channels, height, width = image_shape
+        sizes = self.model_dump(exclude={"kind", "num_classes"})
+        return UNet(
+            in_channels=channels,
+            image_size=(height, width),
+            out_channels=out_channels,
+            num_classes=self.resolved_classes(),
+            **sizes,
+        )
+
+
+ModelConfig = Annotated[NetworkBase, OneOf("ddpm.networks", UNetConfig, default="unet")]
