@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,10 +13,80 @@ from ddpm_cli.cli.parsing.completion import one_of
 from ddpm_cli.cli.parsing.options import JsonOption
 from ddpm_cli.core.names import as_known
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 RUNS = "runs"
+
+
+class Listing(NamedTuple):
+    """What can be chosen of one kind.
+
+    Attributes:
+        one: What one of them is called.
+        rows: Tells of each, by name.
+    """
+
+    one: str
+    rows: Callable[[], dict[str, dict[str, Any]]]
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """By name: data, network, budget, sampler, and the preset's own words."""
+    from ddpm_cli.config.resolve.loader import load_config
+    from ddpm_cli.config.resolve.preset_files import preset_about, preset_names
+
+    configs = {name: load_config(preset=name).config for name in preset_names()}
+    return {
+        name: {
+            "data": config.data.kind,
+            "schedule": config.schedule.kind,
+            "sampler": config.sample.sampler.kind,
+            "about": preset_about(name),
+        }
+        for name, config in configs.items()
+    }
+
+
+def datasets() -> dict[str, dict[str, Any]]:
+    """By name: what it is, and where it lies."""
+    from ddpm_cli.data.places import has_place, place_of
+
+    return {
+        name: about | {"here": (place_of(name) or "downloaded when needed") if has_place(name) else "your own"}
+        for name, about in kinds_of("data").items()
+    }
+
+
+def samplers() -> dict[str, dict[str, Any]]:
+    """By name: how many steps it takes if not told, what it is, and its options."""
+    from ddpm_cli.config.resolve.outline import sections
+
+    steps = {name: getattr(cls, "usual_steps", None) for name, cls in sections()["sample.sampler"].items()}
+    return {name: {"steps": steps[name] or "all"} | about for name, about in kinds_of("sample.sampler", "options").items()}
+
+
+def kinds_of(path: str, *more: str) -> dict[str, dict[str, Any]]:
+    """The kinds of a section of the config with what they are, and their `options` if asked for."""
+    from ddpm_cli.config.resolve.outline import sections
+
+    return {
+        name: {"about": cls.__doc__} | {key: [field for field in cls.model_fields if field != "kind"] for key in more}
+        for name, cls in sections()[path].items()
+    }
+
+
+LISTINGS = {
+    "presets": Listing("preset", presets),
+    "datasets": Listing("dataset", datasets),
+    "samplers": Listing("sampler", samplers),
+    "schedules": Listing("schedule", partial(kinds_of, "schedule", "options")),
+    "networks": Listing("network", partial(kinds_of, "model", "options")),
+    "losses": Listing("loss", partial(kinds_of, "objective.loss", "options")),
+    "parameterizations": Listing("parameterization", partial(kinds_of, "objective.parameterization", "options")),
+    "weightings": Listing("weighting", partial(kinds_of, "objective.weighting", "options")),
+    "timesteps": Listing("timesteps", partial(kinds_of, "objective.timesteps", "options")),
+    "spacings": Listing("spacing", partial(kinds_of, "sample.sampler.spacing", "options")),
+    "thresholds": Listing("threshold", partial(kinds_of, "sample.threshold", "options")),
+}
+"""What can be chosen, by the name of all."""
 
 
 def ls(
@@ -22,8 +94,8 @@ def ls(
         str,
         typer.Argument(
             metavar="[WHAT]",
-            help="runs, presets, datasets, samplers, schedules, or a folder of runs.",
-            autocompletion=one_of(RUNS, "presets", "datasets", "samplers", "schedules"),
+            help=f"{RUNS}, {', '.join(LISTINGS)}, or a folder of runs.",
+            autocompletion=one_of(RUNS, *LISTINGS),
         ),
     ] = RUNS,
     json: JsonOption = False,
@@ -44,16 +116,16 @@ def ls(
     """
     from ddpm_cli.render.terminal.console import print_json
 
-    what = what if is_folder(what) else as_known(what, (RUNS, *CHOICES))
-    if what in CHOICES:
+    what = what if is_folder(what) else as_known(what, (RUNS, *LISTINGS))
+    if what in LISTINGS:
         from ddpm_cli.render.terminal.console import json_value
         from ddpm_cli.render.terminal.overview import show_choices
 
-        choices = CHOICES[what]()
+        choices = LISTINGS[what].rows()
         if json:
             print_json({what: json_value([{"name": name} | about for name, about in choices.items()])})
         else:
-            show_choices(what.removesuffix("s"), choices)
+            show_choices(LISTINGS[what].one, choices)
         return
     from ddpm_cli.experiments.run_list import list_rows
     from ddpm_cli.render.terminal.overview import runs_json, show_runs
@@ -94,62 +166,4 @@ def folder_named(what: str) -> Path:
     for folder in (root / named, named):
         if folder.is_dir():
             return folder
-    raise RunError(f"There is nothing to list of the name {what!r}.", f"Name {RUNS}, {', '.join(CHOICES)}, or a folder of runs.")
-
-
-def presets() -> dict[str, dict[str, Any]]:
-    """By name: data, network, budget, sampler, and the preset's own words."""
-    from ddpm_cli.config.resolve.loader import load_config
-    from ddpm_cli.config.resolve.preset_files import preset_about, preset_names
-
-    configs = {name: load_config(preset=name).config for name in preset_names()}
-    return {
-        name: {
-            "data": config.data.kind,
-            "schedule": config.schedule.kind,
-            "sampler": config.sample.sampler.kind,
-            "about": preset_about(name),
-        }
-        for name, config in configs.items()
-    }
-
-
-def datasets() -> dict[str, dict[str, Any]]:
-    """By name: what it is, and where it lies."""
-    from ddpm_cli.data.places import has_place, place_of
-
-    return {
-        name: about | {"here": (place_of(name) or "downloaded when needed") if has_place(name) else "your own"}
-        for name, about in kinds_of("data").items()
-    }
-
-
-def samplers() -> dict[str, dict[str, Any]]:
-    """By name: how many steps it takes if not told, what it is, and its options."""
-    from ddpm_cli.config.resolve.outline import sections
-
-    steps = {name: getattr(cls, "usual_steps", None) for name, cls in sections()["sample.sampler"].items()}
-    return {name: {"steps": steps[name] or "all"} | about for name, about in kinds_of("sample.sampler", "options").items()}
-
-
-def schedules() -> dict[str, dict[str, Any]]:
-    """By name: what it is, and its options."""
-    return kinds_of("schedule", "options")
-
-
-def kinds_of(path: str, *more: str) -> dict[str, dict[str, Any]]:
-    """The kinds of a section of the config with what they are, and their `options` if asked for."""
-    from ddpm_cli.config.resolve.outline import sections
-
-    return {
-        name: {"about": cls.__doc__} | {key: [field for field in cls.model_fields if field != "kind"] for key in more}
-        for name, cls in sections()[path].items()
-    }
-
-
-CHOICES: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
-    "presets": presets,
-    "datasets": datasets,
-    "samplers": samplers,
-    "schedules": schedules,
-}
+    raise RunError(f"There is nothing to list of the name {what!r}.", f"Name {RUNS}, {', '.join(LISTINGS)}, or a folder of runs.")

@@ -68,7 +68,8 @@ class TrainPlan:
         held_out_images: Images that are not trained on; 0 if none are held out.
         evaluated_images: Of these, those that the held-out loss is measured on.
         image_shape: Channels, height and width.
-        parameters: Trainable numbers in the network.
+        network: What the network is called.
+        parameters: Trainable numbers in it.
         flops_per_image: Floating-point operations of one forward pass of one image.
         device: Where it trains.
         precision: fp32, bf16 or fp16.
@@ -92,6 +93,7 @@ class TrainPlan:
     held_out_images: int
     evaluated_images: int
     image_shape: tuple[int, int, int]
+    network: str
     parameters: int
     flops_per_image: int
     device: str

@@ -36,7 +36,7 @@ def _variants(field: FieldInfo) -> Variants:
     """Find the section classes that a field stands for; none if it is a plain value's."""
     for annotation in field.metadata:
         if isinstance(annotation, OneOf):
-            return dict(annotation.members)
+            return {**annotation.members}
     cls = field.annotation
     return {"": cls} if isinstance(cls, type) and issubclass(cls, Section) else {}
 

@@ -34,6 +34,11 @@ class NetworkBase(Choice):
         None, description="Train with class labels; auto takes the number of classes from the data."
     )
 
+    @property
+    def called(self) -> str:
+        """What people call it."""
+        return self.kind
+
     @abstractmethod
     def build(self, image_shape: tuple[int, int, int], out_channels: int) -> Denoiser:
         """Build the network, with random weights, on torch's default device.
@@ -90,6 +95,11 @@ class UNetConfig(NetworkBase):
     time_frequencies: Literal["ddpm", "transformer"] = Field(
         "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
     )
+
+    @property
+    def called(self) -> str:
+        """What people call it."""
+        return "U-Net"
 
     def build(self, image_shape: tuple[int, int, int], out_channels: int) -> Denoiser:
         """Build the U-Net."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic_core import core_schema
+from pydantic_core import PydanticKnownError, core_schema
 
 from ddpm_cli.core.extensions import subclasses
 from ddpm_cli.core.io.paths import parse_path, path_text
@@ -43,33 +45,44 @@ class Choice(Section):
 class OneOf:
     """Annotate a field as one of several classes, told apart by `kind`; it is the one list of them.
 
-    To type checkers the field is of the base class, which is all that may be known of a class from another package.
+    To type checkers the field is of the base class, which is all that may be known of a class from another package. Those are
+    imported when a value is first looked at, and not with this package, which they import themselves.
 
     Args:
         group: Entry point group under which other packages add theirs, see `core.extensions`; an entry is named as its kind.
         members: The classes of this package.
         default: The kind that is meant where none is named; None asks for one.
-
-    Attributes:
-        members: All classes by kind.
-
-    Raises:
-        ExtensionError: If one of another package is no such class, or its kind is taken.
     """
 
     def __init__(self, group: str, *members: type[Choice], default: str | None = None) -> None:
-        self.default = default
-        self.members = subclasses(group, {kind_of(member): member for member in members}, Choice, kind_of)
+        self._group, self._own, self._default = group, members, default
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = {kind: handler.generate_schema(member) for kind, member in self.members.items()}
-        return core_schema.no_info_before_validator_function(
-            self._with_kind, core_schema.tagged_union_schema(choices, discriminator="kind")
-        )
+    @cached_property
+    def members(self) -> dict[str, type[Choice]]:
+        """All classes by kind.
 
-    def _with_kind(self, value: Any) -> Any:
-        value = kind_alone(value)
-        return {"kind": self.default, **value} if self.default and isinstance(value, dict) else value
+        Raises:
+            ExtensionError: If one of another package is no such class, or its kind is taken.
+        """
+        return subclasses(self._group, {kind_of(member): member for member in self._own}, Choice, kind_of)
+
+    def __get_pydantic_core_schema__(self, base: type[Choice], handler: GetCoreSchemaHandler) -> CoreSchema:
+        def validate(value: Any) -> Choice:
+            return value if isinstance(value, base) else self._made(kind_alone(value))
+
+        # What is written of a value is what its own class says.
+        return core_schema.no_info_plain_validator_function(validate)
+
+    def _made(self, value: Any) -> Choice:
+        if not isinstance(value, Mapping):
+            raise PydanticKnownError("model_attributes_type")
+        kind = value.get("kind", self._default)
+        if kind is None:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
+        if not isinstance(kind, str) or kind not in self.members:
+            expected = ", ".join(self.members)
+            raise PydanticKnownError("union_tag_invalid", {"discriminator": "'kind'", "tag": str(kind), "expected_tags": expected})
+        return self.members[kind].model_validate(value)
 
 
 def kind_of(member: type[Choice]) -> str:

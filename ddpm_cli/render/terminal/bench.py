@@ -76,7 +76,7 @@ def lead(found: Benchmark) -> list[str]:
     return [
         f"{machine.name} ({machine.device}), {counted(machine.threads, 'thread')}, {machine.platform}",
         versions,
-        f"U-Net of {network.parameters:,} parameters, {quantity(network.flops_per_image, 'FLOP')} forward per image of "
+        f"network of {network.parameters:,} parameters, {quantity(network.flops_per_image, 'FLOP')} forward per image of "
         f"{shape_text(height, width, channels)}",
         f"compiled: {', '.join(_compiled_works(found.cases)) or 'nothing'}",
     ]

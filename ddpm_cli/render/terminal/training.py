@@ -53,7 +53,7 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
     facts = {
         "data": f"{plan.data}: {counted(plan.train_images, 'image')}, {shape}, {_held_out(plan)}",
         "from": plan.data_source,
-        "model": f"U-Net, {plan.parameters:,} parameters, {quantity(plan.flops_per_image, 'FLOP')} per image",
+        "model": f"{plan.network}, {plan.parameters:,} parameters, {quantity(plan.flops_per_image, 'FLOP')} per image",
         "learns": plan.objective,
         "device": f"{plan.device}, {plan.precision}{processes}",
         "budget": _budget(plan),

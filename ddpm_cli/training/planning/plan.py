@@ -87,6 +87,7 @@ def make_plan(
         held_out_images=len(dataset.test.images),
         evaluated_images=min(len(dataset.test.images), train.eval_images),
         image_shape=dataset.image_shape,
+        network=config.model.called,
         parameters=parameter_count(network),
         flops_per_image=forward_flops(network, dataset.image_shape),
         device=str(accelerator.device),

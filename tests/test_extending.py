@@ -1,0 +1,167 @@
+"""Choices that another package adds: those of `examples/extending`, installed beside ddpm without a fork."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from command import environment
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "extending"
+SMALL = (
+    "--data=stripes",
+    "--set=data.count=64",
+    "--set=data.size=8",
+    "--set=schedule=exponential",
+    "--set=model=convnet",
+    "--set=model.channels=8",
+    "--set=model.num_classes=auto",
+    "--set=objective.loss=pseudo-huber",
+    "--set=sample.sampler=euler-ancestral",
+    "--set=train.sampler={kind='euler-ancestral', steps=2}",
+    "--set=train.sample_n=4",
+    "--set=train.gradient_checkpointing=true",
+    "--batch-size=8",
+    "--steps=4",
+)
+
+
+def install(site: Path, package: str, entries: dict[str, dict[str, str]]) -> None:
+    """Do what pip does for entry points: leave their names beside the package, on the path."""
+    info = site / f"{package}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    groups = ("\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]) for group, named in entries.items())
+    (info / "entry_points.txt").write_text("\n".join(groups))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages that holds the examples."""
+    folder = tmp_path_factory.mktemp("site")
+    project = tomllib.loads((EXAMPLES / "pyproject.toml").read_text())
+    (folder / project["tool"]["setuptools"]["packages"][0]).symlink_to(EXAMPLES)
+    install(folder, "ddpm_extending", project["project"]["entry-points"])
+    return folder
+
+
+def ddpm(site: Path, *arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "ddpm_cli", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment() | {"PYTHONPATH": path} | more, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of all of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = ddpm(site, "train", *SMALL, "--name=toy", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "convnet, " in done.stderr
+    assert "by the pseudo-huber loss, exponential schedule" in done.stderr
+    return folder
+
+
+def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: Path) -> None:
+    for arguments in (
+        ["resume", "runs/toy", "--steps=6"],
+        ["sample", "runs/toy", "--n=2", "--label=lying", "--guidance=2", "--out=a.png"],
+        ["sample", "runs/toy", "--n=2", "--sampler=euler-ancestral", "--steps=3", "--out=b.png"],
+        ["export", "runs/toy", "--format=safetensors", "--out=toy.safetensors"],
+        ["export", "runs/toy", "--format=torch-export", "--out=toy.pt2"],
+        ["info", "runs/toy"],
+    ):
+        done = ddpm(site, *arguments, cwd=trained)
+        assert done.returncode == 0, (arguments, done.stderr)
+    assert ddpm(site, "sample", "toy.safetensors", "--n=2", "--label=lying", "--guidance=2", "--out=c.png", cwd=trained).returncode == 0
+    assert (trained / "a.png").read_bytes() == (trained / "c.png").read_bytes()
+    assert (trained / "a.png").read_bytes() != (trained / "b.png").read_bytes()
+
+
+def test_what_only_a_u_net_can_be_is_refused(site: Path, trained: Path) -> None:
+    done = ddpm(site, "export", "runs/toy", "--format=diffusers", "--out=toy", cwd=trained)
+    assert done.returncode == 2
+    assert 'not of the kind "convnet"' in " ".join(done.stderr.split())
+    assert not (trained / "toy").exists()
+
+
+def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, tmp_path: Path) -> None:
+    done = ddpm(tmp_path, "sample", "runs/toy", "--n=2", cwd=trained)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert 'unknown data set "stripes"' in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("datasets", "stripes"),
+        ("schedules", "exponential"),
+        ("networks", "convnet"),
+        ("losses", "pseudo-huber"),
+        ("samplers", "euler-ancestral"),
+    ],
+)
+def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, name: str) -> None:
+    listed = json.loads(ddpm(site, "ls", what, "--json", cwd=tmp_path).stdout)[what]
+    assert name in [row["name"] for row in listed]
+    assert name in ddpm(site, "train", "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ddpm sample --sampler eu", ["euler", "euler-ancestral"]),
+        ("ddpm train --data str", ["stripes"]),
+        ("ddpm train --set schedule.ra", ["schedule.rate="]),
+        ("ddpm inspect-schedule --kind exp", ["exponential"]),
+    ],
+)
+def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, offered: list[str]) -> None:
+    asked = {"_DDPM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert ddpm(site, cwd=tmp_path, **asked).stdout.split() == offered
+
+
+def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path: Path) -> None:
+    """It imports ours, which must not need it before it is there."""
+    for module in ("schedule", "sampler", "network", "objective", "data"):
+        code = f"import ddpm_extending.{module}; from ddpm_cli.config.resolve.outline import sections; print(len(sections()['data']))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment() | {"PYTHONPATH": str(site)}, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, "13"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("broken", "toys:absent", "has no attribute 'absent'"),
+        ("lost", "no_such_module:Toy", "No module named 'no_such_module'"),
+        ("number", "toys:NUMBER", "toys:NUMBER is no class below Choice"),
+        ("ddim", "toys:Toy", "toys:Toy calls itself toy"),
+        ("taken", "toys:Taken", "calls itself ddim"),
+        ("ddim", "toys:Taken", "there is another of this name"),
+    ],
+)
+def test_what_cannot_be_used_is_told_with_its_package(tmp_path: Path, name: str, value: str, why: str) -> None:
+    (tmp_path / "toys.py").write_text(
+        "from typing import Literal\n"
+        "from ddpm_cli.config.schema.sample import SamplerBase\n"
+        "NUMBER = 3\n"
+        "class Toy(SamplerBase):\n    kind: Literal['toy'] = 'toy'\n"
+        "class Taken(SamplerBase):\n    kind: Literal['ddim'] = 'ddim'\n"
+    )
+    install(tmp_path, "toys", {"ddpm.samplers": {name: value}})
+    done = ddpm(tmp_path, "ls", "samplers", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    message = " ".join(done.stderr.split())
+    assert message.startswith(f"error: The package toys adds {name} to ddpm.samplers, but it cannot be used: ")
+    assert why in message
+    assert message.endswith("Mend it, or take it out: pip uninstall toys")
