@@ -60,6 +60,10 @@ PROVEN_ELSEWHERE = {
     "torchrun --nproc-per-node 2 --max-restarts 3 -m ddpm_cli train": BY_TORCHRUN,
     # It would write into the home of whoever tests.
     "ddpm --install-completion": "cli/test_completion.py::test_bash_is_offered_runs_without_torch",
+    # It needs the package of examples/extending.
+    "ddpm train --data stripes --set model=convnet --set schedule=exponential --set objective.loss=pseudo-huber --epochs 10": (
+        "test_extending.py::test_each_can_be_trained_resumed_sampled_and_exported"
+    ),
     # Slurm is not at hand.
     "sbatch examples/slurm/train.sbatch --preset paper-cifar10 --name cifar": "test_launch.py::test_the_slurm_script_is_sound_bash",
 }

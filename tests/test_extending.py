@@ -36,7 +36,9 @@ def install(site: Path, package: str, entries: dict[str, dict[str, str]]) -> Non
     info = site / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    groups = ("\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]) for group, named in entries.items())
+    groups = (
+        "\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]) for group, named in entries.items()
+    )
     (info / "entry_points.txt").write_text("\n".join(groups))
 
 
@@ -80,7 +82,10 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
     ):
         done = ddpm(site, *arguments, cwd=trained)
         assert done.returncode == 0, (arguments, done.stderr)
-    assert ddpm(site, "sample", "toy.safetensors", "--n=2", "--label=lying", "--guidance=2", "--out=c.png", cwd=trained).returncode == 0
+    assert (
+        ddpm(site, "sample", "toy.safetensors", "--n=2", "--label=lying", "--guidance=2", "--out=c.png", cwd=trained).returncode
+        == 0
+    )
     assert (trained / "a.png").read_bytes() == (trained / "c.png").read_bytes()
     assert (trained / "a.png").read_bytes() != (trained / "b.png").read_bytes()
 
@@ -132,9 +137,15 @@ def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, of
 def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path: Path) -> None:
     """It imports ours, which must not need it before it is there."""
     for module in ("schedule", "sampler", "network", "objective", "data"):
-        code = f"import ddpm_extending.{module}; from ddpm_cli.config.resolve.outline import sections; print(len(sections()['data']))"
+        code = (
+            f"import ddpm_extending.{module}; from ddpm_cli.config.resolve.outline import sections; print(len(sections()['data']))"
+        )
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment() | {"PYTHONPATH": str(site)}, capture_output=True, text=True
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment() | {"PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "13"), done.stderr
 

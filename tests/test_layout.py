@@ -11,6 +11,7 @@ from typing import Any, get_args
 import grimp
 
 from ddpm_cli.config.schema.data import DataConfig
+from ddpm_cli.config.schema.model import ModelConfig
 from ddpm_cli.config.schema.objective import ParameterizationConfig
 from ddpm_cli.config.schema.sample import SamplerConfig
 from ddpm_cli.config.schema.schedule import ScheduleConfig
@@ -62,6 +63,7 @@ def test_the_guide_names_what_there_is() -> None:
         "DdimSampler": SamplerConfig,
         "EpsParameterization": ParameterizationConfig,
         "Cifar10Data": DataConfig,
+        "UNetConfig": ModelConfig,
     }
     for member, union in members.items():
         assert member in {cls.__name__ for cls in members_of(union).values()}

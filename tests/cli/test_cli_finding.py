@@ -15,7 +15,7 @@ from fake_runs import add_figure, fake_run
 from hostile import ESCAPE
 
 from ddpm_cli.cli.app import app
-from ddpm_cli.cli.ls import CHOICES
+from ddpm_cli.cli.ls import LISTINGS
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.config.resolve.preset_files import preset_names
@@ -130,14 +130,21 @@ def test_what_a_stranger_wrote_can_be_listed_and_is_clean(runs: Path, capsys: py
         assert answer(capsys, *arguments, "--json")
 
 
-@pytest.mark.parametrize("what", CHOICES)
+@pytest.mark.parametrize("what", LISTINGS)
 def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = {
-        "presets": preset_names(),
-        "datasets": tuple(sections()["data"]),
-        "samplers": tuple(sections()["sample.sampler"]),
-        "schedules": tuple(sections()["schedule"]),
-    }[what]
+    places = {
+        "datasets": "data",
+        "networks": "model",
+        "losses": "objective.loss",
+        "parameterizations": "objective.parameterization",
+        "weightings": "objective.weighting",
+        "timesteps": "objective.timesteps",
+        "samplers": "sample.sampler",
+        "spacings": "sample.sampler.spacing",
+        "thresholds": "sample.threshold",
+        "schedules": "schedule",
+    }
+    expected = preset_names() if what == "presets" else tuple(sections()[places[what]])
     found = answer(capsys, "ls", what, "--json")[what]
     assert tuple(item["name"] for item in found) == expected
     assert all(item["about"] for item in found)

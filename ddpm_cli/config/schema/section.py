@@ -33,7 +33,8 @@ FilePath = Annotated[Path, BeforeValidator(path_from), PlainSerializer(path_text
 class Section(BaseModel):
     """Base of all sections: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Validators are built when they are first needed: a command needs few of all kinds, and is to start fast.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Choice(Section):
