@@ -74,6 +74,12 @@ def test_the_guide_names_what_there_is() -> None:
         assert f"`{name}`" in GUIDE
 
 
+def test_messages_of_the_maths_name_no_flag() -> None:
+    """It is called by programs, too; the layer that knows the flag adds it."""
+    for path in (*(PACKAGE / "diffusion").rglob("*.py"), *(PACKAGE / "models").rglob("*.py")):
+        assert not re.findall(r"\s--[a-z]", path.read_text()), path
+
+
 def test_no_imports_go_in_a_circle() -> None:
     """Imports in functions and for types alone are counted too."""
     graph = grimp.build_graph("ddpm_cli")

@@ -116,7 +116,7 @@ def check_steps(timesteps: int, steps: int | None) -> None:
     """
     fewest = min(timesteps, 2)
     if steps is not None and not fewest <= steps <= timesteps:
-        raise ScheduleError(f"The bound takes {fewest} to {timesteps} steps, not {steps}.", "Change --likelihood-steps.")
+        raise ScheduleError(f"The bound takes {fewest} to {timesteps} steps, not {steps}.")
 
 
 def _step_of_part(part: int, parts: int, inner: int, batch: int, generator: torch.Generator) -> Tensor:

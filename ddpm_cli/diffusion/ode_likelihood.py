@@ -128,9 +128,7 @@ def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
     """
     last = schedule.timesteps - 1
     if not 1 <= intervals <= last:
-        raise ScheduleError(
-            f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.", "Change --likelihood-steps."
-        )
+        raise ScheduleError(f"The likelihood takes 1 to {last} intervals of this schedule, not {intervals}.")
     level = schedule.half_logsnr
     share = (level[0] - level) / (level[0] - level[noisiest_spaced(schedule, MAX_SIGMA)]) * intervals
     grid = [0]

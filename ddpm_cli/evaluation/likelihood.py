@@ -15,6 +15,7 @@ from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
 from ddpm_cli.diffusion.timesteps import select_timesteps
+from ddpm_cli.errors import ScheduleError
 from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.sampling.drawing import drawing_facts
@@ -54,10 +55,13 @@ def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None) ->
     Raises:
         ScheduleError: Naming those that it has.
     """
-    if metric == "bits-per-dim":
-        check_steps(schedule.timesteps, steps)
-    elif steps is not None:
-        logsnr_grid(schedule, steps)
+    try:
+        if metric == "bits-per-dim":
+            check_steps(schedule.timesteps, steps)
+        elif steps is not None:
+            logsnr_grid(schedule, steps)
+    except ScheduleError as error:
+        raise ScheduleError(error.message, "Change --likelihood-steps.") from error
 
 
 class _Measurement:
