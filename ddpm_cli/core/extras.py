@@ -1,4 +1,4 @@
-"""Packages that only some of the work needs; each is in an extra of this distribution."""
+"""Name packages that only some of the work needs; each is in an extra of this distribution."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ DISTRIBUTION = "ddpm-cli"
 
 
 def install_line(*extras: str) -> str:
-    """The command that installs these extras."""
+    """Write the command that installs these extras."""
     return f"pip install '{DISTRIBUTION}[{','.join(extras)}]'"
 
 
 def missing_packages(*packages: str) -> list[str]:
-    """Those that are not installed, of distributions whose modules have their names, with "_" for "-"; none is imported."""
+    """List those that are not installed, of distributions whose modules have their names, with "_" for "-"; import none."""
     return [package for package in packages if importlib.util.find_spec(package.replace("-", "_")) is None]
 
 

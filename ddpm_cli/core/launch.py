@@ -1,4 +1,4 @@
-"""The place of this process among those of `torchrun` or `accelerate launch`, as their environment tells."""
+"""Tell the place of this process among those of `torchrun` or `accelerate launch`, as their environment has it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def _number(variable: str, default: int) -> int:
 
 
 def rank() -> int:
-    """Number of this process over all machines; 0 is the main one."""
+    """Tell the number of this process over all machines; 0 is the main one."""
     return _number("RANK", 0)
 
 
 def processes() -> int:
-    """Processes over all machines; 1 without a launcher."""
+    """Count the processes over all machines; 1 without a launcher."""
     return max(_number("WORLD_SIZE", 1), 1)
 
 
 def is_main() -> bool:
-    """Whether this process draws, prints and writes for all."""
+    """Tell whether this process draws, prints and writes for all."""
     return rank() == 0
 
 
 def own_name() -> str:
-    """How messages name this process."""
+    """Name this process in messages."""
     return f"process {rank()} of {processes()} on {socket.gethostname()}"
 
 
@@ -63,17 +63,17 @@ def tell_launcher(message: str) -> None:
 
 
 def restarts() -> int:
-    """How often the launcher started this process again: torchrun after a failure on this machine, Slurm after a requeue."""
+    """Count how often the launcher started this process again: torchrun after a failure on this machine, Slurm after a requeue."""
     return _number("TORCHELASTIC_RESTART_COUNT", 0) + _number("SLURM_RESTART_COUNT", 0)
 
 
 def on_one_machine() -> bool:
-    """Whether all processes of the launch are on this machine."""
+    """Tell whether all processes of the launch are on this machine."""
     return _number("LOCAL_WORLD_SIZE", 1) == processes()
 
 
 def launch_key() -> str | None:
-    """What is the same in all restarts of one torchrun and in no other: its --rdzv-id, or else its machine, process and start.
+    """Tell what all restarts of one torchrun and no other have in common: its --rdzv-id, or else its machine, process and start.
 
     None without torchrun.
     """

@@ -1,4 +1,4 @@
-"""Names of choices, however they are spelt: the one function that finds what a name means, and the nearest of those that exist."""
+"""Match names of choices, however they are spelt: find what a name means, and the nearest of those that exist."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CLOSE = 0.5
 
 
 def plain(name: str) -> str:
-    """A name without what does not matter in it: case, dashes, underscores and spaces."""
+    """Strip a name of what does not matter in it: case, dashes, underscores and spaces."""
     return re.sub(r"[\s_-]+", "", name.casefold())
 
 
 def meant(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that a name means: itself, or else the only one that is spelt alike; None if there is none."""
+    """Find the one of `known` that a name means: itself, or else the only one that is spelt alike; None if there is none."""
     known = list(known)
     if name in known:
         return name
@@ -26,17 +26,17 @@ def meant(name: str, known: Iterable[str]) -> str | None:
 
 
 def as_known(name: str, known: Iterable[str]) -> str:
-    """The one of `known` that a name means; the name itself where there is none, for its reader to refuse."""
+    """Find the one of `known` that a name means; keep the name itself where there is none, for its reader to refuse."""
     return meant(name, known) or name
 
 
 def listed(text: str, known: Collection[str]) -> list[str]:
-    """The names that a text lists with commas between them, each once and as `known` spells it."""
+    """Split a text into the names that it lists with commas between them, each once and as `known` spells it."""
     return list(dict.fromkeys(as_known(part.strip(), known) for part in text.split(",")))
 
 
 def nearest(name: str, names: Collection[str], others: Mapping[str, str] | None = None) -> str:
-    """What to say of a name that is none: what it is called here, or the nearest; all of them where they are few or none is near.
+    """Say of a name that is none what it is called here, or the nearest; all of them where they are few or none is near.
 
     Args:
         name: As typed.
@@ -53,7 +53,7 @@ def nearest(name: str, names: Collection[str], others: Mapping[str, str] | None 
 
 
 def close_to(name: str, names: Iterable[str], cutoff: float = CLOSE) -> str | None:
-    """The one of `names` whose spelling is closest, if any is close."""
+    """Find the one of `names` whose spelling is closest, if any is close."""
     spelt = {plain(own): own for own in names}
     close = difflib.get_close_matches(plain(name), spelt, n=1, cutoff=cutoff)
     return spelt[close[0]] if close else None

@@ -19,7 +19,7 @@ CHUNKS_AHEAD = 3
 def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], stop: Callable[[], None] | None = None
 ) -> Generator[Result]:
-    """Results in the order of the items, from threads; a few chunks are worked on ahead, never all.
+    """Compute results in the order of the items, in threads; a few chunks are worked on ahead, never all.
 
     Threads, because Pillow lets others run while it decodes and resizes: processes for all were slower on small pictures, and
     each would hold a copy of the list of files. Close the iterator (`contextlib.closing`) to end what has not begun.

@@ -1,4 +1,4 @@
-"""Batches from images in memory: an endless stream in which every batch is a pure function of (seed, step).
+"""Make batches from images in memory: an endless stream in which every batch is a pure function of (seed, step).
 
 Nothing is carried from one batch to the next, so a run that resumes at step N sees what it would have seen, and each of several
 processes takes its own rows of the one global batch.
@@ -29,7 +29,7 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def fits_on_device(nbytes: int, device: torch.device) -> bool:
-    """Whether data of this size may stay on the device: on CUDA a third of the free memory at most, elsewhere always.
+    """Tell whether data of this size may stay on the device: on CUDA a third of the free memory at most, elsewhere always.
 
     Other devices share the memory that the data already lies in.
     """
@@ -40,13 +40,13 @@ def fits_on_device(nbytes: int, device: torch.device) -> bool:
 
 
 def place(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Images as a tensor, uint8 [N, C, H, W], on the device if they fit there and else on the CPU."""
+    """Put images into a tensor, uint8 [N, C, H, W], on the device if they fit there and else on the CPU."""
     tensor = torch.from_numpy(np.require(images, requirements=["C", "W"]))
     return tensor.to(device) if fits_on_device(tensor.nbytes, device) else tensor
 
 
 class Batches:
-    """An endless stream of batches; each pass over the images is a new permutation of them.
+    """Make an endless stream of batches; each pass over the images is a new permutation of them.
 
     Position p of the stream is image `p % N` of the permutation of epoch `p // N`; batch `step` is positions step * batch_size up
     to (step + 1) * batch_size. A batch may therefore reach over the end of an epoch, none is ever partial, and a set of
@@ -87,15 +87,15 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps of one pass over the images; not a whole number in general."""
+        """Count the steps of one pass over the images; not a whole number in general."""
         return len(self.images) / self.batch_size
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """Which images make batch `step`, int64, [batch_size]."""
+        """Tell which images make batch `step`, int64, [batch_size]."""
         return self._take(step, WHOLE)[0]
 
     def images_at(self, step: int, part: slice = WHOLE) -> Tensor:
-        """Batch `step`, or some of its rows.
+        """Take batch `step`, or some of its rows.
 
         Args:
             step: Number of the batch, from 0.
@@ -112,7 +112,7 @@ class Batches:
         return torch.where(mask, x_0.flip(-1), x_0)
 
     def labels_at(self, step: int) -> Tensor:
-        """The classes of batch `step`, int64, [batch_size], on `device`.
+        """Take the classes of batch `step`, int64, [batch_size], on `device`.
 
         Raises:
             DataError: If the images have no labels.

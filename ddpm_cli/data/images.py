@@ -1,4 +1,4 @@
-"""What every source of data hands over: two sets of images with labels, and where they came from."""
+"""Hold what every source of data hands over: two sets of images with labels, and where they came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_cli.core.wording import counted, first_few
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with labels, in memory or mapped into it from a file.
+    """Hold images with labels, in memory or mapped into it from a file.
 
     Attributes:
         images: Pixels in [0, 255], uint8, [N, C, H, W].
@@ -32,7 +32,7 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training set and a test set.
+    """Hold a training set and a test set.
 
     Attributes:
         name: What it is; a fallback carries its own name, not that of what was asked for.
@@ -62,7 +62,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
+        """Tell channels, height and width of every image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
@@ -73,22 +73,22 @@ def images_sha256(images: NDArray[np.uint8]) -> str:
 
 
 def pixel_sum(image: NDArray[np.uint8]) -> int:
-    """First 64 bits of the SHA-256 of an image's bytes: random, and equal for equal images of one shape."""
+    """Take the first 64 bits of the SHA-256 of an image's bytes: random, and equal for equal images of one shape."""
     return int.from_bytes(hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8], "big")
 
 
 def pixel_sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """`pixel_sum` of each of some images [N, C, H, W]."""
+    """Compute `pixel_sum` of each of some images [N, C, H, W]."""
     return np.array([pixel_sum(image) for image in images], np.uint64)
 
 
 def count_repeats(train: ImageSet, test: ImageSet) -> int:
-    """How many held-out images have the same pixels as images to train on."""
+    """Count held-out images that have the same pixels as images to train on."""
     return int(np.isin(pixel_sums(test.images), pixel_sums(train.images)).sum())
 
 
 def repeats_notice(repeats: int, *, left_out: bool) -> str:
-    """What to say of images with the same pixels on both sides of the held-out split.
+    """Say that there are images with the same pixels on both sides of the held-out split.
 
     Args:
         repeats: How many.

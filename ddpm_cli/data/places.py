@@ -1,4 +1,4 @@
-"""Where published data sets lie on this machine, without reading them."""
+"""Tell where published data sets lie on this machine, without reading them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ BUNDLED = "comes with ddpm-cli"
 
 
 def has_place(name: str) -> bool:
-    """Whether a data set is a published one, which lies somewhere or not; a person's own has a path of its own."""
+    """Tell whether a data set is a published one, which lies somewhere or not; a person's own has a path of its own."""
     return name in _PLACES
 
 
 def place_of(name: str) -> str | None:
-    """Where the data set would be taken from, or None if it would be downloaded; that its files are sound is not looked at.
+    """Tell where the data set would be taken from, or None if it would be downloaded; that its files are sound is not looked at.
 
     Args:
         name: A data set of which `has_place` is true.

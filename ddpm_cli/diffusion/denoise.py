@@ -1,4 +1,4 @@
-"""The one denoiser that samplers see: a network's prediction, then guidance, then clipping, each of them once.
+"""Make the one denoiser that samplers see: a network's prediction, then guidance, then clipping, each of them once.
 
 predict = predictor(network, schedule, V())       network's output -> x0_hat, eps_hat
 denoise = make_denoise(predict, schedule)         one level for the whole batch, clipped
@@ -19,7 +19,7 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 class Network(Protocol):
-    """Takes x_t [B, C, H, W], t int64 [B] and, if it was trained with labels, these, int64 [B]; returns its prediction."""
+    """Predict from x_t [B, C, H, W], t int64 [B] and, if it was trained with labels, these, int64 [B]."""
 
     def __call__(self, x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor: ...  # noqa: D102
 
@@ -41,7 +41,7 @@ def clamp(x0_hat: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class KeptNoise:
-    """A threshold after which eps_hat stays what the network predicts, as in diffusers' DDIM (Song et al. 2021 clip nothing).
+    """Leave eps_hat what the network predicts when x0_hat is clipped, as diffusers' DDIM does (Song et al. 2021 clip nothing).
 
     x_t is then no longer alpha * x0_hat + sigma * eps_hat; that eps_hat is derived anew is the usual way here.
 
@@ -80,7 +80,7 @@ def predictor(network: Network, schedule: NoiseSchedule, prediction: Prediction)
 def make_denoise(
     predict: Predict, schedule: NoiseSchedule, *, threshold: Threshold | None = clamp, labels: Tensor | None = None
 ) -> Denoise:
-    """The denoiser of one batch.
+    """Make the denoiser of one batch.
 
     Args:
         predict: Estimates of the image and the noise, guided or not.
@@ -100,7 +100,7 @@ def make_denoise(
 
 
 def thresholded(predict: Predict, threshold: Threshold | None) -> Predict:
-    """The same prediction with x0_hat brought into range, see make_denoise, which gives each image the same level."""
+    """Bring x0_hat of a prediction into range, see make_denoise, which gives each image the same level."""
     if threshold is None:
         return predict
 

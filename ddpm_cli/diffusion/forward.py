@@ -1,4 +1,4 @@
-"""The forward process: noising images, and the posterior that runs it backwards where x_0 is known."""
+"""Run the forward process: noise images, and go backwards where x_0 is known."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _table(schedule: NoiseSchedule, name: str, device: torch.device, dtype: torc
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay as they are."""
+    """Widen half precision to float32; leave float32 and float64 as they are."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def extract(schedule: NoiseSchedule, name: str, t: Tensor, x: Tensor) -> Tensor:
-    """One entry of a schedule's table for each image, shaped to multiply x.
+    """Take one entry of a schedule's table for each image, shaped to multiply x.
 
     Args:
         schedule: The noise schedule.
@@ -45,7 +45,7 @@ def extract(schedule: NoiseSchedule, name: str, t: Tensor, x: Tensor) -> Tensor:
 
 
 class Levels(NamedTuple):
-    """The noise level of each image of a batch, x_t = alpha * x_0 + sigma * eps, shaped to multiply x_t [B, C, H, W].
+    """Hold the noise level of each image of a batch, x_t = alpha * x_0 + sigma * eps, shaped to multiply x_t [B, C, H, W].
 
     Attributes:
         step: What a network is told of it, [B]: int64 for steps of a table, float32 between them.
@@ -65,7 +65,7 @@ class Levels(NamedTuple):
 
     @classmethod
     def of_steps(cls, schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Levels:
-        """Those of steps t in [0, T), [B]; x gives device, shape and precision, see extract.
+        """Look up steps t in [0, T), [B]; x gives device, shape and precision, see extract.
 
         Args:
             t: int64, or real steps, float32 or float64, between which the log SNR is interpolated as in `NoiseSchedule.level`.
@@ -90,7 +90,7 @@ class Levels(NamedTuple):
 
     @classmethod
     def all_at(cls, level: Level, step: float, x: Tensor) -> Levels:
-        """One level for all images of x, [B, C, H, W], of which a network is told that it is `step`."""
+        """Give all images of x, [B, C, H, W], one level, of which a network is told that it is `step`."""
         told = torch.int64 if isinstance(step, int) else torch.float32
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         t = torch.full(x.shape[:1], step, dtype=told, device=x.device)
@@ -100,7 +100,7 @@ class Levels(NamedTuple):
         return cls(t, alpha, sigma, snr, half_logsnr, level)
 
     def twice(self) -> Levels:
-        """The same levels for a batch that is there twice."""
+        """Repeat the levels for a batch that is there twice."""
         step, alpha, sigma, snr, half_logsnr = (torch.cat([part, part]) for part in self[:5])
         return Levels(step, alpha, sigma, snr, half_logsnr, self.common)
 

@@ -1,4 +1,4 @@
-"""The forward process without torch, for pictures of it."""
+"""Run the forward process without torch, for pictures of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class labels: hiding some of them in training, and guiding samples by them (Ho & Salimans 2022).
+"""Handle class labels: hide some of them in training, and guide samples by them (Ho & Salimans 2022).
 
 One network learns both distributions: `drop_labels` replaces some labels by the null label, whose embedding is its own, so that the
 network also learns images of any class. `guided` then extrapolates from the unconditional prediction through the conditional one.
@@ -30,7 +30,7 @@ def drop_labels(labels: Tensor, null_label: int, probability: float, generator: 
 
 
 def with_labels(network: Network, labels: Tensor | None) -> Network:
-    """The network with its labels, int64 [B], filled in: called as network(x_t, t). Without labels, the network itself."""
+    """Fill in the network's labels, int64 [B]: call it as network(x_t, t). Without labels, it is the network itself."""
     if labels is None:
         return network
 
@@ -48,7 +48,7 @@ def guided(
     interval: tuple[float, float] | None = None,
     rescale: float = 0.0,
 ) -> Predict:
-    """Classifier-free guidance (Ho & Salimans 2022, Eq. 6, with scale = 1 + w).
+    """Guide a prediction without a classifier (Ho & Salimans 2022, Eq. 6, with scale = 1 + w).
 
     x0_hat = unconditional.x0_hat + scale * (conditional.x0_hat - unconditional.x0_hat), and eps_hat likewise: as both weights add
     up to 1, guiding the image, the noise or the velocity is the same.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A noise level, at which x = alpha * x_0 + sigma * eps.
+    """Name a noise level, at which x = alpha * x_0 + sigma * eps.
 
     The squares are kept, because they are what the table of a schedule holds: abar and 1 - abar.
 
@@ -24,22 +24,22 @@ class Level:
 
     @property
     def alpha(self) -> float:
-        """Scale of the data."""
+        """Give the scale of the data."""
         return math.sqrt(self.signal)
 
     @property
     def sigma(self) -> float:
-        """Scale of the noise."""
+        """Give the scale of the noise."""
         return math.sqrt(self.noise)
 
     @property
     def ratio(self) -> float:
-        """Noise over signal, sigma / alpha: what Karras et al. 2022 call sigma; infinite where no signal is left."""
+        """Divide noise by signal, sigma / alpha: what Karras et al. 2022 call sigma; infinite where no signal is left."""
         return math.sqrt(self.noise / self.signal) if self.signal > 0.0 else math.inf
 
     @property
     def half_logsnr(self) -> float:
-        """log(alpha / sigma), the lambda of Lu et al. 2022; infinite for clean data, -infinite where no signal is left."""
+        """Give log(alpha / sigma), the lambda of Lu et al. 2022; infinite for clean data, -infinite where no signal is left."""
         if self.noise == 0.0:
             return math.inf
         return 0.5 * math.log(self.signal / self.noise) if self.signal > 0.0 else -math.inf

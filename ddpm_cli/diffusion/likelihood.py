@@ -1,4 +1,4 @@
-"""The variational bound on the likelihood of images, term by term (DDPM, Eq. 5)."""
+"""Estimate the variational bound on the likelihood of images, term by term (DDPM, Eq. 5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ddpm_cli.errors import ScheduleError
 
 
 class Bound(NamedTuple):
-    """The bound's terms in bits per dimension, [B] each; their sum is at least -log2 p(image) / dimensions on average.
+    """Hold the bound's terms in bits per dimension, [B] each; their sum is at least -log2 p(image) / dimensions on average.
 
     Attributes:
         prior: What x_T still tells of the image; no network has a part in it.
@@ -31,7 +31,7 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """The bound, [B]."""
+        """Add up the bound, [B]."""
         return self.prior + self.steps + self.decoder
 
 
@@ -47,7 +47,7 @@ def bits_per_dim(
     threshold: Threshold | None = clamp,
     labels: Tensor | None = None,
 ) -> Bound:
-    """The variational bound on the negative log-likelihood of images (DDPM, Eq. 5; Nichol & Dhariwal 2021, Sec. 3).
+    """Estimate the variational bound on the negative log-likelihood (DDPM, Eq. 5; Nichol & Dhariwal 2021, Sec. 3).
 
     total = L_T + sum over t = 1 ... T-1 of L_t + L_0
 
@@ -89,7 +89,7 @@ def bits_per_dim(
 
 
 def respaced(predict: Predict, schedule: NoiseSchedule, timesteps: Sequence[int]) -> tuple[Predict, NoiseSchedule]:
-    """A shorter process that visits some steps of a schedule, with betas of its own (Nichol & Dhariwal 2021, Eq. 19).
+    """Shorten a process to some steps of its schedule, with betas of its own (Nichol & Dhariwal 2021, Eq. 19).
 
     betas = 1 - abar_t / abar_s for each step t and the next lower one s, whose bound is that of the sampler with these steps
 

@@ -1,4 +1,4 @@
-"""The likelihood of images under the probability-flow ODE (Song et al. 2021, Score-Based Generative Modeling, Sec. 4.3).
+"""Estimate the likelihood of images under the probability-flow ODE (Song et al. 2021, Score-Based Generative Modeling, Sec. 4.3).
 
 The ODE turns noise into images without any randomness, so that the density of an image follows from the change of variables. In the
 angle phi of x_phi = cos(phi) * x_0 + sin(phi) * eps it is free of singularities, up to and with zero terminal SNR:
@@ -34,7 +34,7 @@ Divergence = Callable[[Field, Tensor], tuple[Tensor, Tensor]]
 
 
 def exact_divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The trace of the field's Jacobian, one dimension at a time: D backward passes, for few dimensions."""
+    """Compute the trace of the field's Jacobian, one dimension at a time: D backward passes, for few dimensions."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         value = field(x)
@@ -45,7 +45,7 @@ def exact_divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hutchinson_divergence(probe: Tensor) -> Divergence:
-    """An unbiased estimate of the divergence by one backward pass (Hutchinson 1990; Song et al. 2021, Eq. 40).
+    """Estimate the divergence without bias by one backward pass (Hutchinson 1990; Song et al. 2021, Eq. 40).
 
     div f = E[probe^T (d f / d x) probe] for a probe whose elements are independent with mean 0 and variance 1
 
@@ -118,7 +118,7 @@ def ode_log_density(
 
 
 def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
-    """Steps from 0 to T - 1, about evenly spaced in log SNR as in logsnr_levels; where that repeats a step, free ones are taken.
+    """Space steps from 0 to T - 1 about evenly in log SNR, as in logsnr_levels; where that repeats a step, take free ones.
 
     Args:
         schedule: The noise schedule.
@@ -152,7 +152,7 @@ def dequantised(x_0: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def density_bits(log_density: Tensor, dimensions: int) -> Tensor:
-    """Bits per dimension of pixels whose dequantised log density is this; on average at least those of the pixels themselves.
+    """Turn the log density of dequantised pixels into bits per dimension; on average at least those of the pixels themselves.
 
     -(log_density + D * log(2/255)) / (D * log 2)
 

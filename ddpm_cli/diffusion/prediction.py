@@ -18,7 +18,7 @@ from ddpm_cli.errors import ScheduleError, ShapeError
 
 
 class Denoised(NamedTuple):
-    """Both estimates that follow from one prediction; x_t = alpha * x0_hat + sigma * eps_hat.
+    """Hold both estimates that follow from one prediction; x_t = alpha * x0_hat + sigma * eps_hat.
 
     Attributes:
         x0_hat: The image, [B, C, H, W].
@@ -34,32 +34,32 @@ class Denoised(NamedTuple):
 
 
 class Prediction(Protocol):
-    """What a network predicts; x_t, x_0 and eps are [B, C, H, W], float32 or float64."""
+    """Say what a network predicts; x_t, x_0 and eps are [B, C, H, W], float32 or float64."""
 
     def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
-        """What the network is given: images, [B, C, H, W], and noise levels, [B]."""
+        """Give what the network is fed with: images, [B, C, H, W], and noise levels, [B]."""
         ...
 
     def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-        """What the network should say, shaped like x_0."""
+        """Give what the network should say, shaped like x_0."""
         ...
 
     def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-        """The image and the noise that the network's output implies, shaped like x_t."""
+        """Derive the image and the noise that the network's output implies, shaped like x_t."""
         ...
 
     def error_factor(self, at: Levels) -> Tensor:
-        """By what to multiply the squared error of x0_hat to get that of the output, [B, 1, 1, 1]."""
+        """Tell by what to multiply the squared error of x0_hat to get that of the output, [B, 1, 1, 1]."""
         ...
 
     @property
     def unknown_without_signal(self) -> str | None:
-        """Why nothing can be predicted where no signal is left, or None."""
+        """Tell why nothing can be predicted where no signal is left, or None."""
         ...
 
 
 def x_0_from_eps(x_t: Tensor, eps: Tensor, at: Levels) -> Tensor:
-    """The image that x_t and its noise imply (DDPM, Eq. 15).
+    """Derive the image from x_t and its noise (DDPM, Eq. 15).
 
     x_0 = (x_t - sigma * eps) / alpha
     """
@@ -67,7 +67,7 @@ def x_0_from_eps(x_t: Tensor, eps: Tensor, at: Levels) -> Tensor:
 
 
 def eps_from_x_0(x_t: Tensor, x_0: Tensor, at: Levels) -> Tensor:
-    """The noise that x_t and its image imply (DDPM, Eq. 4 solved for eps).
+    """Derive the noise from x_t and its image (DDPM, Eq. 4 solved for eps).
 
     eps = (x_t - alpha * x_0) / sigma
     """
@@ -75,7 +75,7 @@ def eps_from_x_0(x_t: Tensor, x_0: Tensor, at: Levels) -> Tensor:
 
 
 def v_from_x_0_eps(x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-    """The velocity (Salimans & Ho 2022, Sec. 4 and App. D).
+    """Compute the velocity (Salimans & Ho 2022, Sec. 4 and App. D).
 
     v = alpha * eps - sigma * x_0
     """
@@ -84,84 +84,84 @@ def v_from_x_0_eps(x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
 
 @dataclass(frozen=True)
 class Eps:
-    """The noise (DDPM, Sec. 3.2)."""
+    """Predict the noise (DDPM, Sec. 3.2)."""
 
     def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
-        """x_t and its step themselves."""
+        """Give x_t and its step themselves."""
         return x_t, at.step
 
     def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-        """The noise itself."""
+        """Give the noise itself."""
         return at_least_float32(eps)
 
     def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-        """The output is eps_hat."""
+        """Take the output for eps_hat."""
         return Denoised(x_0_from_eps(x_t, output, at), output)
 
     def error_factor(self, at: Levels) -> Tensor:
-        """SNR: eps_hat - eps = -alpha / sigma * (x0_hat - x_0)."""
+        """Give SNR: eps_hat - eps = -alpha / sigma * (x0_hat - x_0)."""
         return at.snr
 
     @property
     def unknown_without_signal(self) -> str | None:
-        """x_0 would be 0 / 0 (Lin et al. 2024, Sec. 3.2)."""
+        """Tell that x_0 would be 0 / 0 (Lin et al. 2024, Sec. 3.2)."""
         return "the last step is pure noise, and a network that predicts eps says nothing of the image there"
 
 
 @dataclass(frozen=True)
 class X0:
-    """The image (DDPM, Sec. 3.2)."""
+    """Predict the image (DDPM, Sec. 3.2)."""
 
     def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
-        """x_t and its step themselves."""
+        """Give x_t and its step themselves."""
         return x_t, at.step
 
     def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-        """The image itself."""
+        """Give the image itself."""
         return at_least_float32(x_0)
 
     def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-        """The output is x0_hat."""
+        """Take the output for x0_hat."""
         return Denoised(output, eps_from_x_0(x_t, output, at))
 
     def error_factor(self, at: Levels) -> Tensor:
-        """1."""
+        """Give 1."""
         return torch.ones_like(at.snr)
 
     @property
     def unknown_without_signal(self) -> str | None:
-        """Nothing is unknown."""
+        """Tell that nothing is unknown."""
         return None
 
 
 @dataclass(frozen=True)
 class V:
-    """The velocity v = alpha * eps - sigma * x_0 (Salimans & Ho 2022, Sec. 4)."""
+    """Predict the velocity v = alpha * eps - sigma * x_0 (Salimans & Ho 2022, Sec. 4)."""
 
     def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
-        """x_t and its step themselves."""
+        """Give x_t and its step themselves."""
         return x_t, at.step
 
     def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-        """The velocity."""
+        """Give the velocity."""
         return v_from_x_0_eps(x_0, eps, at)
 
     def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-        """x_0 = alpha * x_t - sigma * v    eps = sigma * x_t + alpha * v    (Salimans & Ho 2022, App. D)."""
+        """Solve for both: x_0 = alpha * x_t - sigma * v    eps = sigma * x_t + alpha * v    (Salimans & Ho 2022, App. D)."""
         return Denoised(at.alpha * x_t - at.sigma * output, at.sigma * x_t + at.alpha * output)
 
     def error_factor(self, at: Levels) -> Tensor:
-        """SNR + 1: v_hat - v = -(x0_hat - x_0) / sigma."""
+        """Give SNR + 1: v_hat - v = -(x0_hat - x_0) / sigma."""
         return at.snr + 1.0
 
     @property
     def unknown_without_signal(self) -> str | None:
-        """Nothing is unknown."""
+        """Tell that nothing is unknown."""
         return None
 
 
 class Preconditioning(NamedTuple):
-    """Coefficients for x_t, [B, 1, 1, 1] each: x0_hat = c_skip * x_t + c_out * F(c_in * x_t, c_noise)."""
+    """Hold coefficients for x_t, [B, 1, 1, 1] each: x0_hat = c_skip * x_t + c_out * F(c_in * x_t, c_noise)."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -170,7 +170,7 @@ class Preconditioning(NamedTuple):
 
 @dataclass(frozen=True)
 class Edm:
-    """The preconditioned network D(x; sigma) = c_skip * x + c_out * F(c_in * x; c_noise) (Karras et al. 2022, Eq. 7).
+    """Precondition the network: D(x; sigma) = c_skip * x + c_out * F(c_in * x; c_noise) (Karras et al. 2022, Eq. 7).
 
     Karras et al. add noise to images that keep their scale, x_0 + ratio * eps with ratio = sigma / alpha. Ours shrink as they are
     noised, x_t = alpha * (x_0 + ratio * eps): what multiplies x_0 + ratio * eps in the paper is divided by alpha here, to multiply
@@ -196,27 +196,27 @@ class Edm:
         return Preconditioning(at.alpha * (self.sigma_data * c_in) ** 2, self.sigma_data * at.sigma * c_in, c_in)
 
     def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
-        """c_in * x_t and c_noise = log(sigma / alpha) / 4 (Karras et al. 2022, Table 1)."""
+        """Give c_in * x_t and c_noise = log(sigma / alpha) / 4 (Karras et al. 2022, Table 1)."""
         return self.preconditioning(at).c_in * x_t, -0.25 * at.half_logsnr.flatten()
 
     def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
-        """F = (x_0 - c_skip * x_t) / c_out (Karras et al. 2022, Eq. 8)."""
+        """Give F = (x_0 - c_skip * x_t) / c_out (Karras et al. 2022, Eq. 8)."""
         c_skip, c_out, _ = self.preconditioning(at)
         return (x_0 - c_skip * (at.alpha * x_0 + at.sigma * eps)) / c_out
 
     def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-        """x_0 = c_skip * x_t + c_out * F (Karras et al. 2022, Eq. 7)."""
+        """Derive x_0 = c_skip * x_t + c_out * F (Karras et al. 2022, Eq. 7)."""
         c_skip, c_out, _ = self.preconditioning(at)
         x0_hat = c_skip * x_t + c_out * output
         return Denoised(x0_hat, eps_from_x_0(x_t, x0_hat, at))
 
     def error_factor(self, at: Levels) -> Tensor:
-        """1 / c_out**2."""
+        """Give 1 / c_out**2."""
         return self.preconditioning(at).c_out ** -2
 
     @property
     def unknown_without_signal(self) -> str | None:
-        """c_noise would be infinite."""
+        """Tell that c_noise would be infinite."""
         return "the last step has an infinite noise level, which EDM cannot express"
 
 
@@ -245,7 +245,7 @@ def split_output(output: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def estimated(prediction: Prediction, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-    """Estimates of the image and the noise from a network's output, computed in float32 or float64.
+    """Estimate the image and the noise from a network's output, in float32 or float64.
 
     Args:
         prediction: What the output is.

@@ -1,4 +1,4 @@
-"""The one reverse loop (DDPM, Alg. 2): from noise to images, step by step."""
+"""Run the one reverse loop (DDPM, Alg. 2): from noise to images, step by step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Noise = Callable[[], Tensor]
 
 
 class StepOutput(NamedTuple):
-    """What one reverse step made, [B, C, H, W] each.
+    """Hold what one reverse step made, [B, C, H, W] each.
 
     Attributes:
         x_s: The images at the next, less noisy step.
@@ -34,7 +34,7 @@ Step = Callable[[Denoise, Tensor, Level, Level, Noise], StepOutput]
 
 
 class ImageNoise:
-    """Standard normal noise with one generator per image, so that image i depends on its seed alone, not on its batch.
+    """Draw standard normal noise with one generator per image, so that image i depends on its seed alone, not on its batch.
 
     Each call returns the next noise, [B, C, H, W]; the first is x_T. Noise is drawn on the CPU in float32, so that it is the same
     on every device and for every dtype.

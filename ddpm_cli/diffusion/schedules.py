@@ -1,4 +1,4 @@
-"""Noise schedules: the betas and all that follows from them. NumPy only, so that they can be inspected without torch.
+"""Make noise schedules: the betas and all that follows from them. NumPy only, so that they can be inspected without torch.
 
 Steps are 0-based: t = 0 is the paper's t = 1, and t = -1 stands for clean data.
 """
@@ -25,7 +25,7 @@ ROUNDING = 1e-6
 
 
 def linear_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
-    """Betas evenly spaced (Ho et al. 2020, Sec. 4).
+    """Space betas evenly (Ho et al. 2020, Sec. 4).
 
     betas = linspace(beta_start, beta_end, T) * 1000 / T, at most 0.999
 
@@ -73,7 +73,7 @@ def scaled_linear_betas(timesteps: int, beta_start: float = 0.00085, beta_end: f
 
 
 def sigmoid_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
-    """Betas that follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff).
+    """Let betas follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff).
 
     betas = (beta_start + (beta_end - beta_start) * sigmoid(linspace(-6, 6, T))) * 1000 / T, at most 0.999
 
@@ -89,7 +89,7 @@ def sigmoid_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.
 
 
 def cosine_betas(timesteps: int, s: float = 0.008, max_beta: float = MAX_BETA) -> Table:
-    """Betas for which alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
+    """Make betas for which alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
 
     f(t) = cos((t / T + s) / (1 + s) * pi / 2)**2
     betas[t] = min(1 - f(t + 1) / f(t), max_beta)
@@ -115,7 +115,7 @@ BETA_SCHEDULES: dict[str, Callable[..., Table]] = {
 
 
 def make_beta_schedule(kind: str, timesteps: int, **options: Any) -> Table:
-    """Betas of a schedule by its name.
+    """Make the betas of a schedule by its name.
 
     Args:
         kind: "linear", "scaled-linear", "quadratic", "cosine" or "sigmoid".
@@ -134,7 +134,7 @@ def make_beta_schedule(kind: str, timesteps: int, **options: Any) -> Table:
 
 
 def betas_from_alphas_cumprod(alphas_cumprod: Table) -> Table:
-    """The betas of which a table of abar is the running product (DDPM, above Eq. 4, solved for beta).
+    """Find the betas of which a table of abar is the running product (DDPM, above Eq. 4, solved for beta).
 
     betas[t] = 1 - alphas_cumprod[t] / alphas_cumprod[t - 1], with alphas_cumprod[-1] = 1
 
@@ -193,7 +193,7 @@ def rescale_to_zero_terminal_snr(alphas_cumprod: Table) -> Table:
 
 
 def compute_alphas(betas: Table) -> tuple[Table, Table, Table]:
-    """The alphas and their running products (DDPM, Sec. 2, above Eq. 4).
+    """Compute the alphas and their running products (DDPM, Sec. 2, above Eq. 4).
 
     alphas = 1 - betas
     alphas_cumprod[t] = alphas[0] * ... * alphas[t]
@@ -211,7 +211,7 @@ def compute_alphas(betas: Table) -> tuple[Table, Table, Table]:
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """The tables of a diffusion process of T steps; all float64, [T], read-only.
+    """Hold the tables of a diffusion process of T steps; all float64, [T], read-only.
 
     Attributes:
         betas: Variance that step t adds, in (0, 1].
@@ -267,33 +267,33 @@ class NoiseSchedule:
 
     @property
     def timesteps(self) -> int:
-        """T."""
+        """Give T."""
         return len(self.betas)
 
     @property
     def sqrt_alphas_cumprod(self) -> Table:
-        """Scale of the data in x_t."""
+        """Give the scale of the data in x_t."""
         return np.sqrt(self.alphas_cumprod)
 
     @property
     def sqrt_one_minus_alphas_cumprod(self) -> Table:
-        """Scale of the noise in x_t."""
+        """Give the scale of the noise in x_t."""
         return np.sqrt(1.0 - self.alphas_cumprod)
 
     @property
     def snr(self) -> Table:
-        """Signal-to-noise ratio abar / (1 - abar), a ratio of variances."""
+        """Give the signal-to-noise ratio abar / (1 - abar), a ratio of variances."""
         return self.alphas_cumprod / (1.0 - self.alphas_cumprod)
 
     @property
     def sigmas(self) -> Table:
-        """Noise over signal, sqrt((1 - abar) / abar); infinite where abar = 0."""
+        """Give noise over signal, sqrt((1 - abar) / abar); infinite where abar = 0."""
         with np.errstate(divide="ignore"):
             return np.sqrt((1.0 - self.alphas_cumprod) / self.alphas_cumprod)
 
     @property
     def half_logsnr(self) -> Table:
-        """log(sqrt(abar) / sqrt(1 - abar)), the lambda of Lu et al. 2022; -inf where abar = 0."""
+        """Give log(sqrt(abar) / sqrt(1 - abar)), the lambda of Lu et al. 2022; -inf where abar = 0."""
         with np.errstate(divide="ignore"):
             return 0.5 * np.log(self.snr)
 
@@ -308,7 +308,7 @@ class NoiseSchedule:
         return np.sqrt(self.alphas) * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
 
     def at(self, step: int) -> Level:
-        """The level of a step in [-1, T); -1 is clean data.
+        """Give the level of a step in [-1, T); -1 is clean data.
 
         Raises:
             ScheduleError: If it is no step of this schedule.
@@ -321,7 +321,7 @@ class NoiseSchedule:
         return Level((step + 1) / self.timesteps, abar, 1.0 - abar)
 
     def level(self, t: float) -> Level:
-        """The level at a real t in [0, 1], of which step k has t = (k + 1) / T.
+        """Give the level at a real t in [0, 1], of which step k has t = (k + 1) / T.
 
         Between two steps the logarithm of the SNR is interpolated, and alpha where one of them has no noise or no signal.
 
@@ -342,7 +342,7 @@ class NoiseSchedule:
         return Level(t, alpha**2, 1.0 - alpha**2)
 
     def level_of_ratio(self, ratio: float) -> Level:
-        """The level with this noise over signal, sqrt((1 - abar) / abar); the first or last one if all have more or less.
+        """Find the level with this noise over signal, sqrt((1 - abar) / abar); the first or last one if all have more or less.
 
         t is where `level` has the same logarithm of the SNR.
 
@@ -356,7 +356,7 @@ class NoiseSchedule:
         return Level((step + 1.0) / self.timesteps, 1.0 / (1.0 + ratio**2), ratio**2 / (1.0 + ratio**2))
 
     def step(self, level: Level) -> int | float:
-        """Which step a level is, as a network is told it: an int in the table, real between two; -1 is clean data."""
+        """Tell which step a level is, as a network is told it: an int in the table, real between two; -1 is clean data."""
         step = self._step(level.t)
         return int(step) if step.is_integer() else step
 
@@ -367,7 +367,7 @@ class NoiseSchedule:
 
 
 def adjusted(schedule: NoiseSchedule, *, logsnr_shift: float = 0.0, zero_terminal_snr: bool = False) -> NoiseSchedule:
-    """A schedule with its log SNR shifted, then rescaled to zero terminal SNR, if asked for.
+    """Shift a schedule's log SNR, then rescale it to zero terminal SNR, if asked for.
 
     Args:
         schedule: Any schedule.
@@ -389,7 +389,7 @@ def clipped_betas(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> lis
 
 
 def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> list[str]:
-    """What a user should know about a schedule; empty if there is nothing.
+    """List what a user should know about a schedule; nothing if there is nothing.
 
     Args:
         schedule: Any schedule.

@@ -1,4 +1,4 @@
-"""Keeping estimates of x_0 within the range of images by more than clipping."""
+"""Keep estimates of x_0 within the range of images by more than clipping."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ddpm_cli.diffusion.denoise import Threshold
 
 
 def dynamic_threshold(quantile: float = 0.995) -> Threshold:
-    """Dynamic thresholding (Saharia et al. 2022, Imagen, Sec. 2.3): saturated images are scaled down as a whole.
+    """Scale saturated images down as a whole: dynamic thresholding (Saharia et al. 2022, Imagen, Sec. 2.3).
 
     scale = max(1, quantile of |x0_hat| over the image's pixels)
     x0_hat = clip(x0_hat, -scale, scale) / scale

@@ -19,7 +19,7 @@ MAX_SIGMA = 164.0
 
 
 def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> list[int]:
-    """Steps to visit, from noisy to clean (Lin et al. 2024, Table 2).
+    """Select the steps to visit, from noisy to clean (Lin et al. 2024, Table 2).
 
     leading:  i * (T // n) for i in 0 ... n - 1
     trailing: round(T * i / n) - 1 for i in 1 ... n
@@ -42,7 +42,7 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
 
 
 def logsnr_levels(schedule: NoiseSchedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[Level]:
-    """Levels to visit, evenly spaced in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
+    """Space the levels to visit evenly in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
 
     log(sigma) = linspace(log(sigma_max), log(sigma_min), n); the first level is the schedule's last, whatever its sigma
 
@@ -65,7 +65,7 @@ def logsnr_levels(schedule: NoiseSchedule, steps: int | None, *, max_sigma: floa
 def karras_levels(
     schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0, max_sigma: float | None = MAX_SIGMA
 ) -> list[Level]:
-    """Levels to visit, evenly spaced in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
+    """Space the levels to visit evenly in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
 
     sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho; the first level is the schedule's last, whatever its sigma
 

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and floating-point operations, known before it runs."""
+"""Count what a network costs: parameters and floating-point operations, known before it runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trained parameters."""
+    """Count trained parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def forward_flops(model: nn.Module, image_shape: Sequence[int]) -> int:
-    """FLOPs of the forward pass for one image, with one multiply-add as two.
+    """Count FLOPs of the forward pass for one image, with one multiply-add as two.
 
     Convolutions, linear layers and attention count; norms, activations and additions do not, as is usual. Nothing is computed
     and no memory is taken: the weights are replaced by shapes on the meta device.

@@ -1,4 +1,4 @@
-"""The noise level as a vector that every residual block reads."""
+"""Embed the noise level as a vector that every residual block reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Frequencies = Literal["ddpm", "transformer"]
 
 
 def sinusoidal_embedding(t: Tensor, channels: int, frequencies: Frequencies = "ddpm") -> Tensor:
-    """Sines and cosines of t at geometrically spaced frequencies (Vaswani et al. 2017, Sec. 3.5, in the form of Ho et al. 2020).
+    """Embed t as sines and cosines at geometric frequencies (Vaswani et al. 2017, Sec. 3.5, in the form of Ho et al. 2020).
 
     half = channels // 2;  embedding = [sin(t * frequency), cos(t * frequency)]
     ddpm: frequency[i] = 10000 ** (-i / (half - 1))    transformer: frequency[i] = 10000 ** (-i / half)
@@ -39,7 +39,7 @@ def sinusoidal_embedding(t: Tensor, channels: int, frequencies: Frequencies = "d
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal embedding, then Linear, SiLU, Linear (Ho et al. 2020, App. B).
+    """Embed t by sines and cosines, then Linear, SiLU, Linear (Ho et al. 2020, App. B).
 
     Args:
         base_channels: Length of the sinusoidal embedding, at least 4.

@@ -1,4 +1,4 @@
-"""The parts of the U-Net: residual block, self-attention, down- and upsampling.
+"""Make the parts of the U-Net: residual block, self-attention, down- and upsampling.
 
 Nothing here casts for autocast. On CUDA autocast itself runs group_norm in float32; on the CPU group_norm takes bfloat16 but
 sums and normalises in float32; scaled_dot_product_attention keeps its softmax in float32 on both.
@@ -20,7 +20,7 @@ NORM_EPS = 1e-6
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Convolution that keeps H and W at stride 1, initialised as by Ho et al. 2020: uniform with variance 1 / fan_avg, bias 0."""
+    """Make a convolution that keeps H and W at stride 1, initialised as by Ho et al. 2020: variance 1 / fan_avg, bias 0."""
     layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # there is a bias
@@ -28,7 +28,7 @@ def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int 
 
 
 def linear(in_channels: int, out_channels: int) -> nn.Linear:
-    """Linear layer, initialised as `conv` is."""
+    """Make a linear layer, initialised as `conv` is."""
     layer = nn.Linear(in_channels, out_channels)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -43,13 +43,13 @@ def zeroed(layer: M) -> M:
 
 
 def group_norm(channels: int, most_groups: int) -> nn.GroupNorm:
-    """GroupNorm (Wu & He 2018) with the largest number of groups that divides the channels and is at most `most_groups`."""
+    """Make a GroupNorm (Wu & He 2018) with the largest number of groups that divides the channels and is at most `most_groups`."""
     groups = next(n for n in range(min(channels, most_groups), 0, -1) if channels % n == 0)
     return nn.GroupNorm(groups, channels, eps=NORM_EPS)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around the time embedding, plus a shortcut (Ho et al. 2020, App. B).
+    """Compute two convolutions around the time embedding, plus a shortcut (Ho et al. 2020, App. B).
 
     h = conv_in(silu(norm_in(x)));  h = norm_out(h + project(silu(embedding)));  result = shortcut(x) + conv_out(dropout(silu(h)))
 
@@ -100,7 +100,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over all pixels, added to its input (Ho et al. 2020, App. B; Vaswani et al. 2017, Eq. 1).
+    """Let all pixels attend to each other, and add the result (Ho et al. 2020, App. B; Vaswani et al. 2017, Eq. 1).
 
     The linear layers act on each pixel and are computed as the paper's 1x1 convolutions, query, key and value in one: on a CPU the
     convolutions' library takes half the time of the matrix products'.

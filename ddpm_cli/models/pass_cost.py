@@ -16,7 +16,7 @@ FLOAT32 = 4
 
 
 class PassCost(NamedTuple):
-    """Of one image, without gradients.
+    """Hold the cost for one image, without gradients.
 
     Attributes:
         bytes: Of feature maps at the height of the pass, in float32; rather too many than too few.

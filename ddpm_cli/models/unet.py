@@ -1,4 +1,4 @@
-"""The U-Net that predicts noise, x_0 or v from a noisy image, its noise level and perhaps its class (Ho et al. 2020, App. B)."""
+"""Predict noise, x_0 or v from a noisy image, its noise level and perhaps its class, by a U-Net (Ho et al. 2020, App. B)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LARGEST_SMALL_PADDING = 32  # tiny images may be padded beyond their own size
 
 @dataclass(frozen=True)
 class StageOptions:
-    """What all stages of a network have in common; the fields are those of `ResidualBlock`, `SelfAttention` and `Downsample`."""
+    """Hold what all stages have in common; the fields are those of `ResidualBlock`, `SelfAttention` and `Downsample`."""
 
     embedding_channels: int
     dropout: float
@@ -67,7 +67,7 @@ class Stage(Block):
 
 
 class DownLevel(nn.Module):
-    """The stages of one resolution on the way down, then halving, except at the lowest.
+    """Compute the stages of one resolution on the way down, then halve, except at the lowest.
 
     `skip_channels` lists the channels of each feature map that `forward` returns.
     """
@@ -82,7 +82,7 @@ class DownLevel(nn.Module):
         self.skip_channels = [out_channels] * (stages + halves)
 
     def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """Every feature map on the way, the last of which goes on downwards."""
+        """List every feature map on the way, the last of which goes on downwards."""
         features: list[Tensor] = []
         for stage in self.stages:
             x = stage(x, embedding)
@@ -93,7 +93,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """The stages of one resolution on the way up, each fed a feature map from the way down, then doubling, except at the top."""
+    """Compute the stages of one resolution on the way up, each fed a map from the way down, then double, except at the top."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class UpLevel(nn.Module):
 
 
 class UNet(Denoiser):
-    """U-Net of Ho et al. 2020, App. B, for images of one size.
+    """Predict by the U-Net of Ho et al. 2020, App. B, from images of one size.
 
     An image is padded with zeros, half of them on each side, to a multiple of stem * 2 ** (levels - 1), and the result is cropped
     back. Zeros are what the 3x3 convolutions already see beyond the border, and they fit an image of any size; reflection needs
@@ -210,7 +210,7 @@ class UNet(Denoiser):
                 module.eps = norm_eps
 
     def feature_sizes(self) -> list[tuple[int, int]]:
-        """Height and width of the feature maps of each level, the first level's first."""
+        """List height and width of the feature maps of each level, the first level's first."""
         left, right, top, bottom = self.padding
         height, width = self.image_size[0] + top + bottom, self.image_size[1] + left + right
         return [(height // (self.stem * 2**level), width // (self.stem * 2**level)) for level in range(len(self.down))]

@@ -31,7 +31,7 @@ KNOWN_KEYS_ALONE = ConfigDict(strict=True, extra="forbid")
 
 
 class State(dict[str, Any]):
-    """The content of state.json, in which a key that is missing is an error of the checkpoint.
+    """Hold the content of state.json, in which a key that is missing is an error of the checkpoint.
 
     Args:
         values: The content.
@@ -50,7 +50,7 @@ class State(dict[str, Any]):
 
 @with_config(KNOWN_KEYS_ALONE)
 class HealthState(TypedDict):
-    """What `Health` remembers of the last steps."""
+    """Hold what `Health` remembers of the last steps."""
 
     losses: list[Finite]
     non_finite_in_a_row: Count
@@ -62,7 +62,7 @@ class HealthState(TypedDict):
 
 @with_config(KNOWN_KEYS_ALONE)
 class LaunchState(TypedDict):
-    """How a session was started; earlier versions knew neither precision nor kernels."""
+    """Hold how a session was started; earlier versions knew neither precision nor kernels."""
 
     processes: Count
     threads: Count
@@ -74,7 +74,7 @@ class LaunchState(TypedDict):
 
 @with_config(KNOWN_KEYS_ALONE)
 class ScalerState(TypedDict):
-    """A gradient scaler's `state_dict`."""
+    """Hold a gradient scaler's `state_dict`."""
 
     scale: Annotated[float, Field(gt=0, le=LARGEST_COUNT)]
     growth_factor: Annotated[float, Field(gt=1, le=LARGEST_COUNT)]
@@ -85,12 +85,12 @@ class ScalerState(TypedDict):
 
 @with_config(KNOWN_KEYS_ALONE)
 class NoState(TypedDict):
-    """The `state_dict` of a scaler that is switched off."""
+    """Hold the `state_dict` of a scaler that is switched off."""
 
 
 @with_config(KNOWN_KEYS_ALONE)
 class LossSums(TypedDict):
-    """Sums of losses over the steps of each span."""
+    """Hold sums of losses over the steps of each span."""
 
     interval: Number
     epoch: Number
@@ -98,7 +98,7 @@ class LossSums(TypedDict):
 
 @with_config(KNOWN_KEYS_ALONE)
 class LossSteps(TypedDict):
-    """Steps of each span."""
+    """Hold the steps of each span."""
 
     interval: Count
     epoch: Count
@@ -106,7 +106,7 @@ class LossSteps(TypedDict):
 
 @with_config(ConfigDict(strict=True, extra="allow"))
 class StateValues(TypedDict, total=False):
-    """The keys of state.json that are known, each with the kind of its value in words; one that is not known is left alone."""
+    """Hold the keys of state.json that are known, each with the kind of its value in words; leave alone one that is not known."""
 
     step: Annotated[Count, "count"]
     seconds: Annotated[Duration, "duration"]
@@ -150,12 +150,12 @@ def check_state(values: Mapping[str, Any]) -> None:
 
 
 def is_count(value: Any) -> TypeGuard[int]:
-    """Whether it is a whole number from 0 to LARGEST_COUNT."""
+    """Tell whether it is a whole number from 0 to LARGEST_COUNT."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
 
 
 def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
-    """Channels, height and width of a checkpoint's images, as its state gives them.
+    """Read channels, height and width of a checkpoint's images from its state.
 
     Raises:
         CheckpointError: If it gives none; `origin` is what the message names.
@@ -171,7 +171,7 @@ def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
 
 
 def checked_step(value: Any, origin: Path) -> int:
-    """Steps of training, as a checkpoint's state gives them.
+    """Read the steps of training from a checkpoint's state.
 
     Raises:
         CheckpointError: If it is no count; `origin` is what the message names.

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are whole or do not exist.
+"""Write and read checkpoints: folders that are whole or do not exist.
 
     checkpoints/step-00001000/
       model.safetensors  ema.safetensors  ...   tensors, one file per group
@@ -60,7 +60,7 @@ _REMEDY = "Use another checkpoint, or copy this one again from where it is whole
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a checkpoint says of itself.
+    """Hold what a checkpoint says of itself.
 
     Attributes:
         step: Optimizer steps taken.
@@ -75,7 +75,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint whose files agree with their sums.
+    """Hold a checkpoint whose files agree with their sums.
 
     Attributes:
         path: Its folder.
@@ -227,7 +227,7 @@ def _manifest(path: Path) -> Manifest | None:
 
 
 def list_checkpoints(run: RunDirectory) -> list[Path]:
-    """The checkpoints' folders, oldest first, one per step; their files have not been looked at.
+    """List the checkpoints' folders, oldest first, one per step; their files have not been looked at.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -251,12 +251,12 @@ def _order(path: Path) -> tuple[int, bool]:
 
 
 def step_of(path: Path) -> int:
-    """The step that the name of a checkpoint's folder tells of."""
+    """Read the step off the name of a checkpoint's folder."""
     return int(path.name.removeprefix("step-").removesuffix(_REPLACED))
 
 
 def has_checkpoint(run: RunDirectory) -> bool:
-    """True if some checkpoint has all its files with their sizes; the sums are looked at when it is loaded."""
+    """Tell whether some checkpoint has all its files with their sizes; the sums are looked at when it is loaded."""
     try:
         return any(_is_complete(path) for path in _folders(run))
     except OSError:
@@ -273,7 +273,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def latest_checkpoint(run: RunDirectory) -> Checkpoint:
-    """The newest checkpoint that is whole.
+    """Find the newest checkpoint that is whole.
 
     Returns:
         It, with `skipped` telling of newer ones that are damaged.
@@ -284,7 +284,7 @@ def latest_checkpoint(run: RunDirectory) -> Checkpoint:
 
 
 def best_checkpoint(run: RunDirectory) -> Checkpoint:
-    """The best checkpoint, see Manifest.
+    """Find the best checkpoint, see Manifest.
 
     Returns:
         It, with `skipped` telling of better ones that are damaged.

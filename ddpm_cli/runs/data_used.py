@@ -1,4 +1,4 @@
-"""Which data a run really used, where they took the place of those that it asked for."""
+"""Tell which data a run really used, where they took the place of those that it asked for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FULL, BUNDLED = (kind.model_fields["kind"].default for kind in (FashionMnistData
 
 
 def with_data_used(config: Config, dataset: Dataset) -> Config:
-    """The config with the data that were loaded for it: later starts are to find the same, whatever can be had then."""
+    """Put the data that were loaded into the config: later starts are to find the same, whatever can be had then."""
     return with_bundled(config) if dataset.stands_in_for else config
 
 
 def with_data_of(config: Config, run: RunDirectory) -> Config:
-    """The config of a run with the data that its run.json says were used, which configs of earlier versions do not say."""
+    """Put the data that run.json says were used into the config of a run; configs of earlier versions do not say."""
     return with_bundled(config) if stood_in_for(run) else config
 
 
 def stood_in_for(run: RunDirectory) -> str | None:
-    """The data set whose place a run's images took when it began; None if they are those that it asked for, or nothing tells."""
+    """Tell whose place a run's images took when it began; None if they are those that it asked for, or nothing tells."""
     try:
         facts = data_facts(read_info(run))
     except RunError:
@@ -37,7 +37,7 @@ def stood_in_for(run: RunDirectory) -> str | None:
 
 
 def stand_in_notice(run: RunDirectory) -> str:
-    """What to say at a resume of a run whose images took the place of others."""
+    """Say at a resume that the run's images took the place of others."""
     return (
         f"{run.path} was begun where Fashion-MNIST's 60,000 images could not be had, and goes on with the 10,000 that took their "
         f"place ({BUNDLED}). To train on all of them, start a new run: ddpm train --data {FULL}"
@@ -50,7 +50,7 @@ def _says_so(facts: dict[str, Any]) -> bool:
 
 
 def with_bundled(config: Config) -> Config:
-    """The config with the bundled images instead of a full set that is to be looked for."""
+    """Put the bundled images into the config instead of a full set that is to be looked for."""
     return config.model_copy(update={"data": _bundled(config.data)})
 
 

@@ -1,4 +1,4 @@
-"""The run folder: where things are in it, how one is made and found."""
+"""Find the run folder, make it, and say where things are in it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def check_run_name(name: str) -> None:
 
 
 def name_from(config: Path) -> str:
-    """The start of a run's name out of a config file's, without what a run's name must not have."""
+    """Start a run's name with a config file's, without what a run's name must not have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", config.stem).strip("-._")[:80] or "run"
 
 
@@ -132,7 +132,7 @@ def _taken(path: Path) -> RunError:
 
 
 def find_run(root: Path, run: str | Path | None, *, need_checkpoint: bool = False) -> RunDirectory:
-    """The run that was asked for, or the newest.
+    """Find the run that was asked for, or the newest.
 
     Args:
         root: The folder of all runs.
@@ -157,7 +157,7 @@ def _is_name(run: str | Path) -> bool:
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
-    """All runs below `root` with a readable run.json, the one created last first.
+    """List all runs below `root` with a readable run.json, the one created last first.
 
     Raises:
         RunError: If the folder may not be read.
@@ -179,7 +179,7 @@ def _newest(root: Path, need_checkpoint: bool) -> RunDirectory:
 
 
 def checked_run(run: RunDirectory) -> RunDirectory:
-    """A run folder in which files can be written without landing elsewhere.
+    """Check that files can be written in a run folder without landing elsewhere.
 
     Raises:
         RunError: If it is none, or a folder in it is a symbolic link.
@@ -232,7 +232,7 @@ def write_info(run: RunDirectory, info: Mapping[str, Any]) -> None:
 
 
 def data_facts(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of the data, as strangers may have it; empty if it says nothing."""
+    """Read what run.json says of the data, as strangers may have it; nothing if it says nothing."""
     data = info.get("data")
     return data if isinstance(data, dict) else {}
 

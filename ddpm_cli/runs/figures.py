@@ -1,4 +1,4 @@
-"""figures.jsonl: the figures of merit that were measured, one JSON object a line."""
+"""Store the figures of merit that were measured in figures.jsonl, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def append_figures(folder: Path, figures: Sequence[Figure], key: str, step: int,
 
 
 def stored_figures(folder: Path, key: str) -> list[Figure]:
-    """The figures that were stored last under a key; none if there are none.
+    """Find the figures that were stored last under a key; none if there are none.
 
     Raises:
         RunError: If the file cannot be read.
@@ -56,7 +56,7 @@ def stored_figures(folder: Path, key: str) -> list[Figure]:
 
 
 def read_figures(run: RunDirectory) -> tuple[StoredFigure, ...]:
-    """What was measured of a run; as in a metrics log, a line that a kill has torn is passed over.
+    """Read what was measured of a run; as in a metrics log, pass over a line that a kill has torn.
 
     Raises:
         RunError: If the file cannot be read.
@@ -66,7 +66,7 @@ def read_figures(run: RunDirectory) -> tuple[StoredFigure, ...]:
 
 
 def figure_of(row: dict[str, Any]) -> Figure | None:
-    """The figure in one line of the file, which anyone may have edited.
+    """Read the figure in one line of the file, which anyone may have edited.
 
     Returns:
         It, without control characters in its texts; None for a line that holds none, such as one of a newer program.
@@ -80,7 +80,7 @@ def figure_of(row: dict[str, Any]) -> Figure | None:
 
 
 def finite(value: Any) -> float | None:
-    """A number that is one; JSON's true, text, NaN, infinity and what exceeds a float are none."""
+    """Check that a number is one; JSON's true, text, NaN, infinity and what exceeds a float are none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > sys.float_info.max:
         return None
     return None if math.isnan(value) else value

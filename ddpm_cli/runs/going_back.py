@@ -1,4 +1,4 @@
-"""Going back to an earlier checkpoint without losing the later ones."""
+"""Go back to an earlier checkpoint without losing the later ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIVERGED = "diverged-"
 
 
 def newest_until(run: RunDirectory, step: int) -> int | None:
-    """The step of the newest whole checkpoint that is not later than `step`, None if there is none.
+    """Find the step of the newest whole checkpoint that is not later than `step`, None if there is none.
 
     Raises:
         OutputError: If the folder cannot be read.

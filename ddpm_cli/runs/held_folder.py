@@ -17,7 +17,7 @@ _DELETED = " (deleted)"
 
 
 class HeldFolder:
-    """The folder of a run as it was when the run was opened for writing.
+    """Hold the folder of a run as it was when the run was opened for writing.
 
     It is held open, so that its number cannot be given to another folder, and so that Linux tells where it went.
 
@@ -40,7 +40,7 @@ class HeldFolder:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the run's path still leads to it; yes, where the disk gives no answer, as the next write will tell of that."""
+        """Tell whether the run's path still leads to it; yes, where the disk gives no answer, as the next write will tell of that."""
         try:
             return os.path.samestat(os.stat(self._run.path), self._state)
         except (FileNotFoundError, NotADirectoryError):
@@ -58,12 +58,12 @@ class HeldFolder:
             raise self.moved(None)
 
     def whereabouts(self) -> Path | None:
-        """Where it is now; None if it was deleted, or that cannot be found out."""
+        """Tell where it is now; None if it was deleted, or that cannot be found out."""
         link = self._link()
         return Path(link) if link is not None and self._is_at(Path(link)) else None
 
     def moved(self, saved_step: int | None) -> RunMovedError:
-        """The error that says what became of the folder, and what lies at its old path.
+        """Say what became of the folder, and what lies at its old path.
 
         Args:
             saved_step: The step of the checkpoint that was saved where it went, if one was.

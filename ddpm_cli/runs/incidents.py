@@ -1,4 +1,4 @@
-"""incidents.jsonl: what went wrong with the numbers of a training, one JSON object a line."""
+"""Log what went wrong with the numbers of a training in incidents.jsonl, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddpm_cli.runs.metrics_log import read_rows
 
 
 def read_incidents(path: Path) -> list[Incident]:
-    """The incidents in a file which anyone may have edited; lines that hold none are passed over.
+    """Read the incidents in a file which anyone may have edited; lines that hold none are passed over.
 
     Raises:
         RunError: If it is no ordinary file or cannot be read.

@@ -1,4 +1,4 @@
-"""How a run was launched, as far as its bits depend on it."""
+"""Record how a run was launched, as far as its bits depend on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = {
 
 
 def launch(accelerator: Accelerator, *, compiled: bool) -> dict[str, int | str]:
-    """What a start came to, also where the config leaves it open.
+    """Tell what a start came to, also where the config leaves it open.
 
     Args:
         accelerator: Device, precision and processes.
@@ -40,7 +40,7 @@ def launch(accelerator: Accelerator, *, compiled: bool) -> dict[str, int | str]:
 
 
 def launch_notice(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
-    """What to say at a resume of what differs from the checkpoint's launch; None if nothing does or it is not known.
+    """Say at a resume what differs from the checkpoint's launch; None if nothing does or it is not known.
 
     Sums of floating-point numbers depend on the order of their terms, and each of these decides about that order.
 

@@ -1,4 +1,4 @@
-"""How a run was launched, part by part, as its run.json tells."""
+"""Tell how a run was launched, part by part, as its run.json has it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAUNCHES = "launches"
 
 
 def last_launch(run: RunDirectory) -> dict[str, Any] | None:
-    """The newest launch that run.json tells of; None if it tells of none."""
+    """Find the newest launch that run.json tells of; None if it tells of none."""
     try:
         known = launches(read_info(run))
     except RunError:
@@ -24,7 +24,7 @@ def last_launch(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def launches(info: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The launches that a run.json tells of, each a launch with its first step; none if it tells of something else there."""
+    """List the launches that a run.json tells of, each with its first step; none if it tells of something else there."""
     found = info.get(LAUNCHES)
     sound = isinstance(found, list) and all(isinstance(one, dict) and is_count(one.get("step")) for one in found)
     return list(found) if sound and found else []

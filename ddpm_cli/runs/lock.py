@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""Let one process at a time into a run folder."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def locked(run: RunDirectory) -> Iterator[None]:
 
 
 def is_locked(run: RunDirectory) -> bool:
-    """Whether a process works in the run; no, where that cannot be found out."""
+    """Tell whether a process works in the run; no, where that cannot be found out."""
     try:
         descriptor = _opened_to_look(run)
     except OSError:

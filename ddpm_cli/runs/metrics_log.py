@@ -1,4 +1,4 @@
-"""metrics.jsonl, one line per logging interval; incidents.jsonl, one per incident; metrics.json, the history by epoch."""
+"""Log to metrics.jsonl, one line per logging interval; incidents.jsonl, one per incident; metrics.json, the history by epoch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LINE_LIMIT = 1_000_000
 
 
 class MetricsLog:
-    """Appends rows to a file of JSON lines.
+    """Append rows to a file of JSON lines.
 
     A row is written at once and whole: a kill can only tear the last line, which readers pass over, the next row does not continue,
     and `truncate_after` drops.
@@ -114,7 +114,7 @@ def _ends_in_a_torn_line(path: Path) -> bool:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All whole rows in the order of writing; none if there is no file.
+    """Read all whole rows in the order of writing; none if there is no file.
 
     Raises:
         RunError: If it is no ordinary file or cannot be read.
@@ -123,13 +123,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def each_row(path: Path) -> Iterator[dict[str, Any]]:
-    """As `read_rows`, with one row in memory at a time."""
+    """Read as `read_rows`, with one row in memory at a time."""
     if os.path.lexists(path):
         yield from (row for _, row in _whole_lines(path))
 
 
 def count_incidents(path: Path) -> dict[str, int]:
-    """How many incidents of each kind incidents.jsonl tells of; kinds that there are none of are left out.
+    """Count the incidents of each kind in incidents.jsonl; kinds that there are none of are left out.
 
     Raises:
         RunError: See `read_rows`.

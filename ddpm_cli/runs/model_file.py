@@ -1,4 +1,4 @@
-"""One file with the weights and the text that is needed to use them, in the safetensors format.
+"""Write weights and the text that is needed to use them into one file, in the safetensors format.
 
 The format holds numbers and text only, so that reading a stranger's file runs none of its code.
 """

@@ -1,4 +1,4 @@
-"""What run.json keeps of how a run came about."""
+"""Keep in run.json how a run came about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def describe_start(config: Config) -> dict[str, Any]:
-    """The moment, the command line, the program and the machine that it runs on, and the seed."""
+    """Describe the moment, the command line, the program and the machine that it runs on, and the seed."""
     return {
         "created": time.time(),
         "command": sys.argv,
@@ -27,7 +27,7 @@ def describe_start(config: Config) -> dict[str, Any]:
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """Name, source, counts and checksum of the images, what they took the place of, and what was said of them."""
+    """Describe the images: name, source, counts and checksum, what they took the place of, and what was said of them."""
     return {
         "name": dataset.name,
         "stands_in_for": dataset.stands_in_for,

@@ -1,4 +1,4 @@
-"""What a run tells of itself: how it was trained, how it went, and what was measured of it."""
+"""Read what a run tells of itself: how it was trained, how it went, and what was measured of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm",
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder tells of it.
+    """Hold a run as its folder tells of it.
 
     Attributes:
         run: How it went.
@@ -48,7 +48,7 @@ class RunRecord:
 
 
 def find_runs(paths: Iterable[Path], root: Path) -> list[RunDirectory]:
-    """The runs that are named; a folder that holds runs stands for all of them, in the order in which they were made.
+    """Find the runs that are named; a folder that holds runs stands for all of them, in the order in which they were made.
 
     Args:
         paths: Names below `root`, run folders, or folders of runs.
@@ -61,7 +61,7 @@ def find_runs(paths: Iterable[Path], root: Path) -> list[RunDirectory]:
 
 
 def folder_of_runs(path: Path, root: Path) -> Path | None:
-    """The folder of runs that `path` names, below `root` or by itself; None if it is something else."""
+    """Find the folder of runs that `path` names, below `root` or by itself; None if it is something else."""
     for folder in (root / path, path):
         if folder.is_dir() and not RunDirectory(folder).info_path.is_file() and list_runs(folder):
             return folder
@@ -110,18 +110,18 @@ def read_run(run: RunDirectory) -> RunRecord:
 
 
 def budget_of(config: Config, info: Mapping[str, Any]) -> Budget:
-    """The budget of a run; `info`, its run.json, counts the images of an epoch."""
+    """Tell the budget of a run; `info`, its run.json, counts the images of an epoch."""
     images = data_facts(info).get("train_images")
     return Budget.of(config.train, images if isinstance(images, int) and images > 0 else 1)
 
 
 def budget_used(checkpoint: Checkpoint, config: Config, info: Mapping[str, Any]) -> float:
-    """Part of a run's budget, in [0, 1], that was used when the checkpoint was written; `info` is its run.json."""
+    """Tell the part of a run's budget, in [0, 1], that was used when the checkpoint was written; `info` is its run.json."""
     return budget_of(config, info).share(checkpoint.step, finite(checkpoint.state.get("seconds")) or 0.0)
 
 
 def read_config(run: RunDirectory) -> Config:
-    """What a run was trained with.
+    """Read what a run was trained with.
 
     Raises:
         RunError: If the file is missing or damaged.
@@ -133,7 +133,7 @@ def read_config(run: RunDirectory) -> Config:
 
 
 def data_sha256(run: RunDirectory) -> str:
-    """Of the images that a run is trained on, as its run.json has it; empty if it is not said.
+    """Read the sum of the images that a run is trained on from its run.json; empty if it is not said.
 
     Raises:
         RunError: If the file is missing or damaged.
@@ -146,7 +146,7 @@ def _newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
 
 
 def parameters_of(checkpoint: Checkpoint) -> int | None:
-    """Numbers in the network, by the shapes in its file; None if that cannot be read."""
+    """Count the numbers in the network, by the shapes in its file; None if that cannot be read."""
     try:
         shapes = read_tensor_header(checkpoint.path / "model.safetensors").shapes
     except (UnreadableError, OSError):

@@ -1,4 +1,4 @@
-"""What a report tells of one run, as `engine.report` gathers it and `render.report` draws it: plain data."""
+"""Hold what a report tells of one run, as `experiments.report` gathers it and `render.html` draws it: plain data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredGrid:
-    """A picture of samples that was drawn during training.
+    """Hold a picture of samples that was drawn during training.
 
     Attributes:
         step: Optimizer steps taken before it.
@@ -31,7 +31,7 @@ class StoredGrid:
 
 @dataclass(frozen=True)
 class Moment:
-    """The images of one point of a denoising.
+    """Hold the images of one point of a denoising.
 
     Attributes:
         t: The step of the schedule that they stand at; -1 for finished images.
@@ -44,7 +44,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One denoising, from noise to images.
+    """Hold one denoising, from noise to images.
 
     Attributes:
         step: Optimizer steps that the model was trained for.
@@ -59,7 +59,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class RunReport:
-    """All that a run's folder tells, and what was drawn from it.
+    """Hold all that a run's folder tells, and what was drawn from it.
 
     Attributes:
         run: How it went.

@@ -10,7 +10,7 @@ from ddpm_cli.core.io.paths import shell_word
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """The layout of one run.
+    """Lay out the folder of one run.
 
     Attributes:
         path: The run's folder.
@@ -20,80 +20,80 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Give the folder's own name."""
         return self.path.resolve().name
 
     @property
     def shell_word(self) -> str:
-        """The folder as a command takes it that a reader will paste into a shell."""
+        """Write the folder as a command takes it that a reader will paste into a shell."""
         return shell_word(self.path)
 
     @property
     def config_path(self) -> Path:
-        """The resolved config, enough to start the run again."""
+        """Say where the resolved config lies, enough to start the run again."""
         return self.path / "config.toml"
 
     @property
     def info_path(self) -> Path:
-        """Versions, device, data, command line, seed and when it was created."""
+        """Say where versions, device, data, command line, seed and the time of creation lie."""
         return self.path / "run.json"
 
     @property
     def metrics_log(self) -> Path:
-        """One line per logging interval."""
+        """Say where the metrics lie, one line per logging interval."""
         return self.path / "metrics.jsonl"
 
     @property
     def incidents_log(self) -> Path:
-        """One line per incident: what went wrong with the numbers."""
+        """Say where the incidents lie, one line each: what went wrong with the numbers."""
         return self.path / "incidents.jsonl"
 
     @property
     def metrics_history(self) -> Path:
-        """One row per epoch."""
+        """Say where the history lies, one row per epoch."""
         return self.path / "metrics.json"
 
     @property
     def samples_folder(self) -> Path:
-        """A grid per interval."""
+        """Say where the grids lie, one per interval."""
         return self.path / "samples"
 
     @property
     def samples_png(self) -> Path:
-        """The newest grid."""
+        """Say where the newest grid lies."""
         return self.path / "samples.png"
 
     @property
     def loss_png(self) -> Path:
-        """The losses over the steps so far, drawn."""
+        """Say where the drawing of the losses over the steps so far lies."""
         return self.path / "loss.png"
 
     @property
     def trackers_path(self) -> Path:
-        """What each tracker calls this run, so that a resumed run goes on there."""
+        """Say where it is kept what each tracker calls this run, so that a resumed run goes on there."""
         return self.path / "trackers.json"
 
     @property
     def tensorboard_folder(self) -> Path:
-        """What TensorBoard reads."""
+        """Say where TensorBoard reads."""
         return self.path / "tensorboard"
 
     @property
     def wandb_folder(self) -> Path:
-        """Where wandb keeps what it sends, or has yet to send."""
+        """Say where wandb keeps what it sends, or has yet to send."""
         return self.path / "wandb"
 
     @property
     def checkpoints_folder(self) -> Path:
-        """One folder per checkpoint."""
+        """Say where the checkpoints lie, one folder each."""
         return self.path / "checkpoints"
 
     @property
     def evaluations_folder(self) -> Path:
-        """Figures of merit, their pictures, and the samples of an evaluation that was cut short."""
+        """Say where figures of merit, their pictures, and the samples of an evaluation that was cut short lie."""
         return self.path / "evaluations"
 
     @property
     def lock_path(self) -> Path:
-        """Names the process that works in the run, or the last one that did."""
+        """Say where it is written which process works in the run, or was the last one that did."""
         return self.path / "lock"

@@ -1,4 +1,4 @@
-"""sweep.json: which runs of a sweep failed, and why."""
+"""Remember in sweep.json which runs of a sweep failed, and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = "sweep.json"
 
 
 def read_failures(folder: Path) -> dict[str, str]:
-    """Why runs of a sweep failed, by name; none if the folder keeps no record of it.
+    """Read why runs of a sweep failed, by name; none if the folder keeps no record of it.
 
     Raises:
         RunError: If the record is damaged.

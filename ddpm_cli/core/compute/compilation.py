@@ -1,4 +1,4 @@
-"""Networks compiled by torch.compile, and as they are where that cannot be."""
+"""Compile networks by torch.compile, and leave them as they are where that cannot be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_REASON = 200
 
 
 def wants_compiling(choice: bool | Literal["auto"], device: torch.device, *, deterministic: bool = False) -> bool:
-    """What `auto` means on a device: yes on CUDA, where a minute of compiling is soon made up for, and no elsewhere.
+    """Say what `auto` means on a device: yes on CUDA, where a minute of compiling is soon made up for, and no elsewhere.
 
     And no where a run is to give the same bits each time: a compiler chooses among its kernels by timing them.
     """
@@ -29,7 +29,7 @@ def wants_compiling(choice: bool | Literal["auto"], device: torch.device, *, det
 
 
 def compiled(network: nn.Module, rehearse: Callable[[Network], object], on_event: Listener, mode: str | None = None) -> Network:
-    """A network compiled for just the inputs of a rehearsal; the network itself, with a notice that says why, if that fails.
+    """Compile a network for just the inputs of a rehearsal; return the network itself, with a notice that says why, if that fails.
 
     The module stays as it is, and so do the names of its weights.
 

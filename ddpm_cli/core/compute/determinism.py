@@ -1,4 +1,4 @@
-"""The same bits on the same machine, where fast kernels would add in the order in which their threads happen to end."""
+"""Ask for the same bits on the same machine, where fast kernels would add in the order in which their threads happen to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device and number format to work in. torch is imported where a device has to be asked."""
+"""Choose the device and number format to work in. torch is imported where a device has to be asked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _has_driver() -> bool:
 
 
 def available_devices() -> list[str]:
-    """Names that `--device` takes on this machine, the fastest first."""
+    """List the names that `--device` takes on this machine, the fastest first."""
     import torch
 
     devices = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
@@ -87,7 +87,7 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `name` means here; on CUDA, matrices in float32 are from here on multiplied in TF32, as convolutions are.
+    """Find the device that `name` means here; on CUDA, multiply matrices in float32 in TF32 from here on, as in convolutions.
 
     Args:
         name: auto, cpu, cuda, cuda:N or mps; auto takes the fastest that is present.
@@ -125,7 +125,7 @@ def check_precision(name: str, device: str) -> None:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """The number format of the network's forward pass: fp32, bf16 or fp16.
+    """Choose the number format of the network's forward pass: fp32, bf16 or fp16.
 
     Args:
         name: auto, fp32, bf16 or fp16; auto takes bf16 on CUDA devices that have it, fp16 on older ones, else fp32.
@@ -145,6 +145,6 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def precision_of(accelerator: Accelerator) -> str:
-    """The number format that an accelerator works in: fp32, bf16 or fp16."""
+    """Tell the number format that an accelerator works in: fp32, bf16 or fp16."""
     mixed: str = accelerator.mixed_precision
     return "fp32" if mixed == "no" else mixed

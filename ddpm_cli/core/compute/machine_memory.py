@@ -1,4 +1,4 @@
-"""How much memory this machine has, and how much of it a process may still take."""
+"""Tell how much memory this machine has, and how much of it a process may still take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 @dataclass(frozen=True)
 class MachineMemory:
-    """Bytes of memory.
+    """Hold bytes of memory.
 
     Attributes:
         total: That the processes of this machine, or of the container that they are in, can have at all, swap included.
@@ -26,7 +26,7 @@ class MachineMemory:
 
 
 def machine_memory() -> MachineMemory:
-    """What the system says, or the cgroups that this process is in where they allow less."""
+    """Ask the system, or the cgroups that this process is in where they allow less."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     totals, free = [memory.total + swap.total], [memory.available + swap.free]
     for folder in _cgroups():
@@ -38,7 +38,7 @@ def machine_memory() -> MachineMemory:
 
 
 def local_processes() -> int:
-    """Processes of this run on this machine, as `torchrun` counts them."""
+    """Count the processes of this run on this machine, as `torchrun` does."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 

@@ -1,4 +1,4 @@
-"""Where a network's numbers lie in memory."""
+"""Choose where a network's numbers lie in memory."""
 
 from __future__ import annotations
 

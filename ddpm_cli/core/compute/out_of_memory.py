@@ -1,4 +1,4 @@
-"""Memory that did not suffice: how to tell, how to get it back, and how much less would have done."""
+"""Recognise that memory did not suffice, get it back, and find how much less would have done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER_WORDS = ("not enough memory", "std::bad_alloc", "could not create a primit
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that some device, or the machine, has no memory left."""
+    """Tell whether an error says that some device, or the machine, has no memory left."""
     from accelerate.utils.memory import should_reduce_batch_size  # here, as sampling must not wait for its import
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -61,7 +61,7 @@ def out_of_memory(explain: Callable[[], OutOfMemoryError]) -> Iterator[None]:
 
 
 def fits(compute: Callable[[int], None], images: int) -> bool:
-    """Whether a computation gets through with so many images; if not, its memory is free again."""
+    """Try whether a computation gets through with so many images; if not, its memory is free again."""
     try:
         compute(images)
     except (RuntimeError, MemoryError) as error:
@@ -73,7 +73,7 @@ def fits(compute: Callable[[int], None], images: int) -> bool:
 
 
 def largest_fitting(compute: Callable[[int], None], images: int, clear: Callable[[], None]) -> int | None:
-    """The largest number of images that a computation has memory for, out of `images` and its halves.
+    """Find the largest number of images that a computation has memory for, out of `images` and its halves.
 
     Args:
         compute: Takes the number of images.
@@ -92,7 +92,7 @@ def largest_fitting(compute: Callable[[int], None], images: int, clear: Callable
 
 
 def sampling_error(denoise: Callable[[int], None], images: int, device: torch.device) -> OutOfMemoryError:
-    """What to say where denoising ran out of memory, after smaller batches were tried in this very process.
+    """Explain that denoising ran out of memory, after smaller batches were tried in this very process.
 
     Args:
         denoise: Does one step of it with the number of images that it is given.
@@ -112,6 +112,6 @@ def sampling_error(denoise: Callable[[int], None], images: int, device: torch.de
 
 
 def measuring_error(images: int, device: torch.device) -> OutOfMemoryError:
-    """What to say where the rest of an evaluation ran out of memory, looking at `images` at a time."""
+    """Explain that the rest of an evaluation ran out of memory, looking at `images` at a time."""
     message = f"Out of memory while measuring {images:,} images at a time on {device}."
     return OutOfMemoryError(message, f"Try smaller batches: --batch-size {max(images // 2, 1)}")

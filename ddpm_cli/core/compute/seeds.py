@@ -1,4 +1,4 @@
-"""Random numbers as pure functions of the seed and a counter.
+"""Draw random numbers as pure functions of the seed and a counter.
 
 Each optimizer step seeds its own draws from (seed, purpose, step), so there is no random state to save: resuming at step N, or with
 another number of processes, draws exactly what an uninterrupted run would have drawn.
@@ -13,7 +13,7 @@ import torch
 
 
 def seed_of(seed: int, purpose: str, *counters: int) -> int:
-    """A 63-bit seed for one purpose and place in the run.
+    """Derive a 63-bit seed for one purpose and place in the run.
 
     Args:
         seed: The run's seed, in [0, 2**32).
@@ -29,5 +29,5 @@ def seed_of(seed: int, purpose: str, *counters: int) -> int:
 
 
 def generator(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A generator on `device` that is seeded by `seed_of`."""
+    """Make a generator on `device` that is seeded by `seed_of`."""
     return torch.Generator(device).manual_seed(seed_of(seed, purpose, *counters))

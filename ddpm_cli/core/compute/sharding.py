@@ -1,4 +1,4 @@
-"""Models with weights, gradients, moments and averages spread over the processes (Rajbhandari et al. 2020, ZeRO; torch's FSDP2).
+"""Spread weights, gradients, moments and averages over the processes (Rajbhandari et al. 2020, ZeRO; torch's FSDP2).
 
 Each block of the network is whole on a process only while it computes. Checkpoints hold whole tensors all the same: they fit any
 number of processes, with sharding and without.
@@ -51,7 +51,7 @@ def whole(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """The whole of each tensor that is spread, one after the other; all processes must ask for it.
+    """Gather the whole of each tensor that is spread, one after the other; all processes must ask for it.
 
     Args:
         tensors: By name.
@@ -68,7 +68,7 @@ def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
 
 
 def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, the same on every process, spread as another one is; itself if that is whole."""
+    """Spread a whole tensor, the same on every process, as another one is; leave it if that is whole."""
     if not _is_spread(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -77,12 +77,12 @@ def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """What this process holds of each tensor, sharing its memory."""
+    """List what this process holds of each tensor, sharing its memory."""
     return [tensor.to_local() if _is_spread(tensor) else tensor for tensor in tensors]
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may be spread, on its device."""
+    """Gather the whole of a tensor that may be spread, on its device."""
     return tensor.full_tensor() if _is_spread(tensor) else tensor
 
 
@@ -92,5 +92,5 @@ def _is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
 
 
 def is_sharded(module: nn.Module) -> TypeGuard[FSDPModule]:
-    """Whether its weights are spread over the processes."""
+    """Tell whether its weights are spread over the processes."""
     return hasattr(module, "unshard")

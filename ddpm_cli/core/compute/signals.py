@@ -1,4 +1,4 @@
-"""Ending at a good moment when the system asks for it."""
+"""End at a good moment when the system asks for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SI
 
 
 class StopSignal(KeyboardInterrupt):
-    """SIGTERM or SIGUSR1 where there is nothing to save.
+    """Tell that SIGTERM or SIGUSR1 came where there is nothing to save.
 
     Args:
         signal_number: Which.
@@ -26,7 +26,7 @@ class StopSignal(KeyboardInterrupt):
 
 
 class GivenUpError(Exception):
-    """Long work was left because a signal asked to stop."""
+    """Tell that long work was left because a signal asked to stop."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class StopRequest:
     signal_number: int = 0
 
     def check(self) -> None:
-        """To be called every now and then by work that can be done again later.
+        """Raise if a signal came; work that can be done again later calls it every now and then.
 
         Raises:
             GivenUpError: If a signal came.
@@ -61,12 +61,12 @@ def interrupt_on_signals() -> None:
 
 
 def signal_of(interrupt: KeyboardInterrupt) -> int:
-    """The signal behind an interrupt."""
+    """Tell the signal behind an interrupt."""
     return interrupt.signal_number if isinstance(interrupt, StopSignal) else signal.SIGINT
 
 
 def how_stopped(signal_number: int) -> str:
-    """For a message: what stopped the work."""
+    """Say in a message what stopped the work."""
     return "Ctrl-C" if signal_number == signal.SIGINT else signal.Signals(signal_number).name
 
 

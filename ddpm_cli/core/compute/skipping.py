@@ -1,4 +1,4 @@
-"""A step of the optimizer that the device itself may skip."""
+"""Let the device itself skip a step of the optimizer."""
 
 from __future__ import annotations
 

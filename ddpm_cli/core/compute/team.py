@@ -1,4 +1,4 @@
-"""The processes that share one piece of work."""
+"""Join the processes that share one piece of work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _alone() -> None:
 
 @dataclass(frozen=True)
 class Team:
-    """A process and those that work beside it.
+    """Join a process with those that work beside it.
 
     Attributes:
         rank: Number of this process; 0 is the main one, which alone reduces, stores and prints.
@@ -55,16 +55,16 @@ class Team:
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> Team:
-        """The processes of `torchrun` or `accelerate launch`."""
+        """Join the processes of `torchrun` or `accelerate launch`."""
         return cls(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, accelerator.device)
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the main process."""
+        """Tell whether this is the main process."""
         return self.rank == 0
 
     def share(self, count: int, rank: int | None = None) -> slice:
-        """Which of `count` things a process takes, this one if none is named: consecutive ones, in the order of the ranks."""
+        """List which of `count` things a process takes, this one if none is named: consecutive ones, in the order of the ranks."""
         rank = self.rank if rank is None else rank
         return slice(rank * count // self.size, (rank + 1) * count // self.size)
 
@@ -88,7 +88,7 @@ class Team:
             torch.distributed.send(own.contiguous().to(self.device), dst=0)
 
     def largest(self, *numbers: float) -> list[float]:
-        """The largest of each number over all processes, which must all ask; their hosts compare, while their devices go on."""
+        """Find the largest of each number over all processes, which must all ask; their hosts compare, while their devices go on."""
         if self.size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.float64)
@@ -126,7 +126,7 @@ class Team:
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:
-    """Accelerate's handle on device, precision and processes; under `torchrun` each process takes its own device.
+    """Make Accelerate's handle on device, precision and processes; under `torchrun` each process takes its own device.
 
     Raises:
         DeviceError: If this machine lacks the device or the precision.
@@ -148,7 +148,7 @@ def make_accelerator(device_name: str, precision: str) -> Accelerator:
 
 
 def sampling_team(device_name: str) -> Team:
-    """The processes that draw samples; one alone has no need of Accelerate, which takes long to import.
+    """Join the processes that draw samples; one alone has no need of Accelerate, which takes long to import.
 
     Raises:
         DeviceError: If this machine lacks the device.
@@ -160,7 +160,7 @@ def sampling_team(device_name: str) -> Team:
 
 @cache
 def host_group() -> Any:
-    """A group of all processes that talks through the hosts; made once, by all of them together."""
+    """Make a group of all processes that talks through the hosts; made once, by all of them together."""
     return torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
 
 

@@ -1,4 +1,4 @@
-"""Weights into networks, and an optimizer's moments out of it and back."""
+"""Load weights into networks, and an optimizer's moments out of it and back."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def check_weights(network: nn.Module, weights: Mapping[str, Tensor], origin: Pat
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """An optimizer's moments as flat tensors, `<number of the parameter>.<name>`; its hyperparameters are in the config."""
+    """Flatten an optimizer's moments to tensors `<number of the parameter>.<name>`; its hyperparameters are in the config."""
     return {f"{number}.{name}": value for number, entry in state["state"].items() for name, value in entry.items()}
 
 
 def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Any]:
-    """The inverse of `flatten_optimizer`, with the hyperparameters of a fresh optimizer.
+    """Undo `flatten_optimizer`, with the hyperparameters of a fresh optimizer.
 
     Raises:
         CheckpointError: If they are not Adam's moments, of each parameter or of none; torch itself would take any, and fail, or
@@ -92,7 +92,7 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
 
 
 def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """An optimizer's state in which the moments of each parameter are spread over the processes, and lie in memory, as it does.
+    """Spread the moments of each parameter over the processes, and lay them in memory, as the parameter is.
 
     Fused kernels walk through all of them in step: where one lies in another order (channels last) they mix up its numbers.
 

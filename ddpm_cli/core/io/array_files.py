@@ -1,4 +1,4 @@
-"""NumPy's .npy files, which may be damaged or come from a stranger: numbers alone, never pickles."""
+"""Read NumPy's .npy files, which may be damaged or come from a stranger: numbers alone, never pickles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Betas from a user's file. Imports no torch."""
+"""Read betas from a user's file. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums of a file's blocks, by which it is known again whether the file still holds what was written."""
+"""Sum a file's blocks, so that it is known again whether the file still holds what was written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def block_sums(descriptor: int, size: int, on_event: Listener = ignore, what: st
 
 
 def differing_blocks(sums: str, others: str) -> int:
-    """Blocks whose sums are not the same; those that only one of the two has count too."""
+    """List blocks whose sums are not the same; those that only one of the two has count too."""
     return sum(sums[at : at + DIGITS] != others[at : at + DIGITS] for at in range(0, max(len(sums), len(others)), DIGITS))
 
 

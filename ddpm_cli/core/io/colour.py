@@ -1,4 +1,4 @@
-"""Colour profiles: pictures that mean other colours by their numbers than sRGB does are converted to it."""
+"""Convert pictures whose colour profile means other colours by their numbers to sRGB."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPACES = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
 
 
 class Conversion(NamedTuple):
-    """What is done with the pictures of a profile; nothing, where it is sRGB.
+    """Hold what is done with the pictures of a profile; nothing, where it is sRGB.
 
     Attributes:
         usable: Whether it is a profile, and one of the pictures' kind of colours.
@@ -36,7 +36,7 @@ class Conversion(NamedTuple):
 
 
 def profile_use(image: Image.Image, channels: int) -> tuple[str, bool]:
-    """What becomes of a picture's colour profile.
+    """Tell what becomes of a picture's colour profile.
 
     Args:
         image: As it was opened.
@@ -52,7 +52,7 @@ def profile_use(image: Image.Image, channels: int) -> tuple[str, bool]:
 
 
 def convert_to_srgb(image: Image.Image, profile: bytes, channels: int) -> Image.Image:
-    """The picture with the numbers of sRGB; as it is, where its profile is sRGB or cannot be used.
+    """Give the picture the numbers of sRGB; leave it as it is, where its profile is sRGB or cannot be used.
 
     Args:
         image: Mode L, RGB, RGBA or CMYK; it may be changed.

@@ -1,4 +1,4 @@
-"""The folder that downloads are kept in, and how they get there."""
+"""Find the folder that downloads are kept in, and put them there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SILENCE_SECONDS = 10.0
 
 
 def cache_directory() -> Path:
-    """Folder for downloads: $DDPM_CACHE, or `ddpm` in the platform's own cache folder. It need not exist yet.
+    """Find the folder for downloads: $DDPM_CACHE, or `ddpm` in the platform's own cache folder. It need not exist yet.
 
     Raises:
         RequestError: If what the environment names cannot be used, or there is no home folder.

@@ -1,4 +1,4 @@
-"""Files that are either wholly written or not there at all.
+"""Write files that are either wholly there or not at all, and read what may be a stranger's.
 
 Everything is written under a temporary name in the same folder, synced and renamed. A kill at any instant leaves the old
 file, or none, and perhaps a temporary one, which the next writer of the same file removes, or `sweep_temporaries`.
@@ -55,7 +55,7 @@ _WRONG_PATHS = {
 
 
 class UnreadableError(ValueError):
-    """A file that is not what it should be; the message says why, without naming the file."""
+    """Tell that a file is not what it should be; the message says why, without naming the file."""
 
 
 _UNFINISHED: set[Path] = set()
@@ -429,7 +429,7 @@ def _pwrite(descriptor: int, data: memoryview, offset: int) -> int:
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """At most `count` bytes from a place in a file, from any thread."""
+    """Read at most `count` bytes from a place in a file, from any thread."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, count, offset)
     with _seeking:  # on Windows
@@ -461,7 +461,7 @@ def open_regular(path: Path) -> int:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of an ordinary file of at most `limit` bytes.
+    """Read an ordinary file of at most `limit` bytes.
 
     Raises:
         UnreadableError: If it is missing, larger or no ordinary file.
@@ -475,7 +475,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_text(path: Path, limit: int = JSON_LIMIT) -> str:
-    """The text of an ordinary UTF-8 file of at most `limit` bytes.
+    """Read an ordinary UTF-8 file of at most `limit` bytes as text.
 
     Raises:
         UnreadableError: If it is missing, larger, not UTF-8 or no ordinary file.
@@ -502,7 +502,7 @@ def _size(path: Path) -> int:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, which may come from a stranger.
+    """Read the object in a JSON file, which may come from a stranger.
 
     Raises:
         UnreadableError: If it is missing, too large, nested too deeply, or not a JSON object.
@@ -515,7 +515,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """The value that a stranger's JSON text holds.
+    """Parse a stranger's JSON text.
 
     Raises:
         UnreadableError: If it is nested too deeply or not JSON.
@@ -529,7 +529,7 @@ def parse_json(text: str) -> Any:
 
 
 def to_json(value: object) -> str:
-    """JSON text that ends in a newline; floats keep every bit, and NaN and infinity are written as Python reads them.
+    """Write JSON text that ends in a newline; floats keep every bit, and NaN and infinity are written as Python reads them.
 
     Raises:
         ValueError: If it would be larger than what is read again.
@@ -543,7 +543,7 @@ def to_json(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The start of a stranger's text, without the control characters by which it could write over a terminal."""
+    """Shorten a stranger's text to its start, without the control characters by which it could write over a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in readable(text)[:LONGEST_TEXT])
 
 

@@ -1,4 +1,4 @@
-"""The IDX format of the MNIST family: big-endian sizes, then the values.
+"""Read the IDX format of the MNIST family: big-endian sizes, then the values.
 
 Bytes 0 and 1 are zero, byte 2 is the type of the values (8 is uint8, the only one these data sets use), byte 3 the number of
 dimensions; then each size as a 32-bit integer, then the values in C order (LeCun et al., the MNIST database).

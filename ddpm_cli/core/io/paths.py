@@ -1,4 +1,4 @@
-"""From what a user wrote to a path, once; and from a path to text that other programs read.
+"""Turn what a user wrote into a path, once; and a path into text that other programs read.
 
 On Linux a name is bytes, which need not be UTF-8: Python keeps such bytes as lone surrogates, which no UTF-8 text can hold. In
 files and in JSON such a path is therefore written as a URI, `file:///photos/caf%E9`, which is read again wherever a path is;
@@ -34,7 +34,7 @@ _REASONS = {
 
 
 class NoPathError(ValueError):
-    """A text that stands for no path that could be used here.
+    """Tell that a text stands for no path that could be used here.
 
     Args:
         reason: Why, a phrase whose subject is the path.
@@ -121,7 +121,7 @@ def _shown(written: str) -> str:
 
 
 def is_text(path: str | os.PathLike[str]) -> bool:
-    """Whether a path can be written as UTF-8."""
+    """Tell whether a path can be written as UTF-8."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:

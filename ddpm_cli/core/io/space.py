@@ -1,4 +1,4 @@
-"""Whether disk and memory can hold what is asked for, before hours are spent on it."""
+"""Check whether disk and memory can hold what is asked for, before hours are spent on it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def require_space(folder: Path, disk_bytes: int, memory_bytes: int) -> None:
 def needed_bytes(
     metrics: Collection[str], kinds: Collection[str], n: int, repeats: int, image_shape: tuple[int, int, int]
 ) -> tuple[int, int]:
-    """What samples and their metrics take.
+    """Tell how many bytes samples and their metrics take.
 
     Args:
         metrics: Names of metrics.

@@ -27,7 +27,7 @@ LONGEST_SUFFIX = 32
 
 
 def temporary_path(path: Path) -> Path:
-    """A fresh name beside `path`; it keeps the suffix, from which writers of images infer the format."""
+    """Make a fresh name beside `path`; it keeps the suffix, from which writers of images infer the format."""
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
     return path.parent / f"{_start(path)}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 

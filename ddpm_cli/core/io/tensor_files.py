@@ -1,4 +1,4 @@
-"""Safetensors files, which may come from a stranger: numbers and text, so that reading one runs none of its code."""
+"""Read and write safetensors files, which may come from a stranger: numbers and text, so that reading runs none of its code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LENGTH_BYTES = 8
 
 
 class TensorFile(NamedTuple):
-    """What a safetensors file holds.
+    """Hold what a safetensors file holds.
 
     Attributes:
         tensors: On the CPU, by name; views of the file, which must not change while they are in use.
@@ -57,14 +57,14 @@ def read_tensor_file(path: Path) -> TensorFile:
 
 
 def summed(tensors: dict[str, Tensor]) -> bytes:
-    """A safetensors file of contiguous tensors on the CPU that holds the sum of its own content, see `read_summed`."""
+    """Make a safetensors file of contiguous tensors on the CPU that holds the sum of its own content, see `read_summed`."""
     from safetensors.torch import save
 
     return save(tensors, metadata={SUM: content_sha256(tensors, {})})
 
 
 def read_summed(path: Path, *, required: bool = True) -> dict[str, Tensor]:
-    """The tensors of a file of `summed`, compared with its sum.
+    """Read the tensors of a file of `summed`, and compare them with its sum.
 
     Args:
         path: The file; a link to one is followed.
@@ -82,7 +82,7 @@ def read_summed(path: Path, *, required: bool = True) -> dict[str, Tensor]:
 
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of names, dtypes, shapes, metadata and bytes, hexadecimal, so that no part can change unnoticed."""
+    """Sum names, dtypes, shapes, metadata and bytes, SHA-256, hexadecimal, so that no part can change unnoticed."""
     import torch
 
     names = sorted(tensors)
@@ -94,7 +94,7 @@ def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
 
 
 class TensorHeader(NamedTuple):
-    """What a safetensors file says of itself.
+    """Hold what a safetensors file says of itself.
 
     Attributes:
         shapes: Shape of each tensor, by name.

@@ -1,4 +1,4 @@
-"""Decoded images on disk, mapped into memory: written once, as a whole or not at all, and found again by their content.
+"""Keep decoded images on disk, mapped into memory: written once, as a whole or not at all, and found again by their content.
 
 What is found is checked against the sums that were written with it; damage is told, and the pictures are decoded again.
 
@@ -74,7 +74,7 @@ NPY_HEADER_BYTES = 4096
 
 @dataclass(frozen=True)
 class Entry:
-    """What `entry.json` holds.
+    """Hold what `entry.json` holds.
 
     Attributes:
         version: Of this layout.
@@ -104,7 +104,7 @@ class Entry:
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
-    """The images of a collection, decoded now or in an earlier start.
+    """Load the images of a collection, decoded now or in an earlier start.
 
     Args:
         pictures: The collection.
@@ -224,7 +224,7 @@ def _check_pixels(path: Path, entry: Entry, on_event: Listener) -> None:
 
 
 def described(entry: Entry) -> str:
-    """The text of entry.json: what an entry says, and the sum of that."""
+    """Write the text of entry.json: what an entry says, and the sum of that."""
     return to_json({**asdict(entry), "seal": _seal(entry)})
 
 
@@ -295,7 +295,7 @@ def _build(folder: Path, pictures: Pictures, settings: PictureSettings, found: S
 
 
 def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener = ignore) -> tuple[Shape, Layout]:
-    """Shape and layout of the images; before pictures are refused, those that are damaged are set aside.
+    """Plan shape and layout of the images; before pictures are refused, those that are damaged are set aside.
 
     Raises:
         DataError: If the pictures and the settings make no data set.
@@ -366,7 +366,7 @@ def _write(
 
 
 def unreadable(pictures: Pictures, found: Survey) -> dict[str, str]:
-    """Why each picture that cannot be read cannot, by its name.
+    """Tell why each picture that cannot be read cannot, by its name.
 
     Raises:
         DataError: If there are so many that nobody would list them.
@@ -377,7 +377,7 @@ def unreadable(pictures: Pictures, found: Survey) -> dict[str, str]:
 
 
 def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Iterator[str]:
-    """What the user must know of pictures that are read, but not just as they are stored.
+    """Tell what the user must know of pictures that are read, but not just as they are stored.
 
     Args:
         pictures: The collection.

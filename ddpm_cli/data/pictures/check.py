@@ -1,4 +1,4 @@
-"""What is in a folder of pictures or another data set, and what training would do with it."""
+"""Look at what is in a folder of pictures or another data set, and at what training would do with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Heights and widths, as the pictures are seen.
+    """Hold heights and widths, as the pictures are seen.
 
     Attributes:
         different: How many sizes there are.
@@ -43,7 +43,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Training:
-    """What training would do.
+    """Hold what training would do.
 
     Attributes:
         refused: Why it would refuse; None if it would not. Then all else is None or 0.
@@ -66,7 +66,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Report:
-    """What is in a folder, or of another data set as much as is known without files.
+    """Hold what is in a folder, or of another data set as much as is known without files.
 
     Attributes:
         source: The folder.

@@ -1,4 +1,4 @@
-"""Classes by name, as people type them."""
+"""Find classes by name, as people type them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LISTED, MOST_COMPARED = 50, 5_000
 
 
 def find_class(text: str, class_names: Sequence[str]) -> int:
-    """The class that a name or a number stands for; case, spaces and punctuation matter only where names differ in them alone.
+    """Find the class that a name or number stands for; case, spaces and punctuation matter only where names differ in them alone.
 
     They matter in numbers: "1,2", "1-2" and "1.0" are neither 12 nor 10, and "-1" is not 1.
 
@@ -51,7 +51,7 @@ def _compared(text: str, names: Sequence[str]) -> Sequence[str]:
 
 
 def file_names(class_names: Sequence[str]) -> list[str]:
-    """A part of a file name for each class that any file system takes, no two the same in any case of their letters."""
+    """Make a part of a file name for each class that any file system takes, no two the same in any case of their letters."""
     found: list[str] = []
     taken: set[str] = set()
     for number, name in enumerate(class_names):

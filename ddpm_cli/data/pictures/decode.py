@@ -1,4 +1,4 @@
-"""One encoded picture: what its header says, and its pixels as training wants them."""
+"""Decode one picture: what its header says, and its pixels as training wants them."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ DECODER_VERSION = 2
 
 
 class TooManyPixelsError(UnreadableError):
-    """A picture of more pixels than are read."""
+    """Tell that a picture has more pixels than are read."""
 
 
 class PixelBudget:
-    """Makes threads wait, so that together they hold no more pixels than the largest picture has."""
+    """Let threads wait, so that together they hold no more pixels than the largest picture has."""
 
     def __init__(self) -> None:
         self._free = MOST_PIXELS
@@ -104,7 +104,7 @@ IN_MEMORY = PixelBudget()
 
 
 class Levels(NamedTuple):
-    """The values that a picture holds; of 8 bits, those that are seen.
+    """Hold the values that a picture holds; of 8 bits, those that are seen.
 
     Attributes:
         depth: Bits of a whole number, 8, 16 or 32; 0 for floats; CUT_TO_8.
@@ -118,12 +118,12 @@ class Levels(NamedTuple):
 
     @property
     def white(self) -> float:
-        """The value that becomes 255: the smallest of WHITES that is no less than the largest value, else that value."""
+        """Tell the value that becomes 255: the smallest of WHITES that is no less than the largest value, else that value."""
         return next((white for white in WHITES[self.depth] if self.high <= white), self.high)
 
 
 class Header(NamedTuple):
-    """What a picture's header says.
+    """Hold what a picture's header says.
 
     Attributes:
         height: Pixels, as it is to be seen: after turning it as its EXIF data say.
@@ -149,7 +149,7 @@ class Header(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """What a look at all of a picture finds.
+    """Hold what a look at all of a picture finds.
 
     Attributes:
         header: What its header says.
@@ -171,7 +171,7 @@ def quiet_decoders() -> Iterator[None]:
 
 
 def read_header(content: bytes, most_pixels: int = MOST_PIXELS) -> Header:
-    """What the header says; of the pixels nothing is looked at, so that they may still turn out to be damaged.
+    """Read the header; of the pixels nothing is looked at, so that they may still turn out to be damaged.
 
     Args:
         content: The encoded picture.
@@ -184,7 +184,7 @@ def read_header(content: bytes, most_pixels: int = MOST_PIXELS) -> Header:
 
 
 def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
-    """The header, a sum of the pixels as they are to be seen, and their values.
+    """Read the header, a sum of the pixels as they are to be seen, and their values.
 
     Args:
         content: The encoded picture.
@@ -204,7 +204,7 @@ def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
 
 
 def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None:
-    """The values of a picture of more than 8 bits; None of any other.
+    """Read the values of a picture of more than 8 bits; None of any other.
 
     Args:
         content: The encoded picture.
@@ -217,7 +217,7 @@ def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None
 
 
 def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
-    """The pixels as training wants them.
+    """Decode the pixels as training wants them.
 
     Args:
         content: The encoded picture; of an animation the first frame counts.

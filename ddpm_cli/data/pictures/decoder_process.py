@@ -1,4 +1,4 @@
-"""The process in which pictures are decoded that may take long or much: it can be ended at any moment, and ends itself.
+"""Decode pictures that may take long or much in a process that can be ended at any moment, and ends itself.
 
 It answers each question on stdin by one on stdout, see `decoders.receive`:
 
@@ -31,7 +31,7 @@ UNASKED_PIXELS = 1_000_000
 
 
 class Room(picture.PixelBudget):
-    """Asks the process that all pixels are counted in; waiting for its answer is no decoding."""
+    """Ask the process that all pixels are counted in for room; waiting for its answer is no decoding."""
 
     def __init__(self, questions: BinaryIO, answers: BinaryIO) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ IDLE_SECONDS = 60.0
 
 
 class Decoders:
-    """Reads pictures, for several threads at once, and names one that takes too long or too much, or ends its decoder.
+    """Read pictures, for several threads at once, and name one that takes too long or too much, or ends its decoder.
 
     A small picture of a format whose time is known beforehand is decoded in this process, as another one would take longer to
     be asked; all others, in a process for each thread, which is ended with the block if it is at work.
@@ -73,14 +73,14 @@ class Decoders:
             self._idle.clear()
 
     def read_header(self, content: bytes) -> Header:
-        """As `picture.read_header`."""
+        """Read as `decode.read_header` does."""
         if _is_quick(content):
             with contextlib.suppress(TooManyPixelsError):
                 return picture.read_header(content, QUICK_PIXELS)
         return Header(*self._ask(content, "read_header")[0])
 
     def read_whole(self, content: bytes) -> Whole:
-        """As `picture.read_whole`."""
+        """Read as `decode.read_whole` does."""
         if _is_quick(content):
             with contextlib.suppress(TooManyPixelsError):
                 return picture.read_whole(content, QUICK_PIXELS)
@@ -88,7 +88,7 @@ class Decoders:
         return Whole(Header(*header), bytes.fromhex(digest), Levels(*levels))
 
     def read_levels(self, content: bytes) -> Levels | None:
-        """As `picture.read_levels`."""
+        """Read as `decode.read_levels` does."""
         if _is_quick(content):
             with contextlib.suppress(TooManyPixelsError):
                 return picture.read_levels(content, QUICK_PIXELS)
@@ -96,7 +96,7 @@ class Decoders:
         return levels and Levels(*levels)
 
     def decode(self, content: bytes, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
-        """As `picture.decode`."""
+        """Decode as `decode.decode` does."""
         if _is_quick(content):
             with contextlib.suppress(TooManyPixelsError):
                 return picture.decode(content, shape, background, QUICK_PIXELS)
@@ -242,7 +242,7 @@ class _Process:
 
 
 def receive(stream: Any) -> tuple[dict[str, Any], bytes]:
-    """A message and the bytes that come with it.
+    """Receive a message and the bytes that come with it.
 
     Raises:
         EOFError: If whoever writes it has ended.

@@ -1,4 +1,4 @@
-"""From what is known of some pictures to what training gets: their shape, and which of them are held out."""
+"""Choose the shape of images, and which are held out, from what is known of the pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAR_SMALLER = 4
 
 
 class Layout(NamedTuple):
-    """The images of a data set in their order.
+    """Hold the images of a data set in their order.
 
     Attributes:
         rows: Number of the picture that each image is made of, int64 [N]: the held-out ones, then those to train on.
@@ -36,7 +36,7 @@ class Layout(NamedTuple):
 
 
 def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -> Shape:
-    """Channels, height and width that all images will have.
+    """Choose channels, height and width that all images will have.
 
     Raises:
         DataError: If no picture can be read, or they differ in a way that the settings do not settle.
@@ -78,7 +78,7 @@ def _suggested(found: Survey) -> tuple[int, int]:
 
 
 def size_counts(found: Survey) -> Counter[tuple[int, int]]:
-    """How many readable pictures there are of each height and width."""
+    """Count readable pictures of each height and width."""
     readable = found.readable
     sizes, counts = np.unique(np.stack([found.heights[readable], found.widths[readable]], 1), axis=0, return_counts=True)
     return Counter({(height, width): count for (height, width), count in zip(sizes.tolist(), counts.tolist(), strict=True)})
@@ -98,7 +98,7 @@ def _common_channels(pictures: Pictures, found: Survey) -> int:
 
 
 def choose_layout(pictures: Pictures, found: Survey, shape: Shape, settings: PictureSettings) -> Layout:
-    """Which pictures become images, which of these are held out, and their order.
+    """Choose which pictures become images, which of these are held out, and their order.
 
     Where the collection has no split, the sum of a picture's bytes decides: so copies of one picture land on the same side, and
     others that are added move none. The order is that of the sums too, so that every prefix is mixed by class.
@@ -116,7 +116,7 @@ def choose_layout(pictures: Pictures, found: Survey, shape: Shape, settings: Pic
 
 
 def too_small(found: Survey, shape: Shape) -> NDArray[np.bool_]:
-    """Which readable pictures would have to be enlarged, bool [N]."""
+    """Tell which readable pictures would have to be enlarged, bool [N]."""
     return found.readable & ((found.heights < shape[1]) | (found.widths < shape[2]))
 
 
@@ -188,7 +188,7 @@ def _on_both_sides(layout: Layout, sums: NDArray[np.uint64]) -> NDArray[np.bool_
 
 
 def cut_at(hashes: NDArray[np.uint64], share: float, source: str) -> int:
-    """How many of some images are held out: those whose sums are below a threshold, but at least one, and not all.
+    """Count the images to hold out: those whose sums are below a threshold, but at least one, and not all.
 
     Args:
         hashes: Their sums, random and sorted, uint64 [N], N at least 1.

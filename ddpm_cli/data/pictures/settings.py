@@ -1,4 +1,4 @@
-"""Pictures that are still encoded, from a folder or another collection, before anything has been read of them."""
+"""Hold pictures that are still encoded, from a folder or another collection, before anything has been read of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddpm_cli.core.io.paths import LONGEST_SHOWN
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSettings:
-    """What becomes of pictures.
+    """Say what becomes of pictures.
 
     Attributes:
         size: Height and width; None if all have the same already.
@@ -38,7 +38,7 @@ class PictureSettings:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A collection of N encoded pictures.
+    """Hold a collection of N encoded pictures.
 
     Attributes:
         name: What it is called.
@@ -75,11 +75,11 @@ class Pictures:
 
 
 def printable(name: str) -> str:
-    """A name for JSON and tables: `readable`, with question marks for characters that steer a terminal."""
+    """Write a name for JSON and tables: `readable`, with question marks for characters that steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in readable(name))
 
 
 def shown(name: str) -> str:
-    """A name for messages: `printable`, and of a long one the beginning, in which it lies, and the end, which tells it apart."""
+    """Write a name for messages: `printable`, and of a long one the beginning, in which it lies, and the end, which tells it apart."""
     text, half = printable(name), LONGEST_SHOWN // 2
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}...{text[-half:]} ({len(text):,} characters)"

@@ -43,7 +43,7 @@ _OLD_HELD_OUT = ("test", "val", "valid", "validation")
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders below a root, each relative to it and ending in a slash; the root itself is "".
+    """Hold the folders below a root, each relative to it and ending in a slash; the root itself is "".
 
     Attributes:
         filled: Those that a picture lies in, not counting what lies deeper.
@@ -54,11 +54,11 @@ class Folders:
     every: frozenset[str]
 
     def below(self, folder: str) -> list[str]:
-        """The folders in a folder that hold pictures at any depth."""
+        """List the folders in a folder that hold pictures at any depth."""
         return sorted(self._holding.get(folder, ()))
 
     def bare(self, folder: str) -> list[str]:
-        """The folders in a folder without any pictures."""
+        """List the folders in a folder without any pictures."""
         return sorted(self._children.get(folder, set()) - self._holding.get(folder, set()))
 
     @cached_property
@@ -85,7 +85,7 @@ def _by_parent(folders: Iterable[str]) -> dict[str, set[str]]:
 
 
 class Arrangement(NamedTuple):
-    """What is trained on and held out.
+    """Hold what is trained on and held out.
 
     Attributes:
         train: The folder to train on, relative to the root and ending in a slash, or "".
@@ -101,7 +101,7 @@ class Arrangement(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What was recognised, for people; empty for classes or pictures in the root itself."""
+        """Say what was recognised, for people; nothing for classes or pictures in the root itself."""
         if self.held_out is None:
             return f"the pictures below {shown(self.train)}" if self.train else ""
         return f"{shown(self.train)} to train on, {shown(self.held_out)} held out"
@@ -143,7 +143,7 @@ def _words(folder: str) -> list[str]:
 
 
 def name_of(folder: str) -> str:
-    """The last part of a folder's path."""
+    """Take the last part of a folder's path."""
     return folder.rstrip("/").rpartition("/")[2]
 
 

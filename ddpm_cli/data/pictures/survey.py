@@ -1,4 +1,4 @@
-"""A first look at every picture of a collection: its content's sum, its size and kind; of a million pictures a few arrays."""
+"""Look first at every picture of a collection: its content's sum, its size and kind; of a million pictures a few arrays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN = -1.0
 
 @dataclass(eq=False)
 class Survey:
-    """What is known of N pictures.
+    """Hold what is known of N pictures.
 
     Attributes:
         content: Sum over the names, classes, splits and bytes of all pictures, hexadecimal.
@@ -66,7 +66,7 @@ class Survey:
 
     @property
     def readable(self) -> NDArray[np.bool_]:
-        """Which pictures can be read as far as is known, bool [N]."""
+        """Tell which pictures can be read as far as is known, bool [N]."""
         result = np.ones(len(self.hashes), np.bool_)
         result[list(self.broken)] = False
         return result
@@ -160,7 +160,7 @@ def _short(digest: bytes) -> int:
 
 
 def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
-    """The bytes of a picture that the survey could read, if they are still those that it saw.
+    """Read the bytes of a picture that the survey could read, if they are still those that it saw.
 
     Raises:
         DataError: If they are not: what is made of others must not go by the name of these.

@@ -47,7 +47,7 @@ def require_one_scale(pictures: Pictures, found: Survey, rows: NDArray[np.int64]
 
 
 def require_scale(name: str, levels: Levels | None) -> None:
-    """As `require_one_scale`, of a picture alone.
+    """Refuse as `require_one_scale` does, looking at a picture alone.
 
     Args:
         name: Of its file.

@@ -1,4 +1,4 @@
-"""Images in NumPy's files: `.npz` with the keys images, labels, test_images, test_labels, or `.npy` with images alone."""
+"""Read images in NumPy's files: `.npz` with the keys images, labels, test_images, test_labels, or `.npy` with images alone."""
 
 from __future__ import annotations
 

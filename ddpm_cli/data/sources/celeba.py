@@ -1,4 +1,4 @@
-"""CelebA: 202,599 photographs of faces, aligned and cropped, 218x178 (Liu et al. 2015), through torchvision's class.
+"""Load CelebA: 202,599 photographs of faces, aligned and cropped, 218x178 (Liu et al. 2015), through torchvision's class.
 
 Its 40 attributes are no classes, so there is nothing to condition on. The training split trains; the other two are held out.
 """

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: 60,000 colour photographs each, 32x32, of ten or a hundred classes (Krizhevsky 2009).
+"""Load CIFAR-10 and CIFAR-100: 60,000 colour photographs each, 32x32, of ten or a hundred classes (Krizhevsky 2009).
 
 Read from the published *binary* versions; those named "python" consist of pickles, which are programs and never loaded.
 A binary batch consists of records: one label byte (CIFAR-100: two, of the twenty coarse classes and the hundred fine ones, of which
@@ -38,7 +38,7 @@ tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman wor
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two data sets as it is published.
+    """Describe one of the two data sets as it is published.
 
     Attributes:
         name: What we call it.
@@ -66,7 +66,7 @@ class Cifar:
 
     @property
     def batches(self) -> tuple[str, ...]:
-        """All batches."""
+        """List all batches."""
         return self.train + self.test
 
     def batch_bytes(self, batch: str) -> int:
@@ -137,7 +137,7 @@ def _remedy(which: Cifar, folder: Path) -> str:
 
 
 def is_below(which: Cifar, folder: Path) -> bool:
-    """Whether a folder holds the batches or the archive; their content is not looked at."""
+    """Tell whether a folder holds the batches or the archive; their content is not looked at."""
     return _find_batches(which, folder) is not None or (folder / which.archive).is_file()
 
 

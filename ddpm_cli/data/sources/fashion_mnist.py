@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 images of clothes, 28x28 grey, ten classes (Xiao, Rasul and Vollgraf 2017).
+"""Load Fashion-MNIST: 70,000 images of clothes, 28x28 grey, ten classes (Xiao, Rasul and Vollgraf 2017).
 
 The full set is looked for in a folder that the user names, the cache, the folder of Debian's package, and the network; where
 none has it, the subset in this package takes its place and says so.
@@ -76,7 +76,7 @@ def load_fashion_mnist(root: Path | None = None, on_event: Listener = ignore, *,
 
 
 def find_fashion_mnist() -> tuple[Files, str] | None:
-    """The files of the full set on this machine and the place where they are, or None; their content is not looked at."""
+    """Find the files of the full set on this machine and the place where they are, or None; their content is not looked at."""
     cache = cache_directory()
     for folder, place in ((cache, f"the cache folder {cache}"), (SYSTEM_FOLDER, f"the system folder {SYSTEM_FOLDER}")):
         if files := _find_files(folder):

@@ -1,4 +1,4 @@
-"""A folder of own pictures: flat, a subfolder for each class, or either below folders such as `train`, `val` and `test`."""
+"""Find own pictures in a folder: flat, a subfolder for each class, or either below folders such as `train`, `val`, `test`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNSEEN_BYTES = 1 << 24
 
 @dataclass
 class Tree:
-    """The names below a folder, relative to it.
+    """Hold the names below a folder, relative to it.
 
     Attributes:
         pictures: Files whose suffix is that of a picture, sorted within each folder.
@@ -210,7 +210,7 @@ def _label(name: str, found: Arrangement, numbers: dict[str, int]) -> int:
 def fingerprint(
     root: Path, names: Sequence[str], labels: NDArray[np.int64] | None = None, held_out: NDArray[np.bool_] | None = None
 ) -> str:
-    """A sum that changes when a file below `root` comes, goes, is written to or counts for another class, though none is read.
+    """Sum what changes when a file below `root` comes, goes, is written to or counts for another class, though none is read.
 
     It holds names, sizes and two times: that of the content can be put back by a tool, that of the last change cannot.
     """
@@ -226,7 +226,7 @@ def fingerprint(
 
 
 def read_file(root: Path, name: str) -> bytes:
-    """The bytes of an ordinary file below `root`.
+    """Read an ordinary file below `root`.
 
     Raises:
         UnreadableError: If it is something else, no picture, or far larger than its pixels need.

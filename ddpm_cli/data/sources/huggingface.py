@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face: a name on the Hub, a folder in a layout that the `datasets` library reads, or one it saved."""
+"""Load data sets of Hugging Face: a name on the Hub, a folder in a layout that the `datasets` library reads, or one it saved."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANOTHER_COLUMN = "Name a column of whole numbers or texts with --set data.label_
 
 @dataclass(frozen=True)
 class HubQuery:
-    """Which images of which data set.
+    """Say which images of which data set.
 
     Attributes:
         name: On the Hub, or the path of a folder.

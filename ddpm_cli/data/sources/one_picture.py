@@ -1,4 +1,4 @@
-"""One picture that a person names: as a model's image, as a mask of one, or as it is but small."""
+"""Read one picture that a person names: as a model's image, as a mask of one, or as it is but small."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHITE = 128
 
 
 def read_picture(path: Path, shape: tuple[int, int, int], *, resize: bool = False, background: str = "white") -> NDArray[np.uint8]:
-    """A picture as an image of a model.
+    """Read a picture as an image of a model.
 
     Args:
         path: The file, of any format that training reads.
@@ -53,7 +53,7 @@ def read_picture(path: Path, shape: tuple[int, int, int], *, resize: bool = Fals
 
 
 def read_mask(path: Path, size: tuple[int, int], *, resize: bool = False) -> NDArray[np.bool_]:
-    """Where a picture is white, bool [H, W]; colours count by their brightness, and what is transparent is not white.
+    """Read where a picture is white, bool [H, W]; colours count by their brightness, and what is transparent is not white.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ def read_mask(path: Path, size: tuple[int, int], *, resize: bool = False) -> NDA
 
 
 def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
-    """A picture whose sides are at most `longest`; a smaller one stays as it is, and proportions stay.
+    """Read a picture and bring its sides to at most `longest`; a smaller one stays as it is, and proportions stay.
 
     Args:
         path: The file, of any format that training reads.

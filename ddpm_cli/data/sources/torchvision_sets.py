@@ -1,4 +1,4 @@
-"""MNIST and its relatives, and SVHN, through torchvision's classes, which know where the files are and how they are laid out."""
+"""Load MNIST and its relatives, and SVHN, through torchvision's classes, which know where the files are and how they are laid out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DOWNLOAD_ERRORS = (*READ_ERRORS, HTTPException, ImportError, zipfile.BadZipFile)
 
 @dataclass(frozen=True)
 class Published:
-    """What people are told about a data set that torchvision knows.
+    """Say what people are told about a data set that torchvision knows.
 
     Attributes:
         name: What we call it; its folder in the cache too.

@@ -1,4 +1,4 @@
-"""Filling a part of an image so that it goes with the rest (Lugmayr et al. 2022, RePaint)."""
+"""Fill a part of an image so that it goes with the rest (Lugmayr et al. 2022, RePaint)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddpm_cli.errors import ScheduleError
 
 
 def repaint_path(levels: Sequence[Level], jump: int, resample: int) -> list[Level]:
-    """The levels of noise that RePaint visits (Lugmayr et al. 2022, Alg. 1 and Sec. 4.2); where they rise it jumps back.
+    """List the levels of noise that RePaint visits (Lugmayr et al. 2022, Alg. 1 and Sec. 4.2); where they rise it jumps back.
 
     Counted from the clean end, each `jump` steps are taken `resample` times; what is left at the noisy end is taken once, and so
     is the step to clean data. With jump = 1 this is Alg. 1.

@@ -1,4 +1,4 @@
-"""Editing an image by noising it part of the way and denoising it again."""
+"""Edit an image by noising it part of the way and denoising it again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_cli.errors import ScheduleError
 
 
 def sdedit_levels(levels: Sequence[Level], strength: float) -> list[Level]:
-    """The last levels of a sampler, those that an edit of some strength takes; the first of them is SDEdit's t_0.
+    """List the last levels of a sampler, those that an edit of some strength takes; the first of them is SDEdit's t_0.
 
     Args:
         levels: Those of the sampler, of falling noise.

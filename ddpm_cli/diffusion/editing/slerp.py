@@ -1,4 +1,4 @@
-"""The way from one noise to another that stays as long as noise is."""
+"""Go from one noise to another on a way that stays as long as noise is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NEARLY_PARALLEL = 1e-4
 
 
 def slerp(x: Tensor, y: Tensor, share: float) -> Tensor:
-    """Spherical linear interpolation between noises (Shoemake 1985; Song et al. 2021, DDIM, Sec. 5.3).
+    """Interpolate between noises along an arc of a sphere (Shoemake 1985; Song et al. 2021, DDIM, Sec. 5.3).
 
     angle = arccos(<x, y> / (|x| |y|))
     result = sin((1 - share) * angle) / sin(angle) * x + sin(share * angle) / sin(angle) * y

@@ -1,4 +1,4 @@
-"""A noise schedule that is learned with the model (Kingma et al. 2021, Variational Diffusion Models, Sec. 3.1, App. H and I).
+"""Learn a noise schedule with the model (Kingma et al. 2021, Variational Diffusion Models, Sec. 3.1, App. H and I).
 
 gamma(u) = -log SNR is a monotone network of u in [0, 1]. In continuous time the diffusion loss depends on gamma's endpoints
 alone, so the shape between them is free, and is chosen to lower the variance of the loss over t. One training step:
@@ -40,7 +40,7 @@ LearnablePrediction = Eps | X0 | V
 
 
 class GammaNetwork(nn.Module):
-    """gamma(u) = -log SNR, strictly rising from its first to its last endpoint (VDM, Sec. 3.1 and App. H).
+    """Compute gamma(u) = -log SNR, strictly rising from its first to its last endpoint (VDM, Sec. 3.1 and App. H).
 
     rise(u) = u + sum over k of height[k] * (sigmoid(steepness[k] * u + offset[k]) - sigmoid(offset[k])),   height, steepness > 0
     share(u) = 0.999 * rise(u) / rise(1) + 0.001 * u
@@ -66,11 +66,11 @@ class GammaNetwork(nn.Module):
         self.endpoint_shift = nn.Parameter(torch.zeros(2, dtype=torch.float64), requires_grad=endpoint_range > 0)
 
     def endpoints(self) -> Tensor:
-        """Gamma at u = 0 and u = 1, float64, [2]."""
+        """Give gamma at u = 0 and u = 1, float64, [2]."""
         return torch.tensor(self.start, dtype=torch.float64) + self.endpoint_range * torch.tanh(self.endpoint_shift)
 
     def share(self, u: Tensor) -> Tensor:
-        """How far gamma has risen at u in [0, 1], float64 [N]: 0 at u = 0, 1 at u = 1, strictly rising between."""
+        """Tell how far gamma has risen at u in [0, 1], float64 [N]: 0 at u = 0, 1 at u = 1, strictly rising between."""
         curve = self._rise(u) / self._rise(torch.ones(1, dtype=torch.float64))
         share: Tensor = LEAST_SLOPE * u + (1.0 - LEAST_SLOPE) * curve
         return share
@@ -81,14 +81,14 @@ class GammaNetwork(nn.Module):
         return u + bends @ softplus(self.height)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Gamma at u, float64 [N]."""
+        """Compute gamma at u, float64 [N]."""
         first, last = self.endpoints()
         gamma: Tensor = first + (last - first) * self.share(u)
         return gamma
 
     @torch.no_grad()
     def schedule(self, timesteps: int) -> NoiseSchedule:
-        """The schedule whose step t has u = t / (T - 1); abar = sigmoid(-gamma).
+        """Make the schedule whose step t has u = t / (T - 1); abar = sigmoid(-gamma).
 
         Args:
             timesteps: T, at least 2.
@@ -98,7 +98,7 @@ class GammaNetwork(nn.Module):
 
 
 class Probe:
-    """Stands in for a network in one forward and backward pass, and sees how each image's error depends on its gamma.
+    """Stand in for a network in one forward and backward pass, and see how each image's error depends on its gamma.
 
     The network gets x_t + (d x_t / d gamma) * delta, with a leaf delta = 0 for each image, so that nothing changes but that
     backward() leaves d loss_i / d gamma_i in delta.grad. Here d x_t / d gamma = sqrt(abar * (1 - abar)) / 2 * v.
@@ -122,7 +122,7 @@ class Probe:
         return prediction
 
     def pixels(self) -> Tensor:
-        """How often each value of a pixel occurs in the images, int64, [256]."""
+        """Count how often each value of a pixel occurs in the images, int64, [256]."""
         levels = ((self._x_0 + 1.0) * (0.5 * (LEVELS - 1))).round().long().clamp(0, LEVELS - 1)
         return torch.bincount(levels.flatten(), minlength=LEVELS)
 
@@ -131,7 +131,7 @@ class Probe:
 
     @torch.no_grad()
     def errors(self) -> Tensor:
-        """Each image's squared error, a mean over C, H, W in the network's own space, and its derivative by gamma; [B, 2].
+        """Give each image's squared error, a mean over C, H, W in the network's own space, and its derivative by gamma; [B, 2].
 
         The loss that was back-propagated may weight the images as it likes: what weight an image got is read off the gradient
         of its prediction, which is weight * 2 * error / (C * H * W).
@@ -152,7 +152,7 @@ class Probe:
 def diffusion_losses(
     error: Tensor, derivative: Tensor, gamma_t: Tensor, gamma_s: Tensor, kind: LearnablePrediction, steps: int
 ) -> Tensor:
-    """Each image's estimate of the diffusion loss, as a function of gamma (VDM, Eq. 14).
+    """Estimate the diffusion loss of each image, as a function of gamma (VDM, Eq. 14).
 
     loss = steps / 2 * (exp(gamma_t - gamma_s) - 1) * mean over C, H, W of (eps - eps_hat)**2
 
@@ -182,7 +182,7 @@ def diffusion_losses(
 
 
 def endpoint_losses(endpoints: Tensor, pixels: Tensor) -> Tensor:
-    """The terms of the bound that depend on the endpoints alone: prior and reconstruction (VDM, Eq. 4 and 11).
+    """Compute the terms of the bound that depend on the endpoints alone: prior and reconstruction (VDM, Eq. 4 and 11).
 
     prior = (sigma**2 + alpha**2 * E[x**2] - 1 - log sigma**2) / 2 at the last endpoint
     reconstruction = -E[log p(x | z_0)] at the first, with p(x | z_0) in proportion to q(z_0 | x) over the 256 values of a pixel
@@ -217,7 +217,7 @@ def _reconstruction(first: Tensor) -> Tensor:
 
 
 class ScheduleLearner:
-    """Trains a gamma network beside a model.
+    """Train a gamma network beside a model.
 
     Its shape is moved to lower the variance of the diffusion loss over the t that training draws (VDM, App. I), its endpoints, if
     they may move, to lower the bound itself.
@@ -244,7 +244,7 @@ class ScheduleLearner:
         self.schedule = self.gamma.schedule(self.timesteps)
 
     def probe(self, network: Network, x_0: Tensor, t: Tensor, eps: Tensor) -> Probe:
-        """What to hand to p_losses in the network's place, for one forward and backward pass.
+        """Make what p_losses is handed in the network's place, for one forward and backward pass.
 
         Args:
             network: The model that is trained.

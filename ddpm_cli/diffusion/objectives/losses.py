@@ -1,4 +1,4 @@
-"""The training losses: L_simple and its weightings, the variational bound, and their sum."""
+"""Compute the training losses: L_simple and its weightings, the variational bound, and their sum."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def p_losses(
     prediction: Prediction = EPS,
     weighting: Weighting = "simple",
 ) -> Tensor:
-    """Squared error of the network's prediction for each image (DDPM, Eq. 14, L_simple, for eps).
+    """Compute the squared error of the network's prediction for each image (DDPM, Eq. 14, L_simple, for eps).
 
     loss = weight * mean over C, H, W of (target - network(q_sample(x_0, t, eps), t))**2
 
@@ -65,7 +65,7 @@ def vlb_losses(
     prediction: Prediction = EPS,
     variance: ModelVariance = "fixed-small",
 ) -> Tensor:
-    """An estimate of the variational bound from one step of each image (DDPM, Eq. 5; Nichol & Dhariwal 2021, Eq. 4).
+    """Estimate the variational bound from one step of each image (DDPM, Eq. 5; Nichol & Dhariwal 2021, Eq. 4).
 
     loss = T * L_t, in bits per dimension; its mean over uniform t is the bound without the prior, which nothing trained enters
 
@@ -101,7 +101,7 @@ def hybrid_losses(
     weighting: Weighting = "simple",
     vlb_share: float = VLB_SHARE,
 ) -> Tensor:
-    """L_simple for the mean and the bound for the learned variance (Nichol & Dhariwal 2021, Eq. 16).
+    """Add L_simple for the mean and the bound for the learned variance (Nichol & Dhariwal 2021, Eq. 16).
 
     loss = p_losses + vlb_share * vlb_losses, where the second sees the prediction as a constant
 

@@ -1,4 +1,4 @@
-"""How training draws the step of each image."""
+"""Draw the step of each image that training noises it to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TimestepDraws = Literal["uniform", "stratified"]
 
 
 class Draw(NamedTuple):
-    """Steps for one batch.
+    """Hold the steps of one batch.
 
     Attributes:
         t: Steps in [0, T), int64, or real ones between them, float64 (float32 on MPS), [B].
@@ -29,7 +29,7 @@ class Draw(NamedTuple):
 
 
 class TimestepSampler(Protocol):
-    """Draws the steps of each batch; one that learns from the losses keeps tensors that belong into the checkpoint."""
+    """Draw the steps of each batch; one that learns from the losses keeps tensors that belong into the checkpoint."""
 
     def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw one step for each image, with randomness from `generator` alone."""
@@ -38,7 +38,7 @@ class TimestepSampler(Protocol):
         """Learn from the losses of a whole batch, [B], before any weighting; with several processes each must be told the same."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that is needed to go on exactly as if never stopped; empty if there is nothing to keep."""
+        """Give all that is needed to go on exactly as if never stopped; nothing if there is nothing to keep."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state_dict."""
@@ -118,7 +118,7 @@ def _in_float64_unless_mps(t: Tensor, device: torch.device | str) -> Tensor:
 
 
 class FlatDraws(_Memoryless):
-    """Each step alone is uniform, see draw_timesteps.
+    """Draw so that each step alone is uniform, see draw_timesteps.
 
     Args:
         kind: "uniform" or "stratified".
@@ -134,7 +134,7 @@ class FlatDraws(_Memoryless):
 
 
 class LogitNormalDraws(_Memoryless):
-    """More steps from the middle: logit(t / T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19).
+    """Draw more steps from the middle: logit(t / T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19).
 
     t = floor(T * sigmoid(mean + std * z)), z ~ N(0, 1)
 
@@ -157,7 +157,7 @@ class LogitNormalDraws(_Memoryless):
 
 
 class LogNormalDraws(_Memoryless):
-    """The noise level is log-normal, as in EDM (Karras et al. 2022, Table 1).
+    """Draw noise levels whose logarithm is normal, as in EDM (Karras et al. 2022, Table 1).
 
     log sigma = p_mean + p_std * z, z ~ N(0, 1), with sigma = sqrt((1 - abar) / abar), within the range of the schedule
 
@@ -205,7 +205,7 @@ class LossAwareDraws:
         self.counts = torch.zeros(timesteps, dtype=torch.int64)
 
     def probabilities(self) -> Tensor:
-        """Of each step to be drawn, float64, [T]."""
+        """Give the probability of each step to be drawn, float64, [T]."""
         timesteps, history = self.losses.shape
         uniform = torch.full((timesteps,), 1.0 / timesteps, dtype=torch.float64)
         scale = self.losses.square().mean(1).sqrt()
@@ -230,7 +230,7 @@ class LossAwareDraws:
                 self.counts[step] += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The history."""
+        """Give the history."""
         return {"losses": self.losses.clone(), "counts": self.counts.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The terms of the variational bound on the likelihood (DDPM, Eq. 5), in bits per dimension; t counts from 0.
+"""Compute the terms of the variational bound on the likelihood (DDPM, Eq. 5), in bits per dimension; t counts from 0.
 
 -log p(x_0) <= L_T + sum over t = 1 ... T-1 of L_t + L_0
 L_T = KL(q(x_{T-1} | x_0) || N(0, I))                   the prior
@@ -26,7 +26,7 @@ HALF_BIN = 1.0 / 255.0
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(other_mean, other_variance)) of each element, in nats.
+    """Compute KL(N(mean, variance) || N(other_mean, other_variance)) of each element, in nats.
 
     ((mean - other_mean)**2 / other_variance + variance / other_variance - 1 - log(variance / other_variance)) / 2
 
@@ -111,7 +111,7 @@ def model_log_variance(variance: ModelVariance, estimate: Denoised, t: Tensor, s
 
 
 def vlb_term(estimate: Denoised, x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule, variance: ModelVariance) -> Tensor:
-    """L_t for t > 0, the decoder's L_0 for t = 0 (DDPM, Eq. 5).
+    """Compute L_t for t > 0, the decoder's L_0 for t = 0 (DDPM, Eq. 5).
 
     Args:
         estimate: Of the denoiser at x_t.
@@ -134,7 +134,7 @@ def vlb_term(estimate: Denoised, x_0: Tensor, x_t: Tensor, t: Tensor, schedule: 
 
 
 def prior_term(x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """L_T = KL(q(x_T | x_0) || N(0, I)) (DDPM, Eq. 5); no network has a part in it.
+    """Compute L_T = KL(q(x_T | x_0) || N(0, I)) (DDPM, Eq. 5); no network has a part in it.
 
     Args:
         x_0: Images in [-1, 1], [B, C, H, W].
@@ -148,5 +148,5 @@ def prior_term(x_0: Tensor, schedule: NoiseSchedule) -> Tensor:
 
 
 def bits(nats: Tensor) -> Tensor:
-    """Nats of each element, [B, C, H, W], as bits per dimension of each image, [B]."""
+    """Turn nats of each element, [B, C, H, W], into bits per dimension of each image, [B]."""
     return nats.flatten(1).mean(1) / math.log(2.0)

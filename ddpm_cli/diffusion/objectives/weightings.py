@@ -1,4 +1,4 @@
-"""How much each noise level counts in the training loss.
+"""Weight each noise level in the training loss.
 
 Every prediction's squared error is the error of the image it implies, times a factor of its own, see `Prediction.error_factor`:
 
@@ -22,7 +22,7 @@ from ddpm_cli.diffusion.prediction import Prediction
 
 @dataclass(frozen=True)
 class MinSnr:
-    """The error of the image times min(SNR, gamma) (Hang et al. 2023, Eq. 8).
+    """Weight the error of the image by min(SNR, gamma) (Hang et al. 2023, Eq. 8).
 
     Attributes:
         gamma: Above 0.
@@ -36,7 +36,7 @@ Weighting = Literal["simple", "snr"] | MinSnr
 
 
 def loss_weight(weighting: Weighting, prediction: Prediction, at: Levels) -> Tensor:
-    """What to multiply the squared error in the network's own space by.
+    """Tell what to multiply the squared error in the network's own space by.
 
     Args:
         weighting: "simple", "snr" or MinSnr.

@@ -14,7 +14,7 @@ from ddpm_cli.diffusion.sampling import Noise
 
 @dataclass(frozen=True)
 class Churn:
-    """How much noise is added before each step (Karras et al. 2022, Alg. 2).
+    """Say how much noise is added before each step (Karras et al. 2022, Alg. 2).
 
     Attributes:
         level_of_ratio: The level with a ratio sigma / alpha, or the nearest that the network knows; a schedule's method.

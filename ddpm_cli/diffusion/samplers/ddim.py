@@ -1,4 +1,4 @@
-"""Denoising diffusion implicit models."""
+"""Sample by denoising diffusion implicit models, and invert them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 
 
 def ddim(*, eta: float = 0.0) -> Step:
-    """DDIM sampler for any list of levels (Song et al. 2021, Eq. 12 and 16).
+    """Sample by DDIM along any list of levels (Song et al. 2021, Eq. 12 and 16).
 
     sigma = eta * sqrt((1 - abar_s) / (1 - abar_t)) * sqrt(1 - abar_t / abar_s)
     x_s = sqrt(abar_s) * x0_hat + sqrt(1 - abar_s - sigma**2) * eps_hat + sigma * z
@@ -38,7 +38,7 @@ def ddim(*, eta: float = 0.0) -> Step:
 
 @torch.no_grad()
 def ddim_invert(denoise: Denoise, levels: Sequence[Level], x_0: Tensor, *, iterations: int = 1) -> Tensor:
-    """The noise from which DDIM with eta = 0 makes an image (Song et al. 2021, Sec. 5.4: Eq. 13 run backwards).
+    """Find the noise from which DDIM with eta = 0 makes an image (Song et al. 2021, Sec. 5.4: Eq. 13 run backwards).
 
     x_t = alpha_t * (x_s / alpha_s + (sigma_t / alpha_t - sigma_s / alpha_s) * eps_hat(x_t, t))
 

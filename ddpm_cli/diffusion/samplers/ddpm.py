@@ -1,4 +1,4 @@
-"""Ancestral sampling."""
+"""Sample ancestrally."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Variance = Literal["auto", "fixed-small", "fixed-large", "learned-range"]
 
 
 def ddpm(*, variance: Variance = "auto") -> Step:
-    """Ancestral sampler (DDPM, Alg. 2 with Eq. 7), for any list of levels (Nichol & Dhariwal 2021, Eq. 19).
+    """Sample ancestrally (DDPM, Alg. 2 with Eq. 7), along any list of levels (Nichol & Dhariwal 2021, Eq. 19).
 
     alpha = abar_t / abar_s    beta = 1 - alpha
     mean = sqrt(abar_s) * beta / (1 - abar_t) * x0_hat + sqrt(alpha) * (1 - abar_s) / (1 - abar_t) * x_t

@@ -1,4 +1,4 @@
-"""DPM-Solver++, fast solvers of the probability-flow ODE and of the reverse SDE."""
+"""Solve the probability-flow ODE, or the reverse SDE, fast: DPM-Solver++."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_cli.errors import RequestError
 
 
 def dpm_solver(*, order: Literal[1, 2, 3] = 2, sde: bool = False) -> Step:
-    """DPM-Solver++ multistep for any list of levels (Lu et al. 2022, DPM-Solver++, Alg. 2).
+    """Sample by multistep DPM-Solver++ along any list of levels (Lu et al. 2022, DPM-Solver++, Alg. 2).
 
     lambda = log(alpha / sigma)    h = lambda_s - lambda_t
     x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - exp(-h)) * D

@@ -1,4 +1,4 @@
-"""Euler's method."""
+"""Sample by Euler's method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 
 
 def euler(*, churn: Churn | None = None) -> Step:
-    """Euler's method on the probability-flow ODE in sigma (Karras et al. 2022, Alg. 2, lines 4 to 8).
+    """Sample by Euler's method on the probability-flow ODE in sigma (Karras et al. 2022, Alg. 2, lines 4 to 8).
 
     ratio = sigma / alpha    y = x / alpha    dy / dratio = (y - x0_hat) / ratio = eps_hat
     y_s = y_t + (ratio_s - ratio_t) * eps_hat

@@ -1,4 +1,4 @@
-"""Heun's method, of second order with two network evaluations per step."""
+"""Sample by Heun's method, of second order with two network evaluations per step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SIGMA = 200.0
 
 
 def heun(*, churn: Churn | None = None) -> Step:
-    """Heun's method on the probability-flow ODE in sigma (Karras et al. 2022, Alg. 2).
+    """Sample by Heun's method on the probability-flow ODE in sigma (Karras et al. 2022, Alg. 2).
 
     ratio = sigma / alpha    y = x / alpha    dy / dratio = (y - x0_hat) / ratio = eps_hat
     Euler:   y_s' = y_t + (ratio_s - ratio_t) * eps_hat(y_t)
@@ -47,7 +47,7 @@ def heun(*, churn: Churn | None = None) -> Step:
 
 
 def errors_on_gaussian_data(sigmas: Sequence[float], std: float = 0.5) -> tuple[float, float]:
-    """By how much Euler's and Heun's method miss the standard deviation of Gaussian data, whose best denoiser is known.
+    """Tell by how much Euler's and Heun's method miss the standard deviation of Gaussian data, whose best denoiser is known.
 
     x0_hat = std**2 / (std**2 + sigma**2) * y makes each step a multiplication of y, and the exact ODE one by
     sqrt(std**2 + sigma_s**2) / sqrt(std**2 + sigma_t**2). Where Heun's error is the larger, a step is too long for its correction.

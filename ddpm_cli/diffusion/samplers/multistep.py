@@ -1,4 +1,4 @@
-"""What multistep solvers share: the integral of a polynomial through several estimates of x_0.
+"""Share what multistep solvers have in common: the integral of a polynomial through several estimates of x_0.
 
 In lambda = log(alpha / sigma) the probability-flow ODE from t to s has the solution (Lu et al. 2022, DPM-Solver++, Eq. 8), with
 h = lambda_s - lambda_t and v = (lambda - lambda_t) / h:
@@ -21,14 +21,14 @@ from ddpm_cli.diffusion.levels import Level
 
 
 class Estimate(NamedTuple):
-    """An estimate of x_0, [B, C, H, W], and the lambda that it was made at."""
+    """Hold an estimate of x_0, [B, C, H, W], and the lambda that it was made at."""
 
     half_logsnr: float
     x0_hat: Tensor
 
 
 class History:
-    """The last estimates of one trajectory, two at most."""
+    """Keep the last estimates of one trajectory, two at most."""
 
     def __init__(self) -> None:
         self._estimates: list[Estimate] = []
@@ -45,7 +45,7 @@ class History:
         self._next = s
 
     def last(self, count: int) -> list[Estimate]:
-        """The last estimates, as many as there are up to `count`."""
+        """List the last estimates, as many as there are up to `count`."""
         return self._estimates[-count:] if count > 0 else []
 
     def keep(self, t: Level, estimate: Estimate) -> None:

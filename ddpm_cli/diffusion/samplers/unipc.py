@@ -1,4 +1,4 @@
-"""UniPC, a predictor-corrector that needs no further network evaluations."""
+"""Sample by UniPC, a predictor-corrector that needs no further network evaluations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Prediction(NamedTuple):
 
 
 def unipc(*, order: Literal[1, 2, 3] = 2, variant: Variant = "bh2") -> Step:
-    """UniPC for any list of levels (Zhao et al. 2023, Alg. 1 and 2, with data prediction).
+    """Sample by UniPC along any list of levels (Zhao et al. 2023, Alg. 1 and 2, with data prediction).
 
     lambda = log(alpha / sigma)    h = lambda_s - lambda_t
     x_s = sigma_s / sigma_t * x_t + alpha_s * (1 - exp(-h)) * D
