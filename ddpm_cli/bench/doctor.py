@@ -1,4 +1,4 @@
-"""What `ddpm doctor` looks at: versions, devices, compilers, extras, folders and data."""
+"""Examine what `ddpm doctor` looks at: versions, devices, compilers, extras, folders and data."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _compilers() -> Iterator[Finding]:
 
 
 def extras() -> dict[str, list[Requirement]]:
-    """What each optional extra of the installed distribution asks for; empty if it is not installed, but run from its sources."""
+    """List what each optional extra of the installed distribution asks for; nothing if it is run from its sources."""
     try:
         names = distribution(DISTRIBUTION).metadata.get_all("Provides-Extra") or []
     except PackageNotFoundError:
@@ -146,7 +146,7 @@ def _requirements(extra: str) -> list[Requirement]:
 
 
 def examine_extras() -> Iterator[Finding]:
-    """Which extras are there, and of the others the install line."""
+    """Examine which extras are there, and of the others the install line."""
     for name, requirements in extras().items():
         lacking = [str(problem) for requirement in requirements if (problem := _problem(requirement))]
         install = install_line(name)

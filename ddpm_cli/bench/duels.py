@@ -1,4 +1,4 @@
-"""Our training and sampling against those of other libraries, timed in turn."""
+"""Time our training and sampling against those of other libraries, in turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def peer_networks(config: Config, shape: tuple[int, int, int], names: Sequence[str]) -> list[Network]:
-    """The peers' networks that come nearest to that of a config, for images of `shape`."""
+    """Find the peers' networks that come nearest to that of a config, for images of `shape`."""
     return [_peer_network(name, config, shape) for name in names]
 
 
@@ -91,7 +91,7 @@ def _sides(name: str, setting: Setting) -> Iterator[_Side]:
 
 
 def same_network(setting: Setting) -> nn.Module:
-    """Diffusers' network, the only one of the peers' that can be the same as ours, to be called and trained as ours is."""
+    """Build diffusers' network, the only one that can be the same as ours, to be called and trained as ours is."""
     network: Any = _network("diffusers", setting).network
     if setting.config.train.gradient_checkpointing:
         network.enable_gradient_checkpointing()

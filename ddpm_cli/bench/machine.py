@@ -1,4 +1,4 @@
-"""On what a benchmark ran, and how much memory it took."""
+"""Say on what a benchmark ran, and how much memory it took."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddpm_cli.results.benchmark import Machine
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most bytes that were in use: on CUDA of the device's memory since the last reset, elsewhere of this process."""
+    """Measure the most bytes that were in use: on CUDA of the device's memory since the last reset, elsewhere of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -28,7 +28,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def machine(device: torch.device, packages: Sequence[str]) -> Machine:
-    """What a benchmark ran on, with the versions of packages."""
+    """Describe what a benchmark ran on, with the versions of packages."""
     versions = {"ddpm": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
     return Machine(str(device), _device_name(device), torch.get_num_threads(), platform.platform(), versions)
 

@@ -1,4 +1,4 @@
-"""The networks of other libraries that come nearest to ours.
+"""Build the networks of other libraries that come nearest to ours.
 
 Each function takes our `[model]` section and the shape of the images, and returns a network with what sets it apart from ours.
 """
@@ -23,7 +23,7 @@ LUCIDRAINS_BLOCKS = 2
 
 @dataclass(frozen=True)
 class Nearest:
-    """A peer's network.
+    """Hold a peer's network.
 
     Attributes:
         network: It.
@@ -37,7 +37,7 @@ class Nearest:
 
 
 class OneResult(nn.Module):
-    """`UNet2DModel`, called as our network without labels is.
+    """Call `UNet2DModel` as our network without labels is.
 
     Args:
         network: It.
@@ -55,14 +55,14 @@ class OneResult(nn.Module):
 
 
 def padded(model: UNetConfig, shape: Shape) -> Shape:
-    """The shape of images as our network pads them; peers, which do not pad, are given images of this shape."""
+    """Tell the shape of images as our network pads them; peers, which do not pad, are given images of this shape."""
     multiple = model.stem * 2 ** (len(model.channel_mult) - 1)
     channels, height, width = shape
     return channels, -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def unet2d(model: UNetConfig, shape: Shape) -> Nearest:
-    """`UNet2DModel` of diffusers, which can be the very same network as ours."""
+    """Build `UNet2DModel` of diffusers, which can be the very same network as ours."""
     from diffusers import UNet2DModel
 
     image_shape = padded(model, shape)
@@ -70,7 +70,7 @@ def unet2d(model: UNetConfig, shape: Shape) -> Nearest:
 
 
 def lucidrains_unet(model: UNetConfig, shape: Shape) -> Nearest:
-    """`Unet` of denoising-diffusion-pytorch."""
+    """Build `Unet` of denoising-diffusion-pytorch."""
     from denoising_diffusion_pytorch import Unet
 
     image_shape = in_channels, height, _ = padded(model, shape)
@@ -97,7 +97,7 @@ def lucidrains_unet(model: UNetConfig, shape: Shape) -> Nearest:
 
 
 def smalldiffusion_unet(model: UNetConfig, shape: Shape) -> Nearest:
-    """`Unet` of smalldiffusion, scaled as in its own examples.
+    """Build `Unet` of smalldiffusion, scaled as in its own examples.
 
     Raises:
         RequestError: If the images are not square.

@@ -1,4 +1,4 @@
-"""What a device can do at its best: a matrix product and a 3x3 convolution of sizes that suit it."""
+"""Measure a device at its best: a matrix product and a 3x3 convolution of sizes that suit it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACCELERATOR_MATRIX, ACCELERATOR_MAPS = 8192, (256, 256, 32)
 
 
 def gemm(precision: str, device: torch.device) -> Work:
-    """The product of two square matrices, in FLOPs."""
+    """Multiply two square matrices, in FLOPs."""
     size = CPU_MATRIX if device.type == "cpu" else ACCELERATOR_MATRIX
     left, right = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
     result = torch.empty_like(left)
@@ -20,7 +20,7 @@ def gemm(precision: str, device: torch.device) -> Work:
 
 
 def convolution(precision: str, device: torch.device) -> Work:
-    """A 3x3 convolution that keeps its channels, in FLOPs, with the channels last, as the libraries compute it fastest."""
+    """Convolve by 3x3 and keep the channels, in FLOPs, with the channels last, as the libraries compute it fastest."""
     images, channels, side = CPU_MAPS if device.type == "cpu" else ACCELERATOR_MAPS
     dtype, layout = DTYPES[precision], torch.channels_last
     layer = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=dtype).to(memory_format=layout)

@@ -1,4 +1,4 @@
-"""Other libraries' training loops and samplers, to be timed against ours.
+"""Run other libraries' training loops and samplers, to be timed against ours.
 
 Each loop does what the library's own trainer or example does in a step, on images that lie in memory, decoded and normalised,
 behind torch's DataLoader: reading and decoding files is not held against them.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loop:
-    """What a peer's training and sampling need.
+    """Hold what a peer's training and sampling need.
 
     Attributes:
         network: The peer's, a module of its own class, on its device.
@@ -47,7 +47,7 @@ class Loop:
     sampling_steps: int
 
     def batches(self, images: Tensor) -> Any:
-        """A shuffled loader over images, on the device."""
+        """Load shuffled images, on the device."""
         loader: Any = DataLoader(images, batch_size=self.batch_size, shuffle=True, drop_last=True)  # type: ignore[arg-type]  # it is indexed
         return self.accelerator.prepare(loader)
 
@@ -58,7 +58,7 @@ Steps = tuple[Callable[[], None], Callable[[], None]]
 
 @dataclass(frozen=True)
 class Peer:
-    """A library that is timed against ours.
+    """Describe a library that is timed against ours.
 
     Attributes:
         packages: What must be installed, see `require_packages`.
@@ -193,7 +193,7 @@ PEERS = {
 
 
 def nearest_network(name: str, config: Config, shape: Shape) -> Nearest:
-    """A peer's nearest network to that of a config."""
+    """Build a peer's nearest network to that of a config."""
     if not isinstance(config.model, UNetConfig):
         raise RequestError(f'No network of {name} is like one of the kind "{config.model.kind}".', "Compare a model of kind unet.")
     nearest = PEERS[name].network(config.model, shape)

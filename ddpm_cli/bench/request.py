@@ -1,4 +1,4 @@
-"""What can be asked of a benchmark, checked before anything heavy is imported."""
+"""Check what is asked of a benchmark before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PEER_PACKAGES = {
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What to time.
+    """Say what to time.
 
     Attributes:
         batch_sizes: Images at a time, each at least 1.

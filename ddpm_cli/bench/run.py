@@ -1,4 +1,4 @@
-"""How fast training and sampling are on this machine, beside what it can do at its best."""
+"""Measure how fast training and sampling are on this machine, beside what it can do at its best."""
 
 from __future__ import annotations
 

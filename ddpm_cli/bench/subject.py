@@ -1,4 +1,4 @@
-"""What is timed: our own trainer on random images, and our own sampler with its network."""
+"""Prepare what is timed: our own trainer on random images, and our own sampler with its network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STEPS_ON_CPU, STEPS_ELSEWHERE = 2, 20
 
 
 def image_shape(config: DataConfig, on_event: Listener = ignore) -> tuple[int, int, int]:
-    """Channels, height and width of the images of a `[data]` section.
+    """Tell channels, height and width of the images of a `[data]` section.
 
     The images are read only where the section does not say; `on_event` hears of that.
 
@@ -61,7 +61,7 @@ def image_shape(config: DataConfig, on_event: Listener = ignore) -> tuple[int, i
 
 
 def random_dataset(shape: tuple[int, int, int], images: int, classes: int) -> Dataset:
-    """Images of noise, which take as long as any others: uint8 [images, *shape]."""
+    """Make images of noise, which take as long as any others: uint8 [images, *shape]."""
     draws = np.random.default_rng(0)
     pixels = draws.integers(0, 256, (images, *shape), dtype=np.uint8)
     names = tuple(str(number) for number in range(classes))
@@ -70,14 +70,14 @@ def random_dataset(shape: tuple[int, int, int], images: int, classes: int) -> Da
 
 
 def number_of_classes(config: Config) -> int:
-    """Classes that the images must have for this config; 0 if none."""
+    """Count classes that the images must have for this config; 0 if none."""
     wanted = config.model.num_classes
     return CLASSES_OF_AUTO if isinstance(wanted, str) else wanted or 0
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of a benchmark.
+    """Hold one point of a benchmark.
 
     Attributes:
         config: What is trained and sampled.
@@ -97,7 +97,7 @@ class Setting:
 
     @property
     def device(self) -> torch.device:
-        """Where everything is."""
+        """Tell where everything is."""
         device: torch.device = self.accelerator.device
         return device
 
@@ -107,18 +107,18 @@ class Setting:
         return min(STEPS_ON_CPU if self.device.type == "cpu" else STEPS_ELSEWHERE, self.config.schedule.timesteps)
 
     def another_accelerator(self) -> Accelerator:
-        """One alike, for a training of its own: an accelerator keeps all that it has prepared, and scales gradients for one."""
+        """Make another one alike, for a training of its own: an accelerator keeps all that it has prepared, and scales for one."""
         from accelerate import Accelerator
 
         return Accelerator(mixed_precision=self.accelerator.mixed_precision, cpu=self.device.type == "cpu")
 
     def autocast(self) -> torch.autocast:
-        """A context in which networks sample in the number format."""
+        """Make a context in which networks sample in the number format."""
         return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
 def subject(setting: Setting, network: nn.Module | None = None) -> tuple[Work, Work]:
-    """Our training, in images, and our sampling, in network evaluations times images; compiled where the config says so.
+    """Prepare our training, in images, and sampling, in network evaluations times images; compiled where the config says so.
 
     Args:
         setting: What is timed.

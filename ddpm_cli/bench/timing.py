@@ -1,4 +1,4 @@
-"""Timing that holds on a machine whose speed drifts: everything that is compared is timed in turn, round by round."""
+"""Time on a machine whose speed drifts: everything that is compared is timed in turn, round by round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEWEST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Work:
-    """Something to time.
+    """Hold something to time.
 
     Attributes:
         run: Does it once.
@@ -30,7 +30,7 @@ class Work:
 
 
 class Parts:
-    """Turns the shares of parts that are done into events over the whole.
+    """Turn the shares of parts that are done into events over the whole.
 
     Args:
         count: Parts that there are.

@@ -1,4 +1,4 @@
-"""When a run ends, and how its learning rate moves until then."""
+"""Tell when a run ends, and how its learning rate moves until then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """The end of a run: whichever of its limits comes first.
+    """End a run by whichever of its limits comes first.
 
     Attributes:
         steps: Optimizer steps, or None.
@@ -24,21 +24,21 @@ class Budget:
 
     @classmethod
     def of(cls, train: TrainConfig, images: int) -> Budget:
-        """The budget of a config for a training set of `images` images; epochs become whole steps, rounded up."""
+        """Find the budget of a config for a training set of `images` images; epochs become whole steps, rounded up."""
         limits = [] if train.steps is None else [train.steps]
         if train.epochs is not None:
             limits.append(math.ceil(train.epochs * images / train.batch_size))
         return cls(min(limits, default=None), None if train.minutes is None else train.minutes * 60)
 
     def share(self, step: int, seconds: float) -> float:
-        """Part of the budget that is used after `step` steps and `seconds` of training, in [0, 1]."""
+        """Tell the part of the budget that is used after `step` steps and `seconds` of training, in [0, 1]."""
         by_steps = 0.0 if self.steps is None else step / self.steps
         by_time = 0.0 if self.seconds is None else seconds / self.seconds
         return min(1.0, max(by_steps, by_time))
 
 
 def lr_factor(optimizer: OptimizerConfig, step: int, share: float) -> float:
-    """The learning rate of a step as a multiple of `optimizer.lr`.
+    """Tell the learning rate of a step as a multiple of `optimizer.lr`.
 
     A pure function, so that no scheduler state has to be saved and an extended run follows the longer schedule at once.
 

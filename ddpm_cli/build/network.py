@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def build_network(config: Config, image_shape: tuple[int, int, int]) -> Denoiser:
-    """The network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
+    """Build the network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
     return build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
 
 
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> Denoiser:
-    """The network of a `[model]` section for images of `image_shape` (channels, height, width).
+    """Build the network of a `[model]` section for images of `image_shape` (channels, height, width).
 
     With a learned variance it has twice the images' channels as its output.
 
@@ -54,7 +54,7 @@ def _require_memory(network: Denoiser) -> None:
 
 
 def with_classes(config: Config, class_names: Sequence[str], label_columns: Sequence[str] = ()) -> Config:
-    """A config whose `model.num_classes` is a number or None: "auto" becomes the number of the data's classes.
+    """Make `model.num_classes` a number or None: "auto" becomes the number of the data's classes.
 
     Args:
         config: Of a run.
@@ -80,7 +80,7 @@ def _unread(label_columns: Sequence[str]) -> str:
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device) -> optim.Adam:
-    """The optimizer of an `[optimizer]` section; all parameters go through one kernel where that can skip a step by itself."""
+    """Build the optimizer of an `[optimizer]` section, with one kernel for all parameters where that can skip a step by itself."""
     from torch import optim
 
     from ddpm_cli.core.compute.skipping import SKIPPING_DEVICES

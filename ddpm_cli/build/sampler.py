@@ -36,7 +36,7 @@ def build_guided(config: GuidanceConfig, predict: Predict, num_classes: int | No
 
 
 def build_sampler(config: SamplerConfig, schedule: NoiseSchedule) -> tuple[Step, list[Level]]:
-    """A sampler's step and the levels that it visits.
+    """Build a sampler's step and the levels that it visits.
 
     A step may hold the history of its trajectory: build one for each.
     """

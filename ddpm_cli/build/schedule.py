@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def build_schedule(
     config: ScheduleConfig, weights: Mapping[str, Tensor] | None = None, origin: Path = Path("the weights")
 ) -> NoiseSchedule:
-    """The noise schedule of a `[schedule]` section; needs no torch, unless it is learned.
+    """Build the noise schedule of a `[schedule]` section; needs no torch, unless it is learned.
 
     Args:
         config: The section.
@@ -41,7 +41,7 @@ def build_schedule(
 
 
 def self_contained(config: Config) -> Config:
-    """A config that means the same tomorrow and elsewhere: a table schedule holds its betas, and paths of data are absolute.
+    """Make a config mean the same tomorrow and elsewhere: a table schedule holds its betas, and paths of data are absolute.
 
     Raises:
         ScheduleError: If the table cannot be used.
@@ -52,7 +52,7 @@ def self_contained(config: Config) -> Config:
 def build_gamma(
     config: LearnedSchedule, weights: Mapping[str, Tensor] | None = None, origin: Path = Path("the weights")
 ) -> GammaNetwork:
-    """The network of a learned schedule; a shift of log SNR moves its endpoints. For the arguments see build_schedule."""
+    """Build the network of a learned schedule; a shift of log SNR moves its endpoints. For the arguments see build_schedule."""
     from ddpm_cli.diffusion.objectives.learned_schedule import GammaNetwork
 
     gamma = GammaNetwork(config.gamma_min - config.logsnr_shift, config.gamma_max - config.logsnr_shift, config.endpoint_range)
@@ -64,7 +64,7 @@ def build_gamma(
 
 
 def build_schedule_learner(config: Config) -> ScheduleLearner | None:
-    """What trains a learned schedule beside the model; None if the schedule is not learned."""
+    """Build what trains a learned schedule beside the model; None if the schedule is not learned."""
     if not isinstance(config.schedule, LearnedSchedule):
         return None
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner

@@ -1,4 +1,4 @@
-"""What a benchmark found: plain values that `engine` fills in and `render` draws."""
+"""Hold what a benchmark found: plain values that `bench` fills in and `render` draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNDER_OUR_LOOP = "diffusers-network"
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the rounds of a measurement.
+    """Hold a figure over the rounds of a measurement.
 
     Attributes:
         median: The figure to quote.
@@ -26,13 +26,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of one or more values."""
+        """Find the spread of one or more values."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast one kind of work went.
+    """Hold how fast one kind of work went.
 
     Attributes:
         per_second: Images in training, network evaluations times images in sampling.
@@ -51,7 +51,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Case:
-    """One batch size in one number format.
+    """Hold one batch size in one number format.
 
     Attributes:
         batch_size: Images.
@@ -76,7 +76,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Network:
-    """A network that was timed.
+    """Hold a network that was timed.
 
     Attributes:
         name: Whose it is.
@@ -95,7 +95,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Duel:
-    """Our speed against a peer's, timed in turn.
+    """Hold our speed against a peer's, timed in turn.
 
     Attributes:
         peer: The peer's name, or UNDER_OUR_LOOP.
@@ -124,7 +124,7 @@ class Duel:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a benchmark ran.
+    """Say where a benchmark ran.
 
     Attributes:
         device: cpu, cuda:0 or mps.
@@ -143,7 +143,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All of it.
+    """Hold all of it.
 
     Attributes:
         machine: Where it ran.

@@ -1,4 +1,4 @@
-"""Runs beside each other, as `engine.compare` finds them and `render` draws them: plain data."""
+"""Hold runs beside each other, as `experiments.compare` finds them and `render` draws them: plain data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["baseline", "different", "not different", "cannot be told", "not 
 
 
 class Curve(NamedTuple):
-    """A figure logged during training: its values, and how many images and seconds of training each came after."""
+    """Hold a figure logged during training: its values, and how many images and seconds of training each came after."""
 
     images: tuple[float, ...]
     seconds: tuple[float, ...]
@@ -21,7 +21,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """How a run went.
+    """Hold how a run went.
 
     Attributes:
         path: Its folder.
@@ -52,17 +52,17 @@ class Run:
     curves: Mapping[str, Curve]
 
     def last(self, curve: str) -> float | None:
-        """The value that was logged last, if one was."""
+        """Take the value that was logged last, if one was."""
         return self.curves[curve].values[-1] if curve in self.curves else None
 
     def best(self, curve: str) -> float | None:
-        """The lowest value that was logged, if one was."""
+        """Take the lowest value that was logged, if one was."""
         return min(self.curves[curve].values) if curve in self.curves else None
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in nothing but seed, name and device.
+    """Hold runs that differ in nothing but seed, name and device.
 
     Attributes:
         name: That of the first run, without its seed.
@@ -75,7 +75,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of an arm beside the baseline.
+    """Hold what can be said of an arm beside the baseline.
 
     Attributes:
         kind: The answer.
@@ -92,7 +92,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """One figure of the independent repeats of an arm.
+    """Hold one figure of the independent repeats of an arm.
 
     Attributes:
         arm: Its name.
@@ -106,18 +106,18 @@ class ArmFigures:
 
     @property
     def mean(self) -> float | None:
-        """Over the repeats."""
+        """Average over the repeats."""
         return fmean(self.values.values()) if self.values else None
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the repeats; None for fewer than two."""
+        """Take the standard deviation over the repeats; None for fewer than two."""
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of all arms, measured the same way.
+    """Hold one figure of all arms, measured the same way.
 
     Attributes:
         metric: What it is.
@@ -138,7 +138,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Apart:
-    """A figure beside which no figure of another run or arm can be put."""
+    """Hold a figure beside which no figure of another run or arm can be put."""
 
     run: str
     metric: str
@@ -148,7 +148,7 @@ class Apart:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison of runs found.
+    """Hold what a comparison of runs found.
 
     Attributes:
         arms: The runs, grouped.
@@ -170,10 +170,10 @@ class Comparison:
 
     @property
     def runs(self) -> list[Run]:
-        """All runs, arm by arm."""
+        """List all runs, arm by arm."""
         return [run for arm in self.arms for run in arm.runs]
 
     @property
     def only_seed(self) -> bool:
-        """Whether the runs differ in nothing but their seed."""
+        """Tell whether the runs differ in nothing but their seed."""
         return len(self.arms) == 1

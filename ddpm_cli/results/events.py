@@ -1,4 +1,4 @@
-"""What long jobs tell their listener, such as the progress bar or the metrics log; they know nothing of consoles or log files."""
+"""Tell listeners, such as the progress bar or the metrics log, what long jobs do; they know nothing of consoles or log files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events."""
+    """Tell that something happened; all events are below it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice(Event):
-    """Something the user must know that is no error.
+    """Tell the user something that is no error.
 
     Attributes:
         message: One or two sentences.
@@ -32,7 +32,7 @@ class Notice(Event):
 
 @dataclass(frozen=True, slots=True)
 class DataProgress(Event):
-    """One more image of a data set was worked on.
+    """Tell that one more image of a data set was worked on.
 
     Attributes:
         done: Images so far.
@@ -47,7 +47,7 @@ class DataProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class Compiling(Event):
-    """A network is being compiled, which takes up to minutes in which nothing else happens, or has been.
+    """Tell that a network is being compiled, which takes up to minutes in which nothing else happens, or has been.
 
     Attributes:
         seconds: It took; None at the beginning.
@@ -58,7 +58,7 @@ class Compiling(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What a run will do, known before its first step.
+    """Hold what a run will do, known before its first step.
 
     Attributes:
         run: Its folder, or None for a dry run.
@@ -112,14 +112,14 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class TrainPlanned(Event):
-    """Everything is resolved and no step has been taken."""
+    """Tell that everything is resolved and no step has been taken."""
 
     plan: TrainPlan
 
 
 @dataclass(frozen=True, slots=True)
 class TrainProgress(Event):
-    """One optimizer step was taken.
+    """Tell that one optimizer step was taken.
 
     Attributes:
         step: Steps taken so far.
@@ -136,7 +136,7 @@ class TrainProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class MetricsLogged(Event):
-    """A row of metrics.jsonl.
+    """Tell a row of metrics.jsonl.
 
     Attributes:
         row: `step`, `epoch`, `images`, `seconds` and some of `loss`, `held_out_loss`, `lr`, `grad_norm`, `images_per_second`,
@@ -151,7 +151,7 @@ IncidentKind = Literal["non-finite", "overflow", "spike", "rollback"]
 
 @dataclass(frozen=True, slots=True)
 class Incident(Event):
-    """A row of incidents.jsonl: something went wrong with the numbers.
+    """Tell a row of incidents.jsonl: something went wrong with the numbers.
 
     Attributes:
         kind: non-finite: the loss or its gradient is not finite and the step was skipped. overflow: a gradient overflowed in fp16,
@@ -179,7 +179,7 @@ class Incident(Event):
 
 @dataclass(frozen=True, slots=True)
 class EpochEnded(Event):
-    """A pass over the data, or the last part of one, is over.
+    """Tell that a pass over the data, or the last part of one, is over.
 
     Attributes:
         history: All rows of metrics.json so far, this epoch's last.
@@ -190,7 +190,7 @@ class EpochEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class SamplesDrawn(Event):
-    """Samples of the EMA weights, taken during training.
+    """Show samples of the EMA weights, taken during training.
 
     Attributes:
         images: uint8 [N, C, H, W].
@@ -207,7 +207,7 @@ class SamplesDrawn(Event):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved(Event):
-    """A checkpoint is complete on disk."""
+    """Tell that a checkpoint is complete on disk."""
 
     path: Path
     step: int
@@ -215,7 +215,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrainSummary:
-    """How a run ended.
+    """Hold how a run ended.
 
     Attributes:
         run: Its folder.
@@ -246,14 +246,14 @@ class TrainSummary:
 
 @dataclass(frozen=True, slots=True)
 class TrainEnded(Event):
-    """The budget is used up."""
+    """Tell that the budget is used up."""
 
     summary: TrainSummary
 
 
 @dataclass(frozen=True, slots=True)
 class SampleProgress(Event):
-    """One denoising step of one batch was taken.
+    """Tell that one denoising step of one batch was taken.
 
     Attributes:
         done: Denoising steps taken over all batches.
@@ -268,7 +268,7 @@ class SampleProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class EvaluateProgress(Event):
-    """A piece of an evaluation's work is done; one bar for each `metric`.
+    """Tell that a piece of an evaluation's work is done; one bar for each `metric`.
 
     Attributes:
         metric: What is measured, or done for it.
@@ -285,7 +285,7 @@ class EvaluateProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class BenchProgress(Event):
-    """A piece of a benchmark is done.
+    """Tell that a piece of a benchmark is done.
 
     Attributes:
         share: Of the whole that is done, in [0, 1].
@@ -298,7 +298,7 @@ class BenchProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A run of a sweep and what is left of it to do.
+    """Hold a run of a sweep and what is left of it to do.
 
     Attributes:
         name: Of its folder.
@@ -319,7 +319,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """What a sweep will do, known before its first run.
+    """Hold what a sweep will do, known before its first run.
 
     Attributes:
         name: Of the sweep.
@@ -341,7 +341,7 @@ class SweepPlan:
 
 @dataclass(frozen=True, slots=True)
 class SweepProgress(Event):
-    """A sweep turns to its next run.
+    """Tell that a sweep turns to its next run.
 
     Attributes:
         number: Of the run, from 1.
@@ -360,7 +360,7 @@ class SweepProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class NearestPairs(Event):
-    """The samples that lie closest to training images.
+    """Show the samples that lie closest to training images.
 
     Attributes:
         samples: uint8 [N, C, H, W], the closest first.
@@ -375,7 +375,7 @@ class NearestPairs(Event):
 
 @dataclass(frozen=True, slots=True)
 class TimestepLosses(Event):
-    """The loss over t was measured.
+    """Tell that the loss over t was measured.
 
     Attributes:
         rows: See `Figure.rows`.
@@ -390,11 +390,11 @@ Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """A listener that does nothing; the default of every long job."""
+    """Do nothing; the default listener of every long job."""
 
 
 def together(*listeners: Listener) -> Listener:
-    """A listener that tells several of each event, in their order."""
+    """Make a listener that tells several of each event, in their order."""
 
     def listen(event: Event) -> None:
         for listener in listeners:

@@ -1,4 +1,4 @@
-"""Figures of merit: how good a model is, with all that the number depends on."""
+"""Hold figures of merit: how good a model is, with all that the number depends on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of merit with all that it depends on.
+    """Hold one figure of merit with all that it depends on.
 
     Attributes:
         metric: Its name.
@@ -51,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class StoredFigure:
-    """A figure that was measured of a checkpoint.
+    """Hold a figure that was measured of a checkpoint.
 
     Attributes:
         figure: It, with how it was measured.

@@ -1,4 +1,4 @@
-"""What `export` and `import` found and wrote, as `engine` tells it and `render` draws it: plain data."""
+"""Hold what `export` and `import` found and wrote, as `interop` tells it and `render` draws it: plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two ways to the same numbers.
+    """Compare two ways to the same numbers.
 
     Attributes:
         what: Was compared.
@@ -22,13 +22,13 @@ class Comparison:
 
     @property
     def holds(self) -> bool:
-        """Whether the difference is within the tolerance, which NaN is not."""
+        """Tell whether the difference is within the tolerance, which NaN is not."""
         return self.difference <= self.tolerance
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """Hold what was written.
 
     Attributes:
         origin: The checkpoint that was exported.
@@ -50,7 +50,7 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of it.
+    """Hold what came of it.
 
     Attributes:
         run: The new run.

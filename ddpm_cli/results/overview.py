@@ -1,4 +1,4 @@
-"""What `ddpm ls`, `info` and `doctor` tell of, as `engine` finds it and `render` draws it: plain data."""
+"""Hold what `ddpm ls`, `info` and `doctor` tell of, as `experiments` and `bench` find it and `render` draws it: plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FindingState = Literal["ok", "missing", "broken"]
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run in a list.
+    """Hold a run in a list.
 
     Attributes:
         name: Below the folder of runs, as other commands take it.
@@ -53,7 +53,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """A checkpoint, after its files were read.
+    """Hold a checkpoint, after its files were read.
 
     Attributes:
         path: Its folder.
@@ -72,7 +72,7 @@ class CheckpointRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A run, a checkpoint or an exported file.
+    """Hold a run, a checkpoint or an exported file.
 
     Attributes:
         path: Where it is.
@@ -111,7 +111,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that `ddpm doctor` has looked at.
+    """Hold one thing that `ddpm doctor` has looked at.
 
     Attributes:
         topic: The heading it stands below.

@@ -40,7 +40,7 @@ class HeldFolder:
 
     @property
     def is_in_place(self) -> bool:
-        """Tell whether the run's path still leads to it; yes, where the disk gives no answer, as the next write will tell of that."""
+        """Tell whether the run's path still leads to it; yes, where the disk gives no answer, as the next write will tell."""
         try:
             return os.path.samestat(os.stat(self._run.path), self._state)
         except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What drawing images will hold and compute, told before its first step, and how much of it a stranger's file may ask for.
+"""Reckon what drawing images will hold and compute, before its first step, and limit what a stranger's file may ask for.
 
 What users ask for by flags of their own is told where it takes long; what a run or a file asks for instead is refused beyond
 bounds, which `--no-limits` lifts.
@@ -58,7 +58,7 @@ EFFICIENCY = 0.5
 
 @dataclass(frozen=True)
 class Demand:
-    """What is to be drawn.
+    """Say what is to be drawn.
 
     Attributes:
         images: All together.
@@ -86,13 +86,13 @@ class Demand:
     def of(
         cls, trained: TrainedModel, settings: SampleConfig, images: int, *, images_from_file: bool = False, kept: int | None = None
     ) -> Demand:
-        """Of images out of noise; the steps are the file's where its sampler is as it was."""
+        """Ask for images out of noise; the steps are the file's where its sampler is as it was."""
         evaluations = settings.sampler.evaluations(trained.schedule.timesteps)
         return cls(images, evaluations, images_from_file, settings.sampler == trained.config.sample.sampler, kept=kept)
 
 
 def image_bytes(trained: TrainedModel, settings: SampleConfig) -> int:
-    """Bytes that a step of denoising holds for each image of its batch, rather too many than too few."""
+    """Count bytes that a step of denoising holds for each image of its batch, rather too many than too few."""
     tensors = _cost(trained).bytes + IMAGE_TENSORS * FLOAT32 * math.prod(trained.image_shape)
     return round(GAPS * _passes(settings) * tensors) + NOISE_SOURCE
 
@@ -108,7 +108,7 @@ def _cost(trained: TrainedModel) -> PassCost:
 
 
 def with_fitting_batch(trained: TrainedModel, settings: SampleConfig, images: int, on_event: Listener = ignore) -> SampleConfig:
-    """The settings with batches that the memory is estimated to have room for; smaller ones change no image.
+    """Choose batches that the memory is estimated to have room for; smaller ones change no image.
 
     Args:
         trained: The model.
@@ -273,7 +273,7 @@ def _settle(device: torch.device) -> None:
 
 
 def about(seconds: float) -> str:
-    """A time that is roughly known, in words."""
+    """Say a time that is roughly known, in words."""
     for unit, length in (("years", 365 * DAY), ("days", DAY), ("hours", HOUR), ("minutes", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Sampling with a compiled network, where there is so much to denoise that compiling pays."""
+"""Sample with a compiled network, where there is so much to denoise that compiling pays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY_EVALUATIONS = 2000
 
 
 class WholeBatches:
-    """A network that is compiled for batches of some sizes, and works on others, such as the last one, as it is.
+    """Run a network that is compiled for batches of some sizes; on others, such as the last one, run it as it is.
 
     Args:
         network: The network.
@@ -46,7 +46,7 @@ class WholeBatches:
 
 
 def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig, on_event: Listener) -> TrainedModel:
-    """The same model, its network compiled if `sample.compile` says so, or leaves it open and it pays.
+    """Compile the model's network if `sample.compile` says so, or leaves it open and it pays.
 
     Args:
         trained: The model.

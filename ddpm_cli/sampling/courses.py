@@ -1,4 +1,4 @@
-"""How images come about along a sampler's steps: out of noise alone, or out of something that is known of them."""
+"""Bring about images along a sampler's steps: out of noise alone, or out of something that is known of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput, sample_steps
 
 
 class Course(Protocol):
-    """What becomes of a batch of images."""
+    """Say what becomes of a batch of images."""
 
     def length(self, levels: Sequence[Level]) -> int:
-        """How many times `run` denoises for a sampler that visits these levels, each of which yields a StepOutput; of none, one."""
+        """Count how many times `run` denoises for a sampler that visits these levels; each time yields a StepOutput."""
         ...
 
     def run(
@@ -31,10 +31,10 @@ class Course(Protocol):
 
 
 class FromNoise:
-    """Images out of noise alone (DDPM, Alg. 2)."""
+    """Draw images out of noise alone (DDPM, Alg. 2)."""
 
     def length(self, levels: Sequence[Level]) -> int:
-        """One for each step."""
+        """Count one for each step."""
         return len(levels)
 
     def run(
@@ -46,7 +46,7 @@ class FromNoise:
 
 @dataclass(frozen=True)
 class FromLatents:
-    """Images out of given noises, whose numbers stand in the place of seeds.
+    """Draw images out of given noises, whose numbers stand in the place of seeds.
 
     Attributes:
         latents: x_T of each image, [N, C, H, W].
@@ -55,7 +55,7 @@ class FromLatents:
     latents: Tensor
 
     def length(self, levels: Sequence[Level]) -> int:
-        """One for each step."""
+        """Count one for each step."""
         return len(levels)
 
     def run(
@@ -67,7 +67,7 @@ class FromLatents:
 
 @dataclass(frozen=True)
 class Edited:
-    """Variants of an image (see `sdedit_steps`).
+    """Draw variants of an image (see `sdedit_steps`).
 
     Attributes:
         x_0: The image, in [-1, 1], [1, C, H, W].
@@ -78,7 +78,7 @@ class Edited:
     strength: float
 
     def length(self, levels: Sequence[Level]) -> int:
-        """One for each step that is taken; 0 where the image stays as it is."""
+        """Count one for each step that is taken; 0 where the image stays as it is."""
         return len(sdedit_levels(levels, self.strength))
 
     def run(
@@ -91,7 +91,7 @@ class Edited:
 
 @dataclass(frozen=True)
 class Filled:
-    """Fillings of a part of an image (see `repaint_steps`).
+    """Fill a part of an image (see `repaint_steps`).
 
     Attributes:
         x_0: The image, in [-1, 1], [1, C, H, W].
@@ -106,7 +106,7 @@ class Filled:
     resample: int
 
     def length(self, levels: Sequence[Level]) -> int:
-        """One for each time that a step is taken."""
+        """Count one for each time that a step is taken."""
         path = repaint_path(levels, self.jump, self.resample)
         return sum(s.t < t.t for t, s in pairwise(path))
 

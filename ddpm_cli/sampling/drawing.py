@@ -1,4 +1,4 @@
-"""How samples were drawn, as the facts that stand beside a figure of them."""
+"""Tell how samples were drawn, as the facts that stand beside a figure of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str)
 
 
 def drawing_facts(sample: SampleConfig, timesteps: int) -> dict[str, str | int | float]:
-    """All settings of sampling that change samples; options as JSON objects, NO_OPTIONS where they are as they come.
+    """List all settings of sampling that change samples; options as JSON objects, NO_OPTIONS where they are as they come.
 
     Args:
         sample: The settings.
@@ -74,7 +74,7 @@ def drawing_facts(sample: SampleConfig, timesteps: int) -> dict[str, str | int |
 
 
 def with_learned_variance(config: Config, sample: SampleConfig) -> SampleConfig:
-    """The settings with a variance that is "auto" by its name, for a model that learned one."""
+    """Name a variance that is "auto", for a model that learned one."""
     sampler = sample.sampler
     if not (
         isinstance(sampler, DdpmSampler) and sampler.variance == "auto" and config.objective.reverse_variance == "learned-range"

@@ -1,4 +1,4 @@
-"""Editing images with a trained model: what `interpolate`, `inpaint` and `img2img` do before images are drawn."""
+"""Edit images with a trained model: what `interpolate`, `inpaint` and `img2img` do before images are drawn."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ evaluation leaves them 5 off, and evenly spaced steps 3, with however many evalu
 
 
 def edited(trained: TrainedModel, image: Pixels, strength: float) -> Edited:
-    """Variants of an image, uint8 [C, H, W]; `strength` is the share of the steps that are taken, in [0, 1]."""
+    """Vary an image, uint8 [C, H, W]; `strength` is the share of the steps that are taken, in [0, 1]."""
     return Edited(_on_device(trained, image), strength)
 
 
 def filled(trained: TrainedModel, image: Pixels, unknown: NDArray[np.bool_], jump: int, resample: int) -> Filled:
-    """Fillings of an image, uint8 [C, H, W], where `unknown`, bool [H, W], is true; see `repaint_path` for the numbers."""
+    """Fill an image, uint8 [C, H, W], where `unknown`, bool [H, W], is true; see `repaint_path` for the numbers."""
     x_0 = _on_device(trained, image)
     return Filled(x_0, torch.from_numpy(unknown).to(x_0.device), jump, resample)
 
@@ -59,7 +59,7 @@ def interpolated(
     label: int | None = None,
     on_event: Listener = ignore,
 ) -> FromLatents:
-    """The way from one image to another, through the noises that DDIM makes them from (Song et al. 2021, Sec. 5.3).
+    """Go from one image to another, through the noises that DDIM makes them from (Song et al. 2021, Sec. 5.3).
 
     Args:
         trained: The model.
@@ -83,7 +83,7 @@ def interpolated(
 
 
 def steps_of(course: Course, trained: TrainedModel, settings: SampleConfig) -> int:
-    """How many times each image is denoised."""
+    """Count how many times each image is denoised."""
     return course.length(build_sampler(settings.sampler, trained.schedule)[1])
 
 

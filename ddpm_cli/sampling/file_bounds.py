@@ -11,7 +11,7 @@ HOUR, DAY = 3600.0, 86_400.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a run or a file may ask for.
+    """Limit what a run or a file may ask for.
 
     Attributes:
         images: To draw, where the user names no number.

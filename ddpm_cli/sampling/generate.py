@@ -1,4 +1,4 @@
-"""Images out of noise: load a trained model, run the reverse process in batches."""
+"""Draw images out of noise: load a trained model, run the reverse process in batches."""
 
 from __future__ import annotations
 
@@ -112,19 +112,19 @@ def _weights(found: StoredModel) -> tuple[dict[str, Tensor], dict[str, Tensor] |
 
 
 def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
-    """The tensors of an exported file: the network's, and those of a learned schedule with a name that starts with SCHEDULE."""
+    """Collect the tensors of an exported file: the network's, and those of a learned schedule, whose names start with SCHEDULE."""
     of_schedule = trained.schedule_weights or {}
     return trained.network.state_dict() | {f"{SCHEDULE}{name}": weight for name, weight in of_schedule.items()}
 
 
 def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
-    """The metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
+    """Write the metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
     facts = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
     return {"ddpm": json.dumps({"config": to_toml(trained.config), **facts}), "ddpm_dtype": "float16" if half else "float32"}
 
 
 def load_network(config: Config, image_shape: tuple[int, int, int], weights: Mapping[str, Tensor], origin: Path) -> nn.Module:
-    """The network of a config with these weights, float32 on the CPU.
+    """Load the network of a config with these weights, float32 on the CPU.
 
     Raises:
         CheckpointError: If they are another network's; `origin` is what the message names.
@@ -141,7 +141,7 @@ FrameListener = Callable[[int, int, Tensor], None]
 
 
 class Frames:
-    """A frame listener that keeps up to MAX_FRAMES moments of the denoising, evenly spread, the last one always."""
+    """Keep up to MAX_FRAMES moments of the denoising, evenly spread, the last one always; a frame listener."""
 
     def __init__(self) -> None:
         self._kept: dict[int, list[Tensor]] = {}
@@ -153,7 +153,7 @@ class Frames:
             self._kept.setdefault(index, []).append(to_uint8(x_s).cpu())
 
     def stacked(self) -> list[NDArray[np.uint8]]:
-        """The frames in order, each uint8 [N, C, H, W] with all images."""
+        """List the frames in order, each uint8 [N, C, H, W] with all images."""
         return [torch.cat(self._kept[index]).numpy() for index in sorted(self._kept)]
 
 
@@ -218,7 +218,7 @@ def generate_samples(
 
 
 def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:
-    """The class of each image where none is asked for: seed modulo num_classes, so that it follows from the seed alone.
+    """Choose the class of each image where none is asked for: seed modulo num_classes, so that it follows from the seed alone.
 
     Empty for a model without classes.
     """

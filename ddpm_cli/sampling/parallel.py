@@ -1,4 +1,4 @@
-"""Samples that several processes draw together, each its share, for the main one to show."""
+"""Draw samples in several processes together, each its share, for the main one to show."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def own_samples(
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Tensor:
-    """The share of `shared_samples` that falls to this process, uint8 [B, C, H, W] on the CPU; it waits for no other."""
+    """Draw the share of `shared_samples` that falls to this process, uint8 [B, C, H, W] on the CPU; it waits for no other."""
     share = team.share(len(seeds))
     if share.start == share.stop:
         return torch.empty(0, *trained.image_shape, dtype=torch.uint8)
@@ -84,7 +84,7 @@ def own_samples(
 
 
 def shared_frames(team: Team, frames: Frames, count: int) -> list[NDArray[np.uint8]]:
-    """The frames of all processes.
+    """Gather the frames of all processes.
 
     Args:
         team: The processes.

@@ -1,4 +1,4 @@
-"""What a run keeps of itself, read without importing torch where that is possible."""
+"""Read what a run keeps of itself, without importing torch where that is possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
-    """The newest checkpoint of a run, or the one that is named.
+    """Find the newest checkpoint of a run, or the one that is named.
 
     Args:
         path: A run folder or the name of one below `runs`, or a checkpoint folder; None takes the newest run below `runs`.
@@ -46,7 +46,7 @@ def find_checkpoint(path: Path | None, runs: Path = Path("runs")) -> Checkpoint:
 
 
 def exported_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What an exported file says of its model: `config` as TOML text, `image_shape`, `step`, and `class_names` if there are any.
+    """Read what an exported file says of its model: `config` as TOML text, `image_shape`, `step`, and `class_names` if any.
 
     Args:
         path: The file.
@@ -65,7 +65,7 @@ def exported_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def named_config(name: str, runs: Path = Path("runs")) -> Config:
-    """The config that a preset, a file, a checkpoint or a run stands for, in this order of what a name may be.
+    """Read the config that a preset, a file, a checkpoint or a run stands for, in this order of what a name may be.
 
     Args:
         name: Name of a preset; path of a TOML or an exported `.safetensors` file, or of a checkpoint; run folder or name.
@@ -88,7 +88,7 @@ def named_config(name: str, runs: Path = Path("runs")) -> Config:
 
 
 def exported_config(path: Path) -> Config:
-    """The config in an exported file, whose weights are not looked at.
+    """Read the config in an exported file, whose weights are not looked at.
 
     Raises:
         CheckpointError: If it is no file of `ddpm export`.
@@ -115,7 +115,7 @@ def check_architecture(config: Config, checkpoint: Checkpoint) -> None:
 
 
 def stored_schedule_weights(checkpoint: Checkpoint, config: ScheduleConfig) -> dict[str, Tensor] | None:
-    """The weights of a learned schedule's network, None if the schedule is not learned.
+    """Read the weights of a learned schedule's network, None if the schedule is not learned.
 
     Raises:
         CheckpointError: If they are missing.

@@ -1,4 +1,4 @@
-"""A trained model as its files tell of it, before its weights are read. Imports no torch.
+"""Find a trained model as its files tell of it, before its weights are read. Imports no torch.
 
 What is wrong with a request is found out here, in a moment; `generate.load_trained` reads the weights of what was found.
 """
@@ -29,7 +29,7 @@ LONGEST_NAME = 1000
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A run's checkpoint, or an exported file, that can be loaded as far as its config, state and headers tell.
+    """Hold a run's checkpoint, or an exported file, that can be loaded as far as its config, state and headers tell.
 
     Attributes:
         origin: The checkpoint or file.
@@ -55,7 +55,7 @@ class StoredModel:
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes its labels are of; None if it takes no labels."""
+        """Count the classes that its labels are of; None if it takes no labels."""
         return self.config.model.resolved_classes()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConfig, NoiseSchedule]:
-    """The noise schedule of a run, checkpoint or exported file, with the config that it was made from.
+    """Read the noise schedule of a run, checkpoint or exported file, with the config that it was made from.
 
     Only a learned schedule needs torch.
 

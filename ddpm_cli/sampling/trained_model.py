@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network with all that is needed to sample from it.
+    """Hold a network with all that is needed to sample from it.
 
     Attributes:
         network: In evaluation mode, on its device.
@@ -49,24 +49,24 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its network is."""
+        """Tell where its network is."""
         return next(self.network.parameters()).device
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes its labels are of; None if it takes no labels."""
+        """Count the classes that its labels are of; None if it takes no labels."""
         return self.config.model.resolved_classes()
 
 
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
-    """The estimates of a model's network, guided as the settings say."""
+    """Guide the estimates of a model's network as the settings say."""
     predict = predictor(trained.fast or trained.network, trained.schedule, trained.config.objective.build_prediction())
     return build_guided(settings.guidance, predict, trained.num_classes)
 
 
 @torch.no_grad()
 def rehearse(trained: TrainedModel, settings: SampleConfig, images: int) -> None:
-    """One step of denoising of so many images of nothing, to see whether there is memory for it."""
+    """Denoise so many images of nothing by one step, to see whether there is memory for it."""
     device = trained.device
     x_t = torch.zeros(images, *trained.image_shape, device=device)
     labels = None if trained.num_classes is None else torch.zeros(images, dtype=torch.int64, device=device)

@@ -1,4 +1,4 @@
-"""One denoising of a trained model, kept moment by moment."""
+"""Keep one denoising of a trained model moment by moment."""
 
 from __future__ import annotations
 

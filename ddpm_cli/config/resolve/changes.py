@@ -1,4 +1,4 @@
-"""Which settings may change in the middle of a run, and why the others may not."""
+"""Say which settings may change in the middle of a run, and why the others may not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _REMEDY = f"`ddpm resume` changes {', '.join(key + '*' if key.endswith('.') else
 
 
 def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, str]]) -> Config:
-    """The config of a run that goes on with other settings.
+    """Change settings of a run that goes on.
 
     Args:
         config: Of the run so far.
@@ -65,7 +65,7 @@ def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, s
 
 
 def refusal(key: str) -> str | None:
-    """Why a key cannot be set when a run goes on; None if it can."""
+    """Tell why a key cannot be set when a run goes on; None if it can."""
     if key.startswith(CHANGEABLE):
         return None
     if key in _FLAGS:
@@ -75,7 +75,7 @@ def refusal(key: str) -> str | None:
 
 
 def as_last_said(config: Config, newest: Config) -> Config:
-    """The config of a checkpoint with what was changed after it was written: the run has its own config for that.
+    """Put what was changed later into the config of a checkpoint: the run has its own config for that.
 
     Without this a run that was resumed with other settings, and killed before its next checkpoint, would go on without them.
 
@@ -89,12 +89,12 @@ def as_last_said(config: Config, newest: Config) -> Config:
 
 
 def differences(before: Config, after: Config) -> list[str]:
-    """What differs between two configs, as `key = value (was value)`."""
+    """List what differs between two configs, as `key = value (was value)`."""
     return [f"{key} = {value_text(now)} (was {value_text(then)})" for key, (then, now) in differing(before, after).items()]
 
 
 def differing(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """What differs between two configs: key to both values, None where there is none."""
+    """Find what differs between two configs: key to both values, None where there is none."""
     old, new = (layer_from_tree(config.model_dump(mode="json"), "", []) for config in (before, after))
     order = list(sections())
     keys = sorted({**old, **new}, key=lambda key: order.index(key.rpartition(".")[0]))
@@ -107,5 +107,5 @@ def _value(layer: Layer, key: str) -> Any:
 
 
 def value_text(value: Any) -> str:
-    """A value as a message shows it."""
+    """Write a value as a message shows it."""
     return "none" if value is None else shown(value)

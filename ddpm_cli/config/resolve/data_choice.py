@@ -1,4 +1,4 @@
-"""What a user's one word for the data stands for: the name of a data set, a folder, or a file."""
+"""Find what a user's one word for the data stands for: the name of a data set, a folder, or a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARRAY_SUFFIXES = (".npz", ".npy")
 
 
 def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
-    """The config's keys that one word for the data sets.
+    """List the config's keys that one word for the data sets.
 
     A data set's name goes before a folder or file of the same name, and these go before a name that is only spelt alike.
 
@@ -53,7 +53,7 @@ def _at(path: Path) -> dict[str, Any]:
 
 
 def data_notices(text: str | None) -> Iterator[str]:
-    """What to say where one word is the name of a data set and that of a folder or file here."""
+    """Say where one word is the name of a data set and that of a folder or file here."""
     known = None if text is None else meant(text, sections()["data"])
     if text is None or known is None or not _at(Path(text)):
         return

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in plain words."""
+"""Say what is wrong with a config, in plain words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REMEDY = "`ddpm config show` prints every key with its value."
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong.
+    """Hold one thing that is wrong.
 
     Attributes:
         path: Dotted path of the key or section; empty if the fault belongs to none.
@@ -55,7 +55,7 @@ def _start(text: str) -> str:
 
 
 def config_error(faults: Sequence[Fault], remedy: str = REMEDY) -> ConfigError:
-    """One error that reports all faults."""
+    """Make one error that reports all faults."""
     if len(faults) == 1:
         return ConfigError(str(faults[0]), remedy)
     listed = [f"  {fault}" for fault in faults[:MOST_FAULTS]]
@@ -65,7 +65,7 @@ def config_error(faults: Sequence[Fault], remedy: str = REMEDY) -> ConfigError:
 
 
 def translate(detail: ErrorDetails, origins: Mapping[str, str], kinds: Mapping[str, str]) -> Fault:
-    """A fault from one of pydantic's error details.
+    """Translate one of pydantic's error details into a fault.
 
     Args:
         detail: An item of `ValidationError.errors()`.
@@ -79,7 +79,7 @@ def translate(detail: ErrorDetails, origins: Mapping[str, str], kinds: Mapping[s
 
 
 def without_echoes(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """The details without those of lists that are too short only because of an item that is wrong and told of by itself."""
+    """Leave out details of lists that are too short only because of an item that is wrong and told of by itself."""
     inside = {detail["loc"][:-1] for detail in details}
     return [detail for detail in details if not (detail["type"] == "too_short" and detail["loc"] in inside)]
 
@@ -90,7 +90,7 @@ def _as_typed(text: str, origins: Mapping[str, str]) -> str:
 
 
 def untold(detail: ErrorDetails) -> Fault:
-    """A fault that is counted and not told of, see MOST_FAULTS."""
+    """Make a fault that is counted and not told of, see MOST_FAULTS."""
     return Fault(".".join(map(str, detail["loc"])), detail["msg"])
 
 
@@ -161,7 +161,7 @@ def _expected(expected: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as TOML and JSON write it, its start if it is long."""
+    """Write a value as TOML and JSON do, its start if it is long."""
     try:
         text = json.dumps(value, default=str)
     except ValueError:  # an integer of more digits than Python writes
@@ -170,13 +170,13 @@ def shown(value: Any) -> str:
 
 
 def unknown_kind(path: str, kind: str) -> str:
-    """Why a kind is none, with those that exist."""
+    """Tell why a kind is none, with those that exist."""
     name = path.rpartition(".")[2]
     return f'unknown {NOUNS.get(name, name)} "{kind}"; {nearest(kind, sections()[path], kinds_called_otherwise(path))}'
 
 
 def unknown_key(path: str, value: Any, kinds: Mapping[str, str]) -> str:
-    """Why a key is none, with the one that was probably meant."""
+    """Tell why a key is none, with the one that was probably meant."""
     section, _, name = path.rpartition(".")
     noun = "section" if isinstance(value, dict) else "key"
     owners = all_keys().get(path)

@@ -1,4 +1,4 @@
-"""The layers a config is made of: each sets some keys, and a higher one wins.
+"""Merge the layers a config is made of: each sets some keys, and a higher one wins.
 
 A layer maps dotted keys to values with their origin. Merging knows the three rules that go beyond key by key.
 """
@@ -23,7 +23,7 @@ BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
 
 
 class Entry(NamedTuple):
-    """A value and who set it."""
+    """Hold a value and who set it."""
 
     value: Any
     origin: str
@@ -33,7 +33,7 @@ Layer = dict[str, Entry]
 
 
 def layer_from_tree(tree: Mapping[str, Any], origin: str, faults: list[Fault], path: str = "") -> Layer:
-    """The layer that nested tables make; what stands where a section should is added to `faults`."""
+    """Make the layer of nested tables; what stands where a section should is added to `faults`."""
     layer: Layer = {}
     for name, value in tree.items():
         key = join(path, name)
@@ -49,7 +49,7 @@ def layer_from_tree(tree: Mapping[str, Any], origin: str, faults: list[Fault], p
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:
-    """Every value of a config by its dotted key, as JSON has it; an unset one is "none"."""
+    """List every value of a config by its dotted key, as JSON has it; an unset one is "none"."""
     layer = layer_from_tree(config.model_dump(mode="json"), "", [])
     return {key: NONE if entry.value is None else entry.value for key, entry in layer.items()}
 
@@ -65,14 +65,14 @@ def _plain(key: str, value: Any, origin: str, faults: list[Fault]) -> Any:
 
 
 def as_spelt(key: str, value: Any) -> Any:
-    """A value as the config spells it: in words, and lists of words, that the key may have, case and dashes do not matter."""
+    """Spell a value as the config does: in words, and lists of words, that the key may have, case and dashes do not matter."""
     if isinstance(value, str):
         return as_known(value, words_of(f"{key}.kind" if is_choice(key) else key))
     return [as_spelt(key, item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
 def layer_from_user(sets: Sequence[str], flags: Mapping[str, tuple[Any, str]], faults: list[Fault]) -> Layer:
-    """The layer of the command line.
+    """Make the layer of the command line.
 
     Args:
         sets: `section.key=value` texts; of two for the same key the last counts.
@@ -112,7 +112,7 @@ def _layer_from_set(text: str, faults: list[Fault]) -> Layer:
 
 
 def parse_value(text: str) -> Any:
-    """A value as TOML writes it; a bare word is text.
+    """Parse a value as TOML writes it; a bare word is text.
 
     Raises:
         ValueError: If it starts like a list, table or quoted text and is none.
@@ -150,7 +150,7 @@ def merge(lower: Layer, higher: Layer) -> Layer:
 
 
 def tree_from_layer(layer: Layer) -> dict[str, Any]:
-    """The nested tables of a layer."""
+    """Nest the keys of a layer in tables."""
     tree: dict[str, Any] = {}
     for key, entry in layer.items():
         *parents, name = key.split(".")

@@ -1,4 +1,4 @@
-"""From presets, TOML files, `--set` and flags to one config that says of each value where it came from."""
+"""Resolve presets, TOML files, `--set` and flags to one config that says of each value where it came from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DAMAGED = "It is damaged: restore it, or use another one."
 
 @dataclass(frozen=True)
 class Resolved:
-    """A valid config and where each of its values came from.
+    """Hold a valid config and where each of its values came from.
 
     Attributes:
         config: All sections.
@@ -75,7 +75,7 @@ def load_config(
 
 
 def from_toml_text(text: str, source: str = "config") -> Config:
-    """The config that a stored TOML text holds, as `to_toml` wrote it.
+    """Read the config that a stored TOML text holds, as `to_toml` wrote it.
 
     Args:
         text: TOML.
@@ -114,7 +114,7 @@ def _add_what_was_meant(tree: dict[str, Any]) -> None:
 
 
 def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None) -> Config:
-    """A config with some of its values replaced by `--set` and flags (see `load_config`).
+    """Replace some values of a config by `--set` and flags (see `load_config`).
 
     Raises:
         ConfigError: With all faults.
@@ -159,7 +159,7 @@ def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | 
 
 
 def preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
-    """The nested tables of a preset, none for None; an unknown name is added to `faults`, as coming from `origin`."""
+    """Read the nested tables of a preset, none for None; an unknown name is added to `faults`, as coming from `origin`."""
     if name is None:
         return {}
     known = meant(str(name), preset_names())
@@ -170,7 +170,7 @@ def preset_tree(name: Any, origin: str, faults: list[Fault]) -> dict[str, Any]:
 
 
 def read_toml(file: Path, origin: str, faults: list[Fault]) -> dict[str, Any]:
-    """The nested tables of a TOML file; why it cannot be read is added to `faults`, as coming from `origin`."""
+    """Read the nested tables of a TOML file; why it cannot be read is added to `faults`, as coming from `origin`."""
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)

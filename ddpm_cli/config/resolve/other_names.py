@@ -1,4 +1,4 @@
-"""What other programs and papers call our choices and keys: never taken for ours, but answered with them."""
+"""Know what other programs and papers call our choices and keys: never taken for ours, but answered with them."""
 
 from __future__ import annotations
 
@@ -94,5 +94,5 @@ KEYS = _by_plain_name(_KEYS)
 
 
 def kinds_called_otherwise(path: str) -> Mapping[str, str]:
-    """Other names of the kinds of a section of the config, by their `plain` spelling, with what they are called here."""
+    """List other names of the kinds of a section of the config, by their `plain` spelling, with what they are called here."""
     return KINDS.get(path.rpartition(".")[2], {})

@@ -1,4 +1,4 @@
-"""The schema seen as a map from dotted paths to sections and keys, for layers, faults and TOML output."""
+"""Map dotted paths to sections and keys of the schema, for layers, faults and TOML output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Variants = dict[str, type[Section]]
 
 @cache
 def sections() -> dict[str, Variants]:
-    """Every section by its dotted path: its classes by kind, or one class under "" where there is no choice."""
+    """Map the dotted path of every section to its classes by kind, or to one class under "" where there is no choice."""
     return dict(_walk("", {"": Config}))
 
 
@@ -42,19 +42,19 @@ def _variants(field: FieldInfo) -> Variants:
 
 
 def is_choice(path: str) -> bool:
-    """Whether the path is a section whose keys depend on its `kind`."""
+    """Tell whether the path is a section whose keys depend on its `kind`."""
     return "" not in sections().get(path, {"": Section})
 
 
 @cache
 def choices() -> tuple[str, ...]:
-    """Paths of all sections whose keys depend on their `kind`."""
+    """List the paths of all sections whose keys depend on their `kind`."""
     return tuple(path for path in sections() if is_choice(path))
 
 
 @cache
 def all_keys() -> dict[str, tuple[str, ...]]:
-    """Every settable key by its dotted path, with the kinds that have it (("",) in a section without a choice)."""
+    """List every settable key by its dotted path, with the kinds that have it (("",) in a section without a choice)."""
     keys: dict[str, tuple[str, ...]] = {}
     for path, variants in sections().items():
         for kind, cls in variants.items():
@@ -66,7 +66,7 @@ def all_keys() -> dict[str, tuple[str, ...]]:
 
 
 def types_of(key: str) -> frozenset[Any]:
-    """The types that a key's value may have, as annotated; none for a key that does not exist."""
+    """List the types that a key's value may have, as annotated; none for a key that does not exist."""
     section, _, name = key.rpartition(".")
     annotations = [sections()[section][kind].model_fields[name].annotation for kind in all_keys().get(key, ())]
     return frozenset(member for annotation in annotations for member in (annotation, *get_args(annotation)))
@@ -74,7 +74,7 @@ def types_of(key: str) -> frozenset[Any]:
 
 @cache
 def words_of(key: str) -> tuple[str, ...]:
-    """The words that a key's value, or an item of it, may be; none where any text will do, or none."""
+    """List the words that a key's value, or an item of it, may be; none where any text will do, or none."""
     section, _, name = key.rpartition(".")
     if name == "kind" and is_choice(section):
         return tuple(sections()[section])
@@ -90,11 +90,11 @@ def _words(annotation: Any) -> Iterator[str]:
 
 
 def default_of(path: str, kind: str) -> Any:
-    """The default of a key in the section class of that kind ("" where there is no choice)."""
+    """Tell the default of a key in the section class of that kind ("" where there is no choice)."""
     section, _, name = path.rpartition(".")
     return sections()[section][kind].model_fields[name].default
 
 
 def join(path: str, name: str) -> str:
-    """A dotted path one level deeper."""
+    """Make a dotted path one level deeper."""
     return f"{path}.{name}" if path else name

@@ -1,4 +1,4 @@
-"""The presets that come with the package: TOML files in `presets/`."""
+"""Read the presets that come with the package: TOML files in `presets/`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from itertools import takewhile
 
 @cache
 def preset_names() -> tuple[str, ...]:
-    """Names of all presets, in alphabetical order."""
+    """List the names of all presets, in alphabetical order."""
     folder = files("ddpm_cli.config") / "presets"
     return tuple(sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")))
 
 
 def preset_about(name: str) -> str:
-    """What a preset says of itself: the comment that it starts with.
+    """Read what a preset says of itself: the comment that it starts with.
 
     Args:
         name: One of `preset_names()`.
@@ -25,7 +25,7 @@ def preset_about(name: str) -> str:
 
 
 def preset_text(name: str) -> str:
-    """The TOML text of a preset.
+    """Read the TOML text of a preset.
 
     Args:
         name: One of `preset_names()`.

@@ -1,4 +1,4 @@
-"""A config file to start from: every key with what it means, and its value in a preset."""
+"""Write a config file to start from: every key with what it means, and its value in a preset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ preset = {named}
 
 
 def template(preset: str) -> str:
-    """TOML that loads to the preset's config, in which every key is a comment.
+    """Write TOML that loads to the preset's config, in which every key is a comment.
 
     Raises:
         ConfigError: If there is no such preset.

@@ -1,4 +1,4 @@
-"""TOML from strangers: as the standard library reads it, but for texts on which that would hang or fail oddly."""
+"""Read TOML from strangers: as the standard library does, but for texts on which that would hang or fail oddly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONG_NUMBER = re.compile(r"\b0[xob][0-9A-Fa-f_]{1000}")  # Python reads such a 
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The nested tables of a TOML text.
+    """Parse the nested tables of a TOML text.
 
     Raises:
         UnreadableError: If it is no TOML, nested too deeply, or holds a number or a key of absurd length.

@@ -1,4 +1,4 @@
-"""A config as TOML text."""
+"""Write a config as TOML text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddpm_cli.config.schema.config import Config
 
 
 def to_toml(config: Config, origins: Mapping[str, str] | None = None) -> str:
-    """The whole config as TOML that loads again to an equal one.
+    """Write the whole config as TOML that loads again to an equal one.
 
     A value of None is left out, or written "none" where leaving it out would mean something else.
 
@@ -42,7 +42,7 @@ def _section(path: str, tree: Mapping[str, Any], origins: Mapping[str, str]) -> 
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML writes it; None, which TOML lacks, as "none"."""
+    """Write a value as TOML does; None, which TOML lacks, as "none"."""
     if value is None:
         value = NONE
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The config: what can be said, its ranges and defaults.
+"""Describe the config: what can be said, its ranges and defaults.
 
 Frozen pydantic models, one for each TOML section. A choice with options of its own is a union on `kind`; the union is the one
 list of what exists. Nothing here imports torch.
@@ -104,14 +104,14 @@ class CheckpointConfig(Section):
 
 
 def has_budget(train: TrainConfig) -> TrainConfig:
-    """A run must end: without any budget it gets 20 epochs."""
+    """Let a run end: without any budget it gets 20 epochs."""
     if train.epochs is None and train.steps is None and train.minutes is None:
         return train.model_copy(update={"epochs": 20.0})
     return train
 
 
 class Config(Section):
-    """All sections. Defaults are the `default` preset's, a faithful DDPM."""
+    """Hold all sections. Defaults are the `default` preset's, a faithful DDPM."""
 
     data: DataConfig = FashionMnistData()
     schedule: ScheduleConfig = LinearSchedule()

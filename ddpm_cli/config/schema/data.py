@@ -1,4 +1,4 @@
-"""The config's `[data]`: every source of images and what can be said about it."""
+"""Describe the config's `[data]`: every source of images and what can be said about it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class DataBase(Choice):
-    """Base of the sources of images."""
+    """Load images from a source."""
 
     limit: PositiveInt | None = Field(None, description="Use only this many training images.")
     horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2. Wrong for letters, digits and shoes.")
 
     @property
     def limit_keeps_classes_even(self) -> bool:
-        """Whether `limit` takes images evenly of each class, not the first ones."""
+        """Tell whether `limit` takes images evenly of each class, not the first ones."""
         return False
 
     @abstractmethod
@@ -48,7 +48,7 @@ class DataFromFiles(DataBase):
 
 
 class FashionMnistData(DataFromFiles):
-    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28x28 grey (Xiao et al. 2017)."""
+    """Load Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28x28 grey (Xiao et al. 2017)."""
 
     kind: Literal["fashion-mnist"] = "fashion-mnist"
 
@@ -60,7 +60,7 @@ class FashionMnistData(DataFromFiles):
 
 
 class FashionMnist10kData(DataBase):
-    """The bundled balanced subset of Fashion-MNIST: 10,000 training and 2,000 test images."""
+    """Load the bundled balanced subset of Fashion-MNIST: 10,000 training and 2,000 test images."""
 
     kind: Literal["fashion-mnist-10k"] = "fashion-mnist-10k"
 
@@ -72,7 +72,7 @@ class FashionMnist10kData(DataBase):
 
 
 class MnistData(DataFromFiles):
-    """MNIST: 60,000 training and 10,000 test images of digits, 28x28 grey (LeCun et al. 1998)."""
+    """Load MNIST: 60,000 training and 10,000 test images of digits, 28x28 grey (LeCun et al. 1998)."""
 
     kind: Literal["mnist"] = "mnist"
 
@@ -84,7 +84,7 @@ class MnistData(DataFromFiles):
 
 
 class KmnistData(DataFromFiles):
-    """KMNIST: 60,000 training and 10,000 test images of cursive hiragana, 28x28 grey (Clanuwat et al. 2018)."""
+    """Load KMNIST: 60,000 training and 10,000 test images of cursive hiragana, 28x28 grey (Clanuwat et al. 2018)."""
 
     kind: Literal["kmnist"] = "kmnist"
 
@@ -96,7 +96,7 @@ class KmnistData(DataFromFiles):
 
 
 class EmnistData(DataFromFiles):
-    """EMNIST: up to 814,255 letters and digits, 28x28 grey, upright (Cohen et al. 2017)."""
+    """Load EMNIST: up to 814,255 letters and digits, 28x28 grey, upright (Cohen et al. 2017)."""
 
     kind: Literal["emnist"] = "emnist"
     split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = Field(
@@ -111,7 +111,7 @@ class EmnistData(DataFromFiles):
 
 
 class Cifar10Data(DataFromFiles):
-    """CIFAR-10: 50,000 training and 10,000 test images, 32x32 colour (Krizhevsky 2009)."""
+    """Load CIFAR-10: 50,000 training and 10,000 test images, 32x32 colour (Krizhevsky 2009)."""
 
     kind: Literal["cifar10"] = "cifar10"
 
@@ -123,7 +123,7 @@ class Cifar10Data(DataFromFiles):
 
 
 class Cifar100Data(DataFromFiles):
-    """CIFAR-100: 50,000 training and 10,000 test images of 100 classes, 32x32 colour (Krizhevsky 2009)."""
+    """Load CIFAR-100: 50,000 training and 10,000 test images of 100 classes, 32x32 colour (Krizhevsky 2009)."""
 
     kind: Literal["cifar100"] = "cifar100"
 
@@ -135,7 +135,7 @@ class Cifar100Data(DataFromFiles):
 
 
 class SvhnData(DataFromFiles):
-    """SVHN: 73,257 training and 26,032 test images of house numbers, 32x32 colour (Netzer et al. 2011)."""
+    """Load SVHN: 73,257 training and 26,032 test images of house numbers, 32x32 colour (Netzer et al. 2011)."""
 
     kind: Literal["svhn"] = "svhn"
 
@@ -147,7 +147,7 @@ class SvhnData(DataFromFiles):
 
 
 def parse_size(value: Any) -> Any:
-    """Height and width from "64x48", or one number for both; a list of two numbers is taken as it is."""
+    """Parse height and width from "64x48", or one number for both; a list of two numbers is taken as it is."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
     if isinstance(value, str):
@@ -159,7 +159,7 @@ def parse_size(value: Any) -> Any:
 
 
 def parse_channels(value: Any) -> int | str:
-    """1, 3, 4 or "auto"; text, as a flag gives it, may hold the number."""
+    """Parse 1, 3, 4 or "auto"; text, as a flag gives it, may hold the number."""
     if isinstance(value, str) and plain(value) == "auto":
         return "auto"
     if str(value) in ("1", "3", "4") and not isinstance(value, bool):
@@ -168,7 +168,7 @@ def parse_channels(value: Any) -> int | str:
 
 
 def check_colour(value: str) -> str:
-    """White, black or #rrggbb."""
+    """Accept white, black or #rrggbb."""
     found = value if value.startswith("#") else plain(value)
     if re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", found) is None:
         raise ValueError(f'must be "white", "black" or "#rrggbb", not "{value}"')
@@ -223,7 +223,7 @@ class HeldOutShare(DataBase):
 
 
 class CelebaData(PicturesBase):
-    """CelebA: 202,599 photographs of faces, 218x178 colour (Liu et al. 2015); it has no classes."""
+    """Load CelebA: 202,599 photographs of faces, 218x178 colour (Liu et al. 2015); it has no classes."""
 
     kind: Literal["celeba"] = "celeba"
     root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
@@ -236,7 +236,7 @@ class CelebaData(PicturesBase):
 
 
 class FolderData(PicturesBase, HeldOutShare):
-    """A folder of own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
+    """Read a folder of own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
 
     kind: Literal["folder"] = "folder"
     root: FilePath | None = Field(None, description="The folder.")
@@ -266,7 +266,7 @@ class FolderData(PicturesBase, HeldOutShare):
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
-    """A data set on the Hugging Face Hub, or one saved by its datasets library."""
+    """Load a data set on the Hugging Face Hub, or one saved by its datasets library."""
 
     kind: Literal["huggingface"] = "huggingface"
     name: str | None = Field(None, description="Name on the Hub, or path of a folder.")
@@ -287,7 +287,7 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
 
 
 class ArraysData(HeldOutShare):
-    """An .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
+    """Read an .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
 
     kind: Literal["arrays"] = "arrays"
     take: Literal["evenly", "first"] = Field(
@@ -298,7 +298,7 @@ class ArraysData(HeldOutShare):
 
     @property
     def limit_keeps_classes_even(self) -> bool:
-        """Whether `limit` takes images evenly of each class, not the first ones."""
+        """Tell whether `limit` takes images evenly of each class, not the first ones."""
         return self.take == "evenly"
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:

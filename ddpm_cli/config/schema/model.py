@@ -19,7 +19,7 @@ Multiple = Annotated[int, Field(ge=1, le=256)]
 
 
 def count_or_auto(value: Any) -> int | str:
-    """A whole number from 1 to MOST_CLASSES, or "auto"."""
+    """Accept a whole number from 1 to MOST_CLASSES, or "auto"."""
     if isinstance(value, int) and 1 <= value <= MOST_CLASSES:
         return value
     if isinstance(value, str) and plain(value) == "auto":
@@ -28,7 +28,7 @@ def count_or_auto(value: Any) -> int | str:
 
 
 class NetworkBase(Choice):
-    """Base of the networks."""
+    """Predict by a network."""
 
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
         None, description="Train with class labels; auto takes the number of classes from the data."
@@ -36,7 +36,7 @@ class NetworkBase(Choice):
 
     @property
     def called(self) -> str:
-        """What people call it."""
+        """Say what people call it."""
         return self.kind
 
     @abstractmethod
@@ -62,7 +62,7 @@ class NetworkBase(Choice):
 
 
 class UNetConfig(NetworkBase):
-    """The U-Net of Ho et al. 2020, App. B."""
+    """Predict by the U-Net of Ho et al. 2020, App. B."""
 
     kind: Literal["unet"] = "unet"
     # These limits are far beyond any network of use, and keep a stranger's config from filling the memory.
@@ -98,7 +98,7 @@ class UNetConfig(NetworkBase):
 
     @property
     def called(self) -> str:
-        """What people call it."""
+        """Say what people call it."""
         return "U-Net"
 
     def build(self, image_shape: tuple[int, int, int], out_channels: int) -> Denoiser:

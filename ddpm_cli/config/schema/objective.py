@@ -1,4 +1,4 @@
-"""The config's `[objective]`: what is predicted, the losses, their weightings, and how training draws its steps."""
+"""Describe the config's `[objective]`: what is predicted, the losses, their weightings, and how training draws its steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ReverseVariance = Literal["fixed-small", "fixed-large", "learned-range"]
 
 
 class TimestepsBase(Choice):
-    """Base of the ways in which training draws its steps."""
+    """Draw the steps of training."""
 
     is_weighted: ClassVar[bool] = False
     """Whether some steps are drawn more often and nothing makes up for it, so that the mean of a bound is none."""
@@ -41,19 +41,19 @@ class FlatTimesteps(TimestepsBase):
 
 
 class UniformTimesteps(FlatTimesteps):
-    """Each image draws its own t (Ho et al. 2020, Alg. 1)."""
+    """Draw a t for each image (Ho et al. 2020, Alg. 1)."""
 
     kind: Literal["uniform"] = "uniform"
 
 
 class StratifiedTimesteps(FlatTimesteps):
-    """One draw per batch, spread evenly over all t: less variance in the loss (Kingma et al. 2021, VDM, App. I.1)."""
+    """Draw once per batch, spread evenly over all t: less variance in the loss (Kingma et al. 2021, VDM, App. I.1)."""
 
     kind: Literal["stratified"] = "stratified"
 
 
 class LogitNormalTimesteps(TimestepsBase):
-    """More steps from the middle: logit(t/T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19)."""
+    """Draw more steps from the middle: logit(t/T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19)."""
 
     kind: Literal["logit-normal"] = "logit-normal"
     is_weighted: ClassVar[bool] = True
@@ -68,7 +68,7 @@ class LogitNormalTimesteps(TimestepsBase):
 
 
 class LogNormalTimesteps(TimestepsBase):
-    """log sigma is normal, as in EDM (Karras et al. 2022, Table 1); with edm t has this very level, else the nearest."""
+    """Draw log sigma from a normal, as EDM (Karras et al. 2022, Table 1); with edm t has this very level, else the nearest."""
 
     kind: Literal["log-normal"] = "log-normal"
     is_weighted: ClassVar[bool] = True
@@ -83,7 +83,7 @@ class LogNormalTimesteps(TimestepsBase):
 
 
 class LossAwareTimesteps(TimestepsBase):
-    """t in proportion to the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
+    """Draw t by the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
 
     kind: Literal["loss-aware"] = "loss-aware"
     history: int = Field(10, ge=1, le=1000, description="Losses kept for each t; until all have as many, t is uniform.")
@@ -103,7 +103,7 @@ TimestepsConfig = Annotated[
 
 
 class ParameterizationBase(Choice):
-    """Base of what a network can predict."""
+    """Predict one thing or another by the network."""
 
     knows_any_level: ClassVar[bool] = False
     """Whether the network is told how much noise there is, not which step of a table it is."""
@@ -116,53 +116,53 @@ class ParameterizationBase(Choice):
 
 
 class EpsParameterization(ParameterizationBase):
-    """The noise (Ho et al. 2020)."""
+    """Predict the noise (Ho et al. 2020)."""
 
     kind: Literal["eps"] = "eps"
     lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> Eps:
-        """What the network predicts."""
+        """Build what turns the network's output into x_0 and eps."""
         from ddpm_cli.diffusion.prediction import Eps
 
         return Eps()
 
 
 class X0Parameterization(ParameterizationBase):
-    """The image (Ho et al. 2020, Sec. 3.2)."""
+    """Predict the image (Ho et al. 2020, Sec. 3.2)."""
 
     kind: Literal["x0"] = "x0"
     lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> X0:
-        """What the network predicts."""
+        """Build what turns the network's output into x_0 and eps."""
         from ddpm_cli.diffusion.prediction import X0
 
         return X0()
 
 
 class VParameterization(ParameterizationBase):
-    """The velocity sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
+    """Predict the velocity sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
 
     kind: Literal["v"] = "v"
     lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> V:
-        """What the network predicts."""
+        """Build what turns the network's output into x_0 and eps."""
         from ddpm_cli.diffusion.prediction import V
 
         return V()
 
 
 class EdmParameterization(ParameterizationBase):
-    """EDM's preconditioned mixture of image and noise (Karras et al. 2022); trained as there with timesteps = log-normal."""
+    """Predict EDM's preconditioned mixture of image and noise (Karras et al. 2022); train it with timesteps = log-normal."""
 
     kind: Literal["edm"] = "edm"
     knows_any_level: ClassVar[bool] = True
     sigma_data: float = Field(0.5, gt=0, le=10, description="Standard deviation of the images in [-1, 1].")
 
     def build(self) -> Edm:
-        """What the network predicts."""
+        """Build what turns the network's output into x_0 and eps."""
         from ddpm_cli.diffusion.prediction import Edm
 
         return Edm(self.sigma_data)
@@ -175,7 +175,7 @@ ParameterizationConfig = Annotated[
 
 
 class LossBase(Choice):
-    """Base of the losses."""
+    """Compute a loss."""
 
     is_bound: ClassVar[bool] = False
     """Whether it holds the variational bound, which is a mean over all steps alike."""
@@ -190,19 +190,19 @@ class LossBase(Choice):
 
 
 class SimpleLoss(LossBase):
-    """Squared error of the prediction, L_simple (Ho et al. 2020, Eq. 14)."""
+    """Take the squared error of the prediction, L_simple (Ho et al. 2020, Eq. 14)."""
 
     kind: Literal["simple"] = "simple"
 
     def build(self, objective: ObjectiveConfig) -> Loss:
-        """The loss, of the objective's prediction and weighting."""
+        """Build the loss, of the objective's prediction and weighting."""
         from ddpm_cli.diffusion.objectives.losses import p_losses
 
         return partial(p_losses, prediction=objective.parameterization.build(), weighting=objective.weighting.build())
 
 
 class VlbLoss(LossBase):
-    """The variational bound in bits per dimension, L_vlb (Ho et al. 2020, Eq. 5)."""
+    """Take the variational bound in bits per dimension, L_vlb (Ho et al. 2020, Eq. 5)."""
 
     kind: Literal["vlb"] = "vlb"
     is_bound: ClassVar[bool] = True
@@ -210,14 +210,14 @@ class VlbLoss(LossBase):
     variances: ClassVar[tuple[ReverseVariance, ...]] = ("fixed-small", "fixed-large", "learned-range")
 
     def build(self, objective: ObjectiveConfig) -> Loss:
-        """The loss, of the objective's prediction and variance."""
+        """Build the loss, of the objective's prediction and variance."""
         from ddpm_cli.diffusion.objectives.losses import vlb_losses
 
         return partial(vlb_losses, prediction=objective.parameterization.build(), variance=objective.reverse_variance)
 
 
 class HybridLoss(LossBase):
-    """L_simple plus a share of L_vlb that trains the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
+    """Add to L_simple a share of L_vlb that trains the variance alone (Nichol & Dhariwal 2021, Eq. 16)."""
 
     kind: Literal["hybrid"] = "hybrid"
     is_bound: ClassVar[bool] = True
@@ -225,7 +225,7 @@ class HybridLoss(LossBase):
     vlb_share: float = Field(0.001, gt=0, description="Share of L_vlb, the paper's lambda.")
 
     def build(self, objective: ObjectiveConfig) -> Loss:
-        """The loss, of the objective's prediction and weighting."""
+        """Build the loss, of the objective's prediction and weighting."""
         from ddpm_cli.diffusion.objectives.losses import hybrid_losses
 
         prediction, weighting = objective.parameterization.build(), objective.weighting.build()
@@ -236,7 +236,7 @@ LossConfig = Annotated[LossBase, OneOf("ddpm.losses", SimpleLoss, VlbLoss, Hybri
 
 
 class WeightingBase(Choice):
-    """Base of the weightings of L_simple."""
+    """Weight the noise levels in L_simple."""
 
     @abstractmethod
     def build(self) -> Weighting:
@@ -244,33 +244,33 @@ class WeightingBase(Choice):
 
 
 class SimpleWeighting(WeightingBase):
-    """Each parameterization's own squared error (Ho et al. 2020, Eq. 14)."""
+    """Take each parameterization's own squared error (Ho et al. 2020, Eq. 14)."""
 
     kind: Literal["simple"] = "simple"
 
     def build(self) -> Weighting:
-        """The weighting."""
+        """Build the weighting."""
         return self.kind
 
 
 class SnrWeighting(WeightingBase):
-    """The image's squared error times SNR, whatever is predicted; for eps the same as simple (Salimans & Ho 2022, Sec. 4)."""
+    """Weight the image's squared error by SNR, whatever is predicted; for eps the same as simple (Salimans & Ho 2022, Sec. 4)."""
 
     kind: Literal["snr"] = "snr"
 
     def build(self) -> Weighting:
-        """The weighting."""
+        """Build the weighting."""
         return self.kind
 
 
 class MinSnrWeighting(WeightingBase):
-    """The image's squared error times min(SNR, gamma), whatever is predicted (Hang et al. 2023, Sec. 3.4)."""
+    """Weight the image's squared error by min(SNR, gamma), whatever is predicted (Hang et al. 2023, Sec. 3.4)."""
 
     kind: Literal["min-snr"] = "min-snr"
     gamma: float = Field(5.0, gt=0, description="Where SNR is cut off.")
 
     def build(self) -> Weighting:
-        """The weighting."""
+        """Build the weighting."""
         from ddpm_cli.diffusion.objectives.weightings import MinSnr
 
         return MinSnr(self.gamma)
@@ -280,7 +280,7 @@ WeightingConfig = Annotated[WeightingBase, OneOf("ddpm.weightings", SimpleWeight
 
 
 class ObjectiveConfig(Section):
-    """What the network predicts, the loss, and how training draws its steps."""
+    """Say what the network predicts, the loss, and how training draws its steps."""
 
     parameterization: ParameterizationConfig = Field(EpsParameterization(), description="What the network predicts.")
     variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
@@ -296,20 +296,20 @@ class ObjectiveConfig(Section):
     )
 
     def build_prediction(self) -> Prediction:
-        """What the network predicts."""
+        """Build what turns the network's output into x_0 and eps."""
         return self.parameterization.build()
 
     def build_loss(self) -> Loss:
-        """The loss of each image."""
+        """Build the loss of each image."""
         return self.loss.build(self)
 
     def build_timesteps(self, timesteps: int) -> TimestepSampler:
-        """What draws the steps of training out of T = `timesteps`; a loss-aware one belongs to one run."""
+        """Build what draws the steps of training out of T = `timesteps`; a loss-aware one belongs to one run."""
         return self.timesteps.build(self, timesteps)
 
     @property
     def reverse_variance(self) -> ReverseVariance:
-        """The variance with "auto" resolved."""
+        """Resolve a variance that is "auto"."""
         return self.loss.variances[0] if self.variance == "auto" else self.variance
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The config's `[sample]`: every sampler, spacing of its steps, threshold, and guidance."""
+"""Describe the config's `[sample]`: every sampler, spacing of its steps, threshold, and guidance."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ MAX_FRAMES = 60
 
 
 class SpacingBase(Choice):
-    """Base of the spacings of a sampler's steps."""
+    """Space the steps of a sampler."""
 
     @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
-        """The levels of noise that a sampler of so many steps visits."""
+        """Build the levels of noise that a sampler of so many steps visits."""
 
 
 class EvenSpacing(SpacingBase):
     kind: Literal["leading", "trailing", "linspace"]
 
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
-        """The levels of noise that a sampler of so many steps visits."""
+        """Build the levels of noise that a sampler of so many steps visits."""
         from ddpm_cli.diffusion.timesteps import select_timesteps
 
         return [schedule.at(t) for t in select_timesteps(schedule.timesteps, steps, self.kind)]
 
 
 class LeadingSpacing(EvenSpacing):
-    """Whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
+    """Take whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
 
     kind: Literal["leading"] = "leading"
 
 
 class TrailingSpacing(EvenSpacing):
-    """Evenly spaced from T-1 down, ending T / n above clean data (Lin et al. 2024, Table 2)."""
+    """Space evenly from T-1 down, ending T / n above clean data (Lin et al. 2024, Table 2)."""
 
     kind: Literal["trailing"] = "trailing"
 
 
 class LinspaceSpacing(EvenSpacing):
-    """Evenly spaced from T-1 to 0 (Lin et al. 2024, Table 2)."""
+    """Space evenly from T-1 to 0 (Lin et al. 2024, Table 2)."""
 
     kind: Literal["linspace"] = "linspace"
 
@@ -69,32 +69,32 @@ class SpacingByNoise(SpacingBase):
 
 
 class LogsnrSpacing(SpacingByNoise):
-    """Evenly spaced in log SNR from T-1 to 0 (Lu et al. 2022, DPM-Solver)."""
+    """Space evenly in log SNR from T-1 to 0 (Lu et al. 2022, DPM-Solver)."""
 
     kind: Literal["logsnr"] = "logsnr"
 
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
-        """The levels of noise that a sampler of so many steps visits."""
+        """Build the levels of noise that a sampler of so many steps visits."""
         from ddpm_cli.diffusion.timesteps import logsnr_levels
 
         return logsnr_levels(schedule, steps, max_sigma=self.max_sigma)
 
 
 class KarrasSpacing(SpacingByNoise):
-    """Evenly spaced in sigma^(1/rho) from T-1 to 0 (Karras et al. 2022, Eq. 5)."""
+    """Space evenly in sigma^(1/rho) from T-1 to 0 (Karras et al. 2022, Eq. 5)."""
 
     kind: Literal["karras"] = "karras"
     rho: float = Field(7.0, ge=1, le=100, description="The larger, the more steps at low noise.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
-        """The levels of noise that a sampler of so many steps visits."""
+        """Build the levels of noise that a sampler of so many steps visits."""
         from ddpm_cli.diffusion.timesteps import karras_levels
 
         return karras_levels(schedule, steps, rho=self.rho, max_sigma=self.max_sigma)
 
 
 class ListSpacing(SpacingBase):
-    """The very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
+    """Take the very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
 
     kind: Literal["list"] = "list"
     timesteps: tuple[int, ...] | None = Field(
@@ -105,7 +105,7 @@ class ListSpacing(SpacingBase):
     )
 
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
-        """The levels of the listed steps.
+        """Build the levels of the listed steps.
 
         Raises:
             ScheduleError: If none are listed, or one is no step of the schedule.
@@ -130,7 +130,7 @@ SpacingConfig = Annotated[
 
 
 class SamplerBase(Choice):
-    """Base of the samplers."""
+    """Sample along some levels of noise."""
 
     usual_steps: ClassVar[int | None] = None
     steps: PositiveInt | None = Field(
@@ -142,16 +142,16 @@ class SamplerBase(Choice):
 
     @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step for one trajectory of so many steps, of which it may hold the history."""
+        """Build the sampler's step for one trajectory of so many steps, of which it may hold the history."""
 
     def number_of_steps(self, timesteps: int) -> int:
-        """Steps visited under a schedule of T = `timesteps` steps."""
+        """Count the steps visited under a schedule of T = `timesteps` steps."""
         if isinstance(self.spacing, ListSpacing) and self.spacing.timesteps:
             return len(self.spacing.timesteps)
         return self.steps or min(self.usual_steps or timesteps, timesteps)
 
     def evaluations(self, timesteps: int) -> int:
-        """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
+        """Count network evaluations, at most, under a schedule of T = `timesteps` steps."""
         return self.number_of_steps(timesteps)
 
     @model_validator(mode="after")
@@ -163,7 +163,7 @@ class SamplerBase(Choice):
 
 
 class DdpmSampler(SamplerBase):
-    """Ancestral sampling (Ho et al. 2020, Alg. 2), respaced if steps < T (Nichol & Dhariwal 2021)."""
+    """Sample ancestrally (Ho et al. 2020, Alg. 2), respaced if steps < T (Nichol & Dhariwal 2021)."""
 
     kind: Literal["ddpm"] = "ddpm"
     variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
@@ -173,21 +173,21 @@ class DdpmSampler(SamplerBase):
     )
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step."""
+        """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.ddpm import ddpm
 
         return ddpm(variance=self.variance)
 
 
 class DdimSampler(SamplerBase):
-    """Denoising diffusion implicit model (Song et al. 2021, Eq. 12)."""
+    """Sample by denoising diffusion implicit models (Song et al. 2021, Eq. 12)."""
 
     kind: Literal["ddim"] = "ddim"
     usual_steps: ClassVar[int | None] = 50
     eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has DDPM's posterior variance.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step."""
+        """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.ddim import ddim
 
         return ddim(eta=self.eta)
@@ -200,7 +200,7 @@ class ChurnedSampler(SamplerBase):
     s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
 
     def churn(self, schedule: NoiseSchedule, steps: int) -> Churn:
-        """The noise that is added before each of so many steps."""
+        """Build the noise that is added before each of so many steps."""
         from ddpm_cli.diffusion.samplers.churn import Churn, churn_share
 
         s_max = math.inf if self.s_max is None else self.s_max
@@ -208,37 +208,37 @@ class ChurnedSampler(SamplerBase):
 
 
 class EulerSampler(ChurnedSampler):
-    """Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order); without churn it is ddim."""
+    """Follow Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order); without churn it is ddim."""
 
     kind: Literal["euler"] = "euler"
     usual_steps: ClassVar[int | None] = 50
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step."""
+        """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.euler import euler
 
         return euler(churn=self.churn(schedule, steps))
 
 
 class HeunSampler(ChurnedSampler):
-    """Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2); n steps are 2n - 1 network evaluations."""
+    """Follow Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2); n steps are 2n - 1 network evaluations."""
 
     kind: Literal["heun"] = "heun"
     usual_steps: ClassVar[int | None] = 20
 
     def evaluations(self, timesteps: int) -> int:
-        """Network evaluations, at most, under a schedule of T = `timesteps` steps."""
+        """Count network evaluations, at most, under a schedule of T = `timesteps` steps."""
         return 2 * self.number_of_steps(timesteps) - 1
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step."""
+        """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.heun import heun
 
         return heun(churn=self.churn(schedule, steps))
 
 
 class DpmSolverSampler(SamplerBase):
-    """DPM-Solver++ multistep (Lu et al. 2022)."""
+    """Solve by multistep DPM-Solver++ (Lu et al. 2022)."""
 
     kind: Literal["dpm-solver++"] = "dpm-solver++"
     usual_steps: ClassVar[int | None] = 20
@@ -246,14 +246,14 @@ class DpmSolverSampler(SamplerBase):
     sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step for one trajectory, whose last estimates it keeps."""
+        """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
 
         return dpm_solver(order=self.order, sde=self.sde)
 
 
 class UnipcSampler(SamplerBase):
-    """UniPC, multistep predictor and corrector (Zhao et al. 2023)."""
+    """Solve by UniPC, multistep predictor and corrector (Zhao et al. 2023)."""
 
     kind: Literal["unipc"] = "unipc"
     usual_steps: ClassVar[int | None] = 20
@@ -261,7 +261,7 @@ class UnipcSampler(SamplerBase):
     variant: Literal["bh1", "bh2"] = Field("bh2", description="B(h) of the paper: h, or exp(h) - 1.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
-        """The sampler's step for one trajectory, whose last estimates it keeps."""
+        """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.unipc import unipc
 
         return unipc(order=self.order, variant=self.variant)
@@ -273,7 +273,7 @@ SamplerConfig = Annotated[
 
 
 class ThresholdBase(Choice):
-    """Base of the ways to keep estimates of x_0 in the range of images."""
+    """Keep estimates of x_0 in the range of images."""
 
     @abstractmethod
     def build(self) -> Threshold | None:
@@ -286,7 +286,7 @@ class NoThreshold(ThresholdBase):
     kind: Literal["none"] = "none"
 
     def build(self) -> None:
-        """Nothing."""
+        """Build nothing."""
 
 
 class BoundThreshold(ThresholdBase):
@@ -298,10 +298,10 @@ class BoundThreshold(ThresholdBase):
 
     @abstractmethod
     def bound(self) -> Threshold:
-        """What brings estimates of x_0 back into the range of images."""
+        """Build what brings estimates of x_0 back into the range of images."""
 
     def build(self) -> Threshold:
-        """The same, which says of the noise what `eps` says."""
+        """Build the same, which says of the noise what `eps` says."""
         from ddpm_cli.diffusion.denoise import KeptNoise
 
         return KeptNoise(self.bound()) if self.eps == "predicted" else self.bound()
@@ -336,7 +336,7 @@ ThresholdConfig = Annotated[ThresholdBase, OneOf("ddpm.thresholds", NoThreshold,
 
 
 class GuidanceConfig(Section):
-    """Classifier-free guidance (Ho & Salimans 2022); only for models with classes."""
+    """Guide without a classifier (Ho & Salimans 2022); only for models with classes."""
 
     scale: float = Field(1.0, ge=0, description="1 is plainly conditional, 0 unconditional, more follows the class more closely.")
     interval: tuple[float, float] | None = Field(

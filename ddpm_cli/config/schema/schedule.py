@@ -1,4 +1,4 @@
-"""The config's `[schedule]`: every noise schedule and what can be said about it."""
+"""Describe the config's `[schedule]`: every noise schedule and what can be said about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ScheduleBase(Choice):
-    """Base of the noise schedules."""
+    """Make a noise schedule."""
 
     timesteps: int = Field(1000, ge=1, le=100_000, description="T, the number of noise levels.")
     logsnr_shift: float = Field(
@@ -59,7 +59,7 @@ class BetaRange(ScheduleBase):
 
 
 class LinearSchedule(BetaRange):
-    """Betas evenly spaced (Ho et al. 2020)."""
+    """Space betas evenly (Ho et al. 2020)."""
 
     kind: Literal["linear"] = "linear"
 
@@ -79,7 +79,7 @@ class QuadraticSchedule(BetaRange):
 
 
 class CosineSchedule(ScheduleBase):
-    """alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, Eq. 17)."""
+    """Let alpha_bar follow a squared cosine (Nichol & Dhariwal 2021, Eq. 17)."""
 
     kind: Literal["cosine"] = "cosine"
     s: float = Field(0.008, ge=0, lt=1, description="Offset that keeps the first betas from being too small.")
@@ -87,13 +87,13 @@ class CosineSchedule(ScheduleBase):
 
 
 class SigmoidSchedule(BetaRange):
-    """Betas follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff)."""
+    """Let betas follow a sigmoid over [-6, 6] (Xu et al. 2022, GeoDiff)."""
 
     kind: Literal["sigmoid"] = "sigmoid"
 
 
 class TableSchedule(ScheduleBase):
-    """Betas or alpha_bar from a file; a run keeps the betas themselves in its config, so that it does not need the file."""
+    """Take betas or alpha_bar from a file; a run keeps the betas themselves in its config, so that it does not need the file."""
 
     kind: Literal["table"] = "table"
     path: FilePath | None = Field(None, description="CSV or JSON with columns or keys beta(s), alpha_bar or alphas_cumprod.")
@@ -131,7 +131,7 @@ class TableSchedule(ScheduleBase):
 
 
 class LearnedSchedule(ScheduleBase):
-    """gamma = -log SNR is a monotone network, trained to lower the variance of the bound (Kingma et al. 2021, VDM)."""
+    """Learn gamma = -log SNR by a monotone network, to lower the variance of the bound (Kingma et al. 2021, VDM)."""
 
     kind: Literal["learned"] = "learned"
     timesteps: int = Field(1000, ge=2, le=100_000, description="T, the number of noise levels.")

@@ -1,4 +1,4 @@
-"""What every section of the config is made of."""
+"""Share what every section of the config is made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 def path_from(value: Any) -> Any:
-    """A path from text, which may be a file: URI; what is no text is left for pydantic to refuse."""
+    """Make a path of text, which may be a file: URI; what is no text is left for pydantic to refuse."""
     return parse_path(value) if isinstance(value, str | Path) else value
 
 
@@ -31,14 +31,14 @@ FilePath = Annotated[Path, BeforeValidator(path_from), PlainSerializer(path_text
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and unknown keys are errors."""
+    """Refuse unknown keys and changes; all sections are below it."""
 
     # Validators are built when they are first needed: a command needs few of all kinds, and is to start fast.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Choice(Section):
-    """Base of what is chosen by `kind`: each class below it has its own kind and options, and builds what it stands for."""
+    """Build what a `kind` stands for: each class below it has its own kind and options."""
 
     kind: str
 
@@ -60,7 +60,7 @@ class OneOf:
 
     @cached_property
     def members(self) -> dict[str, type[Choice]]:
-        """All classes by kind.
+        """Find all classes by kind.
 
         Raises:
             ExtensionError: If one of another package is no such class, or its kind is taken.

@@ -88,7 +88,7 @@ class Team:
             torch.distributed.send(own.contiguous().to(self.device), dst=0)
 
     def largest(self, *numbers: float) -> list[float]:
-        """Find the largest of each number over all processes, which must all ask; their hosts compare, while their devices go on."""
+        """Find the largest of each number over all processes, which must all ask; hosts compare, while their devices go on."""
         if self.size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.float64)

@@ -80,6 +80,6 @@ def printable(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """Write a name for messages: `printable`, and of a long one the beginning, in which it lies, and the end, which tells it apart."""
+    """Write a name for messages: `printable`, and of a long one the beginning, where it lies, and the end, which tells it apart."""
     text, half = printable(name), LONGEST_SHOWN // 2
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]}...{text[-half:]} ({len(text):,} characters)"

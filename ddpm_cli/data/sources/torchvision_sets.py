@@ -1,4 +1,4 @@
-"""Load MNIST and its relatives, and SVHN, through torchvision's classes, which know where the files are and how they are laid out."""
+"""Load MNIST and its relatives, and SVHN, through torchvision's classes, which know where the files are and how they look."""
 
 from __future__ import annotations
 

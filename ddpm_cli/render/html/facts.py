@@ -1,4 +1,4 @@
-"""What a report says in words and numbers, as text; the page escapes it."""
+"""Say what a report tells in words and numbers, as text; the page escapes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_NUMBERS = 5
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """Hold a table as text.
 
     Attributes:
         heads: Of its columns.
@@ -51,7 +51,7 @@ class Table:
 
 
 def log_table(log: Sequence[Mapping[str, float]]) -> Table:
-    """Rows of the log for those who cannot hover over curves, evenly chosen; of those with a held-out loss as many again."""
+    """Choose rows of the log for those who cannot hover over curves, evenly; of those with a held-out loss as many again."""
     names = list(dict.fromkeys(name for row in log for name in row))[:MOST_COLUMNS]
     measured = [place for place, row in enumerate(log) if "held_out_loss" in row]
     chosen = sorted({*_evenly(range(len(log))), *_evenly(measured)})
@@ -68,7 +68,7 @@ def _logged(value: float | None) -> str:
 
 
 def schedule_table(schedule: NoiseSchedule) -> Table:
-    """Steps of the schedule, evenly chosen."""
+    """Choose steps of the schedule, evenly."""
     steps = selected_steps(schedule.timesteps, STEPS_SHOWN)
     decibels = snr_decibels(schedule)
     rows = tuple((f"{t}", f"{schedule.betas[t]:.4g}", f"{schedule.alphas_cumprod[t]:.4g}", f"{decibels[t]:.1f}") for t in steps)
@@ -76,7 +76,7 @@ def schedule_table(schedule: NoiseSchedule) -> Table:
 
 
 def key_figures(run: Run) -> Facts:
-    """What a reader looks for first."""
+    """List what a reader looks for first."""
     facts = [
         ("Steps", f"{run.step:,}"),
         ("Images seen", f"{run.images:,}"),
@@ -88,7 +88,7 @@ def key_figures(run: Run) -> Facts:
 
 
 def subtitle(run: Run, info: Mapping[str, Any], schedule: str) -> str:
-    """Standing, data and device of a run in one line."""
+    """Say standing, data and device of a run in one line."""
     data = data_facts(info)
     count = data.get("train_images")
     images = f", {count:,} images" if isinstance(count, int) else ""
@@ -97,7 +97,7 @@ def subtitle(run: Run, info: Mapping[str, Any], schedule: str) -> str:
 
 
 def provenance(info: Mapping[str, Any]) -> Facts:
-    """run.json as lines: nested keys joined by dots; the moment of its creation as a date."""
+    """List run.json as lines: nested keys joined by dots; the moment of its creation as a date."""
     created, command = info.get("created"), info.get("command")
     first = [("created", moment(created))] if isinstance(created, float) else []
     if isinstance(command, list):
@@ -109,7 +109,7 @@ def provenance(info: Mapping[str, Any]) -> Facts:
 
 
 def moment(seconds: float) -> str:
-    """Seconds since 1970 as a date and time in UTC; a dash for what no calendar holds."""
+    """Write seconds since 1970 as a date and time in UTC; a dash for what no calendar holds."""
     try:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):
@@ -131,7 +131,7 @@ def _text(value: Any) -> str:
 
 
 def figure_rows(figures: Sequence[StoredFigure]) -> list[tuple[list[str], str, Facts]]:
-    """Of each figure the cells metric, value, floor, images, step and date; how it was measured in a line; and all lines on it."""
+    """List of each figure metric, value, floor, images, step and date; how it was measured in a line; and all lines on it."""
     return [(_figure_cells(stored), *_protocol(stored)) for stored in figures]
 
 
@@ -156,14 +156,14 @@ def _figure_cells(stored: StoredFigure) -> list[str]:
 
 
 def incident_summary(incidents: Sequence[Incident]) -> str:
-    """How many there were of each kind."""
+    """Count how many there were of each kind."""
     counts = Counter(incident.kind for incident in incidents)
     shown = f"; the first {MOST_INCIDENTS} are listed" if len(incidents) > MOST_INCIDENTS else ""
     return ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) + shown
 
 
 def incident_table(incidents: Sequence[Incident]) -> Table:
-    """The incidents, up to MOST_INCIDENTS."""
+    """List the incidents, up to MOST_INCIDENTS."""
     heads = ("Kind", "Step", "Loss", "Gradient norm", "t", "Images")
     rows = tuple(
         (

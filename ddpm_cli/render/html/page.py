@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no network: styles, scripts and pictures are in it.
+"""Write a report as one HTML file that needs no network: styles, scripts and pictures are in it.
 
 What a run folder holds is text: jinja escapes all of it, and the page's content security policy keeps it from loading anything.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slide:
-    """One position of a slider.
+    """Hold one position of a slider.
 
     Attributes:
         label: What is seen.
@@ -64,7 +64,7 @@ def save_report(report: RunReport, path: Path, written: float) -> int:
 
 
 def to_html(report: RunReport, written: float) -> str:
-    """The page; arguments as in `save_report`."""
+    """Write the page; arguments as in `save_report`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("ddpm_cli.render.html", "templates")

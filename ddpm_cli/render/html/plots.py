@@ -1,4 +1,4 @@
-"""The curves of a report, as plotly's own HTML. Their colours are set in the page, which has a light and a dark look."""
+"""Draw the curves of a report, as plotly's own HTML. Their colours are set in the page, which has a light and a dark look."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FONT = {"family": "system-ui, sans-serif", "size": 12}
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot with its title.
+    """Hold a plot with its title.
 
     Attributes:
         title: Text.
@@ -47,7 +47,7 @@ class Plot:
 
 
 def training_plots(log: Log) -> list[Plot]:
-    """The losses together, then each metric, the learning rate, the speed and the gradient, as far as they were logged."""
+    """Plot the losses together, then each metric, the learning rate, the speed and the gradient, as far as they were logged."""
     names = dict.fromkeys(name for row in log for name in row)
     metrics = [name for name in names if name not in NO_CURVE][:MOST_METRICS]
     groups = [("Loss", LOSSES, True)]
@@ -61,7 +61,7 @@ def training_plots(log: Log) -> list[Plot]:
 
 
 def schedule_plots(schedule: NoiseSchedule) -> list[Plot]:
-    """alpha_bar and the signal-to-noise ratio over t."""
+    """Plot alpha_bar and the signal-to-noise ratio over t."""
     t = _thinned(range(schedule.timesteps))
     decibels = snr_decibels(schedule)
     levels = [float(decibels[at]) if np.isfinite(decibels[at]) else None for at in t]
@@ -73,7 +73,7 @@ def schedule_plots(schedule: NoiseSchedule) -> list[Plot]:
 
 
 def library() -> str:
-    """The source of plotly.js, which all plots of a page share."""
+    """Read the source of plotly.js, which all plots of a page share."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())

@@ -1,4 +1,4 @@
-"""Curves drawn in a terminal with braille characters, 2 x 4 dots in each."""
+"""Draw curves in a terminal with braille characters, 2 x 4 dots in each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLANK = 0x2800
 
 
 class Canvas:
-    """A grid of characters on which curves are drawn, each in its own style.
+    """Hold a grid of characters on which curves are drawn, each in its own style.
 
     Args:
         columns: Width in characters.
@@ -46,7 +46,7 @@ class Canvas:
             self._styles[dots[x] // 4, x // 2] = style
 
     def lines(self) -> list[Text]:
-        """The rows from top to bottom."""
+        """List the rows from top to bottom."""
         return [Text.assemble(*(self._cell(row, column) for column in range(self.columns))) for row in range(self.rows)]
 
     def _cell(self, row: int, column: int) -> tuple[str, str]:

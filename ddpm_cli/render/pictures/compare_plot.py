@@ -1,4 +1,4 @@
-"""Pictures of a comparison: curves of training, and metrics over a setting of sampling."""
+"""Draw pictures of a comparison: curves of training, and metrics over a setting of sampling."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def save_curves(comparison: Comparison, path: Path) -> None:
 
 
 def look(place: int) -> Look:
-    """Colour and line of the arm at that place, from 0."""
+    """Choose colour and line of the arm at that place, from 0."""
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
 
 

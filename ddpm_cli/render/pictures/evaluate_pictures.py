@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: samples beside their nearest training images, and the loss over t."""
+"""Draw the pictures of an evaluation: samples beside their nearest training images, and the loss over t."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAIRS_IN_A_ROW = 4
 
 
 def draw_evaluation(event: Event) -> None:
-    """A listener that writes the pictures of an evaluation."""
+    """Write the pictures of an evaluation; a listener."""
     if isinstance(event, NearestPairs):
         save_grid(event.path, side_by_side(event.samples, event.neighbours), 2 * min(PAIRS_IN_A_ROW, len(event.samples)))
     elif isinstance(event, TimestepLosses):
@@ -23,7 +23,7 @@ def draw_evaluation(event: Event) -> None:
 
 
 def side_by_side(samples: Images, neighbours: Images) -> Images:
-    """Each sample followed by its neighbour: uint8 [2 N, C, H, W] out of two of [N, C, H, W]."""
+    """Put each sample before its neighbour: uint8 [2 N, C, H, W] out of two of [N, C, H, W]."""
     return np.stack([samples, neighbours], axis=1).reshape(-1, *samples.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""The forward process on a picture: a strip over t, a row for each schedule."""
+"""Draw the forward process on a picture: a strip over t, a row for each schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as files: near-square grids, single pictures, animations."""
+"""Write images as files: near-square grids, single pictures, animations."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def mode_of(channels: int) -> str:
-    """What Pillow calls the pictures that `picture` makes of images with so many channels."""
+    """Tell what Pillow calls the pictures that `picture` makes of images with so many channels."""
     return MODES.get(channels, MODES[1])
 
 
 def picture(image: Images) -> Image.Image:
-    """One image, uint8 [C, H, W], as a PIL image: grey for one channel, grey with alpha for two, colour for three, RGBA for four.
+    """Make a PIL image of one, uint8 [C, H, W]: grey for one channel, grey with alpha for two, colour for three, RGBA for four.
 
     Other channel counts show their first channel.
     """
@@ -44,13 +44,13 @@ def picture(image: Images) -> Image.Image:
 
 
 def grid_layout(count: int, columns: int | None) -> tuple[int, int]:
-    """Columns and rows of a grid of `count` images, see `grid`."""
+    """Choose columns and rows of a grid of `count` images, see `grid`."""
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     return columns, math.ceil(count / columns)
 
 
 def grid(images: Images, columns: int | None = None) -> Images:
-    """Images side by side on black, 2 pixels apart.
+    """Put images side by side on black, 2 pixels apart.
 
     Args:
         images: uint8 [N, C, H, W], N at least 1.
@@ -82,7 +82,7 @@ def save_picture(path: Path, image: Images) -> None:
 
 
 def with_row_names(grid: Image.Image, names: Sequence[str]) -> Image.Image:
-    """A grid with a margin on its left that names each row, white on black.
+    """Add a margin to the left of a grid that names each row, white on black.
 
     Args:
         grid: Rows of the same height, one for each name.
@@ -98,7 +98,7 @@ def with_row_names(grid: Image.Image, names: Sequence[str]) -> Image.Image:
 
 
 def name_margin(names: Sequence[str], height: int) -> int:
-    """Width of the margin in which `with_row_names` names the rows of a grid so many pixels high."""
+    """Measure the width of the margin in which `with_row_names` names the rows of a grid so many pixels high."""
     font = _name_font(height / len(names))
     return math.ceil(max(font.getlength(name) for name in names)) + 3 * PADDING
 
@@ -132,7 +132,7 @@ def save_images(path: Path, images: Sequence[Images]) -> None:
 
 
 def hidden(image: Images, part: NDArray[np.bool_]) -> Images:
-    """An image, uint8 [C, H, W], with a part of it, bool [H, W], in mid-grey."""
+    """Hide a part, bool [H, W], of an image, uint8 [C, H, W], in mid-grey."""
     return np.where(part, np.uint8(128), image)
 
 
@@ -163,7 +163,7 @@ def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
 
 
 def enlarged(image: Image.Image, factor: int) -> Image.Image:
-    """A picture so many times as wide and as high, so that its pixels are seen; as it is for a factor below 2."""
+    """Enlarge a picture so many times, so that its pixels are seen; leave it as it is for a factor below 2."""
     return image.resize((max(factor, 1) * image.width, max(factor, 1) * image.height), Image.Resampling.NEAREST)
 
 
@@ -196,18 +196,18 @@ def save_trajectory(
 
 
 def animation_format(path: Path) -> str:
-    """What Pillow calls the format of an animation."""
+    """Tell what Pillow calls the format of an animation."""
     return ANIMATIONS[path.suffix.lower()]
 
 
 def animated_mode(path: Path, channels: int) -> str:
-    """What Pillow calls the frames of an animation. GIF has colours but no degrees of transparency."""
+    """Tell what Pillow calls the frames of an animation. GIF has colours but no degrees of transparency."""
     grey = "L" if channels not in (3, 4) else "RGB"
     return "RGBA" if channels == 4 and path.suffix.lower() != ".gif" else grey
 
 
 def filmstrip(frames: Sequence[Images]) -> Images:
-    """Evenly spread frames, the first and the last among them, image by image: uint8 [N * min(STRIP_FRAMES, F), C, H, W].
+    """Spread frames evenly, the first and the last among them, image by image: uint8 [N * min(STRIP_FRAMES, F), C, H, W].
 
     Args:
         frames: F of them, each uint8 [N, C, H, W].
@@ -231,18 +231,18 @@ def require_trajectory_name(path: Path) -> None:
 
 
 def picture_format(path: Path) -> str:
-    """What Pillow calls the format that the suffix of a path stands for; PNG for one that stands for none."""
+    """Tell what Pillow calls the format that the suffix of a path stands for; PNG for one that stands for none."""
     return format_of(path.suffix) or "PNG"
 
 
 def format_of(suffix: str) -> str | None:
-    """What Pillow calls the format of a suffix, if it knows one; the five most usual ones it knows before it loads all others."""
+    """Tell what Pillow calls the format of a suffix, if it knows one; the five usual ones it knows before it loads all others."""
     Image.preinit()
     return Image.EXTENSION.get(suffix.lower()) or Image.registered_extensions().get(suffix.lower())
 
 
 def draw_samples(event: Event) -> None:
-    """A listener that writes the sample grids of a run."""
+    """Write the sample grids of a run; a listener."""
     if isinstance(event, SamplesDrawn):
         save_grid(event.path, event.images)
         save_grid(event.newest, event.images)

@@ -1,4 +1,4 @@
-"""Whether a picture can be written, told before it is drawn: Pillow itself is asked, with blank strips of its sides."""
+"""Check whether a picture can be written, before it is drawn: Pillow itself is asked, with blank strips of its sides."""
 
 from __future__ import annotations
 

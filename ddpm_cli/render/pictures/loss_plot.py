@@ -1,4 +1,4 @@
-"""The losses of a run as a picture that is kept up to date while it trains."""
+"""Draw the losses of a run as a picture that is kept up to date while it trains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {"loss": "training", "held_out_loss": "held out"}
 
 
 class LossPlot:
-    """A listener that draws loss.png into the run folder after each held-out loss, and at the end.
+    """Draw loss.png into the run folder after each held-out loss, and at the end; a listener.
 
     Held-out losses that come faster than pictures are worth are drawn with the next. A run of a few steps has no curve, and no
     picture; matplotlib is imported for the first.

@@ -1,4 +1,4 @@
-"""The pictures that training leaves in the run folder."""
+"""Write the pictures that training leaves in the run folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ddpm_cli.results.events import Event
 
 
 class RunPictures:
-    """A listener that writes the sample grids and the curve of the loss."""
+    """Write the sample grids and the curve of the loss; a listener."""
 
     def __init__(self) -> None:
         self._loss_plot = LossPlot()

@@ -1,4 +1,4 @@
-"""What the bars of sampling and of evaluating have in common."""
+"""Share what the bars of sampling and of evaluating have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddpm_cli.results.events import Compiling, Event, Notice
 
 
 class Bars:
-    """A listener that shows notices and draws bars on stderr, which go away at the end; a context manager that owns them.
+    """Show notices and draw bars on stderr, which go away at the end; a listener and a context manager that owns them.
 
     Args:
         columns: Of each bar.

@@ -1,4 +1,4 @@
-"""What `bench` shows: a bar while it works, and tables of what it found."""
+"""Show what `bench` does: a bar while it works, and tables of what it found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNITS = {"training": "images/s", "sampling": "evaluations/s"}
 
 
 class BenchView:
-    """A listener that draws a bar on stderr; a context manager that owns it."""
+    """Draw a bar on stderr; a listener and a context manager that owns it."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -64,12 +64,12 @@ def show_benchmark(found: Benchmark) -> None:
 
 
 def benchmark_json(found: Benchmark) -> dict[str, Any]:
-    """The same as a JSON object."""
+    """Write the same as a JSON object."""
     return asdict(found)
 
 
 def lead(found: Benchmark) -> list[str]:
-    """What was timed, and where."""
+    """Say what was timed, and where."""
     machine, network = found.machine, found.network
     channels, height, width = found.image_shape
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
@@ -83,7 +83,7 @@ def lead(found: Benchmark) -> list[str]:
 
 
 def bench_sheets(found: Benchmark) -> list[Sheet]:
-    """All tables, in their order."""
+    """List all tables, in their order."""
     sheets = [_work_sheet(work, found.cases) for work in UNITS] + [_peak_sheet(found.cases)] if found.cases else []
     if found.duels:
         sheets.append(_network_sheet(found.network, found.peers))

@@ -1,4 +1,4 @@
-"""A comparison on a terminal, as Markdown, and as JSON."""
+"""Write a comparison on a terminal, as Markdown, and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show_comparison(comparison: Comparison) -> None:
 
 
 def to_markdown(comparison: Comparison, title: str, pictures: Mapping[str, str]) -> str:
-    """The comparison as Markdown.
+    """Write the comparison as Markdown.
 
     Args:
         comparison: See `engine.compare`.
@@ -51,7 +51,7 @@ def _escaped(text: str) -> str:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as a JSON object."""
+    """Write the comparison as a JSON object."""
     return {
         "baseline": comparison.baseline,
         "only_seed": comparison.only_seed,

@@ -1,4 +1,4 @@
-"""What a comparison says, as lines and tables of text."""
+"""Say what a comparison found, as lines and tables of text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_OPTIONS = "{}"
 
 
 def lead(comparison: Comparison) -> list[str]:
-    """What must be said before any table."""
+    """Say what must be said before any table."""
     runs, arms = comparison.runs, comparison.arms
     lines = [f"{len(runs)} runs in {counted(len(arms), 'arm')}."]
     if comparison.only_seed:
@@ -50,7 +50,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """All tables, in their order."""
+    """List all tables, in their order."""
     return [
         *_difference_sheets(comparison),
         _run_sheet(comparison),
@@ -141,7 +141,7 @@ def _arm_rows(measure: Measure) -> Iterable[tuple[str, ...]]:
 
 
 def varying_conditions(measures: Sequence[Measure]) -> list[str]:
-    """The conditions that are not the same for all measures; evaluations only where steps do not say as much."""
+    """List the conditions that are not the same for all measures; evaluations only where steps do not say as much."""
     names = dict.fromkeys(name for measure in measures for name in measure.conditions)
     varying = [name for name in names if len({str(measure.conditions.get(name)) for measure in measures}) > 1]
     return [name for name in varying if name != "evaluations" or "steps" not in varying]

@@ -1,4 +1,4 @@
-"""A resolved config on stdout."""
+"""Print a resolved config on stdout."""
 
 from __future__ import annotations
 

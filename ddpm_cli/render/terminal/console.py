@@ -1,4 +1,4 @@
-"""The two consoles: results go to stdout, everything said about the work to stderr.
+"""Own the two consoles: results go to stdout, everything said about the work to stderr.
 
 rich honours NO_COLOR, FORCE_COLOR and TERM by itself, and draws no colour into a pipe or a file.
 """
@@ -36,20 +36,20 @@ PIPED_WIDTH = 10_000
 
 
 class CleanConsole(Console):
-    """A console on which no text, which may be a stranger's, moves the cursor, changes colours or turns the writing around."""
+    """Print so that no text, which may be a stranger's, moves the cursor, changes colours or turns the writing around."""
 
     @property  # type: ignore[misc]  # rich can set it, which nothing here does
     def size(self) -> ConsoleDimensions:
-        """Width and height in characters: those of the terminal, with PIPED_WIDTH in a pipe."""
+        """Tell width and height in characters: those of the terminal, with PIPED_WIDTH in a pipe."""
         return super().size if self.is_terminal else super().size._replace(width=PIPED_WIDTH)
 
     @property
     def drawing_width(self) -> int:
-        """Characters that a drawing may take in a line: those of the terminal, or $COLUMNS or 80 in a pipe."""
+        """Count the characters that a drawing may take in a line: those of the terminal, or $COLUMNS or 80 in a pipe."""
         return super().size.width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Segments as usual, in which control characters other than line breaks and tabs have become question marks."""
+        """Render as usual, and make question marks of control characters other than line breaks and tabs."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(_clean(segment.text), segment.style)
 
@@ -80,7 +80,7 @@ def _path_text(value: object) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON has it: paths as text, and null for numbers that it lacks."""
+    """Write a value as JSON has it: paths as text, and null for numbers that it lacks."""
     if isinstance(value, Mapping):
         return {str(key): json_value(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -107,7 +107,7 @@ def show_notice(notice: Notice) -> None:
 
 
 def show_notices(event: Event) -> None:
-    """A listener that shows notices and nothing else."""
+    """Show notices and nothing else; a listener."""
     if isinstance(event, Notice):
         show_notice(event)
 

@@ -1,4 +1,4 @@
-"""What is shown of data: a bar while pictures are read, and the report of `ddpm data check`."""
+"""Show data: a bar while pictures are read, and the report of `ddpm data check`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLASSES_SHOWN = 100
 
 
 class DataBar:
-    """A listener that draws a bar on stderr while pictures are read, and in a pipe or log file a line now and then."""
+    """Draw a bar on stderr while pictures are read, and in a pipe or log file a line now and then; a listener."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -68,7 +68,7 @@ class DataBar:
 
 
 def report_facts(report: Report) -> dict[str, str]:
-    """The rows of the report."""
+    """List the rows of the report."""
     facts = {
         "pictures": f"{report.pictures:,}, of which {report.readable:,} can be read; other files: {report.ignored_files:,}",
         "folders": report.layout,
@@ -95,7 +95,7 @@ def _file_facts(report: Report) -> dict[str, str]:
 
 
 def training_text(training: Training) -> str:
-    """What training would do, in a sentence."""
+    """Say what training would do, in a sentence."""
     if training.shape is None:
         return f"would refuse: {training.refused}\n{training.remedy}"
     channels, height, width = training.shape

@@ -1,4 +1,4 @@
-"""What `evaluate` shows: bars while it works, and the figures with all that they depend on."""
+"""Show what `evaluate` does: bars while it works, and the figures with all that they depend on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN_ELSEWHERE = {
 
 
 class EvaluateView(Bars):
-    """A listener that draws one bar for each kind of work , see `Bars`."""
+    """Draw one bar for each kind of work, see `Bars`; a listener."""
 
     def __init__(self) -> None:
         named, unit = TextColumn("[bold]{task.description}"), TextColumn("{task.fields[unit]}")
@@ -45,7 +45,7 @@ class EvaluateView(Bars):
 
 
 def figure_lines(figure: Figure) -> list[tuple[str, str]]:
-    """One figure as labels and texts: the value, its terms or its curve, and what it depends on."""
+    """Write one figure as labels and texts: the value, its terms or its curve, and what it depends on."""
     lines = [(figure.metric, _value(figure))]
     lines += [(f"  {name}", f"{value:.4f}") for name, value in figure.terms.items()]
     lines += [(f"  t {row['t_first']}-{row['t_last']}", f"{row['loss']:.5f} +- {row['standard_error']:.5f}") for row in figure.rows]

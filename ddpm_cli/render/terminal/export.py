@@ -1,4 +1,4 @@
-"""What `export` and `import` say of what they wrote."""
+"""Say what `export` and `import` wrote."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _cells(found: Comparison) -> tuple[str, ...]:
 
 
 def export_json(result: ExportResult, kind: str) -> dict[str, object]:
-    """A result as a JSON object."""
+    """Write a result as a JSON object."""
     return {
         "format": kind,
         "model": path_text(result.origin),
@@ -56,6 +56,6 @@ def show_imported(result: Imported) -> None:
 
 
 def imported_json(result: Imported) -> dict[str, object]:
-    """The same as a JSON object."""
+    """Write the same as a JSON object."""
     found: dict[str, object] = json_value(asdict(result))
     return found

@@ -1,4 +1,4 @@
-"""Numbers and settings as people read them."""
+"""Write numbers and settings as people read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_ITEMS = 8
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `8 s`, `4 min 10 s` or `2 h 05 min`."""
+    """Write seconds as `8 s`, `4 min 10 s` or `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def quantity(value: float, unit: str = "") -> str:
-    """A number with three significant digits and a prefix: `35.7 M`, `0.215 GFLOP`."""
+    """Write a number with three significant digits and a prefix: `35.7 M`, `0.215 GFLOP`."""
     for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g} {prefix}{unit}"
@@ -31,22 +31,22 @@ def quantity(value: float, unit: str = "") -> str:
 
 
 def shape_text(height: int, width: int, channels: int) -> str:
-    """`64x48, 3 channels`: height by width."""
+    """Write `64x48, 3 channels`: height by width."""
     return f"{height}x{width}, {counted(channels, 'channel')}"
 
 
 def loss(value: float | None) -> str:
-    """A loss with five digits, or a dash where there is none."""
+    """Write a loss with five digits, or a dash where there is none."""
     return "-" if value is None else f"{value:.5f}"
 
 
 def compiling_line(seconds: float | None) -> str:
-    """What to say when compiling a network begins (None), and when it has taken so many seconds."""
+    """Say that compiling a network begins (None), or has taken so many seconds."""
     return "compiling the network, which may take minutes ..." if seconds is None else f"compiled in {duration(seconds)}"
 
 
 def age(seconds: float) -> str:
-    """How long ago something was, in its largest unit: `40 s`, `5 min`, `3 h`, `12 d`."""
+    """Say how long ago something was, in its largest unit: `40 s`, `5 min`, `3 h`, `12 d`."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:,.0f} {unit}"
@@ -54,12 +54,12 @@ def age(seconds: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A figure with five significant digits, or a dash where there is none."""
+    """Write a figure with five significant digits, or a dash where there is none."""
     return "-" if value is None else f"{value:.5g}"
 
 
 def setting(value: Any) -> str:
-    """The value of a setting; a long list by its length, a checksum by its first digits, a missing one as a dash."""
+    """Write the value of a setting; a long list by its length, a checksum by its first digits, a missing one as a dash."""
     if value is None:
         return "-"
     if isinstance(value, list | tuple):

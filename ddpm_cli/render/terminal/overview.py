@@ -1,4 +1,4 @@
-"""What `ls`, `info` and `doctor` show, on a terminal and as JSON."""
+"""Show what `ls`, `info` and `doctor` found, on a terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _ago(created: float | None) -> str:
 
 
 def runs_json(rows: Iterable[RunRow]) -> dict[str, Any]:
-    """The list as a JSON object."""
+    """Write the list as a JSON object."""
     return {"runs": [json_value(asdict(row)) for row in rows]}
 
 
@@ -226,7 +226,7 @@ def _figure_cells(stored: StoredFigure) -> tuple[str, ...]:
 
 
 def info_json(info: ModelInfo) -> dict[str, Any]:
-    """The same as a JSON object."""
+    """Write the same as a JSON object."""
     settings = {key: {"default": default, "value": value} for key, (default, value) in info.settings.items()}
     shown: dict[str, Any] = json_value(asdict(info) | {"settings": settings})
     return shown
@@ -248,7 +248,7 @@ def _found(finding: Finding) -> Text:
 
 
 def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The same as a JSON object."""
+    """Write the same as a JSON object."""
     counts = {state: sum(finding.state == state for finding in findings) for state in get_args(FindingState)}
     return counts | {"findings": [asdict(finding) for finding in findings]}
 
@@ -265,5 +265,5 @@ def show_differences(names: tuple[str, str], differences: Mapping[str, tuple[Any
 
 
 def differences_json(names: tuple[str, str], differences: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
-    """The same as a JSON object."""
+    """Write the same as a JSON object."""
     return {"a": names[0], "b": names[1], "differences": {key: {"a": a, "b": b} for key, (a, b) in differences.items()}}

@@ -1,4 +1,4 @@
-"""Pictures in the terminal: by its own graphics where it is known to have some, else with half blocks in colour.
+"""Draw pictures in the terminal: by its own graphics where it is known to have some, else with half blocks in colour.
 
 What a terminal can is told from its environment. To ask it would be surer, but an answer that comes late, as over a slow line, is
 taken for typing by whatever reads next.
@@ -48,7 +48,7 @@ def show_picture(image: Image) -> None:
 
 
 def preview_samples(event: Event) -> None:
-    """A listener that draws the sample grids of a run in the terminal."""
+    """Draw the sample grids of a run in the terminal; a listener."""
     if isinstance(event, SamplesDrawn):
         show_picture(picture(grid(event.images)))
 
@@ -58,13 +58,13 @@ def _is_terminal(*streams: TextIO | None) -> bool:
 
 
 def shows_colours(environment: Mapping[str, str]) -> bool:
-    """Whether a terminal with this environment is one whose reader wants colours."""
+    """Tell whether a terminal with this environment is one whose reader wants colours."""
     unwanted = any(environment.get(name) for name in ("NO_COLOR", "CI"))
     return not unwanted and environment.get("TERM", "dumb") not in ("", "dumb", "unknown")
 
 
 def graphics(environment: Mapping[str, str]) -> Graphics:
-    """The best that a terminal with this environment is known to draw."""
+    """Choose the best that a terminal with this environment is known to draw."""
     terminal = environment.get("TERM", "")
     if environment.get("TMUX") or terminal.startswith(MULTIPLEXERS):
         return "blocks"  # whatever terminal is around it, none of its graphics come through
@@ -75,7 +75,7 @@ def graphics(environment: Mapping[str, str]) -> Graphics:
 
 
 def fitted_cells(size: tuple[int, int], columns: int, rows: int) -> tuple[int, int]:
-    """Columns and rows for a picture of `size` (width, height): a column for each pixel and half a row, or fewer.
+    """Choose columns and rows for a picture of `size` (width, height): a column for each pixel and half a row, or fewer.
 
     Args:
         size: Pixels.
@@ -94,7 +94,7 @@ def _drawing(image: Image, by: Graphics, columns: int, rows: int) -> RenderableT
 
 
 def half_blocks(image: Image, columns: int, rows: int) -> Text:
-    """A picture as `rows` lines of upper half blocks, each with the colours of two pixels, of which the lower is the background."""
+    """Draw a picture as `rows` lines of upper half blocks, each in the colours of two pixels, the lower one as background."""
     from PIL.Image import Resampling
 
     pixels = np.asarray(image.convert("RGB").resize((columns, 2 * rows), Resampling.BOX)).tolist()

@@ -1,4 +1,4 @@
-"""What `sample` shows while it works."""
+"""Show what `sample` does while it works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def show_model(origin: Path, step: int, *, ema: bool) -> None:
 
 
 class SamplingView(Bars):
-    """A listener that draws the denoising steps as a bar, see `Bars`.
+    """Draw the denoising steps as a bar, see `Bars`; a listener.
 
     Args:
         doing: What the steps are for.

@@ -29,19 +29,19 @@ WIDEST_CURVE = 90
 
 @dataclass(frozen=True)
 class NamedSchedule:
-    """A schedule with the config it was built from."""
+    """Hold a schedule with the config it was built from."""
 
     config: ScheduleConfig
     schedule: NoiseSchedule
 
     @property
     def kind(self) -> str:
-        """Its kind, by which a reader tells it from others."""
+        """Tell its kind, by which a reader tells it from others."""
         return self.config.kind
 
     @property
     def title(self) -> str:
-        """Kind and options in one line."""
+        """Say kind and options in one line."""
         options = self.config.model_dump(exclude={"kind", "timesteps", *ADJUSTMENTS, *TABLE})
         adjusted = self.config.model_dump(include={*ADJUSTMENTS}, exclude_defaults=True)
         written = [f"{name} = {value:g}" for name, value in options.items()]
@@ -54,13 +54,13 @@ def _written(option: tuple[str, Any]) -> str:
 
 
 def snr_decibels(schedule: NoiseSchedule) -> NDArray[np.float64]:
-    """SNR in dB, [T]; -inf where no signal is left."""
+    """Compute SNR in dB, [T]; -inf where no signal is left."""
     with np.errstate(divide="ignore"):
         return np.asarray(10.0 * np.log10(schedule.snr))
 
 
 def selected_steps(timesteps: int, rows: int) -> list[int]:
-    """At most `rows` steps, evenly spread from 0 to T-1."""
+    """Select at most `rows` steps, evenly spread from 0 to T-1."""
     return sorted({round(step) for step in np.linspace(0, timesteps - 1, min(rows, timesteps)).tolist()})
 
 

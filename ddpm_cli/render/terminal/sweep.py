@@ -1,4 +1,4 @@
-"""What `sweep` shows: its runs before it starts, and the usual view of each at work."""
+"""Show what `sweep` does: its runs before it starts, and the usual view of each at work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show_plan(plan: SweepPlan) -> None:
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:
-    """The same as a JSON object."""
+    """Write the same as a JSON object."""
     return {
         "sweep": plan.name,
         "folder": path_text(plan.folder),
@@ -55,7 +55,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Any]:
 
 
 class SweepView:
-    """A listener that draws each run of a sweep in its usual view; a context manager that owns the views."""
+    """Draw each run of a sweep in its usual view; a listener and a context manager that owns the views."""
 
     def __init__(self) -> None:
         self._views = ExitStack()

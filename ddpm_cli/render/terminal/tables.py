@@ -1,4 +1,4 @@
-"""Tables and lists of facts on stdout or stderr, of which no figure is ever cut.
+"""Print tables and lists of facts on stdout or stderr, of which no figure is ever cut.
 
 On a terminal that is too narrow for a table each row becomes a block of lines. In a pipe or a file nothing is wrapped.
 """
@@ -29,7 +29,7 @@ NAME_WORDS = 4
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text.
+    """Hold a table as text.
 
     Attributes:
         title: Above it.
@@ -99,7 +99,7 @@ def _side_by_side(labels: Sequence[str], cells: Cells, widths: Sequence[int], ro
 
 
 def fits(columns: Sequence[str], rows: Sequence[Cells], room: int) -> bool:
-    """Whether `show_table` would print these as a table in a room of so many characters, and with all names in one line."""
+    """Tell whether `show_table` would print these as a table in a room of so many characters, and with all names in one line."""
     return _total(_least_widths(columns, rows)) <= room
 
 
@@ -186,5 +186,5 @@ def _facts(facts: Iterable[tuple[str, str | Text]]) -> Table:
 
 
 def as_text(cell: str | Text, style: str = "") -> Text:
-    """A cell in which brackets are no markup."""
+    """Make a cell in which brackets are no markup."""
     return Text(cell, style) if isinstance(cell, str) else cell

@@ -1,4 +1,4 @@
-"""What `train` and `resume` show: a start table, a live bar, an end table."""
+"""Show what `train` and `resume` do: a start table, a live bar, an end table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BAR_FITS = 80
 
 
 def plan_facts(plan: TrainPlan) -> dict[str, str]:
-    """The start table's rows."""
+    """List the start table's rows."""
     channels, height, width = plan.image_shape
     shape = shape_text(height, width, channels)
     processes = f" x {plan.processes} processes" if plan.processes > 1 else ""
@@ -87,7 +87,7 @@ def _budget(plan: TrainPlan) -> str:
 
 
 def summary_facts(summary: TrainSummary) -> dict[str, str]:
-    """The end table's rows."""
+    """List the end table's rows."""
     return {
         "trained": f"{summary.step:,} steps, {summary.epochs:.3g} epochs, {summary.images:,} images",
         "time": f"{duration(summary.seconds)}, {summary.images_per_second:,.0f} images/s",
@@ -100,7 +100,7 @@ def summary_facts(summary: TrainSummary) -> dict[str, str]:
 
 
 def incident_facts(summary: TrainSummary) -> dict[str, str]:
-    """The end table's rows about what went wrong with the numbers; none if nothing did."""
+    """List the end table's rows about what went wrong with the numbers; none if nothing did."""
     count = summary.incidents.get
     rows = {
         "skipped": (summary.non_finite_steps, "steps, their loss or gradient was not finite"),
@@ -113,7 +113,7 @@ def incident_facts(summary: TrainSummary) -> dict[str, str]:
 
 
 def next_commands(summary: TrainSummary) -> list[str]:
-    """What a user is likely to run after training."""
+    """List what a user is likely to run after training."""
     run = shell_word(summary.run)
     return [
         f"ddpm sample {run} --n 36 --out grid.png",
@@ -123,7 +123,7 @@ def next_commands(summary: TrainSummary) -> list[str]:
 
 
 def incident_message(incident: Incident) -> str:
-    """One sentence on an incident; empty for an overflow, which is expected, and a rollback, which the error tells of."""
+    """Say an incident in one sentence; nothing for an overflow, which is expected, and a rollback, which the error tells of."""
     images = ", ".join(map(str, incident.images[:IMAGES_NAMED])) + ("..." if incident.affected > IMAGES_NAMED else "")
     match incident.kind:
         case "non-finite":
@@ -145,13 +145,13 @@ def _bar_columns(width: int) -> list[ProgressColumn]:
 
 @contextmanager
 def shown_training(*others: Listener, progress: bool = True) -> Iterator[Listener]:
-    """A listener that keeps the pictures of a run up to date, shows its progress, if asked to, and then tells others."""
+    """Keep the pictures of a run up to date, show its progress, if asked to, and then tell others; a listener."""
     with TrainingView() as view:
         yield together(RunPictures(), *([view] if progress else []), *others)
 
 
 class TrainingView:
-    """A listener that draws training on stderr; a context manager that owns the live bar.
+    """Draw training on stderr; a listener and a context manager that owns the live bar.
 
     On a terminal the bar is live; in a pipe or a log file there is a line for each logging interval instead.
     """
