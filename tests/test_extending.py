@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "extending"
 SMALL = (
     "--data=stripes",
     "--set=data.count=64",
-    "--set=data.size=8",
+    "--set=data.size=16",
     "--set=schedule=exponential",
     "--set=model=convnet",
     "--set=model.channels=8",
@@ -26,6 +26,11 @@ SMALL = (
     "--set=train.sampler={kind='euler-ancestral', steps=2}",
     "--set=train.sample_n=4",
     "--set=train.gradient_checkpointing=true",
+    "--set=train.evaluate_every=2",
+    "--set=train.evaluate_metrics=['spread']",
+    "--set=train.evaluate_n=8",
+    "--set=checkpoint.best_by=spread",
+    "--set=checkpoint.every=2",
     "--batch-size=8",
     "--steps=4",
 )
@@ -90,6 +95,23 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
     assert (trained / "a.png").read_bytes() != (trained / "b.png").read_bytes()
 
 
+def test_a_metric_is_measured_after_training_and_during_it(site: Path, trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "runs" / "toy" / "metrics.jsonl").read_text().splitlines()]
+    logged = {row["step"]: row["spread"] for row in rows if "spread" in row}
+    assert set(logged) >= {2, 4}
+    best = max(("step-00000002", logged[2]), ("step-00000004", logged[4]), key=lambda pair: pair[1])  # the higher the better
+    found = json.loads(ddpm(site, "info", "runs/toy", "--json", cwd=trained).stdout)
+    assert next(row["best"] for row in found["checkpoints"] if row["path"].endswith(best[0]))
+    done = ddpm(site, "evaluate", "runs/toy", "--metrics=spread", "--n=4", "--fit-extractor", "--json", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    (figure,) = json.loads(done.stdout)["figures"]
+    assert (figure["metric"], figure["n"]) == ("spread", 4)
+    assert figure["value"] > 0
+    assert figure["floor"] == pytest.approx(1.0, abs=0.9)
+    done = ddpm(site, "evaluate", "runs/toy", "--metrics=sprad", cwd=trained)
+    assert 'the nearest is "spread"' in done.stderr
+
+
 def test_what_only_a_u_net_can_be_is_refused(site: Path, trained: Path) -> None:
     done = ddpm(site, "export", "runs/toy", "--format=diffusers", "--out=toy", cwd=trained)
     assert done.returncode == 2
@@ -112,12 +134,13 @@ def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, t
         ("networks", "convnet"),
         ("losses", "pseudo-huber"),
         ("samplers", "euler-ancestral"),
+        ("metrics", "spread"),
     ],
 )
 def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, name: str) -> None:
     listed = json.loads(ddpm(site, "ls", what, "--json", cwd=tmp_path).stdout)[what]
     assert name in [row["name"] for row in listed]
-    assert name in ddpm(site, "train", "--help", cwd=tmp_path).stdout
+    assert name in ddpm(site, "evaluate" if what == "metrics" else "train", "--help", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -127,6 +150,7 @@ def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, n
         ("ddpm train --data str", ["stripes"]),
         ("ddpm train --set schedule.ra", ["schedule.rate="]),
         ("ddpm inspect-schedule --kind exp", ["exponential"]),
+        ("ddpm evaluate --metrics fid,sp", ["fid,spread"]),
     ],
 )
 def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, offered: list[str]) -> None:
@@ -136,7 +160,7 @@ def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, of
 
 def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path: Path) -> None:
     """It imports ours, which must not need it before it is there."""
-    for module in ("schedule", "sampler", "network", "objective", "data"):
+    for module in ("schedule", "sampler", "network", "objective", "data", "metric"):
         code = (
             f"import ddpm_extending.{module}; from ddpm_cli.config.resolve.outline import sections; print(len(sections()['data']))"
         )

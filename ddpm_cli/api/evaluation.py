@@ -12,7 +12,7 @@ from ddpm_cli.core.names import as_known
 from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.evaluate import evaluate_run
 from ddpm_cli.evaluation.settings import EvaluateSettings
-from ddpm_cli.metrics.names import METRICS
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.render.pictures.evaluate_pictures import draw_evaluation
 from ddpm_cli.render.terminal.evaluate import EvaluateView
 from ddpm_cli.results.events import Listener, ignore, together
@@ -90,7 +90,7 @@ def evaluate(
     with EvaluateView() as view:
         found = evaluate_run(
             run.path if isinstance(run, Run) else as_path(run, "run"),
-            [as_known(name, METRICS) for name in ([metrics] if isinstance(metrics, str) else metrics)],
+            [as_known(name, known_metrics()) for name in ([metrics] if isinstance(metrics, str) else metrics)],
             settings,
             runs=user_path(runs, "runs"),
             device=device,

@@ -18,6 +18,7 @@ from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.places import has_place, place_of
 from ddpm_cli.errors import RequestError
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.overview import Finding
 
 NEEDED = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pydantic", "rich", "typer")
@@ -25,7 +26,7 @@ COMPILERS = ("g++", "clang++", "c++")
 LITTLE_SPACE = 2e9
 """Bytes: a few checkpoints of a large model fill them."""
 USES = {
-    "metrics": "fid, kid, inception-score, precision-recall",
+    "metrics": ", ".join(name for name, metric in known_metrics().items() if metric.extractor == "inception"),
     "huggingface": "data sets of the Hugging Face Hub",
     "interop": "export to diffusers and ONNX, import from diffusers",
     "trackers": "TensorBoard, Weights & Biases, Trackio, MLflow",

@@ -29,7 +29,7 @@ from ddpm_cli.cli.inpaint import inpaint
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.interpolate import interpolate
 from ddpm_cli.cli.ls import ls
-from ddpm_cli.cli.parsing.choices import help_with_choices
+from ddpm_cli.cli.parsing.choices import help_with, help_with_choices, metric_choices
 from ddpm_cli.cli.parsing.commands import USAGE_ERROR, Command, Group
 from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.resume import resume
@@ -112,7 +112,7 @@ app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="S
 app.command("interpolate", cls=Command, short_help="Draw the way from one image to another.")(interpolate)
 app.command("inpaint", cls=Command, short_help="Fill a part of an image.")(inpaint)
 app.command("img2img", cls=Command, short_help="Make an image anew from a given one.")(img2img)
-app.command("evaluate", cls=Command, short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
+app.command("evaluate", cls=help_with(metric_choices), short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
 app.command("compare", cls=Command, short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", cls=Command, short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("bench", cls=Command, short_help="Measure the speed of training and sampling here.")(bench)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ddpm_cli.cli.parsing.completion import listed as listing
-from ddpm_cli.cli.parsing.completion import one_of
+from ddpm_cli.cli.parsing.completion import metric_names
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     EmaOption,
@@ -22,7 +22,6 @@ from ddpm_cli.cli.parsing.options import (
     path_of,
 )
 from ddpm_cli.core.names import as_known, listed
-from ddpm_cli.metrics.names import LIKELIHOODS, METRICS, OF_SAMPLES
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.objectives.vlb import ModelVariance
@@ -41,8 +40,8 @@ def evaluate(
             "--metrics",
             "-m",
             metavar="LIST",
-            help=f"Separated by commas: {', '.join(METRICS)}.",
-            autocompletion=listing(one_of(*METRICS)),
+            help="Names separated by commas, see below.",
+            autocompletion=listing(metric_names),
         ),
     ] = "fcd",
     n: Annotated[
@@ -123,14 +122,6 @@ def evaluate(
 ) -> None:
     """Measure a model: its samples against real images, or the likelihood of held-out images.
 
-    \b
-    fcd: Fréchet distance of a small classifier's features; cheap.
-    fid, kid, inception-score, precision-recall: by Inception, as in papers.
-    nearest: whether samples lie closer to training images than new ones do.
-    bits-per-dim: of held-out images, by the variational bound.
-    nll-ode: the same by the probability-flow ODE; another model's figure.
-    loss-per-timestep: the training loss of held-out images over t.
-
     Figures are kept in RUN/evaluations/figures.jsonl, and the same request is answered from there. A call that was cut short goes
     on where it stopped. Under torchrun all processes draw samples.
 
@@ -142,7 +133,9 @@ def evaluate(
 
       ddpm evaluate --metrics nearest,loss-per-timestep,bits-per-dim --json
     """
-    names = listed(metrics, METRICS)
+    from ddpm_cli.metrics.registry import known_metrics
+
+    names = listed(metrics, known_metrics())
     variance = variance and as_known(variance, VARIANCES)
     reference = as_known(reference, SPLITS)
     counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
@@ -202,6 +195,7 @@ def check_options(
     """
     from ddpm_cli.cli.parsing.requests import require_positive, require_sample_settings
     from ddpm_cli.errors import RequestError
+    from ddpm_cli.metrics.registry import likelihoods, of_samples
 
     for option, count in counts.items():
         require_positive(option, count)
@@ -211,7 +205,7 @@ def check_options(
         if value is not None and value not in possible:
             raise RequestError(f"There is no {option} {value!r}.", f"Choose one of {', '.join(possible)}.")
     require_sample_settings(sets)
-    for option, users in (("--steps", OF_SAMPLES), ("--likelihood-steps", LIKELIHOODS)):
+    for option, users in (("--steps", of_samples()), ("--likelihood-steps", likelihoods())):
         if counts[option] is not None and not set(names) & set(users):
             raise RequestError(
                 f"{option} has no effect on {', '.join(names)}: it is for {', '.join(users)}.",

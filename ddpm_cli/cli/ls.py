@@ -73,6 +73,20 @@ def kinds_of(path: str, *more: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def metrics() -> dict[str, dict[str, Any]]:
+    """List by name what a metric measures, and what it looks at."""
+    from ddpm_cli.metrics.registry import known_metrics
+
+    return {
+        name: {
+            "about": metric.about,
+            "looks at": "samples" if metric.is_of_samples else "held-out images",
+            "better": metric.direction,
+        }
+        for name, metric in known_metrics().items()
+    }
+
+
 LISTINGS = {
     "presets": Listing("preset", presets),
     "datasets": Listing("dataset", datasets),
@@ -84,6 +98,7 @@ LISTINGS = {
     "weightings": Listing("weighting", partial(kinds_of, "objective.weighting", "options")),
     "timesteps": Listing("timesteps", partial(kinds_of, "objective.timesteps", "options")),
     "spacings": Listing("spacing", partial(kinds_of, "sample.sampler.spacing", "options")),
+    "metrics": Listing("metric", metrics),
     "thresholds": Listing("threshold", partial(kinds_of, "sample.threshold", "options")),
 }
 """What can be chosen, by the name of all."""

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.names import nearest
 from ddpm_cli.errors import DataError, RequestError
-from ddpm_cli.metrics.names import HELD_OUT, METRICS, OF_INCEPTION, OF_SAMPLES, SMALLEST_N
+from ddpm_cli.metrics.registry import known_metrics
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.evaluation.settings import EvaluateSettings
-
-NEED_HELD_OUT = {*HELD_OUT, "nearest"}
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -23,9 +21,10 @@ def check_metrics(metrics: Sequence[str]) -> None:
     Raises:
         RequestError: Naming the first of them.
     """
+    known = known_metrics()
     for name in metrics:
-        if name not in METRICS:
-            raise RequestError(f"There is no metric {name!r}; {nearest(name, METRICS)}.", f"Metrics: {', '.join(METRICS)}.")
+        if name not in known:
+            raise RequestError(f"There is no metric {name!r}; {nearest(name, known)}.", f"Metrics: {', '.join(known)}.")
 
 
 def check_numbers(metrics: Sequence[str], settings: EvaluateSettings) -> None:
@@ -40,17 +39,17 @@ def check_numbers(metrics: Sequence[str], settings: EvaluateSettings) -> None:
             "A respaced bound is bits-per-dim with fewer steps than the schedule has.",
             "Give --likelihood-steps and --metrics bits-per-dim.",
         )
-    if set(metrics) & set(OF_INCEPTION):
+    asked = {name: known_metrics()[name] for name in metrics}
+    if any(metric.extractor == "inception" for metric in asked.values()):
         require_packages("Each of FID, KID, Inception Score, precision and recall", "metrics", "torch-fidelity")
-    for metric in metrics:
-        numbers = {"n": settings.n_of(metric), "repeats": settings.repeats, "batch_size": settings.batch_size}
-        for name, value in numbers.items():
+    for name, metric in asked.items():
+        numbers = {"n": settings.n_of(name), "repeats": settings.repeats, "batch_size": settings.batch_size}
+        for number, value in numbers.items():
             if value < 1:
-                raise RequestError(f"{name} must be at least 1, not {value}.", "Give a positive number.")
-        if metric in SMALLEST_N and settings.n_of(metric) < SMALLEST_N[metric]:
-            smallest = SMALLEST_N[metric]
+                raise RequestError(f"{number} must be at least 1, not {value}.", "Give a positive number.")
+        if (n := settings.n_of(name)) < metric.smallest_n:
             raise RequestError(
-                f"{metric} needs at least {smallest} samples, not {settings.n_of(metric)}.", f"Give --n {smallest} or more."
+                f"{name} needs at least {metric.smallest_n} samples, not {n}.", f"Give --n {metric.smallest_n} or more."
             )
 
 
@@ -66,8 +65,9 @@ def check_images(dataset: Dataset, image_shape: tuple[int, int, int], metrics: S
             f"The images of {dataset.name} have the shape {dataset.image_shape}, those of the model {image_shape}.",
             "Name the model's own data set.",
         )
-    against_test = settings.reference == "test" and set(metrics) & set(OF_SAMPLES)
-    if len(dataset.test) == 0 and (set(metrics) & NEED_HELD_OUT or against_test):
+    asked = [known_metrics()[name] for name in metrics]
+    against_test = settings.reference == "test" and any(metric.is_of_samples for metric in asked)
+    if len(dataset.test) == 0 and (against_test or any(metric.needs_held_out for metric in asked)):
         raise no_held_out(dataset.name)
 
 

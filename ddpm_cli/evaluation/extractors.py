@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,8 +19,8 @@ from ddpm_cli.results.events import Listener, Notice, ignore
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.metrics.features import FeatureExtractor
+    from ddpm_cli.metrics.registry import ExtractorKind
 
-Kind = Literal["inception", "classifier"]
 BUNDLED_FOR = ("fashion-mnist", "fashion-mnist-10k")
 BUNDLED_SHAPE = (1, 28, 28)
 
@@ -49,9 +49,9 @@ class Extractors:
     ) -> None:
         self._dataset, self._device, self._weights, self._fit = dataset, device, weights, fit
         self._team, self._on_event = team or Team(), on_event
-        self._loaded: dict[Kind, FeatureExtractor] = {}
+        self._loaded: dict[ExtractorKind, FeatureExtractor] = {}
 
-    def of(self, kind: Kind) -> FeatureExtractor:
+    def of(self, kind: ExtractorKind) -> FeatureExtractor:
         """The network of one kind.
 
         Raises:
@@ -63,7 +63,7 @@ class Extractors:
             self._loaded[kind] = load_inception(self._weights, self._device) if kind == "inception" else self._classifier()
         return self._loaded[kind]
 
-    def check(self, kind: Kind) -> None:
+    def check(self, kind: ExtractorKind) -> None:
         """Refuse a network that cannot be had, before anything is loaded or trained.
 
         Raises:

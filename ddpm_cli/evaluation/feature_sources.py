@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,29 +16,11 @@ from torch import Tensor
 from ddpm_cli.core.io.array_files import read_array
 from ddpm_cli.core.io.files import UnreadableError, open_regular, replacing
 from ddpm_cli.errors import CheckpointError
-from ddpm_cli.metrics.features import FeatureExtractor
-from ddpm_cli.metrics.frechet import FrechetStatistics
+from ddpm_cli.metrics.feature_statistics import FrechetStatistics
 from ddpm_cli.results.events import Listener, Notice
 
 PART_BYTES = 1 << 22
 """Read at a time."""
-
-
-class FeatureSource(Protocol):
-    """Images whose features a metric asks for, whether they were drawn or are real."""
-
-    @property
-    def count(self) -> int:
-        """Images."""
-
-    def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
-        """Mean and covariance of the features."""
-
-    def features(self, extractor: FeatureExtractor) -> Tensor:
-        """All features, float32 [N, D], mapped from a file."""
-
-    def logits(self, extractor: FeatureExtractor) -> Tensor:
-        """All class scores, float32 [N, K], mapped from a file."""
 
 
 def statistics_of(features: Iterable[Tensor], dimensions: int) -> FrechetStatistics:

@@ -20,18 +20,17 @@ from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import make_folder, sweep_temporaries
-from ddpm_cli.core.io.space import needed_bytes, require_space
+from ddpm_cli.core.io.space import require_space, sample_files_bytes
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.errors import DdpmError, RunError, RunLockedError
 from ddpm_cli.evaluation.check import check_images, check_numbers
 from ddpm_cli.evaluation.extractors import Extractors, require_logits
-from ddpm_cli.evaluation.likelihood import LIKELIHOODS, check_likelihood, measure_likelihood
+from ddpm_cli.evaluation.likelihood import check_likelihood
 from ddpm_cli.evaluation.references import RealImages, real_images
-from ddpm_cli.evaluation.sample_metrics import SAMPLE_METRICS, SampleMeasurement
+from ddpm_cli.evaluation.sample_metrics import SampleMeasurement
 from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts, part_size
 from ddpm_cli.evaluation.settings import Split
-from ddpm_cli.evaluation.timestep_losses import METRIC as PER_TIMESTEP
-from ddpm_cli.evaluation.timestep_losses import loss_per_timestep
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Listener
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.figures import append_figures
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from ddpm_cli.metrics.features import FeatureExtractor
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-HELD_OUT_METRICS = (*LIKELIHOODS, PER_TIMESTEP)
 WORK = "work"
 FEW_EVALUATIONS = 100
 """Of the usual ODE, and more than those of a loss."""
@@ -74,9 +72,9 @@ class Job:
         trained, settings = self.trained, self.settings
         check_numbers(metrics, settings)
         check_images(self.dataset, trained.image_shape, metrics, settings)
-        of_samples = [metric for metric in metrics if metric in SAMPLE_METRICS]
+        of_samples = _of_samples(metrics)
         for metric in metrics:
-            if metric in LIKELIHOODS:
+            if known_metrics()[metric].is_likelihood:
                 check_likelihood(metric, trained.schedule, settings.likelihood_steps)
         for metric in metrics:
             require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
@@ -84,15 +82,16 @@ class Job:
             for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
                 self.on_event(notice)
             build_sampler(self.sample.sampler, trained.schedule)
-            kinds = {SAMPLE_METRICS[metric].extractor for metric in of_samples}
-            require_space(
-                self.folder, *needed_bytes(metrics, kinds, settings.n_of(of_samples[0]), settings.repeats, trained.image_shape)
-            )
+            asked = [known_metrics()[metric] for metric in of_samples]
+            kinds = {metric.extractor for metric in asked if metric.extractor}
+            drawn = sum(self._numbers(of_samples)) * settings.repeats
+            memory = max(metric.sample_bytes * settings.n_of(metric.name) for metric in asked)
+            require_space(self.folder, sample_files_bytes(kinds, drawn, trained.image_shape), memory)
 
     def _demand(self, metric: str) -> Demand:
         """What a metric computes; batches of held-out images cannot be smaller, as the noise depends on them."""
         settings, n = self.settings, self.settings.n_of(metric)
-        if metric in SAMPLE_METRICS:
+        if known_metrics()[metric].is_of_samples:
             return Demand.of(self.trained, self.sample, n * settings.repeats, kept=min(n, part_size(settings.batch_size)))
         evaluations = settings.likelihood_steps or (
             self.trained.schedule.timesteps if metric == "bits-per-dim" else FEW_EVALUATIONS
@@ -146,13 +145,13 @@ class Job:
 
     def key(self, metric: str) -> str:
         """Of all that the figures of a metric depend on."""
-        settings = self.settings
-        facts = [metric, self.model_sha256, settings.n_of(metric), settings.seed, *self._splits]
-        if metric in SAMPLE_METRICS:
+        settings, record = self.settings, known_metrics()[metric]
+        facts = [metric, *record.versions, self.model_sha256, settings.n_of(metric), settings.seed, *self._splits]
+        if record.is_of_samples:
             facts += [self._drawing, settings.repeats, settings.reference, self._extractor(metric).sha256]
         else:
             facts += [settings.batch_size, self.trained.config.sample.threshold.model_dump(mode="json")]
-        if metric in LIKELIHOODS:
+        if record.is_likelihood:
             facts += [settings.likelihood_steps, settings.variance, *(["respaced"] if settings.likelihood_respaced else [])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -166,8 +165,10 @@ class Job:
         return self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
 
     def _extractor(self, metric: str) -> FeatureExtractor:
-        extractor = self.extractors.of(SAMPLE_METRICS[metric].extractor)
-        if metric == "inception-score":
+        record = known_metrics()[metric]
+        assert record.extractor is not None  # it is of samples
+        extractor = self.extractors.of(record.extractor)
+        if record.needs_logits:
             require_logits(extractor, self.trained.image_shape)
         return extractor
 
@@ -175,19 +176,20 @@ class Job:
 
     def measure(self, metrics: Sequence[str], keys: Mapping[str, str]) -> dict[str, list[Figure]]:
         """The figures of each metric, stored under its key; empty on processes other than the main one."""
-        of_samples = [metric for metric in metrics if metric in SAMPLE_METRICS]
+        of_samples = _of_samples(metrics)
         if self.out or of_samples:
             make_folder(self.folder)
         busy = self.team.is_main and (self.out or of_samples)
         with self._alone() if busy else nullcontext():
-            sets = self._sample_sets(of_samples) if of_samples else []
+            by_n = {n: self._sample_sets(n) for n in self._numbers(of_samples)}
+            sets = [samples for of_n in by_n.values() for samples in of_n]
             if sets:
                 extractors = {self._extractor(metric) for metric in of_samples}
                 draw_parts(sets, self.trained, self.sample, list(extractors), self.team, self.on_event)
             self.team.wait()
             if not self.team.is_main:
                 return {}
-            found = {metric: self._store(self._measured(metric, sets), keys[metric]) for metric in metrics}
+            found = {metric: self._store(self._measured(metric, by_n), keys[metric]) for metric in metrics}
             _remove(sets)
             return found
 
@@ -203,9 +205,12 @@ class Job:
             sweep_temporaries(self.folder)
             yield
 
-    def _sample_sets(self, of_samples: Sequence[str]) -> list[SampleSet]:
+    def _numbers(self, of_samples: Sequence[str]) -> list[int]:
+        """How many samples a set has; several numbers where metrics are asked for that are usually measured with different ones."""
+        return list(dict.fromkeys(map(self.settings.n_of, of_samples)))
+
+    def _sample_sets(self, n: int) -> list[SampleSet]:
         settings, size = self.settings, part_size(self.settings.batch_size)
-        n = settings.n_of(of_samples[0])
         facts = json.dumps([self.model_sha256, self._drawing, size])
         work = self.folder / WORK / hashlib.sha256(facts.encode()).hexdigest()[:24]
         firsts = [settings.seed + number * n for number in range(settings.repeats)]
@@ -215,16 +220,17 @@ class Job:
             make_folder(samples.folder)
         return sets
 
-    def _measured(self, metric: str, sets: Sequence[SampleSet]) -> list[Figure]:
-        if metric in LIKELIHOODS:
-            return [measure_likelihood(self.trained, self.dataset, metric, self.settings, self.on_event)]
-        if metric == PER_TIMESTEP:
-            return [loss_per_timestep(self.trained, self.dataset, self.settings, self.out, self.on_event)]
-        reference: Split = "train" if metric == "nearest" else self.settings.reference
+    def _measured(self, metric: str, by_n: Mapping[int, Sequence[SampleSet]]) -> list[Figure]:
+        record = known_metrics()[metric]
+        if not record.is_of_samples:
+            assert record.measure is not None  # there is nothing to compute it of
+            return [record.measure(self.trained, self.dataset, self.settings, self.out, self.on_event)]
+        reference: Split = "train" if record.reference == "training" else self.settings.reference
+        sets = by_n[self.settings.n_of(metric)]
         known, other = self.real(reference), self.real("test" if reference == "train" else "train")
         assert known is not None  # check has seen to it
         measurement = SampleMeasurement(sets, known, other, self.sample, self.trained.schedule.timesteps, self.out, self.on_event)
-        return measurement.figures(metric, self._extractor(metric))
+        return measurement.figures(record, self._extractor(metric))
 
     def _store(self, figures: list[Figure], key: str) -> list[Figure]:
         for figure in figures:
@@ -235,6 +241,10 @@ class Job:
         if self.out:
             append_figures(self.out, figures, key, self.trained.step, self.ema)
         return figures
+
+
+def _of_samples(metrics: Sequence[str]) -> list[str]:
+    return [metric for metric in metrics if known_metrics()[metric].is_of_samples]
 
 
 def _refuse_links(root: Path, folder: Path) -> None:

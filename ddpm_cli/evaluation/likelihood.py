@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,23 +31,6 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 ODE_STEPS = 100
-
-
-def measure_likelihood(
-    trained: TrainedModel, dataset: Dataset, metric: str, settings: EvaluateSettings, on_event: Listener = ignore
-) -> Figure:
-    """Measure one of LIKELIHOODS on the first test images.
-
-    Args:
-        trained: The model.
-        dataset: Its data, with held-out images.
-        metric: Name of the likelihood.
-        settings: How to measure.
-        on_event: Told of each network evaluation.
-    Raises:
-        RequestError: If the settings do not fit the model.
-    """
-    return LIKELIHOODS[metric](_Measurement(trained, dataset, settings, metric, on_event))
 
 
 def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None) -> None:
@@ -120,8 +104,22 @@ class _Measurement:
         )
 
 
-def _bits_per_dim(measurement: _Measurement) -> Figure:
-    trained, settings, schedule = measurement.trained, measurement.settings, measurement.schedule
+def measure_bits_per_dim(
+    trained: TrainedModel, dataset: Dataset, settings: EvaluateSettings, folder: Path | None = None, on_event: Listener = ignore
+) -> Figure:
+    """Measure the variational bound of the first test images.
+
+    Args:
+        trained: The model.
+        dataset: Its data, with held-out images.
+        settings: How to measure.
+        folder: Not used, as there is no picture of it.
+        on_event: Told of each network evaluation.
+    Raises:
+        RequestError: If the settings do not fit the model.
+    """
+    measurement = _Measurement(trained, dataset, settings, "bits-per-dim", on_event)
+    schedule = trained.schedule
     variance = settings.variance or trained.config.objective.reverse_variance
     steps = settings.likelihood_steps or schedule.timesteps
     predict, threshold = measurement.predict(steps), trained.config.sample.threshold.build()
@@ -140,9 +138,13 @@ def _bits_per_dim(measurement: _Measurement) -> Figure:
     return measurement.figure(terms, details | {name: facts[name] for name in ("threshold", "threshold_options")})
 
 
-def _nll_ode(measurement: _Measurement) -> Figure:
-    schedule = measurement.schedule
-    intervals = measurement.settings.likelihood_steps or min(ODE_STEPS, schedule.timesteps - 1)
+def measure_nll_ode(
+    trained: TrainedModel, dataset: Dataset, settings: EvaluateSettings, folder: Path | None = None, on_event: Listener = ignore
+) -> Figure:
+    """Measure the likelihood of the first test images by the probability-flow ODE; see `measure_bits_per_dim`."""
+    measurement = _Measurement(trained, dataset, settings, "nll-ode", on_event)
+    schedule = trained.schedule
+    intervals = settings.likelihood_steps or min(ODE_STEPS, schedule.timesteps - 1)
     grid = logsnr_grid(schedule, intervals)
     predict = measurement.predict(2 * intervals)
     found = []
@@ -153,6 +155,3 @@ def _nll_ode(measurement: _Measurement) -> Figure:
         found.append(density_bits(log_density, x[0].numel()))
     details: dict[str, str | int | float] = {"solver": "heun", "intervals": intervals, "divergence": "hutchinson, 1 probe"}
     return measurement.figure({"nll-ode": torch.cat(found)}, details | {"dequantisation": "uniform"})
-
-
-LIKELIHOODS: dict[str, Callable[[_Measurement], Figure]] = {"bits-per-dim": _bits_per_dim, "nll-ode": _nll_ode}

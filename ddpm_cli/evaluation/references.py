@@ -23,7 +23,7 @@ from ddpm_cli.errors import ShapeError
 from ddpm_cli.evaluation.check import no_held_out
 from ddpm_cli.evaluation.feature_sources import in_batches, kept_rows, statistics_of
 from ddpm_cli.evaluation.settings import Split
-from ddpm_cli.metrics.frechet import FrechetStatistics
+from ddpm_cli.metrics.feature_statistics import FrechetStatistics
 from ddpm_cli.results.events import EvaluateProgress, Listener, Notice, ignore
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from ddpm_cli.sampling.generate import generate_samples
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.core.compute.team import Team
+    from ddpm_cli.metrics.feature_statistics import FrechetStatistics
     from ddpm_cli.metrics.features import FeatureExtractor
-    from ddpm_cli.metrics.frechet import FrechetStatistics
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 PART_IMAGES = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ddpm_cli.metrics.names import HELD_OUT, OF_SAMPLES
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.sampling.file_bounds import USUAL, Bounds
 
 if TYPE_CHECKING:
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.objectives.vlb import ModelVariance
-
-USUAL_N = dict.fromkeys(HELD_OUT, 256) | dict.fromkeys(OF_SAMPLES, 1000)
-
 
 Split = Literal["train", "test"]
 
@@ -56,4 +53,4 @@ class EvaluateSettings:
 
     def n_of(self, metric: str) -> int:
         """Images that a metric is measured with."""
-        return USUAL_N[metric] if self.n is None else self.n
+        return known_metrics()[metric].usual_n if self.n is None else self.n

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.experiments.arms import Repeats
+from ddpm_cli.metrics.registry import direction_of
 from ddpm_cli.metrics.verdicts import judge
 from ddpm_cli.results.comparison import Apart, ArmFigures, Measure, Run, Verdict
 from ddpm_cli.sampling.drawing import NO_OPTIONS, drawing_facts, with_learned_variance
@@ -50,7 +51,8 @@ def _values(arm: Repeats, value: Callable[[Run], float | None]) -> dict[str, flo
 
 
 def _measure(metric: str, conditions: Conditions, figures: Sequence[ArmFigures], baseline: str) -> Measure:
-    verdicts = judge(metric, figures, baseline) if len(figures) > 1 else []
+    better = "lower" if metric in LOSSES else direction_of(metric)
+    verdicts = judge(better, figures, baseline) if len(figures) > 1 else []
     return Measure(metric, conditions, tuple(figures), tuple(verdicts))
 
 

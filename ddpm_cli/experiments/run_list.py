@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ddpm_cli.core.io.files import bytes_below, printable
 from ddpm_cli.errors import DdpmError, RunError
+from ddpm_cli.metrics.registry import in_training, judges
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import RunRow, RunState
 from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
@@ -20,9 +21,6 @@ from ddpm_cli.runs.metrics_log import each_row
 from ddpm_cli.runs.record import budget_of, read_config
 from ddpm_cli.runs.run_directory import RunDirectory
 
-JUDGES = ("fid", "fcd", "kid", "bits-per-dim", "nll-ode")
-"""Metrics by which a run is judged, the lower the better: the first of them that was measured."""
-LOGGED = "fcd"
 Before = TypeVar("Before", float, float | None)
 _SIGNS = ("run.json", "config.toml", "checkpoints")
 
@@ -36,14 +34,14 @@ class LogSummary:
         seconds: Time in training.
         loss: The last one.
         held_out_loss: The lowest.
-        metric: The lowest of LOGGED.
+        metrics: The best of each metric of samples, by name.
     """
 
     step: int = 0
     seconds: float = 0.0
     loss: float | None = None
     held_out_loss: float | None = None
-    metric: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def list_rows(root: Path) -> list[RunRow]:
@@ -139,13 +137,15 @@ def summarise_log(run: RunDirectory) -> LogSummary:
     Raises:
         RunError: If it cannot be read.
     """
-    log = LogSummary()
+    log, metrics = LogSummary(), in_training()
     for row in each_row(run.metrics_log):
         log.step = row["step"]
         log.seconds = _newer(row, "seconds", log.seconds)
         log.loss = _newer(row, "loss", log.loss)
         log.held_out_loss = _lowest((log.held_out_loss, finite(row.get("held_out_loss"))))
-        log.metric = _lowest((log.metric, finite(row.get(LOGGED))))
+        for name, metric in metrics.items():
+            if (value := finite(row.get(name))) is not None:
+                log.metrics[name] = metric.best((value, log.metrics.get(name, value)))
     return log
 
 
@@ -159,11 +159,9 @@ def _lowest(values: Iterable[float | None]) -> float | None:
 
 
 def judged_by(figures: Iterable[StoredFigure], log: LogSummary) -> tuple[str | None, float | None]:
-    """Name and best value of the metric that a run is judged by; (None, None) if none of JUDGES was measured."""
-    values = [(stored.figure.metric, stored.figure.value) for stored in figures]
-    if log.metric is not None:
-        values.append((LOGGED, log.metric))
-    for name in JUDGES:
-        if (best := _lowest(value for metric, value in values if metric == name)) is not None:
-            return name, best
+    """Name and best value of the metric that a run is judged by; (None, None) if none that judges was measured."""
+    values = [(stored.figure.metric, stored.figure.value) for stored in figures] + list(log.metrics.items())
+    for metric in judges():
+        if found := [value for name, value in values if name == metric.name]:
+            return metric.name, metric.best(found)
     return None, None

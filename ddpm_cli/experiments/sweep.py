@@ -23,6 +23,7 @@ from ddpm_cli.experiments.sweep_plan import (
     require_nothing_else,
     sampling_flags,
 )
+from ddpm_cli.metrics.registry import USUAL_SAMPLES, known_metrics
 from ddpm_cli.results.events import Listener, Notice, SweepPlan, SweepProgress, ignore
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.run_directory import RunDirectory
@@ -126,9 +127,8 @@ def _first_seed(asked: EvaluatePart, repeat: int) -> int:
     If all had the same, the luck of one set of samples would be in every repeat and therefore in no spread, and the arm that it
     favours would be called better.
     """
-    from ddpm_cli.evaluation.settings import USUAL_N
-
-    return asked.seed + repeat * asked.repeats * (asked.n or max(USUAL_N.values()))
+    most = max(USUAL_SAMPLES, *(known_metrics()[metric].usual_n for metric in asked.metrics))
+    return asked.seed + repeat * asked.repeats * (asked.n or most)
 
 
 def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Listener) -> None:

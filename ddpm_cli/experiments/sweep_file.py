@@ -40,7 +40,7 @@ from ddpm_cli.config.schema.section import FilePath, PositiveInt, Section
 from ddpm_cli.core.names import as_known, nearest
 from ddpm_cli.errors import RunError
 from ddpm_cli.experiments.arm_names import arm_name
-from ddpm_cli.metrics.names import METRICS
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.runs.directory import check_run_name
 
 SEED = "train.seed"
@@ -64,7 +64,7 @@ def _different(seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
 
 
 def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(as_known(name, METRICS) for name in names))
+    return tuple(dict.fromkeys(as_known(name, known_metrics()) for name in names))
 
 
 def _split(name: Any) -> Any:

@@ -20,6 +20,7 @@ from ddpm_cli.errors import RequestError, RunError
 from ddpm_cli.evaluation.check import check_numbers
 from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.experiments.compare import check_baseline
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint
 from ddpm_cli.runs.data_used import BUNDLED, FULL, stood_in_for, with_bundled
@@ -31,8 +32,9 @@ from ddpm_cli.training.train import plan_training
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
-    from ddpm_cli.evaluation.extractors import Extractors, Kind
+    from ddpm_cli.evaluation.extractors import Extractors
     from ddpm_cli.experiments.sweep_file import EvaluatePart, Sweep, SweepRun
+    from ddpm_cli.metrics.registry import ExtractorKind
     from ddpm_cli.results.events import TrainPlan
 
 Standing = Literal["new", "begun", "finished", "failed"]
@@ -195,12 +197,13 @@ def evaluate_settings(asked: EvaluatePart) -> EvaluateSettings:
     )
 
 
-def extractors_of(asked: EvaluatePart, runs: Iterable[SweepRun], on_event: Listener = ignore) -> Iterator[tuple[Extractors, Kind]]:
+def extractors_of(
+    asked: EvaluatePart, runs: Iterable[SweepRun], on_event: Listener = ignore
+) -> Iterator[tuple[Extractors, ExtractorKind]]:
     """What will look at the samples of these runs, once for each data set and kind."""
     from ddpm_cli.evaluation.extractors import Extractors
-    from ddpm_cli.evaluation.sample_metrics import SAMPLE_METRICS
 
-    kinds = {SAMPLE_METRICS[metric].extractor for metric in asked.metrics if metric in SAMPLE_METRICS}
+    kinds = {kind for metric in asked.metrics if (kind := known_metrics()[metric].extractor)}
     for run in {run.config.data.model_dump_json(): run for run in runs if kinds}.values():
         device, dataset = resolve_device(run.config.train.device), build_dataset(run.config.data)
         extractors = Extractors(dataset, device, weights=asked.extractor_weights, fit=asked.fit_extractor, on_event=on_event)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ddpm_cli.metrics.feature_statistics import FrechetStatistics
 
 
 class Features(NamedTuple):
@@ -44,6 +47,30 @@ class FeatureExtractor(Protocol):
         Raises:
             ShapeError: If the network cannot see images of this shape.
         """
+
+
+class FeatureSource(Protocol):
+    """Images whose features a metric asks for, whether they were drawn or are real."""
+
+    @property
+    def count(self) -> int:
+        """Images."""
+
+    def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
+        """Mean and covariance of the features."""
+
+    def features(self, extractor: FeatureExtractor) -> Tensor:
+        """All features, float32 [N, D], perhaps mapped from a file."""
+
+    def logits(self, extractor: FeatureExtractor) -> Tensor:
+        """All class scores, float32 [N, K], perhaps mapped from a file."""
+
+
+class RealFeatureSource(FeatureSource, Protocol):
+    """Real images, of which fewer can be had."""
+
+    def some(self, n: int) -> Self:
+        """At most n of them, always the same."""
 
 
 @torch.no_grad()

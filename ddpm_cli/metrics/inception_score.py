@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ddpm_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from ddpm_cli.metrics.features import FeatureExtractor, FeatureSource
 
 SPLITS = 10
 SEED = 2020
@@ -41,3 +45,13 @@ def _score(log_p: Tensor) -> float:
     p = log_p.exp()
     divergence = torch.where(p > 0, p * (log_p - p.mean(dim=0).log()), 0.0).sum(dim=1)
     return float(divergence.mean().exp())
+
+
+def score(reference: FeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, float]:
+    """Measure the Inception Score of samples, which no real images are needed for."""
+    return {"inception-score": inception_score(samples.logits(extractor))[0]}
+
+
+def facts(reference: FeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, str | int | float]:
+    """Say how many parts are scored each by itself."""
+    return {"splits": SPLITS}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ddpm_cli.errors import RequestError, ShapeError
+
+if TYPE_CHECKING:
+    from ddpm_cli.metrics.features import FeatureExtractor, FeatureSource
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -80,3 +85,14 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
 
 def _cubic(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1).pow(3)
+
+
+def kid(reference: FeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, float]:
+    """Measure the kernel distance of samples to real images; where both are few, of smaller subsets."""
+    size = usable_subset_size(reference.count, samples.count)
+    return {"kid": kernel_distance(reference.features(extractor), samples.features(extractor), subset_size=size)[0]}
+
+
+def facts(reference: FeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, str | int | float]:
+    """Say how large the subsets are."""
+    return {"subset_size": usable_subset_size(reference.count, samples.count)}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from ddpm_cli.errors import RequestError, ShapeError
 from ddpm_cli.metrics.nearest import nearest_few
+
+if TYPE_CHECKING:
+    from ddpm_cli.metrics.features import FeatureExtractor, FeatureSource
 
 NEIGHBOURS = 3
 _TABLE_ENTRIES = 2**25
@@ -76,3 +81,14 @@ def _covered_part(x: Tensor, y: Tensor, radii: Tensor, points: Tensor, centres: 
         unsure[rows, columns] = False
         unsure[rows[within]] = False
     return inside.cpu()
+
+
+def shares(reference: FeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, float]:
+    """Measure precision and recall against as many real images as samples: the manifold of more images has smaller balls."""
+    precision, recall = precision_recall(reference.features(extractor), samples.features(extractor))
+    return {"precision": precision, "recall": recall}
+
+
+def facts(reference: FeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, str | int | float]:
+    """Say which neighbour a ball reaches to."""
+    return {"neighbours": NEIGHBOURS}

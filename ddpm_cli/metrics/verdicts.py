@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
+from ddpm_cli.metrics.registry import Direction
 from ddpm_cli.metrics.significance import LEVEL, holm, welch
 from ddpm_cli.results.comparison import ArmFigures, Verdict
 
-Better = Literal["lower", "higher"]
 
-LOWER = frozenset({"fid", "kid", "fcd", "bits-per-dim", "nll-ode", "training loss", "held-out loss", "best held-out loss"})
-HIGHER = frozenset({"inception-score", "precision", "recall"})
-
-
-def better(metric: str) -> Better | None:
-    """Which way a metric improves, if that is known."""
-    return "lower" if metric in LOWER else "higher" if metric in HIGHER else None
-
-
-def judge(metric: str, arms: Sequence[ArmFigures], baseline: str) -> list[Verdict]:
+def judge(better: Direction | None, arms: Sequence[ArmFigures], baseline: str) -> list[Verdict]:
     """Compare each arm with the baseline by Welch's test; Holm's correction keeps all false alarms together below LEVEL.
 
     Args:
-        metric: What the figures are of.
+        better: Which of the figures are better; None if that is not known.
         arms: The baseline among them.
         baseline: Its name.
     Returns:
@@ -32,7 +22,7 @@ def judge(metric: str, arms: Sequence[ArmFigures], baseline: str) -> list[Verdic
     reference = next(arm for arm in arms if arm.arm == baseline)
     tested = {arm.arm: p for arm in arms if (p := _p_value(arm, reference)) is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [_verdict(metric, arm, reference, adjusted.get(arm.arm)) for arm in arms]
+    return [_verdict(better, arm, reference, adjusted.get(arm.arm)) for arm in arms]
 
 
 def _p_value(arm: ArmFigures, reference: ArmFigures) -> float | None:
@@ -41,7 +31,7 @@ def _p_value(arm: ArmFigures, reference: ArmFigures) -> float | None:
     return welch(list(arm.values.values()), list(reference.values.values()))
 
 
-def _verdict(metric: str, arm: ArmFigures, reference: ArmFigures, p: float | None) -> Verdict:
+def _verdict(better: Direction | None, arm: ArmFigures, reference: ArmFigures, p: float | None) -> Verdict:
     if arm is reference:
         return Verdict("baseline", "the baseline")
     if obstacle := arm.obstacle or reference.obstacle:
@@ -53,7 +43,7 @@ def _verdict(metric: str, arm: ArmFigures, reference: ArmFigures, p: float | Non
         return Verdict("cannot be told", f"cannot be told: {_why_untested(arm, reference)}", change)
     if p >= LEVEL:
         return Verdict("not different", f"not different ({p_text(p)})", change, p)
-    return Verdict("different", f"{_direction(metric, arm.mean, reference.mean)}, {p_text(p)}", change, p)
+    return Verdict("different", f"{_change(better, arm.mean, reference.mean)}, {p_text(p)}", change, p)
 
 
 def _why_untested(arm: ArmFigures, reference: ArmFigures) -> str:
@@ -63,11 +53,10 @@ def _why_untested(arm: ArmFigures, reference: ArmFigures) -> str:
     return f"one seed of {single[0]}" if single else "the seeds do not spread"
 
 
-def _direction(metric: str, mean: float, reference: float) -> str:
+def _change(better: Direction | None, mean: float, reference: float) -> str:
     way = "lower" if mean < reference else "higher"
     amount = f"{percent(abs(mean - reference) / reference)} %" if reference > 0 else f"{abs(mean - reference):.3g}"
-    good = better(metric)
-    return f"{way} by {amount}" + ("" if good is None else " (better)" if way == good else " (worse)")
+    return f"{way} by {amount}" + ("" if better is None else " (better)" if way == better else " (worse)")
 
 
 def percent(share: float) -> str:

@@ -55,9 +55,10 @@ class Run:
         """Take the value that was logged last, if one was."""
         return self.curves[curve].values[-1] if curve in self.curves else None
 
-    def best(self, curve: str) -> float | None:
-        """Take the lowest value that was logged, if one was."""
-        return min(self.curves[curve].values) if curve in self.curves else None
+    def best(self, curve: str, better: str | None = "lower") -> float | None:
+        """Take the best value that was logged, if one was: the lowest, unless the better ones are "higher"."""
+        best = max if better == "higher" else min
+        return best(self.curves[curve].values) if curve in self.curves else None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ddpm_cli.core.compute.sharding import whole
 from ddpm_cli.core.compute.signals import GivenUpError, StopRequest
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.errors import InterruptedRunError, OutputError
+from ddpm_cli.metrics.registry import direction_of
 from ddpm_cli.results.events import (
     CheckpointSaved,
     EpochEnded,
@@ -319,8 +320,8 @@ class TrainingLoop:
         if metrics is None or every is None or not (last or self.trainer.step % every == 0):
             return {}
         with whole(self.trainer.ema.model) as network:
-            statistics = self._unless_stopped(lambda: metrics.draw(self._trained(network), self.stop.check))
-        return {name: value for name, value in metrics.values(statistics).items() if math.isfinite(value)}
+            own = self._unless_stopped(lambda: metrics.draw(self._trained(network), self.stop.check))
+        return {name: value for name, value in metrics.values(own).items() if math.isfinite(value)}
 
     def _trained(self, network: nn.Module) -> TrainedModel:
         """The EMA weights as they are now."""
@@ -368,7 +369,7 @@ class TrainingLoop:
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
     def save(self, score: float | None) -> None:
-        """Write a checkpoint; `score` is what the best has the lowest of (checkpoint.best_by), at this very step.
+        """Write a checkpoint; `score` is what the best is chosen by (checkpoint.best_by), at this very step.
 
         It is None if it was not measured or not finite; such a checkpoint is never the best.
         """
@@ -419,8 +420,11 @@ class TrainingLoop:
         return None
 
     def _has_improved(self, score: float | None) -> bool:
-        """Whether a score is the lowest of all checkpoints so far."""
-        return score is not None and (self.best_saved_score is None or score < self.best_saved_score)
+        """Whether a score is the best of all checkpoints so far."""
+        if score is None or self.best_saved_score is None:
+            return score is not None
+        higher = direction_of(self.config.checkpoint.best_by) == "higher"
+        return score > self.best_saved_score if higher else score < self.best_saved_score
 
 
 def loop_state(loop: TrainingLoop) -> dict[str, Any]:

@@ -1,18 +1,22 @@
-"""Cheap metrics of samples while a model trains."""
+"""Measure cheap metrics of samples while a model trains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.evaluation.extractors import Extractors, has_bundled
 from ddpm_cli.evaluation.references import real_images
 from ddpm_cli.metrics.classifier_network import require_size
-from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
+from ddpm_cli.metrics.feature_statistics import FrechetStatistics
+from ddpm_cli.metrics.features import Features
+from ddpm_cli.metrics.registry import in_training
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.sampling.generate import generate_samples
 
@@ -21,13 +25,49 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.metrics.features import FeatureExtractor
     from ddpm_cli.sampling.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the classifier said of samples; a `FeatureSource`.
+
+    Attributes:
+        of_all: Mean and covariance of their features.
+        batches: Features and logits, on the CPU.
+    """
+
+    of_all: FrechetStatistics
+    batches: list[Features]
+
+    @property
+    def count(self) -> int:
+        """Samples."""
+        return self.of_all.count
+
+    def add(self, seen: Features) -> None:
+        """Add what was said of a batch."""
+        self.of_all.add(seen.features)
+        self.batches.append(Features(seen.features.cpu(), None if seen.logits is None else seen.logits.cpu()))
+
+    def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
+        """Mean and covariance of the features."""
+        return self.of_all
+
+    def features(self, extractor: FeatureExtractor) -> Tensor:
+        """All features, float32 [N, D]."""
+        return torch.cat([seen.features for seen in self.batches])
+
+    def logits(self, extractor: FeatureExtractor) -> Tensor:
+        """All class scores, float32 [N, K]."""
+        return torch.cat([seen.logits for seen in self.batches if seen.logits is not None])
 
 
 class TrainingMetrics:
     """What `train.evaluate_metrics` asks for, measured on samples that always have the same seeds.
 
-    The classifier and the statistics of the training images are made ready here, once, so that measuring is drawing samples.
+    The classifier and the features of the training images are made ready here, once, so that measuring is drawing samples.
     The seeds are the images' own: no random number of the training is used up.
 
     Args:
@@ -40,18 +80,18 @@ class TrainingMetrics:
     """
 
     def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener = ignore) -> None:
-        self._accelerator, self._names, self._n = accelerator, config.train.evaluate_metrics, config.train.evaluate_n
+        self._accelerator, self._n = accelerator, config.train.evaluate_n
+        self._metrics = [in_training()[name] for name in config.train.evaluate_metrics]
         self._settings = config.sample.model_copy(update={"sampler": config.train.sampler})
         team, device = Team.of(accelerator), accelerator.device
         extractors = Extractors(dataset, device, fit=not has_bundled(dataset), team=team, on_event=on_event)
         self._extractor = extractors.of("classifier")
-        reference = real_images(dataset, "train", self._settings.batch_size)
+        self._reference = real_images(dataset, "train", self._settings.batch_size)
         if team.is_main:  # the others find it in the cache
-            reference.statistics(self._extractor)
+            self._reference.statistics(self._extractor)
         team.wait()
-        self._reference = reference.statistics(self._extractor)
 
-    def draw(self, trained: TrainedModel, check: Callable[[], None] = lambda: None) -> FrechetStatistics:
+    def draw(self, trained: TrainedModel, check: Callable[[], None] = lambda: None) -> Seen:
         """Draw this process's share of the samples and look at them.
 
         Args:
@@ -59,35 +99,33 @@ class TrainingMetrics:
             check: Called after each denoising step; what it raises ends the drawing.
         """
         size, rank, processes = self._settings.batch_size, self._accelerator.process_index, self._accelerator.num_processes
-        statistics = FrechetStatistics(self._extractor.dimensions)
+        own = Seen(FrechetStatistics(self._extractor.dimensions), [])
         for first in range(rank * size, self._n, processes * size):
             for images in generate_samples(
                 trained, range(first, min(first + size, self._n)), self._settings, on_event=lambda _: check()
             ):
-                statistics.add(self._extractor(images).features)
-        return statistics
+                own.add(self._extractor(images))
+        return own
 
-    def values(self, statistics: FrechetStatistics) -> dict[str, float]:
+    def values(self, own: Seen) -> dict[str, float]:
         """The value of each metric by name, the same on every process; all take part.
 
         Args:
-            statistics: Of this process's share.
+            own: This process's share of the samples.
         """
-        distance = frechet_distance(self._reference, self._merged(statistics))
-        return dict.fromkeys(self._names, distance)
+        seen, values = self._merged(own), dict[str, float]()
+        for metric in self._metrics:
+            values |= metric.values_of(self._reference, seen, self._extractor)
+        return values
 
-    def _merged(self, own: FrechetStatistics) -> FrechetStatistics:
-        """The statistics of all processes, put together in the order of their ranks."""
+    def _merged(self, own: Seen) -> Seen:
+        """What all processes have seen, put together in the order of their ranks."""
         if self._accelerator.num_processes == 1:
             return own
-        state = own.tensors()
-        flat = torch.cat([tensor.double().flatten() for tensor in state.values()])
-        gathered: Tensor = self._accelerator.gather(flat[None].to(self._accelerator.device))
-        merged = FrechetStatistics(self._extractor.dimensions)
-        for row in gathered.cpu():
-            parts = row.split([tensor.numel() for tensor in state.values()])
-            whole = {name: part.view(like.shape).to(like.dtype) for (name, like), part in zip(state.items(), parts, strict=True)}
-            merged.merge(FrechetStatistics.from_tensors(whole))
+        merged = Seen(FrechetStatistics(self._extractor.dimensions), [])
+        for share in gather_object([own]):
+            merged.of_all.merge(share.of_all)
+            merged.batches.extend(share.batches)
         return merged
 
 

@@ -15,10 +15,7 @@ from command import environment
 from fake_runs import fake_run
 
 from ddpm_cli.cli.app import app
-from ddpm_cli.cli.evaluate import METRICS
 from ddpm_cli.cli.parsing.completion import config_keys, config_names, kinds, preset_names, run_names
-from ddpm_cli.evaluation.job import HELD_OUT_METRICS
-from ddpm_cli.evaluation.sample_metrics import SAMPLE_METRICS
 
 
 def test_names_that_go_on_from_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +52,6 @@ def test_options_that_take_names_offer_them(
     (parameter,) = [found for found in COMMANDS[command].params if option in found.opts]
     found = parameter.shell_complete(COMMANDS[command].make_context("ddpm", [], resilient_parsing=True), typed)
     assert [item.value for item in found] == offered
-
-
-def test_the_metrics_on_offer_are_those_there_are() -> None:
-    assert set(METRICS) == {*SAMPLE_METRICS, *HELD_OUT_METRICS}
 
 
 def test_bash_is_offered_runs_without_torch(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ddpm_cli.config.resolve.preset_files import preset_names
 from ddpm_cli.core.names import meant, plain
 from ddpm_cli.errors import ConfigError, DataError
 from ddpm_cli.experiments.sweep_file import load_sweep
-from ddpm_cli.metrics.names import METRICS
+from ddpm_cli.metrics.registry import known_metrics
 
 
 def otherwise(name: str) -> list[str]:
@@ -34,7 +34,7 @@ def test_every_word_of_the_config_is_taken_however_it_is_spelt(key: str) -> None
 
 def test_no_two_names_of_one_choice_are_spelt_alike() -> None:
     lists = [words_of(key) for key in all_keys() if words_of(key)]
-    for names in (*lists, preset_names(), METRICS):
+    for names in (*lists, preset_names(), known_metrics()):
         assert len({plain(name) for name in names}) == len(names), names
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ddpm_cli.metrics.registry import direction_of
 from ddpm_cli.metrics.significance import LEVEL, holm, welch
 from ddpm_cli.metrics.verdicts import judge
 from ddpm_cli.results.comparison import ArmFigures, Verdict
@@ -18,7 +19,7 @@ def arm(name: str, *values: float, obstacle: Verdict | None = None) -> ArmFigure
 
 
 def verdicts(*arms: ArmFigures, metric: str = "fcd") -> list[Verdict]:
-    return judge(metric, arms, arms[0].arm)
+    return judge(direction_of(metric), arms, arms[0].arm)
 
 
 def test_welch_is_the_formula_of_welch_and_satterthwaite() -> None:

@@ -239,9 +239,9 @@ def _presets() -> Sequence[str]:
 
 
 def _metrics() -> Sequence[str]:
-    from ddpm_cli.metrics.names import METRICS
+    from ddpm_cli.metrics.registry import known_metrics
 
-    return METRICS
+    return list(known_metrics())
 
 
 def _formats() -> Sequence[str]:

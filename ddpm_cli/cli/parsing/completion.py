@@ -27,6 +27,13 @@ def preset_names(incomplete: str) -> list[str]:
     return starting_with(incomplete, names())
 
 
+def metric_names(incomplete: str) -> list[str]:
+    """Offer metrics."""
+    from ddpm_cli.metrics.registry import known_metrics
+
+    return starting_with(incomplete, known_metrics())
+
+
 def config_names(incomplete: str) -> list[str]:
     """What `ddpm config diff` compares: presets and runs."""
     return [*preset_names(incomplete), *run_names(incomplete)]

@@ -6,6 +6,7 @@ list of what exists. Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -16,6 +17,8 @@ from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
 from ddpm_cli.config.schema.section import PositiveInt, Section, Share, one_alone
+from ddpm_cli.core.names import as_known
+from ddpm_cli.metrics.registry import in_training
 
 MOST_LOSSES = 10_000_000
 """Kept by loss-aware draws of t."""
@@ -40,6 +43,27 @@ class EmaConfig(Section):
 
 
 # --------------------------------------------------------------------------------------------------------------- train
+
+HELD_OUT_LOSS = "held-out-loss"
+
+
+def _one_of(name: str, known: Sequence[str]) -> str:
+    """Spell a name as it is known."""
+    if (own := as_known(name, known)) in known:
+        return own
+    quoted = [f'"{word}"' for word in known]
+    listed = " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+    raise ValueError(f'must be {listed}, not "{name}"')
+
+
+def check_metric(name: str) -> str:
+    """Accept a metric that can be measured while a model trains."""
+    return _one_of(name, list(in_training()))
+
+
+def check_best_by(name: str) -> str:
+    """Accept what the best checkpoint can be chosen by."""
+    return _one_of(name, [HELD_OUT_LOSS, *in_training()])
 
 
 class TrainConfig(Section):
@@ -79,7 +103,9 @@ class TrainConfig(Section):
         description="Steps between metrics of samples of the averaged weights, drawn by train.sampler; off if unset. Their time "
         "counts towards train.minutes, not towards images/s.",
     )
-    evaluate_metrics: tuple[Literal["fcd"], ...] = Field(("fcd",), min_length=1, description="Which: fcd.")
+    evaluate_metrics: tuple[Annotated[str, AfterValidator(check_metric)], ...] = Field(
+        ("fcd",), min_length=1, description="Which: fcd, or one of another package that looks through the classifier."
+    )
     evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
@@ -93,10 +119,10 @@ class CheckpointConfig(Section):
     every: PositiveInt = Field(1000, description="Steps between checkpoints.")
     keep_last: PositiveInt = Field(2, description="Newest checkpoints kept, besides one that is known to be good.")
     keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
-    best_by: Literal["held-out-loss", "fcd"] = Field(
-        "held-out-loss",
-        description="What is lowest in the best checkpoint; fcd needs train.evaluate_every, and each time it improves a checkpoint "
-        "is written.",
+    best_by: Annotated[str, AfterValidator(check_best_by)] = Field(
+        HELD_OUT_LOSS,
+        description="What the best checkpoint is chosen by; a metric such as fcd needs train.evaluate_every, and each time it "
+        "improves a checkpoint is written.",
     )
 
 
@@ -154,7 +180,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _best_is_measured(self) -> Config:
         best_by = self.checkpoint.best_by
-        if best_by != "held-out-loss" and (self.train.evaluate_every is None or best_by not in self.train.evaluate_metrics):
+        if best_by != HELD_OUT_LOSS and (self.train.evaluate_every is None or best_by not in self.train.evaluate_metrics):
             raise ValueError(f'checkpoint.best_by "{best_by}" is never measured; set train.evaluate_every, for example to 1000')
         return self
 

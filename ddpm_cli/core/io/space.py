@@ -11,15 +11,10 @@ import psutil
 
 from ddpm_cli.errors import RequestError
 
-FLOAT32, FLOAT64 = 4, 8
+FLOAT32 = 4
 INCEPTION_FEATURES, INCEPTION_LOGITS = 2048, 1008
 NUMBERS = {"inception": INCEPTION_FEATURES + INCEPTION_LOGITS, "classifier": 128}
 """Numbers that a network says of an image, at most."""
-MEMORY = {
-    "precision-recall": 4 * FLOAT32 * INCEPTION_FEATURES,  # both sets, as they are and centred
-    "inception-score": 3 * FLOAT64 * INCEPTION_LOGITS,
-}
-"""Bytes for each sample that a metric holds at once."""
 
 
 def require_space(folder: Path, disk_bytes: int, memory_bytes: int) -> None:
@@ -47,22 +42,13 @@ def require_space(folder: Path, disk_bytes: int, memory_bytes: int) -> None:
         )
 
 
-def needed_bytes(
-    metrics: Collection[str], kinds: Collection[str], n: int, repeats: int, image_shape: tuple[int, int, int]
-) -> tuple[int, int]:
-    """Tell how many bytes samples and their metrics take.
+def sample_files_bytes(kinds: Collection[str], count: int, image_shape: tuple[int, int, int]) -> int:
+    """Count the bytes on disk that samples and their features take.
 
     Args:
-        metrics: Names of metrics.
         kinds: Of the networks that look at the samples.
-        n: Samples of a set.
-        repeats: Sets.
+        count: Samples of all sets.
         image_shape: Channels, height and width.
-    Returns:
-        Bytes on disk and bytes in memory. The latter grow with n for two metrics alone; the others stream, or read mapped files.
     """
-    numbers = sum(NUMBERS[kind] for kind in kinds)
     # Features lie on disk twice where a metric wants them as one array.
-    disk = n * repeats * (math.prod(image_shape) + 2 * FLOAT32 * numbers)
-    memory = n * max((per_sample for metric, per_sample in MEMORY.items() if metric in metrics), default=0)
-    return disk, memory
+    return count * (math.prod(image_shape) + 2 * FLOAT32 * sum(NUMBERS[kind] for kind in kinds))

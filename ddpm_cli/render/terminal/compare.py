@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ddpm_cli.core.io.paths import path_text
+from ddpm_cli.metrics.registry import in_training
 from ddpm_cli.render.terminal.compare_tables import lead, sheets
 from ddpm_cli.render.terminal.tables import Sheet, show_sheets
-from ddpm_cli.render.terminal.training import METRICS_OF_SAMPLES
 from ddpm_cli.results.comparison import Comparison, Measure, Run
 
 
@@ -85,12 +85,17 @@ def _run_json(run: Run, failures: Mapping[str, str]) -> dict[str, Any]:
         "best_loss": run.best("loss"),
         "held_out_loss": run.last("held_out_loss"),
         "best_held_out_loss": run.best("held_out_loss"),
-        **{f"{best}{name}": value(name) for name in _logged(run) for best, value in (("", run.last), ("best_", run.best))},
+        **_logged(run),
     }
 
 
-def _logged(run: Run) -> list[str]:
-    return [name for name in METRICS_OF_SAMPLES if name in run.curves]
+def _logged(run: Run) -> dict[str, float | None]:
+    """Metrics of samples that were logged, each as it was last and at its best."""
+    logged: dict[str, float | None] = {}
+    for name, metric in in_training().items():
+        if name in run.curves:
+            logged |= {name: run.last(name), f"best_{name}": run.best(name, metric.direction)}
+    return logged
 
 
 def _measure_json(measure: Measure) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddpm_cli.core.wording import counted
+from ddpm_cli.metrics.registry import direction_of, in_training
 from ddpm_cli.render.terminal.format import duration, number, quantity, setting
 from ddpm_cli.render.terminal.tables import Sheet
-from ddpm_cli.render.terminal.training import METRICS_OF_SAMPLES
 from ddpm_cli.results.comparison import Apart, Arm, Comparison, Measure, Run
 
 LOSSES = "losses of the arms"
@@ -91,12 +91,16 @@ def _run_row(run: Run, failures: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _run_loss_sheet(runs: Sequence[Run]) -> Sheet:
-    """Losses, and the metrics of `train.evaluate_every`, each as it was last and at its lowest."""
-    metrics = [name for name in METRICS_OF_SAMPLES if any(name in run.curves for run in runs)]
+    """Losses, and the metrics of `train.evaluate_every`, each as it was last and at its best."""
+    metrics = [name for name in in_training() if any(name in run.curves for run in runs)]
     names = ("loss", "held_out_loss", *metrics)
-    rows = tuple((run.name, *(number(value(name)) for name in names for value in (run.last, run.best))) for run in runs)
+    rows = tuple((run.name, *(number(value) for name in names for value in _last_and_best(run, name))) for run in runs)
     columns = [column for name in ("training", "held-out", *metrics) for column in (f" {name}", " best")]
     return Sheet("losses and metrics of the runs" if metrics else "losses of the runs", ("run", *columns), rows)
+
+
+def _last_and_best(run: Run, name: str) -> tuple[float | None, float | None]:
+    return run.last(name), run.best(name, direction_of(name))
 
 
 def _measure_sheets(comparison: Comparison) -> list[Sheet]:

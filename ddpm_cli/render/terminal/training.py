@@ -12,6 +12,7 @@ from rich.table import Column
 
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted
+from ddpm_cli.metrics.registry import in_training
 from ddpm_cli.render.pictures.run_pictures import RunPictures
 from ddpm_cli.render.terminal.console import messages, show_notice
 from ddpm_cli.render.terminal.data import DataBar
@@ -36,7 +37,6 @@ from ddpm_cli.results.events import (
 )
 
 HOUR = 3600.0
-METRICS_OF_SAMPLES = ("fcd",)
 SECONDS_BETWEEN_LINES = 10.0
 INCIDENTS_TOLD = 3
 """Of each kind; the end table counts the rest."""
@@ -229,7 +229,7 @@ class TrainingView:
             self._say(self._status)
 
     def _log_metrics(self, row: Mapping[str, float | int | None]) -> None:
-        for name in METRICS_OF_SAMPLES:
+        for name in in_training():
             if (value := row.get(name)) is not None:
                 self._say(f"{name} of samples at step {row['step']:,}: {value:.4f}")
 
