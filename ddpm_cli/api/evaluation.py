@@ -13,7 +13,6 @@ from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.evaluate import evaluate_run
 from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.metrics.registry import known_metrics
-from ddpm_cli.render.pictures.evaluate_pictures import draw_evaluation
 from ddpm_cli.render.terminal.evaluate import EvaluateView
 from ddpm_cli.results.events import Listener, ignore, together
 from ddpm_cli.results.figure import Figure
@@ -98,6 +97,6 @@ def evaluate(
             out=as_path(out, "out"),
             sets=sampling_sets(set),
             flags=sampling_flags(sampler=sampler, steps=steps, guidance=guidance),
-            on_event=together(draw_evaluation, view if progress else ignore, on_event),
+            on_event=together(view if progress else ignore, on_event),
         )
     return found.figures

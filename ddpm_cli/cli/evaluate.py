@@ -143,9 +143,7 @@ def evaluate(
 
     from ddpm_cli.evaluation.evaluate import evaluate_run
     from ddpm_cli.evaluation.settings import EvaluateSettings
-    from ddpm_cli.render.pictures.evaluate_pictures import draw_evaluation
     from ddpm_cli.render.terminal.evaluate import EvaluateView
-    from ddpm_cli.results.events import together
     from ddpm_cli.sampling.file_bounds import Bounds
 
     settings = EvaluateSettings(
@@ -167,9 +165,8 @@ def evaluate(
         "sample.guidance.scale": (guidance, "--guidance"),
     }
     with EvaluateView() as view:
-        listen = together(draw_evaluation, view)
         found = evaluate_run(
-            run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], flags=flags, on_event=listen
+            run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], flags=flags, on_event=view
         )
     if found.figures:
         show(found, ema, json)

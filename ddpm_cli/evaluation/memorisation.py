@@ -17,6 +17,7 @@ from ddpm_cli.evaluation.feature_sources import in_batches
 from ddpm_cli.evaluation.references import RealImages, references_folder
 from ddpm_cli.metrics.memorisation import FALSE_ALARM_RATE, NEIGHBOURS, memorised, relative_distances
 from ddpm_cli.metrics.nearest import nearest_few
+from ddpm_cli.render.pictures.evaluate_pictures import save_pairs
 from ddpm_cli.results.events import EvaluateProgress, Listener, NearestPairs, Notice
 
 if TYPE_CHECKING:
@@ -83,13 +84,15 @@ def measure_memorisation(
         held_out: Images that it was not trained on.
         extractor: Of the features.
         folder: Where the picture of the closest pairs belongs; None for none.
-        on_event: Told of progress, and given the pairs.
+        on_event: Told of progress, and given the pairs when they are drawn.
     """
     held_out = held_out.some(HELD_OUT)
     usual = _of_held_out(held_out, training, extractor, on_event)
     found = [_of_samples(samples, training, extractor, on_event) for samples in sets]
     if folder is not None:
-        on_event(_closest_pairs(sets[0], found[0]["pixels"], training, folder))
+        pairs = _closest_pairs(sets[0], found[0]["pixels"], training, folder)
+        save_pairs(pairs.samples, pairs.neighbours, pairs.path)
+        on_event(pairs)
     verdicts = {
         space: [memorised(of_set[space].scores, usual[f"{space}.scores"], FALSE_ALARM_RATE) for of_set in found] for space in SPACES
     }

@@ -14,6 +14,7 @@ from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.render.pictures.evaluate_pictures import save_timestep_losses
 from ddpm_cli.results.events import EvaluateProgress, Listener, TimestepLosses, ignore
 from ddpm_cli.results.figure import Figure
 
@@ -39,7 +40,7 @@ def loss_per_timestep(
         dataset: Its data, with held-out images.
         settings: n, batch size and seed.
         folder: Where the plot belongs; None for no plot.
-        on_event: Told of progress, and given the curve to plot.
+        on_event: Told of progress, and given the curve when it is plotted.
     Returns:
         The mean over all t; the curve stands in `rows`: first and last t of a range, mean loss, its standard error.
     """
@@ -54,6 +55,7 @@ def loss_per_timestep(
         on_event(EvaluateProgress(METRIC, min(rows.stop, len(images)), len(images), "images"))
     curve, value, error = _curve(torch.cat(losses), bins)
     if folder is not None:
+        save_timestep_losses(curve, folder / PLOT)
         on_event(TimestepLosses(curve, folder / PLOT))
     objective = trained.config.objective
     return Figure(

@@ -365,7 +365,7 @@ class NearestPairs(Event):
     Attributes:
         samples: uint8 [N, C, H, W], the closest first.
         neighbours: The training image nearest to each, uint8 [N, C, H, W].
-        path: Where the picture belongs.
+        path: Where they are drawn.
     """
 
     samples: NDArray[np.uint8]
@@ -379,7 +379,7 @@ class TimestepLosses(Event):
 
     Attributes:
         rows: See `Figure.rows`.
-        path: Where the plot belongs.
+        path: Where they are plotted.
     """
 
     rows: Sequence[Mapping[str, float]]

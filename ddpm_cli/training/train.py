@@ -41,6 +41,7 @@ from ddpm_cli.runs.record import data_sha256
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
+from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
 from ddpm_cli.training.processes import check_processes, require_agreement
@@ -158,6 +159,7 @@ def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_ev
         if accelerator.is_main_process:
             _describe(run, config, _provenance(config, dataset, accelerator))
         with _opened(run, accelerator.is_main_process) as folder:
+            on_event = _with_pictures(run, folder, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
             return _run(loop, replace(plan, run=run.path), on_event, trackers)
@@ -202,6 +204,7 @@ def resume(
     main = is_main()
     on_event = on_event if main else ignore
     with _opened(run, main) as folder, ExitStack() as stack:
+        on_event = _with_pictures(run, folder, on_event)
         checkpoint = latest_checkpoint(run) if list_checkpoints(run) else None
         for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
             on_event(Notice(notice, important=True))
@@ -435,6 +438,11 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
 
 def _trackers(config: Config, run: RunDirectory, accelerator: Accelerator, on_event: Listener) -> Trackers:
     return Trackers(config.train.trackers if accelerator.is_main_process else (), run, on_event)
+
+
+def _with_pictures(run: RunDirectory, folder: HeldFolder | None, on_event: Listener) -> Listener:
+    """The caller's listener after the one that writes the pictures; processes that hold no folder write none."""
+    return together(run_pictures(run), on_event) if folder else on_event
 
 
 def _listener(run: RunDirectory, folder: HeldFolder | None, on_event: Listener, trackers: Trackers) -> Listener:

@@ -1,18 +1,14 @@
-"""The picture of the losses: when it is drawn, and that it shows what the log says."""
+"""The picture of the losses shows what the log says."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from ddpm_cli.render.pictures import loss_plot
-from ddpm_cli.render.pictures.loss_plot import LossPlot, save_loss_plot
-from ddpm_cli.results.events import CheckpointSaved, MetricsLogged, TrainEnded, TrainPlanned
+from ddpm_cli.render.pictures.loss_plot import save_loss_plot
 from ddpm_cli.runs.metrics_log import MetricsLog
-from ddpm_cli.runs.run_directory import RunDirectory
 
 
 def log(path: Path, *rows: dict[str, float | int | None]) -> Path:
@@ -57,26 +53,3 @@ def test_a_run_that_ends_with_its_first_held_out_loss_has_a_picture(tmp_path: Pa
 def test_one_point_is_no_curve(rows: list[dict[str, float | int | None]], tmp_path: Path) -> None:
     assert not save_loss_plot(log(tmp_path, *rows), tmp_path / "loss.png")
     assert not (tmp_path / "loss.png").exists()
-
-
-def test_it_is_drawn_after_held_out_losses_if_that_is_cheap_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, drawn = [0.0], []
-
-    def draw(log: Path, path: Path) -> bool:
-        drawn.append(clock[0])
-        clock[0] += 0.5
-        return True
-
-    monkeypatch.setattr(loss_plot, "save_loss_plot", draw)
-    monkeypatch.setattr(loss_plot, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    plot = LossPlot()
-    plot(MetricsLogged(row(1, 0.5, 0.5)))  # of no run
-    plot(TrainPlanned(SimpleNamespace(run=tmp_path)))
-    for second in range(60):
-        clock[0] = max(clock[0], float(second))
-        plot(MetricsLogged(row(second + 2, 0.5, 0.5 if second % 2 else None)))
-    plot(CheckpointSaved(RunDirectory(tmp_path).path, 61))
-    assert drawn == [1.0, 27.0, 53.0]  # half a second is 2 % of 25 seconds
-    for _ in range(2):
-        plot(TrainEnded(SimpleNamespace()))
-    assert len(drawn) == 4

@@ -9,25 +9,25 @@ import numpy as np
 
 from ddpm_cli.core.io.files import replacing
 from ddpm_cli.render.pictures.images import Images, save_grid
-from ddpm_cli.results.events import Event, NearestPairs, TimestepLosses
 
 PAIRS_IN_A_ROW = 4
 
 
-def draw_evaluation(event: Event) -> None:
-    """Write the pictures of an evaluation; a listener."""
-    if isinstance(event, NearestPairs):
-        save_grid(event.path, side_by_side(event.samples, event.neighbours), 2 * min(PAIRS_IN_A_ROW, len(event.samples)))
-    elif isinstance(event, TimestepLosses):
-        save_loss_plot(event.rows, event.path)
+def save_pairs(samples: Images, neighbours: Images, path: Path) -> None:
+    """Draw each sample followed by its neighbour, and replace `path` as a whole.
+
+    Args:
+        samples: uint8 [N, C, H, W].
+        neighbours: As many, of the same size.
+        path: A .png file.
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    side_by_side = np.stack([samples, neighbours], axis=1).reshape(-1, *samples.shape[1:])
+    save_grid(path, side_by_side, 2 * min(PAIRS_IN_A_ROW, len(samples)))
 
 
-def side_by_side(samples: Images, neighbours: Images) -> Images:
-    """Put each sample before its neighbour: uint8 [2 N, C, H, W] out of two of [N, C, H, W]."""
-    return np.stack([samples, neighbours], axis=1).reshape(-1, *samples.shape[1:])
-
-
-def save_loss_plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+def save_timestep_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw the loss of held-out images over t, with its standard error, and replace `path` as a whole.
 
     Args:

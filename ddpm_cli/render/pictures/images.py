@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_cli.core.io.files import replacing
 from ddpm_cli.errors import OutputError
-from ddpm_cli.results.events import Event, SamplesDrawn
 
 Images = NDArray[np.uint8]
 PADDING = 2
@@ -239,10 +238,3 @@ def format_of(suffix: str) -> str | None:
     """Tell what Pillow calls the format of a suffix, if it knows one; the five usual ones it knows before it loads all others."""
     Image.preinit()
     return Image.EXTENSION.get(suffix.lower()) or Image.registered_extensions().get(suffix.lower())
-
-
-def draw_samples(event: Event) -> None:
-    """Write the sample grids of a run; a listener."""
-    if isinstance(event, SamplesDrawn):
-        save_grid(event.path, event.images)
-        save_grid(event.newest, event.images)

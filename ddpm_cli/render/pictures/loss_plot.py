@@ -1,61 +1,17 @@
-"""Draw the losses of a run as a picture that is kept up to date while it trains."""
+"""Draw the losses of a run over its steps."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ddpm_cli.core.io.files import replacing
-from ddpm_cli.results.events import CheckpointSaved, Event, MetricsLogged, TrainEnded, TrainPlanned
 from ddpm_cli.runs.metrics_log import read_rows
-from ddpm_cli.runs.run_directory import RunDirectory
 
-MOST_TIME = 0.02
-"""Share of the time since the last picture that drawing may take, but for the last one of all."""
 FEWEST_LOSSES = 10
 """Training losses that are worth a picture on their own, where too few held-out ones make a curve."""
 LABELS = {"loss": "training", "held_out_loss": "held out"}
-
-
-class LossPlot:
-    """Draw loss.png into the run folder after each held-out loss, and at the end; a listener.
-
-    Held-out losses that come faster than pictures are worth are drawn with the next. A run of a few steps has no curve, and no
-    picture; matplotlib is imported for the first.
-    """
-
-    def __init__(self) -> None:
-        self._run: RunDirectory | None = None
-        self._next = 0.0
-        self._is_stale = False
-
-    def __call__(self, event: Event) -> None:
-        """Draw if it is time to."""
-        self._is_stale |= isinstance(event, MetricsLogged)
-        match event:
-            case TrainPlanned(plan):
-                self._run, self._next = RunDirectory(plan.run) if plan.run else None, 0.0
-            case MetricsLogged(row) if row.get("held_out_loss") is not None:
-                self._draw_in_time()
-            case CheckpointSaved():
-                self._draw_in_time()
-            case TrainEnded():
-                self._draw()
-
-    def _draw_in_time(self) -> None:
-        if time.monotonic() >= self._next:
-            self._draw()
-
-    def _draw(self) -> None:
-        if self._run is None or not self._is_stale:
-            return
-        began = time.monotonic()
-        save_loss_plot(self._run.metrics_log, self._run.loss_png)
-        self._is_stale = False
-        ended = time.monotonic()
-        self._next = ended + (ended - began) / MOST_TIME
 
 
 def save_loss_plot(log: Path, path: Path) -> bool:

@@ -9,8 +9,6 @@ from rich.text import Text
 
 from ddpm_cli.core.io.paths import path_text
 from ddpm_cli.core.wording import counted
-from ddpm_cli.render.pictures.evaluate_pictures import draw_evaluation
-from ddpm_cli.render.pictures.run_pictures import RunPictures
 from ddpm_cli.render.terminal.console import results, show_line, show_notice
 from ddpm_cli.render.terminal.evaluate import EvaluateView
 from ddpm_cli.render.terminal.format import duration, setting
@@ -59,7 +57,6 @@ class SweepView:
 
     def __init__(self) -> None:
         self._views = ExitStack()
-        self._pictures = RunPictures()
         self._training: TrainingView | None = None
         self._evaluation: EvaluateView | None = None
 
@@ -78,8 +75,6 @@ class SweepView:
         elif isinstance(event, Notice):
             show_notice(event)
         elif self._training:
-            self._pictures(event)
-            draw_evaluation(event)
             self._training(event)
 
     def _turn_to(self, event: SweepProgress) -> None:

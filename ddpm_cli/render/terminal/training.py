@@ -13,7 +13,6 @@ from rich.table import Column
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted
 from ddpm_cli.metrics.registry import in_training
-from ddpm_cli.render.pictures.run_pictures import RunPictures
 from ddpm_cli.render.terminal.console import messages, show_notice
 from ddpm_cli.render.terminal.data import DataBar
 from ddpm_cli.render.terminal.format import compiling_line, duration, loss, quantity, shape_text
@@ -145,9 +144,9 @@ def _bar_columns(width: int) -> list[ProgressColumn]:
 
 @contextmanager
 def shown_training(*others: Listener, progress: bool = True) -> Iterator[Listener]:
-    """Keep the pictures of a run up to date, show its progress, if asked to, and then tell others; a listener."""
+    """Show the progress of a run, if asked to, and then tell others; a listener."""
     with TrainingView() as view:
-        yield together(RunPictures(), *([view] if progress else []), *others)
+        yield together(*([view] if progress else []), *others)
 
 
 class TrainingView:
