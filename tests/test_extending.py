@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import environment
 
@@ -83,6 +84,7 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
         ["sample", "runs/toy", "--n=2", "--sampler=euler-ancestral", "--steps=3", "--out=b.png"],
         ["export", "runs/toy", "--format=safetensors", "--out=toy.safetensors"],
         ["export", "runs/toy", "--format=torch-export", "--out=toy.pt2"],
+        ["export", "runs/toy", "--format=npz", "--out=toy.npz"],
         ["info", "runs/toy"],
     ):
         done = ddpm(site, *arguments, cwd=trained)
@@ -93,6 +95,11 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
     )
     assert (trained / "a.png").read_bytes() == (trained / "c.png").read_bytes()
     assert (trained / "a.png").read_bytes() != (trained / "b.png").read_bytes()
+    with np.load(trained / "toy.npz") as weights:
+        assert weights["first.weight"].shape == (8, 1, 3, 3)
+    done = ddpm(site, "export", "runs/toy", "--format=npz", "--half", "--out=half.npz", cwd=trained)
+    assert (done.returncode, "--half is not for the format npz" in done.stderr) == (2, True)
+    assert not (trained / "half.npz").exists()
 
 
 def test_a_metric_is_measured_after_training_and_during_it(site: Path, trained: Path) -> None:
@@ -135,12 +142,14 @@ def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, t
         ("losses", "pseudo-huber"),
         ("samplers", "euler-ancestral"),
         ("metrics", "spread"),
+        ("formats", "npz"),
     ],
 )
 def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, name: str) -> None:
     listed = json.loads(ddpm(site, "ls", what, "--json", cwd=tmp_path).stdout)[what]
     assert name in [row["name"] for row in listed]
-    assert name in ddpm(site, "evaluate" if what == "metrics" else "train", "--help", cwd=tmp_path).stdout
+    command = {"metrics": "evaluate", "formats": "export"}.get(what, "train")
+    assert name in ddpm(site, command, "--help", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -151,6 +160,7 @@ def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, n
         ("ddpm train --set schedule.ra", ["schedule.rate="]),
         ("ddpm inspect-schedule --kind exp", ["exponential"]),
         ("ddpm evaluate --metrics fid,sp", ["fid,spread"]),
+        ("ddpm export --format n", ["npz"]),
     ],
 )
 def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, offered: list[str]) -> None:
@@ -160,7 +170,7 @@ def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, of
 
 def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path: Path) -> None:
     """It imports ours, which must not need it before it is there."""
-    for module in ("schedule", "sampler", "network", "objective", "data", "metric"):
+    for module in ("schedule", "sampler", "network", "objective", "data", "metric", "export_format"):
         code = (
             f"import ddpm_extending.{module}; from ddpm_cli.config.resolve.outline import sections; print(len(sections()['data']))"
         )
@@ -172,6 +182,38 @@ def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path:
             text=True,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "13"), done.stderr
+
+
+LS_METRICS, EXPORT = ("ls", "metrics"), ("export", "--format=toy")
+
+
+@pytest.mark.parametrize(
+    ("group", "command", "name", "value", "why"),
+    [
+        ("ddpm.metrics", LS_METRICS, "toy", "absent:TOY", "No module named 'absent'"),
+        ("ddpm.metrics", LS_METRICS, "toy", "toys:ONNX", "toys:ONNX is no Metric"),
+        ("ddpm.metrics", LS_METRICS, "fid", "toys:FID", "there is another of this name"),
+        ("ddpm.metrics", LS_METRICS, "toy", "toys:FID", "leads to a metric that is called fid"),
+        ("ddpm.formats", EXPORT, "toy", "absent:TOY", "No module named 'absent'"),
+        ("ddpm.formats", EXPORT, "toy", "toys:FID", "toys:FID is no Format"),
+        ("ddpm.formats", EXPORT, "onnx", "toys:ONNX", "there is another of this name"),
+        ("ddpm.formats", EXPORT, "toy", "toys:ONNX", "leads to a format that is called onnx"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_told(
+    tmp_path: Path, group: str, command: tuple[str, ...], name: str, value: str, why: str
+) -> None:
+    (tmp_path / "toys.py").write_text(
+        "from ddpm_cli.interop.registry import Format\n"
+        "from ddpm_cli.metrics.registry import Metric\n"
+        "FID = Metric(name='fid', about='', extractor='classifier', compute=print)\n"
+        "ONNX = Format(name='onnx', about='', file_name='', write=print)\n"
+    )
+    install(tmp_path, "toys", {group: {name: value}})
+    done = ddpm(tmp_path, *command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert why in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from ddpm_cli.cli.inpaint import inpaint
 from ddpm_cli.cli.inspect_schedule import inspect_schedule
 from ddpm_cli.cli.interpolate import interpolate
 from ddpm_cli.cli.ls import ls
-from ddpm_cli.cli.parsing.choices import help_with, help_with_choices, metric_choices
+from ddpm_cli.cli.parsing.choices import format_choices, help_with, help_with_choices, metric_choices
 from ddpm_cli.cli.parsing.commands import USAGE_ERROR, Command, Group
 from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.resume import resume
@@ -117,7 +117,7 @@ app.command("compare", cls=Command, short_help="Put runs beside each other and s
 app.command("sweep", cls=Command, short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("bench", cls=Command, short_help="Measure the speed of training and sampling here.")(bench)
 app.command("report", cls=Command, short_help="Write all that a run tells into one HTML file.")(write_report)
-app.command("export", cls=Command, short_help="Write a trained model for another program.")(export)
+app.command("export", cls=help_with(format_choices), short_help="Write a trained model for another program.")(export)
 app.command("import", cls=Command, short_help="Make a run of a diffusers pipeline.")(import_)
 app.command("ls", cls=Command, short_help="List runs, presets, data sets, samplers and schedules.")(ls)
 app.command("info", cls=Command, short_help="Tell all about a run or an exported file.")(info)

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.parsing.completion import one_of
+from ddpm_cli.cli.parsing.completion import format_names
 from ddpm_cli.cli.parsing.options import JsonOption, NoLimitsOption, RunArgument, path_of
 from ddpm_cli.core.names import as_known
-from ddpm_cli.interop.export_request import FORMATS, ExportOptions, check_request
 
 
 def export(
@@ -21,8 +20,8 @@ def export(
             "--format",
             "-f",
             metavar="NAME",
-            help="safetensors, torch-export, onnx or diffusers.",
-            autocompletion=one_of(*FORMATS),
+            help="What to write, see below.",
+            autocompletion=format_names,
         ),
     ] = "safetensors",
     out: Annotated[
@@ -51,12 +50,11 @@ def export(
 ) -> None:
     """Write the EMA weights of a run for another program, and check there what was written before saying so.
 
-    safetensors: weights with the config beside them, one file that `ddpm sample` takes.
-    torch-export: the denoiser as a program, (x_t, t) to its prediction, with any batch size; it runs without ddpm. A model that
-    was trained with class labels takes (x_t, t, labels), where the label after the last class stands for any class. With the
-    parameterization edm it takes (c_in x_t, c_noise); where the variance was learned it gives twice the channels.
-    onnx: the same as a graph with the inputs x, t and perhaps labels; with --with-sampler it goes from x_T to images in [-1, 1].
-    diffusers: a folder for DDPMPipeline and DDIMPipeline, with a model card; not for every model, and the error says why.
+    A program of torch-export takes (x_t, t) and any batch size; of a model that was trained with class labels it takes
+    (x_t, t, labels), where the label after the last class stands for any class. With the parameterization edm it takes
+    (c_in x_t, c_noise); where the variance was learned it gives twice the channels. A graph of onnx has the inputs x, t and
+    perhaps labels; with --with-sampler it goes from x_T to images in [-1, 1]. Where diffusers cannot hold a model, the error says
+    why.
 
     With --half the file is compared with the rounded weights, and it is told by how much rounding changes predictions.
 
@@ -70,9 +68,13 @@ def export(
 
       ddpm export --format onnx --half --check --out denoiser.onnx
     """
+    from ddpm_cli.interop.export_request import check_request
+    from ddpm_cli.interop.registry import ExportOptions, known_formats
+
     options = ExportOptions(half, check, with_sampler, steps, license, no_limits)
-    format = as_known(format, FORMATS)
-    out = Path(FORMATS.get(format, "model")) if out is None else out
+    format = as_known(format, known_formats())
+    if out is None:
+        out = Path(known_formats()[format].file_name if format in known_formats() else "model")
     check_request(format, out, options)
 
     from ddpm_cli.interop.export import export_model

@@ -87,6 +87,13 @@ def metrics() -> dict[str, dict[str, Any]]:
     }
 
 
+def formats() -> dict[str, dict[str, Any]]:
+    """List by name what an export format holds."""
+    from ddpm_cli.interop.registry import known_formats
+
+    return {name: {"about": format.about} for name, format in known_formats().items()}
+
+
 LISTINGS = {
     "presets": Listing("preset", presets),
     "datasets": Listing("dataset", datasets),
@@ -99,6 +106,7 @@ LISTINGS = {
     "timesteps": Listing("timesteps", partial(kinds_of, "objective.timesteps", "options")),
     "spacings": Listing("spacing", partial(kinds_of, "sample.sampler.spacing", "options")),
     "metrics": Listing("metric", metrics),
+    "formats": Listing("format", formats),
     "thresholds": Listing("threshold", partial(kinds_of, "sample.threshold", "options")),
 }
 """What can be chosen, by the name of all."""

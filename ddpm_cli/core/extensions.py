@@ -7,7 +7,7 @@ of each. Whatever process starts, a worker of torchrun among them, then knows th
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddpm_cli.errors import ExtensionError
 
@@ -56,6 +56,21 @@ def subclasses(
             raise _unfit(entry, f"{entry.value} calls itself {name_of(value)}")
         found[_free(entry, found)] = value
     return found
+
+
+def lazily(path: str) -> Callable[..., Any]:
+    """Stand for a function that is imported when it is first called, so that a record of it costs nothing.
+
+    Args:
+        path: Of the function, such as "ddpm_cli.metrics.kid:kid".
+    """
+
+    def call(*arguments: Any) -> Any:
+        from pkgutil import resolve_name
+
+        return resolve_name(path)(*arguments)
+
+    return call
 
 
 @cache

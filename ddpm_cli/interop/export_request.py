@@ -1,9 +1,8 @@
-"""What can be asked of an export, checked before anything heavy is imported."""
+"""Check what is asked of an export before anything heavy is imported."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,47 +10,13 @@ from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import require_new_folder, require_writable_parent
 from ddpm_cli.core.names import nearest
 from ddpm_cli.errors import RequestError
+from ddpm_cli.interop.registry import UNKNOWN_LICENSE, ExportOptions, formats_with, known_formats
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import DdimSampler
 
-FORMATS = {
-    "safetensors": "model.safetensors",
-    "torch-export": "model.pt2",
-    "onnx": "model.onnx",
-    "diffusers": "model-diffusers",
-}
-"""With the name of what is written if none is given."""
-OTHER_FORMATS = dict.fromkeys(("pt2", "torch", "pt", "pytorch", "torchscript"), "torch-export")
-"""What others call them."""
-FOLDERS = {"diffusers"}
-"""Formats that are a folder; the others are a file."""
-PACKAGES = {"diffusers": ("diffusers",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
-"""What formats need besides our own dependencies."""
-UNKNOWN_LICENSE = "unknown"
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,49}")
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What is to be written.
-
-    Attributes:
-        half: Store the weights as float16.
-        check: Compare images of several samplers too, where the format is diffusers.
-        with_sampler: For onnx: the whole of DDIM.
-        steps: Of that; None for the run's own number.
-        license_name: For diffusers' model card.
-        no_limits: Lift the bounds on what the model may ask for.
-    """
-
-    half: bool = False
-    check: bool = False
-    with_sampler: bool = False
-    steps: int | None = None
-    license_name: str = UNKNOWN_LICENSE
-    no_limits: bool = False
 
 
 def check_request(kind: str, out: Path, options: ExportOptions) -> None:
@@ -61,28 +26,35 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
         RequestError: For an unknown format, options of another one, or a license that is no name.
         OutputError: If nothing can be written there.
     """
-    if kind not in FORMATS:
-        hint = nearest(kind, FORMATS, OTHER_FORMATS)
-        raise RequestError(f"There is no export format {kind!r}; {hint}.", f"Formats: {', '.join(FORMATS)}.")
-    if options.with_sampler and kind != "onnx":
-        raise RequestError(f"--with-sampler is for the format onnx, not {kind}.", "Add --format onnx, or leave it out.")
+    formats = known_formats()
+    if kind not in formats:
+        others = {other: name for name, format in formats.items() for other in format.other_names}
+        raise RequestError(
+            f"There is no export format {kind!r}; {nearest(kind, formats, others)}.", f"Formats: {', '.join(formats)}."
+        )
+    chosen = formats[kind]
+    if options.with_sampler and "with_sampler" not in chosen.options:
+        takes = formats_with("with_sampler")
+        raise RequestError(f"--with-sampler is for the format {takes}, not {kind}.", f"Add --format {takes}, or leave it out.")
     if options.steps is not None and not options.with_sampler:
         raise RequestError("--steps is for --with-sampler.", "Add --format onnx --with-sampler, or leave it out.")
-    if options.license_name != UNKNOWN_LICENSE and kind != "diffusers":
+    if options.license_name != UNKNOWN_LICENSE and "license" not in chosen.options:
+        takes = formats_with("license")
         raise RequestError(
-            f"--license is for the model card of the format diffusers, not {kind}.", "Add --format diffusers, or leave it out."
+            f"--license is for the model card of the format {takes}, not {kind}.", f"Add --format {takes}, or leave it out."
         )
+    if options.half and "half" not in chosen.options:
+        raise RequestError(f"--half is not for the format {kind}.", "Leave it out.")
     if not _LICENSE.fullmatch(options.license_name):
         raise RequestError(
             f"{options.license_name!r} cannot be the name of a licence.", "Use a short one, such as mit or cc-by-4.0."
         )
-    (require_new_folder if kind in FOLDERS else require_writable_parent)(out)
-    if kind in PACKAGES:
-        require_packages(f"The format {kind}", "interop", *PACKAGES[kind])
+    (require_new_folder if chosen.is_folder else require_writable_parent)(out)
+    require_packages(f"The format {kind}", "interop", *chosen.packages)
 
 
 def ddim_of(config: Config, steps: int | None) -> DdimSampler:
-    """A run's own DDIM, or the usual one, with so many steps, for a graph that holds it.
+    """Take a run's own DDIM, or the usual one, with so many steps, for a graph that holds it.
 
     Args:
         config: Of the run.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.errors import RunError
 from ddpm_cli.interop.diffusers.config import derives_noise, solver_overrides
-from ddpm_cli.interop.export_request import UNKNOWN_LICENSE
+from ddpm_cli.interop.registry import UNKNOWN_LICENSE
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.runs.directory import IMPORTED_FROM, data_facts, read_info
 from ddpm_cli.runs.figures import read_figures

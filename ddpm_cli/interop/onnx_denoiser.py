@@ -21,6 +21,7 @@ from ddpm_cli.sampling.trained_model import guided_predictor
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import DdimSampler
+    from ddpm_cli.interop.registry import ExportOptions
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 TOLERANCE = 1e-4
@@ -66,6 +67,13 @@ class DdimStep(nn.Module):
         step = self.get_buffer("steps")[index].expand(batch)
         estimate = self.predict(x_t, Levels(step, alpha, sigma, snr, half_logsnr), labels)
         return self.get_buffer("next_alpha")[index] * estimate.x0_hat + self.get_buffer("next_sigma")[index] * estimate.eps_hat
+
+
+def write(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    """Write the network, or the whole of DDIM with it, and compare it in onnxruntime with ours."""
+    if options.with_sampler:
+        return write_onnx_sampler(trained, path, options.steps, half=options.half)
+    return write_onnx(trained, path, half=options.half)
 
 
 def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Comparison]:

@@ -1,7 +1,8 @@
-"""What a model makes of noise that is given, to compare it with what another program, or another way, makes of the same."""
+"""Compare what a model makes of given noise with what another program, or another way, makes of the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import sample
-from ddpm_cli.interop.formats.torch_export import Denoiser, largest_difference
 from ddpm_cli.sampling.trained_model import guided_predictor
 
 if TYPE_CHECKING:
@@ -19,21 +19,25 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 MOST_STEPS = 10
+Denoiser = Callable[..., Tensor]
+"""Called as denoiser(x, t), or denoiser(x, t, labels) if it takes class labels."""
+STEPS = 1000
+"""Random noise levels for comparing are drawn below this."""
 
 
 def few_steps(timesteps: int) -> int:
-    """How many of T steps to compare by: the largest divisor of T up to MOST_STEPS, so that every program spaces them alike."""
+    """Choose how many of T steps to compare by: the largest divisor of T up to MOST_STEPS, which every program spaces alike."""
     return max(n for n in range(1, MOST_STEPS + 1) if timesteps % n == 0)
 
 
 def seeded_noise(shape: tuple[int, ...], seed: int) -> Noise:
-    """Standard normal noise of this shape, one after another out of one generator on the CPU."""
+    """Draw standard normal noise of this shape, one after another out of one generator on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     return lambda: torch.randn(shape, generator=generator)
 
 
 def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, noise: Noise, labels: Tensor | None = None) -> Tensor:
-    """Images, [B, C, H, W] about in [-1, 1], from x_T [B, C, H, W] and, where the sampler adds some, further noise.
+    """Sample images, [B, C, H, W] about in [-1, 1], from x_T [B, C, H, W] and, where the sampler adds some, further noise.
 
     Guidance and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
     """
@@ -43,6 +47,29 @@ def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, nois
 
 
 def prediction_difference(trained: TrainedModel, other: Denoiser) -> float:
-    """Largest absolute difference between what a model's network and `other` predict on the CPU, see `largest_difference`."""
+    """Find the largest difference between what a model's network and `other` predict on the CPU, see `largest_difference`."""
     labels = None if trained.num_classes is None else trained.num_classes + 1  # the null label
     return largest_difference(trained.network, other, trained.image_shape, labels=labels)
+
+
+@torch.no_grad()
+def largest_difference(
+    a: Denoiser, b: Denoiser, shape: Sequence[int], batches: Sequence[int] = (1, 3), labels: int | None = None
+) -> float:
+    """Find the largest absolute difference of two denoisers on random images, noise levels and labels; NaN if either gives NaN.
+
+    Args:
+        a: Denoiser on the CPU.
+        b: Denoiser on the CPU.
+        shape: (C, H, W) of an image.
+        batches: Batch sizes to try.
+        labels: How many labels the denoisers know, the null label included; None if they take none.
+    """
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for batch in batches:
+        x = torch.randn(batch, *shape, generator=generator)
+        t = torch.randint(STEPS, (batch,), generator=generator)
+        inputs = (x, t) if labels is None else (x, t, torch.randint(labels, (batch,), generator=generator))
+        differences.append((a(*inputs) - b(*inputs)).abs().max())
+    return torch.stack(differences).max().item()

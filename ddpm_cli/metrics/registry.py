@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from ddpm_cli.core.extensions import extensions
+from ddpm_cli.core.extensions import extensions, lazily
 from ddpm_cli.errors import ExtensionError
 
 if TYPE_CHECKING:
@@ -27,15 +26,6 @@ Values = dict[str, float]
 Details = dict[str, str | int | float]
 
 USUAL_SAMPLES, USUAL_HELD_OUT = 1000, 256
-
-
-def lazily(path: str) -> Callable[..., Any]:
-    """Stand for a function that is imported when it is first called, so that a record of it costs nothing.
-
-    Args:
-        path: Of the function, such as "ddpm_cli.metrics.kid:kid".
-    """
-    return lambda *arguments: resolve_name(path)(*arguments)
 
 
 @dataclass(frozen=True, kw_only=True)

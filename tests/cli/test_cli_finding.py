@@ -23,6 +23,7 @@ from ddpm_cli.config.resolve.template import template
 from ddpm_cli.errors import ConfigError, DdpmError, OutputError, RunError
 from ddpm_cli.experiments.run_info import model_info
 from ddpm_cli.experiments.run_list import list_rows
+from ddpm_cli.interop.registry import known_formats
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.runs.lock import is_locked, locked
 from ddpm_cli.runs.run_directory import RunDirectory
@@ -145,7 +146,7 @@ def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.Captu
         "thresholds": "sample.threshold",
         "schedules": "schedule",
     }
-    registries = {"presets": preset_names, "metrics": known_metrics}
+    registries = {"presets": preset_names, "metrics": known_metrics, "formats": known_formats}
     expected = tuple(registries[what]() if what in registries else sections()[places[what]])
     found = answer(capsys, "ls", what, "--json")[what]
     assert tuple(item["name"] for item in found) == expected

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.errors import CheckpointError, OutputError
-from ddpm_cli.interop.formats.torch_export import largest_difference, load_program, save_program
+from ddpm_cli.interop.formats.torch_export import load_program, save_program
+from ddpm_cli.interop.same_noise import largest_difference
 from ddpm_cli.models.unet import UNet
 
 

@@ -46,6 +46,13 @@ def config_choices(*prefixes: str) -> Lists:
             yield f"--set {path}=...", [(kind, cls.__doc__ or "") for kind, cls in sections()[path].items()]
 
 
+def format_choices() -> Lists:
+    """List the export formats."""
+    from ddpm_cli.interop.registry import known_formats
+
+    yield "--format ...", [(name, format.about) for name, format in known_formats().items()]
+
+
 def metric_choices() -> Lists:
     """List the metrics."""
     from ddpm_cli.metrics.registry import known_metrics

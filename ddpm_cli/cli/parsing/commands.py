@@ -245,9 +245,9 @@ def _metrics() -> Sequence[str]:
 
 
 def _formats() -> Sequence[str]:
-    from ddpm_cli.interop.export_request import FORMATS
+    from ddpm_cli.interop.registry import known_formats
 
-    return list(FORMATS)
+    return list(known_formats())
 
 
 def _peers() -> Sequence[str]:

@@ -34,6 +34,13 @@ def metric_names(incomplete: str) -> list[str]:
     return starting_with(incomplete, known_metrics())
 
 
+def format_names(incomplete: str) -> list[str]:
+    """Offer export formats."""
+    from ddpm_cli.interop.registry import known_formats
+
+    return starting_with(incomplete, known_formats())
+
+
 def config_names(incomplete: str) -> list[str]:
     """What `ddpm config diff` compares: presets and runs."""
     return [*preset_names(incomplete), *run_names(incomplete)]

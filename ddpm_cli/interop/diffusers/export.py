@@ -28,12 +28,19 @@ from ddpm_cli.results.interchange import Comparison
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SamplerConfig
+    from ddpm_cli.interop.registry import ExportOptions
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 PREDICTION_TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-3
 IMAGES = 2
+
+
+def write(trained: TrainedModel, folder: Path, options: ExportOptions) -> list[Comparison]:
+    """Write the folder, load it with diffusers, and compare what it makes with ours; images too with `options.check`."""
+    write_diffusers(trained, folder, options.license_name, half=options.half)
+    return compare_diffusers(trained, folder, images=options.check)
 
 
 def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, half: bool) -> None:

@@ -1,23 +1,27 @@
-"""The denoiser as a program that runs without this package (torch.export)."""
+"""Write the denoiser as a program that runs without this package (torch.export)."""
 
 from __future__ import annotations
 
 import copy
 import io
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.errors import CheckpointError
+from ddpm_cli.interop.half import HalfWeights
+from ddpm_cli.interop.same_noise import prediction_difference
+from ddpm_cli.results.interchange import Comparison
 
-Denoiser = Callable[..., Tensor]
-"""Called as denoiser(x, t), or denoiser(x, t, labels) if it takes class labels."""
-STEPS = 1000
-"""Random noise levels for comparing are drawn below this."""
+if TYPE_CHECKING:
+    from ddpm_cli.interop.registry import ExportOptions
+    from ddpm_cli.sampling.trained_model import TrainedModel
+
+TOLERANCE = 1e-4
 
 
 def save_program(model: nn.Module, example_x: Tensor, path: Path, *, with_labels: bool = False) -> None:
@@ -69,24 +73,8 @@ def load_program(path: Path) -> nn.Module:
         raise CheckpointError(f"{path} is damaged or no torch.export program ({error}).", "Export the run again.") from error
 
 
-@torch.no_grad()
-def largest_difference(
-    a: Denoiser, b: Denoiser, shape: Sequence[int], batches: Sequence[int] = (1, 3), labels: int | None = None
-) -> float:
-    """Largest absolute difference of two denoisers on random images, noise levels and labels; NaN if either gives NaN.
-
-    Args:
-        a: Denoiser on the CPU.
-        b: Denoiser on the CPU.
-        shape: (C, H, W) of an image.
-        batches: Batch sizes to try.
-        labels: How many labels the denoisers know, the null label included; None if they take none.
-    """
-    generator = torch.Generator().manual_seed(0)
-    differences = []
-    for batch in batches:
-        x = torch.randn(batch, *shape, generator=generator)
-        t = torch.randint(STEPS, (batch,), generator=generator)
-        inputs = (x, t) if labels is None else (x, t, torch.randint(labels, (batch,), generator=generator))
-        differences.append((a(*inputs) - b(*inputs)).abs().max())
-    return torch.stack(differences).max().item()
+def write(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    """Write the program, load it again, and compare what both predict."""
+    network = HalfWeights(trained.network) if options.half else trained.network
+    save_program(network, torch.zeros(2, *trained.image_shape), path, with_labels=trained.num_classes is not None)
+    return [Comparison("prediction in torch.export", prediction_difference(trained, load_program(path)), TOLERANCE)]
