@@ -25,8 +25,10 @@ __all__ = [
     "Model",
     "NoiseSchedule",
     "Run",
+    "compare",
     "evaluate",
     "events",
+    "export",
     "find_run",
     "load",
     "load_images",
@@ -34,11 +36,14 @@ __all__ = [
     "make_schedule",
     "q_sample",
     "resume",
+    "sweep",
     "train",
 ]
 
 if TYPE_CHECKING:
     from ddpm_cli.api.evaluation import evaluate
+    from ddpm_cli.api.experiments import compare, sweep
+    from ddpm_cli.api.exporting import export
     from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
     from ddpm_cli.api.model import Model, load
     from ddpm_cli.api.training import Run, find_run, resume, train
@@ -50,6 +55,8 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "ddpm_cli.api.evaluation": ("evaluate",),
+        "ddpm_cli.api.experiments": ("compare", "sweep"),
+        "ddpm_cli.api.exporting": ("export",),
         "ddpm_cli.api.material": ("Images", "load_images", "make_grid", "make_schedule"),
         "ddpm_cli.api.model": ("Model", "load"),
         "ddpm_cli.api.training": ("Run", "find_run", "resume", "train"),

@@ -45,16 +45,9 @@ def sampling_sets(settings: Settings | None) -> list[str]:
     return as_sets(settings)
 
 
-def sampling_flags(
-    *, sampler: str | None, steps: int | None, guidance: float | None, batch_size: int | None = None
-) -> dict[str, tuple[Any, str]]:
-    """The arguments that change how a trained model samples, by dotted key; those of None were not given."""
-    return {
-        "sample.sampler.kind": (sampler, "sampler"),
-        "sample.sampler.steps": (steps, "steps"),
-        "sample.guidance.scale": (guidance, "guidance"),
-        "sample.batch_size": (batch_size, "batch_size"),
-    }
+def as_argument(name: str) -> str:
+    """Spell the name of an argument as Python does."""
+    return name
 
 
 def as_path(path: str | Path | None, name: str) -> Path | None:

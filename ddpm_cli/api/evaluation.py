@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_sets
+from ddpm_cli.api.arguments import Settings, as_argument, as_path, sampling_sets
 from ddpm_cli.api.training import Run
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import as_known
@@ -96,7 +96,8 @@ def evaluate(
             ema=ema,
             out=as_path(out, "out"),
             sets=sampling_sets(set),
-            flags=sampling_flags(sampler=sampler, steps=steps, guidance=guidance),
+            drawing={"sampler": sampler, "steps": steps, "guidance": guidance},
+            spelt=as_argument,
             on_event=together(view if progress else ignore, on_event),
         )
     return found.figures

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Union, Unpack
 
 import numpy as np
 
-from ddpm_cli.api.arguments import Settings, as_path, sampling_flags, sampling_sets
+from ddpm_cli.api.arguments import Settings, as_argument, as_path, sampling_sets
 from ddpm_cli.api.training import Run
-from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.data.pictures.classes import find_class
-from ddpm_cli.errors import RequestError
+from ddpm_cli.data.sources.one_picture import read_mask, read_picture
+from ddpm_cli.errors import RequestError, ShapeError
 from ddpm_cli.render.terminal.console import show_notices
 from ddpm_cli.render.terminal.sampling import SamplingView
 from ddpm_cli.results.events import Listener, ignore, together
 from ddpm_cli.sampling.bounds import Demand, require_affordable
+from ddpm_cli.sampling.courses import Course, FromNoise
+from ddpm_cli.sampling.editing import INVERSION_ITERATIONS, edited, filled, interpolated
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.generate import Frames, load_trained
 from ddpm_cli.sampling.parallel import shared_samples
+from ddpm_cli.sampling.request import (
+    BETWEEN_PICTURES,
+    BETWEEN_SEEDS,
+    FILLING,
+    FROM_NOISE,
+    VARYING,
+    Drawing,
+    Way,
+    class_of_all,
+    jumps_of,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +51,15 @@ if TYPE_CHECKING:
 MAX_SEED = 10**18 - 1
 
 Labels = int | str | Sequence[int | str]
+Picture = Union[str, Path, "NDArray[np.uint8]"]
+ALL_NOISE = FromNoise()
+
+
+class _Edit(NamedTuple):
+    """Hold how images are edited, and their class, None for a model without classes."""
+
+    settings: SampleConfig
+    label: int | None
 
 
 def load(run: Run | str | Path | None = None, *, device: str = "auto", ema: bool = True, runs: str | Path = "runs") -> Model:
@@ -105,14 +129,11 @@ class Model:
         *,
         seeds: Sequence[int] | None = None,
         labels: Labels | None = None,
-        sampler: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        batch_size: int | None = None,
         set: Settings | None = None,
         no_limits: bool = False,
         progress: bool = True,
         on_event: Listener = ignore,
+        **drawing: Unpack[Drawing],
     ) -> NDArray[np.uint8]:
         """Draw images out of noise (DDPM, Alg. 2), as `ddpm sample` does.
 
@@ -121,14 +142,13 @@ class Model:
             seeds: One for each image instead, each in [0, 10**18).
             labels: Class by number or name, one for all images or one for each; class number seed modulo the number of classes
                 if None. For a model that was trained with classes.
-            sampler: "ddpm", "ddim", "euler", "heun", "dpm-solver++" or "unipc"; as in the run's config if None, like all below.
-            steps: Of the sampler, in [1, T].
-            guidance: Scale of classifier-free guidance: 1 follows the label, more does so closely, 0 ignores it.
-            batch_size: Images at a time, at least 1; does not change them.
             set: Fields of the config's section `sample` by dotted key, such as {"sample.threshold": "dynamic"}.
             no_limits: Lift the limits on the images, time and memory that the run or file may ask for.
             progress: Show a bar on stderr if that is a terminal.
             on_event: Told of `SampleProgress` for each denoising step of each batch.
+            drawing: `sampler`, a name such as "ddim" (see `ddpm ls samplers`); `steps` of it, in [1, T]; `guidance`, the scale
+                of classifier-free guidance: 1 follows the label, more does so closely, 0 ignores it; `batch_size`, images at a
+                time, at least 1, which does not change them. Each is as in the run's config if None or left out.
         Returns:
             Images in the order of the seeds, NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
         Raises:
@@ -136,7 +156,7 @@ class Model:
                 images, time or memory than it may.
             OutOfMemoryError: With the largest batch that there is memory for.
         """
-        settings = self._settings(sampler, steps, guidance, batch_size, set)
+        settings = self._settings(drawing, set)
         chosen = self._seeds(n, seeds, settings)
         demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
         require_affordable(self._trained, settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
@@ -148,10 +168,8 @@ class Model:
         *,
         seeds: Sequence[int] | None = None,
         labels: Labels | None = None,
-        sampler: str | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
         set: Settings | None = None,
+        **drawing: Unpack[Drawing],
     ) -> NDArray[np.uint8]:
         """Draw the images that `sample` draws, and keep how they came out of noise.
 
@@ -159,25 +177,194 @@ class Model:
             n: See `sample`, as for the others.
             seeds: One for each image.
             labels: One for all images or one for each.
-            sampler: Name of the sampler.
-            steps: Of the sampler.
-            guidance: Scale of the guidance.
             set: Fields of the config's section `sample`.
+            drawing: Sampler, steps, guidance and batch size.
         Returns:
             x_s after up to 60 of the steps, evenly spread; the last are the images. NumPy uint8 [F, N, H, W, C].
         Raises:
             RequestError: See `sample`.
             OutOfMemoryError: See `sample`.
         """
-        settings, frames = self._settings(sampler, steps, guidance, None, set), Frames()
+        settings, frames = self._settings(drawing, set), Frames()
         self._draw(self._seeds(n, seeds, settings), labels, settings, progress=False, on_frame=frames)
         return np.stack([_channels_last(frame) for frame in frames.stacked()])
 
-    def _settings(
-        self, sampler: str | None, steps: int | None, guidance: float | None, batch_size: int | None, settings: Settings | None
-    ) -> SampleConfig:
-        flags = sampling_flags(sampler=sampler, steps=steps, guidance=guidance, batch_size=batch_size)
-        return override(self._trained.config, sets=sampling_sets(settings), flags=flags).sample
+    def interpolate(
+        self,
+        first: Picture | int,
+        last: Picture | int,
+        n: int = 11,
+        *,
+        label: int | str | None = None,
+        resize: bool = False,
+        set: Settings | None = None,
+        no_limits: bool = False,
+        progress: bool = True,
+        on_event: Listener = ignore,
+        **drawing: Unpack[Drawing],
+    ) -> NDArray[np.uint8]:
+        """Draw the way from one image to another (DDPM, Fig. 8; DDIM, Sec. 5.3), as `ddpm interpolate` does.
+
+        Args:
+            first: A picture file, an image uint8 [H, W, C], or the seed of an image.
+            last: Likewise.
+            n: Images on the way, both ends included, at least 2.
+            label: Class of all images, by number or name; any class if None.
+            resize: Bring picture files to the model's size, cut about the middle, and to grey if its images are.
+            set: See `sample`, as for those below.
+            no_limits: Lift the limits.
+            progress: Show a bar on stderr if that is a terminal.
+            on_event: Told of `SampleProgress`.
+            drawing: `steps` of DDIM, 50 if left out, `guidance` and `batch_size`; the sampler is DDIM.
+        Returns:
+            Images from first to last, NumPy uint8 [n, H, W, C].
+        Raises:
+            RequestError: If a number, class or field cannot be; see `sample`.
+            DataError: If a picture cannot be read or is not what the model makes.
+        """
+        if n < 2:
+            raise RequestError(f"n must be at least 2, not {n}.", "Give another number.")
+        ends = [end if isinstance(end, int) else self._picture(end, resize) for end in (first, last)]
+        pictures = sum(not isinstance(end, int) for end in ends)
+        edit = self._edit(label, drawing, set, BETWEEN_PICTURES if pictures else BETWEEN_SEEDS)
+        steps = edit.settings.sampler.number_of_steps(self.schedule.timesteps)
+        demand = Demand(n, steps, steps_from_file=False, beforehand=pictures * INVERSION_ITERATIONS * steps)
+        self._require(demand, edit, no_limits, on_event)
+        with SamplingView("looking for the noise of the pictures") as view:
+            listen = together(view if progress else ignore, on_event)
+            course = interpolated(self._trained, ends, n, edit.settings, label=edit.label, on_event=listen)
+        return self._edited(edit, course, list(range(n)), progress, on_event)
+
+    def inpaint(
+        self,
+        image: Picture,
+        mask: str | Path | NDArray[np.bool_],
+        n: int | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        resample: int = 10,
+        jump: int | None = None,
+        label: int | str | None = None,
+        resize: bool = False,
+        set: Settings | None = None,
+        no_limits: bool = False,
+        progress: bool = True,
+        on_event: Listener = ignore,
+        **drawing: Unpack[Drawing],
+    ) -> NDArray[np.uint8]:
+        """Fill a part of an image so that it goes with the rest (RePaint, Lugmayr et al. 2022), as `ddpm inpaint` does.
+
+        Args:
+            image: A picture file, or an image uint8 [H, W, C].
+            mask: A picture file of the same size, white where to fill, or bool [H, W].
+            n: Fillings, at least 1, with the seeds 0 to n - 1; one if there are no seeds either.
+            seeds: One for each filling instead.
+            resample: How many times steps are taken, at least 1.
+            jump: Steps that are taken again at a time, at least 1; 10 if None.
+            label: See `interpolate`, as for those below.
+            resize: Bring picture files to the model's size.
+            set: Fields of the config's section `sample`.
+            no_limits: Lift the limits.
+            progress: Show a bar on stderr if that is a terminal.
+            on_event: Told of `SampleProgress`.
+            drawing: `steps` from noise to image, 100 if left out, `guidance` and `batch_size`; the sampler is ancestral.
+        Returns:
+            Fillings in the order of the seeds, NumPy uint8 [N, H, W, C].
+        Raises:
+            RequestError: If a number, class or field cannot be; see `sample`.
+            DataError: If a picture cannot be read, is not what the model makes, or the mask is white nowhere.
+        """
+        for name, count in (("resample", resample), ("jump", jump)):
+            if count is not None and count < 1:
+                raise RequestError(f"{name} must be at least 1, not {count}.", "Give a positive number.")
+        edit, pixels = self._edit(label, drawing, set, FILLING), self._picture(image, resize)
+        unknown = self._mask(mask, resize)
+        chosen = self._seeds(1 if n is None and seeds is None else n, seeds, edit.settings)
+        steps = edit.settings.sampler.number_of_steps(self.schedule.timesteps)
+        self._require(Demand(len(chosen), steps * resample, steps_from_file=False), edit, no_limits, on_event)
+        jump, resample = jumps_of(steps, resample, jump)
+        return self._edited(edit, filled(self._trained, pixels, unknown, jump, resample), chosen, progress, on_event)
+
+    def img2img(
+        self,
+        image: Picture,
+        strength: float = 0.5,
+        n: int | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        label: int | str | None = None,
+        resize: bool = False,
+        set: Settings | None = None,
+        no_limits: bool = False,
+        progress: bool = True,
+        on_event: Listener = ignore,
+        **drawing: Unpack[Drawing],
+    ) -> NDArray[np.uint8]:
+        """Make an image anew that keeps what is coarse in a given one (SDEdit, Meng et al. 2022), as `ddpm img2img` does.
+
+        Args:
+            image: A picture file, or an image uint8 [H, W, C].
+            strength: Share of the sampler's steps that are taken, in [0, 1]: 0 keeps the image, 1 forgets it.
+            n: Variants, at least 1, with the seeds 0 to n - 1; one if there are no seeds either.
+            seeds: One for each variant instead.
+            label: See `interpolate`, as for those below.
+            resize: Bring picture files to the model's size.
+            set: Fields of the config's section `sample`.
+            no_limits: Lift the limits.
+            progress: Show a bar on stderr if that is a terminal.
+            on_event: Told of `SampleProgress`.
+            drawing: See `sample`.
+        Returns:
+            Variants in the order of the seeds, NumPy uint8 [N, H, W, C].
+        Raises:
+            RequestError: If a number, class or field cannot be; see `sample`.
+            DataError: If the picture cannot be read or is not what the model makes.
+        """
+        if not 0 <= strength <= 1:
+            raise RequestError(f"strength must be in [0, 1], not {strength:g}.", "Give another number.")
+        edit, pixels = self._edit(label, drawing, set, VARYING), self._picture(image, resize)
+        chosen = self._seeds(1 if n is None and seeds is None else n, seeds, edit.settings)
+        evaluations = math.ceil(strength * edit.settings.sampler.evaluations(self.schedule.timesteps)) or 1
+        own_steps = edit.settings.sampler == self._trained.config.sample.sampler
+        self._require(Demand(len(chosen), evaluations, steps_from_file=own_steps), edit, no_limits, on_event)
+        return self._edited(edit, edited(self._trained, pixels, strength), chosen, progress, on_event)
+
+    def _edit(self, label: int | str | None, drawing: Drawing, set: Settings | None, way: Way) -> _Edit:
+        named = None if label is None else str(label)
+        found, scale = class_of_all(named, drawing.get("guidance"), self._trained, as_argument)
+        return _Edit(self._settings({**drawing, "guidance": scale}, set, way), found)
+
+    def _require(self, demand: Demand, edit: _Edit, no_limits: bool, on_event: Listener) -> None:
+        require_affordable(self._trained, edit.settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
+
+    def _edited(self, edit: _Edit, course: Course, seeds: list[int], progress: bool, on_event: Listener) -> NDArray[np.uint8]:
+        return self._draw(seeds, edit.label, edit.settings, progress, on_event, course=course)
+
+    def _picture(self, image: Picture, resize: bool) -> NDArray[np.uint8]:
+        """Take an image as the model has it, uint8 [C, H, W]."""
+        if isinstance(image, np.ndarray):
+            channels, height, width = self.image_shape
+            if image.dtype != np.uint8 or image.shape != (height, width, channels):
+                raise ShapeError(
+                    f"The model makes images uint8 {[height, width, channels]}, not {image.dtype} {list(image.shape)}.",
+                    "Give one of that shape, or a picture file with resize=True.",
+                )
+            return np.ascontiguousarray(image.transpose(2, 0, 1))
+        background = getattr(self._trained.config.data, "background", "white")
+        return read_picture(user_path(image, "image"), self.image_shape, resize=resize, background=background)
+
+    def _mask(self, mask: str | Path | NDArray[np.bool_], resize: bool) -> NDArray[np.bool_]:
+        if not isinstance(mask, np.ndarray):
+            return read_mask(user_path(mask, "mask"), self.image_shape[1:], resize=resize)
+        if mask.dtype != np.bool_ or mask.shape != self.image_shape[1:] or not mask.any():
+            raise ShapeError(
+                f"A mask is bool {list(self.image_shape[1:])} and true somewhere, not {mask.dtype} {list(mask.shape)}.",
+                "Make it true where to fill.",
+            )
+        return mask
+
+    def _settings(self, drawing: Drawing, settings: Settings | None, way: Way = FROM_NOISE) -> SampleConfig:
+        return settings_of(self._trained.config, drawing, sampling_sets(settings), as_argument, way)
 
     def _seeds(self, n: int | None, seeds: Sequence[int] | None, settings: SampleConfig) -> list[int]:
         if n is not None and seeds is not None:
@@ -206,11 +393,14 @@ class Model:
         progress: bool,
         on_event: Listener = ignore,
         on_frame: FrameListener | None = None,
+        course: Course = ALL_NOISE,
     ) -> NDArray[np.uint8]:
         classes = None if labels is None else self._labels(labels, len(seeds))
         with SamplingView() as view:
             listen = together(view if progress else ignore, on_event)
-            batches = shared_samples(Team(), self._trained, seeds, settings, labels=classes, on_event=listen, on_frame=on_frame)
+            batches = shared_samples(
+                Team(), self._trained, seeds, settings, labels=classes, course=course, on_event=listen, on_frame=on_frame
+            )
             return _channels_last(np.concatenate([batch.numpy() for batch in batches]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,8 @@ import typer
 
 from ddpm_cli.cli.parsing.completion import run_names
 from ddpm_cli.cli.parsing.options import path_of
-from ddpm_cli.cli.parsing.requests import classes_for, require_sample_settings
+from ddpm_cli.cli.parsing.requests import require_sample_settings
+from ddpm_cli.sampling.request import Drawing, Way, class_of_all, settings_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,8 +68,7 @@ class ModelChoice:
         device: --device.
         ema: --ema or --no-ema.
         label: --label.
-        guidance: --guidance.
-        batch_size: --batch-size.
+        drawing: How it draws.
         sets: --set.
         no_limits: --no-limits.
     """
@@ -77,8 +77,7 @@ class ModelChoice:
     device: str | None
     ema: bool
     label: str | None
-    guidance: float | None
-    batch_size: int | None
+    drawing: Drawing
     sets: list[str] | None
     no_limits: bool
 
@@ -174,20 +173,17 @@ class Opened:
         require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
 
 
-def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_steps: int | None = None) -> Found:
+def find_model(choice: ModelChoice, way: Way) -> Found:
     """Find the model and settle how it draws; no weights are read yet, and torch is not imported.
 
     Args:
         choice: Which model.
-        flags: Settings of the command itself, as of `override`; a value of None was not given.
-        usual_steps: Steps if nobody asks for a number, where the flags name the sampler; the sampler's own number if None.
+        way: What the command does.
     Raises:
         RequestError: If the options, the model and its classes do not go together.
     """
     require_sample_settings(choice.sets or [])
 
-    from ddpm_cli.build.sampler import check_steps
-    from ddpm_cli.config.resolve.loader import override
     from ddpm_cli.core.compute.device import check_device
     from ddpm_cli.render.terminal.console import show_notices
     from ddpm_cli.sampling import stored_model
@@ -196,38 +192,14 @@ def find_model(choice: ModelChoice, flags: Mapping[str, tuple[Any, str]], usual_
     device = choice.device or "auto"
     check_device(device)
     model = stored_model.find_model(choice.run, ema=choice.ema, on_event=show_notices)
-    label, scale = pick_label(choice.label, choice.guidance, model)
+    label, scale = class_of_all(choice.label, choice.drawing.get("guidance"), model)
     config, T = model.config, model.config.schedule.timesteps
-    if usual_steps is not None:  # below --set, and of the command's own sampler
-        usual = {"sample.sampler.kind": flags["sample.sampler.kind"], "sample.sampler.steps": (min(usual_steps, T), "usual")}
-        config = override(config, flags=usual)
-    asked = {"sample.batch_size": (choice.batch_size, "--batch-size"), "sample.guidance.scale": (scale, "--guidance")}
-    settings = override(config, sets=choice.sets or [], flags={**flags, **asked}).sample
-    check_steps(config.schedule, settings.sampler)
+    settings = settings_of(config, {**choice.drawing, "guidance": scale}, choice.sets or [], way=way)
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
     if label is not None:
         facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
     return Found(device, model, settings, label, facts, Bounds(lifted=choice.no_limits))
-
-
-def pick_label(label: str | None, guidance: float | None, trained: StoredModel) -> tuple[int | None, float | None]:
-    """The class that --label names and the scale of guidance; without a label images may be of any class, which is scale 0.
-
-    Raises:
-        RequestError: If there is no such class, or the model cannot do without one.
-    """
-    from ddpm_cli.data.pictures.classes import find_class
-    from ddpm_cli.errors import RequestError
-
-    if label is not None:
-        return find_class(label, classes_for(label, trained)), guidance
-    if trained.num_classes is None:
-        return None, guidance
-    if guidance or not trained.config.objective.label_dropout:
-        why = f"--guidance {guidance:g} follows a class" if guidance else f"{trained.origin} has only learned images of a class"
-        raise RequestError(f"{why}, and none is given.", "Say which with --label.")
-    return 0, 0.0
 
 
 def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None) -> tuple[list[Pixels], list[Path]]:

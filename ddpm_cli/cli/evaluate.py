@@ -12,16 +12,15 @@ from ddpm_cli.cli.parsing.completion import metric_names
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     EmaOption,
-    GuidanceOption,
     JsonOption,
     NoLimitsOption,
     RunArgument,
-    SamplerOption,
-    SamplerStepsOption,
     SetOption,
     path_of,
 )
+from ddpm_cli.cli.parsing.spread import with_drawing
 from ddpm_cli.core.names import as_known, listed
+from ddpm_cli.sampling.request import Drawing
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.objectives.vlb import ModelVariance
@@ -32,6 +31,7 @@ VARIANCES = ("fixed-small", "fixed-large", "learned-range")
 SPLITS = ("train", "test")
 
 
+@with_drawing("batch_size")
 def evaluate(
     run: RunArgument = None,
     metrics: Annotated[
@@ -54,9 +54,8 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    sampler: SamplerOption = None,
-    steps: SamplerStepsOption = None,
-    guidance: GuidanceOption = None,
+    *,
+    drawing: Drawing,
     likelihood_steps: Annotated[
         int | None,
         typer.Option(
@@ -138,7 +137,13 @@ def evaluate(
     names = listed(metrics, known_metrics())
     variance = variance and as_known(variance, VARIANCES)
     reference = as_known(reference, SPLITS)
-    counts = {"--n": n, "--steps": steps, "--likelihood-steps": likelihood_steps, "--repeats": repeats, "--batch-size": batch_size}
+    counts = {
+        "--n": n,
+        "--steps": drawing.get("steps"),
+        "--likelihood-steps": likelihood_steps,
+        "--repeats": repeats,
+        "--batch-size": batch_size,
+    }
     check_options(names, counts, seed, {"--variance": (variance, VARIANCES), "--reference": (reference, SPLITS)}, sets or [])
 
     from ddpm_cli.evaluation.evaluate import evaluate_run
@@ -159,14 +164,9 @@ def evaluate(
         fit_extractor=fit_extractor,
         bounds=Bounds(lifted=no_limits),
     )
-    flags = {
-        "sample.sampler.kind": (sampler, "--sampler"),
-        "sample.sampler.steps": (steps, "--steps"),
-        "sample.guidance.scale": (guidance, "--guidance"),
-    }
     with EvaluateView() as view:
         found = evaluate_run(
-            run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], flags=flags, on_event=view
+            run, names, settings, device=device or "auto", ema=ema, out=out, sets=sets or [], drawing=drawing, on_event=view
         )
     if found.figures:
         show(found, ema, json)

@@ -24,20 +24,19 @@ from ddpm_cli.cli.editing import (
 )
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
-    DrawnAtOnceOption,
     EmaOption,
     FirstSeedOption,
-    GuidanceOption,
     JsonOption,
     NoLimitsOption,
-    SamplerOption,
-    SamplerStepsOption,
     SeedsOption,
     SetOption,
 )
 from ddpm_cli.cli.parsing.requests import chosen_seeds, require_writable_pictures
+from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.sampling.request import VARYING, Drawing
 
 
+@with_drawing()
 def img2img(
     image: ImageArgument,
     strength: Annotated[
@@ -48,15 +47,13 @@ def img2img(
     n: VariantsOption = None,
     seed: FirstSeedOption = None,
     seeds: SeedsOption = None,
-    sampler: SamplerOption = None,
-    steps: SamplerStepsOption = None,
+    *,
+    drawing: Drawing,
     label: LabelOption = None,
-    guidance: GuidanceOption = None,
     resize: ResizeOption = False,
     side_by_side: SideBySideOption = False,
     each: EachOption = None,
     ema: EmaOption = True,
-    batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
     no_limits: NoLimitsOption = False,
@@ -77,8 +74,7 @@ def img2img(
     """
     numbers = chosen_seeds(n, seed, seeds) or [seed or 0]
     require_writable_pictures(out, each)
-    flags = {"sample.sampler.kind": (sampler, "--sampler"), "sample.sampler.steps": (steps, "--steps")}
-    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags)
+    found = find_model(ModelChoice(run, device, ema, label, drawing, sets, no_limits), VARYING)
     pixels = found.read_picture(image, resize)
     found.require_picture(out, len(numbers) + side_by_side)
     opened = found.load()

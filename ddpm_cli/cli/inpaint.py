@@ -23,10 +23,8 @@ from ddpm_cli.cli.editing import (
 )
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
-    DrawnAtOnceOption,
     EmaOption,
     FirstSeedOption,
-    GuidanceOption,
     JsonOption,
     NoLimitsOption,
     SeedsOption,
@@ -34,11 +32,11 @@ from ddpm_cli.cli.parsing.options import (
     path_of,
 )
 from ddpm_cli.cli.parsing.requests import chosen_seeds, require_positive, require_writable_pictures
+from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.sampling.request import FILLING, USUAL_JUMP, Drawing, jumps_of
 
-USUAL_STEPS = 100
-USUAL_JUMP = 10
 
-
+@with_drawing("sampler", "steps")
 def inpaint(
     image: ImageArgument,
     mask: Annotated[
@@ -54,7 +52,9 @@ def inpaint(
     seeds: SeedsOption = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", help=f"Steps from noise to image, {USUAL_STEPS} if left out.", show_default=False),
+        typer.Option(
+            "--steps", metavar="N", help=f"Steps from noise to image, {FILLING.usual_steps} if left out.", show_default=False
+        ),
     ] = None,
     resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken.")] = 10,
     jump: Annotated[
@@ -64,12 +64,12 @@ def inpaint(
         ),
     ] = None,
     label: LabelOption = None,
-    guidance: GuidanceOption = None,
+    *,
+    drawing: Drawing,
     resize: ResizeOption = False,
     side_by_side: SideBySideOption = False,
     each: EachOption = None,
     ema: EmaOption = True,
-    batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
     no_limits: NoLimitsOption = False,
@@ -92,8 +92,7 @@ def inpaint(
     for option, count in (("--resample", resample), ("--jump", jump)):
         require_positive(option, count)
     require_writable_pictures(out, each)
-    flags = {"sample.sampler.kind": ("ddpm", "inpaint"), "sample.sampler.steps": (steps, "--steps")}
-    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
+    found = find_model(ModelChoice(run, device, ema, label, {**drawing, "steps": steps}, sets, no_limits), FILLING)
 
     from ddpm_cli.data.sources.one_picture import read_mask
 
@@ -109,8 +108,7 @@ def inpaint(
     from ddpm_cli.sampling.editing import filled, steps_of
 
     all_steps = opened.facts["sampler"]["steps"]
-    jump = min(USUAL_JUMP, max(all_steps - 1, 1)) if jump is None else jump
-    resample = resample if all_steps > 1 else 1  # no jump fits into one step
+    jump, resample = jumps_of(all_steps, resample, jump)
     course = filled(opened.trained, pixels, unknown, jump, resample)
     taken = steps_of(course, opened.trained, opened.settings)
     show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")

@@ -21,23 +21,23 @@ from ddpm_cli.cli.editing import (
 )
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
-    DrawnAtOnceOption,
     EmaOption,
-    GuidanceOption,
     JsonOption,
     NoLimitsOption,
     SetOption,
     path_of,
 )
 from ddpm_cli.cli.parsing.requests import require_writable_pictures
+from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.sampling.request import BETWEEN_PICTURES, BETWEEN_SEEDS, Drawing
 
 if TYPE_CHECKING:
     from ddpm_cli.cli.editing import Pixels
 
-USUAL_STEPS = 50
 LONGEST_SEED = 18
 
 
+@with_drawing("sampler", "steps")
 def interpolate(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="Picture file, or the seed of an image.", show_default=False)],
     last: Annotated[str, typer.Argument(metavar="LAST", help="Likewise.", show_default=False)],
@@ -48,10 +48,11 @@ def interpolate(
     out: EditOption = Path("interpolation.png"),
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", help=f"Steps of the sampler, {USUAL_STEPS} if left out.", show_default=False),
+        typer.Option("--steps", metavar="N", help=f"Steps, {BETWEEN_SEEDS.usual_steps} if left out.", show_default=False),
     ] = None,
     label: LabelOption = None,
-    guidance: GuidanceOption = None,
+    *,
+    drawing: Drawing,
     resize: ResizeOption = False,
     side_by_side: SideBySideOption = False,
     each: Annotated[
@@ -61,7 +62,6 @@ def interpolate(
         ),
     ] = None,
     ema: EmaOption = True,
-    batch_size: DrawnAtOnceOption = None,
     device: DeviceOption = None,
     sets: SetOption = None,
     no_limits: NoLimitsOption = False,
@@ -88,16 +88,8 @@ def interpolate(
     seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
     if side_by_side and {first, last} <= seeds.keys():
         raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")
-    flags = {
-        "sample.sampler.kind": ("ddim", "interpolate"),
-        "sample.sampler.eta": (0.0, "interpolate"),
-        # Evenly spaced in log SNR, which is where few steps go backwards best.
-        "sample.sampler.spacing.kind": ("logsnr", "interpolate"),
-        "sample.sampler.steps": (steps, "--steps"),
-    }
-    if not {first, last} <= seeds.keys():
-        flags["sample.threshold.kind"] = ("none", "interpolate")
-    found = find_model(ModelChoice(run, device, ema, label, guidance, batch_size, sets, no_limits), flags, USUAL_STEPS)
+    way = BETWEEN_SEEDS if {first, last} <= seeds.keys() else BETWEEN_PICTURES
+    found = find_model(ModelChoice(run, device, ema, label, {**drawing, "steps": steps}, sets, no_limits), way)
     ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     pictures = sum(end not in seeds for end in (first, last))
     found.require_picture(out, n + side_by_side * pictures)

@@ -10,27 +10,24 @@ import typer
 
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
-    DrawnAtOnceOption,
     EmaOption,
     FirstSeedOption,
-    GuidanceOption,
     JsonOption,
     NoLimitsOption,
     RunArgument,
-    SamplerOption,
-    SamplerStepsOption,
     SeedsOption,
     SetOption,
     path_of,
 )
 from ddpm_cli.cli.parsing.requests import (
     chosen_seeds,
-    classes_for,
     require_positive,
     require_sample_settings,
     require_writable_pictures,
 )
+from ddpm_cli.cli.parsing.spread import with_drawing
 from ddpm_cli.core.names import as_known
+from ddpm_cli.sampling.request import Drawing, class_names_for, settings_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,25 +42,24 @@ ALL = "all"
 IMAGES_PER_CLASS = 8
 
 
+@with_drawing()
 def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="FILE", help="Grid of the images; replaced as a whole.")
     ] = Path("samples.png"),
-    sampler: SamplerOption = None,
-    steps: SamplerStepsOption = None,
+    *,
+    drawing: Drawing,
     label: Annotated[
         str | None,
         typer.Option(
             "--label", metavar="CLASS", help="Class by number or name; all: a row of --n images for each class.", show_default=False
         ),
     ] = None,
-    guidance: GuidanceOption = None,
     seed: FirstSeedOption = None,
     seeds: SeedsOption = None,
     ema: EmaOption = True,
-    batch_size: DrawnAtOnceOption = None,
     nrow: Annotated[
         int | None, typer.Option("--nrow", metavar="N", help="Images in a row of the grid.", show_default=False)
     ] = None,
@@ -125,8 +121,6 @@ def sample(
         check_trajectory(trajectory, out)
     require_sample_settings(sets or [])
 
-    from ddpm_cli.build.sampler import check_steps
-    from ddpm_cli.config.resolve.loader import override
     from ddpm_cli.core.compute.device import check_device
     from ddpm_cli.render.terminal.console import print_json, show_line, show_notices
     from ddpm_cli.render.terminal.sampling import show_model
@@ -134,14 +128,7 @@ def sample(
 
     check_device(device or "auto")
     found = find_model(run, ema=ema, on_event=show_notices)
-    flags = {
-        "sample.sampler.kind": (sampler, "--sampler"),
-        "sample.sampler.steps": (steps, "--steps"),
-        "sample.batch_size": (batch_size, "--batch-size"),
-        "sample.guidance.scale": (guidance, "--guidance"),
-    }
-    settings = override(found.config, sets=sets or [], flags=flags).sample
-    check_steps(found.config.schedule, settings.sampler)
+    settings = settings_of(found.config, drawing, sets or [])
     classes = pick_classes(label, found)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
@@ -225,7 +212,7 @@ def pick_classes(label: str | None, trained: StoredModel) -> list[int]:
 
     if label is None:
         return []
-    names = classes_for(label, trained)
+    names = class_names_for(label, trained)
     return list(range(len(names))) if label == ALL else [find_class(label, names)]
 
 

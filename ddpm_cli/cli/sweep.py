@@ -60,11 +60,10 @@ def sweep(
 
     wanted = load_sweep(file, name)
 
-    from ddpm_cli.cli.compare import show, write_comparison
-    from ddpm_cli.errors import DdpmError
-    from ddpm_cli.experiments.compare import compare
+    from ddpm_cli.cli.compare import show
     from ddpm_cli.experiments.sweep_plan import plan_sweep
     from ddpm_cli.render.terminal.console import print_json, show_notices
+    from ddpm_cli.render.terminal.sampling import SamplingView
     from ddpm_cli.render.terminal.sweep import SweepView, plan_json, show_plan
 
     checked = plan_sweep(wanted, runs=out, baseline=baseline, on_event=show_notices)
@@ -75,21 +74,11 @@ def sweep(
         else:
             show_plan(plan)
         return
-    from ddpm_cli.experiments.sweep import run_sweep
+    from ddpm_cli.experiments.sweep import compare_sweep, require_all, run_sweep
 
     with SweepView() as view:
         failures = run_sweep(checked, on_event=view)
-    paths = [folder for run in plan.runs if (folder := plan.folder / run.name).is_dir()]
-    comparison = compare(paths, runs=out, baseline=baseline, failures=failures)
-    result = write_comparison(
-        comparison, plan.folder, range(n if grids else 0), "auto", title=f"Sweep {wanted.name}", no_limits=True
-    )
-    if json:
-        print_json(result)
-    else:
-        show(comparison, plan.folder, result)
-    if failures:
-        raise DdpmError(
-            f"{len(failures)} of the {len(plan.runs)} runs of the sweep failed: {', '.join(failures)}.",
-            "The comparison says why. A failed run is tried again once its folder is removed.",
-        )
+    with SamplingView() as view:
+        found = compare_sweep(checked, failures, baseline=baseline, images=n if grids else 0, on_event=view)
+    show(found, json)
+    require_all(checked, failures)

@@ -5,14 +5,13 @@ What is wrong with a request is found before torch is imported, as far as that c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.sampler import check_steps
-from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.core.compute.device import check_device
 from ddpm_cli.core.io.files import require_writable_folder
 from ddpm_cli.core.launch import is_main
@@ -23,6 +22,7 @@ from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.directory import checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.sampling.request import Drawing, as_option, settings_of
 from ddpm_cli.sampling.stored import require_data
 from ddpm_cli.sampling.stored_model import find_model
 
@@ -57,7 +57,8 @@ def evaluate_run(
     ema: bool = True,
     out: Path | None = None,
     sets: Sequence[str] = (),
-    flags: Mapping[str, tuple[Any, str]] | None = None,
+    drawing: Drawing | None = None,
+    spelt: Callable[[str], str] = as_option,
     on_event: Listener = ignore,
 ) -> Evaluation:
     """Measure a run, a checkpoint or an exported file on its own data; under `torchrun` all processes draw the samples.
@@ -71,7 +72,8 @@ def evaluate_run(
         ema: Take the averaged weights.
         out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file.
         sets: `sample.key=value` texts that change how the run samples.
-        flags: The same by dotted key, each with (value, flag's name); a value of None was not given.
+        drawing: What else changes it.
+        spelt: See `flags_of`.
         on_event: Told of progress, notices and pictures.
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
@@ -83,9 +85,9 @@ def evaluate_run(
     check_device(device)
     on_event = on_event if is_main() else ignore
     found = find_model(path, ema=ema, runs=runs, on_event=on_event)
-    if sets or any(value is not None for value, _ in (flags or {}).values()):
-        settings = replace(settings, sample=override(found.config, sets=sets, flags=flags).sample)
-    if settings.sample is not None:
+    if sets or any(value is not None for value in (drawing or {}).values()):
+        settings = replace(settings, sample=settings_of(found.config, drawing or {}, sets, spelt))
+    elif settings.sample is not None:
         check_steps(found.config.schedule, settings.sample.sampler)
     require_data(found.config, found.origin)
 

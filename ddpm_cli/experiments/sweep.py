@@ -13,6 +13,7 @@ from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.compute.signals import how_stopped, signal_of
 from ddpm_cli.core.io.files import discard_folder, output_errors
 from ddpm_cli.errors import DdpmError, InterruptedRunError, RequestError
+from ddpm_cli.experiments.comparing import Compared, CompareRequest, compare_runs
 from ddpm_cli.experiments.sweep_plan import (
     LEFT,
     CheckedSweep,
@@ -28,6 +29,7 @@ from ddpm_cli.results.events import Listener, Notice, SweepPlan, SweepProgress, 
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import write_failures
+from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.train import resume, train
 
@@ -80,6 +82,45 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
     return failures
 
 
+def compare_sweep(
+    checked: CheckedSweep, failures: Mapping[str, str], *, baseline: str | None = None, images: int = 8, on_event: Listener = ignore
+) -> Compared:
+    """Compare the runs of a sweep, and write the comparison into its folder.
+
+    Args:
+        checked: The sweep.
+        failures: Why runs failed, by name.
+        baseline: The arm or run that the others are judged against; the first finished if None.
+        images: That are drawn of each run; 0 draws none.
+        on_event: Told of each denoising step.
+    """
+    plan, folder = checked.plan, checked.plan.folder
+    request = CompareRequest(
+        runs=[path for run in plan.runs if (path := folder / run.name).is_dir()],
+        root=folder.parent,
+        baseline=baseline,
+        out=folder,
+        seeds=range(images),
+        bounds=Bounds(lifted=True),
+        title=f"Sweep {checked.sweep.name}",
+        failures=failures,
+    )
+    return compare_runs(request, on_event)
+
+
+def require_all(checked: CheckedSweep, failures: Mapping[str, str]) -> None:
+    """Say at the end which runs failed.
+
+    Raises:
+        DdpmError: If any did.
+    """
+    if failures:
+        raise DdpmError(
+            f"{len(failures)} of the {len(checked.plan.runs)} runs of the sweep failed: {', '.join(failures)}.",
+            "The comparison says why. A failed run is tried again once its folder is removed.",
+        )
+
+
 def _interrupted(sweep: Sweep, message: str, signal_number: int) -> InterruptedRunError:
     return InterruptedRunError(message, f"Go on with the same command: ddpm sweep {sweep.file}", signal_number)
 
@@ -108,7 +149,6 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     if sweep.evaluate is None:
         return
     from ddpm_cli.evaluation.evaluate import evaluate
-    from ddpm_cli.sampling.file_bounds import Bounds
 
     asked = sweep.evaluate
     settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat), bounds=Bounds(lifted=True))

@@ -42,6 +42,7 @@ from ddpm_cli.errors import RunError
 from ddpm_cli.experiments.arm_names import arm_name
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.runs.directory import check_run_name
+from ddpm_cli.sampling.request import flags_of
 
 SEED = "train.seed"
 SAMPLING = "sample."
@@ -93,8 +94,8 @@ class EvaluatePart(Section):
     @property
     def flags(self) -> Point:
         """The settings of sampling that hold for all points of the grid."""
-        named = {"sample.sampler.kind": self.sampler, "sample.sampler.steps": self.steps, "sample.guidance.scale": self.guidance}
-        return {key: value for key, value in named.items() if value is not None}
+        said = flags_of({"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance})
+        return {key: value for key, (value, _) in said.items() if value is not None}
 
 
 class SweepFile(Section):

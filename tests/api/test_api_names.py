@@ -14,9 +14,23 @@ import ddpm_cli
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["DdpmError", "Figure", "Images", "Model", "NoiseSchedule", "Run"]
-FUNCTIONS = ["evaluate", "find_run", "load", "load_images", "make_grid", "make_schedule", "q_sample", "resume", "train"]
+FUNCTIONS = [
+    "compare",
+    "evaluate",
+    "export",
+    "find_run",
+    "load",
+    "load_images",
+    "make_grid",
+    "make_schedule",
+    "q_sample",
+    "resume",
+    "sweep",
+    "train",
+]
 
 RIGHT = """
+from pathlib import Path
 from typing import assert_type
 
 import numpy as np
@@ -37,6 +51,12 @@ model = ddpm_cli.load(run, device="cpu")
 assert_type(model, ddpm_cli.Model)
 images = model.sample(4, sampler="ddim", steps=5, labels=["bag", 3, 4, 5], guidance=2.0)
 assert_type(images, NDArray[np.uint8])
+assert_type(model.img2img("sketch.png", 0.6, n=4, guidance=2.0, batch_size=2), NDArray[np.uint8])
+assert_type(model.interpolate(3, images[0], steps=20), NDArray[np.uint8])
+assert_type(model.inpaint("photo.png", "mask.png", resample=5), NDArray[np.uint8])
+assert_type(ddpm_cli.export(run, "onnx").bytes, int)
+assert_type(ddpm_cli.compare([run, "other"]).files, list[Path])
+assert_type(ddpm_cli.sweep("schedules.toml").folder, Path)
 ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])
 assert_type(ddpm_cli.make_schedule("cosine", 10).betas, NDArray[np.float64])
@@ -51,6 +71,8 @@ ddpm_cli.train("quick", step=10)
 ddpm_cli.train("quick", steps="ten")
 ddpm_cli.load("run").sample("many")
 ddpm_cli.evaluate("run").value
+ddpm_cli.load("run").sample(4, stepps=3)
+ddpm_cli.load("run").sample(4, steps="ten")
 """
 # Nothing that the two scripts speak of has torch's types, which take minutes to read.
 MYPY = """
@@ -84,8 +106,8 @@ def test_each_class_describes_what_one_meets() -> None:
     for name, member in inspect.getmembers(ddpm_cli.Model):
         if not name.startswith("_"):
             assert inspect.getdoc(member), name
-    described(ddpm_cli.Model.sample)
-    described(ddpm_cli.Model.trajectory)
+    for method in ("sample", "trajectory", "interpolate", "inpaint", "img2img"):
+        described(getattr(ddpm_cli.Model, method))
 
 
 def described(function: object) -> None:
@@ -115,5 +137,5 @@ def test_mypy_strict_accepts_a_right_script_and_finds_each_fault_of_a_wrong_one(
     environment = {**os.environ, "MYPYPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     found = [line for line in done.stdout.splitlines() if " error: " in line]
-    assert [line.split(" error: ")[0] for line in found] == [f"wrong.py:{number}:" for number in range(4, 9)], done.stdout
+    assert [line.split(" error: ")[0] for line in found] == [f"wrong.py:{number}:" for number in range(4, 11)], done.stdout
     assert (ROOT / "ddpm_cli" / "py.typed").is_file()

@@ -14,6 +14,7 @@ from ddpm_cli.evaluation.evaluate import evaluate_run
 from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.results.events import CheckpointSaved, MetricsLogged, TrainEnded
 from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.sampling.request import Drawing
 from ddpm_cli.training.logging import pictures
 from ddpm_cli.training.logging.pictures import LossPlot
 from ddpm_cli.training.train import resume, train
@@ -56,8 +57,8 @@ def files(run: Path) -> set[str]:
 def test_without_a_listener_the_same_pictures_are_written(by_command: Path, silent: Path) -> None:
     assert files(silent) == {name for name in files(by_command) if not name.startswith("evaluations/")}
     settings = EvaluateSettings(n=8)
-    flags = {"sample.sampler.kind": ("ddim", "--sampler"), "sample.sampler.steps": (2, "--steps")}
-    evaluate_run(silent, ["nearest", "loss-per-timestep"], settings, device="cpu", flags=flags)
+    drawing: Drawing = {"sampler": "ddim", "steps": 2}
+    evaluate_run(silent, ["nearest", "loss-per-timestep"], settings, device="cpu", drawing=drawing)
     assert files(silent) == files(by_command)
     drawn = OF_TRAINING | OF_EVALUATING
     assert {name for name in files(silent) if name.endswith(".png")} == drawn

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.parsing.completion import DEVICES, config_keys, kinds, one_of, preset_names, run_names
+from ddpm_cli.cli.parsing.completion import DEVICES, config_keys, one_of, preset_names, run_names
 
 
 def path_of(named_by: str) -> Callable[[str | os.PathLike[str]], Path]:
@@ -142,22 +142,4 @@ SeedsOption = Annotated[
     str | None,
     typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
 ]
-SamplerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--sampler",
-        metavar="NAME",
-        help="ddpm, ddim, euler, heun, dpm-solver++ or unipc; the run's own if left out.",
-        autocompletion=kinds("sample.sampler"),
-        show_default=False,
-    ),
-]
-SamplerStepsOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps of the sampler.", show_default=False)]
 EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")]
-GuidanceOption = Annotated[
-    float | None,
-    typer.Option("--guidance", metavar="X", help="1 follows the label, more does so closely, 0 ignores it.", show_default=False),
-]
-DrawnAtOnceOption = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Images at a time; does not change them.", show_default=False)
-]

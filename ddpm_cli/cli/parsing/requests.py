@@ -5,10 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ddpm_cli.sampling.stored_model import StoredModel
 
 MAX_SEEDS = 1_000_000
 
@@ -51,22 +47,6 @@ def require_writable_pictures(out: Path, each: Path | None) -> None:
     require_writable_parent(out)
     if each is not None:
         require_writable_folder(each)
-
-
-def classes_for(label: str, trained: StoredModel) -> tuple[str, ...]:
-    """The names of the classes that --label is one of.
-
-    Raises:
-        RequestError: If the model knows none.
-    """
-    from ddpm_cli.errors import RequestError
-
-    if trained.num_classes is None:
-        raise RequestError(
-            f"{trained.origin} was trained without class labels, so that --label {label} means nothing to it.",
-            "Leave --label out, or train a model with --set model.num_classes=auto.",
-        )
-    return trained.class_names
 
 
 def chosen_seeds(n: int | None, seed: int | None, seeds: str | None) -> list[int]:

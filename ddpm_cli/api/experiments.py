@@ -1,0 +1,113 @@
+"""Compare runs, and make the runs of a sweep, from Python: `compare` and `sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddpm_cli.api.arguments import as_path
+from ddpm_cli.api.training import Run
+from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.errors import RequestError
+from ddpm_cli.experiments.comparing import Compared, CompareRequest, compare_runs
+from ddpm_cli.experiments.sweep import compare_sweep, require_all, run_sweep
+from ddpm_cli.experiments.sweep_file import load_sweep
+from ddpm_cli.experiments.sweep_plan import plan_sweep
+from ddpm_cli.render.terminal.console import show_notices
+from ddpm_cli.render.terminal.sampling import SamplingView
+from ddpm_cli.render.terminal.sweep import SweepView
+from ddpm_cli.results.events import Listener, ignore, together
+from ddpm_cli.sampling.file_bounds import Bounds
+
+
+def compare(
+    runs: Sequence[Run | str | Path],
+    *,
+    baseline: str | None = None,
+    out: str | Path | None = None,
+    images: int = 8,
+    seed: int = 0,
+    device: str = "auto",
+    no_limits: bool = False,
+    root: str | Path = "runs",
+    progress: bool = True,
+    on_event: Listener = ignore,
+) -> Compared:
+    """Put runs beside each other and say whether they differ, as `ddpm compare` does.
+
+    Args:
+        runs: Two or more runs, their names below `root` or their folders; or one folder of runs.
+        baseline: Arm or run that the others are judged against; the first finished if None.
+        out: Folder for the files; the folder of runs itself where only one is named, else `comparison`, if None.
+        images: That are drawn of each run, at least 0; 0 draws no grids.
+        seed: Of the first image, at least 0; the next has the next.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        no_limits: Lift the limits on what a run may ask for.
+        root: The folder of runs.
+        progress: Show a bar on stderr if that is a terminal.
+        on_event: Told of `SampleProgress` and `Notice`.
+    Returns:
+        What was found, as `comparison`: its arms with their runs, measures and verdicts; and what was written, as `files`.
+    Raises:
+        RequestError: If a number is out of its range, or runs, the baseline or the device cannot be had.
+        OutputError: If the folder cannot be written.
+    """
+    _require_images(images)
+    if seed < 0:
+        raise RequestError(f"seed must be at least 0, not {seed}.", "Give another seed.")
+    request = CompareRequest(
+        runs=[run.path if isinstance(run, Run) else user_path(run, "runs") for run in runs],
+        root=user_path(root, "root"),
+        baseline=baseline,
+        out=as_path(out, "out"),
+        seeds=range(seed, seed + images),
+        device=device,
+        bounds=Bounds(lifted=no_limits),
+    )
+    with SamplingView() as view:
+        return compare_runs(request, together(view if progress else ignore, on_event))
+
+
+def sweep(
+    file: str | Path,
+    *,
+    name: str | None = None,
+    baseline: str | None = None,
+    images: int = 8,
+    runs: str | Path = "runs",
+    progress: bool = True,
+    on_event: Listener = ignore,
+) -> Compared:
+    """Train every combination of settings in a file, measure the results, and compare them, as `ddpm sweep` does.
+
+    Args:
+        file: TOML file of the sweep.
+        name: Folder of the sweep below `runs`; the file's name if None.
+        baseline: Arm or run that the others are judged against; the first finished if None.
+        images: That are drawn of each run, at least 0; 0 draws no grids.
+        runs: The folder of runs.
+        progress: Show on stderr what the command shows.
+        on_event: Told of everything that happens, a `SweepProgress` before each run.
+    Returns:
+        See `compare`.
+    Raises:
+        ConfigError: With all faults of all runs.
+        RequestError: If a run cannot be trained or measured; nothing was written then.
+        InterruptedRunError: After an interrupt, when the run at work has been saved; the same call goes on.
+        DdpmError: At the end, if runs failed; the comparison is written, and says why.
+    """
+    _require_images(images)
+    wanted = load_sweep(user_path(file, "file"), name)
+    checked = plan_sweep(wanted, runs=user_path(runs, "runs"), baseline=baseline, on_event=show_notices)
+    with SweepView() as view:
+        failures = run_sweep(checked, on_event=together(view if progress else ignore, on_event))
+    with SamplingView() as bar:
+        listen = together(bar if progress else ignore, on_event)
+        found = compare_sweep(checked, failures, baseline=baseline, images=images, on_event=listen)
+    require_all(checked, failures)
+    return found
+
+
+def _require_images(images: int) -> None:
+    if images < 0:
+        raise RequestError(f"images must be at least 0, not {images}.", "Give another number.")

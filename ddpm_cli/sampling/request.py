@@ -1,0 +1,175 @@
+"""Say how a trained model is to draw: the one spelling of what commands, Python and sweeps ask for. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
+
+from ddpm_cli.core.names import nearest
+from ddpm_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.sampling.stored_model import StoredModel
+    from ddpm_cli.sampling.trained_model import TrainedModel
+
+
+Flags = Mapping[str, tuple[Any, str]]
+"""Settings of the config by dotted key, each with the name that messages give it; a value of None was not said."""
+
+
+class Said(NamedTuple):
+    """Describe a thing that can be asked for, as `--help` says it.
+
+    Attributes:
+        metavar: What its value is called.
+        help: What it does.
+        choices: Section of the config whose kinds are its values; empty for any value.
+    """
+
+    metavar: str
+    help: str
+    choices: str = ""
+
+
+class Drawing(TypedDict, total=False):
+    """Say how images are drawn, where it is not as the model's own config says; None is the same as not said."""
+
+    sampler: Annotated[str | None, Said("NAME", "Sampler (ddpm ls samplers); the run's own if left out.", "sample.sampler")]
+    steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
+    guidance: Annotated[float | None, Said("X", "1 follows the label, more does so closely, 0 ignores it.")]
+    batch_size: Annotated[int | None, Said("N", "Images at a time; does not change them.")]
+
+
+KEYS = {
+    "sampler": "sample.sampler.kind",
+    "steps": "sample.sampler.steps",
+    "guidance": "sample.guidance.scale",
+    "batch_size": "sample.batch_size",
+}
+"""The config's keys that a drawing sets."""
+
+
+def as_option(name: str) -> str:
+    """Spell the name of an argument as an option of a command."""
+    return f"--{name.replace('_', '-')}"
+
+
+def flags_of(drawing: Drawing, spelt: Callable[[str], str] = as_option) -> dict[str, tuple[Any, str]]:
+    """Turn a drawing into settings of the config by dotted key, each with the name that messages give it.
+
+    Args:
+        drawing: What was asked for.
+        spelt: Spells the name of an argument as the user knows it; an option of a command if left out.
+    Raises:
+        RequestError: If something else was asked for.
+    """
+    unknown = next((name for name in drawing if name not in KEYS), None)
+    if unknown is not None:
+        raise RequestError(f"There is no argument {unknown}; {nearest(unknown, KEYS)}.", "Leave it out, or correct it.")
+    said: Mapping[str, Any] = dict(drawing)
+    return {key: (said.get(name), spelt(name)) for name, key in KEYS.items()}
+
+
+@dataclass(frozen=True)
+class Way:
+    """Say how one kind of drawing goes, which is no one's choice.
+
+    Attributes:
+        fixed: Settings, in the form of `flags_of`.
+        usual_steps: Steps if nobody asks for a number; the sampler's own number if None.
+    """
+
+    fixed: Flags
+    usual_steps: int | None = None
+
+
+USUAL_JUMP = 10
+FROM_NOISE = VARYING = Way({})
+FILLING = Way({KEYS["sampler"]: ("ddpm", "inpaint")}, 100)
+# Evenly spaced in log SNR, which is where few steps go backwards best.
+_ALONG_AN_ARC: Flags = {
+    KEYS["sampler"]: ("ddim", "interpolate"),
+    "sample.sampler.eta": (0.0, "interpolate"),
+    "sample.sampler.spacing.kind": ("logsnr", "interpolate"),
+}
+BETWEEN_SEEDS = Way(_ALONG_AN_ARC, 50)
+BETWEEN_PICTURES = Way({**_ALONG_AN_ARC, "sample.threshold.kind": ("none", "interpolate")}, 50)
+"""A threshold cannot be undone."""
+
+
+def settings_of(
+    config: Config, drawing: Drawing, sets: Sequence[str] = (), spelt: Callable[[str], str] = as_option, way: Way = FROM_NOISE
+) -> SampleConfig:
+    """Resolve how a model of this config draws.
+
+    Args:
+        config: The model's own.
+        drawing: What was asked for.
+        sets: `sample.key=value` texts, see `ddpm config show`.
+        spelt: See `flags_of`.
+        way: Of drawing.
+    Raises:
+        RequestError: If the way leaves no choice of what was asked for.
+        ConfigError: If a value cannot be.
+        ScheduleError: If the schedule has no such steps.
+    """
+    from ddpm_cli.build.sampler import check_steps
+    from ddpm_cli.config.resolve.loader import override
+
+    taken = next((name for name, value in drawing.items() if value is not None and KEYS.get(name) in way.fixed), None)
+    if taken is not None:
+        value, owner = way.fixed[KEYS[taken]]
+        raise RequestError(f"{spelt(taken)} has no place here: {owner} takes {value}.", "Leave it out.")
+    if way.usual_steps is not None:  # below what was asked for, and of the way's own sampler
+        usual: Drawing = {"sampler": way.fixed[KEYS["sampler"]][0], "steps": min(way.usual_steps, config.schedule.timesteps)}
+        config = override(config, flags=flags_of(usual, spelt))
+    settings = override(config, sets=sets, flags={**flags_of(drawing, spelt), **way.fixed}).sample
+    check_steps(config.schedule, settings.sampler)
+    return settings
+
+
+def class_names_for(label: str, model: StoredModel | TrainedModel, spelt: Callable[[str], str] = as_option) -> tuple[str, ...]:
+    """List the names of the classes that a label is one of.
+
+    Raises:
+        RequestError: If the model knows none.
+    """
+    if model.num_classes is None:
+        raise RequestError(
+            f"{model.origin} was trained without class labels, so that {spelt('label')} {label} means nothing to it.",
+            f"Leave {spelt('label')} out, or train a model with --set model.num_classes=auto.",
+        )
+    return model.class_names
+
+
+def class_of_all(
+    label: str | None, guidance: float | None, model: StoredModel | TrainedModel, spelt: Callable[[str], str] = as_option
+) -> tuple[int | None, float | None]:
+    """Find the class of images that are edited, and the scale of guidance; without a label they may be of any class, scale 0.
+
+    Raises:
+        RequestError: If there is no such class, or the model cannot do without one.
+    """
+    from ddpm_cli.data.pictures.classes import find_class
+
+    if label is not None:
+        return find_class(label, class_names_for(label, model, spelt)), guidance
+    if model.num_classes is None:
+        return None, guidance
+    if guidance or not model.config.objective.label_dropout:
+        follows = f"{spelt('guidance')} {guidance:g} follows a class"
+        why = follows if guidance else f"{model.origin} has only learned images of a class"
+        raise RequestError(f"{why}, and none is given.", f"Say which with {spelt('label')}.")
+    return 0, 0.0
+
+
+def jumps_of(steps: int, resample: int, jump: int | None) -> tuple[int, int]:
+    """Choose how many steps are taken again at a time, USUAL_JUMP if nobody says, and how often: no jump fits into one step.
+
+    Returns:
+        jump, resample.
+    """
+    return min(USUAL_JUMP, max(steps - 1, 1)) if jump is None else jump, resample if steps > 1 else 1

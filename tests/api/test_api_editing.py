@@ -1,0 +1,166 @@
+"""Editing, exporting, comparing and sweeping from Python: the same as by command, to the byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import run_ddpm
+from PIL import Image
+from safetensors import safe_open
+
+import ddpm_cli
+from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
+
+
+@pytest.fixture(scope="module")
+def folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run beside two pictures of its data, and a mask of their lower half."""
+    folder = tmp_path_factory.mktemp("api-editing") / "work"
+    shutil.copytree(trained_folder, folder)
+    images = load_fashion_mnist_10k().test.images
+    for name, number in (("a", 0), ("b", 1)):
+        Image.fromarray(images[number, 0]).save(folder / f"{name}.png")
+    mask = np.zeros((28, 28), np.uint8)
+    mask[14:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> ddpm_cli.Model:
+    return ddpm_cli.load("tiny", runs=folder / "runs", device="cpu")
+
+
+def by_command(folder: Path, out: Path, *line: str) -> np.ndarray:
+    """The images that a command writes one by one, [N, H, W, 1]."""
+    done = run_ddpm(*line, "--device=cpu", f"--each={out}", f"--out={out}.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return np.stack([np.asarray(Image.open(path))[..., None] for path in sorted(out.iterdir(), key=lambda path: int(path.stem))])
+
+
+CASES: dict[str, tuple[tuple[str, ...], Callable[[ddpm_cli.Model, Path], np.ndarray]]] = {
+    "interpolate pictures": (
+        ("interpolate", "a.png", "b.png", "--n=3", "--steps=4"),
+        lambda model, here: model.interpolate(here / "a.png", here / "b.png", 3, steps=4),
+    ),
+    "interpolate seeds": (
+        ("interpolate", "3", "8", "--n=4", "--steps=4"),
+        lambda model, here: model.interpolate(3, 8, 4, steps=4, batch_size=1),
+    ),
+    "inpaint": (
+        ("inpaint", "a.png", "mask.png", "--steps=6", "--jump=2", "--resample=2", "--seeds=1,4"),
+        lambda model, here: model.inpaint(here / "a.png", here / "mask.png", steps=6, jump=2, resample=2, seeds=[1, 4]),
+    ),
+    "inpaint by its usual jump": (
+        ("inpaint", "a.png", "mask.png", "--steps=4", "--resample=2"),
+        lambda model, here: model.inpaint(str(here / "a.png"), str(here / "mask.png"), steps=4, resample=2),
+    ),
+    "img2img": (
+        ("img2img", "a.png", "--strength=0.6", "--n=2", "--sampler=ddim", "--steps=5"),
+        lambda model, here: model.img2img(here / "a.png", 0.6, 2, sampler="ddim", steps=5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_edited_images_are_those_of_the_command(name: str, model: ddpm_cli.Model, folder: Path, tmp_path: Path) -> None:
+    line, edit = CASES[name]
+    images = edit(model, folder)
+    assert images.flags.c_contiguous
+    assert np.array_equal(images, by_command(folder, tmp_path / "each", *line))
+
+
+def test_pictures_and_masks_may_be_arrays(model: ddpm_cli.Model, folder: Path) -> None:
+    picture = np.asarray(Image.open(folder / "a.png"))[..., None]
+    lower = np.zeros((28, 28), np.bool_)
+    lower[14:] = True
+    filled = model.inpaint(picture, lower, steps=4, resample=2)
+    assert np.array_equal(filled, model.inpaint(folder / "a.png", folder / "mask.png", steps=4, resample=2))
+    assert np.array_equal(filled[0, :14], picture[:14])
+
+
+REFUSED: dict[str, tuple[Callable[[ddpm_cli.Model, Path], object], str]] = {
+    "n": (lambda model, here: model.interpolate(0, 1, 1), "n must be at least 2, not 1"),
+    "strength": (lambda model, here: model.img2img(here / "a.png", 1.5), r"strength must be in \[0, 1\], not 1.5"),
+    "resample": (lambda model, here: model.inpaint(here / "a.png", here / "mask.png", resample=0), "resample must be at least 1"),
+    "label": (
+        lambda model, here: model.img2img(here / "a.png", label="bag"),
+        "so that label bag means nothing",
+    ),
+    "picture": (lambda model, here: model.img2img(np.zeros((28, 28), np.uint8)), r"uint8 \[28, 28, 1\], not uint8 \[28, 28\]"),
+    "mask": (
+        lambda model, here: model.inpaint(here / "a.png", np.zeros((28, 28), np.bool_)),
+        r"A mask is bool \[28, 28\] and true somewhere",
+    ),
+    "sampler of its own": (
+        lambda model, here: model.interpolate(0, 1, sampler="heun"),
+        "sampler has no place here: interpolate takes ddim",
+    ),
+    "unknown argument": (
+        lambda model, here: model.sample(1, stepps=3),  # type: ignore[call-arg]
+        'There is no argument stepps; .*nearest.* is "steps"',
+    ),
+    "spelt as in Python": (lambda model, here: model.sample(1, steps=0), r"must be at least 1, not 0 \(steps\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_names_the_argument(name: str, model: ddpm_cli.Model, folder: Path) -> None:
+    call, reason = REFUSED[name]
+    with pytest.raises(ddpm_cli.DdpmError, match=reason) as refused:
+        call(model, folder)
+    assert "--" not in refused.value.message
+
+
+def test_an_export_is_that_of_the_command(folder: Path, tmp_path: Path) -> None:
+    done = run_ddpm("export", "tiny", "--half", f"--out={tmp_path / 'command.safetensors'}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = ddpm_cli.export("tiny", out=tmp_path / "python.safetensors", half=True, runs=folder / "runs")
+    assert found.path == tmp_path / "python.safetensors"
+    assert all(comparison.holds for comparison in found.comparisons)
+    with safe_open(found.path, "np") as own, safe_open(tmp_path / "command.safetensors", "np") as other:
+        assert own.metadata() == other.metadata()
+        assert set(own.keys()) == set(other.keys())
+        assert all(np.array_equal(own.get_tensor(name), other.get_tensor(name)) for name in own.keys())  # noqa: SIM118
+    with pytest.raises(ddpm_cli.DdpmError, match="There is no export format 'onx'"):
+        ddpm_cli.export("tiny", "onx", runs=folder / "runs")
+
+
+SWEEP = """
+preset = "default"
+seeds = [0, 1]
+[base]
+data = "fashion-mnist-10k"
+model = {base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2}
+train = {steps = 2, batch_size = 8, eval_images = 16, sample_n = 4, device = "cpu", sampler = {kind = "ddim", steps = 2}}
+[grid]
+schedule = ["linear", "cosine"]
+[evaluate]
+metrics = ["loss-per-timestep"]
+n = 8
+"""
+
+
+def test_a_sweep_and_a_comparison_are_those_of_the_commands(tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text(SWEEP)
+    done = run_ddpm("sweep", "two.toml", "--no-grids", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    heard: list[ddpm_cli.events.Event] = []
+    found = ddpm_cli.sweep(tmp_path / "two.toml", images=0, runs=tmp_path / "python", progress=False, on_event=heard.append)
+    assert sum(isinstance(event, ddpm_cli.events.SweepProgress) for event in heard) == 4
+    assert found.folder == tmp_path / "python" / "two"
+    told, commanded = json.loads((found.folder / "comparison.json").read_text()), json.loads(done.stdout)
+    assert [arm["name"] for arm in told["arms"]] == [arm["name"] for arm in commanded["arms"]]
+    losses = [[run["loss"] for run in arm["runs"]] for arm in told["arms"]]
+    assert losses == [[run["loss"] for run in arm["runs"]] for arm in commanded["arms"]]
+    again = ddpm_cli.compare(
+        [found.folder], images=1, out=tmp_path / "again", root=tmp_path / "python", device="cpu", progress=False
+    )
+    assert {path.name for path in again.files} >= {"comparison.md", "comparison.json", "curves.png", "grids.png"}
+    assert all(path.is_file() for path in again.files)
+    assert [arm.name for arm in again.comparison.arms] == [arm["name"] for arm in commanded["arms"]]
