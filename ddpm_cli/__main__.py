@@ -1,4 +1,4 @@
-"""The command `ddpm`, and `python -m ddpm_cli`, which is the same."""
+"""Start the command `ddpm`, and `python -m ddpm_cli`, which is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""Name everything that can go wrong, as one tree.
 
     DdpmError                     exit status 1
     ├── RequestError              exit status 2: what was asked for cannot be done
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 
 class DdpmError(Exception):
-    """Base of every error that is shown to a user as one message.
+    """Show a user one message; every error of ours is below it.
 
     Args:
         message: What is wrong and why, one or two sentences.
@@ -45,71 +45,71 @@ class DdpmError(Exception):
 
 
 class RequestError(DdpmError):
-    """What was asked for cannot be done; nothing was touched."""
+    """Tell that what was asked for cannot be done; nothing was touched."""
 
     exit_status = 2
 
 
 class ConfigError(RequestError):
-    """A config file, a preset, a flag or a --set is wrong."""
+    """Tell that a config file, a preset, a flag or a --set is wrong."""
 
 
 class ExtensionError(RequestError):
-    """What another installed package adds to the choices cannot be used."""
+    """Tell that what another installed package adds to the choices cannot be used."""
 
 
 class ScheduleError(RequestError):
-    """Betas that make no noise schedule, or steps outside of one."""
+    """Tell that betas make no noise schedule, or that steps are outside of one."""
 
 
 class ShapeError(RequestError):
-    """Tensors or images whose sizes do not fit together."""
+    """Tell that sizes of tensors or images do not fit together."""
 
 
 class DeviceError(RequestError):
-    """A device or a precision that this machine does not have."""
+    """Tell that this machine does not have a device or a precision."""
 
 
 class DataError(RequestError):
-    """A data set that is missing, damaged or unusable."""
+    """Tell that a data set is missing, damaged or unusable."""
 
 
 class RunError(RequestError):
-    """No such run, or a run that cannot be used now."""
+    """Tell that there is no such run, or that it cannot be used now."""
 
 
 class RunLockedError(RunError):
-    """Another process is working in the run folder."""
+    """Tell that another process is working in the run folder."""
 
 
 class CheckpointError(RequestError):
-    """A checkpoint that is damaged or of another architecture."""
+    """Tell that a checkpoint is damaged or of another architecture."""
 
 
 class OutputError(RequestError):
-    """A path that cannot be written."""
+    """Tell that a path cannot be written."""
 
 
 class SaveFailedError(OutputError):
-    """The disk took no more in the midst of the work; what was saved before is intact."""
+    """Tell that the disk took no more in the midst of the work; what was saved before is intact."""
 
     exit_status = 1
 
 
 class RunMovedError(SaveFailedError):
-    """The folder of a run is no longer where it was when the run was opened for writing."""
+    """Tell that the folder of a run is no longer where it was when the run was opened for writing."""
 
 
 class DivergedError(DdpmError):
-    """Training produced no finite loss for several steps in a row."""
+    """Tell that training produced no finite loss for several steps in a row."""
 
 
 class PeerLostError(DdpmError):
-    """Another process of the same launch has ended."""
+    """Tell that another process of the same launch has ended."""
 
 
 class OutOfMemoryError(DdpmError):
-    """A device, or the machine, has too little memory for what was begun.
+    """Tell that a device, or the machine, has too little memory for what was begun.
 
     Args:
         message: What there was no memory for.
@@ -123,7 +123,7 @@ class OutOfMemoryError(DdpmError):
 
 
 class InterruptedRunError(DdpmError):
-    """A signal ended the work after it was saved.
+    """Tell that a signal ended the work after it was saved.
 
     Args:
         message: What was saved and where.

@@ -1,4 +1,4 @@
-"""Arguments of the Python interface, brought to the terms of the config and the engine. Imports no torch."""
+"""Bring arguments of the Python interface to the terms of the config. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Settings = Mapping[str, object]
 
 
 def as_sets(settings: Settings | None) -> list[str]:
-    """The texts of `--set` that say the same; a mapping as a value holds the keys below its own."""
+    """Write the texts of `--set` that say the same; a mapping as a value holds the keys below its own."""
     return [f"{key}={_toml(value)}" for key, value in _flat(settings or {})]
 
 
@@ -34,7 +34,7 @@ def _toml(value: object) -> str:
 
 
 def sampling_sets(settings: Settings | None) -> list[str]:
-    """The same of settings that change how a trained model samples.
+    """Write the same of settings that change how a trained model samples.
 
     Raises:
         RequestError: If one changes anything else.
@@ -51,5 +51,5 @@ def as_argument(name: str) -> str:
 
 
 def as_path(path: str | Path | None, name: str) -> Path | None:
-    """The path that the argument of this name stands for, see `paths.user_path`."""
+    """Take the path that the argument of this name stands for, see `paths.user_path`."""
     return None if path is None else user_path(path, name)

@@ -1,4 +1,4 @@
-"""Figures of merit in Python: `evaluate`."""
+"""Measure figures of merit in Python: `evaluate`."""
 
 from __future__ import annotations
 

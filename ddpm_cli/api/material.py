@@ -1,4 +1,4 @@
-"""What a look at diffusion needs besides a model: images, noise schedules, and a picture of several images."""
+"""Load what a look at diffusion needs besides a model: images, noise schedules, and a picture of several images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_CHANNELS = 4
 
 
 class Images(NamedTuple):
-    """Images with their labels.
+    """Hold images with their labels.
 
     Attributes:
         images: NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
@@ -39,7 +39,7 @@ class Images(NamedTuple):
 def load_images(
     data: str | Path | None = None, *, n: int | None = None, split: Literal["train", "test"] = "train", set: Settings | None = None
 ) -> Images:
-    """The images that a model would be trained on, or the held-out ones.
+    """Load the images that a model would be trained on, or the held-out ones.
 
     Args:
         data: Name of a data set, a folder of pictures, or an .npz or .npy file; Fashion-MNIST if None.
@@ -66,7 +66,7 @@ def load_images(
 
 
 def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule:
-    """A noise schedule as `ddpm train` would use it; needs no torch.
+    """Make a noise schedule as `ddpm train` would use it; needs no torch.
 
     Args:
         kind: "linear", "scaled-linear", "quadratic", "cosine", "sigmoid" or "table".
@@ -88,7 +88,7 @@ def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object
 
 
 def make_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image:
-    """Images side by side in one picture, which notebooks display and `.save("grid.png")` writes.
+    """Put images side by side in one picture, which notebooks display and `.save("grid.png")` writes.
 
     Args:
         images: uint8 [N, H, W, C]; N at least 1, C in [1, 4].

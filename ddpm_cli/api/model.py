@@ -1,4 +1,4 @@
-"""A trained model in Python: `load` and what can be drawn from it."""
+"""Load a trained model in Python, and draw from it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def load(run: Run | str | Path | None = None, *, device: str = "auto", ema: bool
 
 
 class Model:
-    """A trained model, on its device, ready to sample; made by `load`.
+    """Hold a trained model, on its device, ready to sample; made by `load`.
 
     An image depends on its seed, and its class, alone: not on the others that are drawn with it, nor on the batch size.
     """
@@ -95,17 +95,17 @@ class Model:
 
     @property
     def network(self) -> nn.Module:
-        """Takes x_t [B, C, H, W], t int64 [B], and labels int64 [B] if it was trained with classes; returns its prediction."""
+        """Give the network: it takes x_t [B, C, H, W], t int64 [B], and labels int64 [B] if it was trained with classes."""
         return self._trained.network
 
     @property
     def schedule(self) -> NoiseSchedule:
-        """The noise schedule that it was trained with."""
+        """Give the noise schedule that it was trained with."""
         return self._trained.schedule
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of its images."""
+        """Tell channels, height and width of its images."""
         return self._trained.image_shape
 
     @property
@@ -115,12 +115,12 @@ class Model:
 
     @property
     def step(self) -> int:
-        """Optimizer steps that it was trained for."""
+        """Count the optimizer steps that it was trained for."""
         return self._trained.step
 
     @property
     def origin(self) -> Path:
-        """The checkpoint or file that it came from."""
+        """Tell the checkpoint or file that it came from."""
         return self._trained.origin
 
     def sample(

@@ -1,4 +1,4 @@
-"""Training from Python: `train`, `resume` and the run that they leave."""
+"""Train from Python: `train`, `resume` and the run that they leave."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ddpm_cli.runs.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder: config, metrics, sample grids and checkpoints.
+    """Hold a run's folder: config, metrics, sample grids and checkpoints.
 
     Attributes:
         path: The folder.
@@ -33,11 +33,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Give the folder's own name."""
         return self.path.resolve().name
 
     def history(self) -> list[dict[str, float | int | None]]:
-        """What was logged during training, the rows of metrics.jsonl.
+        """Read what was logged during training, the rows of metrics.jsonl.
 
         Returns:
             A row for each logging interval, in order: `step`, `epoch`, `images`, `seconds` and some of `loss` (the mean over the
@@ -50,7 +50,7 @@ class Run:
 
 
 def find_run(run: str | Path | None = None, *, runs: str | Path = "runs") -> Run:
-    """A run that was trained before.
+    """Find a run that was trained before.
 
     Args:
         run: Its name below `runs`, or its folder; the newest if None.

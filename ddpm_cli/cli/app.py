@@ -1,4 +1,4 @@
-"""The command `ddpm`: its subcommands, its global flags, and what becomes of an error.
+"""Run the command `ddpm`: its subcommands, its global flags, and what becomes of an error.
 
 Importing this must stay cheap: command modules import only the standard library and typer at module level.
 """
@@ -80,7 +80,7 @@ def _interrupts_told() -> Iterator[None]:
 
 
 class Commands(Group):
-    """The group of all commands."""
+    """Group all commands."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> Any:
         """Parse what stands before the subcommand."""
@@ -182,7 +182,7 @@ def report(error: DdpmError, debug: bool) -> int:
 
 
 def main() -> NoReturn:
-    """Entry point of the installed command."""
+    """Start the installed command."""
     from ddpm_cli.core.compute.signals import interrupt_on_signals
 
     gc.set_threshold(*GARBAGE)

@@ -1,4 +1,4 @@
-"""`ddpm bench`."""
+"""Run `ddpm bench`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def bench(
 
 
 def batch_sizes_of(text: str) -> list[int]:
-    """The numbers of `--batch-sizes`.
+    """Parse the numbers of `--batch-sizes`.
 
     Raises:
         RequestError: If one is no whole number, or none that can be a batch.
@@ -103,7 +103,7 @@ def batch_sizes_of(text: str) -> list[int]:
 
 
 def names_of(option: str, text: str | None, known: Collection[str]) -> list[str]:
-    """The names that an option lists, each once; none if it was not given.
+    """Split the names that an option lists, each once; none if it was not given.
 
     Raises:
         RequestError: If one is not among `known`.

@@ -1,4 +1,4 @@
-"""`ddpm compare`."""
+"""Run `ddpm compare`."""
 
 from __future__ import annotations
 

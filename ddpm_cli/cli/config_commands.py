@@ -1,4 +1,4 @@
-"""`ddpm config`: see, start and compare configs. Imports no torch."""
+"""Run `ddpm config`: show, start and compare configs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ config_app = typer.Typer(name="config", cls=Group, no_args_is_help=True, rich_ma
 
 @config_app.callback()
 def config() -> None:
-    """See, start and compare configs.
+    """Show, start and compare configs.
 
     For example:
 

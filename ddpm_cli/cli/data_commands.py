@@ -1,4 +1,4 @@
-"""`ddpm data`: look at pictures before training on them."""
+"""Run `ddpm data`: look at pictures before training on them."""
 
 from __future__ import annotations
 

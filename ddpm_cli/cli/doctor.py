@@ -1,4 +1,4 @@
-"""`ddpm doctor`."""
+"""Run `ddpm doctor`."""
 
 from __future__ import annotations
 

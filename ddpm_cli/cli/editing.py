@@ -1,4 +1,4 @@
-"""What `interpolate`, `inpaint` and `img2img` share: options, and the way from a request to pictures on disk."""
+"""Share what `interpolate`, `inpaint` and `img2img` have in common: options, and the way from a request to pictures on disk."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SideBySideOption = Annotated[bool, typer.Option("--side-by-side", help="Put what
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The options that say which model works, and how.
+    """Hold the options that say which model works, and how.
 
     Attributes:
         run: --run.
@@ -84,7 +84,7 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Found:
-    """A model whose weights are not read yet, and what it is to draw.
+    """Hold a model whose weights are not read yet, and what it is to draw.
 
     Attributes:
         device: Where it will draw.
@@ -103,7 +103,7 @@ class Found:
     bounds: Bounds
 
     def read_picture(self, path: Path, resize: bool) -> Pixels:
-        """A picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
+        """Read a picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
         from ddpm_cli.data.sources.one_picture import read_picture
 
         background = getattr(self.model.config.data, "background", "white")
@@ -137,7 +137,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that is ready to draw.
+    """Hold a model that is ready to draw.
 
     Attributes:
         team: The processes.

@@ -1,4 +1,4 @@
-"""`ddpm evaluate`."""
+"""Run `ddpm evaluate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm export`."""
+"""Run `ddpm export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm img2img`."""
+"""Run `ddpm img2img`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm import`."""
+"""Run `ddpm import`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm info`. Imports no torch, unless it is asked about an exported file."""
+"""Run `ddpm info`. Imports no torch, unless it is asked about an exported file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm inpaint`."""
+"""Run `ddpm inpaint`."""
 
 from __future__ import annotations
 

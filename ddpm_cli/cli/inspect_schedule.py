@@ -1,4 +1,4 @@
-"""`ddpm inspect-schedule`: what a noise schedule does. Imports no torch, unless the schedule was learned."""
+"""Run `ddpm inspect-schedule`: show what a noise schedule does. Imports no torch, unless the schedule was learned."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _check_choices(kind: str | None, compare: str | None, *, as_json: bool, as_c
 def load_schedules(
     kind: str | None, compare: str | None, timesteps: int | None, *, sets: Sequence[str], preset: str | None, file: Path | None
 ) -> list[ScheduleConfig]:
-    """The schedules that the command line asks for.
+    """Load the schedules that the command line asks for.
 
     Raises:
         ConfigError: If one is not valid.

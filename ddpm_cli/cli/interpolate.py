@@ -1,4 +1,4 @@
-"""`ddpm interpolate`."""
+"""Run `ddpm interpolate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm ls`. Imports no torch."""
+"""Run `ddpm ls`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS = "runs"
 
 
 class Listing(NamedTuple):
-    """What can be chosen of one kind.
+    """Describe what can be chosen of one kind.
 
     Attributes:
         one: What one of them is called.
@@ -29,7 +29,7 @@ class Listing(NamedTuple):
 
 
 def presets() -> dict[str, dict[str, Any]]:
-    """By name: data, network, budget, sampler, and the preset's own words."""
+    """List by name data, network, budget, sampler, and the preset's own words."""
     from ddpm_cli.config.resolve.loader import load_config
     from ddpm_cli.config.resolve.preset_files import preset_about, preset_names
 
@@ -46,7 +46,7 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 def datasets() -> dict[str, dict[str, Any]]:
-    """By name: what it is, and where it lies."""
+    """List by name what a data set is, and where it lies."""
     from ddpm_cli.data.places import has_place, place_of
 
     return {
@@ -56,7 +56,7 @@ def datasets() -> dict[str, dict[str, Any]]:
 
 
 def samplers() -> dict[str, dict[str, Any]]:
-    """By name: how many steps it takes if not told, what it is, and its options."""
+    """List by name how many steps a sampler takes if not told, what it is, and its options."""
     from ddpm_cli.config.resolve.outline import sections
 
     steps = {name: getattr(cls, "usual_steps", None) for name, cls in sections()["sample.sampler"].items()}
@@ -64,7 +64,7 @@ def samplers() -> dict[str, dict[str, Any]]:
 
 
 def kinds_of(path: str, *more: str) -> dict[str, dict[str, Any]]:
-    """The kinds of a section of the config with what they are, and their `options` if asked for."""
+    """List the kinds of a section of the config with what they are, and their `options` if asked for."""
     from ddpm_cli.config.resolve.outline import sections
 
     return {
@@ -162,7 +162,7 @@ def ls(
 
 
 def is_folder(what: str) -> bool:
-    """Whether it is a folder of runs that the name is spelt like.
+    """Tell whether it is a folder of runs that the name is spelt like.
 
     Raises:
         RequestError: If it is no path at all.
@@ -174,7 +174,7 @@ def is_folder(what: str) -> bool:
 
 
 def folder_named(what: str) -> Path:
-    """The folder of runs that is asked for: runs/ itself, one below it, or one by its path.
+    """Find the folder of runs that is asked for: runs/ itself, one below it, or one by its path.
 
     Raises:
         RunError: If there is no such folder.

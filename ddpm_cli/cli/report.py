@@ -1,4 +1,4 @@
-"""`ddpm report`."""
+"""Run `ddpm report`."""
 
 from __future__ import annotations
 

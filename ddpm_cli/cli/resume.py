@@ -1,4 +1,4 @@
-"""`ddpm resume`."""
+"""Run `ddpm resume`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ddpm sample`."""
+"""Run `ddpm sample`."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def sample(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What to write: a grid, its rows named or not, and on request single images and the denoising; what to show."""
+    """Say what to write: a grid, its rows named or not, and on request single images and the denoising; what to show."""
 
     grid: Path
     columns: int | None
@@ -203,7 +203,7 @@ class Outputs:
 
 
 def pick_classes(label: str | None, trained: StoredModel) -> list[int]:
-    """The classes that --label asks for; none if it was left out.
+    """Find the classes that --label asks for; none if it was left out.
 
     Raises:
         RequestError: If there is no such class, or the model knows none.

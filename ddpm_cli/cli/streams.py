@@ -1,4 +1,4 @@
-"""stdout and stderr that take no more, because they lead to a full disk or were closed."""
+"""Guard stdout and stderr that take no more, because they lead to a full disk or were closed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ddpm_cli.errors import SaveFailedError
 
 
 class Results(io.TextIOWrapper):
-    """stdout: what it does not take is lost, and an error says so."""
+    """Write to stdout: what it does not take is lost, and an error says so."""
 
     def write(self, text: str, /) -> int:
         """Write, or raise SaveFailedError."""
@@ -39,7 +39,7 @@ class Results(io.TextIOWrapper):
 
 
 class Messages(io.TextIOWrapper):
-    """stderr: what it does not take is left unsaid, as a full log must not end the work."""
+    """Write to stderr: what it does not take is left unsaid, as a full log must not end the work."""
 
     def write(self, text: str, /) -> int:
         """Write if that can be done."""

@@ -1,4 +1,4 @@
-"""`ddpm sweep`."""
+"""Run `ddpm sweep`."""
 
 from __future__ import annotations
 

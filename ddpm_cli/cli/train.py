@@ -1,4 +1,4 @@
-"""`ddpm train`."""
+"""Run `ddpm train`."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def train(
 
 
 def whole_number(text: str) -> int | str:
-    """The number that a text is; the text itself if it is none, for the config to refuse."""
+    """Read the number that a text is; keep the text itself if it is none, for the config to refuse."""
     try:
         return int(text)
     except ValueError:

@@ -153,7 +153,7 @@ def noise_further(x_s: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:
 
 
 def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 6 and 7).
+    """Compute mean and variance of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 6 and 7).
 
     mean = sqrt(alphas_cumprod_prev) * betas / (1 - alphas_cumprod) * x_0
          + sqrt(alphas) * (1 - alphas_cumprod_prev) / (1 - alphas_cumprod) * x_t

@@ -43,7 +43,7 @@ def linear_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.0
 
 
 def quadratic_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
-    """Square roots of the betas evenly spaced (Ho et al. 2020, DDPM, App. B: "quadratic", by its code).
+    """Space square roots of the betas evenly (Ho et al. 2020, DDPM, App. B: "quadratic", by its code).
 
     betas = linspace(sqrt(beta_start), sqrt(beta_end), T)**2 * 1000 / T, at most 0.999
 
@@ -58,7 +58,7 @@ def quadratic_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 
 
 
 def scaled_linear_betas(timesteps: int, beta_start: float = 0.00085, beta_end: float = 0.012) -> Table:
-    """Square roots of the betas evenly spaced, over the range of latent diffusion (Rombach et al. 2022, LDM).
+    """Space square roots of the betas evenly, over the range of latent diffusion (Rombach et al. 2022, LDM).
 
     The formula of quadratic_betas; the field knows it by both names, each with its own usual range.
 

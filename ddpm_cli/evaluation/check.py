@@ -1,4 +1,4 @@
-"""What `evaluate` refuses by names, numbers and images, before a network is loaded. Imports no torch."""
+"""Refuse names, numbers and images that `evaluate` cannot work with, before a network is loaded. Imports no torch."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ def check_images(dataset: Dataset, image_shape: tuple[int, int, int], metrics: S
 
 
 def no_held_out(data: str) -> DataError:
-    """What to say where images that training never saw are needed and a data set has none."""
+    """Say that images that training never saw are needed and a data set has none."""
     return DataError(f"{data} has no held-out images.", "Train with some: data.held_out above 0, or a folder test/ beside train/.")

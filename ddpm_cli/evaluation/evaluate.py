@@ -1,4 +1,4 @@
-"""Figures of merit of a trained model: what was asked for, what is known already, and who measures the rest.
+"""Measure figures of merit of a trained model: what was asked for, what is known already, and who measures the rest.
 
 What is wrong with a request is found before torch is imported, as far as that can be: heavy imports stay inside the functions.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of evaluating a run.
+    """Hold what came of evaluating a run.
 
     Attributes:
         figures: In the order of the metrics; none on processes other than the main one.
@@ -108,7 +108,7 @@ def evaluate_run(
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
-    """The run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
+    """Find the run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
 
     Raises:
         RunError: If a folder in the run is a symbolic link.

@@ -1,4 +1,4 @@
-"""Which network looks at the images: Inception, the bundled classifier, or one that was fitted to the data."""
+"""Choose the network that looks at the images: Inception, the bundled classifier, or one that was fitted to the data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUNDLED_SHAPE = (1, 28, 28)
 
 
 class Extractors:
-    """The networks that look at the images of one data set; each is loaded when it is first asked for.
+    """Load the networks that look at the images of one data set, each when it is first asked for.
 
     Args:
         dataset: The data.
@@ -52,7 +52,7 @@ class Extractors:
         self._loaded: dict[ExtractorKind, FeatureExtractor] = {}
 
     def of(self, kind: ExtractorKind) -> FeatureExtractor:
-        """The network of one kind.
+        """Load the network of one kind.
 
         Raises:
             RequestError: If it cannot be had.
@@ -102,12 +102,12 @@ class Extractors:
 
 
 def has_bundled(dataset: Dataset) -> bool:
-    """Whether the classifier that comes with the package was made for these images."""
+    """Tell whether the classifier that comes with the package was made for these images."""
     return dataset.name in BUNDLED_FOR and dataset.image_shape == BUNDLED_SHAPE
 
 
 def fitted_path(dataset: Dataset) -> Path:
-    """Where the classifier that was fitted to a data set is kept."""
+    """Tell where the classifier that was fitted to a data set is kept."""
     return cache_directory() / "extractors" / f"{dataset.sha256[:24]}.safetensors"
 
 

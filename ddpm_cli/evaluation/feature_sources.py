@@ -1,4 +1,4 @@
-"""Features of many images: streamed into statistics, or as rows of a file that is mapped into memory."""
+"""Keep features of many images: streamed into statistics, or as rows of a file that is mapped into memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART_BYTES = 1 << 22
 
 
 def statistics_of(features: Iterable[Tensor], dimensions: int) -> FrechetStatistics:
-    """Statistics of features that come in batches, [B, D] each."""
+    """Gather the statistics of features that come in batches, [B, D] each."""
     statistics = FrechetStatistics(dimensions)
     for batch in features:
         statistics.add(batch)
@@ -56,7 +56,7 @@ def write_rows(path: Path, batches: Iterator[Tensor], count: int) -> None:
 
 
 def mapped_rows(path: Path, count: int) -> Tensor:
-    """The rows that `write_rows` wrote, float32 [count, D]; the system brings in what is looked at and drops it again.
+    """Map the rows that `write_rows` wrote, float32 [count, D]; the system brings in what is looked at and drops it again.
 
     Raises:
         CheckpointError: If the file is no such file, or does not match its sum.
@@ -72,7 +72,7 @@ def mapped_rows(path: Path, count: int) -> Tensor:
 
 
 def kept_rows(path: Path, batches: Iterator[Tensor], count: int, on_event: Listener) -> Tensor:
-    """The rows of a file, see `mapped_rows`, which is written if it is missing, and, after a notice, anew if it is damaged."""
+    """Map the rows of a file, see `mapped_rows`, which is written if it is missing, and, after a notice, anew if it is damaged."""
     if path.exists():
         try:
             return mapped_rows(path, count)
@@ -101,5 +101,5 @@ def _check_sum(path: Path) -> None:
 
 
 def in_batches(rows: Tensor, size: int = 4096) -> Iterator[Tensor]:
-    """Rows a few at a time."""
+    """Take rows a few at a time."""
     return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -1,4 +1,4 @@
-"""One call of `evaluate`: what it may not ask for, what is known already, and the measuring of the rest."""
+"""Run one call of `evaluate`: what it may not ask for, what is known already, and the measuring of the rest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FEW_EVALUATIONS = 100
 
 @dataclass(frozen=True)
 class Job:
-    """One call of `evaluate`."""
+    """Run one call of `evaluate`."""
 
     trained: TrainedModel
     dataset: Dataset
@@ -102,14 +102,14 @@ class Job:
 
     @cached_property
     def sample(self) -> SampleConfig:
-        """How samples are drawn."""
+        """Tell how samples are drawn."""
         config = self.trained.config
         sample = with_learned_variance(config, self.settings.sample or config.sample)
         return sample.model_copy(update={"batch_size": self.settings.batch_size})
 
     @cached_property
     def extractors(self) -> Extractors:
-        """The networks that look at images."""
+        """Load the networks that look at images."""
         settings, device = self.settings, self.trained.device
         return Extractors(
             self.dataset,
@@ -122,7 +122,7 @@ class Job:
 
     @cached_property
     def model_sha256(self) -> str:
-        """Of weights, schedule and what the network predicts: all of the model that a figure depends on."""
+        """Sum weights, schedule and what the network predicts: all of the model that a figure depends on."""
         digest = hashlib.sha256(json.dumps(self.trained.config.objective.model_dump(mode="json")).encode())
         digest.update(np.ascontiguousarray(self.trained.schedule.alphas_cumprod).tobytes())
         for name, weight in self.trained.network.state_dict().items():
@@ -132,11 +132,11 @@ class Job:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the work goes: beside the figures, or in the cache where none are kept."""
+        """Tell where the work goes: beside the figures, or in the cache where none are kept."""
         return self.out or cache_directory() / "evaluations" / self.model_sha256[:24]
 
     def real(self, split: Split) -> RealImages | None:
-        """All images of a split; None if it has none."""
+        """Take all images of a split; None if it has none."""
         if len(self.dataset.train if split == "train" else self.dataset.test) == 0:
             return None
         return real_images(self.dataset, split, self.settings.batch_size, self.on_event)
@@ -144,7 +144,7 @@ class Job:
     # ----------------------------------------------------------------------------------------------------------- what is known
 
     def key(self, metric: str) -> str:
-        """Of all that the figures of a metric depend on."""
+        """Sum all that the figures of a metric depend on."""
         settings, record = self.settings, known_metrics()[metric]
         facts = [metric, *record.versions, self.model_sha256, settings.n_of(metric), settings.seed, *self._splits]
         if record.is_of_samples:
@@ -175,7 +175,7 @@ class Job:
     # -------------------------------------------------------------------------------------------------------------- measuring
 
     def measure(self, metrics: Sequence[str], keys: Mapping[str, str]) -> dict[str, list[Figure]]:
-        """The figures of each metric, stored under its key; empty on processes other than the main one."""
+        """Measure the figures of each metric, stored under its key; none on processes other than the main one."""
         of_samples = _of_samples(metrics)
         if self.out or of_samples:
             make_folder(self.folder)

@@ -1,4 +1,4 @@
-"""Likelihoods of held-out images, in bits per dimension."""
+"""Measure likelihoods of held-out images, in bits per dimension."""
 
 from __future__ import annotations
 

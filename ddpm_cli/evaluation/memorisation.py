@@ -1,4 +1,4 @@
-"""`nearest`: whether samples lie closer to training images than new images do, in pixels and in features."""
+"""Measure `nearest`: whether samples lie closer to training images than new images do, in pixels and in features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPACES = ("pixels", "features")
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What was found.
+    """Hold what was found.
 
     Attributes:
         shares: Of the samples of each set that are closer to a training image in pixels than new images are.
@@ -76,7 +76,7 @@ def measure_memorisation(
     folder: Path | None,
     on_event: Listener,
 ) -> Memorisation:
-    """Search the training image that is nearest to each sample, and judge how near it is by held-out images.
+    """Find the training image that is nearest to each sample, and judge how near it is by held-out images.
 
     Args:
         sets: Sets of samples.

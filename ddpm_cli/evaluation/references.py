@@ -1,4 +1,4 @@
-"""Real images as the reference of a metric, or as its floor; what was computed from them is kept in the cache."""
+"""Use real images as the reference of a metric, or as its floor; what was computed from them is kept in the cache."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LARGEST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class RealImages:
-    """Images of one split of a data set, all or some of them.
+    """Hold images of one split of a data set, all or some of them.
 
     Attributes:
         data: Name of the data set.
@@ -59,12 +59,12 @@ class RealImages:
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Count the images."""
         return len(self.rows)
 
     @cached_property
     def sha256(self) -> str:
-        """Of the bytes of these images."""
+        """Sum the bytes of these images."""
         if self.count == len(self.pixels):
             return self.split_sha256
         digest = hashlib.sha256()
@@ -73,7 +73,7 @@ class RealImages:
         return digest.hexdigest()
 
     def some(self, n: int) -> RealImages:
-        """At most n of these images, drawn at random once and for all.
+        """Take at most n of these images, drawn at random once and for all.
 
         Not the first, which may be of one class; nor every tenth, which may be of one class too, or give each class its exact
         share: the floor of such images is not that of n samples.
@@ -84,12 +84,12 @@ class RealImages:
         return replace(self, rows=self.rows[np.sort(chosen)])
 
     def batches(self) -> Iterator[Tensor]:
-        """The images, uint8 [B, C, H, W]; only one batch is read at a time."""
+        """Read the images, uint8 [B, C, H, W], one batch at a time."""
         for start in range(0, self.count, self.batch_size):
             yield torch.from_numpy(np.ascontiguousarray(self.pixels[self.rows[start : start + self.batch_size]]))
 
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
-        """Mean and covariance of the features, from the cache if they are there."""
+        """Give mean and covariance of the features, from the cache if they are there."""
         path = self._path(extractor, "statistics.safetensors")
         if (known := read_statistics(path, extractor.dimensions, self.count, self.on_event)) is not None:
             return known
@@ -101,16 +101,16 @@ class RealImages:
         return statistics
 
     def features(self, extractor: FeatureExtractor) -> Tensor:
-        """All features, float32 [N, D], from the cache if they are there."""
+        """Give all features, float32 [N, D], from the cache if they are there."""
         return self._rows(self._path(extractor, "features.npy"), (seen.features for seen in self._seen(extractor)))
 
     def logits(self, extractor: FeatureExtractor) -> Tensor:
-        """All class scores, float32 [N, K], from the cache if they are there."""
+        """Give all class scores, float32 [N, K], from the cache if they are there."""
         scores = (seen.logits for seen in self._seen(extractor) if seen.logits is not None)
         return self._rows(self._path(extractor, "logits.npy"), scores)
 
     def key(self, *more: str | int) -> str:
-        """Short name of a file about these images."""
+        """Make the short name of a file about these images."""
         whole = self.count == len(self.pixels)
         facts = json.dumps([self.split_sha256, self.split, "all" if whole else f"drawn with {DRAW_SEED}", self.count, *more])
         return f"{self.split}-{self.count}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}"
@@ -131,7 +131,7 @@ class RealImages:
 
 
 def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Listener = ignore) -> RealImages:
-    """All images of a split.
+    """Take all images of a split.
 
     Raises:
         DataError: If it has none.
@@ -144,12 +144,12 @@ def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Liste
 
 
 def references_folder() -> Path:
-    """Where what was computed from real images is kept."""
+    """Tell where what was computed from real images is kept."""
     return cache_directory() / "references"
 
 
 def read_statistics(path: Path, dimensions: int, count: int, on_event: Listener = ignore) -> FrechetStatistics | None:
-    """Those of so many vectors in the file; None if there is none, or a damaged one, which is told of."""
+    """Read the statistics of so many vectors; None if there are none, or damaged ones, which are told of."""
     if not path.exists():
         return None
     try:

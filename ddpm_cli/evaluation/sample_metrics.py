@@ -1,4 +1,4 @@
-"""Metrics that compare samples with real images by the features of both."""
+"""Measure samples against real images by the features of both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleMeasurement:
-    """All that the metrics of samples are measured with.
+    """Hold all that the metrics of samples are measured with.
 
     Attributes:
         sets: Independent sets of samples, drawn and looked at.
@@ -46,7 +46,7 @@ class SampleMeasurement:
     on_event: Listener = ignore
 
     def figures(self, metric: Metric, extractor: FeatureExtractor) -> list[Figure]:
-        """One figure, or for precision-recall one of each.
+        """Measure one figure, or for precision-recall one of each.
 
         Raises:
             RequestError: If the metric cannot be had of so few images.
@@ -68,7 +68,7 @@ class SampleMeasurement:
         return figures
 
     def figure(self, name: str, unit: str, values: Sequence[float], details: Details, reference: RealImages | None) -> Figure:
-        """The mean over the sets, and its spread."""
+        """Take the mean over the sets, and its spread."""
         return Figure(
             metric=name,
             unit=unit,
@@ -86,7 +86,7 @@ class SampleMeasurement:
         )
 
     def details(self, extractor: FeatureExtractor) -> Details:
-        """What every figure of these samples depends on."""
+        """List what every figure of these samples depends on."""
         of_extractor: Details = {"extractor": extractor.name, "extractor_sha256": extractor.sha256}
         return of_extractor | drawing_facts(self.sample, self.timesteps)
 

@@ -1,4 +1,4 @@
-"""Samples of a model on disk, in parts: each is written whole, none is drawn twice, and processes share them.
+"""Draw samples of a model onto disk, in parts: each is written whole, none is drawn twice, and processes share them.
 
     work/<key>/<first seed>/
       part-000012.safetensors              images of a few seeds, uint8 [N, C, H, W]
@@ -39,7 +39,7 @@ PART_IMAGES = 256
 
 @dataclass(frozen=True)
 class SampleSet:
-    """The samples of consecutive seeds.
+    """Hold the samples of consecutive seeds.
 
     Attributes:
         folder: Of the parts.
@@ -53,28 +53,28 @@ class SampleSet:
 
     @property
     def count(self) -> int:
-        """Samples."""
+        """Count the samples."""
         return len(self.seeds)
 
     @property
     def parts(self) -> int:
-        """Parts."""
+        """Count the parts."""
         return -(-self.count // self.part_size)
 
     def seeds_of(self, part: int) -> range:
-        """The seeds of one part."""
+        """List the seeds of one part."""
         return self.seeds[part * self.part_size : (part + 1) * self.part_size]
 
     def images_path(self, part: int) -> Path:
-        """Where a part's images are."""
+        """Tell where a part's images are."""
         return self.folder / f"part-{part:06d}.safetensors"
 
     def features_path(self, part: int, extractor: FeatureExtractor) -> Path:
-        """Where what an extractor says of them is."""
+        """Tell where what an extractor says of them is."""
         return self.folder / f"part-{part:06d}-{extractor.sha256[:16]}.safetensors"
 
     def images(self, part: int) -> Tensor:
-        """The images of a part, uint8 [N, C, H, W].
+        """Read the images of a part, uint8 [N, C, H, W].
 
         Raises:
             CheckpointError: If its file is damaged.
@@ -82,15 +82,15 @@ class SampleSet:
         return _read(self.images_path(part), "images", len(self.seeds_of(part)), torch.uint8)
 
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
-        """Mean and covariance of all features, part by part."""
+        """Gather mean and covariance of all features, part by part."""
         return statistics_of(self._stored(extractor, "features"), extractor.dimensions)
 
     def features(self, extractor: FeatureExtractor) -> Tensor:
-        """All features, float32 [N, D], mapped from one file."""
+        """Give all features, float32 [N, D], mapped from one file."""
         return self._gathered(extractor, "features")
 
     def logits(self, extractor: FeatureExtractor) -> Tensor:
-        """All class scores, float32 [N, K], mapped from one file."""
+        """Give all class scores, float32 [N, K], mapped from one file."""
         return self._gathered(extractor, "logits")
 
     def _stored(self, extractor: FeatureExtractor, what: str) -> Iterator[Tensor]:
@@ -105,7 +105,7 @@ class SampleSet:
 
 
 def part_size(batch_size: int) -> int:
-    """Samples of a part: whole batches, about 256, so that the last batch of a part wastes nothing."""
+    """Count the samples of a part: whole batches, about 256, so that the last batch of a part wastes nothing."""
     return batch_size * max(1, round(PART_IMAGES / batch_size))
 
 

@@ -19,7 +19,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """How to measure.
+    """Say how to measure.
 
     Attributes:
         n: Samples, or held-out images (the first of the test split) for likelihoods and the loss per timestep; None for 1,000
@@ -52,5 +52,5 @@ class EvaluateSettings:
     bounds: Bounds = USUAL
 
     def n_of(self, metric: str) -> int:
-        """Images that a metric is measured with."""
+        """Count the images that a metric is measured with."""
         return known_metrics()[metric].usual_n if self.n is None else self.n

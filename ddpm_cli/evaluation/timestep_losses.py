@@ -1,4 +1,4 @@
-"""The loss on held-out images as a function of t."""
+"""Measure the loss on held-out images as a function of t."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLOT = "loss-per-timestep.png"
 def loss_per_timestep(
     trained: TrainedModel, dataset: Dataset, settings: EvaluateSettings, folder: Path | None = None, on_event: Listener = ignore
 ) -> Figure:
-    """The loss that the model was trained with, on each held-out image once in each of 20 equal ranges of t.
+    """Measure the loss that the model was trained with, on each held-out image once in each of 20 equal ranges of t.
 
     t is drawn uniformly within a range; t and noise follow from the seed, so that models are compared on the same draws.
 

@@ -1,4 +1,4 @@
-"""Readable names for the arms of a sweep, which are also names of folders."""
+"""Make readable names for the arms of a sweep, which are also names of folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NO_SETTINGS = "base"
 
 
 def arm_name(label: str, point: Mapping[str, Any], taken: Sequence[str]) -> str:
-    """The name of an arm: its label, then what it has of the grid, as in `cosine-lr-0.001`.
+    """Name an arm by its label, then by what it has of the grid, as in `cosine-lr-0.001`.
 
     Args:
         label: Given by hand, or empty.

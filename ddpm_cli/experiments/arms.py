@@ -1,4 +1,4 @@
-"""Runs grouped into arms: the repeats of one experiment, which differ in nothing but their seed."""
+"""Group runs into arms: the repeats of one experiment, which differ in nothing but their seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Repeats:
-    """The runs of an arm.
+    """Hold the runs of an arm.
 
     Attributes:
         name: Of the arm.
@@ -36,12 +36,12 @@ class Repeats:
 
     @property
     def finished(self) -> bool:
-        """Whether any run has used up its budget."""
+        """Tell whether any run has used up its budget."""
         return any(record.run.finished for record in self.records)
 
     @property
     def counted(self) -> tuple[RunRecord, ...]:
-        """The independent repeats: one run of each seed, and only finished ones if any is."""
+        """List the independent repeats: one run of each seed, and only finished ones if any is."""
         by_seed: dict[int, RunRecord] = {}
         for record in self.records:
             if record.run.finished or not self.finished:
@@ -50,7 +50,7 @@ class Repeats:
 
 
 def group_arms(records: Sequence[RunRecord]) -> list[Repeats]:
-    """The arms of some runs, in the order of their first run; each has a name of its own."""
+    """Group some runs into arms, in the order of their first run; each has a name of its own."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(json.dumps(_settings(record), sort_keys=True), []).append(record)
@@ -61,7 +61,7 @@ def group_arms(records: Sequence[RunRecord]) -> list[Repeats]:
 
 
 def differences(arms: Sequence[Repeats]) -> dict[str, tuple[Any, ...]]:
-    """The settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key.
+    """List the settings in which arms differ: dotted key to the value of each arm, None for an arm that has no such key.
 
     What belongs to a kind that not all arms have is left out where it is as it comes with that kind.
     """

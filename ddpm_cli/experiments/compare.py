@@ -1,4 +1,4 @@
-"""Runs beside each other: what they were told, how they went, and whether they differ."""
+"""Put runs beside each other: what they were told, how they went, and whether they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of several runs from the same seeds."""
+"""Draw images of several runs from the same seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_ROWS = 12
 
 
 class Row(NamedTuple):
-    """Images of one run, uint8 [N, C, H, W], and whose they are."""
+    """Hold images of one run, uint8 [N, C, H, W], and whose they are."""
 
     name: str
     images: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""The figures of arms, put beside each other only where they were measured the same way."""
+"""Put the figures of arms beside each other only where they were measured the same way."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Conditions = dict[str, Any]
 
 
 def loss_measures(arms: Sequence[Repeats], baseline: str) -> list[Measure]:
-    """Final and best losses; those of different objectives get no verdict."""
+    """Compare final and best losses; those of different objectives get no verdict."""
     reference = next(arm for arm in arms if arm.name == baseline)
     measures = []
     for metric, value in LOSSES.items():
@@ -112,7 +112,7 @@ def _held_out(record: RunRecord) -> tuple[Any, ...]:
 
 
 def figure_measures(arms: Sequence[Repeats], baseline: str) -> tuple[list[Measure], list[Apart]]:
-    """What was measured of the runs: figures that can be put beside each other, and those that cannot.
+    """Compare what was measured of the runs: figures that can be put beside each other, and those that cannot.
 
     They can where metric, number of images, reference, extractor, sampler and all other conditions are equal; or where the
     sampler differs because each run was measured with its own, as its config says it.

@@ -1,4 +1,4 @@
-"""What a report tells of a run, read from its folder, with one denoising drawn from its newest checkpoint."""
+"""Gather what a report tells of a run from its folder, with one denoising drawn from its newest checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that a run, a checkpoint or an exported file tells of itself, for `ddpm info`. A sound exported file alone needs torch."""
+"""Gather all that a run, a checkpoint or an exported file tells of itself. A sound exported file alone needs torch."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _of_file(path: Path) -> ModelInfo:
 
 
 def checked_checkpoints(run: RunDirectory) -> tuple[tuple[CheckpointRow, ...], Checkpoint | None]:
-    """All checkpoints of a run, oldest first, each compared with its sums; and the newest that is whole, if there is one."""
+    """Check all checkpoints of a run, oldest first, against their sums; and find the newest that is whole, if there is one."""
     try:
         paths: Sequence[Path] = list_checkpoints(run)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The runs below a folder, as `ddpm ls` lists them. Imports no torch."""
+"""List the runs below a folder, as `ddpm ls` does. Imports no torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIGNS = ("run.json", "config.toml", "checkpoints")
 
 @dataclass
 class LogSummary:
-    """What the log of a run's training tells.
+    """Hold what the log of a run's training tells.
 
     Attributes:
         step: The last one.
@@ -45,7 +45,7 @@ class LogSummary:
 
 
 def list_rows(root: Path) -> list[RunRow]:
-    """Every run below a folder, and those of sweeps in it, the newest first; one that cannot be used is listed with its fault.
+    """List every run below a folder, and those of sweeps in it, the newest first; one that cannot be used with its fault.
 
     Args:
         root: The folder of all runs; without one there are no runs.
@@ -81,7 +81,7 @@ def _looks_like_a_run(path: Path) -> bool:
 
 
 def describe_run(run: RunDirectory, name: str) -> RunRow:
-    """A run in a list; whatever is wrong with it is told in the row.
+    """Describe a run in a list; whatever is wrong with it is told in the row.
 
     Args:
         run: Its folder, which may come from a stranger.
@@ -132,7 +132,7 @@ def _state_at_rest(info: Mapping[str, Any], step: int, share: float) -> RunState
 
 
 def summarise_log(run: RunDirectory) -> LogSummary:
-    """What a run's log of training tells, with one line of it in memory at a time.
+    """Summarise what a run's log of training tells, with one line of it in memory at a time.
 
     Raises:
         RunError: If it cannot be read.

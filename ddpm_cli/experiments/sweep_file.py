@@ -1,4 +1,4 @@
-"""The file of a sweep: which runs to make, and what to measure of each.
+"""Read the file of a sweep: which runs to make, and what to measure of each.
 
     preset = "quick"                       # optional, as in a config file
     seeds = [0, 1, 2]                      # train.seed of the repeats; left out: each arm is trained once, with its train.seed
@@ -73,7 +73,7 @@ def _split(name: Any) -> Any:
 
 
 class EvaluatePart(Section):
-    """What to measure of each trained run, as the options of `ddpm evaluate`."""
+    """Say what to measure of each trained run, as the options of `ddpm evaluate`."""
 
     metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(("fcd",), min_length=1, description="Names of metrics.")
     n: PositiveInt | None = Field(None, description="Samples, or held-out images for likelihoods.")
@@ -93,13 +93,13 @@ class EvaluatePart(Section):
 
     @property
     def flags(self) -> Point:
-        """The settings of sampling that hold for all points of the grid."""
+        """List the settings of sampling that hold for all points of the grid."""
         said = flags_of({"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance})
         return {key: value for key, (value, _) in said.items() if value is not None}
 
 
 class SweepFile(Section):
-    """The file as it is written."""
+    """Hold the file as it is written."""
 
     preset: str | None = Field(None, description="Preset that all runs start from.")
     seeds: Annotated[tuple[Seed, ...] | None, AfterValidator(_different)] = Field(None, description="Of the repeats.")
@@ -111,7 +111,7 @@ class SweepFile(Section):
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep.
+    """Hold one run of a sweep.
 
     Attributes:
         name: Of its folder, `<arm>-s<seed>`.
@@ -130,7 +130,7 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep of which every run is known to be valid.
+    """Hold a sweep of which every run is known to be valid.
 
     Attributes:
         name: Of its folder below `runs/`.

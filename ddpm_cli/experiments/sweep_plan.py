@@ -1,4 +1,4 @@
-"""What a sweep will do: its runs, checked against what lies in its folder, and how long they will take."""
+"""Plan what a sweep will do: its runs, checked against what lies in its folder, and how long they will take."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OF_A_RUN = frozenset(
 
 @dataclass(frozen=True)
 class CheckedSweep:
-    """A sweep of which every run fits what lies in its folder.
+    """Hold a sweep of which every run fits what lies in its folder.
 
     Attributes:
         sweep: What was asked for.
@@ -63,7 +63,7 @@ class CheckedSweep:
 def plan_sweep(
     sweep: Sweep, *, runs: Path = Path("runs"), baseline: str | None = None, on_event: Listener = ignore
 ) -> CheckedSweep:
-    """See what is left to do, and resolve every arm with its data and its network; nothing is written.
+    """Plan what is left to do, and resolve every arm with its data and its network; nothing is written.
 
     Args:
         sweep: What is asked for.
@@ -106,7 +106,7 @@ def plan_sweep(
 
 
 def on_same_images(sweep: Sweep, folder: Path, on_event: Listener = ignore) -> Sweep:
-    """The sweep on the images that its runs so far had to take in place of those that it names: other ones would not compare."""
+    """Put a sweep on the images that its runs so far had to take in place of those that it names: others would not compare."""
     begun = [run.name for run in sweep.runs if RunDirectory(folder / run.name).config_path.exists()]
     bundled = {name: stood_in_for(RunDirectory(folder / name)) is not None for name in begun}
     if not any(bundled.values()):
@@ -184,7 +184,7 @@ def require_nothing_else(folder: RunDirectory) -> None:
 
 
 def evaluate_settings(asked: EvaluatePart) -> EvaluateSettings:
-    """How the first run of an arm is measured."""
+    """Say how the first run of an arm is measured."""
     return EvaluateSettings(
         n=asked.n,
         likelihood_steps=asked.likelihood_steps,
@@ -200,7 +200,7 @@ def evaluate_settings(asked: EvaluatePart) -> EvaluateSettings:
 def extractors_of(
     asked: EvaluatePart, runs: Iterable[SweepRun], on_event: Listener = ignore
 ) -> Iterator[tuple[Extractors, ExtractorKind]]:
-    """What will look at the samples of these runs, once for each data set and kind."""
+    """List what will look at the samples of these runs, once for each data set and kind."""
     from ddpm_cli.evaluation.extractors import Extractors
 
     kinds = {kind for metric in asked.metrics if (kind := known_metrics()[metric].extractor)}
@@ -217,7 +217,7 @@ def _plans(sweep: Sweep, standings: Mapping[str, Standing], on_event: Listener) 
 
 
 def notices_once(on_event: Listener) -> Listener:
-    """A listener that hands on each notice once, however many arms or settings give it, and every other event."""
+    """Hand on each notice once, however many arms or settings give it, and every other event; a listener."""
     said: set[str] = set()
 
     def listen(event: Event) -> None:
@@ -241,5 +241,5 @@ def _sampling_seconds(sweep: Sweep, config: Config, plan: TrainPlan) -> float:
 
 
 def sampling_flags(point: Mapping[str, object]) -> dict[str, tuple[object, str]]:
-    """Settings of sampling, as `config.loader` takes flags."""
+    """Write settings of sampling as `config.resolve.loader` takes flags."""
     return {key: (value, "[evaluate]") for key, value in point.items()}

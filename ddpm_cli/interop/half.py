@@ -1,4 +1,4 @@
-"""Weights in half precision: half the bytes in a file, while everything is computed in float32."""
+"""Keep weights in half precision: half the bytes in a file, while everything is computed in float32."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HalfWeights(nn.Module):
-    """A network that keeps its weights as float16, and computes as the network itself does with the rounded ones.
+    """Keep a network's weights as float16, and compute as the network itself does with the rounded ones.
 
     Args:
         network: The network, of which a rounded copy of the weights is kept.
@@ -33,14 +33,14 @@ class HalfWeights(nn.Module):
         self._network = (network,)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What the network gives with the rounded weights."""
+        """Compute what the network gives with the rounded weights."""
         weights = {name: weight.float() for name, weight in zip(self._names, self._weights, strict=True)}
         result: Tensor = functional_call(self._network[0], weights, (x, t) if labels is None else (x, t, labels))
         return result
 
 
 def rounded(trained: TrainedModel) -> tuple[TrainedModel, float]:
-    """The model with weights that float16 can hold, still float32, and by how much its predictions differ at most.
+    """Round a model to weights that float16 can hold, still float32, and tell by how much its predictions differ at most.
 
     Raises:
         RequestError: If a weight is too large for float16.

@@ -1,4 +1,4 @@
-"""The README of an exported folder: what the model is, what it was trained on, how good it is, and how to sample from it."""
+"""Write the README of an exported folder: what the model is, what it was trained on, how good it is, and how to sample from it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _CLIPPING = " `use_clipped_model_output` makes DDIM's noise fit the clipped imag
 
 
 def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
-    """The text, Markdown.
+    """Write the text, Markdown.
 
     Args:
         trained: The model; data and metrics are those of the run that it came from, as far as the run tells.
@@ -99,7 +99,7 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
 
 
 def run_of(origin: Path) -> RunDirectory | None:
-    """The run that a checkpoint belongs to; None for an exported file."""
+    """Find the run that a checkpoint belongs to; None for an exported file."""
     run = RunDirectory(origin.absolute().parent.parent)
     return run if run.checkpoints_folder == origin.absolute().parent and run.info_path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""A trained model as an ONNX graph: its network alone, or the whole of DDIM with it."""
+"""Write a trained model as an ONNX graph: its network alone, or the whole of DDIM with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCHES = (1, 3)
 
 
 class DdimStep(nn.Module):
-    """One step of DDIM with eta = 0 (Song et al. 2021, Eq. 12), which step being a tensor, so that a graph can repeat it.
+    """Compute one step of DDIM with eta = 0 (Song et al. 2021, Eq. 12), which step being a tensor, so that a graph can repeat it.
 
     x_s = sqrt(abar_s) * x0_hat + sqrt(1 - abar_s) * eps_hat
 

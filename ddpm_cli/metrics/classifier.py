@@ -1,4 +1,4 @@
-"""The small classifier whose features `fcd` is measured with: its files, and the one that comes with this package."""
+"""Read and write the small classifier whose features `fcd` is measured with, and the one that comes with this package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BATCH_SIZE = 256
 
 
 class Description(BaseModel, frozen=True, extra="forbid", strict=True):
-    """What a classifier's file says of it.
+    """Hold what a classifier's file says of it.
 
     Attributes:
         version: Of the file's format.
@@ -61,7 +61,7 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True):
 
 
 class ClassifierExtractor:
-    """A `FeatureExtractor` with 64 features, from a file of `save_classifier`.
+    """Look through a classifier: a `FeatureExtractor` with 64 features, from a file of `save_classifier`.
 
     Args:
         network: In evaluation mode.
@@ -97,7 +97,7 @@ class ClassifierExtractor:
 
 
 def load_bundled(device: torch.device) -> ClassifierExtractor:
-    """The classifier that comes with this package (`examples/train_fashion_mnist_classifier.py` made it).
+    """Load the classifier that comes with this package (`examples/train_fashion_mnist_classifier.py` made it).
 
     Raises:
         CheckpointError: If its file is damaged.

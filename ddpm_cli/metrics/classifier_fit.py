@@ -1,4 +1,4 @@
-"""Training the small classifier, with labels or without."""
+"""Train the small classifier, with labels or without."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WEIGHT_DECAY = 0.05
 
 @dataclass(frozen=True, eq=False)
 class FittedClassifier:
-    """What `fit_classifier` returns.
+    """Hold what `fit_classifier` returns.
 
     Attributes:
         network: In evaluation mode, on the CPU, its normalisations folded.
@@ -84,7 +84,7 @@ def fit_classifier(
 
 
 def usual_epochs(images: int) -> int:
-    """Passes over so many images that a classifier has learned what it can: 25, but no fewer than 60,000 and no more than 480,000
+    """Count passes over so many images until a classifier has learned what it can: 25, but 60,000 to 480,000
     images in all.
 
     Args:

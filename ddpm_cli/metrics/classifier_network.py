@@ -1,4 +1,4 @@
-"""A small convolutional classifier for images of any size, whose last features a Fréchet distance can be measured with."""
+"""Classify images of any size by a small convolutional network, whose last features a Fréchet distance can be measured with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LAST_SIDE = 7
 
 
 class Architecture(NamedTuple):
-    """All that the layers of a classifier follow from.
+    """Hold all that the layers of a classifier follow from.
 
     Attributes:
         channels: Of the images.
@@ -34,7 +34,7 @@ class Architecture(NamedTuple):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, normalisation and SiLU, which is smooth: small changes of an image change its features a little.
+    """Compute convolution, norm and SiLU, which is smooth: small changes of an image change its features a little.
 
     The normalisation is BatchNorm, not GroupNorm, because with fixed statistics it is a fixed affine map: it cannot hide from the
     features that an image has too little contrast. `fold` puts it into the convolution.
@@ -69,7 +69,7 @@ def require_size(height: int, width: int) -> None:
 
 
 class ClassifierNetwork(nn.Module):
-    """Pairs of 3x3 convolutions, the first of each halving the image, until its shorter side has at most 7 pixels; then the mean.
+    """Compute pairs of 3x3 convolutions, the first of each halving the image, until its shorter side has at most 7 pixels.
 
     Args:
         architecture: Shape of the images and number of classes.
@@ -100,7 +100,7 @@ class ClassifierNetwork(nn.Module):
 
 
 def initialised(architecture: Architecture, seed: int = 0) -> ClassifierNetwork:
-    """A new network, its weights drawn from the seed; the caller's random state stays as it was.
+    """Make a new network, its weights drawn from the seed; the caller's random state stays as it was.
 
     Raises:
         ShapeError: If a side of the images is below 8 pixels.

@@ -11,7 +11,7 @@ from ddpm_cli.errors import RequestError, ShapeError
 
 
 class FrechetStatistics:
-    """Mean and covariance of features that arrive in batches, so that none of them need be kept.
+    """Gather mean and covariance of features that arrive in batches, so that none of them need be kept.
 
     Each batch is merged by its own mean and scatter (Chan et al. 1979), all in float64 on the CPU: sums of squares, from which
     the mean would have to be subtracted at the end, would cancel.
@@ -27,7 +27,7 @@ class FrechetStatistics:
 
     @property
     def covariance(self) -> Tensor:
-        """Unbiased covariance, float64, [D, D].
+        """Compute the unbiased covariance, float64, [D, D].
 
         Raises:
             RequestError: If fewer than two vectors were added.
@@ -63,12 +63,12 @@ class FrechetStatistics:
             self._absorb(other.count, other.mean, other._scatter)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of the state by name, for a file; `from_tensors` undoes it, bit for bit."""
+        """List all of the state by name, for a file; `from_tensors` undoes it, bit for bit."""
         return {"count": torch.tensor(self.count), "mean": self.mean.clone(), "scatter": self._scatter.clone()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FrechetStatistics:
-        """The statistics that `tensors` described.
+        """Read the statistics that `tensors` described.
 
         Raises:
             ShapeError: If a tensor is missing or of the wrong shape or type.

@@ -1,4 +1,4 @@
-"""What every metric of samples looks through: a network that turns images into vectors."""
+"""Look through a network that turns images into vectors, as every metric of samples does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Features(NamedTuple):
-    """What a network says of a batch of images.
+    """Hold what a network says of a batch of images.
 
     Attributes:
         features: Activations before the last layer, float32, [N, D], on the extractor's device.
@@ -25,19 +25,19 @@ class Features(NamedTuple):
 
 
 class FeatureExtractor(Protocol):
-    """A fixed network; figures made with two of them do not compare."""
+    """Turn images into vectors by a fixed network; figures made with two of them do not compare."""
 
     @property
     def name(self) -> str:
-        """What it is, with its version."""
+        """Say what it is, with its version."""
 
     @property
     def sha256(self) -> str:
-        """Of the bytes of the file that its weights were read from, hexadecimal."""
+        """Give the sum of the bytes of the file that its weights were read from, hexadecimal."""
 
     @property
     def dimensions(self) -> int:
-        """Length D of a feature vector."""
+        """Give the length D of a feature vector."""
 
     def __call__(self, images: Tensor) -> Features:
         """Look at images.
@@ -50,27 +50,27 @@ class FeatureExtractor(Protocol):
 
 
 class FeatureSource(Protocol):
-    """Images whose features a metric asks for, whether they were drawn or are real."""
+    """Give the features of images that a metric asks for, whether they were drawn or are real."""
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Count the images."""
 
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
-        """Mean and covariance of the features."""
+        """Give mean and covariance of the features."""
 
     def features(self, extractor: FeatureExtractor) -> Tensor:
-        """All features, float32 [N, D], perhaps mapped from a file."""
+        """Give all features, float32 [N, D], perhaps mapped from a file."""
 
     def logits(self, extractor: FeatureExtractor) -> Tensor:
-        """All class scores, float32 [N, K], perhaps mapped from a file."""
+        """Give all class scores, float32 [N, K], perhaps mapped from a file."""
 
 
 class RealFeatureSource(FeatureSource, Protocol):
-    """Real images, of which fewer can be had."""
+    """Give the features of real images, of which fewer can be had."""
 
     def some(self, n: int) -> Self:
-        """At most n of them, always the same."""
+        """Take at most n of them, always the same."""
 
 
 @torch.no_grad()

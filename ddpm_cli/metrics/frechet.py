@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features: FID with Inception's, FCD with a classifier's.
+"""Measure the Fréchet distance between two sets of features: FID with Inception's, FCD with a classifier's.
 
 Heusel et al. 2017 compare the Gaussians that have the mean and covariance of each set; Dowson & Landau 1982 give the distance
 of two Gaussians in closed form.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def frechet_distance(a: FrechetStatistics, b: FrechetStatistics) -> float:
-    """Squared Fréchet distance of two Gaussians (Dowson & Landau 1982; Heusel et al. 2017, Eq. 6).
+    """Compute the squared Fréchet distance of two Gaussians (Dowson & Landau 1982; Heusel et al. 2017, Eq. 6).
 
     |mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))
 

@@ -1,4 +1,4 @@
-"""The Inception network of 2015-12-05, whose features FID, KID, precision and recall are defined with.
+"""Look through the Inception network of 2015-12-05, whose features FID, KID, precision and recall are defined with.
 
 The network, its legacy resize and its weights are torch-fidelity's (the extra `metrics`).
 """
@@ -39,7 +39,7 @@ _REMEDY = (
 
 
 class InceptionExtractor:
-    """A `FeatureExtractor` with 2,048 features; images are resized to 299x299 as TensorFlow 1 did, without antialiasing.
+    """Give 2,048 features, a `FeatureExtractor`; images are resized to 299x299 as TensorFlow 1 did, without antialiasing.
 
     Grey images are seen as colour ones with three equal channels. Logits are without the last layer's bias, as the Inception Score
     takes them; None where the weights have no last layer.

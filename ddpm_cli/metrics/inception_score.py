@@ -1,4 +1,4 @@
-"""The Inception Score (Salimans et al. 2016): how sure the classifier is of each image, and how many classes they cover."""
+"""Measure the Inception Score (Salimans et al. 2016): how sure it is of each image, and how many classes they cover."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = 2020
 
 
 def inception_score(logits: Tensor, *, splits: int = SPLITS, seed: int = SEED) -> tuple[float, float]:
-    """Exp of the mean KL divergence of p(class | image) from p(class) (Salimans et al. 2016, Sec. 4).
+    """Compute exp of the mean KL divergence of p(class | image) from p(class) (Salimans et al. 2016, Sec. 4).
 
     Shuffle and splits are torch-fidelity's, so that both report the same figure.
 

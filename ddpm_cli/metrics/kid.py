@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of features, KID with Inception's (Binkowski et al. 2018)."""
+"""Measure the kernel distance between two sets of features, KID with Inception's (Binkowski et al. 2018)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED = 2020
 
 
 def usable_subset_size(real: int, generated: int, subset_size: int = SUBSET_SIZE) -> int:
-    """The largest subset that both sets can fill; below 1,000 it must be stated beside the figure.
+    """Choose the largest subset that both sets can fill; below 1,000 it must be stated beside the figure.
 
     Where it is all of both sets, every subset is the same and the standard deviation says nothing.
 
@@ -35,7 +35,7 @@ def usable_subset_size(real: int, generated: int, subset_size: int = SUBSET_SIZE
 def kernel_distance(
     real: Tensor, generated: Tensor, *, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = SEED
 ) -> tuple[float, float]:
-    """Squared maximum mean discrepancy with a cubic kernel, over random subsets (Binkowski et al. 2018, Sec. 4).
+    """Compute the squared mean discrepancy with a cubic kernel, over random subsets (Binkowski et al. 2018, Sec. 4).
 
     It is unbiased, so that it may fall below 0 for sets that are alike, and its expectation does not depend on n.
 
@@ -68,7 +68,7 @@ def kernel_distance(
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy of two sets of equal size (Gretton et al. 2012, Eq. 3).
+    """Estimate the squared maximum mean discrepancy of two sets of equal size without bias (Gretton et al. 2012, Eq. 3).
 
     mean of k(x_i, x_j) and of k(y_i, y_j) over i != j, less twice the mean of k(x_i, y_j), with k(a, b) = (a.b / D + 1)^3
 

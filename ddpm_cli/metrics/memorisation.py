@@ -1,4 +1,4 @@
-"""Whether samples are copies of training images: a test that says how near is too near."""
+"""Test whether samples are copies of training images: how near is too near."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FALSE_ALARM_RATE = 0.001
 
 
 class Verdicts(NamedTuple):
-    """Which samples are nearer to the training set than held-out images are.
+    """Tell which samples are nearer to the training set than held-out images are.
 
     Attributes:
         p_values: Chance that a new image of the same kind is as near, float64, [N].
@@ -28,7 +28,7 @@ class Verdicts(NamedTuple):
 
 
 def relative_distances(distances: Tensor) -> Tensor:
-    """Distance to the nearest training image in units of the mean distance of the 50 nearest (after Carlini et al. 2023, Sec. 5).
+    """Divide distances to the nearest training image by the mean of the 50 nearest (after Carlini et al. 2023, Sec. 5).
 
     The distance alone calls whatever lies in a dense region a copy, and misses copies of unusual images, whose other neighbours are
     far away. On Fashion-MNIST, with 5,000 held-out images and a false-alarm rate of 0.001, this ratio finds 1,000 of 1,000 exact
@@ -46,7 +46,7 @@ def relative_distances(distances: Tensor) -> Tensor:
 
 
 def memorised(sample_distances: Tensor, held_out_distances: Tensor, false_alarm_rate: float = FALSE_ALARM_RATE) -> Verdicts:
-    """Which samples are nearer to the training set than held-out images are, by a conformal test (Vovk et al. 2005).
+    """Tell which samples are nearer to training images than held-out ones are, by a conformal test (Vovk et al. 2005).
 
     p = (1 + number of held-out images as near or nearer) / (1 + number of held-out images)
 

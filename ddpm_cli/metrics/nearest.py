@@ -1,4 +1,4 @@
-"""The nearest of many references, exactly and in parts."""
+"""Find the nearest of many references, exactly and in parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CANDIDATES = 8
 
 
 def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest reference of each query by Euclidean distance.
+    """Find the nearest reference of each query by Euclidean distance.
 
     Products in float32 find eight candidates; their distances are taken anew from differences in float64, so that a copy has
     distance exactly 0 and rounding does not choose the winner.
@@ -34,7 +34,7 @@ def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_few(queries: Tensor, references: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-    """The k nearest references of each query, the nearest first; see `nearest`.
+    """Find the k nearest references of each query, the nearest first; see `nearest`.
 
     Args:
         queries: [N, D].

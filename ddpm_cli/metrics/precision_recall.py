@@ -1,4 +1,4 @@
-"""Precision and recall of generated images (Kynkäänniemi et al. 2019)."""
+"""Measure precision and recall of generated images (Kynkäänniemi et al. 2019)."""
 
 from __future__ import annotations
 

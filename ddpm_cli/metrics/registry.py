@@ -85,27 +85,27 @@ class Metric:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Names of the values that it gives."""
+        """List the names of the values that it gives."""
         return self.gives or (self.name,)
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """What the version adds to the keys of figures and floors; nothing if there is none."""
+        """List what the version adds to the keys of figures and floors; nothing if there is none."""
         return (self.version,) if self.version else ()
 
     @property
     def is_of_samples(self) -> bool:
-        """Whether it looks at samples, rather than at held-out images."""
+        """Tell whether it looks at samples, rather than at held-out images."""
         return self.extractor is not None
 
     @property
     def needs_held_out(self) -> bool:
-        """Whether it cannot be had without held-out images."""
+        """Tell whether it cannot be had without held-out images."""
         return self.extractor is None or self.reference == "training"
 
     @property
     def fits_training(self) -> bool:
-        """Whether it is cheap and simple enough for `train.evaluate_metrics`."""
+        """Tell whether it is cheap and simple enough for `train.evaluate_metrics`."""
         return self.compute is not None and self.extractor == "classifier" and len(self.values) == 1
 
     def best(self, values: Iterable[float]) -> float:

@@ -1,4 +1,4 @@
-"""Did a change help? Tests on the figures of repeated runs."""
+"""Test whether a change helped, by the figures of repeated runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVEL = 0.05
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of equal means, the variances not assumed to be equal (Welch 1947).
+    """Compute the two-sided p-value of equal means, the variances not assumed to be equal (Welch 1947).
 
     t = (mean_1 - mean_2) / sqrt(var_1/n_1 + var_2/n_2), with the degrees of freedom of Welch and Satterthwaite.
 
@@ -37,7 +37,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for being several (Holm 1979).
+    """Adjust p-values for being several (Holm 1979).
 
     If those below a level are called different, the probability of any false call is at most that level. Of m sorted values
     the i-th (from 0) becomes max over j <= i of min(1, (m - j) p_j).

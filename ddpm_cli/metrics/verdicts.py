@@ -1,4 +1,4 @@
-"""Do arms differ in a figure? The answer in words, from Welch's test against one of them."""
+"""Say whether arms differ in a figure, from Welch's test against one of them."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def _change(better: Direction | None, mean: float, reference: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage of two significant digits, without an exponent."""
+    """Write a share as a percentage of two significant digits, without an exponent."""
     return f"{100 * share:.0f}" if share >= 1 else f"{100 * share:.2g}"
 
 
 def p_text(p: float) -> str:
-    """A p-value as it is written."""
+    """Write a p-value."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -1,4 +1,4 @@
-"""Weights of feature extractors in safetensors files, read strictly: a figure of merit must not rest on half a network."""
+"""Read weights of feature extractors in safetensors files strictly: a figure of merit must not rest on half a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COUNTER = "num_batches_tracked"
 
 
 class WeightsFile(NamedTuple):
-    """What a file holds.
+    """Hold what a file holds.
 
     Attributes:
         tensors: By name; half precision is widened to float32.

@@ -1,4 +1,4 @@
-"""What to try when training has diverged, with the run's own numbers."""
+"""Say what to try when training has diverged, with the run's own numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAFE_MAX_BETA = 0.99
 
 
 def advice(config: Config, run: Path, step: int | None, precision: str) -> list[str]:
-    """Commands to go on with, the likeliest remedy first, each with what it changes.
+    """List commands to go on with, the likeliest remedy first, each with what it changes.
 
     Args:
         config: Of the run that diverged.

@@ -1,4 +1,4 @@
-"""The run that a launcher had begun when it started its processes again (torchrun --max-restarts, Slurm's requeue)."""
+"""Find the run that a launcher had begun when it started its processes again (torchrun --max-restarts, Slurm's requeue)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def begun_run(accelerator: Accelerator, runs: Path) -> RunDirectory | None:
-    """The newest run below `runs` that this launch made; the main process looks for it and tells the others.
+    """Find the newest run below `runs` that this launch made; the main process looks for it and tells the others.
 
     Returns:
         It, or None if the launch had not come so far, or is at its first attempt.

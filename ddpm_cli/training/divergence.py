@@ -1,4 +1,4 @@
-"""The end of a run whose numbers are lost: back to where they were good, and what to try from there."""
+"""End a run whose numbers are lost: go back to where they were good, and say what to try from there."""
 
 from __future__ import annotations
 

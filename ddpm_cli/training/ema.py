@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights (DDPM, App. B).
+"""Average the weights with exponential decay (DDPM, App. B).
 
 torch's AveragedModel keeps its count in a tensor and reads it at each update, which waits for the device; here the device counts
 and nobody reads.
@@ -36,7 +36,7 @@ def ema_weight(updates: Tensor, decay: float, warmup: bool) -> Tensor:
 
 
 class Ema(Generic[M]):
-    """A second model whose weights follow those of the first.
+    """Keep a second model whose weights follow those of the first.
 
     Args:
         model: The model that is trained; it is copied once.

@@ -1,4 +1,4 @@
-"""Whether training is well: steps that could not be taken, and losses that leap.
+"""Detect steps that could not be taken, and losses that leap.
 
 Everything is a pure function of the losses so far, and its memory lies in the checkpoint: a run that was resumed finds what one
 that was never stopped would have found.
@@ -32,7 +32,7 @@ CALM_STEPS = 10
 
 
 class Health:
-    """Judges each step by what the steps before were like."""
+    """Judge each step by what the steps before were like."""
 
     def __init__(self) -> None:
         self.non_finite_steps = 0
@@ -44,7 +44,7 @@ class Health:
         self._ordinary_loss = math.inf
 
     def judge(self, step: int, loss: float, *, taken: bool, scaled: bool) -> IncidentKind | None:
-        """What is wrong with a step, if anything is.
+        """Tell what is wrong with a step, if anything is.
 
         Args:
             step: Its number, from 1.
@@ -62,7 +62,7 @@ class Health:
         return kind
 
     def spike_limit(self) -> float:
-        """The loss above which a step is a spike, by the last losses.
+        """Tell the loss above which a step is a spike, by the last losses.
 
         limit = max(median * max(3, (ninth decile / median)**4), 1.5 * largest)
 
@@ -80,16 +80,16 @@ class Health:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether so many steps in a row could not be taken that no further one will be."""
+        """Tell whether so many steps in a row could not be taken that no further one will be."""
         return self._non_finite_in_a_row >= MAX_NON_FINITE_STEPS or self._skipped_in_a_row >= MAX_SKIPPED_STEPS
 
     @property
     def skipped_in_a_row(self) -> int:
-        """Steps without a change of the weights up to now."""
+        """Count the steps without a change of the weights up to now."""
         return self._skipped_in_a_row
 
     def last_good_step(self, step: int) -> int:
-        """The last step whose weights are known to be good, after `step` steps.
+        """Tell the last step whose weights are known to be good, after `step` steps.
 
         The weights after step n make the loss of step n + 1: without trouble it shows that they are good, and trouble that begins
         at n + 1 is already in them.
@@ -120,7 +120,7 @@ class Health:
             self.trouble_since = step - self._skipped_in_a_row + 1
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Give the state for a checkpoint."""
         return {
             "non_finite_steps": self.non_finite_steps,
             "health": {

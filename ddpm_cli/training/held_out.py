@@ -1,4 +1,4 @@
-"""The loss on images that training never sees."""
+"""Measure the loss on images that training never sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop: steps until the budget is used up, and what is due between them."""
+"""Run the training loop: steps until the budget is used up, and what is due between them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 
 
 class TrainingLoop:
-    """Drives a trainer through its budget.
+    """Drive a trainer through its budget.
 
     Args:
         trainer: Model, optimizer and EMA.
@@ -103,12 +103,12 @@ class TrainingLoop:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the budget is used up and all that was due then is done."""
+        """Tell whether the budget is used up and all that was due then is done."""
         return self.trainer.share >= 1 and not self.after_step_is_due
 
     @property
     def logged_step(self) -> int:
-        """The last step whose row belongs into the log of a run that goes on from here."""
+        """Tell the last step whose row belongs into the log of a run that goes on from here."""
         return self.trainer.step - self.after_step_is_due
 
     def train(self, stop: StopRequest) -> TrainSummary:
@@ -237,7 +237,7 @@ class TrainingLoop:
         return share, int(signal)
 
     def seconds(self) -> float:
-        """Time in training, over all sessions of the run."""
+        """Count seconds of training, over all sessions of the run."""
         return self.seconds_before + time.monotonic() - self.started
 
     def _report_progress(self, first_share: float) -> None:
@@ -296,7 +296,7 @@ class TrainingLoop:
         self.on_event(EpochEnded(self.history if full else [*self.history, row]))
 
     def measure_held_out_loss(self) -> float:
-        """Mean loss of the EMA weights over the held-out images, each process taking its share."""
+        """Average the loss of the EMA weights over the held-out images, each process taking its share."""
         count = len(self.held_out_images)
         batch = self.config.train.micro_batch_size or self.config.train.batch_size
         with whole(self.trainer.ema.model) as network:
@@ -315,7 +315,7 @@ class TrainingLoop:
         return float(self.accelerator.reduce(total, "sum")) / count
 
     def measure_samples(self, last: bool) -> dict[str, float]:
-        """Metrics of samples of the EMA weights if they are due, by name; those that are not finite are left out."""
+        """Measure samples of the EMA weights if that is due, by name of metric; what is not finite is left out."""
         metrics, every = self.metrics, self.config.train.evaluate_every
         if metrics is None or every is None or not (last or self.trainer.step % every == 0):
             return {}
@@ -351,7 +351,7 @@ class TrainingLoop:
         return own_samples(self.team, self._trained(network), range(count), settings, on_event=lambda _: self.stop.check())
 
     def summary(self) -> TrainSummary:
-        """How the run stands now."""
+        """Tell how the run stands now."""
         return TrainSummary(
             run=self.run.path,
             step=self.trainer.step,
@@ -428,7 +428,7 @@ class TrainingLoop:
 
 
 def loop_state(loop: TrainingLoop) -> dict[str, Any]:
-    """Everything of a loop and its trainer that is no tensor."""
+    """Gather everything of a loop and its trainer that is no tensor."""
     return training_state(loop.trainer) | {
         "launch": launch(loop.accelerator, compiled=loop.trainer.is_compiled),
         "seconds": loop.seconds(),
@@ -445,7 +445,7 @@ def loop_state(loop: TrainingLoop) -> dict[str, Any]:
 
 
 def restore_loop(loop: TrainingLoop, checkpoint: Checkpoint) -> None:
-    """Have a fresh loop go on from a checkpoint.
+    """Let a fresh loop go on from a checkpoint.
 
     Raises:
         CheckpointError: If it holds another architecture.

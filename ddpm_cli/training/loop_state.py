@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def state_before_training(image_shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
-    """What `loop.loop_state` gives of a training that has not begun.
+    """Give what `loop.loop_state` would of a training that has not begun.
 
     Args:
         image_shape: Channels, height and width.

@@ -1,4 +1,4 @@
-"""Mean losses of the steps of an interval and of an epoch."""
+"""Average the losses of the steps of an interval and of an epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPANS = ("interval", "epoch")
 
 
 class LossMeter:
-    """Adds up the losses of the steps, once for each span."""
+    """Add up the losses of the steps, once for each span."""
 
     def __init__(self) -> None:
         self.sums = dict.fromkeys(SPANS, 0.0)
@@ -25,7 +25,7 @@ class LossMeter:
             self.steps[span] += 1
 
     def mean(self, span: str) -> float | None:
-        """Mean loss of the steps whose loss was finite, None if there were none."""
+        """Average the loss of the steps whose loss was finite, None if there were none."""
         return self.sums[span] / self.steps[span] if self.steps[span] else None
 
     def reset(self, span: str) -> None:
@@ -33,7 +33,7 @@ class LossMeter:
         self.sums[span], self.steps[span] = 0.0, 0
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Give the state for a checkpoint."""
         return {"loss_sums": dict(self.sums), "loss_steps": dict(self.steps)}
 
     def load(self, state: Mapping[str, Any]) -> None:

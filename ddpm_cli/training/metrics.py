@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the classifier said of samples; a `FeatureSource`.
+    """Hold what the classifier said of samples; a `FeatureSource`.
 
     Attributes:
         of_all: Mean and covariance of their features.
@@ -43,7 +43,7 @@ class Seen:
 
     @property
     def count(self) -> int:
-        """Samples."""
+        """Count the samples."""
         return self.of_all.count
 
     def add(self, seen: Features) -> None:
@@ -52,20 +52,20 @@ class Seen:
         self.batches.append(Features(seen.features.cpu(), None if seen.logits is None else seen.logits.cpu()))
 
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
-        """Mean and covariance of the features."""
+        """Give mean and covariance of the features."""
         return self.of_all
 
     def features(self, extractor: FeatureExtractor) -> Tensor:
-        """All features, float32 [N, D]."""
+        """Give all features, float32 [N, D]."""
         return torch.cat([seen.features for seen in self.batches])
 
     def logits(self, extractor: FeatureExtractor) -> Tensor:
-        """All class scores, float32 [N, K]."""
+        """Give all class scores, float32 [N, K]."""
         return torch.cat([seen.logits for seen in self.batches if seen.logits is not None])
 
 
 class TrainingMetrics:
-    """What `train.evaluate_metrics` asks for, measured on samples that always have the same seeds.
+    """Measure what `train.evaluate_metrics` asks for, on samples that always have the same seeds.
 
     The classifier and the features of the training images are made ready here, once, so that measuring is drawing samples.
     The seeds are the images' own: no random number of the training is used up.
@@ -108,7 +108,7 @@ class TrainingMetrics:
         return own
 
     def values(self, own: Seen) -> dict[str, float]:
-        """The value of each metric by name, the same on every process; all take part.
+        """Compute the value of each metric by name, the same on every process; all take part.
 
         Args:
             own: This process's share of the samples.
@@ -140,5 +140,5 @@ def check_training_metrics(config: Config, dataset: Dataset) -> None:
 
 
 def training_metrics(config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener) -> TrainingMetrics | None:
-    """What the config asks for, or None if it asks for nothing."""
+    """Prepare what the config asks for, or None if it asks for nothing."""
     return TrainingMetrics(config, dataset, accelerator, on_event) if config.train.evaluate_every else None

@@ -1,4 +1,4 @@
-"""What a step of training came to, in numbers that the host reads without making the device wait.
+"""Record what a step of training came to, in numbers that the host reads without making the device wait.
 
 A number that is read at once has the host wait until the device has done all its work, and the device then wait for the host to
 hand it more. Here a copy goes to the host on its own while further steps are under way, and is read when it has long arrived.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class LateNumbers:
-    """Numbers on their way from a device to the host.
+    """Bring numbers from a device to the host.
 
     Args:
         values: Scalars of one device.
@@ -27,7 +27,7 @@ class LateNumbers:
             self._arrived.record()
 
     def read(self) -> list[float]:
-        """The numbers, once they have arrived."""
+        """Read the numbers, once they have arrived."""
         if self._arrived:
             self._arrived.synchronize()
         found: list[float] = self._copy.tolist()
@@ -36,7 +36,7 @@ class LateNumbers:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one step.
+    """Hold what one step came to.
 
     Attributes:
         step: Its number, from 0.

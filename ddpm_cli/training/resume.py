@@ -1,4 +1,4 @@
-"""What a run goes on with, and what is said of it."""
+"""Prepare what a run goes on with, and say what is to be said of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
-    """The config to go on with; a run whose own config is missing or damaged has that of its checkpoint.
+    """Read the config to go on with; a run whose own config is missing or damaged has that of its checkpoint.
 
     Raises:
         ConfigError: If the checkpoint's is no config.
@@ -38,13 +38,13 @@ def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
 def resume_flags(
     budget: Mapping[str, float | None] | None, device: str | None, deterministic: bool | None
 ) -> dict[str, tuple[Any, str]]:
-    """What the flags of `ddpm resume` set, by dotted key, with the flag."""
+    """Say what the flags of `ddpm resume` set, by dotted key, with the flag."""
     flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
     return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
 
 
 def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_budget: bool) -> Iterator[str]:
-    """What is to be known of a run that goes on otherwise than it was begun.
+    """Say what is to be known of a run that goes on otherwise than it was begun.
 
     Args:
         trainer: With its checkpoint restored.
@@ -61,7 +61,7 @@ def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_b
 
 
 def is_finished(run: RunDirectory, checkpoint: Checkpoint, config: Config) -> bool:
-    """Whether the files of a run say that its budget is used up and nothing is due; no, where they do not say it."""
+    """Tell whether the files of a run say that its budget is used up and nothing is due; no, where they do not say it."""
     try:
         info = read_info(run)
     except RunError:
@@ -72,7 +72,7 @@ def is_finished(run: RunDirectory, checkpoint: Checkpoint, config: Config) -> bo
 
 
 def finished_notice(run: RunDirectory, step: int) -> str:
-    """What to say of a run whose budget is used up."""
+    """Say that a run's budget is used up."""
     return (
         f"{run.path} is finished at step {step:,}; there is nothing left to do. "
         f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.shell_word} --steps {2 * step}"

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training run, and the way back."""
+"""Gather what a checkpoint holds of a training run, and bring it back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
-    """Groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of a timestep sampler with a memory.
+    """Gather groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of draws with a memory.
 
     All processes must ask for them; the main one alone gets those that are spread.
     """
@@ -37,7 +37,7 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
 
 
 def training_state(trainer: Trainer) -> dict[str, Any]:
-    """Everything of a trainer that is no tensor; the trainer must have settled its steps."""
+    """Gather everything of a trainer that is no tensor; the trainer must have settled its steps."""
     scaler = trainer.accelerator.scaler
     return {
         "step": trainer.step,

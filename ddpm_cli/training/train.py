@@ -110,7 +110,7 @@ def train(
 
 
 def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
-    """What a run of its own name would do and cost; nothing is written.
+    """Plan what a run of its own name would do and cost; nothing is written.
 
     Raises:
         RequestError: If the run would be refused.

@@ -1,4 +1,4 @@
-"""The training step (DDPM, Alg. 1)."""
+"""Take the training step (DDPM, Alg. 1)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LAG = 4
 
 
 class Trainer:
-    """Model, optimizer, EMA and counters of one run, in memory, and the step that moves them.
+    """Hold model, optimizer, EMA and counters of one run, in memory, and take the step that moves them.
 
     Args:
         config: The resolved config.
@@ -139,7 +139,7 @@ class Trainer:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the network's passes are compiled."""
+        """Tell whether the network's passes are compiled."""
         return self.predict is not self.network
 
     def compile(self) -> None:
@@ -162,7 +162,7 @@ class Trainer:
         self.optimizer.zero_grad()
 
     def _accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
-        """Forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
+        """Run forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
         accelerator, size = self.accelerator, len(t)
         labels = self._labels()
         parts = self._parts()
@@ -221,7 +221,7 @@ class Trainer:
         return norm, taken
 
     def lr(self) -> float:
-        """Learning rate of the next step."""
+        """Tell the learning rate of the next step."""
         optimizer = self.config.optimizer
         return optimizer.lr * lr_factor(optimizer, self.step, self.share)
 
@@ -232,7 +232,7 @@ class Trainer:
 
     @property
     def settled_step(self) -> int:
-        """Steps of which has been taken note."""
+        """Count the steps of which has been taken note."""
         return self.step - len(self.outcomes)
 
     def _take_note(self, outcome: Outcome) -> None:
@@ -261,5 +261,5 @@ class Trainer:
 
 
 def finite(value: float) -> float | None:
-    """The number itself, or None where JSON has no word for it."""
+    """Keep a number, or None where JSON has no word for it."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What every command does with words that it was not made for: says which were meant."""
+"""Answer words that a command was not made for: say which were meant."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NO_COMMANDS |= dict.fromkeys(("update",), NO_COMMANDS["upgrade"])
 
 
 class Command(TyperCommand):
-    """A command that says of a stray word, or an option with one dash, how to write what was meant."""
+    """Say of a stray word, or an option with one dash, how to write what was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, or say what is wrong with them."""
@@ -133,26 +133,26 @@ def _keys_called(name: str, command: str) -> Sequence[str]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something of that name here or below runs/."""
+    """Tell whether there is something of that name here or below runs/."""
     import os
 
     return any(os.path.lexists(place) for place in (path, Path("runs") / path))
 
 
 def shown(word: str) -> str:
-    """The start of a word, without what could write over a terminal."""
+    """Show the start of a word, without what could write over a terminal."""
     from ddpm_cli.core.io.files import printable
 
     return repr(printable(word))
 
 
 def options_of(command: Any) -> list[str]:
-    """All options of a command, with their dashes."""
+    """List all options of a command, with their dashes."""
     return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")]
 
 
 def one_dash(words: Sequence[str], options: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Words before a lone `--` that are an option of several letters but for one dash, each with how that is written.
+    """Find words before a lone `--` that are an option of several letters but for one dash, each with how that is written.
 
     Args:
         words: As typed.
@@ -172,7 +172,7 @@ def one_dash(words: Sequence[str], options: Sequence[str]) -> Iterator[tuple[str
 
 
 def what_was_meant(command: Any, word: str, *, runs: bool = True) -> str:
-    """How to say what a stray word probably stands for, in one sentence; empty if nobody knows.
+    """Say how to write what a stray word probably stands for, in one sentence; nothing if nobody knows.
 
     Args:
         command: That it was given to.
@@ -307,7 +307,7 @@ WORDS: dict[str, Callable[[str], str | None]] = {
 
 
 def is_run(word: str) -> bool:
-    """Whether a word names a run."""
+    """Tell whether a word names a run."""
     from ddpm_cli.errors import RunError
     from ddpm_cli.runs.directory import find_run
 
@@ -322,7 +322,7 @@ def is_run(word: str) -> bool:
 
 
 def spelt_out(words: list[str]) -> list[str]:
-    """The arguments with `help`, `version` and `list`, as other programs have them, in our words."""
+    """Spell `help`, `version` and `list`, as other programs have them, in our words."""
     match words:
         case ["help", *command]:
             return [*spelt_out(command), "--help"]
@@ -334,25 +334,25 @@ def spelt_out(words: list[str]) -> list[str]:
 
 
 class Group(TyperGroup):
-    """A group of commands that knows them by other spellings, and answers other names with theirs."""
+    """Know commands by other spellings, and answer other names with theirs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse what stands before the subcommand."""
         return super().parse_args(ctx, spelt_out(args) if ctx.parent is None else args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, whatever its case and dashes."""
+        """Find the command of that name, whatever its case and dashes."""
         return super().get_command(ctx, as_known(cmd_name, self.commands))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first argument names."""
+        """Find the command that the first argument names."""
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and not args[0].startswith("-"):
             ctx.fail(no_command(self.commands, args[0], of_all=ctx.parent is None))
         return super().resolve_command(ctx, args)
 
 
 def no_command(commands: Collection[str], word: str, *, of_all: bool) -> str:
-    """What to say of a word that is none of a group's commands; `of_all` if it is the group of all."""
+    """Say that a word is none of a group's commands; `of_all` if it is the group of all."""
     ours = next((name for name, others in OTHER_NAMES.items() if plain(word) in map(plain, others.split())), None)
     if of_all and plain(word) in NO_COMMANDS:
         return f"No such command {shown(word)}: {NO_COMMANDS[plain(word)]}."

@@ -1,4 +1,4 @@
-"""What the shell offers when Tab is pressed. Imports no torch."""
+"""Offer what the shell shows when Tab is pressed. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def run_names(incomplete: str) -> list[str]:
-    """Runs below runs/, the newest first, and those of the folder that was typed; where none fits, the shell offers files."""
+    """Offer runs below runs/, the newest first, and those of the folder that was typed; where none fits, the shell offers files."""
     from ddpm_cli.runs.directory import list_runs
 
     folder = "".join(incomplete.rpartition("/")[:2])
@@ -21,7 +21,7 @@ def run_names(incomplete: str) -> list[str]:
 
 
 def preset_names(incomplete: str) -> list[str]:
-    """Presets."""
+    """Offer presets."""
     from ddpm_cli.config.resolve.preset_files import preset_names as names
 
     return starting_with(incomplete, names())
@@ -42,12 +42,12 @@ def format_names(incomplete: str) -> list[str]:
 
 
 def config_names(incomplete: str) -> list[str]:
-    """What `ddpm config diff` compares: presets and runs."""
+    """Offer what `ddpm config diff` compares: presets and runs."""
     return [*preset_names(incomplete), *run_names(incomplete)]
 
 
 def kinds(path: str) -> Completion:
-    """The kinds of a section of the config, such as "data"."""
+    """Offer the kinds of a section of the config, such as "data"."""
 
     def complete(incomplete: str) -> list[str]:
         from ddpm_cli.config.resolve.outline import sections
@@ -58,12 +58,12 @@ def kinds(path: str) -> Completion:
 
 
 def one_of(*choices: str) -> Completion:
-    """Some choices."""
+    """Offer some choices."""
     return lambda incomplete: starting_with(incomplete, choices)
 
 
 def listed(complete: Completion) -> Completion:
-    """Several, separated by commas: what was typed before the last comma stays."""
+    """Offer several, separated by commas: what was typed before the last comma stays."""
 
     def complete_last(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -73,12 +73,12 @@ def listed(complete: Completion) -> Completion:
 
 
 def config_keys(incomplete: str) -> list[str]:
-    """Keys of the config, with the sign after which their value follows."""
+    """Offer keys of the config, with the sign after which their value follows."""
     from ddpm_cli.config.resolve.outline import all_keys
 
     return starting_with(incomplete, (f"{key}=" for key in all_keys()))
 
 
 def starting_with(incomplete: str, names: Iterable[str]) -> list[str]:
-    """The names that go on from what was typed."""
+    """List the names that go on from what was typed."""
     return [name for name in names if name.startswith(incomplete)]

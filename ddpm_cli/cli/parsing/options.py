@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once."""
+"""Define options that several commands share, each once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ddpm_cli.cli.parsing.completion import DEVICES, config_keys, one_of, preset
 
 
 def path_of(named_by: str) -> Callable[[str | os.PathLike[str]], Path]:
-    """A parser for an option or argument of this name that takes a path, see `paths.user_path`."""
+    """Make a parser for an option or argument of this name that takes a path, see `paths.user_path`."""
 
     def parse(text: str | os.PathLike[str]) -> Path:
         from ddpm_cli.core.io.paths import user_path

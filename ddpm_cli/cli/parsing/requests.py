@@ -1,4 +1,4 @@
-"""What commands that draw images check of their options, before anything is loaded."""
+"""Check options of commands that draw images, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def require_writable_pictures(out: Path, each: Path | None) -> None:
 
 
 def chosen_seeds(n: int | None, seed: int | None, seeds: str | None) -> list[int]:
-    """The seeds that --n, --seed and --seeds ask for; empty if their number is left open.
+    """List the seeds that --n, --seed and --seeds ask for; none if their number is left open.
 
     Raises:
         RequestError: If they contradict each other or one of them makes no sense.
@@ -72,7 +72,7 @@ def chosen_seeds(n: int | None, seed: int | None, seeds: str | None) -> list[int
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list of numbers and ranges, both ends included: "0-3,7" is 0, 1, 2, 3, 7.
+    """Parse seeds from a list of numbers and ranges, both ends included: "0-3,7" is 0, 1, 2, 3, 7.
 
     Raises:
         RequestError: If the text is anything else, or holds more than a million seeds.

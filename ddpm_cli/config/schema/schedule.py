@@ -65,7 +65,7 @@ class LinearSchedule(BetaRange):
 
 
 class ScaledLinearSchedule(BetaRange):
-    """Square roots of the betas evenly spaced, as quadratic, over the range of latent diffusion (Rombach et al. 2022)."""
+    """Space square roots of the betas evenly, as quadratic, over the range of latent diffusion (Rombach et al. 2022)."""
 
     kind: Literal["scaled-linear"] = "scaled-linear"
     beta_start: float = Field(0.00085, gt=0, lt=1, description="First beta, for T = 1000; scaled by 1000/T.")
@@ -73,7 +73,7 @@ class ScaledLinearSchedule(BetaRange):
 
 
 class QuadraticSchedule(BetaRange):
-    """Square roots of the betas evenly spaced (Song et al. 2021, DDIM)."""
+    """Space square roots of the betas evenly (Song et al. 2021, DDIM)."""
 
     kind: Literal["quadratic"] = "quadratic"
 

@@ -70,7 +70,7 @@ class Cifar:
         return self.train + self.test
 
     def batch_bytes(self, batch: str) -> int:
-        """Size of a batch."""
+        """Tell the size of a batch."""
         return self.records[batch] * (self.label_bytes + PIXELS)
 
 

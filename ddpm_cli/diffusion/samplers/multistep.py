@@ -55,7 +55,7 @@ class History:
 
 
 def moments(h: float, count: int) -> tuple[float, ...]:
-    """Mean of v**k for k = 1 ... count under the weight exp(-h * (1 - v)) on [0, 1].
+    """Average v**k for k = 1 ... count under the weight exp(-h * (1 - v)) on [0, 1].
 
     moments[0] = 1    moments[k] = 1 / (1 - exp(-h)) - k / h * moments[k - 1]
 
@@ -79,7 +79,7 @@ def _series(k: int, h: float) -> float:
 
 
 def mean_estimate(start: Estimate, others: Sequence[Estimate], end: float, *, rate: float = 1.0, halfway: float = 0.5) -> Tensor:
-    """Mean over a step of the polynomial through several estimates.
+    """Average over a step the polynomial through several estimates.
 
     sum over j of rho[j] * v[j]**(k - 1) = moments[k] for k = 1 ... len(others)
     mean = x0_hat + sum over j of rho[j] / v[j] * (x0_hat[j] - x0_hat)

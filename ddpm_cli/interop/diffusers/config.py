@@ -1,4 +1,4 @@
-"""Our config in the words of diffusers: `UNet2DModel` for the network, `DDPMScheduler` for the schedule."""
+"""Say our config in the words of diffusers: `UNet2DModel` for the network, `DDPMScheduler` for the schedule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FASHION_MNIST_SHAPE = (1, 28, 28)
 
 
 def unet2d_arguments(model: UNetConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """What `UNet2DModel` is called with to be the network of a `[model]` section, or what comes nearest to it.
+    """List what `UNet2DModel` is called with to be the network of a `[model]` section, or what comes nearest to it.
 
     Args:
         model: The section.
@@ -59,7 +59,7 @@ def unet2d_arguments(model: UNetConfig, shape: tuple[int, int, int]) -> dict[str
 
 
 def scheduler_arguments(config: Config, schedule: NoiseSchedule) -> dict[str, Any]:
-    """What `DDPMScheduler` is called with to sample as the run does; DDIM and DPM-Solver++ take over the same.
+    """List what `DDPMScheduler` is called with to sample as the run does; DDIM and DPM-Solver++ take over the same.
 
     Only for a parameterization among PREDICTION_TYPES.
     """
@@ -77,12 +77,12 @@ def scheduler_arguments(config: Config, schedule: NoiseSchedule) -> dict[str, An
 
 
 def solver_overrides(sample: SampleConfig) -> dict[str, Any]:
-    """What `DPMSolverMultistepScheduler` is told besides the scheduler's config: its only way to clip is thresholding."""
+    """List what `DPMSolverMultistepScheduler` is told besides the scheduler's config: its only way to clip is thresholding."""
     return {"thresholding": True, "sample_max_value": 1.0} if isinstance(sample.threshold, ClampThreshold) else {}
 
 
 def derives_noise(sample: SampleConfig) -> bool:
-    """Whether DDIM goes on along the noise that fits the clipped image: diffusers' `use_clipped_model_output`."""
+    """Tell whether DDIM goes on along the noise that fits the clipped image: diffusers' `use_clipped_model_output`."""
     return isinstance(sample.threshold, BoundThreshold) and sample.threshold.eps == "derived"
 
 
@@ -162,17 +162,17 @@ def _channels(model: UNetConfig) -> list[int]:
 
 
 def attended_levels(model: UNetConfig, height: int) -> list[bool]:
-    """Whether each level has attention, for images that are `height` high after padding."""
+    """Tell whether each level has attention, for images that are `height` high after padding."""
     return [height // (model.stem * 2**level) in model.attention_resolutions for level in range(len(model.channel_mult))]
 
 
 def has_uneven_heads(model: UNetConfig, height: int) -> bool:
-    """Whether the heads, of which there are as many everywhere, are wider in one place than in another."""
+    """Tell whether the heads, of which there are as many everywhere, are wider in one place than in another."""
     return model.attention_heads > 1 and len(_attended_channels(model, height)) > 1
 
 
 def norm_groups(model: UNetConfig, shape: tuple[int, int, int]) -> set[int]:
-    """The numbers of groups of the network's norms."""
+    """List the numbers of groups of the network's norms."""
     with torch.device("meta"):
         network = build_model(model, shape)
     return {module.num_groups for module in network.modules() if isinstance(module, nn.GroupNorm)}

@@ -1,4 +1,4 @@
-"""A folder that diffusers' `DDPMPipeline` and `DDIMPipeline` load."""
+"""Write a folder that diffusers' `DDPMPipeline` and `DDIMPipeline` load."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
 
 
 def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> list[Comparison]:
-    """What diffusers makes of the folder, beside what we make of the model: predictions and, if asked for, images."""
+    """Compare what diffusers makes of the folder with what we make of the model: predictions and, if asked for, images."""
     pipeline = load_pipeline(folder)
     unet = pipeline.unet.float()
     difference = prediction_difference(trained, lambda x, t: unet(x, t).sample)
@@ -81,7 +81,7 @@ def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> l
 
 
 def load_pipeline(folder: Path) -> Any:
-    """The folder as diffusers' `DDPMPipeline`; nothing is downloaded."""
+    """Load the folder as diffusers' `DDPMPipeline`; nothing is downloaded."""
     diffusers = _diffusers()
     diffusers.utils.logging.disable_progress_bar()
     with text_alias(folder) as alias:
@@ -119,7 +119,7 @@ def _compare_sampler(
 
 @torch.no_grad()
 def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: int, extra: dict[str, Any]) -> Tensor:
-    """Images of a `UNet2DModel` by one of diffusers' schedulers, from x_T; `extra` goes to the scheduler's step.
+    """Sample images of a `UNet2DModel` by one of diffusers' schedulers, from x_T; `extra` goes to the scheduler's step.
 
     Args:
         unet: The network.

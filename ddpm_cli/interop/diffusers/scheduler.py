@@ -31,7 +31,7 @@ IMPLICIT: Mapping[str, Any] = {"timestep_spacing": "leading", **CLIPPING, **THRE
 
 @dataclass(frozen=True)
 class Kind:
-    """One of diffusers' classes.
+    """Describe one of diffusers' classes.
 
     Attributes:
         sampler: Ours.

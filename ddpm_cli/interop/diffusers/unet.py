@@ -178,7 +178,7 @@ def not_among(given: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]]) 
 
 
 def are_counts(values: Any) -> bool:
-    """Whether it is a list of whole numbers from 1 to a million, and not of more than a hundred."""
+    """Tell whether it is a list of whole numbers from 1 to a million, and not of more than a hundred."""
     return (
         isinstance(values, list)
         and 0 < len(values) <= 100

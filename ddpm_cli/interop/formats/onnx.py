@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, for onnxruntime and the many programs that read the format."""
+"""Write a network as an ONNX graph, for onnxruntime and the many programs that read the format."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _bytes(proto: Any, half: bool) -> bytes:
 
 
 def load_onnx(path: Path, inputs: Sequence[str]) -> Callable[..., Tensor]:
-    """The graph in onnxruntime on the CPU, called with the inputs in their order.
+    """Load the graph in onnxruntime on the CPU, to be called with the inputs in their order.
 
     Raises:
         RequestError: If onnxruntime is missing.

@@ -1,4 +1,4 @@
-"""Weights of our U-Net under the names that diffusers' `UNet2DModel` gives them, and back. Both hold the same tensors."""
+"""Rename weights of our U-Net to the names of diffusers' `UNet2DModel`, and back. Both hold the same tensors."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _LINEAR = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.weight$")
 
 
 def to_unet2d(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights by diffusers' names; its attention has linear layers, [C, C]."""
+    """Rename our weights to diffusers' names; its attention has linear layers, [C, C]."""
     renamed = {_renamed(name, _PLACES + _PARTS): weight for name, weight in weights.items()}
     return {name: weight.flatten(1) if _LINEAR.search(name) else weight for name, weight in renamed.items()}
 
 
 def from_unet2d(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, cosines_first: bool) -> dict[str, Tensor]:
-    """Diffusers' weights by our names.
+    """Rename diffusers' weights to our names.
 
     Args:
         weights: Theirs, not checked.

@@ -1,4 +1,4 @@
-"""The listener that writes a run's metrics and incidents to disk."""
+"""Write a run's metrics and incidents to disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddpm_cli.runs.run_directory import RunDirectory
 
 
 def guard(held: HeldFolder) -> Listener:
-    """A listener that refuses everything that is written down once the folder of the run is no longer at its path.
+    """Refuse everything that is written down once the folder of the run is no longer at its path; a listener.
 
     Told before those that write, it keeps them from another run that was made there; it raises RunMovedError.
     """
@@ -24,7 +24,7 @@ def guard(held: HeldFolder) -> Listener:
 
 
 def recorder(run: RunDirectory) -> Listener:
-    """A listener that appends to metrics.jsonl and incidents.jsonl and rewrites metrics.json.
+    """Append to metrics.jsonl and incidents.jsonl and rewrite metrics.json; a listener.
 
     Each row is on disk before training goes on, so that every row up to a checkpoint survives whatever comes after it.
     """

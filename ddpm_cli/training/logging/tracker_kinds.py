@@ -1,4 +1,4 @@
-"""What Accelerate's trackers do each in their own way: begin, go on with a run, take settings and pictures."""
+"""Handle what Accelerate's trackers do each in their own way: begin, go on with a run, take settings and pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLES = "samples"
 
 @dataclass(frozen=True)
 class Kind:
-    """One of Accelerate's trackers.
+    """Describe one of Accelerate's trackers.
 
     Attributes:
         make: A tracker that is not started, from the run, what the tracker calls it (None for a new one), the steps taken before,

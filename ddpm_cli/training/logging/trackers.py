@@ -1,4 +1,4 @@
-"""The listener that tells experiment trackers of a run, through Accelerate's trackers."""
+"""Tell experiment trackers of a run, through Accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """A listener that hands metrics and sample grids to trackers; on the main process alone.
+    """Hand metrics and sample grids to trackers, on the main process alone; a listener.
 
     What a tracker does wrong costs it its place, and training nothing: it is left out from there on, and a notice says so.
 
@@ -113,7 +113,7 @@ def _values(row: Mapping[str, float | int | None]) -> dict[str, float]:
 
 
 def sample_grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One picture of all images, near-square.
+    """Put all images into one picture, near-square.
 
     Args:
         images: uint8 [N, C, H, W]; of channels that make no colours the first is shown.

@@ -1,4 +1,4 @@
-"""The largest batch that the memory has room for."""
+"""Find the largest batch that the memory has room for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARE = 0.9  # of the memory: some is left for what no estimate sees
 
 
 def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Accelerator) -> Config:
-    """A config whose `train.batch_size` is the largest power of two, times the processes, that every process has memory for.
+    """Set `train.batch_size` to the largest power of two, times the processes, that every process has memory for.
 
     On an accelerator growing batches are tried until one fails or takes more than SHARE of its memory; on a CPU, where a system
     without memory ends the process, it follows from the estimate and from what is free. It never exceeds the training images.

@@ -1,4 +1,4 @@
-"""What a run will cost, from a few passes through a network like its own."""
+"""Estimate what a run will cost, from a few passes through a network like its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ and the file before, that of the EMA, which is held until the next is there."""
 
 
 def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
-    """Time of one forward and backward pass, divided by the images in it.
+    """Time one forward and backward pass, divided by the images in it.
 
     Args:
         rehearsal: Of the run; it has no gradients afterwards.
@@ -60,14 +60,14 @@ def _now(device: torch.device) -> float:
 
 
 def resident_bytes() -> int:
-    """What this process holds before a network is built: the program, all that torch loads later, and the data."""
+    """Measure what this process holds before a network is built: the program, all that torch loads later, and the data."""
     _use_what_loads_late()
     return_freed_memory()
     return held_bytes()
 
 
 def held_bytes() -> int:
-    """What this process holds now."""
+    """Measure what this process holds now."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -81,7 +81,7 @@ def _use_what_loads_late() -> None:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """What training holds of a device's memory, in bytes.
+    """Hold what training holds of a device's memory, in bytes.
 
     Attributes:
         base: What the process holds without the network; 0 on an accelerator, where only tensors count.
@@ -107,7 +107,7 @@ class TrainingMemory:
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, base: int, most_images: int) -> TrainingMemory:
-        """From passes with a few images.
+        """Estimate from passes with a few images.
 
         Args:
             rehearsal: Of the run.
@@ -135,7 +135,7 @@ class TrainingMemory:
         )
 
     def peak(self, config: Config) -> int:
-        """The most that a run holds: on a CPU the whole process, on an accelerator its tensors.
+        """Find the most that a run holds: on a CPU the whole process, on an accelerator its tensors.
 
         What it always holds, and the largest of what it holds for a while: a pass with its gradients and the noise of the batch, a
         step of the optimizer, a pass over held-out images, a step of sampling, and on a CPU the copy that becomes a checkpoint.
@@ -168,7 +168,7 @@ def _heap_share(train_pass: Callable[[int], None], training: PeakMemory, most_im
 
 
 def micro_batch(config: Config, processes: int) -> tuple[int, int]:
-    """Images of a pass, and of all passes of a step, of one process."""
+    """Count images of a pass, and of all passes of a step, of one process."""
     share = -(-config.train.batch_size // processes)
     return min(config.train.micro_batch_size or share, share), share
 

@@ -1,4 +1,4 @@
-"""What is said where memory does not suffice: before training, where it can be known, and after it ran out."""
+"""Say that memory does not suffice: before training, where it can be known, and after it ran out."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _with_batch(config: Config, images: int) -> Config:
 
 
 def with_micro_batch(config: Config, images: int) -> Config:
-    """The config with other micro-batches."""
+    """Change the micro-batches of a config."""
     return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_size": images})})
 
 
@@ -102,13 +102,13 @@ def _less_memory(micro: int | None, config: Config, begin: str, batch: int | Non
 
 
 def network_error() -> OutOfMemoryError:
-    """What to say where building a network, or its first passes with a few images, ran out of memory."""
+    """Say that building a network, or its first passes with a few images, ran out of memory."""
     message = "Out of memory while the network was built: there is no room for it and a few images."
     return OutOfMemoryError(message, SMALLER_NETWORK)
 
 
 def training_error(trainer: Trainer, run: RunDirectory) -> OutOfMemoryError:
-    """What to say where training ran out of memory, after smaller micro-batches were tried in this very process."""
+    """Say that training ran out of memory, after smaller micro-batches were tried in this very process."""
     trainer.optimizer.zero_grad()
     # What is sharded works with all processes together, and the others have no reason to try.
     fitted = None if is_sharded(trainer.model) else _largest_micro_batch(trainer)

@@ -1,4 +1,4 @@
-"""How much memory a computation holds at its height, for a batch of any size, from two runs of it with a few images."""
+"""Trace how much memory a computation holds at its height, for a batch of any size, from two runs of it with a few images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEW = 2  # images; one alone takes other ways through some operations
 
 
 class MemoryTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch annotates little of it
-    """While it is entered, notes after each operation the bytes of all tensors that were made since and are still alive.
+    """Note after each operation the bytes of all tensors that were made since it was entered and are still alive.
 
     What an operation takes for itself while it runs is not seen.
 
@@ -57,7 +57,7 @@ class MemoryTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The height of a computation's memory as a function of its images: a maximum of straight lines, one for each operation.
+    """Hold the height of a computation's memory as a function of its images: a maximum of straight lines, one for each operation.
 
     Attributes:
         lines: Bytes that are alive after each operation without any image, and for each image.
@@ -66,12 +66,12 @@ class PeakMemory:
     lines: frozenset[tuple[int, int]]
 
     def at(self, images: int) -> int:
-        """Bytes for so many images at a time."""
+        """Count bytes for so many images at a time."""
         return max((fixed + images * per_image for fixed, per_image in self.lines), default=0)
 
 
 def peak_memory(compute: Callable[[int], None], device: torch.device) -> PeakMemory:
-    """See how a computation's memory grows with its images; it is done twice, with FEW images and one more.
+    """Trace how a computation's memory grows with its images; it is done twice, with FEW images and one more.
 
     Args:
         compute: Takes the number of images; the operations are the same for any, and their tensors grow with it in a straight line.

@@ -1,4 +1,4 @@
-"""What a run will do and cost, before its first step."""
+"""Plan what a run will do and cost, before its first step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make_plan(
     batch_size_found: bool = False,
     bounds: Bounds = OWN,
 ) -> TrainPlan:
-    """What the run will do and cost; to be called before its network is built, whose memory would be counted twice.
+    """Plan what the run will do and cost; call it before its network is built, whose memory would be counted twice.
 
     A few passes through a network like its own are measured and timed, which take no more memory than training does.
 

@@ -1,4 +1,4 @@
-"""Passes through a network as training and sampling make them, to see what they cost."""
+"""Rehearse passes through a network as training and sampling make them, to see what they cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A network and what training does with it, for images of nothing; weights, schedule and counters stay as they are.
+    """Rehearse with a network as training does, for images of nothing; weights, schedule and counters stay as they are.
 
     Attributes:
         config: Of the run.
@@ -46,7 +46,7 @@ class Rehearsal:
 
     @classmethod
     def of(cls, config: Config, image_shape: tuple[int, int, int], accelerator: Accelerator) -> Rehearsal:
-        """With a new network like that which the config describes."""
+        """Rehearse with a new network like that which the config describes."""
         network = build_network(config, image_shape)
         place_network(network, accelerator.device)
         recompute_blocks(network, config.train.gradient_checkpointing)
@@ -56,11 +56,11 @@ class Rehearsal:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the network's weights."""
+        """Count the bytes of the network's weights."""
         return sum(parameter.nbytes for parameter in self.network.parameters())
 
     def train_pass(self, images: int) -> None:
-        """Forward and backward pass of a micro-batch; the gradients stay, and a second pass adds to them."""
+        """Run forward and backward pass of a micro-batch; the gradients stay, and a second pass adds to them."""
         x_0, t, labels = self._inputs(images)
         network, eps = with_labels(self.network, labels), torch.zeros_like(x_0)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
@@ -70,13 +70,13 @@ class Rehearsal:
 
     @torch.no_grad()
     def held_out_pass(self, images: int) -> None:
-        """The loss of held-out images."""
+        """Compute the loss of held-out images."""
         x_0, t, labels = self._inputs(images)
         self.config.objective.build_loss()(with_labels(self.network, labels), x_0, t, torch.zeros_like(x_0), self.schedule)
 
     @torch.no_grad()
     def sample_pass(self, images: int) -> None:
-        """One step of denoising, guided as the config says."""
+        """Denoise by one step, guided as the config says."""
         x_t, _, labels = self._inputs(images)
         settings = self.config.sample
         predict = predictor(self.network, self.schedule, self.config.objective.build_prediction())
