@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from repository import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +24,7 @@ from ddpm_cli.metrics.frechet import FrechetStatistics, frechet_distance
 from ddpm_cli.results.events import EvaluateProgress
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).parents[2] / "examples" / "train_fashion_mnist_classifier.py"
+SCRIPT = ROOT / "examples" / "train_fashion_mnist_classifier.py"
 
 
 def spots(n: int, seed: int, shape: tuple[int, int, int] = (3, 9, 14)) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import numpy as np
 from command import TINY

@@ -4,7 +4,7 @@ python tests/soak/kills.py [KILLS] [SEED]     200 kills from seed 0, 10 to 20 mi
 
 Each kill is a SIGKILL at a seeded random instant: a phase (starting, training, sampling, writing a checkpoint), how
 often that phase is let pass before, and how far into it. The killed commands are forked from a process that has torch imported (see
-tests/forked.py for why that is the same); every tenth is a process of its own, `python -m ddpm_cli resume`, killed after a random
+helpers/forked.py for why that is the same); every tenth is a process of its own, `python -m ddpm_cli resume`, killed after a random
 number of seconds. A child tells its phase by one byte in a pipe, written by wrappers around the functions that train, sample
 and save.
 
@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from command import TINY, environment
 from forked import Child, Speaker, fork_command, wrap_everywhere

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import environment
+from repository import ROOT
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "extending"
+EXAMPLES = ROOT / "examples" / "extending"
 SMALL = (
     "--data=stripes",
     "--set=data.count=64",

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_configs import tiny_config
+from interrupted_runs import tiny, without_times
 
 from ddpm_cli.build.data import build_dataset
-from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.errors import DataError, InterruptedRunError
@@ -61,12 +60,6 @@ MORE_MODES: dict[str, list[str]] = {
 FEW_STEPS = 8
 
 
-def tiny(*sets: str, steps: int = STEPS) -> Config:
-    return tiny_config(
-        "model.dropout=0.2", "train.log_every=3", "train.eval_every=5", "checkpoint.every=4", f"train.steps={steps}", *sets
-    )
-
-
 def stop_at(step: int) -> Listener:
     """A signal that comes after one step is acted upon after the next, or before, if work that takes long was due."""
 
@@ -92,10 +85,6 @@ def everything(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     tensors = {f"{group}/{name}": value for group in groups for name, value in checkpoint.tensors(group).items()}
     state = {key: value for key, value in checkpoint.state.items() if key != "seconds"}
     return tensors, state | {"history": without_times(state["history"])}
-
-
-def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
 @pytest.fixture(scope="module", autouse=True)

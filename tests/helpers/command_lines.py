@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import dropwhile
-from pathlib import Path
 from typing import Any
 
 import typer
+from repository import ROOT
 
 from ddpm_cli.cli.app import app
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHER_LANGUAGES = ("python", "toml")
 BETWEEN_BACKTICKS = re.compile(r"`([^`]+)`")

@@ -1,6 +1,6 @@
 """Whatever a JSON or TOML file holds, it is read or refused with a message: hypothesis thinks up the values.
 
-FUZZ_EXAMPLES=10000 python -m pytest tests/test_hostile_values.py -n 0     for more examples than the few of the suite
+FUZZ_EXAMPLES=10000 python -m pytest tests/whole/test_hostile_values.py -n 0     for more examples than the few of the suite
 """
 
 from __future__ import annotations

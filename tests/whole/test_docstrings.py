@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "ddpm_cli"
+PACKAGE = ROOT / "ddpm_cli"
 VERBS = frozenset(
     """
     accept add adjust annotate answer append ask average begin bound bring build call change check choose classify

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_engine_resume import tiny, without_times
+from interrupted_runs import tiny, without_times
 
 from ddpm_cli.core.io.temporaries import remove
 from ddpm_cli.errors import InterruptedRunError

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 import ddpm_cli
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ["DdpmError", "Figure", "Images", "Model", "NoiseSchedule", "Run"]
 FUNCTIONS = [
     "compare",

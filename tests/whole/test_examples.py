@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from ddpm_cli.experiments.sweep_file import load_sweep
 
-EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
+EXPERIMENTS = ROOT / "examples" / "experiments"
 FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if path.is_dir())
 SWEEPS = sorted(EXPERIMENTS.glob("*/*.toml"))
 

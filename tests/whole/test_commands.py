@@ -54,18 +54,20 @@ LAUNCHED: dict[str, Sequence[str]] = {
     ),
 }
 # Lines that are not run, with the test that proves what they do.
-BY_TORCHRUN = "cli/test_cli_processes.py::test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run"
+BY_TORCHRUN = "cli/test_processes.py::test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run"
 PROVEN_ELSEWHERE = {
     "torchrun --nproc-per-node 2 -m ddpm_cli train --preset quick": BY_TORCHRUN,
     "torchrun --nproc-per-node 2 --max-restarts 3 -m ddpm_cli train": BY_TORCHRUN,
     # It would write into the home of whoever tests.
-    "ddpm --install-completion": "cli/test_completion.py::test_bash_is_offered_runs_without_torch",
+    "ddpm --install-completion": "cli/parsing/test_completion.py::test_bash_is_offered_runs_without_torch",
     # It needs the package of examples/extending.
     "ddpm train --data stripes --set model=convnet --set schedule=exponential --set objective.loss=pseudo-huber --epochs 10": (
-        "test_extending.py::test_each_can_be_trained_resumed_sampled_and_exported"
+        "whole/test_extending.py::test_each_can_be_trained_resumed_sampled_and_exported"
     ),
     # Slurm is not at hand.
-    "sbatch examples/slurm/train.sbatch --preset paper-cifar10 --name cifar": "test_launch.py::test_the_slurm_script_is_sound_bash",
+    "sbatch examples/slurm/train.sbatch --preset paper-cifar10 --name cifar": (
+        "core/test_launch.py::test_the_slurm_script_is_sound_bash"
+    ),
 }
 # Scripts that measure time, for minutes: they are looked at only.
 TAKE_TOO_LONG = {
@@ -163,7 +165,7 @@ def test_the_script_is_there(line: Line) -> None:
 @pytest.mark.parametrize("line", PROVEN_ELSEWHERE)
 def test_another_test_proves_it_and_its_options_exist(line: str) -> None:
     file, function = PROVEN_ELSEWHERE[line].split("::")
-    tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    tree = ast.parse((README.parent / "tests" / file).read_text(encoding="utf-8"))
     assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     words = shlex.split(line)
     if words[0] in LAUNCHERS:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import typer
 from command import TINY
+from repository import ROOT
 
 from ddpm_cli.cli.app import app
 from ddpm_cli.config.resolve.loader import load_config
 
-RESULTS = Path(__file__).parents[1] / "examples" / "results"
+RESULTS = ROOT / "examples" / "results"
 sys.path.insert(0, str(RESULTS))
 
 import fashion_mnist_gpu as script  # noqa: E402 # an example is no package

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from command import environment
+from repository import ROOT
 
-STAND_IN = Path(__file__).with_name("as_windows.py")
+STAND_IN = ROOT / "tests" / "helpers" / "as_windows.py"
 
 
 def test_nothing_of_posix_alone_is_needed(tmp_path: Path) -> None:

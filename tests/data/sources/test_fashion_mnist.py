@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from repository import ROOT
 
 from ddpm_cli.data.images import Dataset, with_limit
 from ddpm_cli.data.sources import fashion_mnist
@@ -228,7 +229,7 @@ def test_bundle_is_part_of_the_originals(originals: Dataset) -> None:
 
 
 def build_script() -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "build_fashion_mnist_10k.py"
+    path = ROOT / "examples" / "build_fashion_mnist_10k.py"
     spec = importlib.util.spec_from_file_location("build_fashion_mnist_10k", path)
     assert spec is not None
     assert spec.loader is not None

@@ -9,8 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from repository import ROOT
 
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "diffusion_pytorch.ipynb"
+NOTEBOOK = ROOT / "examples" / "diffusion_pytorch.ipynb"
 PARTS = ["1. Setup", "2. Training", "3. Analysis", "4. Sampling", "5. Next experiments"]
 
 

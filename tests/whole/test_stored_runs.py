@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from repository import ROOT
 
 from ddpm_cli.cli.app import run as run_command
 from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.sampling.generate import generate_samples, load_trained
 
-STORED = Path(__file__).with_name("stored")
+STORED = ROOT / "tests" / "stored"
 MADE_WITH = json.loads((STORED / "made_with.json").read_text())
 CPU = Path("/proc/cpuinfo")
 MODEL = re.search(r"model name\s*: (.*)", CPU.read_text()) if CPU.is_file() else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import TINY, environment, run_ddpm
+from repository import ROOT
 
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
@@ -58,7 +59,7 @@ def test_a_signal_while_a_command_starts_ends_it_with_a_message(number: int, tmp
     (packages / "accelerate.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
     work = tmp_path / "work"
     work.mkdir()
-    path = f"{packages}:{Path(__file__).parents[2]}"
+    path = f"{packages}:{ROOT}"
     done = subprocess.run(
         [sys.executable, "-m", "ddpm_cli", "train", *TINY, "--steps=1"],
         cwd=work,
@@ -92,7 +93,7 @@ def test_samples_that_a_signal_ends_leave_no_file(trained_folder: Path, tmp_path
 def test_ctrl_c_while_the_command_itself_is_imported_ends_it_quietly(tmp_path: Path) -> None:
     """A package of typer's name stands in for what is imported first."""
     (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
-    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    path = f"{tmp_path}:{ROOT}"
     done = subprocess.run(
         [sys.executable, "-m", "ddpm_cli", "config", "show"],
         env=environment() | {"PYTHONPATH": path},

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
+from repository import ROOT
 from torch import nn
 
 from ddpm_cli.bench.networks import OneResult, Shape, padded, unet2d
@@ -16,7 +15,7 @@ from ddpm_cli.config.schema.model import UNetConfig
 from ddpm_cli.interop.formats.unet2d_names import to_unet2d
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "benchmarks" / "unet2d.toml"
+EXAMPLE = ROOT / "examples" / "benchmarks" / "unet2d.toml"
 SMALL = UNetConfig(stem=1, base_channels=8, channel_mult=(1, 2, 2), blocks_per_level=1, attention_resolutions=(4, 8), norm_groups=4)
 
 

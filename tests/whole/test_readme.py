@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\|[^|]+\|[^|]+\| `([\w.]+)` \| `([\w/.]+)` \|$", README, re.MULTILINE)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from ddpm_cli.cli.app import report, run
 from ddpm_cli.config.schema.config import TrainConfig
@@ -19,7 +20,7 @@ from ddpm_cli.errors import DataError, InterruptedRunError, RequestError
 from ddpm_cli.results.events import Event
 from ddpm_cli.training.processes import check_processes
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "slurm" / "train.sbatch"
+SCRIPT = ROOT / "examples" / "slurm" / "train.sbatch"
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any, get_args
 
 import grimp
+from repository import ROOT
 
 from ddpm_cli.config.schema.data import DataConfig
 from ddpm_cli.config.schema.model import ModelConfig
@@ -17,7 +17,6 @@ from ddpm_cli.config.schema.sample import SamplerConfig
 from ddpm_cli.config.schema.schedule import ScheduleConfig
 from ddpm_cli.config.schema.section import Choice, OneOf
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ddpm_cli"
 GUIDE = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
 FOLDERS = [PACKAGE, *(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)]
@@ -33,6 +32,15 @@ def drawn() -> Iterator[str]:
 
 def test_the_tree_has_every_folder_once() -> None:
     assert sorted(drawn()) == sorted(folder.relative_to(PACKAGE).as_posix() for folder in FOLDERS[1:])
+
+
+def test_the_tests_lie_as_the_package_does() -> None:
+    """But for helpers, proofs that are run by hand, what older builds wrote, and tests of the whole product."""
+    apart = {"helpers", "soak", "stored", "whole"}
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
+    assert {folder for folder in folders if folder.split("/")[0] not in apart} <= set(drawn())
+    assert not list(tests.glob("test_*.py"))
 
 
 def test_nothing_lies_loose_in_the_root() -> None:

@@ -1,0 +1,21 @@
+"""Runs that are stopped and go on, to be compared with those that are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiny_configs import tiny_config
+
+from ddpm_cli.config.schema.config import Config
+
+
+def tiny(*sets: str, steps: int = 12) -> Config:
+    """A run that crosses epochs of 40 images in batches of 8, with logs, held-out losses and checkpoints on the way."""
+    return tiny_config(
+        "model.dropout=0.2", "train.log_every=3", "train.eval_every=5", "checkpoint.every=4", f"train.steps={steps}", *sets
+    )
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a log without what differs each time."""
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
