@@ -87,7 +87,7 @@ def measure_memorisation(
         on_event: Told of progress, and given the pairs when they are drawn.
     """
     held_out = held_out.some(HELD_OUT)
-    usual = _of_held_out(held_out, training, extractor, on_event)
+    usual = of_held_out(held_out, training, extractor, on_event)
     found = [_of_samples(samples, training, extractor, on_event) for samples in sets]
     if folder is not None:
         pairs = _closest_pairs(sets[0], found[0]["pixels"], training, folder)
@@ -127,8 +127,8 @@ def _of_samples(samples: SampleSet, training: RealImages, extractor: FeatureExtr
     return _nearest_by_space(images, samples.count, samples.features(extractor), training, extractor, on_event)
 
 
-def _of_held_out(held_out: RealImages, training: RealImages, extractor: FeatureExtractor, on_event: Listener) -> dict[str, Tensor]:
-    """Scores and distances of held-out images by space, from the cache if they are there."""
+def of_held_out(held_out: RealImages, training: RealImages, extractor: FeatureExtractor, on_event: Listener) -> dict[str, Tensor]:
+    """Measure scores and distances of held-out images by space, from the cache if they are there."""
     key = held_out.key("nearest", NEIGHBOURS, training.split_sha256, training.count, extractor.name, extractor.sha256)
     path = references_folder() / f"{key}-nearest.safetensors"
     try:

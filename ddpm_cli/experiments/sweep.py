@@ -67,7 +67,7 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
             run = on_same_images(sweep, plan.folder).runs[number]
             on_event(clock.progress(number))
             try:
-                _make(sweep, run, plan.folder, standings[run.name], on_event)
+                make_run(sweep, run, plan.folder, standings[run.name], on_event)
             except InterruptedRunError as error:
                 raise _interrupted(sweep, f"{run.name}: {error.message}", error.exit_status - 128) from error
             except KeyboardInterrupt as error:
@@ -125,7 +125,8 @@ def _interrupted(sweep: Sweep, message: str, signal_number: int) -> InterruptedR
     return InterruptedRunError(message, f"Go on with the same command: ddpm sweep {sweep.file}", signal_number)
 
 
-def _make(sweep: Sweep, run: SweepRun, root: Path, standing: str, on_event: Listener) -> None:
+def make_run(sweep: Sweep, run: SweepRun, root: Path, standing: str, on_event: Listener) -> None:
+    """Train a run, or go on with it, and measure it."""
     folder = RunDirectory(root / run.name)
     if standing == "begun":
         resume(folder.path, device=run.config.train.device, on_event=on_event)

@@ -89,7 +89,7 @@ def load_inception(weights: Path | None, device: torch.device, on_event: Listene
     """
     require_inception(weights)
     content = _downloaded(on_event) if weights is None else read_weights(weights, _REMEDY)
-    network = _blank_network()
+    network = blank_network()
     load_strictly(network, content.tensors, str(weights or "The downloaded file"), _REMEDY)
     return InceptionExtractor(network.to(device), content.sha256)
 
@@ -106,8 +106,8 @@ def require_inception(weights: Path | None) -> None:
         read_weights(weights, _REMEDY)
 
 
-def _blank_network() -> FeatureExtractorInceptionV3:
-    """torch-fidelity's network with random weights; its constructor would download and unpickle some."""
+def blank_network() -> FeatureExtractorInceptionV3:
+    """Build torch-fidelity's network with random weights; its constructor would download and unpickle some."""
     from torch_fidelity import feature_extractor_inceptionv3 as library
 
     class Blank(library.FeatureExtractorInceptionV3):  # type: ignore[misc]  # the library has no types

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ddpm_cli.errors import RequestError, ShapeError
 
-_TABLE_ENTRIES = 2**25
+TABLE_ENTRIES = 2**25
 """Squared distances that are held at a time: 128 MiB of float32."""
-_PART_ENTRIES = 2**25
+PART_ENTRIES = 2**25
 """Numbers of the references that are held as float32 at a time."""
 _CANDIDATES = 8
 
@@ -47,7 +47,7 @@ def nearest_few(queries: Tensor, references: Tensor, neighbours: int) -> tuple[T
         raise ShapeError(f"Vectors of shapes {tuple(queries.shape)} and {tuple(references.shape)} cannot be compared.")
     if len(queries) == 0 or len(references) == 0:
         raise RequestError("There are no images to compare.", "Use a data set with images.")
-    step = max(1, _TABLE_ENTRIES // max(1, _part_length(references)))
+    step = max(1, TABLE_ENTRIES // max(1, _part_length(references)))
     found = [_search(queries[start : start + step], references, neighbours) for start in range(0, len(queries), step)]
     distances, indices = zip(*found, strict=True)
     return torch.cat(distances), torch.cat(indices)
@@ -85,4 +85,4 @@ def _distances(queries: Tensor, references: Tensor, indices: Tensor) -> Tensor:
 
 
 def _part_length(references: Tensor) -> int:
-    return max(1, min(len(references), _PART_ENTRIES // max(1, references.shape[1])))
+    return max(1, min(len(references), PART_ENTRIES // max(1, references.shape[1])))

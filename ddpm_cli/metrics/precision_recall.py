@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ddpm_cli.metrics.features import FeatureExtractor, FeatureSource
 
 NEIGHBOURS = 3
-_TABLE_ENTRIES = 2**25
+TABLE_ENTRIES = 2**25
 """Squared distances that are held at a time: 128 MiB of float32, whatever the number of images."""
 _SLACK = 1e-5
 """Of the squared lengths of two vectors: more than rounding moves their squared distance by in products of float32."""
@@ -59,7 +59,7 @@ def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
     # Distances do not change with the origin, but float32 resolves finer differences near it.
     origin = centres.float().mean(dim=0)
     x, y = points.float() - origin, centres.float() - origin
-    step = max(1, _TABLE_ENTRIES // len(y))
+    step = max(1, TABLE_ENTRIES // len(y))
     found = [
         _covered_part(x[start : start + step], y, radii, points[start : start + step], centres) for start in range(0, len(x), step)
     ]

@@ -153,7 +153,7 @@ def save_checkpoint(
                 os.mkdir(folder)
                 sync_path(run.path)
             os.mkdir(temporary)
-            _write_files(temporary, _contents(tensors, state, config_toml), step, best)
+            write_files(temporary, _contents(tensors, state, config_toml), step, best)
             _put_in_place(temporary, path)
             _prune(run, path, keep_last, last_good_step)
     except BaseException:
@@ -180,7 +180,8 @@ def _standing_alone(tensor: Tensor) -> Tensor:
     return plain if plain.untyped_storage().nbytes() == plain.nbytes else plain.clone()
 
 
-def _write_files(folder: Path, contents: Iterator[tuple[str, bytes]], step: int, best: bool) -> None:
+def write_files(folder: Path, contents: Iterator[tuple[str, bytes]], step: int, best: bool) -> None:
+    """Write files one after the other, then the manifest that makes them a checkpoint."""
     files = {}
     for name, data in contents:
         files[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -154,7 +154,7 @@ def require_affordable(
     bounds = bounds or USUAL
     for fault in (_images_fault(trained, demand, bounds), _memory_fault(trained, settings, demand, bounds)):
         _refuse(fault, bounds, on_event)
-    seconds = _seconds_an_image(trained, settings, demand, bounds)
+    seconds = seconds_for_an_image(trained, settings, demand, bounds)
     _refuse(_time_fault(trained, demand, seconds, bounds), bounds, on_event)
     in_all = seconds * (demand.images + demand.beforehand / demand.evaluations)
     if in_all > HOUR or demand.evaluations > LONG_SCHEDULE:
@@ -230,13 +230,13 @@ def _time_fault(trained: TrainedModel, demand: Demand, seconds: float, bounds: B
     )
 
 
-def _seconds_an_image(trained: TrainedModel, settings: SampleConfig, demand: Demand, bounds: Bounds) -> float:
-    """About how long an image takes: by its operations, and if there are many steps of few, by the time of one of them."""
+def seconds_for_an_image(trained: TrainedModel, settings: SampleConfig, demand: Demand, bounds: Bounds) -> float:
+    """Estimate how long an image takes: by its operations, and if there are many steps of few, by the time of one of them."""
     here = trained.device
     device = demand.device or here
     cost = _cost(trained)
     flops = (cost.flops + SOFTMAX * cost.pairs) * _passes(settings) * demand.evaluations
-    computed = 0.0 if flops * demand.images < SLOWEST * bounds.seconds_an_image else flops / _speed(device)
+    computed = 0.0 if flops * demand.images < SLOWEST * bounds.seconds_an_image else flops / speed_of(device)
     if demand.evaluations <= LONG_SCHEDULE or computed > bounds.seconds_an_image or here.type == "meta":
         return computed
     from ddpm_cli.sampling.trained_model import rehearse
@@ -246,8 +246,8 @@ def _seconds_an_image(trained: TrainedModel, settings: SampleConfig, demand: Dem
     return max(computed, demand.evaluations * seconds / batch)
 
 
-def _speed(device: torch.device) -> float:
-    """FLOP/s of a network on a device, from a product of matrices; within a factor of a few."""
+def speed_of(device: torch.device) -> float:
+    """Measure FLOP/s of a network on a device, from a product of matrices; within a factor of a few."""
     side = PROBE_SIDE if device.type == "cpu" else 8 * PROBE_SIDE
     matrix = torch.ones(side, side, device=device)
     return EFFICIENCY * 2 * side**3 / _shortest(lambda: matrix @ matrix, device)

@@ -125,7 +125,7 @@ class TrainingLoop:
         try:
             while True:
                 if not self.after_step_is_due:
-                    self._take_step(first_share)
+                    self.take_step(first_share)
                 self._after_step(last=self.trainer.share >= 1)
                 if self.trainer.share >= 1:
                     tell_of_trouble(self.run, self.trainer, self.on_event)
@@ -133,7 +133,8 @@ class TrainingLoop:
         except GivenUpError:
             self._interrupt()
 
-    def _take_step(self, first_share: float) -> None:
+    def take_step(self, first_share: float) -> None:
+        """Take one step, and tell of it."""
         with self._training_time():
             self.trainer.train_step()
         self._end_if_diverged()

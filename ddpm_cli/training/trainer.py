@@ -124,7 +124,7 @@ class Trainer:
         t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
         eps = torch.randn(train.batch_size, *self.image_shape, generator=draws, device=self.device)
 
-        losses = self._accumulate_gradients(t, weights, eps)
+        losses = self.accumulate_gradients(t, weights, eps)
         self.timestep_sampler.update(t, losses)
         weighted = weights * losses
         loss = weighted.mean()
@@ -158,13 +158,13 @@ class Trainer:
         draws = generator(self.device, self.config.train.seed, "rehearsal")
         eps = torch.randn(self.config.train.batch_size, *self.image_shape, generator=draws, device=self.device)
         t = torch.zeros(len(eps), dtype=torch.int64, device=self.device)
-        self._accumulate_gradients(t, torch.ones(len(eps), device=self.device), eps)
+        self.accumulate_gradients(t, torch.ones(len(eps), device=self.device), eps)
         self.optimizer.zero_grad()
 
-    def _accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
+    def accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
         """Run forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
         accelerator, size = self.accelerator, len(t)
-        labels = self._labels()
+        labels = self.draw_labels()
         parts = self._parts()
         losses = torch.zeros(size, device=self.device)
         for number, part in enumerate(parts):
@@ -181,8 +181,8 @@ class Trainer:
         total: Tensor = accelerator.reduce(losses, "sum")
         return total
 
-    def _labels(self) -> Tensor | None:
-        """The labels of the global batch, some of them hidden; None if the model takes none."""
+    def draw_labels(self) -> Tensor | None:
+        """Draw the labels of the global batch, some of them hidden; None if the model takes none."""
         if self.num_classes is None:
             return None
         draws = generator(self.device, self.config.train.seed, "label dropout", self.step)

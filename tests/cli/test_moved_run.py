@@ -25,14 +25,14 @@ RUN = Path("runs/run")
 
 def at_step(patch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
     """Do something to the disk right after a step of training."""
-    take_step = TrainingLoop._take_step
+    take_step = TrainingLoop.take_step
 
     def call(loop: TrainingLoop, first_share: float) -> None:
         take_step(loop, first_share)
         if loop.trainer.step == step:
             act()
 
-    patch.setattr(TrainingLoop, "_take_step", call)
+    patch.setattr(TrainingLoop, "take_step", call)
 
 
 def train(*more: str) -> int:
@@ -143,7 +143,7 @@ def test_a_deleted_one_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_one_that_moves_while_a_checkpoint_is_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from ddpm_cli.runs import checkpoints
 
-    write = checkpoints._write_files
+    write = checkpoints.write_files
 
     def move_and_write(*arguments: object) -> None:
         if RUN.exists() and not Path("runs/mine").exists():
@@ -151,7 +151,7 @@ def test_one_that_moves_while_a_checkpoint_is_written(monkeypatch: pytest.Monkey
         write(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_write_files", move_and_write)
+        patch.setattr(checkpoints, "write_files", move_and_write)
         assert train() == 1
     told = " ".join(capsys.readouterr().err.split())
     assert "was moved to" in told

@@ -232,18 +232,18 @@ def test_what_can_be_no_device_is_known_without_torch(monkeypatch: pytest.Monkey
         ("nothing", None),
     ):
         version.write_text(text)
-        assert device._built_for(version) == built
-    monkeypatch.setattr(device, "_built_for", lambda _: {"cuda"})
-    monkeypatch.setattr(device, "_has_driver", lambda: False)
+        assert device.built_for(version) == built
+    monkeypatch.setattr(device, "built_for", lambda _: {"cuda"})
+    monkeypatch.setattr(device, "has_driver", lambda: False)
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(DeviceError, match="driver"):
         device.check_device("CUDA:0")
     with pytest.raises(DeviceError, match="Apple"):
         device.check_device("mps")
-    monkeypatch.setattr(device, "_has_driver", lambda: True)
+    monkeypatch.setattr(device, "has_driver", lambda: True)
     device.check_device("cuda:0")  # whether it is there, torch alone can tell
-    monkeypatch.setattr(device, "_built_for", lambda _: None)
-    monkeypatch.setattr(device, "_has_driver", lambda: False)
+    monkeypatch.setattr(device, "built_for", lambda _: None)
+    monkeypatch.setattr(device, "has_driver", lambda: False)
     device.check_device("cuda")
 
 

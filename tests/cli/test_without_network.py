@@ -180,7 +180,7 @@ optimizer.lr = 1e-3
 def test_a_sweep_that_began_without_the_full_set_ends_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, events = tmp_path / "tiny.toml", list[Event]()
     file.write_text(SWEEP)
-    make = sweeping._make
+    make = sweeping.make_run
 
     def stopped_after_one(sweep: Any, run: Any, *rest: Any) -> None:
         if (tmp_path / "runs" / "tiny" / sweep.runs[0].name / "run.json").exists():
@@ -189,7 +189,7 @@ def test_a_sweep_that_began_without_the_full_set_ends_without_it(tmp_path: Path,
 
     checked = plan_sweep(load_sweep(file), runs=tmp_path / "runs")
     with monkeypatch.context() as patch:
-        patch.setattr(sweeping, "_make", stopped_after_one)
+        patch.setattr(sweeping, "make_run", stopped_after_one)
         with pytest.raises(InterruptedRunError):
             run_sweep(checked)
     bring_the_full_set(tmp_path)

@@ -26,7 +26,7 @@ from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import CheckpointError, DataError, RequestError, RunLockedError
 from ddpm_cli.evaluation.evaluate import evaluate
-from ddpm_cli.evaluation.memorisation import _of_held_out
+from ddpm_cli.evaluation.memorisation import of_held_out
 from ddpm_cli.evaluation.references import real_images, references_folder
 from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts
 from ddpm_cli.evaluation.settings import EvaluateSettings
@@ -314,10 +314,10 @@ def test_a_damaged_record_of_held_out_images_is_made_anew_and_told(dataset: Data
     def listen(event: Event) -> None:
         told.extend([event.message] if isinstance(event, Notice) else [])
 
-    whole = _of_held_out(test, train, extractor, listen)
+    whole = of_held_out(test, train, extractor, listen)
     (path,) = references_folder().glob("*-nearest.safetensors")
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    again = _of_held_out(test, train, extractor, listen)
+    again = of_held_out(test, train, extractor, listen)
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert len(told) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ddpm_cli.metrics.inception import _blank_network
+from ddpm_cli.metrics.inception import blank_network
 
 GOOGLE = {  # google/ddpm-cifar10-32, with fewer channels
     "sample_size": 16,
@@ -38,7 +38,7 @@ def pipeline_folder(folder: Path, unet: dict[str, Any], **scheduler: Any) -> Pat
 def random_weights(images: torch.Tensor) -> dict[str, torch.Tensor]:
     """A random network whose normalisations fit images, so that its features differ from one image to the next."""
     torch.manual_seed(0)
-    network = _blank_network()
+    network = blank_network()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None

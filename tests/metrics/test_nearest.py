@@ -17,8 +17,8 @@ def pixels(n: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("parts", [2**25, 100])
 def test_nearest_are_those_of_the_whole_table(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TABLE_ENTRIES", parts)
-    monkeypatch.setattr(module, "_PART_ENTRIES", parts)
+    monkeypatch.setattr(module, "TABLE_ENTRIES", parts)
+    monkeypatch.setattr(module, "PART_ENTRIES", parts)
     queries, references = pixels(40, 0), pixels(200, 1)
     table = torch.cdist(queries.double(), references.double(), compute_mode="donot_use_mm_for_euclid_dist")
     expected = table.topk(5, dim=1, largest=False)

@@ -76,7 +76,7 @@ def test_parts_give_what_all_at_once_gives(monkeypatch: pytest.MonkeyPatch) -> N
     real, generated = cloud(101, 0), cloud(70, 1, shift=1.0)
     whole = precision_recall(real, generated)
     assert 0.1 < whole[0] < 0.9
-    monkeypatch.setattr(module, "_TABLE_ENTRIES", 700)
+    monkeypatch.setattr(module, "TABLE_ENTRIES", 700)
     assert precision_recall(real, generated) == whole
 
 

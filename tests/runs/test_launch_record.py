@@ -10,7 +10,7 @@ from tiny_configs import tiny_config
 
 from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.render.terminal.overview import _provenance
+from ddpm_cli.render.terminal.overview import provenance_facts
 from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.checkpoint_state import check_state
 from ddpm_cli.runs.checkpoints import latest_checkpoint
@@ -81,7 +81,7 @@ def test_a_run_tells_how_each_part_of_it_was_launched(tmp_path: Path) -> None:
     assert launches(read_info(run)) == [began]
     assert "precision bf16 instead of fp32" in said(4, "train.precision=bf16")
     assert [(one["step"], one["precision"]) for one in launches(read_info(run))] == [(0, "fp32"), (3, "bf16")]
-    assert _provenance(read_info(run))["later"].startswith("from step 3: device cpu, precision bf16, kernels eager")
+    assert provenance_facts(read_info(run))["later"].startswith("from step 3: device cpu, precision bf16, kernels eager")
 
 
 def test_a_run_without_a_checkpoint_says_what_it_was_begun_with(tmp_path: Path) -> None:

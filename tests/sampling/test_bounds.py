@@ -47,7 +47,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes a second for a hundred operations."""
-    monkeypatch.setattr(bounds_module, "_speed", lambda device: 100.0)
+    monkeypatch.setattr(bounds_module, "speed_of", lambda device: 100.0)
     monkeypatch.setattr(bounds_module, "SLOWEST", 0.0)
 
 
@@ -116,7 +116,7 @@ def test_a_long_schedule_is_timed_by_its_steps() -> None:
 
 
 def test_what_comes_before_the_images_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds_module, "_seconds_an_image", lambda *_: 100.0)
+    monkeypatch.setattr(bounds_module, "seconds_for_an_image", lambda *_: 100.0)
     trained, heard = trained_model(), list[object]()
     require_affordable(trained, trained.config.sample, Demand(11, 50), on_event=lambda event: pytest.fail(str(event)))
     require_affordable(trained, trained.config.sample, Demand(11, 50, beforehand=2_000), on_event=heard.append)
@@ -182,7 +182,7 @@ def attention(tmp_path: Path) -> str:
 def test_attention_over_millions_of_pixels_is_refused(
     command: tuple[str, ...], ddpm_here: Ddpm, tmp_path: Path, attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds_module, "_speed", lambda device: 1e9)
+    monkeypatch.setattr(bounds_module, "speed_of", lambda device: 1e9)
     before = files_below(tmp_path)
     done = ddpm_here(*(attention if part == "FILE" else part for part in command))
     assert done.returncode == 2, done.stderr

@@ -110,11 +110,11 @@ def test_hidden_labels_are_a_function_of_seed_and_step_alone() -> None:
     for step in range(4):
         first.step = again.step = other.step = step
         torch.manual_seed(step)  # must not matter
-        labels = first._labels()
+        labels = first.draw_labels()
         torch.randn(3)
         assert labels is not None
-        assert torch.equal(labels, again._labels())
-        assert not torch.equal(labels, other._labels())
+        assert torch.equal(labels, again.draw_labels())
+        assert not torch.equal(labels, other.draw_labels())
         true = first.batches.labels_at(step)
         assert torch.equal(labels[labels != 10], true[labels != 10])
         drawn.append((labels == 10).tolist())

@@ -19,7 +19,7 @@ VERBS = frozenset(
     move multiply name nest noise note notice offer open own parse plan plot precondition predict prepare print put
     raise read receive reckon recognise record refuse rehearse remember remove rename render repeat replace resize
     resolve reverse round run sample say scale select send set share shift shorten show size solve space spell split
-    spread stand start store strip sum summarise take tell test time trace train translate try turn undo use vary
+    spread stand start store strip sum summarise take tell test time trace train translate try turn undo unpack use vary
     view wait weight widen work write
     """.split()  # noqa: SIM905
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -41,6 +42,31 @@ def test_the_tests_lie_as_the_package_does() -> None:
     folders = {path.parent.relative_to(tests).as_posix() for path in tests.rglob("test_*.py")}
     assert {folder for folder in folders if folder.split("/")[0] not in apart} <= set(drawn())
     assert not list(tests.glob("test_*.py"))
+
+
+def private_reach(tree: ast.Module) -> Iterator[str]:
+    """Private names of the package that a module imports, sets, or takes from a module of the package."""
+    ours = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ddpm_cli"):
+            ours |= {alias.asname or alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names if is_private(alias.name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours and is_private(node.attr):
+            yield ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
+            owner, name, *_ = [ast.unparse(argument) for argument in node.args]
+            if owner.split(".")[0] in ours and is_private(name.strip("'")):
+                yield f"{owner}.{name}"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_replace"
+
+
+def test_tests_reach_for_no_private_name() -> None:
+    reached = {path.name: list(private_reach(ast.parse(path.read_text()))) for path in (ROOT / "tests").rglob("*.py")}
+    assert {name: found for name, found in reached.items() if found} == {}
 
 
 def test_nothing_lies_loose_in_the_root() -> None:

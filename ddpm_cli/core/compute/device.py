@@ -50,16 +50,16 @@ def _why_no_cuda() -> str:
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
         return ""
-    built = _built_for(Path(found.origin).with_name("version.py"))
+    built = built_for(Path(found.origin).with_name("version.py"))
     if built is not None and not built:
         return "this PyTorch was built without it"
-    if built == {"cuda"} and sys.platform == "linux" and not _has_driver():
+    if built == {"cuda"} and sys.platform == "linux" and not has_driver():
         return f"NVIDIA's driver ({_DRIVER}) is not installed"
     return ""
 
 
-def _built_for(version: Path) -> set[str] | None:
-    """Of cuda and hip, those that torch's own version file says it was built for; None if it does not say."""
+def built_for(version: Path) -> set[str] | None:
+    """List those of cuda and hip that torch's own version file says it was built for; None if it does not say."""
     try:
         text = version.read_text("utf-8")
     except OSError:
@@ -68,7 +68,8 @@ def _built_for(version: Path) -> set[str] | None:
     return {name for name, value in said.items() if value != "None"} if said.keys() == {"cuda", "hip"} else None
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
+    """Tell whether NVIDIA's driver is installed."""
     try:
         ctypes.CDLL(_DRIVER)
     except OSError:

@@ -325,12 +325,12 @@ def require_writable_parent(path: Path) -> None:
             raise PermissionError(errno.EACCES, "not writable")
         with contextlib.suppress(FileNotFoundError):
             _require_regular(os.stat(path).st_mode)
-    if _holds_nothing(path.parent):
+    if holds_nothing(path.parent):
         _require_trial(path)
 
 
-def _holds_nothing(folder: Path) -> bool:
-    """Whether a file system counts neither blocks nor files, as /proc and /sys do: they let root write, and then take nothing."""
+def holds_nothing(folder: Path) -> bool:
+    """Tell whether a file system counts neither blocks nor files, as /proc and /sys do: they take nothing."""
     if not hasattr(os, "statvfs"):
         return False
     disk = os.statvfs(folder)

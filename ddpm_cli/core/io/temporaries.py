@@ -33,7 +33,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def _start(path: Path) -> str:
-    return f"{TEMPORARY_PREFIX}{_sum(path.name)}-{_process_space()}-"
+    return f"{TEMPORARY_PREFIX}{_sum(path.name)}-{process_space()}-"
 
 
 def _sum(text: str) -> str:
@@ -41,8 +41,8 @@ def _sum(text: str) -> str:
 
 
 @cache
-def _process_space() -> str:
-    """The same for two processes only if each sees the other's number; where that cannot be known, for none but this one."""
+def process_space() -> str:
+    """Name what two processes share only if each sees the other's number; where that cannot be known, no other does."""
     facts = [platform.node()]
     try:
         if sys.platform == "linux":
@@ -59,7 +59,7 @@ def _process_space() -> str:
 def remove_abandoned(path: Path) -> None:
     """Remove what killed writers of `path` left beside it; what cannot be removed stays, as it is in nobody's way."""
     writer = re.compile(re.escape(_start(path)) + r"(\d{1,9})-")
-    for name in _temporaries(os.path.abspath(path.parent)):
+    for name in own_temporaries(os.path.abspath(path.parent)):
         found = writer.match(name)
         if found and not _is_running(int(found[1])):
             with contextlib.suppress(OSError):
@@ -67,8 +67,8 @@ def remove_abandoned(path: Path) -> None:
 
 
 @lru_cache(maxsize=64)
-def _temporaries(folder: str) -> tuple[str, ...]:
-    """Those that lay in a folder when this process first wrote there: a large folder is not listed for each of its files."""
+def own_temporaries(folder: str) -> tuple[str, ...]:
+    """List those that lay in a folder when this process first wrote there: a large folder is not listed for each of its files."""
     with contextlib.suppress(OSError):
         return tuple(name for name in os.listdir(folder) if name.startswith(TEMPORARY_PREFIX))
     return ()

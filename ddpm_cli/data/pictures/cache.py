@@ -128,7 +128,7 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
         folder = root / _key(found.content, pictures, settings)
         with _alone(folder, on_event):
             listen = ignore if folder == known else on_event  # what is wrong with that one has been told
-            entry = _open_entry(folder, pictures.source, listen) or _build(folder, pictures, settings, found, on_event)
+            entry = _open_entry(folder, pictures.source, listen) or build_entry(folder, pictures, settings, found, on_event)
         _remember(remembered, found.content, pictures, on_event)
     return _dataset(folder, entry, pictures, settings)
 
@@ -279,7 +279,8 @@ def _wait_for(descriptor: int, on_event: Listener) -> None:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def _build(folder: Path, pictures: Pictures, settings: PictureSettings, found: Survey, on_event: Listener) -> Entry:
+def build_entry(folder: Path, pictures: Pictures, settings: PictureSettings, found: Survey, on_event: Listener) -> Entry:
+    """Decode all pictures into a folder, and describe them in its entry."""
     shape, layout = plan(pictures, found, settings, on_event)
     _require_space(folder.parent, len(layout.rows), shape)
     with output_errors(folder):
@@ -287,7 +288,7 @@ def _build(folder: Path, pictures: Pictures, settings: PictureSettings, found: S
     try:
         with output_errors(folder):
             entry = _write(temporary, pictures, settings, found, shape, layout, on_event)
-            _publish(temporary, folder)
+            publish(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -462,7 +463,7 @@ def _sum_from(descriptor: int, offset: int) -> str:
     return digest.hexdigest()
 
 
-def _publish(temporary: Path, folder: Path) -> None:
+def publish(temporary: Path, folder: Path) -> None:
     """Give a finished entry its name. If it has appeared meanwhile, which only happens without locks, that one stays."""
     if os.path.lexists(folder) and _open_entry(folder) is None:
         discard_folder(folder)

@@ -81,22 +81,22 @@ class PixelBudget:
     """Let threads wait, so that together they hold no more pixels than the largest picture has."""
 
     def __init__(self) -> None:
-        self._free = MOST_PIXELS
+        self.free = MOST_PIXELS
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def room_for(self, pixels: int) -> Iterator[None]:
         """Wait for room, and keep it during the block."""
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
+            self._changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
         try:
             yield
         finally:
             if pixels > LARGE_PIXELS:
                 return_freed_memory()
             with self._changed:
-                self._free += pixels
+                self.free += pixels
                 self._changed.notify_all()
 
 

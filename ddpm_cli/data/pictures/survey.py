@@ -200,7 +200,7 @@ def look_for_bright(pictures: Pictures, found: Survey, rows: NDArray[np.int64], 
 
 def _is_one_bright(pictures: Pictures, found: Survey, numbers: list[int], least: float, on_event: Listener = ignore) -> bool:
     decoders = Decoders()
-    work = partial(_values, pictures, found, decoders)
+    work = partial(values_of, pictures, found, decoders)
     with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as values:
         for done, levels in enumerate(values):
             if levels is not None:
@@ -211,8 +211,8 @@ def _is_one_bright(pictures: Pictures, found: Survey, numbers: list[int], least:
     return False
 
 
-def _values(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> Levels | None:
-    """The values of a picture; None of one that is damaged, which is told when it is decoded."""
+def values_of(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> Levels | None:
+    """Read the values of a picture; None of one that is damaged, which is told when it is decoded."""
     try:
         return decoders.read_whole(read_again(pictures, found, number)).levels
     except UnreadableError:

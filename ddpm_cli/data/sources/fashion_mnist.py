@@ -94,7 +94,7 @@ def load_fashion_mnist_10k() -> Dataset:
     Raises:
         DataError: If the file in the package is damaged.
     """
-    pixels = _unpack(resources.files("ddpm_cli.data").joinpath("bundled", BUNDLED_FILE).read_bytes())
+    pixels = unpack(resources.files("ddpm_cli.data").joinpath("bundled", BUNDLED_FILE).read_bytes())
     train, test = _interleave(pixels[:, :BUNDLED_TRAIN]), _interleave(pixels[:, BUNDLED_TRAIN:])
     source = "the subset bundled with ddpm-cli"
     return Dataset("fashion-mnist-10k", source, train, test, images_sha256(train.images))
@@ -149,7 +149,12 @@ def _read_checked(path: Path) -> NDArray[np.uint8]:
     return parse_idx(content, path)
 
 
-def _unpack(packed: bytes) -> NDArray[np.uint8]:
+def unpack(packed: bytes) -> NDArray[np.uint8]:
+    """Unpack the bundled images, uint8, shaped BUNDLED_SHAPE.
+
+    Raises:
+        DataError: If they are damaged.
+    """
     size = int(np.prod(BUNDLED_SHAPE))
     try:
         content = bytearray(lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(packed, max_length=size + 1))

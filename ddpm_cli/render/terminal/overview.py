@@ -103,7 +103,7 @@ def show_info(info: ModelInfo) -> None:
     if info.settings:
         rows = [(key, _setting(value), _setting(default)) for key, (default, value) in info.settings.items()]
         show_table("settings that differ from the defaults", ("key", "value", "default"), rows)
-    if facts := _provenance(info.provenance):
+    if facts := provenance_facts(info.provenance):
         show_facts("\nprovenance", facts)
     if info.checkpoints and info.kind == "run":
         show_table("checkpoints", (" step", "state", " size", "folder"), [_checkpoint_cells(row) for row in info.checkpoints])
@@ -159,8 +159,8 @@ def _setting(value: Any) -> str:
     return printable(setting(value))
 
 
-def _provenance(said: Mapping[str, Any]) -> dict[str, str | Text]:
-    """What run.json tells, as far as it is of the kind that training writes."""
+def provenance_facts(said: Mapping[str, Any]) -> dict[str, str | Text]:
+    """List what run.json tells, as far as it is of the kind that training writes."""
     facts: dict[str, str | Text] = {}
     if (created := _moment(said.get("created"))) is not None:
         facts["created"] = created

@@ -38,8 +38,8 @@ def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Acceler
     with out_of_memory(network_error):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         most, on_cpu = len(dataset.train.images) // processes, accelerator.device.type == "cpu"
-        fitting = _fits_on_cpu(rehearsal, base, most) if on_cpu else partial(_fits_on_accelerator, rehearsal)
-        found = _largest_power_of_two(fitting, most)
+        fitting = _fits_on_cpu(rehearsal, base, most) if on_cpu else partial(fits_on_accelerator, rehearsal)
+        found = largest_power_of_two(fitting, most)
     if processes > 1:
         found = int(accelerator.gather(torch.tensor([found], device=accelerator.device)).min())
     if found == 0:
@@ -50,8 +50,8 @@ def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Acceler
     return _with_batch_size(config, found * processes)
 
 
-def _largest_power_of_two(fitting: Callable[[int], bool], most: int) -> int:
-    """The largest power of two up to `most` that fits, as all below it do; 0 if not even 1 does."""
+def largest_power_of_two(fitting: Callable[[int], bool], most: int) -> int:
+    """Find the largest power of two up to `most` that fits, as all below it do; 0 if not even 1 does."""
     found, images = 0, 1
     while images <= max(most, 1) and fitting(images):
         found, images = images, 2 * images
@@ -64,20 +64,22 @@ def _fits_on_cpu(rehearsal: Rehearsal, base: int, most: int) -> Callable[[int], 
     return lambda images: memory.peak(_with_batch_size(rehearsal.config, images * processes)) <= free
 
 
-def _fits_on_accelerator(rehearsal: Rehearsal, images: int) -> bool:
+def fits_on_accelerator(rehearsal: Rehearsal, images: int) -> bool:
+    """Try whether an accelerator has memory for so many images."""
+
     def attempt(images: int) -> None:
         beside = [torch.zeros_like(weight) for weight in rehearsal.network.parameters() for _ in range(3)]  # EMA, moments of Adam
         rehearsal.train_pass(images)
         del beside
 
     fitted = fits(attempt, images)
-    used = _used_share(rehearsal.accelerator.device)
+    used = used_share(rehearsal.accelerator.device)
     rehearsal.drop_gradients()
     return fitted and used <= SHARE
 
 
-def _used_share(device: torch.device) -> float:
-    """Share of an accelerator's memory that this process holds, with what its allocator keeps of the height so far."""
+def used_share(device: torch.device) -> float:
+    """Measure the share of an accelerator's memory that this process holds, with what its allocator keeps of the height so far."""
     if device.type == "mps":
         return torch.mps.driver_allocated_memory() / torch.mps.recommended_max_memory()
     free, total = torch.cuda.mem_get_info(device)

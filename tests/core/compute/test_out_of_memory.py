@@ -238,8 +238,8 @@ def test_an_accelerator_grows_until_memory_is_out_or_nearly(monkeypatch: pytest.
 
     def grown(used: Callable[[int], float]) -> int:
         sizes = limited.sizes
-        monkeypatch.setattr(batch_size, "_used_share", lambda device: used(sizes[-1]))
-        return batch_size._largest_power_of_two(lambda images: batch_size._fits_on_accelerator(rehearsal, images), 1000)
+        monkeypatch.setattr(batch_size, "used_share", lambda device: used(sizes[-1]))
+        return batch_size.largest_power_of_two(lambda images: batch_size.fits_on_accelerator(rehearsal, images), 1000)
 
     limited = Limited(monkeypatch, ERRORS["CUDA"], most=20)
     assert grown(lambda images: 0.1) == 16

@@ -176,7 +176,7 @@ def test_folders_that_take_no_files_are_found_out(path: str) -> None:
 
 
 def test_a_file_system_that_does_not_count_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_holds_nothing", lambda folder: True)
+    monkeypatch.setattr(files, "holds_nothing", lambda folder: True)
     require_writable_folder(tmp_path / "runs")
     assert list(tmp_path.iterdir()) == []
 
@@ -280,7 +280,7 @@ def leave_and_die(code: str, folder: Path) -> list[str]:
 class TestAbandonedTemporaries:
     @pytest.fixture(autouse=True)
     def _list_folders_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(temporaries, "_temporaries", temporaries._temporaries.__wrapped__)
+        monkeypatch.setattr(temporaries, "own_temporaries", temporaries.own_temporaries.__wrapped__)
 
     def test_the_next_writer_of_the_same_file_removes_what_a_killed_one_left(self, tmp_path: Path) -> None:
         left = leave_and_die("with replacing(Path('a.png')) as t:\n    t.write_text('half')\n    ", tmp_path)
@@ -320,7 +320,7 @@ class TestAbandonedTemporaries:
         (left,) = leave_and_die("with replacing(Path('a')) as t:\n    t.write_text('half')\n    ", tmp_path)
         real = os.readlink
         monkeypatch.setattr(os, "readlink", lambda path, **_: read(real(path)))
-        monkeypatch.setattr(temporaries, "_process_space", temporaries._process_space.__wrapped__)
+        monkeypatch.setattr(temporaries, "process_space", temporaries.process_space.__wrapped__)
         atomic_write(tmp_path / "a", "whole")
         assert sorted(os.listdir(tmp_path)) == [left, "a"]
 

@@ -520,7 +520,7 @@ def test_a_picture_that_changes_after_it_was_decoded_is_seen_at_the_next_start(
 ) -> None:
     root = write_folder(tmp_path / "in", 10)
     old = pixels_of(root / "003.png")
-    build = image_cache._build
+    build = image_cache.build_entry
     events: list[Event] = []
 
     def built(*arguments: Any) -> image_cache.Entry:
@@ -529,7 +529,7 @@ def test_a_picture_that_changes_after_it_was_decoded_is_seen_at_the_next_start(
         return entry
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "_build", built)
+        patch.setattr(image_cache, "build_entry", built)
         assert old in set.union(*sides(load_pictures(scan_folder(root), PictureSettings(), events.append)))
     assert any(isinstance(event, Notice) and "changed while they were read" in event.message for event in events)
     assert pixels_of(root / "003.png") in set.union(*sides(load(root)))
@@ -538,13 +538,13 @@ def test_a_picture_that_changes_after_it_was_decoded_is_seen_at_the_next_start(
 def test_two_at_once_make_one_entry(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_folder(tmp_path / "in", 30)
     built: list[Path] = []
-    build = image_cache._build
+    build = image_cache.build_entry
 
     def counted(folder: Path, *arguments: object) -> image_cache.Entry:
         built.append(folder)
         return build(folder, *arguments)
 
-    monkeypatch.setattr(image_cache, "_build", counted)
+    monkeypatch.setattr(image_cache, "build_entry", counted)
     monkeypatch.setattr(image_cache, "quiet_decoders", image_cache.contextlib.nullcontext)  # not for use within threads
     results: list[Dataset] = []
     threads = [threading.Thread(target=lambda: results.append(load(root))) for _ in range(3)]
@@ -566,12 +566,12 @@ def test_without_locks_the_second_to_finish_takes_the_first_ones(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    publish = image_cache._publish
+    publish = image_cache.publish
 
     def overtaken(temporary: Path, folder: Path) -> None:
         shutil.copytree(temporary, folder)  # what another process has just finished
         publish(temporary, folder)
 
-    monkeypatch.setattr(image_cache, "_publish", overtaken)
+    monkeypatch.setattr(image_cache, "publish", overtaken)
     assert len(load(root).train) > 0
     assert not list(cache.glob(".ddpm-tmp-*"))

@@ -157,7 +157,7 @@ def test_threads_and_processes_share_one_budget_of_pixels(monkeypatch: pytest.Mo
         results = list(in_parallel(lambda content: reading.decode(content, (1, 8, 8), "white").max(), [buffer.getvalue()] * 2))
     assert results == [0, 0]
     assert asked == [30_000_000] * 2
-    assert decoders.IN_MEMORY._free == picture.MOST_PIXELS
+    assert decoders.IN_MEMORY.free == picture.MOST_PIXELS
 
 
 def test_a_decoder_that_does_not_start_is_no_fault_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def test_a_set_of_twelve_and_of_sixteen_bits_is_refused(root: Path, tmp_path: Pa
 
 def test_of_a_bright_set_one_picture_is_looked_into(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(survey, "_values", lambda *about: looked.append(about[-1]) or Levels(8, 0, 255))
+    monkeypatch.setattr(survey, "values_of", lambda *about: looked.append(about[-1]) or Levels(8, 0, 255))
     write_folder(root, 40, shape=(4, 4))
     load_pictures(scan_folder(root), PictureSettings(held_out=0))
     assert len(looked) == 1

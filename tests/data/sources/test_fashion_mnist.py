@@ -199,7 +199,7 @@ def test_damaged_bundle_is_refused(damage: str) -> None:
     else:
         del packed[0 if damage == "empty" else len(packed) // 2 :]
     with pytest.raises(DataError, match="damaged") as caught:
-        fashion_mnist._unpack(bytes(packed))
+        fashion_mnist.unpack(bytes(packed))
     assert "Install" in caught.value.remedy
 
 
