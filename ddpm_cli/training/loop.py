@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
@@ -14,7 +14,6 @@ from ddpm_cli.core.compute.sharding import whole
 from ddpm_cli.core.compute.signals import GivenUpError, StopRequest
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.errors import InterruptedRunError, OutputError
-from ddpm_cli.metrics.registry import direction_of
 from ddpm_cli.results.events import (
     CheckpointSaved,
     EpochEnded,
@@ -32,6 +31,7 @@ from ddpm_cli.sampling.parallel import own_samples
 from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.divergence import end_diverged, tell_of_trouble
 from ddpm_cli.training.held_out import held_out_loss_sum
+from ddpm_cli.training.progress import Progress, Row
 from ddpm_cli.training.state import restore_training, training_state, training_tensors
 from ddpm_cli.training.trainer import finite
 
@@ -90,16 +90,7 @@ class TrainingLoop:
         self.stop = StopRequest()
         self.after_step_is_due = False
         self.saved_step = 0
-        self.seconds_before = 0.0
-        self.started = time.monotonic()
-        self.session_images = 0
-        self.session_train_seconds = 0.0
-        self.history: list[dict[str, float | int | None]] = []
-        self.last_loss: float | None = None
-        self.held_out_loss: float | None = None
-        self.held_out_step = 0
-        self.best_held_out_loss: float | None = None
-        self.best_saved_score: float | None = None
+        self.progress = Progress()
 
     @property
     def is_finished(self) -> bool:
@@ -120,7 +111,7 @@ class TrainingLoop:
             RunMovedError: If the run's folder is no longer at its path; where it went is saved to, if that is known.
         """
         self.stop = stop
-        self.started = time.monotonic()
+        self.progress.started = time.monotonic()
         first_share = self.trainer.share
         try:
             while True:
@@ -135,22 +126,15 @@ class TrainingLoop:
 
     def take_step(self, first_share: float) -> None:
         """Take one step, and tell of it."""
-        with self._training_time():
+        with self.progress.training_time():
             self.trainer.train_step()
         self._end_if_diverged()
         self.after_step_is_due = True
-        self.session_images += self.config.train.batch_size
-        share = self.trainer.budget.share(self.trainer.step, self.seconds())
+        self.progress.session_images += self.config.train.batch_size
+        share = self.trainer.budget.share(self.trainer.step, self.progress.seconds())
         self.trainer.share, signal_number = self._agree(share, self.stop.signal_number)
         self._report_progress(first_share)
         self._give_up_after(signal_number)
-
-    @contextmanager
-    def _training_time(self) -> Iterator[None]:
-        """Add the time of the block to that of training."""
-        began = time.monotonic()
-        yield
-        self.session_train_seconds += time.monotonic() - began
 
     def _end_if_diverged(self) -> None:
         if self.trainer.health.has_diverged:
@@ -159,7 +143,7 @@ class TrainingLoop:
 
     def _settle(self) -> None:
         """Wait for what the last steps came to, which all that is written down tells of."""
-        with self._training_time():
+        with self.progress.training_time():
             self.trainer.settle()
         self._end_if_diverged()
 
@@ -185,7 +169,11 @@ class TrainingLoop:
         self._settle()
         measured = self.measure_samples(last)
         score = measured.get(checkpoint.best_by)
-        save = last or self.trainer.step % checkpoint.every == 0 or (checkpoint.keep_best and self._has_improved(score))
+        save = (
+            last
+            or self.trainer.step % checkpoint.every == 0
+            or (checkpoint.keep_best and self.progress.has_improved(score, checkpoint.best_by))
+        )
         evaluate = save or self.trainer.step % train.eval_every == 0
         log = last or self.trainer.step % train.log_every == 0
         held_out_loss = finite(self.measure_held_out_loss()) if evaluate and len(self.held_out_images) else None
@@ -193,7 +181,7 @@ class TrainingLoop:
             self.draw_samples()
 
         if evaluate and len(self.held_out_images):
-            self._keep_held_out_loss(held_out_loss)
+            self.progress.keep_held_out_loss(held_out_loss, self.trainer.step)
         self._end_epoch(last)
         if log or evaluate or measured:
             self.on_event(MetricsLogged(self._row(log, evaluate) | measured))
@@ -201,7 +189,7 @@ class TrainingLoop:
             self.trainer.losses.reset("interval")
         self.after_step_is_due = False
         if save:
-            self.save(self.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
+            self.save(self.progress.held_out_loss if checkpoint.best_by == "held-out-loss" else score)
 
     def _something_is_due(self) -> bool:
         train, step = self.config.train, self.trainer.step
@@ -212,11 +200,6 @@ class TrainingLoop:
         """Whether the last step ended an epoch."""
         per_epoch = self.trainer.batches.steps_per_epoch
         return math.floor(self.trainer.step / per_epoch) > math.floor((self.trainer.step - 1) / per_epoch)
-
-    def _keep_held_out_loss(self, loss: float | None) -> None:
-        self.held_out_loss, self.held_out_step = loss, self.trainer.step
-        known = [loss for loss in (self.best_held_out_loss, loss) if loss is not None]
-        self.best_held_out_loss = min(known, default=None)
 
     def _unless_stopped(self, work: Callable[[], Result]) -> Result:
         """Do what may take minutes and calls `stop.check` on the way; a signal on any process has all of them give it up.
@@ -237,17 +220,10 @@ class TrainingLoop:
         share, signal = self.team.largest(share if self.team.is_main else 0.0, signal_number)
         return share, int(signal)
 
-    def seconds(self) -> float:
-        """Count seconds of training, over all sessions of the run."""
-        return self.seconds_before + time.monotonic() - self.started
-
     def _report_progress(self, first_share: float) -> None:
-        elapsed, gained = time.monotonic() - self.started, self.trainer.share - first_share
-        left = elapsed * (1 - self.trainer.share) / gained if gained > 0 else None
-        self.on_event(TrainProgress(self.trainer.step, self.trainer.share, self._images_per_second(), left))
-
-    def _images_per_second(self) -> float:
-        return self.session_images / max(self.session_train_seconds, 1e-9)
+        share, progress = self.trainer.share, self.progress
+        left = progress.seconds_left(share, first_share)
+        self.on_event(TrainProgress(self.trainer.step, share, progress.images_per_second(), left))
 
     def _interrupt(self) -> NoReturn:
         self._stay_with_folder()
@@ -259,21 +235,21 @@ class TrainingLoop:
 
     # --------------------------------------------------------------------------------------------------------- metrics
 
-    def _row(self, log: bool, evaluate: bool) -> dict[str, float | int | None]:
+    def _row(self, log: bool, evaluate: bool) -> Row:
         images = self.trainer.step * self.config.train.batch_size
-        row: dict[str, float | int | None] = {
+        row: Row = {
             "step": self.trainer.step,
             "epoch": round(self.trainer.step / self.trainer.batches.steps_per_epoch, 4),
             "images": images,
-            "seconds": round(self.seconds(), 3),
+            "seconds": round(self.progress.seconds(), 3),
         }
         if log:
-            self.last_loss = self.trainer.losses.mean("interval")
-            row |= {"loss": self.last_loss, "lr": self.trainer.lr(), "grad_norm": finite(self.trainer.grad_norm)}
-            if self.session_images:
-                row["images_per_second"] = round(self._images_per_second(), 1)
+            self.progress.last_loss = self.trainer.losses.mean("interval")
+            row |= {"loss": self.progress.last_loss, "lr": self.trainer.lr(), "grad_norm": finite(self.trainer.grad_norm)}
+            if self.progress.session_images:
+                row["images_per_second"] = round(self.progress.images_per_second(), 1)
         if evaluate and len(self.held_out_images):
-            row["held_out_loss"] = self.held_out_loss
+            row["held_out_loss"] = self.progress.held_out_loss
         if self.trainer.health.non_finite_steps:
             row["non_finite_steps"] = self.trainer.health.non_finite_steps
         return row
@@ -283,18 +259,18 @@ class TrainingLoop:
         per_epoch, full = self.trainer.batches.steps_per_epoch, self._epoch_is_full()
         if not (full or last):
             return
-        row: dict[str, float | int | None] = {
+        row: Row = {
             "epoch": math.floor(self.trainer.step / per_epoch) if full else round(self.trainer.step / per_epoch, 4),
             "step": self.trainer.step,
             "loss": self.trainer.losses.mean("epoch"),
-            "seconds": round(self.seconds(), 3),
+            "seconds": round(self.progress.seconds(), 3),
         }
-        if self.held_out_loss is not None:
-            row |= {"held_out_loss": self.held_out_loss, "held_out_step": self.held_out_step}
+        if self.progress.held_out_loss is not None:
+            row |= {"held_out_loss": self.progress.held_out_loss, "held_out_step": self.progress.held_out_step}
         if full:
-            self.history.append(row)
+            self.progress.history.append(row)
             self.trainer.losses.reset("epoch")
-        self.on_event(EpochEnded(self.history if full else [*self.history, row]))
+        self.on_event(EpochEnded(self.progress.history if full else [*self.progress.history, row]))
 
     def measure_held_out_loss(self) -> float:
         """Average the loss of the EMA weights over the held-out images, each process taking its share."""
@@ -358,11 +334,11 @@ class TrainingLoop:
             step=self.trainer.step,
             epochs=self.trainer.step / self.trainer.batches.steps_per_epoch,
             images=self.trainer.step * self.config.train.batch_size,
-            seconds=self.seconds(),
-            images_per_second=self._images_per_second(),
-            loss=self.last_loss,
-            held_out_loss=self.held_out_loss,
-            best_held_out_loss=self.best_held_out_loss,
+            seconds=self.progress.seconds(),
+            images_per_second=self.progress.images_per_second(),
+            loss=self.progress.last_loss,
+            held_out_loss=self.progress.held_out_loss,
+            best_held_out_loss=self.progress.best_held_out_loss,
             non_finite_steps=self.trainer.health.non_finite_steps,
             incidents=count_incidents(self.run.incidents_log),
         )
@@ -374,9 +350,9 @@ class TrainingLoop:
 
         It is None if it was not measured or not finite; such a checkpoint is never the best.
         """
-        best = self._has_improved(score)
+        best = self.progress.has_improved(score, self.config.checkpoint.best_by)
         if best:
-            self.best_saved_score = score
+            self.progress.best_saved_score = score
         tensors = training_tensors(self.trainer)
         if self.accelerator.is_main_process:
             self._require_folder()
@@ -420,28 +396,16 @@ class TrainingLoop:
             return self.trainer.step
         return None
 
-    def _has_improved(self, score: float | None) -> bool:
-        """Whether a score is the best of all checkpoints so far."""
-        if score is None or self.best_saved_score is None:
-            return score is not None
-        higher = direction_of(self.config.checkpoint.best_by) == "higher"
-        return score > self.best_saved_score if higher else score < self.best_saved_score
-
 
 def loop_state(loop: TrainingLoop) -> dict[str, Any]:
     """Gather everything of a loop and its trainer that is no tensor."""
     return training_state(loop.trainer) | {
         "launch": launch(loop.accelerator, compiled=loop.trainer.is_compiled),
-        "seconds": loop.seconds(),
+        "seconds": loop.progress.seconds(),
         "after_step_is_due": loop.after_step_is_due,
         "data_sha256": loop.data_sha256,
         "class_names": list(loop.class_names),
-        "history": loop.history,
-        "last_loss": loop.last_loss,
-        "last_held_out_loss": loop.held_out_loss,
-        "best_held_out_loss": loop.best_held_out_loss,
-        "held_out_step": loop.held_out_step,
-        "best_saved_loss": loop.best_saved_score,
+        **loop.progress.state(),
     }
 
 
@@ -455,11 +419,5 @@ def restore_loop(loop: TrainingLoop, checkpoint: Checkpoint) -> None:
     state = checkpoint.state
     loop.saved_step = checkpoint.step
     loop.after_step_is_due = state.get("after_step_is_due", False)
-    loop.seconds_before = state["seconds"]
-    loop.trainer.share = loop.trainer.budget.share(loop.trainer.step, loop.seconds_before)
-    loop.history = list(state["history"])
-    loop.last_loss = state["last_loss"]
-    loop.held_out_loss = state["last_held_out_loss"]
-    loop.best_held_out_loss = state["best_held_out_loss"]
-    loop.best_saved_score = state["best_saved_loss"]
-    loop.held_out_step = state["held_out_step"]
+    loop.progress.load(state)
+    loop.trainer.share = loop.trainer.budget.share(loop.trainer.step, loop.progress.seconds_before)

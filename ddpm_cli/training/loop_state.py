@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.training.health import Health
 from ddpm_cli.training.loss_meter import LossMeter
+from ddpm_cli.training.progress import Progress
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
@@ -29,10 +30,5 @@ def state_before_training(image_shape: tuple[int, int, int], dataset: Dataset | 
         "grad_norm": 0.0,
         **LossMeter().state(),
         "seconds": 0.0,
-        "history": [],
-        "last_loss": None,
-        "last_held_out_loss": None,
-        "best_held_out_loss": None,
-        "held_out_step": 0,
-        "best_saved_loss": None,
+        **Progress().state(),
     }
