@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import make_folder, sweep_temporaries
@@ -81,7 +80,7 @@ class Job:
         if of_samples:
             for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
                 self.on_event(notice)
-            build_sampler(self.sample.sampler, trained.schedule)
+            self.sample.sampler.prepare(trained.schedule)
             asked = [known_metrics()[metric] for metric in of_samples]
             kinds = {metric.extractor for metric in asked if metric.extractor}
             drawn = sum(self._numbers(of_samples)) * settings.repeats

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.sampling.trained_model import guided_predictor
@@ -41,7 +40,7 @@ def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, nois
 
     Guidance and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
     """
-    settings, (step, levels) = trained.config.sample, build_sampler(sampler, trained.schedule)
+    settings, (step, levels) = trained.config.sample, sampler.prepare(trained.schedule)
     predict, threshold = guided_predictor(trained, settings), settings.threshold.build()
     return sample(make_denoise(predict, trained.schedule, threshold=threshold, labels=labels), step, levels, x_T, noise)
 

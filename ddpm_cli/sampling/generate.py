@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_network
-from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.sample import MAX_FRAMES
@@ -193,7 +192,7 @@ def generate_samples(
     done = start = 0
     while start < len(seeds):
         batch = seeds[start : start + size]
-        step, levels = build_sampler(settings.sampler, trained.schedule)
+        step, levels = settings.sampler.prepare(trained.schedule)
         of_batch = torch.tensor(labels[start : start + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         noise = ImageNoise(batch, trained.image_shape, device)

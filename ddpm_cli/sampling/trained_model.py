@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.build.sampler import build_guided
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class TrainedModel:
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
     """Guide the estimates of a model's network as the settings say."""
     predict = predictor(trained.fast or trained.network, trained.schedule, trained.config.objective.build_prediction())
-    return build_guided(settings.guidance, predict, trained.num_classes)
+    return settings.guidance.build(predict, trained.num_classes)
 
 
 @torch.no_grad()

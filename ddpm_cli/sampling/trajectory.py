@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.config.schema.sample import DdimSampler
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.sampling import ImageNoise
@@ -49,7 +48,7 @@ def draw_trajectory(trained: TrainedModel, bounds: Bounds | None = None, *, on_e
         fewer="Leave it out (--no-trajectory)",
     )
     require_affordable(trained, settings, demand, bounds, on_event)
-    _, levels = build_sampler(sampler, trained.schedule)
+    _, levels = sampler.prepare(trained.schedule)
     timesteps = [round(trained.schedule.step(level)) for level in levels]
     noise = ImageNoise(seeds, trained.image_shape, "cpu")()
     moments = [Moment(timesteps[0], to_uint8(noise).numpy())]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_network, with_classes
-from ddpm_cli.build.sampler import build_sampler, check_steps
+from ddpm_cli.build.sampler import check_steps
 from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.changes import change
 from ddpm_cli.config.resolve.layers import flatten
@@ -311,8 +311,8 @@ def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Ac
     check_processes(config.train, accelerator, on_event)
     schedule = build_schedule(config.schedule)
     check_prediction(config.objective.build_prediction(), schedule)
-    build_sampler(config.train.sampler, schedule)
-    build_sampler(config.sample.sampler, schedule)
+    config.train.sampler.prepare(schedule)
+    config.sample.sampler.prepare(schedule)
     with torch.device("meta"):
         build_network(config, dataset.image_shape)
     return accelerator

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_model
-from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.sample import (
@@ -84,12 +83,12 @@ class Bench:
         """Of one batch of images: in all, and in the network alone."""
         predict = predictor(self.network, self.schedule, self.config.objective.build_prediction())
         denoise = make_denoise(
-            build_guided(guidance, predict, CLASSES),
+            guidance.build(predict, CLASSES),
             self.schedule,
             threshold=self.config.sample.threshold.build(),
             labels=torch.arange(self.batch, device=self.device) % CLASSES,
         )
-        step, levels = build_sampler(sampler.model_copy(update={"steps": self.steps}), self.schedule)
+        step, levels = sampler.model_copy(update={"steps": self.steps}).prepare(self.schedule)
         noise = ImageNoise(range(self.batch), IMAGE_SHAPE, self.device)
         x_T = noise()
         self.network.seconds = 0.0

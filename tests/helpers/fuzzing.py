@@ -25,7 +25,6 @@ from picture_files import display_p3, linear_grey, srgb
 from PIL import Image
 
 from ddpm_cli.build.network import build_model
-from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.config import Config
@@ -397,7 +396,7 @@ def _asking(tree: dict[str, Any], dice: random.Random) -> dict[str, Any]:
 
 def _draw_what_is_asked(trained: TrainedModel) -> None:
     settings, config = trained.config.sample, trained.config
-    build_sampler(settings.sampler, trained.schedule)
+    settings.sampler.prepare(trained.schedule)
     require_affordable(trained, settings, Demand.of(trained, settings, settings.n, images_from_file=True), STRICT)
     assert image_bytes(trained, settings) < MOST_BYTES, f"{trained.image_shape} within {STRICT}"
     few = settings.model_copy(update={"sampler": settings.sampler.model_copy(update={"steps": 1})})

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from command import TINY, Ddpm, assert_refused
 
-from ddpm_cli.build.sampler import build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config, override
 from ddpm_cli.config.resolve.toml_text import to_toml
@@ -25,7 +24,7 @@ def test_listed_steps_are_those_that_are_visited() -> None:
     for sampler in ("ddim", "unipc"):
         config = load_config(sets=[f"sample.sampler={sampler}", "sample.timesteps=[999, 500, 20]"]).config
         assert config.sample.sampler.kind == sampler
-        assert [schedule.step(level) for level in build_sampler(config.sample.sampler, schedule)[1]] == [999, 500, 20]
+        assert [schedule.step(level) for level in config.sample.sampler.prepare(schedule)[1]] == [999, 500, 20]
         assert config.sample.sampler.number_of_steps(1000) == 3
         assert from_toml_text(to_toml(config)) == config
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_cli.build.sampler import build_guided, build_sampler
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.config.schema.sample import (
@@ -109,14 +108,14 @@ def images(sampler: Any, spacing: Any, kind: Prediction, guidance: GuidanceConfi
     learned = isinstance(sampler, DdpmSampler) and sampler.variance == "learned-range"
     predict = predictor(best_network(kind, schedule, learned_variance=learned), schedule, kind)
     denoise = make_denoise(
-        build_guided(guidance, predict, num_classes=2),
+        guidance.build(predict, 2),
         schedule,
         threshold=SampleConfig().threshold.build(),
         labels=LABELS,
     )
     if isinstance(spacing, ListSpacing):
         spacing = ListSpacing(timesteps=tuple(range(T - 1, -1, -(T // steps)))[:steps])
-    step, levels = build_sampler(sampler.model_copy(update={"spacing": spacing, "steps": steps}), schedule)
+    step, levels = sampler.model_copy(update={"spacing": spacing, "steps": steps}).prepare(schedule)
     assert len(levels) == steps
     noise = ImageNoise([0, 1], SHAPE, "cpu")
     return sample(denoise, step, levels, noise(), noise)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ddpm_cli.config.schema.section import Choice, OneOf, PositiveInt, Section, kind_alone
-from ddpm_cli.errors import ScheduleError
+from ddpm_cli.errors import ConfigError, ScheduleError
 
 if TYPE_CHECKING:
-    from ddpm_cli.diffusion.denoise import Threshold
+    from ddpm_cli.diffusion.denoise import Predict, Threshold
     from ddpm_cli.diffusion.levels import Level
     from ddpm_cli.diffusion.samplers.churn import Churn
     from ddpm_cli.diffusion.sampling import Step
@@ -143,6 +143,11 @@ class SamplerBase(Choice):
     @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory of so many steps, of which it may hold the history."""
+
+    def prepare(self, schedule: NoiseSchedule) -> tuple[Step, list[Level]]:
+        """Build the step and the levels that it visits; it may hold the history of its trajectory: prepare one for each."""
+        levels = self.spacing.build(schedule, self.number_of_steps(schedule.timesteps))
+        return self.build(schedule, len(levels)), levels
 
     def number_of_steps(self, timesteps: int) -> int:
         """Count the steps visited under a schedule of T = `timesteps` steps."""
@@ -344,6 +349,23 @@ class GuidanceConfig(Section):
         description="Guide only where low < sqrt((1-abar)/abar) <= high (Kynkäänniemi et al. 2024); everywhere if unset.",
     )
     rescale: float = Field(0.0, ge=0, le=1, description="Share of the added contrast to take back (Lin et al. 2024, Sec. 3.4).")
+
+    def build(self, predict: Predict, num_classes: int | None) -> Predict:
+        """Guide a prediction; leave it as it is if the network has no classes.
+
+        Raises:
+            ConfigError: If there is something to guide and the network has no classes.
+        """
+        if num_classes is None:
+            if self.scale != 1.0:
+                raise ConfigError(
+                    f"The model was trained without class labels, so that guidance (scale {self.scale}) has nothing to follow.",
+                    "Train one with --set model.num_classes=auto.",
+                )
+            return predict
+        from ddpm_cli.diffusion.guidance import guided
+
+        return guided(predict, num_classes, **self.model_dump())
 
     @model_validator(mode="after")
     def _interval_rises(self) -> GuidanceConfig:

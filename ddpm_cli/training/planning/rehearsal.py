@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_network
-from ddpm_cli.build.sampler import build_guided
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
@@ -80,7 +79,7 @@ class Rehearsal:
         x_t, _, labels = self._inputs(images)
         settings = self.config.sample
         predict = predictor(self.network, self.schedule, self.config.objective.build_prediction())
-        predict = build_guided(settings.guidance, predict, self.config.model.resolved_classes())
+        predict = settings.guidance.build(predict, self.config.model.resolved_classes())
         make_denoise(predict, self.schedule, threshold=settings.threshold.build(), labels=labels)(x_t, self.schedule.at(0))
 
     def drop_gradients(self) -> None:
