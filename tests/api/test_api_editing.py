@@ -156,8 +156,11 @@ def test_a_sweep_and_a_comparison_are_those_of_the_commands(tmp_path: Path) -> N
     assert found.folder == tmp_path / "python" / "two"
     told, commanded = json.loads((found.folder / "comparison.json").read_text()), json.loads(done.stdout)
     assert [arm["name"] for arm in told["arms"]] == [arm["name"] for arm in commanded["arms"]]
-    losses = [[run["loss"] for run in arm["runs"]] for arm in told["arms"]]
-    assert losses == [[run["loss"] for run in arm["runs"]] for arm in commanded["arms"]]
+    losses = {run["name"]: (run["loss"], run["held_out_loss"]) for run in told["runs"]}
+    assert losses == {run["name"]: (run["loss"], run["held_out_loss"]) for run in commanded["runs"]}
+    assert len(losses) == 4
+    assert told["measures"]
+    assert [one["arms"] for one in told["measures"]] == [one["arms"] for one in commanded["measures"]]
     again = ddpm_cli.compare(
         [found.folder], images=1, out=tmp_path / "again", root=tmp_path / "python", device="cpu", progress=False
     )
