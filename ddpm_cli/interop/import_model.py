@@ -171,7 +171,7 @@ def _fill(
     dataset: Dataset | None,
     origin: Path,
 ) -> None:
-    from ddpm_cli.training.loop_state import state_before_training
+    from ddpm_cli.training.state import state_before_training
 
     text = to_toml(config)
     atomic_write(run.config_path, text)

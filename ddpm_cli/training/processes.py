@@ -1,12 +1,16 @@
-"""Check that the processes of a launch can share its work, and came to the same where each looked for itself."""
+"""Have the processes of a launch work on one run: check that they can share it, and tell all of them which it is."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.core.compute.device import precision_of
+from ddpm_cli.core.launch import launch_key, restarts
 from ddpm_cli.errors import RequestError
 from ddpm_cli.results.events import Listener, Notice
+from ddpm_cli.runs.directory import create_run, list_runs, read_info
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -68,3 +72,41 @@ def require_agreement(accelerator: Accelerator, dataset: Dataset) -> None:
                     f"The processes do not have the same {what}: process 0 has {told}, process {rank} has {told_there}.",
                     "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device and train.precision.",
                 )
+
+
+def begun_run(train: TrainConfig, runs: Path) -> RunDirectory | None:
+    """Find the newest run below `runs` that this launch made before its launcher (torchrun, Slurm) started it again.
+
+    The main process looks for it and tells the others.
+
+    Returns:
+        It, or None if the launch had not come so far, or is at its first attempt.
+    """
+    import torch
+    from accelerate.utils import broadcast_object_list
+
+    from ddpm_cli.core.compute.team import make_accelerator
+
+    accelerator = make_accelerator(train.device, train.precision)
+    # torchrun counts on each machine what failed there.
+    counts = accelerator.gather(torch.tensor([restarts()], device=accelerator.device))
+    if not int(counts.max()):
+        return None
+    told = [_begun_here(runs) if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(told)
+    return told[0]
+
+
+def _begun_here(runs: Path) -> RunDirectory | None:
+    return next((run for run in list_runs(runs) if read_info(run).get("launch") == launch_key()), None)
+
+
+def new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str) -> RunDirectory:
+    """Have the main process make the folder of a run, and tell the others its name, see `create_run`."""
+    from accelerate.utils import broadcast_object_list
+
+    paths = [str(create_run(runs, name, prefix).path) if accelerator.is_main_process else ""]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(paths)
+    return RunDirectory(Path(paths[0]))

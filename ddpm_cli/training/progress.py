@@ -1,93 +1,175 @@
-"""Keep count of how a run goes: its time, its losses, their history by epoch, and the best of them."""
+"""Keep count of what a run has come to: its time, its losses, and the rows and the summary that tell of them."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.metrics.registry import direction_of
+from ddpm_cli.results.events import TrainProgress, TrainSummary
+from ddpm_cli.runs.metrics_log import count_incidents
+from ddpm_cli.training.trainer import finite
+
+if TYPE_CHECKING:
+    from ddpm_cli.runs.run_directory import RunDirectory
+    from ddpm_cli.training.trainer import Trainer
 
 Row = dict[str, float | int | None]
 
 
-@dataclass
 class Progress:
-    """Hold what a run has come to besides its weights.
+    """Count the time and keep the losses of a run, over all its sessions.
 
-    Attributes:
-        seconds_before: Of training, in earlier sessions.
-        started: When this session began, on the monotonic clock.
-        session_images: Images that this session trained on.
-        session_train_seconds: Of steps alone, in this session.
-        history: A row for each full epoch.
-        last_loss: Mean of the last interval that was logged.
-        held_out_loss: The last one.
-        held_out_step: When it was measured.
-        best_held_out_loss: The lowest one.
-        best_saved_score: Of the best checkpoint, see checkpoint.best_by.
+    Args:
+        trainer: Its trainer.
     """
 
-    seconds_before: float = 0.0
-    started: float = field(default_factory=time.monotonic)
-    session_images: int = 0
-    session_train_seconds: float = 0.0
-    history: list[Row] = field(default_factory=list)
-    last_loss: float | None = None
-    held_out_loss: float | None = None
-    held_out_step: int = 0
-    best_held_out_loss: float | None = None
-    best_saved_score: float | None = None
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.after_step_is_due = False
+        """Whether what is due after the last step is still to be done."""
+        self.last_loss: float | None = None
+        self.held_out_loss: float | None = None
+        self.held_out_step = 0
+        self.best_held_out_loss: float | None = None
+        self.history: list[Row] = []
+        self._seconds_before = 0.0
+        self._started = time.monotonic()
+        self._first_share = 0.0
+        self._session_images = 0
+        self._session_train_seconds = 0.0
+
+    def begin(self) -> None:
+        """Start the clock of this session."""
+        self._started = time.monotonic()
+        self._first_share = self._trainer.share
 
     def seconds(self) -> float:
         """Count seconds of training, over all sessions of the run."""
-        return self.seconds_before + time.monotonic() - self.started
+        return self._seconds_before + time.monotonic() - self._started
 
     @contextmanager
     def training_time(self) -> Iterator[None]:
-        """Add the time of the block to that of steps."""
+        """Add the time of the block to that of training."""
         began = time.monotonic()
         yield
-        self.session_train_seconds += time.monotonic() - began
+        self._session_train_seconds += time.monotonic() - began
+
+    def count_step(self) -> None:
+        """Count a step that was taken, after which something may be due."""
+        self.after_step_is_due = True
+        self._session_images += self._trainer.config.train.batch_size
 
     def images_per_second(self) -> float:
-        """Divide this session's images by the time of its steps."""
-        return self.session_images / max(self.session_train_seconds, 1e-9)
+        """Divide the images by the time of steps, in this session."""
+        return self._session_images / max(self._session_train_seconds, 1e-9)
 
-    def seconds_left(self, share: float, first_share: float) -> float | None:
-        """Estimate the time until the budget is used up, of which this session began at a share; None if it has not moved."""
-        gained = share - first_share
-        return (time.monotonic() - self.started) * (1 - share) / gained if gained > 0 else None
+    def report(self) -> TrainProgress:
+        """Say how far this session is, and how long it will take."""
+        trainer = self._trainer
+        elapsed, gained = time.monotonic() - self._started, trainer.share - self._first_share
+        left = elapsed * (1 - trainer.share) / gained if gained > 0 else None
+        return TrainProgress(trainer.step, trainer.share, self.images_per_second(), left)
 
-    def keep_held_out_loss(self, loss: float | None, step: int) -> None:
-        """Remember a held-out loss; None for one that was not finite."""
-        self.held_out_loss, self.held_out_step = loss, step
+    # ---------------------------------------------------------------------------------------------------------- losses
+
+    def keep_held_out_loss(self, loss: float | None) -> None:
+        """Keep the held-out loss of this step; None if it is not finite."""
+        self.held_out_loss, self.held_out_step = loss, self._trainer.step
         known = [loss for loss in (self.best_held_out_loss, loss) if loss is not None]
         self.best_held_out_loss = min(known, default=None)
 
-    def has_improved(self, score: float | None, best_by: str) -> bool:
-        """Tell whether a score, of the metric that the best checkpoint is chosen by, is the best so far."""
-        if score is None or self.best_saved_score is None:
-            return score is not None
-        return score > self.best_saved_score if direction_of(best_by) == "higher" else score < self.best_saved_score
+    def row(self, *, log: bool, held_out: bool) -> Row:
+        """Make a row of metrics.jsonl.
+
+        Args:
+            log: Whether the training loss of the interval stands in it.
+            held_out: Whether the held-out loss does.
+        """
+        trainer = self._trainer
+        row: Row = {
+            "step": trainer.step,
+            "epoch": round(trainer.step / trainer.batches.steps_per_epoch, 4),
+            "images": trainer.step * trainer.config.train.batch_size,
+            "seconds": round(self.seconds(), 3),
+        }
+        if log:
+            self.last_loss = trainer.losses.mean("interval")
+            row |= {"loss": self.last_loss, "lr": trainer.lr(), "grad_norm": finite(trainer.grad_norm)}
+            if self._session_images:
+                row["images_per_second"] = round(self.images_per_second(), 1)
+        if held_out:
+            row["held_out_loss"] = self.held_out_loss
+        if trainer.health.non_finite_steps:
+            row["non_finite_steps"] = trainer.health.non_finite_steps
+        return row
+
+    def epoch_is_full(self) -> bool:
+        """Tell whether the last step ended an epoch."""
+        per_epoch = self._trainer.batches.steps_per_epoch
+        return math.floor(self._trainer.step / per_epoch) > math.floor((self._trainer.step - 1) / per_epoch)
+
+    def end_epoch(self) -> list[Row]:
+        """Add a row to the history if an epoch is full; the last part of one is not kept, as the run may be extended.
+
+        Returns:
+            The history, this epoch's row last.
+        """
+        step, per_epoch, full = self._trainer.step, self._trainer.batches.steps_per_epoch, self.epoch_is_full()
+        row: Row = {
+            "epoch": math.floor(step / per_epoch) if full else round(step / per_epoch, 4),
+            "step": step,
+            "loss": self._trainer.losses.mean("epoch"),
+            "seconds": round(self.seconds(), 3),
+        }
+        if self.held_out_loss is not None:
+            row |= {"held_out_loss": self.held_out_loss, "held_out_step": self.held_out_step}
+        if not full:
+            return [*self.history, row]
+        self.history.append(row)
+        self._trainer.losses.reset("epoch")
+        return self.history
+
+    def summary(self, run: RunDirectory) -> TrainSummary:
+        """Sum up how the run stands now."""
+        trainer = self._trainer
+        return TrainSummary(
+            run=run.path,
+            step=trainer.step,
+            epochs=trainer.step / trainer.batches.steps_per_epoch,
+            images=trainer.step * trainer.config.train.batch_size,
+            seconds=self.seconds(),
+            images_per_second=self.images_per_second(),
+            loss=self.last_loss,
+            held_out_loss=self.held_out_loss,
+            best_held_out_loss=self.best_held_out_loss,
+            non_finite_steps=trainer.health.non_finite_steps,
+            incidents=count_incidents(run.incidents_log),
+        )
+
+    # ------------------------------------------------------------------------------------------------------ checkpoints
 
     def state(self) -> dict[str, Any]:
-        """Give the state for a checkpoint, without the time."""
+        """Give what a checkpoint keeps of it."""
         return {
+            "seconds": self.seconds(),
+            "after_step_is_due": self.after_step_is_due,
             "history": self.history,
             "last_loss": self.last_loss,
             "last_held_out_loss": self.held_out_loss,
             "best_held_out_loss": self.best_held_out_loss,
             "held_out_step": self.held_out_step,
-            "best_saved_loss": self.best_saved_score,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take the state from a checkpoint, with the time."""
-        self.seconds_before = state["seconds"]
+        """Take what `state` gave, in a run whose trainer is restored."""
+        self._seconds_before = state["seconds"]
+        self.after_step_is_due = state.get("after_step_is_due", False)
         self.history = list(state["history"])
-        self.last_loss, self.held_out_loss = state["last_loss"], state["last_held_out_loss"]
-        self.best_held_out_loss, self.held_out_step = state["best_held_out_loss"], state["held_out_step"]
-        self.best_saved_score = state["best_saved_loss"]
+        self.last_loss = state["last_loss"]
+        self.held_out_loss = state["last_held_out_loss"]
+        self.best_held_out_loss = state["best_held_out_loss"]
+        self.held_out_step = state["held_out_step"]
+        self._trainer.share = self._trainer.budget.share(self._trainer.step, self._seconds_before)

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.core.compute.sharding import gathered
 from ddpm_cli.core.compute.weights import flatten_optimizer, load_weights, spread_moments, unflatten_optimizer
+from ddpm_cli.training.health import Health
+from ddpm_cli.training.loss_meter import LossMeter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+    from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.training.trainer import Trainer
@@ -47,6 +50,33 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         **trainer.health.state(),
         "grad_norm": trainer.grad_norm,
         **trainer.losses.state(),
+    }
+
+
+def state_before_training(image_shape: tuple[int, int, int], dataset: Dataset | None) -> dict[str, Any]:
+    """Return what the checkpoint of a training that has not begun holds beside tensors.
+
+    Args:
+        image_shape: Channels, height and width.
+        dataset: Its data; None where they are not known yet.
+    """
+    return {
+        "step": 0,
+        "image_shape": list(image_shape),
+        "data_sha256": dataset.sha256 if dataset else "",
+        "class_names": list(dataset.train.class_names) if dataset else [],
+        "ema_updates": 0,
+        "scaler": None,
+        **Health().state(),
+        "grad_norm": 0.0,
+        **LossMeter().state(),
+        "seconds": 0.0,
+        "history": [],
+        "last_loss": None,
+        "last_held_out_loss": None,
+        "best_held_out_loss": None,
+        "held_out_step": 0,
+        "best_saved_loss": None,
     }
 
 

@@ -30,7 +30,7 @@ from ddpm_cli.errors import DataError, OutputError, RequestError, RunMovedError,
 from ddpm_cli.results.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
 from ddpm_cli.runs.data_used import with_data_used
-from ddpm_cli.runs.directory import check_new_run, create_run, find_run, sweep_run, write_info
+from ddpm_cli.runs.directory import check_new_run, find_run, sweep_run, write_info
 from ddpm_cli.runs.held_folder import HeldFolder, held
 from ddpm_cli.runs.launch_record import launch, launch_notice
 from ddpm_cli.runs.launches import last_launch, record_launch
@@ -44,7 +44,7 @@ from ddpm_cli.sampling.stored import check_architecture, require_data
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
-from ddpm_cli.training.processes import check_processes, require_agreement
+from ddpm_cli.training.processes import begun_run, check_processes, new_run, require_agreement
 from ddpm_cli.training.resume import finished_notice, is_finished, resume_flags, resume_notices, stored_config
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def train(
         DivergedError: If training produced no finite gradients.
         OutOfMemoryError: If the memory does not suffice; checkpoints are intact.
     """
-    begun = _begun_run(config, runs) if launch_key() and not dry_run else None
+    begun = begun_run(config.train, runs) if launch_key() and not dry_run else None
     if begun:
         return resume(begun.path, runs=runs, on_event=on_event)
     on_event = on_event if is_main() else ignore
@@ -155,7 +155,7 @@ def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_ev
     with Team.of(accelerator).watched():
         require_agreement(accelerator, dataset)
         metrics = training_metrics(config, dataset, accelerator, on_event)
-        run = _new_run(accelerator, runs, name, prefix)
+        run = new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
             _describe(run, config, _provenance(config, dataset, accelerator))
         with _opened(run, accelerator.is_main_process) as folder:
@@ -221,7 +221,6 @@ def resume(
 
         from ddpm_cli.core.compute.determinism import deterministic_algorithms
         from ddpm_cli.core.compute.team import Team
-        from ddpm_cli.training.loop import restore_loop
         from ddpm_cli.training.metrics import training_metrics
         from ddpm_cli.training.planning.plan import make_plan
 
@@ -243,7 +242,7 @@ def resume(
             trackers = _trackers(config, run, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
             if checkpoint:
-                restore_loop(loop, checkpoint)
+                loop.restore(checkpoint)
             if folder:
                 folder.check()  # decoding the data may have taken minutes
                 sweep_run(run)
@@ -326,23 +325,6 @@ def _check_batch_search(config: Config) -> None:
         )
 
 
-def _begun_run(config: Config, runs: Path) -> RunDirectory | None:
-    from ddpm_cli.core.compute.team import make_accelerator
-    from ddpm_cli.training.begun_run import begun_run
-
-    return begun_run(make_accelerator(config.train.device, config.train.precision), runs)
-
-
-def _new_run(accelerator: Accelerator, runs: Path, name: str | None, prefix: str) -> RunDirectory:
-    """Made by the main process; the others are told its name."""
-    from accelerate.utils import broadcast_object_list
-
-    paths = [str(create_run(runs, name, prefix).path) if accelerator.is_main_process else ""]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(paths)
-    return RunDirectory(Path(paths[0]))
-
-
 def _loop(
     config: Config,
     dataset: Dataset,
@@ -370,7 +352,7 @@ def _run(
     from ddpm_cli.training.planning.memory_report import training_error
 
     with (
-        trackers.started(flatten(loop.config), loop.trainer.step),
+        trackers.started(flatten(loop.trainer.config), loop.trainer.step),
         stop_on_signals() as stop,
         _telling_how_to_go_on(loop.run, loop.held),
         out_of_memory(partial(training_error, loop.trainer, loop.run)),
@@ -385,9 +367,9 @@ def _run(
 
 def _note_launch(loop: TrainingLoop, before: Mapping[str, Any] | None, on_event: Listener) -> None:
     """Say in what this launch differs from the one before, and keep in run.json how the run goes on from here."""
-    if not loop.accelerator.is_main_process:
+    if not loop.trainer.accelerator.is_main_process:
         return
-    now = launch(loop.accelerator, compiled=loop.trainer.is_compiled)
+    now = launch(loop.trainer.accelerator, compiled=loop.trainer.is_compiled)
     if notice := launch_notice(before, now):
         on_event(Notice(notice))
     record_launch(loop.run, loop.trainer.step, now)

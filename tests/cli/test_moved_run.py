@@ -27,8 +27,8 @@ def at_step(patch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> 
     """Do something to the disk right after a step of training."""
     take_step = TrainingLoop.take_step
 
-    def call(loop: TrainingLoop, first_share: float) -> None:
-        take_step(loop, first_share)
+    def call(loop: TrainingLoop) -> None:
+        take_step(loop)
         if loop.trainer.step == step:
             act()
 

@@ -14,14 +14,15 @@ from torch import Tensor
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import with_classes
 from ddpm_cli.config.schema.config import Config
-from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.core.compute.team import Team, make_accelerator
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
-from ddpm_cli.results.events import Event, TrainProgress, ignore
+from ddpm_cli.results.events import Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import generate_samples, load_trained
 from ddpm_cli.sampling.trained_model import TrainedModel
-from ddpm_cli.training.loop import TrainingLoop
+from ddpm_cli.training.measuring import Measuring
+from ddpm_cli.training.stopping import Stopping
 from ddpm_cli.training.train import resume, train
 from ddpm_cli.training.trainer import Trainer
 
@@ -135,11 +136,11 @@ def test_the_held_out_loss_takes_the_labels(tmp_path: Path) -> None:
     learning = trainer(config)
     for _ in range(4):
         learning.train_step()
-    subject = TrainingLoop(learning, build_dataset(config.data), RunDirectory(tmp_path), "", ignore)
-    right = subject.measure_held_out_loss()
-    assert right == subject.measure_held_out_loss()
+    subject = Measuring(learning, build_dataset(config.data), RunDirectory(tmp_path), Team(), Stopping(Team()))
+    right = subject.held_out_loss()
+    assert right == subject.held_out_loss()
     subject.held_out_labels = (subject.held_out_labels + 1) % 10
-    assert right != subject.measure_held_out_loss()
+    assert right != subject.held_out_loss()
 
 
 def images(trained: TrainedModel, seeds: list[int], labels: list[int] | None, **changes: object) -> Tensor:

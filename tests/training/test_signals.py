@@ -19,7 +19,7 @@ from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling import parallel as shared_samples
-from ddpm_cli.training import loop as training_loop
+from ddpm_cli.training import measuring
 from ddpm_cli.training import metrics as training_metrics
 from ddpm_cli.training.train import resume, train
 
@@ -92,7 +92,7 @@ def test_samples_are_given_up_and_drawn_by_the_resumed_run(
 def test_the_held_out_loss_is_given_up_and_a_second_stop_changes_nothing(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = training_loop.held_out_loss_sum
+    measure = measuring.held_out_loss_sum
 
     def interrupted(*arguments: Any) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -100,7 +100,7 @@ def test_the_held_out_loss_is_given_up_and_a_second_stop_changes_nothing(
 
     run = RunDirectory(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(training_loop, "held_out_loss_sum", interrupted)
+        patch.setattr(measuring, "held_out_loss_sum", interrupted)
         with pytest.raises(InterruptedRunError, match="saved at step 3"):
             train(tiny(*SETS, steps=STEPS), runs=tmp_path, name="run")
         with pytest.raises(InterruptedRunError, match="saved at step 3"):

@@ -18,9 +18,9 @@ VERBS = frozenset(
     hold interpolate join judge keep know lay learn leave let limit list load log look make map match measure merge
     move multiply name nest noise note notice offer open own parse plan plot precondition predict prepare print put
     raise read receive reckon recognise record refuse rehearse remember remove rename render repeat replace resize
-    resolve reverse round run sample say scale select send set share shift shorten show size solve space spell split
-    spread stand start store strip sum summarise take tell test time trace train translate try turn undo unpack use vary
-    view wait weight widen work write
+    resolve return reverse round run sample save say scale select send set share shift shorten show size solve space
+    spell split spread stand start stop store strip sum summarise take tell test time trace train translate try turn
+    undo unpack use vary view wait weight widen work write
     """.split()  # noqa: SIM905
 )
 """A new one may join them, if it is one."""
