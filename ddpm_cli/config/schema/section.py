@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticKnownError, core_schema
 
 from ddpm_cli.core.extensions import subclasses
+from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.io.paths import parse_path, path_text
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class OneOf:
             raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
         if not isinstance(kind, str) or kind not in self.members:
             expected = ", ".join(self.members)
-            raise PydanticKnownError("union_tag_invalid", {"discriminator": "'kind'", "tag": str(kind), "expected_tags": expected})
+            raise PydanticKnownError(
+                "union_tag_invalid", {"discriminator": "'kind'", "tag": readable(str(kind)), "expected_tags": expected}
+            )
         return self.members[kind].model_validate(value)
 
 

@@ -265,6 +265,7 @@ def test_stored_text_reports_its_source():
     ("sets", "reason"),
     [
         (["sample.sampler.spacing=karas"], 'unknown spacing "karas"; the nearest is "karras"'),
+        (["sample.sampler=caf\udce9"], 'unknown sampler "caf\\xe9"; choose from'),
         (["sample.sampler.spacing.rho=7"], 'sample.sampler.spacing.rho: the kind "trailing" has no such key; "karras" has it'),
         (["sample.sampler=heun", "sample.sampler.spacing.rho=7"], 'sample.sampler.spacing: needs a "kind", not {"rho": 7}'),
         (["sample.sampler=unipc", "sample.sampler.order=4"], "sample.sampler.order: must be 1, 2 or 3, not 4"),
