@@ -47,8 +47,8 @@ def evaluate(
 
     Args:
         run: A run, its name below `runs`, its folder, one of its checkpoints, or an exported file; the newest run if None.
-        metrics: One or more of "fid", "kid", "inception-score", "precision-recall", "fcd" and "nearest", which look at samples,
-            and of "bits-per-dim", "nll-ode" and "loss-per-timestep", which look at held-out images.
+        metrics: Names of one or more metrics, such as "fcd" of samples or "bits-per-dim" of held-out images; `ddpm ls metrics`
+            lists them all, those of other packages too.
         n: Samples, or held-out images, at least 1; 1,000 samples and 256 held-out images if None.
         repeats: Independent sets of samples, at least 1; their mean and spread are given.
         seed: Of the first sample, of noise and of steps, in [0, 2**32).

@@ -120,6 +120,17 @@ def test_a_metric_is_measured_after_training_and_during_it(site: Path, trained: 
     assert 'the nearest is "spread"' in done.stderr
 
 
+def test_a_sweep_can_ask_for_a_metric(site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "arms.toml"
+    for name, status in (("Spread", 0), ("sprad", 2)):
+        file.write_text(
+            f'preset = "quick"\n[grid]\nschedule = ["linear", "exponential"]\n[evaluate]\nmetrics = ["fcd", "{name}"]\n'
+        )
+        done = ddpm(site, "sweep", "arms.toml", "--dry-run", cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+    assert 'the nearest is "spread"' in done.stderr
+
+
 def test_what_only_a_u_net_can_be_is_refused(site: Path, trained: Path) -> None:
     done = ddpm(site, "export", "runs/toy", "--format=diffusers", "--out=toy", cwd=trained)
     assert done.returncode == 2

@@ -63,7 +63,7 @@ def check_metric(name: str) -> str:
 
 def check_best_by(name: str) -> str:
     """Accept what the best checkpoint can be chosen by."""
-    return _one_of(name, [HELD_OUT_LOSS, *in_training()])
+    return _one_of(name, [HELD_OUT_LOSS, *(known for known, metric in in_training().items() if metric.direction)])
 
 
 class TrainConfig(Section):
@@ -182,6 +182,13 @@ class Config(Section):
         best_by = self.checkpoint.best_by
         if best_by != HELD_OUT_LOSS and (self.train.evaluate_every is None or best_by not in self.train.evaluate_metrics):
             raise ValueError(f'checkpoint.best_by "{best_by}" is never measured; set train.evaluate_every, for example to 1000')
+        return self
+
+    @model_validator(mode="after")
+    def _samples_suffice(self) -> Config:
+        for name in self.train.evaluate_metrics if self.train.evaluate_every else ():
+            if self.train.evaluate_n < (smallest := in_training()[name].smallest_n):
+                raise ValueError(f"train.evaluate_n must be at least {smallest} for {name}, not {self.train.evaluate_n}")
         return self
 
     @model_validator(mode="after")
