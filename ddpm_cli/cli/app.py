@@ -119,7 +119,7 @@ app.command("bench", cls=Command, short_help="Measure the speed of training and 
 app.command("report", cls=Command, short_help="Write all that a run tells into one HTML file.")(write_report)
 app.command("export", cls=help_with(format_choices), short_help="Write a trained model for another program.")(export)
 app.command("import", cls=Command, short_help="Make a run of a diffusers pipeline.")(import_)
-app.command("ls", cls=Command, short_help="List runs, presets, data sets, samplers and schedules.")(ls)
+app.command("ls", cls=Command, short_help="List runs, presets, and all that can be chosen.")(ls)
 app.command("info", cls=Command, short_help="Tell all about a run or an exported file.")(info)
 app.command("doctor", cls=Command, short_help="Say what works on this machine, and what is missing.")(doctor)
 app.add_typer(config_app, name="config")

@@ -32,11 +32,11 @@ from ddpm_cli.cli.parsing.options import (
     SetOption,
 )
 from ddpm_cli.cli.parsing.requests import chosen_seeds, require_writable_pictures
-from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.sampling.request import VARYING, Drawing
 
 
-@with_drawing()
+@with_request("drawing", Drawing)
 def img2img(
     image: ImageArgument,
     strength: Annotated[

@@ -32,11 +32,11 @@ from ddpm_cli.cli.parsing.options import (
     path_of,
 )
 from ddpm_cli.cli.parsing.requests import chosen_seeds, require_positive, require_writable_pictures
-from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.sampling.request import FILLING, USUAL_JUMP, Drawing, jumps_of
 
 
-@with_drawing("sampler", "steps")
+@with_request("drawing", Drawing, "sampler", "steps")
 def inpaint(
     image: ImageArgument,
     mask: Annotated[

@@ -28,7 +28,7 @@ from ddpm_cli.cli.parsing.options import (
     path_of,
 )
 from ddpm_cli.cli.parsing.requests import require_writable_pictures
-from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.sampling.request import BETWEEN_PICTURES, BETWEEN_SEEDS, Drawing
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LONGEST_SEED = 18
 
 
-@with_drawing("sampler", "steps")
+@with_request("drawing", Drawing, "sampler", "steps")
 def interpolate(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="Picture file, or the seed of an image.", show_default=False)],
     last: Annotated[str, typer.Argument(metavar="LAST", help="Likewise.", show_default=False)],

@@ -25,7 +25,7 @@ from ddpm_cli.cli.parsing.requests import (
     require_sample_settings,
     require_writable_pictures,
 )
-from ddpm_cli.cli.parsing.spread import with_drawing
+from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.core.names import as_known
 from ddpm_cli.sampling.request import Drawing, class_names_for, settings_of
 
@@ -42,7 +42,7 @@ ALL = "all"
 IMAGES_PER_CLASS = 8
 
 
-@with_drawing()
+@with_request("drawing", Drawing)
 def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,

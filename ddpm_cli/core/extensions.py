@@ -7,7 +7,7 @@ of each. Whatever process starts, a worker of torchrun among them, then knows th
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from ddpm_cli.errors import ExtensionError
 
@@ -18,43 +18,31 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 
 
-def extensions(group: str, known: dict[str, Kind], like: type[Kind]) -> dict[str, Kind]:
+def extensions(
+    group: str, known: dict[str, Kind], fits: Callable[[object], TypeGuard[Kind]], name_of: Callable[[Kind], str]
+) -> dict[str, Kind]:
     """Add to the choices of one group what other packages have under it, by name, in the order of the names.
 
     Args:
         group: Name of the entry point group, such as "ddpm.metrics".
         known: The choices of this package, by name.
-        like: What each choice is an instance of; for a choice that is a class, see `subclasses`.
+        fits: Tells whether something is a choice of this group.
+        name_of: Reads off what a choice calls itself; an entry must have the same name.
     Returns:
         A new dict: those of `known` first.
     Raises:
-        ExtensionError: If one cannot be imported, is something else, or has a name that is taken.
+        ExtensionError: If one cannot be imported, is something else, or has another name or one that is taken.
     """
     found = dict(known)
     for entry in _entries(group):
         value = _loaded(entry)
-        if not isinstance(value, like):
-            raise _unfit(entry, f"{entry.value} is no {like.__name__}")
-        found[_free(entry, found)] = value
-    return found
-
-
-def subclasses(
-    group: str, known: dict[str, type[Kind]], base: type[Kind], name_of: Callable[[type[Kind]], str]
-) -> dict[str, type[Kind]]:
-    """Add to choices that are classes below `base`, each of which must be entered by its own name, what other packages have.
-
-    Raises:
-        ExtensionError: As above, or if the entry's name is another one.
-    """
-    found = dict(known)
-    for entry in _entries(group):
-        value = _loaded(entry)
-        if not (isinstance(value, type) and issubclass(value, base)):
-            raise _unfit(entry, f"{entry.value} is no class below {base.__name__}")
+        if not fits(value):
+            raise _unfit(entry, f"{entry.value} is nothing of that kind")
         if name_of(value) != entry.name:
             raise _unfit(entry, f"{entry.value} calls itself {name_of(value)}")
-        found[_free(entry, found)] = value
+        if entry.name in found:
+            raise _unfit(entry, "there is another of this name")
+        found[entry.name] = value
     return found
 
 
@@ -90,12 +78,6 @@ def _loaded(entry: EntryPoint) -> object:
         return entry.load()
     except Exception as error:
         raise _unfit(entry, f"{type(error).__name__}: {error}") from error
-
-
-def _free(entry: EntryPoint, taken: dict[str, Kind]) -> str:
-    if entry.name in taken:
-        raise _unfit(entry, "there is another of this name")
-    return entry.name
 
 
 def _unfit(entry: EntryPoint, why: str) -> ExtensionError:

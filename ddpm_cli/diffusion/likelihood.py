@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict, Threshold, clamp, thresholded
 from ddpm_cli.diffusion.forward import Levels, q_sample
-from ddpm_cli.diffusion.objectives.vlb import ModelVariance, prior_term, vlb_term
+from ddpm_cli.diffusion.objectives.vlb import prior_term, vlb_term
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ScheduleError
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.names import nearest
 from ddpm_cli.errors import DataError, RequestError
-from ddpm_cli.metrics.registry import known_metrics
+from ddpm_cli.metrics.registry import known_metrics, likelihoods, of_samples
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
-    from ddpm_cli.evaluation.settings import EvaluateSettings
+    from ddpm_cli.evaluation.settings import EvaluateSettings, Measuring
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -27,7 +28,23 @@ def check_metrics(metrics: Sequence[str]) -> None:
             raise RequestError(f"There is no metric {name!r}; {nearest(name, known)}.", f"Metrics: {', '.join(known)}.")
 
 
-def check_numbers(metrics: Sequence[str], settings: EvaluateSettings) -> None:
+def check_effects(metrics: Sequence[str], asked: Measuring, spelt: Callable[[str], str] = as_option) -> None:
+    """Refuse steps that none of the metrics takes.
+
+    Raises:
+        RequestError: Naming them.
+    """
+    steps, intervals = spelt("steps"), spelt("likelihood_steps")
+    users = {steps: (asked.get("steps"), of_samples()), intervals: (asked.get("likelihood_steps"), likelihoods())}
+    for name, (count, takers) in users.items():
+        if count is not None and not set(metrics) & set(takers):
+            raise RequestError(
+                f"{name} has no effect on {', '.join(metrics)}: it is for {', '.join(takers)}.",
+                f"{steps} is of the sampler, {intervals} of likelihoods.",
+            )
+
+
+def check_numbers(metrics: Sequence[str], settings: EvaluateSettings, spelt: Callable[[str], str] = as_option) -> None:
     """Refuse metrics that do not exist, lack their package, or cannot be had of so few images.
 
     Raises:
@@ -37,7 +54,7 @@ def check_numbers(metrics: Sequence[str], settings: EvaluateSettings) -> None:
     if settings.likelihood_respaced and (settings.likelihood_steps is None or "bits-per-dim" not in metrics):
         raise RequestError(
             "A respaced bound is bits-per-dim with fewer steps than the schedule has.",
-            "Give --likelihood-steps and --metrics bits-per-dim.",
+            f"Give {spelt('likelihood_steps')} and {spelt('metrics')} bits-per-dim.",
         )
     asked = {name: known_metrics()[name] for name in metrics}
     if any(metric.extractor == "inception" for metric in asked.values()):
@@ -49,7 +66,7 @@ def check_numbers(metrics: Sequence[str], settings: EvaluateSettings) -> None:
                 raise RequestError(f"{number} must be at least 1, not {value}.", "Give a positive number.")
         if (n := settings.n_of(name)) < metric.smallest_n:
             raise RequestError(
-                f"{name} needs at least {metric.smallest_n} samples, not {n}.", f"Give --n {metric.smallest_n} or more."
+                f"{name} needs at least {metric.smallest_n} samples, not {n}.", f"Give {spelt('n')} {metric.smallest_n} or more."
             )
 
 

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.build.data import build_dataset
-from ddpm_cli.build.sampler import check_steps
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.compute.device import check_device
 from ddpm_cli.core.io.files import require_writable_folder
 from ddpm_cli.core.launch import is_main
-from ddpm_cli.evaluation.check import check_metrics, check_numbers
-from ddpm_cli.evaluation.settings import EvaluateSettings
+from ddpm_cli.evaluation.check import check_effects, check_metrics, check_numbers
+from ddpm_cli.evaluation.settings import EvaluateSettings, Measuring, read_request
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.directory import checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.run_directory import RunDirectory
-from ddpm_cli.sampling.request import Drawing, as_option, settings_of
+from ddpm_cli.sampling.file_bounds import USUAL, Bounds
+from ddpm_cli.sampling.request import settings_of
 from ddpm_cli.sampling.stored import require_data
 from ddpm_cli.sampling.stored_model import find_model
 
@@ -50,14 +51,14 @@ class Evaluation:
 def evaluate_run(
     path: Path | None,
     metrics: Sequence[str],
-    settings: EvaluateSettings | None = None,
+    asked: Measuring | None = None,
     *,
     runs: Path = Path("runs"),
     device: str = "auto",
     ema: bool = True,
     out: Path | None = None,
     sets: Sequence[str] = (),
-    drawing: Drawing | None = None,
+    bounds: Bounds = USUAL,
     spelt: Callable[[str], str] = as_option,
     on_event: Listener = ignore,
 ) -> Evaluation:
@@ -66,29 +67,30 @@ def evaluate_run(
     Args:
         path: See `load_trained`.
         metrics: Names out of METRICS.
-        settings: How to measure.
+        asked: What is not measured as usual.
         runs: The folder of runs.
         device: auto, cpu, cuda, cuda:N or mps.
         ema: Take the averaged weights.
         out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file.
         sets: `sample.key=value` texts that change how the run samples.
-        drawing: What else changes it.
-        spelt: See `flags_of`.
+        bounds: On what the model may ask for.
+        spelt: See `checked`.
         on_event: Told of progress, notices and pictures.
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
     """
-    settings = settings or EvaluateSettings()
-    check_numbers(metrics, settings)
+    settings, drawing = read_request(asked or {}, spelt)
+    settings = replace(settings, bounds=bounds)
+    check_metrics(metrics)
+    check_effects(metrics, asked or {}, spelt)
+    check_numbers(metrics, settings, spelt)
     if out is not None:
         require_writable_folder(out)
     check_device(device)
     on_event = on_event if is_main() else ignore
     found = find_model(path, ema=ema, runs=runs, on_event=on_event)
-    if sets or any(value is not None for value in (drawing or {}).values()):
-        settings = replace(settings, sample=settings_of(found.config, drawing or {}, sets, spelt))
-    elif settings.sample is not None:
-        check_steps(found.config.schedule, settings.sample.sampler)
+    if sets or drawing:
+        settings = replace(settings, sample=settings_of(found.config, drawing, sets, spelt))
     require_data(found.config, found.origin)
 
     from ddpm_cli.core.compute.team import Team, make_accelerator

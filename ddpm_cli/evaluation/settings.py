@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+from ddpm_cli.core.asking import Said, as_option, checked
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.sampling.file_bounds import USUAL, Bounds
+from ddpm_cli.sampling.request import Drawing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ddpm_cli.config.schema.sample import SampleConfig
-    from ddpm_cli.diffusion.objectives.vlb import ModelVariance
 
 Split = Literal["train", "test"]
+
+
+class Measuring(Drawing, total=False):
+    """Say how a model is measured, where it is not the usual way; None is the same as not said.
+
+    It is the one spelling of what `ddpm evaluate`, `ddpm_cli.evaluate` and the `[evaluate]` of a sweep ask for. What is usual says
+    `EvaluateSettings`, and what each means in full.
+    """
+
+    n: Annotated[
+        int | None, Said("N", "Samples (1,000 if left out), or held-out images for likelihoods and losses (256).", also="-n")
+    ]
+    repeats: Annotated[int | None, Said("N", "Independent sets of samples; their mean and spread are given.")]
+    seed: Annotated[int | None, Said("N", "Of the first sample; of noise and steps.", least=0, bits=32)]
+    likelihood_steps: Annotated[
+        int | None,
+        Said("N", "Network evaluations per image for bits-per-dim (all T if left out), intervals of the ODE for nll-ode (100)."),
+    ]
+    likelihood_respaced: Annotated[
+        bool | None,
+        Said(
+            None, "bits-per-dim of the shorter process with --likelihood-steps steps, not an estimate for all T.", also="--respaced"
+        ),
+    ]
+    variance: Annotated[
+        ModelVariance | None,
+        Said("NAME", "For bits-per-dim: fixed-small, fixed-large or learned-range; the model's own if left out."),
+    ]
+    reference: Annotated[Split | None, Said("SPLIT", "What samples are measured against: train or test.")]
+    extractor_weights: Annotated[str | Path | None, Said("FILE", "Inception's weights as .safetensors; downloaded if left out.")]
+    fit_extractor: Annotated[bool | None, Said(None, "Train the classifier that fcd and nearest need, once for each data set.")]
 
 
 @dataclass(frozen=True)
@@ -54,3 +87,21 @@ class EvaluateSettings:
     def n_of(self, metric: str) -> int:
         """Count the images that a metric is measured with."""
         return known_metrics()[metric].usual_n if self.n is None else self.n
+
+
+USUALLY = {field.name: field.default for field in fields(EvaluateSettings)}
+"""What is measured if nothing else is asked for, by name."""
+
+
+def read_request(asked: Measuring, spelt: Callable[[str], str] = as_option) -> tuple[EvaluateSettings, Drawing]:
+    """Turn what is asked for into settings, and what is asked of the sampler.
+
+    Args:
+        asked: What is not as usual.
+        spelt: See `checked`.
+    Raises:
+        RequestError: If there is no such thing to ask for, or it cannot have this value.
+    """
+    said: dict[str, Any] = checked(Measuring, asked, spelt)
+    drawing = {name: said.pop(name) for name in list(said) if name not in USUALLY}
+    return EvaluateSettings(**said), cast("Drawing", drawing)

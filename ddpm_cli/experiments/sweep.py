@@ -17,7 +17,6 @@ from ddpm_cli.experiments.comparing import Compared, CompareRequest, compare_run
 from ddpm_cli.experiments.sweep_plan import (
     LEFT,
     CheckedSweep,
-    evaluate_settings,
     extractors_of,
     notices_once,
     on_same_images,
@@ -152,7 +151,7 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     from ddpm_cli.evaluation.evaluate import evaluate
 
     asked = sweep.evaluate
-    settings = replace(evaluate_settings(asked), seed=_first_seed(asked, run.repeat), bounds=Bounds(lifted=True))
+    settings = replace(asked.settings, seed=_first_seed(asked, run.repeat), bounds=Bounds(lifted=True))
     on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
     dataset = build_dataset(trained.config.data, on_event, trained_on=True)
@@ -169,7 +168,8 @@ def _first_seed(asked: EvaluatePart, repeat: int) -> int:
     favours would be called better.
     """
     most = max(USUAL_SAMPLES, *(known_metrics()[metric].usual_n for metric in asked.metrics))
-    return asked.seed + repeat * asked.repeats * (asked.n or most)
+    settings = asked.settings
+    return settings.seed + repeat * settings.repeats * (settings.n or most)
 
 
 def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Listener) -> None:

@@ -27,18 +27,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, create_model
 
 from ddpm_cli.config.resolve.faults import DEFAULT, MOST_FAULTS, Fault, config_error, shown, translate, untold
 from ddpm_cli.config.resolve.layers import Layer, as_spelt, layer_from_tree, layer_from_user
 from ddpm_cli.config.resolve.loader import preset_tree, read_toml, validate_layers
 from ddpm_cli.config.resolve.outline import all_keys, join, sections
 from ddpm_cli.config.schema.config import Config
-from ddpm_cli.config.schema.section import FilePath, PositiveInt, Section
+from ddpm_cli.config.schema.section import FilePath, Section
+from ddpm_cli.core.asking import Asked, fields_of
 from ddpm_cli.core.names import as_known, nearest
 from ddpm_cli.errors import RunError
+from ddpm_cli.evaluation.settings import EvaluateSettings, Measuring, read_request
 from ddpm_cli.experiments.arm_names import arm_name
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.runs.directory import check_run_name
@@ -47,6 +49,7 @@ from ddpm_cli.sampling.request import flags_of
 SEED = "train.seed"
 SAMPLING = "sample."
 MOST = 1000
+MOST_IMAGES = 10**9 + 1
 REMEDY = "See `ddpm sweep --help` for the form of the file; `ddpm config show` prints every key of a config."
 
 Point = dict[str, Any]
@@ -68,34 +71,50 @@ def _metrics(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(as_known(name, known_metrics()) for name in names))
 
 
-def _split(name: Any) -> Any:
-    return as_known(name, ("train", "test")) if isinstance(name, str) else name
-
-
 class EvaluatePart(Section):
-    """Say what to measure of each trained run, as the options of `ddpm evaluate`."""
+    """Say what to measure of each trained run; beside what is here it has every field of `Measuring`, see `_read_evaluate`."""
 
     metrics: Annotated[tuple[str, ...], AfterValidator(_metrics)] = Field(("fcd",), min_length=1, description="Names of metrics.")
-    n: PositiveInt | None = Field(None, description="Samples, or held-out images for likelihoods.")
-    repeats: PositiveInt = Field(1, description="Independent sets of samples.")
-    seed: Seed = Field(0, description="Of the samples of each arm's first run; its next run has the seeds after those.")
-    sampler: str | None = Field(None, description="Kind of sampler; each run's own if left out.")
-    steps: PositiveInt | None = Field(None, description="Its steps.")
-    guidance: float | None = Field(None, description="Scale of guidance.")
-    likelihood_steps: PositiveInt | None = Field(None, description="Of bits-per-dim and nll-ode.")
-    likelihood_respaced: bool = Field(False, description="bits-per-dim of the shorter process, as ddpm evaluate --respaced.")
-    reference: Annotated[Literal["train", "test"], BeforeValidator(_split)] = Field(
-        "train", description="The split that samples are measured against."
-    )
-    extractor_weights: FilePath | None = Field(None, description="File of the Inception network.")
-    fit_extractor: bool = Field(False, description="Train a classifier on the data where none is at hand.")
     grid: dict[str, Any] = Field({}, description="Values of sample.* keys to cross.")
+
+    @property
+    def asked(self) -> Measuring:
+        """List what is not measured as usual."""
+        said = {name: getattr(self, name) for name in fields_of(Measuring)}
+        return cast("Measuring", {name: value for name, value in said.items() if value is not None})
+
+    @property
+    def settings(self) -> EvaluateSettings:
+        """Say how the first run of an arm is measured."""
+        return read_request(self.asked)[0]
 
     @property
     def flags(self) -> Point:
         """List the settings of sampling that hold for all points of the grid."""
-        said = flags_of({"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance})
+        said = flags_of(read_request(self.asked)[1])
         return {key: value for key, (value, _) in said.items() if value is not None}
+
+
+def _field(field: Asked) -> tuple[Any, Any]:
+    """Make a field of the file of a field of a request; it is left out by None."""
+    hint = field.hint
+    if field.choices:
+        hint = Annotated[hint, BeforeValidator(lambda name: as_known(name, field.choices) if isinstance(name, str) else name)]
+    elif Path in field.kinds:
+        hint = FilePath | None
+    elif int in field.kinds:
+        below = MOST_IMAGES if field.said.bits is None else 2**field.said.bits
+        hint = Annotated[int, Field(ge=field.said.least, lt=below)] | None
+    return hint, Field(None, description=field.said.help)
+
+
+_AS_WRITTEN = create_model(  # type: ignore[call-overload]
+    "EvaluatePart", __base__=EvaluatePart, **{name: _field(field) for name, field in fields_of(Measuring).items()}
+)
+
+
+def _read_evaluate(tree: Any) -> Any:
+    return tree if tree is None else _AS_WRITTEN.model_validate(tree)
 
 
 class SweepFile(Section):
@@ -106,7 +125,7 @@ class SweepFile(Section):
     base: dict[str, Any] = Field({}, description="Config of all runs.")
     grid: dict[str, Any] = Field({}, description="Lists of values to cross.")
     arms: dict[str, dict[str, Any]] = Field({}, description="Configs by name.")
-    evaluate: EvaluatePart | None = Field(None, description="What to measure.")
+    evaluate: Annotated[EvaluatePart | None, BeforeValidator(_read_evaluate)] = Field(None, description="What to measure.")
 
 
 @dataclass(frozen=True)
@@ -195,7 +214,7 @@ def _fault(detail: Any) -> Fault:
     if detail["type"] != "extra_forbidden":
         return translate(detail, {}, {})
     *parents, name = detail["loc"]
-    known = EvaluatePart.model_fields if parents else SweepFile.model_fields
+    known = _AS_WRITTEN.model_fields if parents else SweepFile.model_fields
     hint = "; settings of the runs stand in [base]" if name in sections() or name in all_keys() else ""
     return Fault(".".join(detail["loc"]), f"unknown key; {nearest(str(name), list(known))}{hint}")
 

@@ -18,7 +18,6 @@ from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.core.wording import first_few
 from ddpm_cli.errors import RequestError, RunError
 from ddpm_cli.evaluation.check import check_numbers
-from ddpm_cli.evaluation.settings import EvaluateSettings
 from ddpm_cli.experiments.compare import check_baseline
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
@@ -77,7 +76,7 @@ def plan_sweep(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RequestError("A sweep makes its runs in one process.", "Start it without torchrun.")
     if sweep.evaluate is not None:
-        check_numbers(sweep.evaluate.metrics, evaluate_settings(sweep.evaluate))
+        check_numbers(sweep.evaluate.metrics, sweep.evaluate.settings)
     if baseline is not None:
         check_baseline(baseline, {run.name for run in sweep.runs} | {run.arm for run in sweep.runs})
     folder = runs / sweep.name
@@ -183,30 +182,17 @@ def require_nothing_else(folder: RunDirectory) -> None:
         )
 
 
-def evaluate_settings(asked: EvaluatePart) -> EvaluateSettings:
-    """Say how the first run of an arm is measured."""
-    return EvaluateSettings(
-        n=asked.n,
-        likelihood_steps=asked.likelihood_steps,
-        likelihood_respaced=asked.likelihood_respaced,
-        reference=asked.reference,
-        seed=asked.seed,
-        repeats=asked.repeats,
-        extractor_weights=asked.extractor_weights,
-        fit_extractor=asked.fit_extractor,
-    )
-
-
 def extractors_of(
     asked: EvaluatePart, runs: Iterable[SweepRun], on_event: Listener = ignore
 ) -> Iterator[tuple[Extractors, ExtractorKind]]:
     """List what will look at the samples of these runs, once for each data set and kind."""
     from ddpm_cli.evaluation.extractors import Extractors
 
+    settings = asked.settings
     kinds = {kind for metric in asked.metrics if (kind := known_metrics()[metric].extractor)}
     for run in {run.config.data.model_dump_json(): run for run in runs if kinds}.values():
         device, dataset = resolve_device(run.config.train.device), build_dataset(run.config.data)
-        extractors = Extractors(dataset, device, weights=asked.extractor_weights, fit=asked.fit_extractor, on_event=on_event)
+        extractors = Extractors(dataset, device, weights=settings.extractor_weights, fit=settings.fit_extractor, on_event=on_event)
         yield from ((extractors, kind) for kind in kinds)
 
 
@@ -237,7 +223,7 @@ def _sampling_seconds(sweep: Sweep, config: Config, plan: TrainPlan) -> float:
     forward = plan.estimated_seconds / (3 * plan.total_steps * plan.batch_size)
     samplers = [override(config, flags=sampling_flags(point)).sample.sampler for point in sweep.points]
     evaluations = sum(sampler.evaluations(config.schedule.timesteps) for sampler in samplers)
-    return forward * evaluations * sweep.evaluate.repeats * (sweep.evaluate.n or 1000)
+    return forward * evaluations * sweep.evaluate.settings.repeats * (sweep.evaluate.settings.n or 1000)
 
 
 def sampling_flags(point: Mapping[str, object]) -> dict[str, tuple[object, str]]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from ddpm_cli.core.extensions import extensions, lazily
-from ddpm_cli.errors import ExtensionError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,13 +113,11 @@ def known_formats() -> dict[str, Format]:
     Raises:
         ExtensionError: If one of another package cannot be used.
     """
-    found = extensions("ddpm.formats", {format.name: format for format in _OF_THIS_PACKAGE}, Format)
-    for name, format in found.items():
-        if format.name != name:
-            raise ExtensionError(
-                f"The entry point {name} of ddpm.formats leads to a format that is called {format.name}.", "Give both one name."
-            )
-    return found
+    return extensions("ddpm.formats", {format.name: format for format in _OF_THIS_PACKAGE}, _is_format, lambda format: format.name)
+
+
+def _is_format(value: object) -> TypeGuard[Format]:
+    return isinstance(value, Format)
 
 
 def formats_with(option: Option) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeGuard, TypeVar
 
 from ddpm_cli.core.extensions import extensions, lazily
 from ddpm_cli.errors import ExtensionError
@@ -250,13 +250,11 @@ def known_metrics() -> dict[str, Metric]:
     Raises:
         ExtensionError: If one of another package cannot be used.
     """
-    found = extensions("ddpm.metrics", {metric.name: metric for metric in _OF_THIS_PACKAGE}, Metric)
-    for name, metric in found.items():
-        if metric.name != name:
-            raise ExtensionError(
-                f"The entry point {name} of ddpm.metrics leads to a metric that is called {metric.name}.", "Give both one name."
-            )
-    return found
+    return extensions("ddpm.metrics", {metric.name: metric for metric in _OF_THIS_PACKAGE}, _is_metric, lambda metric: metric.name)
+
+
+def _is_metric(value: object) -> TypeGuard[Metric]:
+    return isinstance(value, Metric)
 
 
 def of_samples() -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-from ddpm_cli.core.names import nearest
+from ddpm_cli.core.asking import Said, as_option, require_fields
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
 
 Flags = Mapping[str, tuple[Any, str]]
 """Settings of the config by dotted key, each with the name that messages give it; a value of None was not said."""
-
-
-class Said(NamedTuple):
-    """Describe a thing that can be asked for, as `--help` says it.
-
-    Attributes:
-        metavar: What its value is called.
-        help: What it does.
-        choices: Section of the config whose kinds are its values; empty for any value.
-    """
-
-    metavar: str
-    help: str
-    choices: str = ""
 
 
 class Drawing(TypedDict, total=False):
@@ -52,11 +38,6 @@ KEYS = {
 """The config's keys that a drawing sets."""
 
 
-def as_option(name: str) -> str:
-    """Spell the name of an argument as an option of a command."""
-    return f"--{name.replace('_', '-')}"
-
-
 def flags_of(drawing: Drawing, spelt: Callable[[str], str] = as_option) -> dict[str, tuple[Any, str]]:
     """Turn a drawing into settings of the config by dotted key, each with the name that messages give it.
 
@@ -66,9 +47,7 @@ def flags_of(drawing: Drawing, spelt: Callable[[str], str] = as_option) -> dict[
     Raises:
         RequestError: If something else was asked for.
     """
-    unknown = next((name for name in drawing if name not in KEYS), None)
-    if unknown is not None:
-        raise RequestError(f"There is no argument {unknown}; {nearest(unknown, KEYS)}.", "Leave it out, or correct it.")
+    require_fields(Drawing, drawing)
     said: Mapping[str, Any] = dict(drawing)
     return {key: (said.get(name), spelt(name)) for name, key in KEYS.items()}
 

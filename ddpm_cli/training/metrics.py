@@ -80,7 +80,7 @@ class TrainingMetrics:
     """
 
     def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener = ignore) -> None:
-        self._accelerator, self._n = accelerator, config.train.evaluate_n
+        self.accelerator, self._n = accelerator, config.train.evaluate_n
         self._metrics = [in_training()[name] for name in config.train.evaluate_metrics]
         self._settings = config.sample.model_copy(update={"sampler": config.train.sampler})
         team, device = Team.of(accelerator), accelerator.device
@@ -98,7 +98,7 @@ class TrainingMetrics:
             trained: The averaged weights as they are now.
             check: Called after each denoising step; what it raises ends the drawing.
         """
-        size, rank, processes = self._settings.batch_size, self._accelerator.process_index, self._accelerator.num_processes
+        size, rank, processes = self._settings.batch_size, self.accelerator.process_index, self.accelerator.num_processes
         own = Seen(FrechetStatistics(self._extractor.dimensions), [])
         for first in range(rank * size, self._n, processes * size):
             for images in generate_samples(
@@ -120,7 +120,7 @@ class TrainingMetrics:
 
     def _merged(self, own: Seen) -> Seen:
         """What all processes have seen, put together in the order of their ranks."""
-        if self._accelerator.num_processes == 1:
+        if self.accelerator.num_processes == 1:
             return own
         merged = Seen(FrechetStatistics(self._extractor.dimensions), [])
         for share in gather_object([own]):

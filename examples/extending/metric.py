@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ddpm_cli.metrics.registry import Metric
@@ -11,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def spread(reference: RealFeatureSource, samples: FeatureSource, extractor: FeatureExtractor) -> dict[str, float]:
-    """Divide the variance of the samples' features by that of real ones: below 1, samples are too much alike."""
+    """Compare the variance of the samples' features with that of real ones: 0 is equal, samples too much alike are far from it."""
     real, drawn = (images.statistics(extractor).covariance.trace() for images in (reference, samples))
-    return {"spread": float(drawn / real)}
+    return {"spread": abs(math.log(drawn / real))}
 
 
 SPREAD = Metric(
     name="spread",
-    about="Variance of the samples' features as a share of that of real images; below 1 they are too much alike.",
+    about="How far the variance of the samples' features is from that of real images; 0 is equal.",
     extractor="classifier",
     compute=spread,
-    direction="higher",
+    direction="lower",
     smallest_n=2,
     reliable_n=500,
     note="a variance of few images is noisy",

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import run_ddpm
+from editing_folder import editing_folder
 from PIL import Image
 from safetensors import safe_open
 
 import ddpm_cli
-from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 
 
 @pytest.fixture(scope="module")
 def folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run beside two pictures of its data, and a mask of their lower half."""
-    folder = tmp_path_factory.mktemp("api-editing") / "work"
-    shutil.copytree(trained_folder, folder)
-    images = load_fashion_mnist_10k().test.images
-    for name, number in (("a", 0), ("b", 1)):
-        Image.fromarray(images[number, 0]).save(folder / f"{name}.png")
-    mask = np.zeros((28, 28), np.uint8)
-    mask[14:] = 255
-    Image.fromarray(mask).save(folder / "mask.png")
-    return folder
+    return editing_folder(trained_folder, tmp_path_factory.mktemp("api-editing") / "work")
 
 
 @pytest.fixture(scope="module")

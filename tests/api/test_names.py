@@ -59,6 +59,7 @@ assert_type(ddpm_cli.compare([run, "other"]).files, list[Path])
 assert_type(ddpm_cli.sweep("schedules.toml").folder, Path)
 ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])
+ddpm_cli.evaluate(run, sampler="ddim", reference="test", variance="fixed-large", extractor_weights="inception.safetensors")
 assert_type(ddpm_cli.make_schedule("cosine", 10).betas, NDArray[np.float64])
 assert_type(ddpm_cli.load_images("mnist").labels, NDArray[np.int64])
 assert_type(ddpm_cli.resume(ddpm_cli.find_run(), steps=20), ddpm_cli.Run)
@@ -73,6 +74,8 @@ ddpm_cli.load("run").sample("many")
 ddpm_cli.evaluate("run").value
 ddpm_cli.load("run").sample(4, stepps=3)
 ddpm_cli.load("run").sample(4, steps="ten")
+ddpm_cli.evaluate("run", repeets=2)
+ddpm_cli.evaluate("run", reference="valid")
 """
 # Nothing that the two scripts speak of has torch's types, which take minutes to read.
 MYPY = """
@@ -137,5 +140,5 @@ def test_mypy_strict_accepts_a_right_script_and_finds_each_fault_of_a_wrong_one(
     environment = {**os.environ, "MYPYPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     found = [line for line in done.stdout.splitlines() if " error: " in line]
-    assert [line.split(" error: ")[0] for line in found] == [f"wrong.py:{number}:" for number in range(4, 11)], done.stdout
+    assert [line.split(" error: ")[0] for line in found] == [f"wrong.py:{number}:" for number in range(4, 13)], done.stdout
     assert (ROOT / "ddpm_cli" / "py.typed").is_file()

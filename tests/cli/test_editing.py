@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Ddpm, assert_refused, files_below
+from editing_folder import editing_folder
 from picture_files import pixels
 from PIL import Image
-
-from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 
 CELL = 30  # 28 pixels and 2 between
 COMMANDS = (["interpolate", "a.png", "b.png"], ["inpaint", "a.png", "mask.png"], ["img2img", "a.png"])
@@ -27,14 +25,8 @@ def cells(path: Path, count: int) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run beside pictures of its data, a mask of their lower half, and pictures that do not fit."""
-    folder = tmp_path_factory.mktemp("editing") / "work"
-    shutil.copytree(trained_folder, folder)
-    images = load_fashion_mnist_10k().test.images
-    for name, number in (("a", 0), ("b", 1)):
-        Image.fromarray(images[number, 0]).save(folder / f"{name}.png")
-    mask = np.zeros((28, 28), np.uint8)
-    mask[14:] = 255
-    Image.fromarray(mask).save(folder / "mask.png")
+    folder = editing_folder(trained_folder, tmp_path_factory.mktemp("editing") / "work")
+    mask = pixels(folder / "mask.png").astype(np.uint8)
     Image.fromarray(mask.T[:, :20]).save(folder / "narrow.png")
     Image.new("L", (28, 28)).save(folder / "black.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 40, 3), np.uint8)).save(folder / "photo.jpg")

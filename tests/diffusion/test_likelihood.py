@@ -15,7 +15,6 @@ from torch import Tensor
 from ddpm_cli.diffusion.denoise import Predict
 from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.likelihood import bits_per_dim, respaced
-from ddpm_cli.diffusion.objectives.vlb import ModelVariance
 from ddpm_cli.diffusion.ode_likelihood import (
     density_bits,
     dequantised,
@@ -27,6 +26,7 @@ from ddpm_cli.diffusion.ode_likelihood import (
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ScheduleError
 
 MEAN, STD = 0.1, 0.3

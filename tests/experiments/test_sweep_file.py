@@ -117,7 +117,7 @@ def test_settings_of_sampling_are_crossed_without_training_again(tmp_path: Path)
         """,
     )
     assert sweep.evaluate is not None
-    assert (sweep.evaluate.metrics, sweep.evaluate.n, sweep.evaluate.repeats) == (("fcd", "kid"), 500, 2)
+    assert (sweep.evaluate.metrics, sweep.evaluate.asked) == (("fcd", "kid"), {"sampler": "ddim", "n": 500, "repeats": 2})
     assert sweep.points == tuple({"sample.sampler.kind": "ddim", "sample.sampler.steps": steps} for steps in (5, 10))
     assert len(sweep.runs) == 2
 

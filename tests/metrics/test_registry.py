@@ -137,11 +137,11 @@ def test_what_all_processes_saw_counts_and_one_may_have_seen_nothing(
 ) -> None:
     features = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
     shares = [seen(features[:4]), seen(features[4:]), seen()]
-    monkeypatch.setattr(in_training, "_accelerator", SimpleNamespace(num_processes=3))
+    monkeypatch.setattr(in_training, "accelerator", SimpleNamespace(num_processes=3))
     monkeypatch.setattr(training_metrics, "gather_object", lambda own: shares)
     values = in_training.values(shares[1])
     assert values["toy"] == pytest.approx(float(features.norm(dim=1).mean()))
-    monkeypatch.setattr(in_training, "_accelerator", SimpleNamespace(num_processes=1))
+    monkeypatch.setattr(in_training, "accelerator", SimpleNamespace(num_processes=1))
     assert values["fcd"] == in_training.values(seen(features[:4], features[4:]))["fcd"]  # merged as batches are, to the bit
 
 

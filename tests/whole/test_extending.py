@@ -107,7 +107,7 @@ def test_a_metric_is_measured_after_training_and_during_it(site: Path, trained: 
     rows = [json.loads(line) for line in (trained / "runs" / "toy" / "metrics.jsonl").read_text().splitlines()]
     logged = {row["step"]: row["spread"] for row in rows if "spread" in row}
     assert set(logged) >= {2, 4}
-    best = max(("step-00000002", logged[2]), ("step-00000004", logged[4]), key=lambda pair: pair[1])  # the higher the better
+    best = min(("step-00000002", logged[2]), ("step-00000004", logged[4]), key=lambda pair: pair[1])  # the lower the better
     found = json.loads(ddpm(site, "info", "runs/toy", "--json", cwd=trained).stdout)
     assert next(row["best"] for row in found["checkpoints"] if row["path"].endswith(best[0]))
     done = ddpm(site, "evaluate", "runs/toy", "--metrics=spread", "--n=4", "--fit-extractor", "--json", cwd=trained)
@@ -115,7 +115,7 @@ def test_a_metric_is_measured_after_training_and_during_it(site: Path, trained: 
     (figure,) = json.loads(done.stdout)["figures"]
     assert (figure["metric"], figure["n"]) == ("spread", 4)
     assert figure["value"] > 0
-    assert figure["floor"] == pytest.approx(1.0, abs=0.9)
+    assert 0 < figure["floor"] < 1
     done = ddpm(site, "evaluate", "runs/toy", "--metrics=sprad", cwd=trained)
     assert 'the nearest is "spread"' in done.stderr
 
@@ -203,13 +203,13 @@ LS_METRICS, EXPORT = ("ls", "metrics"), ("export", "--format=toy")
     ("group", "command", "name", "value", "why"),
     [
         ("ddpm.metrics", LS_METRICS, "toy", "absent:TOY", "No module named 'absent'"),
-        ("ddpm.metrics", LS_METRICS, "toy", "toys:ONNX", "toys:ONNX is no Metric"),
+        ("ddpm.metrics", LS_METRICS, "toy", "toys:ONNX", "toys:ONNX is nothing of that kind"),
         ("ddpm.metrics", LS_METRICS, "fid", "toys:FID", "there is another of this name"),
-        ("ddpm.metrics", LS_METRICS, "toy", "toys:FID", "leads to a metric that is called fid"),
+        ("ddpm.metrics", LS_METRICS, "toy", "toys:FID", "toys:FID calls itself fid"),
         ("ddpm.formats", EXPORT, "toy", "absent:TOY", "No module named 'absent'"),
-        ("ddpm.formats", EXPORT, "toy", "toys:FID", "toys:FID is no Format"),
+        ("ddpm.formats", EXPORT, "toy", "toys:FID", "toys:FID is nothing of that kind"),
         ("ddpm.formats", EXPORT, "onnx", "toys:ONNX", "there is another of this name"),
-        ("ddpm.formats", EXPORT, "toy", "toys:ONNX", "leads to a format that is called onnx"),
+        ("ddpm.formats", EXPORT, "toy", "toys:ONNX", "toys:ONNX calls itself onnx"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_told(
@@ -233,7 +233,7 @@ def test_a_record_that_cannot_be_used_is_told(
     [
         ("broken", "toys:absent", "has no attribute 'absent'"),
         ("lost", "no_such_module:Toy", "No module named 'no_such_module'"),
-        ("number", "toys:NUMBER", "toys:NUMBER is no class below Choice"),
+        ("number", "toys:NUMBER", "toys:NUMBER is nothing of that kind"),
         ("ddim", "toys:Toy", "toys:Toy calls itself toy"),
         ("taken", "toys:Taken", "calls itself ddim"),
         ("ddim", "toys:Taken", "there is another of this name"),

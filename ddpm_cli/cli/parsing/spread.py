@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Annotated, Any, get_args, get_type_hints
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
-from ddpm_cli.cli.parsing.completion import kinds
-from ddpm_cli.sampling.request import Drawing, Said, as_option
+from ddpm_cli.cli.parsing.completion import kinds, one_of
+from ddpm_cli.cli.parsing.options import path_of
+from ddpm_cli.core.asking import Asked, as_option, fields_of
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def with_drawing(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command take the options of a `Drawing` in the place of its parameter `drawing`.
+def with_request(
+    parameter: str, request: type, *left_out: str, usually: Mapping[str, Any] = NOTHING
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take the options of a request in the place of one of its parameters.
 
     Args:
-        left_out: Those that the command has no use for, or an option of its own.
+        parameter: Its name; the command is called with a request.
+        request: What can be asked for, see `core.asking`.
+        left_out: Fields that the command has no use for, or an option of its own.
+        usually: What is meant where an option is left out, by name; nothing is said of the others then.
     """
-    fields = {name: hint for name, hint in get_type_hints(Drawing, include_extras=True).items() if name not in left_out}
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=_option(name, hint))
-        for name, hint in fields.items()
-    ]
+    asked = {name: field for name, field in fields_of(request).items() if name not in left_out}
+    options = [_option(name, field, usually.get(name)) for name, field in asked.items()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def spread(**given: Any) -> None:
-            drawing = {name: given.pop(name) for name in fields}
-            command(**given, drawing=drawing)
+            said = {name: given.pop(name) for name in asked}
+            command(**given, **{parameter: said})
 
         own = inspect.signature(command, eval_str=True).parameters
-        spread_out = [found for name, one in own.items() for found in (parameters if name == "drawing" else [one])]
+        spread_out = [found for name, one in own.items() for found in (options if name == parameter else [one])]
         spread.__signature__ = inspect.Signature(spread_out)  # type: ignore[attr-defined]
         spread.__annotations__ = {one.name: one.annotation for one in spread_out}
         del spread.__wrapped__  # typer would read its parameters instead
@@ -41,10 +48,30 @@ def with_drawing(*left_out: str) -> Callable[[Callable[..., None]], Callable[...
     return decorate
 
 
-def _option(name: str, hint: Any) -> Any:
+def _option(name: str, field: Asked, usual: Any) -> inspect.Parameter:
     """Make the option of one thing that can be asked for."""
-    kind, said = get_args(hint)
-    assert isinstance(said, Said)
-    complete = kinds(said.choices) if said.choices else None
-    option = typer.Option(as_option(name), metavar=said.metavar, help=said.help, show_default=False, autocompletion=complete)
-    return Annotated[kind, option]
+    said, spelled = field.said, as_option(name)
+    option = typer.Option(
+        *filter(None, (spelled, said.also)),
+        metavar=said.metavar,
+        help=said.help,
+        show_default=usual is not None,
+        autocompletion=_completion(field),
+        parser=path_of(spelled) if Path in field.kinds else None,
+    )
+    kind: Any = _kind(field)
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=usual, annotation=Annotated[kind, option])
+
+
+def _kind(field: Asked) -> Any:
+    if bool in field.kinds:
+        return bool
+    if field.choices:
+        return str | None
+    return Path | None if Path in field.kinds else field.hint
+
+
+def _completion(field: Asked) -> Callable[[str], list[str]] | None:
+    if field.said.choices:
+        return kinds(field.said.choices)
+    return one_of(*field.choices) if field.choices else None

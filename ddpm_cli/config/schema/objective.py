@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ddpm_cli.config.schema.section import Choice, OneOf, Section
+from ddpm_cli.diffusion.variances import ModelVariance
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.objectives.losses import Loss
     from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
     from ddpm_cli.diffusion.objectives.weightings import Weighting
     from ddpm_cli.diffusion.prediction import X0, Edm, Eps, Prediction, V
-
-ReverseVariance = Literal["fixed-small", "fixed-large", "learned-range"]
 
 
 class TimestepsBase(Choice):
@@ -181,7 +180,7 @@ class LossBase(Choice):
     """Whether it holds the variational bound, which is a mean over all steps alike."""
     is_weighted: ClassVar[bool] = True
     """Whether objective.weighting counts in it."""
-    variances: ClassVar[tuple[ReverseVariance, ...]] = ("fixed-small", "fixed-large")
+    variances: ClassVar[tuple[ModelVariance, ...]] = ("fixed-small", "fixed-large")
     """What objective.variance may be; the first is meant by "auto"."""
 
     @abstractmethod
@@ -207,7 +206,7 @@ class VlbLoss(LossBase):
     kind: Literal["vlb"] = "vlb"
     is_bound: ClassVar[bool] = True
     is_weighted: ClassVar[bool] = False
-    variances: ClassVar[tuple[ReverseVariance, ...]] = ("fixed-small", "fixed-large", "learned-range")
+    variances: ClassVar[tuple[ModelVariance, ...]] = ("fixed-small", "fixed-large", "learned-range")
 
     def build(self, objective: ObjectiveConfig) -> Loss:
         """Build the loss, of the objective's prediction and variance."""
@@ -221,7 +220,7 @@ class HybridLoss(LossBase):
 
     kind: Literal["hybrid"] = "hybrid"
     is_bound: ClassVar[bool] = True
-    variances: ClassVar[tuple[ReverseVariance, ...]] = ("learned-range",)
+    variances: ClassVar[tuple[ModelVariance, ...]] = ("learned-range",)
     vlb_share: float = Field(0.001, gt=0, description="Share of L_vlb, the paper's lambda.")
 
     def build(self, objective: ObjectiveConfig) -> Loss:
@@ -283,7 +282,7 @@ class ObjectiveConfig(Section):
     """Say what the network predicts, the loss, and how training draws its steps."""
 
     parameterization: ParameterizationConfig = Field(EpsParameterization(), description="What the network predicts.")
-    variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
+    variance: Literal["auto", ModelVariance] = Field(
         "auto",
         description="Of a reverse step in the bound: beta-tilde, beta, or learned between them (Nichol & Dhariwal 2021); auto: "
         "learned-range for the loss hybrid, else fixed-small.",
@@ -308,7 +307,7 @@ class ObjectiveConfig(Section):
         return self.timesteps.build(self, timesteps)
 
     @property
-    def reverse_variance(self) -> ReverseVariance:
+    def reverse_variance(self) -> ModelVariance:
         """Resolve a variance that is "auto"."""
         return self.loss.variances[0] if self.variance == "auto" else self.variance
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ddpm_cli.config.schema.section import Choice, OneOf, PositiveInt, Section, kind_alone
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ConfigError, ScheduleError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class DdpmSampler(SamplerBase):
     """Sample ancestrally (Ho et al. 2020, Alg. 2), respaced if steps < T (Nichol & Dhariwal 2021)."""
 
     kind: Literal["ddpm"] = "ddpm"
-    variance: Literal["auto", "fixed-small", "fixed-large", "learned-range"] = Field(
+    variance: Literal["auto", ModelVariance] = Field(
         "auto",
         description="beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance says; auto: the last for "
         "such networks, beta-tilde for others.",

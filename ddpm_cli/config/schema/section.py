@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticKnownError, core_schema
 
-from ddpm_cli.core.extensions import subclasses
+from ddpm_cli.core.extensions import extensions
 from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.io.paths import parse_path, path_text
 
@@ -66,7 +66,7 @@ class OneOf:
         Raises:
             ExtensionError: If one of another package is no such class, or its kind is taken.
         """
-        return subclasses(self._group, {kind_of(member): member for member in self._own}, Choice, kind_of)
+        return extensions(self._group, {kind_of(member): member for member in self._own}, _is_choice, kind_of)
 
     def __get_pydantic_core_schema__(self, base: type[Choice], handler: GetCoreSchemaHandler) -> CoreSchema:
         def validate(value: Any) -> Choice:
@@ -87,6 +87,10 @@ class OneOf:
                 "union_tag_invalid", {"discriminator": "'kind'", "tag": readable(str(kind)), "expected_tags": expected}
             )
         return self.members[kind].model_validate(value)
+
+
+def _is_choice(value: object) -> TypeGuard[type[Choice]]:
+    return isinstance(value, type) and issubclass(value, Choice)
 
 
 def kind_of(member: type[Choice]) -> str:

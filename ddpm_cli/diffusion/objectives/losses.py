@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
-from ddpm_cli.diffusion.objectives.vlb import ModelVariance, vlb_term
+from ddpm_cli.diffusion.objectives.vlb import vlb_term
 from ddpm_cli.diffusion.objectives.weightings import Weighting, loss_weight
 from ddpm_cli.diffusion.prediction import Eps, Prediction, estimated, split_output
 from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.variances import ModelVariance
 
 Loss = Callable[[Network, Tensor, Tensor, Tensor, NoiseSchedule], Tensor]
 """loss(network, x_0, t, eps, schedule): the loss of each image, [B]; its mean is what is minimised."""

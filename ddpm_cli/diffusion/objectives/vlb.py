@@ -9,7 +9,7 @@ L_0 = -log p(pixels | x_t at t = 0)                     the decoder, a discretiz
 from __future__ import annotations
 
 import math
-from typing import Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -17,9 +17,8 @@ from torch import Tensor
 from ddpm_cli.diffusion.forward import at_least_float32, extract, q_posterior
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ConfigError
-
-ModelVariance = Literal["fixed-small", "fixed-large", "learned-range"]
 
 HALF_BIN = 1.0 / 255.0
 """Half the distance between neighbouring pixel values, of which 256 lie in [-1, 1]."""

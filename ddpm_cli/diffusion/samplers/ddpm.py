@@ -12,9 +12,10 @@ from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.levels import CLEAN, Level
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import RequestError
 
-Variance = Literal["auto", "fixed-small", "fixed-large", "learned-range"]
+Variance = Literal["auto", ModelVariance]
 
 
 def ddpm(*, variance: Variance = "auto") -> Step:

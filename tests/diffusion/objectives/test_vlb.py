@@ -11,7 +11,6 @@ from scipy import integrate, special, stats
 from torch import Tensor
 
 from ddpm_cli.diffusion.objectives.vlb import (
-    ModelVariance,
     discretized_gaussian_log_likelihood,
     gaussian_kl,
     model_log_variance,
@@ -20,6 +19,7 @@ from ddpm_cli.diffusion.objectives.vlb import (
 )
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
+from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ConfigError
 
 VARIANCES: tuple[ModelVariance, ...] = get_args(ModelVariance)

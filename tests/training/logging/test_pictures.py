@@ -11,10 +11,9 @@ from command import TINY, run_ddpm
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.errors import OutputError, SaveFailedError
 from ddpm_cli.evaluation.evaluate import evaluate_run
-from ddpm_cli.evaluation.settings import EvaluateSettings
+from ddpm_cli.evaluation.settings import Measuring
 from ddpm_cli.results.events import CheckpointSaved, MetricsLogged, TrainEnded
 from ddpm_cli.runs.run_directory import RunDirectory
-from ddpm_cli.sampling.request import Drawing
 from ddpm_cli.training.logging import pictures
 from ddpm_cli.training.logging.pictures import LossPlot
 from ddpm_cli.training.train import resume, train
@@ -56,9 +55,8 @@ def files(run: Path) -> set[str]:
 
 def test_without_a_listener_the_same_pictures_are_written(by_command: Path, silent: Path) -> None:
     assert files(silent) == {name for name in files(by_command) if not name.startswith("evaluations/")}
-    settings = EvaluateSettings(n=8)
-    drawing: Drawing = {"sampler": "ddim", "steps": 2}
-    evaluate_run(silent, ["nearest", "loss-per-timestep"], settings, device="cpu", drawing=drawing)
+    asked: Measuring = {"n": 8, "sampler": "ddim", "steps": 2}
+    evaluate_run(silent, ["nearest", "loss-per-timestep"], asked, device="cpu")
     assert files(silent) == files(by_command)
     drawn = OF_TRAINING | OF_EVALUATING
     assert {name for name in files(silent) if name.endswith(".png")} == drawn
@@ -78,7 +76,7 @@ def test_a_picture_of_an_evaluation_that_cannot_be_written_is_told(silent: Path)
     (silent / "evaluations").mkdir()
     (silent / "evaluations" / "loss-per-timestep.png").mkdir()
     with pytest.raises(OutputError, match=r"Cannot write .*loss-per-timestep\.png"):
-        evaluate_run(silent, ["loss-per-timestep"], EvaluateSettings(n=8), device="cpu")
+        evaluate_run(silent, ["loss-per-timestep"], {"n": 8}, device="cpu")
     assert not (silent / "evaluations" / "figures.jsonl").exists()
 
 
