@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.config import OptimizerConfig, TrainConfig
+    from ddpm_cli.config.schema.config import TrainConfig
+    from ddpm_cli.config.schema.optimizer import OptimizerConfig
 
 
 @dataclass(frozen=True)

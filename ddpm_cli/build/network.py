@@ -9,13 +9,14 @@ from ddpm_cli.core.wording import first_few
 from ddpm_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import torch
-    from torch import Tensor, optim
+    from torch import nn, optim
 
-    from ddpm_cli.config.schema.config import Config, OptimizerConfig
+    from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.model import ModelConfig
+    from ddpm_cli.config.schema.optimizer import OptimizerConfig
     from ddpm_cli.models.base import Denoiser
 
 
@@ -79,12 +80,11 @@ def _unread(label_columns: Sequence[str]) -> str:
     return f", as no column is read for them; some may be in: {first_few(label_columns)}" if label_columns else ""
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device) -> optim.Adam:
+def build_optimizer(config: OptimizerConfig, network: nn.Module, device: torch.device) -> optim.Adam:
     """Build the optimizer of an `[optimizer]` section, with one kernel for all parameters where that can skip a step by itself."""
-    from torch import optim
-
     from ddpm_cli.core.compute.skipping import SKIPPING_DEVICES
 
-    cls: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[config.kind]
-    fused = device.type in SKIPPING_DEVICES
-    return cls(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=fused)
+    optimizer = config.build(network, fused=device.type in SKIPPING_DEVICES)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer

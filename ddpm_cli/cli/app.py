@@ -103,7 +103,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100},
 )
-app.command("train", cls=help_with_choices("data", "schedule", "model", "objective", "sample"), short_help="Train a model.")(train)
+app.command(
+    "train", cls=help_with_choices("data", "schedule", "model", "objective", "optimizer", "sample"), short_help="Train a model."
+)(train)
 app.command("sample", cls=help_with_choices("sample"), short_help="Draw images from a trained model.")(sample)
 app.command("resume", cls=Command, short_help="Go on with a run that was stopped.")(resume)
 app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="Show a noise schedule: its numbers and curves.")(

@@ -104,6 +104,7 @@ LISTINGS = {
     "parameterizations": Listing("parameterization", partial(kinds_of, "objective.parameterization", "options")),
     "weightings": Listing("weighting", partial(kinds_of, "objective.weighting", "options")),
     "timesteps": Listing("timesteps", partial(kinds_of, "objective.timesteps", "options")),
+    "optimizers": Listing("optimizer", partial(kinds_of, "optimizer", "options")),
     "spacings": Listing("spacing", partial(kinds_of, "sample.sampler.spacing", "options")),
     "metrics": Listing("metric", metrics),
     "formats": Listing("format", formats),

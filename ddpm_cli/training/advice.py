@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddpm_cli.config.schema.config import OptimizerConfig
+from ddpm_cli.config.schema.optimizer import AdamOptimizer, MuonOptimizer
 from ddpm_cli.config.schema.schedule import CosineSchedule
 from ddpm_cli.core.io.paths import shell_word
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
 
-USUAL_LR: float = OptimizerConfig().lr
+USUAL_LR: float = AdamOptimizer().lr
 USUAL_GRAD_NORM = 1.0
 WARMUP_STEPS = 500
 """A warm-up that helps; nothing is gained by it where training is past it."""
@@ -42,6 +42,8 @@ def _settings(config: Config, step: int, precision: str) -> list[tuple[str, str]
     optimizer, norm = config.optimizer, config.train.max_grad_norm
     lr = min(optimizer.lr / 2, USUAL_LR) if optimizer.lr > 2 * USUAL_LR else optimizer.lr / 2
     settings = [(f"optimizer.lr={lr:g}", f"it was {optimizer.lr:g}")]
+    if isinstance(optimizer, MuonOptimizer):
+        settings.append((f"optimizer.matrix_lr={optimizer.matrix_lr / 2:g}", f"it was {optimizer.matrix_lr:g}"))
     lower = USUAL_GRAD_NORM if norm is None else norm / 2
     settings.append((f"train.max_grad_norm={lower:g}", "gradients were not clipped" if norm is None else f"it was {norm:g}"))
     if max(optimizer.warmup_steps, step) < WARMUP_STEPS:

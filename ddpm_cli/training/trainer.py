@@ -94,7 +94,7 @@ class Trainer:
         # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
         self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
         self.predict: Network = self.network
-        self.optimizer = build_optimizer(config.optimizer, self.model.parameters(), self.device)
+        self.optimizer = build_optimizer(config.optimizer, self.model, self.device)
         accelerator.prepare(self.optimizer)  # for its gradient scaler; stepping through it would read from the device
 
         self.step = 0
@@ -211,8 +211,9 @@ class Trainer:
         limit = self.config.train.max_grad_norm
         norm = whole_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit))
         taken = torch.isfinite(loss) & torch.isfinite(norm)
+        factor = lr_factor(self.config.optimizer, self.step, self.share)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr()
+            group["lr"] = group["initial_lr"] * factor
         step_if(taken, self.optimizer)
         if self.accelerator.scaler:
             self.accelerator.scaler.update()

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from ddpm_cli.build.budget import Budget, lr_factor
-from ddpm_cli.config.schema.config import OptimizerConfig, TrainConfig
+from ddpm_cli.config.schema.config import TrainConfig
+from ddpm_cli.config.schema.optimizer import AdamOptimizer
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,11 @@ def test_budget_ends_at_whichever_limit_comes_first() -> None:
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    linear = OptimizerConfig(warmup_steps=4, decay="linear", final_lr_share=0.1)
+    linear = AdamOptimizer(warmup_steps=4, decay="linear", final_lr_share=0.1)
     assert lr_factor(linear, 0, 0.0) == 0.25
     assert lr_factor(linear, 3, 0.0) == 1
     assert lr_factor(linear, 50, 0.5) == pytest.approx(0.55)
     assert lr_factor(linear, 99, 1.0) == pytest.approx(0.1)
-    cosine = OptimizerConfig(decay="cosine")
+    cosine = AdamOptimizer(decay="cosine")
     assert lr_factor(cosine, 10, 0.25) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
-    assert lr_factor(OptimizerConfig(), 10, 0.9) == 1
+    assert lr_factor(AdamOptimizer(), 10, 0.9) == 1

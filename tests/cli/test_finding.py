@@ -140,6 +140,7 @@ def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.Captu
         "losses": "objective.loss",
         "parameterizations": "objective.parameterization",
         "weightings": "objective.weighting",
+        "optimizers": "optimizer",
         "timesteps": "objective.timesteps",
         "samplers": "sample.sampler",
         "spacings": "sample.sampler.spacing",

@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_optimizer
 from ddpm_cli.config.resolve.loader import load_config
-from ddpm_cli.config.schema.config import Config, OptimizerConfig
+from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.objective import ObjectiveConfig
+from ddpm_cli.config.schema.optimizer import AdamOptimizer
 from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.core.compute.weights import flatten_optimizer, spread_moments, unflatten_optimizer
 from ddpm_cli.data.images import Dataset
@@ -180,7 +181,7 @@ def test_moments_that_were_stored_lie_in_memory_as_their_weights_do() -> None:
     start, *slopes = (torch.randn(4, 3, 2, 2, generator=generator) for _ in range(4))
 
     def begun(weight: torch.Tensor) -> torch.optim.Optimizer:
-        return build_optimizer(OptimizerConfig(lr=0.1), [weight], torch.device("cpu"))
+        return build_optimizer(AdamOptimizer(lr=0.1), torch.nn.ParameterList([weight]), torch.device("cpu"))
 
     def stepped(optimizer: torch.optim.Optimizer, weight: torch.Tensor, slope: torch.Tensor) -> None:
         weight.grad = slope.contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm_cli.config.resolve.faults import LISTED_STEPS, Fault, shown
-from ddpm_cli.config.resolve.outline import NONE, choices, is_choice, join, sections, types_of, words_of
+from ddpm_cli.config.resolve.outline import NONE, choices, is_choice, is_shared, join, sections, types_of, words_of
 from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.names import as_known
 
@@ -136,8 +136,8 @@ def merge(lower: Layer, higher: Layer) -> Layer:
     """Lay one layer over another.
 
     Three rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and
-    go; a budget (epochs, steps, minutes) replaces the lower layer's whole budget; and a list of a sampler's steps replaces what the
-    lower layer says of them.
+    go, unless `is_shared`; a budget (epochs, steps, minutes) replaces the lower layer's whole budget; and a list of a sampler's
+    steps replaces what the lower layer says of them.
     """
     gone = set(BUDGET) if BUDGET & higher.keys() else set()
     if LISTED_STEPS in higher:
@@ -145,7 +145,7 @@ def merge(lower: Layer, higher: Layer) -> Layer:
     for path in choices():
         kind = f"{path}.kind"
         if kind in higher and kind in lower and higher[kind].value != lower[kind].value:
-            gone |= {key for key in lower if key.startswith(f"{path}.")}
+            gone |= {key for key in lower if key.startswith(f"{path}.") and not is_shared(key, higher[kind].value)}
     return {key: entry for key, entry in lower.items() if key not in gone} | higher
 
 

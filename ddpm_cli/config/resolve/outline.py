@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ddpm_cli.config.schema.config import Config
-from ddpm_cli.config.schema.section import OneOf, Section
+from ddpm_cli.config.schema.section import Choice, OneOf, Section
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -44,6 +44,13 @@ def _variants(field: FieldInfo) -> Variants:
 def is_choice(path: str) -> bool:
     """Tell whether the path is a section whose keys depend on its `kind`."""
     return "" not in sections().get(path, {"": Section})
+
+
+def is_shared(key: str, kind: object) -> bool:
+    """Tell whether an option of one kind is as well one of another that is named in its place."""
+    section, _, name = key.rpartition(".")
+    named = sections().get(section, {}).get(kind) if isinstance(kind, str) else None
+    return named is not None and issubclass(named, Choice) and named.keeps_options and name in named.model_fields
 
 
 @cache

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
 from ddpm_cli.config.schema.model import ModelConfig, UNetConfig
 from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
+from ddpm_cli.config.schema.optimizer import AdamOptimizer, OptimizerConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
 from ddpm_cli.config.schema.section import PositiveInt, Section, Share, one_alone
@@ -23,18 +24,7 @@ from ddpm_cli.metrics.registry import in_training
 MOST_LOSSES = 10_000_000
 """Kept by loss-aware draws of t."""
 
-# ----------------------------------------------------------------------------------------------------------- optimizer
-
-
-class OptimizerConfig(Section):
-    kind: Literal["adam", "adamw"] = Field("adam", description="torch.optim's Adam or AdamW.")
-    lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the two moments.")
-    eps: float = Field(1e-8, gt=0, description="Added to the denominator.")
-    weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
-    warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from 0.")
-    decay: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate falls over the budget.")
-    final_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr that is left at the end of the decay.")
+# ----------------------------------------------------------------------------------------------------------------- ema
 
 
 class EmaConfig(Section):
@@ -143,7 +133,7 @@ class Config(Section):
     schedule: ScheduleConfig = LinearSchedule()
     model: ModelConfig = UNetConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = AdamOptimizer()
     ema: EmaConfig = EmaConfig()
     train: Annotated[TrainConfig, AfterValidator(has_budget)] = TrainConfig(epochs=20.0)
     sample: SampleConfig = SampleConfig()

@@ -273,8 +273,47 @@ class UnipcSampler(SamplerBase):
         return unipc(order=self.order, variant=self.variant)
 
 
+class DeisSampler(SamplerBase):
+    """Solve by the exponential integrator of Adams and Bashforth (Zhang & Chen 2023, DEIS)."""
+
+    kind: Literal["deis"] = "deis"
+    usual_steps: ClassVar[int | None] = 20
+    order: Literal[1, 2, 3] = Field(3, description="Order of the solver; 1 equals ddim.")
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """Build the sampler's step for one trajectory, whose last estimates it keeps."""
+        from ddpm_cli.diffusion.samplers.adams import deis
+
+        return deis(order=self.order)
+
+
+class IpndmSampler(SamplerBase):
+    """Solve by the improved pseudo numerical method (Liu et al. 2022, PNDM; Zhang & Chen 2023)."""
+
+    kind: Literal["ipndm"] = "ipndm"
+    usual_steps: ClassVar[int | None] = 20
+    order: Literal[1, 2, 3, 4] = Field(4, description="Order of the solver; 1 equals ddim.")
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """Build the sampler's step for one trajectory, whose last estimates it keeps."""
+        from ddpm_cli.diffusion.samplers.adams import ipndm
+
+        return ipndm(order=self.order)
+
+
 SamplerConfig = Annotated[
-    SamplerBase, OneOf("ddpm.samplers", DdpmSampler, DdimSampler, EulerSampler, HeunSampler, DpmSolverSampler, UnipcSampler)
+    SamplerBase,
+    OneOf(
+        "ddpm.samplers",
+        DdpmSampler,
+        DdimSampler,
+        EulerSampler,
+        HeunSampler,
+        DpmSolverSampler,
+        UnipcSampler,
+        DeisSampler,
+        IpndmSampler,
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeGuard
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic_core import PydanticKnownError, core_schema
@@ -42,6 +42,8 @@ class Choice(Section):
     """Build what a `kind` stands for: each class below it has its own kind and options."""
 
     kind: str
+    keeps_options: ClassVar[bool] = False
+    """Whether options that it shares with another kind stay when it is named in the place of that."""
 
 
 class OneOf:

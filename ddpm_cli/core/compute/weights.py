@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ddpm_cli.core.compute.muon import MOMENTS
 from ddpm_cli.core.compute.sharding import spread_like
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.errors import CheckpointError
@@ -17,9 +18,8 @@ from ddpm_cli.errors import CheckpointError
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """In which weights and moments may be stored; torch knows others, with which it does not calculate."""
 
-ADAM = {"step", "exp_avg", "exp_avg_sq"}
-_SIGNED = ".exp_avg"
-"""The only one of them that may hold numbers below zero."""
+ADAM = ("step", "exp_avg", "exp_avg_sq")
+_NOT_NEGATIVE = (".step", ".exp_avg_sq")
 
 _REMEDY = "Use another checkpoint, or copy this one again from where it is whole."
 
@@ -72,23 +72,37 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], optimizer: Optimizer) -> 
     """Undo `flatten_optimizer`, with the hyperparameters of a fresh optimizer.
 
     Raises:
-        CheckpointError: If they are not Adam's moments, of each parameter or of none; torch itself would take any, and fail, or
-            ruin the weights, at the next step.
+        CheckpointError: If they are not the optimizer's moments, of each parameter or of none; torch itself would take any, and
+            fail, or ruin the weights, at the next step.
     """
+    groups = optimizer.param_groups
+    moments = [group.get(MOMENTS, ADAM) for group in groups for _ in group["params"]]
+    known = {name for names in moments for name in names}
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
-        if not number.isdecimal() or len(number) > 9 or name not in ADAM:
-            raise CheckpointError(f"The checkpoint's optimizer has {printable(key)!r}, which Adam has not.", _REMEDY)
+        if not number.isdecimal() or len(number) > 9 or name not in known:
+            raise CheckpointError(
+                f"The checkpoint's optimizer has {printable(key)!r}, which {type(optimizer).__name__} has not.", _REMEDY
+            )
         # A copy: what was read is a view of the file, and training must not end with it.
         entries.setdefault(int(number), {})[name] = value.clone()
-    parameters = dict(enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]))
-    if entries and (entries.keys() != parameters.keys() or any(entry.keys() != ADAM for entry in entries.values())):
+    parameters = dict(enumerate(parameter for group in groups for parameter in group["params"]))
+    if entries and (entries.keys() != parameters.keys() or any(entries[at].keys() != {*moments[at]} for at in entries)):
         raise CheckpointError("The checkpoint's optimizer is that of another network.", _REMEDY)
     for place, entry in entries.items():
         for name, value in entry.items():
             _check_moment(f"{place}.{name}", value, () if name == "step" else tuple(parameters[place].shape))
     return {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def moment_bytes(optimizer: Optimizer) -> int:
+    """Count the bytes of all moments of an optimizer, those that the first step makes too."""
+    return sum(
+        parameter.nbytes * sum(name != "step" for name in group.get(MOMENTS, ADAM))
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    )
 
 
 def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -111,7 +125,7 @@ def spread_moments(state: dict[str, Any], groups: Sequence[Mapping[str, Any]]) -
 def _check_moment(key: str, value: Tensor, shape: tuple[int, ...]) -> None:
     if value.shape != shape or value.dtype not in FLOATS:
         raise CheckpointError(f"The checkpoint's optimizer has {_described(value)} as {key}, not floats {shape}.", _REMEDY)
-    if not _is_finite(value) or (not key.endswith(_SIGNED) and bool((value < 0).any())):
+    if not _is_finite(value) or (key.endswith(_NOT_NEGATIVE) and bool((value < 0).any())):
         raise CheckpointError(f"The checkpoint's optimizer has numbers in {key} that no training leaves there.", _REMEDY)
 
 

@@ -58,6 +58,6 @@ def dpm_solver(*, order: Literal[1, 2, 3] = 2, sde: bool = False) -> Step:
         else:
             x_s = ratio * x_t + s.alpha * (1.0 - decay) * D
         history.keep(t, now)
-        return StepOutput(x_s, now.x0_hat)
+        return StepOutput(x_s, now.value)
 
     return step

@@ -21,16 +21,17 @@ from ddpm_cli.diffusion.levels import Level
 
 
 class Estimate(NamedTuple):
-    """Hold an estimate of x_0, [B, C, H, W], and the lambda that it was made at."""
+    """Hold an estimate of x_0, or of the noise, [B, C, H, W], and the lambda that it was made at."""
 
     half_logsnr: float
-    x0_hat: Tensor
+    value: Tensor
 
 
 class History:
-    """Keep the last estimates of one trajectory, two at most."""
+    """Keep the last estimates of one trajectory, `most` at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 2) -> None:
+        self._most = most
         self._estimates: list[Estimate] = []
         self._next: Level | None = None
 
@@ -51,7 +52,7 @@ class History:
     def keep(self, t: Level, estimate: Estimate) -> None:
         """Keep an estimate for the steps after; one where no signal is left has no finite lambda."""
         if t.signal > 0.0:
-            self._estimates = [*self._estimates, estimate][-2:]
+            self._estimates = [*self._estimates, estimate][-self._most :] if self._most else []
 
 
 def moments(h: float, count: int) -> tuple[float, ...]:
@@ -60,11 +61,11 @@ def moments(h: float, count: int) -> tuple[float, ...]:
     moments[0] = 1    moments[k] = 1 / (1 - exp(-h)) - k / h * moments[k - 1]
 
     Args:
-        h: Step in lambda, greater than 0.
+        h: Not 0. The step in lambda, times the rate of the weight.
         count: How many, at least 0.
     """
     total = -math.expm1(-h)
-    if h < 1.0:
+    if abs(h) < 1.0:
         # The recursion would subtract nearly equal numbers; the exponential's series does not.
         return tuple(h / total * _series(k, h) for k in range(1, count + 1))
     found = [1.0]
@@ -74,12 +75,12 @@ def moments(h: float, count: int) -> tuple[float, ...]:
 
 
 def _series(k: int, h: float) -> float:
-    """Integral of v**k * exp(-h * (1 - v)) over [0, 1]; 20 terms are exact in float64 for h < 1."""
+    """Integral of v**k * exp(-h * (1 - v)) over [0, 1]; 20 terms are exact in float64 for |h| < 1."""
     return math.fsum(math.factorial(k) * (-h) ** j / math.factorial(k + j + 1) for j in range(20))
 
 
 def mean_estimate(start: Estimate, others: Sequence[Estimate], end: float, *, rate: float = 1.0, halfway: float = 0.5) -> Tensor:
-    """Average over a step the polynomial through several estimates.
+    """Average over a step the polynomial through several estimates, of x_0 or of the noise.
 
     sum over j of rho[j] * v[j]**(k - 1) = moments[k] for k = 1 ... len(others)
     mean = x0_hat + sum over j of rho[j] / v[j] * (x0_hat[j] - x0_hat)
@@ -91,17 +92,17 @@ def mean_estimate(start: Estimate, others: Sequence[Estimate], end: float, *, ra
         start: The estimate where the step starts, v = 0, at a finite lambda unless there are no others.
         others: Estimates at other v; none makes the mean that of a constant.
         end: Lambda where the step ends; finite unless there are no others.
-        rate: The weight is exp(-rate * h * (1 - v)): 1 for the ODE, 2 for the SDE.
+        rate: The weight is exp(-rate * h * (1 - v)): 1 for the ODE, 2 for the SDE; -1 where the noise is averaged.
         halfway: Stands for moments[1] where there is one other.
     """
     if not others:
-        return start.x0_hat
+        return start.value
     h = end - start.half_logsnr
     v = np.array([(other.half_logsnr - start.half_logsnr) / h for other in others])
     means = (halfway,) if len(others) == 1 else moments(rate * h, len(others))
     rho = np.linalg.solve(v ** np.arange(len(v))[:, None], np.array(means))
     weights = (rho / v).tolist()
-    mean: Tensor = (1.0 - sum(weights)) * start.x0_hat
+    mean: Tensor = (1.0 - sum(weights)) * start.value
     for weight, other in zip(weights, others, strict=True):
-        mean = mean + weight * other.x0_hat
+        mean = mean + weight * other.value
     return mean

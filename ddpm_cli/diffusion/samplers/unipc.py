@@ -62,7 +62,7 @@ def unipc(*, order: Literal[1, 2, 3] = 2, variant: Variant = "bh2") -> Step:
         x_s = solve(x_t, t, s, now, past)
         last = _Prediction(x_t, t, now, past)
         history.keep(t, now)
-        return StepOutput(x_s, now.x0_hat)
+        return StepOutput(x_s, now.value)
 
     return step
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ddpm_cli.core.compute.allocator import return_freed_memory
 from ddpm_cli.core.compute.out_of_memory import largest_fitting
+from ddpm_cli.core.compute.weights import moment_bytes
 from ddpm_cli.training.held_out import CHUNK
 from ddpm_cli.training.planning.memory_trace import PeakMemory, peak_memory
 
@@ -26,11 +27,11 @@ PROBE_PASSES = 2
 HEAP_PASSES = 4
 HEAP_BYTES = 2**26
 FLOAT32 = 4
-KEPT_OF_WEIGHTS = 4
-"""Weights, two moments of Adam, EMA."""
-COPIED_FOR_CHECKPOINT = 7
-"""Both moments of Adam as the bytes of each tensor, as the file that safetensors makes of them, and as Python's copy of that;
-and the file before, that of the EMA, which is held until the next is there."""
+KEPT_OF_WEIGHTS = 2
+"""Weights, EMA."""
+COPIES_FOR_CHECKPOINT = 3
+"""Of the moments: the bytes of each tensor, the file that safetensors makes of them, and Python's copy of that; beside the file
+before, that of the EMA, which is held until the next is there."""
 
 
 def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
@@ -49,6 +50,20 @@ def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
     seconds = _now(device) - started
     rehearsal.drop_gradients()
     return seconds / (PROBE_PASSES * size)
+
+
+def seconds_per_update(rehearsal: Rehearsal) -> float:
+    """Time what the optimizer takes for a step, once it has its moments; the weights stay as they are."""
+    rehearsal.train_pass(1)
+    optimizer, device = rehearsal.optimizer(), rehearsal.accelerator.device
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step()
+    started = _now(device)
+    optimizer.step()
+    seconds = _now(device) - started
+    rehearsal.drop_gradients()
+    return seconds
 
 
 def _now(device: torch.device) -> float:
@@ -86,6 +101,7 @@ class TrainingMemory:
     Attributes:
         base: What the process holds without the network; 0 on an accelerator, where only tensors count.
         weights: The network's.
+        moments: What the optimizer keeps of them.
         image: One image in float32.
         training: Forward and backward pass, of a micro-batch.
         held_out: The loss of held-out images.
@@ -97,6 +113,7 @@ class TrainingMemory:
 
     base: int
     weights: int
+    moments: int
     image: int
     training: PeakMemory
     held_out: PeakMemory
@@ -125,6 +142,7 @@ class TrainingMemory:
         return cls(
             base=base if on_cpu else 0,
             weights=rehearsal.weight_bytes,
+            moments=moment_bytes(rehearsal.optimizer()),
             image=FLOAT32 * math.prod(rehearsal.image_shape),
             training=training,
             held_out=peak_memory(rehearsal.held_out_pass, device),
@@ -147,9 +165,9 @@ class TrainingMemory:
             2 * self.weights,  # gradients, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),
-            COPIED_FOR_CHECKPOINT * self.weights if self.on_cpu else 0,
+            COPIES_FOR_CHECKPOINT * self.moments + self.weights if self.on_cpu else 0,
         )
-        return self.base + KEPT_OF_WEIGHTS * self.weights + max(for_a_while)
+        return self.base + KEPT_OF_WEIGHTS * self.weights + self.moments + max(for_a_while)
 
 
 def _heap_share(train_pass: Callable[[int], None], training: PeakMemory, most_images: int) -> float:

@@ -22,7 +22,7 @@ from ddpm_cli.sampling.bounds import Demand, require_affordable, require_trainab
 from ddpm_cli.sampling.drawing import sampler_notices
 from ddpm_cli.sampling.file_bounds import OWN, Bounds
 from ddpm_cli.sampling.trained_model import TrainedModel
-from ddpm_cli.training.planning.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image
+from ddpm_cli.training.planning.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image, seconds_per_update
 from ddpm_cli.training.planning.memory_report import check_memory, network_error
 from ddpm_cli.training.planning.rehearsal import Rehearsal
 
@@ -76,9 +76,9 @@ def make_plan(
     require_affordable_samples(config, dataset.image_shape, network, accelerator.device, run or CONFIG, bounds, on_event)
     seconds, peak = None, None
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
-        per_image, memory = _rehearse(config, dataset, accelerator)
+        per_image, per_update, memory = _rehearse(config, dataset, accelerator)
         check_memory(memory, config, on_event)
-        seconds, peak = _duration(budget, start_step, per_image * train.batch_size / processes), memory.peak(config)
+        seconds, peak = _duration(budget, start_step, per_image * train.batch_size / processes + per_update), memory.peak(config)
     return TrainPlan(
         run=run,
         data=dataset.name,
@@ -142,14 +142,14 @@ def require_affordable_samples(
         require_affordable(model, settings, demand, bounds, on_event)
 
 
-def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[float, TrainingMemory]:
-    """Seconds that an image takes, and the memory of the run."""
+def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[float, float, TrainingMemory]:
+    """Seconds that an image takes, and an update of the weights, and the memory of the run."""
     base = resident_bytes()
     with out_of_memory(network_error):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         micro, _ = micro_batch(config, accelerator.num_processes)
         memory = TrainingMemory.of(rehearsal, base, micro)
-        return seconds_per_image(rehearsal, micro), memory
+        return seconds_per_image(rehearsal, micro), seconds_per_update(rehearsal), memory
 
 
 def _notices(config: Config, budget: Budget) -> Iterator[Notice]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
-from ddpm_cli.build.network import build_network
+from ddpm_cli.build.network import build_network, build_optimizer
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
@@ -57,6 +57,10 @@ class Rehearsal:
     def weight_bytes(self) -> int:
         """Count the bytes of the network's weights."""
         return sum(parameter.nbytes for parameter in self.network.parameters())
+
+    def optimizer(self) -> optim.Adam:
+        """Build the run's optimizer for this network."""
+        return build_optimizer(self.config.optimizer, self.network, self.accelerator.device)
 
     def train_pass(self, images: int) -> None:
         """Run forward and backward pass of a micro-batch; the gradients stay, and a second pass adds to them."""

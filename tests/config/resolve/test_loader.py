@@ -172,7 +172,7 @@ def test_all_faults_of_all_layers_are_reported_together(write):
         ("optimizer.betas=[0.9]", "optimizer.betas[1]: is missing"),
         ("optimizer.betas=0.9", "optimizer.betas: must be a list, not 0.9"),
         ("optimizer.betas=[0.9, 1.0]", "optimizer.betas[1]: must be less than 1, not 1.0"),
-        ("optimizer.kind=sgd", 'optimizer.kind: must be "adam" or "adamw", not "sgd"'),
+        ("optimizer.kind=sgd", 'optimizer: unknown optimizer "sgd"; choose from adam, adamw, muon'),
         ("ema.warmup=maybe", 'ema.warmup: must be true or false, not "maybe"'),
         ("train.steps=1.5", "train.steps: must be a whole number, not 1.5"),
         ("train.seed=4294967296", "train.seed: must be less than 4294967296"),

@@ -22,7 +22,8 @@ def test_the_outline_knows_every_choice_and_its_kinds():
     assert "sample.guidance" not in choices()
     assert ("sample.sampler", "dpm-solver++") in MEMBERS
     assert all_keys()["schedule.s"] == ("cosine",)
-    assert all_keys()["optimizer.lr"] == ("",)
+    assert all_keys()["optimizer.lr"] == ("adam", "adamw", "muon")
+    assert all_keys()["ema.decay"] == ("",)
     assert "schedule" not in all_keys()
 
 

@@ -19,6 +19,7 @@ from plane_mixture import MEANS, WEIGHTS, best_denoise, best_x_0
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from ddpm_cli.diffusion.samplers.adams import deis
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
 from ddpm_cli.diffusion.samplers.euler import euler
@@ -79,6 +80,9 @@ def error(make: Callable[[], Step], n: int) -> float:
         pytest.param(partial(unipc, order=1), 1.7, 2.3, id="unipc 1"),
         pytest.param(partial(unipc, order=2), 2.0, 3.2, id="unipc 2"),
         pytest.param(partial(unipc, order=3), 2.8, 4.2, id="unipc 3"),
+        pytest.param(partial(deis, order=1), 0.9, 1.1, id="deis 1"),
+        pytest.param(partial(deis, order=2), 1.7, 2.3, id="deis 2"),
+        pytest.param(partial(deis, order=3), 2.1, 3.3, id="deis 3"),
         pytest.param(partial(unipc, order=2, variant="bh1"), 2.0, 3.2, id="unipc 2 bh1"),
     ],
 )
