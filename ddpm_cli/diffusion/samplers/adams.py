@@ -22,7 +22,7 @@ def ipndm(*, order: Literal[1, 2, 3, 4] = 4) -> Step:
 
     It is the multistep part of PNDM (Liu et al. 2022, Eq. 12) without its start of Runge and Kutta: a step of DDIM with
     eps = 55/24 * eps[0] - 59/24 * eps[1] + 37/24 * eps[2] - 9/24 * eps[3], the weights of Adams and Bashforth for even steps, and
-    those of fewer values while there are too few.
+    those of fewer values while there are too few. The last step, to CLEAN, ends in x_s = x0_hat.
 
     Args:
         order: How many values count at most; 1 is DDIM with eta = 0.
@@ -34,7 +34,8 @@ def ipndm(*, order: Literal[1, 2, 3, 4] = 4) -> Step:
     def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
         history.enter(t, s)
         estimate = denoise(x_t, t)
-        values = [estimate.eps_hat, *(past.value for past in reversed(history.last(order - 1)))]
+        past = [] if s == CLEAN else history.last(order - 1)
+        values = [estimate.eps_hat, *(earlier.value for earlier in reversed(past))]
         weights = _ADAMS_BASHFORTH[len(values) - 1]
         mean: Tensor = sum((weight * value for weight, value in zip(weights[1:], values[1:], strict=True)), weights[0] * values[0])
         history.keep(t, Estimate(t.half_logsnr, estimate.eps_hat))

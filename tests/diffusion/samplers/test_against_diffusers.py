@@ -195,15 +195,15 @@ def test_unipc(n: int, order: Any, kind: str, variant: Any, linear: NoiseSchedul
 def test_deis(n: int, order: Literal[1, 2, 3], kind: str, linear: NoiseSchedule) -> None:
     """Theirs does not go to clean data in its last step, and lowers the order of the last but one too where there are few.
 
-    Its coefficients are differences of nearly equal float32 numbers: at order 3 that costs it a digit.
+    Its coefficients are differences of nearly equal numbers, which in float32 cost it two digits at order 3: it gets float64.
     """
     scheduler = DEISMultistepScheduler(**CONFIG, solver_order=order, timestep_spacing="trailing", prediction_type=THEIR_NAME[kind])
     scheduler.set_timesteps(n)
     steps = select_timesteps(1000, n, "trailing")
     assert scheduler.timesteps.tolist() == steps
+    scheduler.sigmas = torch.tensor([linear.at(t).ratio for t in [*steps, 0]], dtype=torch.float64)
     kept = n - 2 if order == 3 and n < 15 else n - 1
-    ours, theirs = our_trajectory(linear, deis(order=order), steps, kind, False)[:kept], their_trajectory(scheduler)[:kept]
-    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-4, atol=1e-3 if order == 3 else 1e-4)
+    assert_same(our_trajectory(linear, deis(order=order), steps, kind, False)[:kept], their_trajectory(scheduler)[:kept])
 
 
 @pytest.mark.parametrize("n", [10, 50])
@@ -224,7 +224,7 @@ def test_ipndm(n: int) -> None:
         return Denoised(level.alpha * x_t - level.sigma * v, level.sigma * x_t + level.alpha * v)
 
     ours = [output.x_s for output in sample_steps(denoise, ipndm(), path, normal(0)(), normal(1))]
-    assert_same(ours, theirs)
+    assert_same(ours[:-1], theirs[:-1])  # theirs extrapolates in the step to clean data too
 
 
 def their_ve_trajectory(scheduler: Any, schedule: NoiseSchedule, evaluations: int) -> list[Tensor]:
