@@ -89,7 +89,7 @@ def private_reach(source: str, private: set[str]) -> Iterator[str]:
             case ast.Call(args=[owner, ast.Constant(value=str(name)), *_]) if is_private(name) and root(owner) in here:
                 yield f"{ast.unparse(owner)}.{name}"
             case ast.Constant(value=str(text)):  # what is patched by its name, and programs that a test writes
-                yield from private.intersection(re.findall(r"(?:^|\.)(_\w+)", text))
+                yield from private.intersection(re.findall(r"(?:^|[.\s])(_\w+)", text))
 
 
 def root(owner: ast.expr) -> str:
@@ -116,6 +116,7 @@ def test_tests_reach_for_no_private_name() -> None:
         "mock.patch('ddpm_cli.runs.lock._secret.inner')",
         "getattr(anything, '_secret')",
         "run(f'lock._secret = {1}')",
+        "run('from ddpm_cli.runs.lock import _secret')",
     ],
 )
 def test_such_a_name_is_found(line: str) -> None:
