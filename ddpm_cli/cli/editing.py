@@ -34,14 +34,17 @@ RunOption = Annotated[
         "-r",
         parser=path_of("--run"),
         metavar="RUN",
-        help="As of sample; the newest run if left out.",
+        help="Run folder or name, checkpoint, or exported file. The newest run if left out.",
         autocompletion=run_names,
         show_default=False,
     ),
 ]
 ImageArgument = Annotated[Path, typer.Argument(parser=path_of("IMAGE"), metavar="IMAGE", help="Picture file.", show_default=False)]
 EditOption = Annotated[
-    Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="FILE", help="Picture of the result; replaced as a whole.")
+    Path,
+    typer.Option(
+        "--out", "-o", parser=path_of("--out"), metavar="FILE", help="Picture of the result. An older file is replaced as a whole."
+    ),
 ]
 EachOption = Annotated[
     Path | None,
@@ -50,13 +53,22 @@ EachOption = Annotated[
     ),
 ]
 LabelOption = Annotated[
-    str | None, typer.Option("--label", metavar="CLASS", help="Class by number or name; any if left out.", show_default=False)
+    str | None,
+    typer.Option("--label", metavar="CLASS", help="Class, by number or name. Any class if left out.", show_default=False),
 ]
-VariantsOption = Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Variants, 1 if left out.", show_default=False)]
+VariantsOption = Annotated[
+    int | None, typer.Option("--n", "-n", metavar="N", help="Variants to draw, 1 if left out.", show_default=False)
+]
 ResizeOption = Annotated[
-    bool, typer.Option("--resize", help="Bring pictures to the model's size, cut about the middle, and to grey if its images are.")
+    bool,
+    typer.Option(
+        "--resize",
+        help="Bring pictures to the model's size, cut about the middle. They become grey if the model's images are grey.",
+    ),
 ]
-SideBySideOption = Annotated[bool, typer.Option("--side-by-side", help="Put what was given before the result, in one picture.")]
+SideBySideOption = Annotated[
+    bool, typer.Option("--side-by-side", help="Put the given pictures in front of the result, in one picture.")
+]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,14 @@ from ddpm_cli.sampling.request import VARYING, Drawing
 def img2img(
     image: ImageArgument,
     strength: Annotated[
-        float, typer.Option("--strength", metavar="X", min=0, max=1, help="0 keeps the image, 1 forgets it.")
+        float,
+        typer.Option(
+            "--strength",
+            metavar="X",
+            min=0,
+            max=1,
+            help="Share of the sampler's steps that are taken: 0 keeps the image, 1 forgets it.",
+        ),
     ] = 0.5,
     run: RunOption = None,
     out: EditOption = Path("img2img.png"),
@@ -59,10 +66,12 @@ def img2img(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make an image anew that keeps what is coarse in a given one, such as a sketch (SDEdit, Meng et al. 2022).
+    """Make an image anew from a given one, such as a sketch (SDEdit, Meng et al. 2022).
 
-    The image is noised part of the way and denoised from there: --strength is the share of the sampler's steps that are taken. A
-    variant depends on its seed alone; at strength 1 it is what `ddpm sample` draws from that seed.
+    The new image keeps what is coarse in the given one. The given image is noised part of the way and denoised from there.
+    --strength is the share of the sampler's steps that are taken.
+
+    A variant depends on its seed alone. At strength 1 it is what `ddpm sample` draws from that seed.
 
     For example:
 

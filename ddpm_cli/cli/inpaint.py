@@ -42,7 +42,10 @@ def inpaint(
     mask: Annotated[
         Path,
         typer.Argument(
-            parser=path_of("MASK"), metavar="MASK", help="Picture of the same size, white where to fill.", show_default=False
+            parser=path_of("MASK"),
+            metavar="MASK",
+            help="Picture of the same size. White is filled, black is kept.",
+            show_default=False,
         ),
     ],
     run: RunOption = None,
@@ -56,12 +59,10 @@ def inpaint(
             "--steps", metavar="N", help=f"Steps from noise to image, {FILLING.usual_steps} if left out.", show_default=False
         ),
     ] = None,
-    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken.")] = 10,
+    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How often each block of steps is taken.")] = 10,
     jump: Annotated[
         int | None,
-        typer.Option(
-            "--jump", metavar="N", help=f"Steps that are taken again at a time, {USUAL_JUMP} if left out.", show_default=False
-        ),
+        typer.Option("--jump", metavar="N", help=f"Steps in a block, {USUAL_JUMP} if left out.", show_default=False),
     ] = None,
     label: LabelOption = None,
     *,
@@ -75,10 +76,12 @@ def inpaint(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fill a part of an image so that it goes with the rest, which stays as it is (RePaint, Lugmayr et al. 2022).
+    """Fill a part of an image so that it goes with the rest (RePaint, Lugmayr et al. 2022).
 
-    Each block of --jump steps of ancestral sampling is taken --resample times, with noise in between, so that what is filled comes
-    to agree with what is known. A filling depends on its seed alone.
+    The rest stays as it is.
+
+    Each block of --jump steps of ancestral sampling is taken --resample times, with noise in between. In this way what is filled
+    comes to agree with what is known. A filling depends on its seed alone.
 
     For example:
 

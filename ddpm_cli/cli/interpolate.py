@@ -40,7 +40,7 @@ LONGEST_SEED = 18
 @with_request("drawing", Drawing, "sampler", "steps")
 def interpolate(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="Picture file, or the seed of an image.", show_default=False)],
-    last: Annotated[str, typer.Argument(metavar="LAST", help="Likewise.", show_default=False)],
+    last: Annotated[str, typer.Argument(metavar="LAST", help="Picture file, or the seed of an image.", show_default=False)],
     n: Annotated[
         int, typer.Option("--n", "-n", metavar="N", min=2, max=10_000, help="Images on the way, both ends included.")
     ] = 11,
@@ -48,7 +48,7 @@ def interpolate(
     out: EditOption = Path("interpolation.png"),
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", help=f"Steps, {BETWEEN_SEEDS.usual_steps} if left out.", show_default=False),
+        typer.Option("--steps", metavar="N", help=f"Steps of DDIM, {BETWEEN_SEEDS.usual_steps} if left out.", show_default=False),
     ] = None,
     label: LabelOption = None,
     *,
@@ -58,7 +58,11 @@ def interpolate(
     each: Annotated[
         Path | None,
         typer.Option(
-            "--each", parser=path_of("--each"), metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False
+            "--each",
+            parser=path_of("--each"),
+            metavar="DIR",
+            help="Also write the images to DIR/0.png, DIR/1.png and so on.",
+            show_default=False,
         ),
     ] = None,
     ema: EmaOption = True,
@@ -67,11 +71,12 @@ def interpolate(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw the way from one image to another, as in DDPM, Fig. 8: two pictures, two seeds, or one of each.
+    """Draw the way from one image to another, as in DDPM, Fig. 8.
 
-    DDIM makes an image of a noise and, run backwards, a noise of an image; between two noises the way is an arc (DDIM, Sec. 5.3).
-    The ends of a way between pictures are what the model makes of them, and it is told by how much these differ. A
-    file whose name is a number is written ./7.
+    The two ends are two pictures, two seeds, or one of each. Write ./7 for a file whose name is a number.
+
+    DDIM makes an image out of noise. Run backwards, it finds the noise of an image. Between two noises the way is an arc (DDIM,
+    Sec. 5.3). A picture at an end is drawn as the model makes it anew. The command says by how much the two differ.
 
     For example:
 

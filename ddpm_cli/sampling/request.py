@@ -23,10 +23,12 @@ Flags = Mapping[str, tuple[Any, str]]
 class Drawing(TypedDict, total=False):
     """Say how images are drawn, where it is not as the model's own config says; None is the same as not said."""
 
-    sampler: Annotated[str | None, Said("NAME", "Sampler (ddpm ls samplers); the run's own if left out.", "sample.sampler")]
+    sampler: Annotated[
+        str | None, Said("NAME", "Sampler. The run's own if left out; `ddpm ls samplers` lists them.", "sample.sampler")
+    ]
     steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
-    guidance: Annotated[float | None, Said("X", "1 follows the label, more does so closely, 0 ignores it.")]
-    batch_size: Annotated[int | None, Said("N", "Images at a time; does not change them.")]
+    guidance: Annotated[float | None, Said("X", "1 follows the label, a larger number follows it more closely, 0 ignores it.")]
+    batch_size: Annotated[int | None, Said("N", "Images in a batch. The batch size does not change the images.")]
 
 
 KEYS = {

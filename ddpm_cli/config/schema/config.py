@@ -30,7 +30,7 @@ class OptimizerConfig(Section):
     kind: Literal["adam", "adamw"] = Field("adam", description="torch.optim's Adam or AdamW.")
     lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the two moments.")
-    eps: float = Field(1e-8, gt=0, description="Added to the denominator.")
+    eps: float = Field(1e-8, gt=0, description="Number that is added to the denominator.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from 0.")
     decay: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate falls over the budget.")
@@ -39,7 +39,7 @@ class OptimizerConfig(Section):
 
 class EmaConfig(Section):
     decay: Share = Field(0.9999, description="Share of the old average that each step keeps.")
-    warmup: bool = Field(True, description="Start with a short average: decay = min(decay, (1 + n) / (10 + n)) at update n.")
+    warmup: bool = Field(True, description="Start with a short average, with decay = min(decay, (1 + n) / (10 + n)) at update n.")
 
 
 # --------------------------------------------------------------------------------------------------------------- train
@@ -70,59 +70,64 @@ class TrainConfig(Section):
     epochs: float | None = Field(None, gt=0, le=1e9, description="Budget in passes over the data.")
     steps: int | None = Field(None, ge=1, le=10**15, description="Budget in optimizer steps.")
     minutes: float | None = Field(
-        None, gt=0, le=1e9, description="Budget in minutes, evaluation included; such a run follows the clock."
+        None, gt=0, le=1e9, description="Budget in minutes, evaluation included. Such a run follows the clock."
     )
     batch_size: PositiveInt = Field(128, description="Images per optimizer step, over all processes.")
     micro_batch_size: PositiveInt | None = Field(
-        None, description="Images per forward pass and process; a larger share is accumulated."
+        None, description="Images per forward pass and process. A process with more images per step accumulates gradients."
     )
     gradient_checkpointing: bool = Field(
-        False, description="Compute activations again in the backward pass instead of keeping them: less memory, more time."
+        False,
+        description="Compute activations again in the backward pass instead of keeping them. This takes less memory and more time.",
     )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format. auto is bf16 or fp16 on CUDA, else fp32."
+    )
     compile: Literal["auto"] | bool = Field(
         "auto",
-        description="Compile the network before the first step (torch.compile); auto: on CUDA, unless deterministic.",
+        description="Compile the network before the first step (torch.compile). auto does so on CUDA, unless deterministic.",
     )
     sharding: Literal["none", "full"] = Field(
         "none",
-        description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "
-        "device (FSDP); drawing samples still needs the weights alone to fit.",
+        description="full spreads weights, gradients, moments and averages over the processes (FSDP). It is for models that do not "
+        "fit on one device. To draw samples, the weights alone must still fit.",
     )
-    device: Annotated[str, AfterValidator(str.lower)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: Annotated[str, AfterValidator(str.lower)] = Field("auto", description="Device: auto, cpu, cuda, cuda:N or mps.")
     deterministic: bool = Field(
-        False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
+        False, description="Use only kernels that give the same bits each time. CUDA needs this for an exact resume. It is slower."
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed that fixes initial weights, order of the data, noise and steps.")
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
     eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")
-    eval_images: PositiveInt = Field(1024, description="Held-out images, at most.")
+    eval_images: PositiveInt = Field(1024, description="Held-out images that the loss is measured on, at most.")
     evaluate_every: PositiveInt | None = Field(
         None,
-        description="Steps between metrics of samples of the averaged weights, drawn by train.sampler; off if unset. Their time "
-        "counts towards train.minutes, not towards images/s.",
+        description="Steps between metrics of samples. The samples are of the averaged weights, and drawn by train.sampler. Off if "
+        "unset. The time counts towards train.minutes, not towards images/s.",
     )
     evaluate_metrics: tuple[Annotated[str, AfterValidator(check_metric)], ...] = Field(
-        ("fcd",), min_length=1, description="Which: fcd, or one of another package that looks through the classifier."
+        ("fcd",), min_length=1, description="Metrics to measure then: fcd, or those of another package that use the classifier."
     )
     evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
     sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], BeforeValidator(one_alone)] = Field(
-        (), description="Also tell these of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
+        (), description="Trackers that are also told of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
     )
 
 
 class CheckpointConfig(Section):
     every: PositiveInt = Field(1000, description="Steps between checkpoints.")
-    keep_last: PositiveInt = Field(2, description="Newest checkpoints kept, besides one that is known to be good.")
-    keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
+    keep_last: PositiveInt = Field(
+        2, description="How many of the newest checkpoints are kept, besides one that is known to be good."
+    )
+    keep_best: bool = Field(True, description="Also keep the best checkpoint, see best_by.")
     best_by: Annotated[str, AfterValidator(check_best_by)] = Field(
         HELD_OUT_LOSS,
-        description="What the best checkpoint is chosen by; a metric such as fcd needs train.evaluate_every, and each time it "
-        "improves a checkpoint is written.",
+        description="What the best checkpoint is chosen by. A metric such as fcd needs train.evaluate_every. A checkpoint is "
+        "written each time it improves.",
     )
 
 
