@@ -32,4 +32,7 @@ def info(run: RunArgument = None, json: JsonOption = False) -> None:
     else:
         show_info(found)
     if found.faults:
-        raise DdpmError(f"{found.path} is damaged: see its faults.", "Restore what is damaged, or use another run.")
+        raise DdpmError(
+            f"{found.path} cannot be used as it is here: see its faults.",
+            "Restore what is damaged, install what is missing, or use another run.",
+        )

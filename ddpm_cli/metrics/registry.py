@@ -106,7 +106,7 @@ class Metric:
     @property
     def fits_training(self) -> bool:
         """Tell whether it is cheap and simple enough for `train.evaluate_metrics`."""
-        return self.compute is not None and self.extractor == "classifier" and len(self.values) == 1
+        return self.compute is not None and self.extractor == "classifier" and self.values == (self.name,)
 
     def best(self, values: Iterable[float]) -> float:
         """Find the best of some values: the lowest, unless higher ones are better."""

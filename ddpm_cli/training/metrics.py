@@ -81,6 +81,11 @@ class TrainingMetrics:
 
     def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener = ignore) -> None:
         self.accelerator, self._n = accelerator, config.train.evaluate_n
+        missing = [name for name in config.train.evaluate_metrics if name not in in_training()]
+        if missing:
+            raise RequestError(
+                f"train.evaluate_metrics names {missing[0]}, which no installed package adds.", "Install the package that adds it."
+            )
         self._metrics = [in_training()[name] for name in config.train.evaluate_metrics]
         self._settings = config.sample.model_copy(update={"sampler": config.train.sampler})
         team, device = Team.of(accelerator), accelerator.device

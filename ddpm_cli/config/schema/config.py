@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
 from ddpm_cli.config.schema.model import ModelConfig, UNetConfig
 from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
-from ddpm_cli.config.schema.section import PositiveInt, Section, Share, one_alone
+from ddpm_cli.config.schema.section import PositiveInt, Section, Share, is_stored, one_alone
 from ddpm_cli.core.names import as_known
 from ddpm_cli.metrics.registry import in_training
 
@@ -56,14 +56,18 @@ def _one_of(name: str, known: Sequence[str]) -> str:
     raise ValueError(f'must be {listed}, not "{name}"')
 
 
-def check_metric(name: str) -> str:
-    """Accept a metric that can be measured while a model trains."""
-    return _one_of(name, list(in_training()))
+def check_metric(name: str, info: ValidationInfo) -> str:
+    """Accept a metric that can be measured while a model trains; of a stored model any."""
+    return name if is_stored(info) else _one_of(name, list(in_training()))
 
 
-def check_best_by(name: str) -> str:
-    """Accept what the best checkpoint can be chosen by."""
-    return _one_of(name, [HELD_OUT_LOSS, *(known for known, metric in in_training().items() if metric.direction)])
+def check_best_by(name: str, info: ValidationInfo) -> str:
+    """Accept what the best checkpoint can be chosen by; of a stored model anything."""
+    return (
+        name
+        if is_stored(info)
+        else _one_of(name, [HELD_OUT_LOSS, *(known for known, metric in in_training().items() if metric.direction)])
+    )
 
 
 class TrainConfig(Section):
@@ -106,7 +110,7 @@ class TrainConfig(Section):
         description="Steps between metrics of samples. The samples are of the averaged weights, and drawn by train.sampler. Off if "
         "unset. The time counts towards train.minutes, not towards images/s.",
     )
-    evaluate_metrics: tuple[Annotated[str, AfterValidator(check_metric)], ...] = Field(
+    evaluate_metrics: Annotated[tuple[Annotated[str, AfterValidator(check_metric)], ...], BeforeValidator(one_alone)] = Field(
         ("fcd",), min_length=1, description="Metrics to measure then: fcd, or those of another package that use the classifier."
     )
     evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
@@ -192,7 +196,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _samples_suffice(self) -> Config:
         for name in self.train.evaluate_metrics if self.train.evaluate_every else ():
-            if self.train.evaluate_n < (smallest := in_training()[name].smallest_n):
+            smallest = in_training()[name].smallest_n if name in in_training() else 1
+            if self.train.evaluate_n < smallest:
                 raise ValueError(f"train.evaluate_n must be at least {smallest} for {name}, not {self.train.evaluate_n}")
         return self
 

@@ -6,7 +6,7 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from ddpm_cli.config.schema.section import Choice, FilePath, OneOf, PositiveInt, Share
 from ddpm_cli.core.io.paths import user_path
@@ -312,6 +312,21 @@ class ArraysData(HeldOutShare):
         return load_arrays(user_path(self.path, "data.path", DataError), self.layout, self.held_out, dark=trained_on)
 
 
+class MissingData(DataBase):
+    """Stand, in the config of a stored model, for a data set that no installed package adds; the model can be sampled from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = "missing"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Refuse: there are no images."""
+        raise DataError(
+            f'The model was trained on "{self.kind}", a data set that no installed package adds.',
+            "Install the package that adds it, or name other data with --data.",
+        )
+
+
 DataConfig = Annotated[
     DataBase,
     OneOf(
@@ -328,5 +343,6 @@ DataConfig = Annotated[
         FolderData,
         HuggingFaceData,
         ArraysData,
+        stand_in=MissingData,
     ),
 ]

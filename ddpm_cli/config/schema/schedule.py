@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -28,15 +29,13 @@ class ScheduleBase(Choice):
         False, description="Rescale so that no signal is left at the last step (Lin et al. 2024, Alg. 1). Not with eps-prediction."
     )
 
+    @abstractmethod
     def make_betas(self) -> Table:
         """Make the betas, float64 [T], which `logsnr_shift` and `zero_terminal_snr` then change.
 
         Raises:
             ScheduleError: If they make no schedule.
         """
-        from ddpm_cli.diffusion.schedules import make_beta_schedule
-
-        return make_beta_schedule(**self.model_dump(exclude={"logsnr_shift", "zero_terminal_snr"}))
 
     def self_contained(self) -> ScheduleBase:
         """Say the same without a file that may be gone tomorrow.
@@ -47,7 +46,15 @@ class ScheduleBase(Choice):
         return self
 
 
-class BetaRange(ScheduleBase):
+class FormulaSchedule(ScheduleBase):
+    def make_betas(self) -> Table:
+        """Make the betas by the formula of this name, float64 [T]."""
+        from ddpm_cli.diffusion.schedules import make_beta_schedule
+
+        return make_beta_schedule(**self.model_dump(exclude={"logsnr_shift", "zero_terminal_snr"}))
+
+
+class BetaRange(FormulaSchedule):
     beta_start: float = Field(1e-4, gt=0, lt=1, description="First beta for T = 1000. With another T it is scaled by 1000/T.")
     beta_end: float = Field(0.02, gt=0, lt=1, description="Last beta for T = 1000. With another T it is scaled by 1000/T.")
 
@@ -78,7 +85,7 @@ class QuadraticSchedule(BetaRange):
     kind: Literal["quadratic"] = "quadratic"
 
 
-class CosineSchedule(ScheduleBase):
+class CosineSchedule(FormulaSchedule):
     """Let alpha_bar follow a squared cosine (Nichol & Dhariwal 2021, Eq. 17)."""
 
     kind: Literal["cosine"] = "cosine"
@@ -130,7 +137,7 @@ class TableSchedule(ScheduleBase):
         return self.model_copy(update={"path": None, "values": None, "betas": betas})
 
 
-class LearnedSchedule(ScheduleBase):
+class LearnedSchedule(FormulaSchedule):
     """Learn gamma = -log SNR by a monotone network, to lower the variance of the bound (Kingma et al. 2021, VDM)."""
 
     kind: Literal["learned"] = "learned"
