@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ddpm_cli.core.compute.team import Team
+from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.extractors import Extractors, has_bundled
 from ddpm_cli.evaluation.references import real_images
 from ddpm_cli.metrics.classifier_network import require_size
