@@ -16,7 +16,8 @@ from ddpm_cli.results.events import Event
 
 SMALL = TINY | {
     "model": {"num_classes": "auto"},
-    "train": {"eval_every": 2, "sampler.eta": 0.0},
+    "train": {"eval_every": 2},
+    "sample": {"sampler.steps": 5},
     "schedule.timesteps": 50,
     "train.max_grad_norm": None,
 }

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from levels_of_steps import levels
+from noise_sources import no_noise
 from plane_mixture import MEANS, WEIGHTS, best_denoise, best_x_0
 from scipy.integrate import solve_ivp
 from torch import Tensor
@@ -52,10 +53,6 @@ def start_and_exact_end() -> tuple[Tensor, Tensor]:
     y_T = (x_T / schedule.at(LAST).alpha).flatten().numpy()
     solution = solve_ivp(slope, (LAMBDA[-1], LAMBDA[0]), y_T, method="DOP853", rtol=1e-12, atol=1e-13)
     return x_T, torch.from_numpy(solution.y[:, -1]).view(-1, 2) * schedule.at(0).alpha
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("a deterministic solver draws no noise")
 
 
 def error(make: Callable[[], Step], n: int) -> float:
