@@ -35,11 +35,13 @@ def check_effects(metrics: Sequence[str], asked: Measuring, spelt: Callable[[str
     Raises:
         RequestError: Naming it.
     """
+    by_itself = f"{spelt('steps')} is of the sampler, {spelt('likelihood_steps')} of likelihoods."
     for name, takers in _takers().items():
         value = asked.get(name)
         if value not in (None, USUALLY.get(name)) and not set(metrics) & set(takers):
             raise RequestError(
-                f"{spelt(name)} has no effect on {', '.join(metrics)}: it is for {', '.join(takers)}.", f"Leave {spelt(name)} out."
+                f"{spelt(name)} has no effect on {', '.join(metrics)}: it is for {', '.join(takers)}.",
+                by_itself if "steps" in name else f"Leave {spelt(name)} out.",
             )
 
 

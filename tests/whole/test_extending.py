@@ -142,7 +142,27 @@ def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, t
     done = ddpm(tmp_path, "sample", "runs/toy", "--n=2", cwd=trained)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert 'unknown data set "stripes"' in " ".join(done.stderr.split())
+    message = " ".join(done.stderr.split())
+    assert 'unknown schedule "exponential"' in message
+    assert "If another package adds what is unknown here, install that package beside ddpm" in message
+
+
+def test_a_model_is_of_use_without_the_packages_that_only_trained_it(site: Path, tmp_path: Path) -> None:
+    """Data and metrics are not asked for where a model is sampled from, exported or listed; where they are, the message says so."""
+    sets = ("--set=train.evaluate_metrics=spread", "--set=train.evaluate_every=2", "--set=train.evaluate_n=4")
+    line = ("--data=stripes", *sets, "--set=checkpoint.best_by=spread", "--set=model.base_channels=8", "--set=train.sample_n=2")
+    done = ddpm(site, "train", *line, "--steps=2", "--batch-size=4", "--name=lone", "--device=cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    without = tmp_path / "without"
+    without.mkdir()
+    for words in (["sample", "lone", "--n=2", "--steps=2"], ["export", "lone", "--out=lone.safetensors"], ["info", "lone"]):
+        done = ddpm(without, *words, cwd=tmp_path)
+        assert done.returncode == 0, (words, done.stderr)
+    assert ddpm(without, "sample", "lone.safetensors", "--n=1", "--steps=2", cwd=tmp_path).returncode == 0
+    for words in (["evaluate", "lone"], ["resume", "lone", "--steps=4"]):
+        done = ddpm(without, *words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert 'The model was trained on "stripes", a data set that no installed package adds.' in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -234,6 +254,8 @@ def test_a_record_that_cannot_be_used_is_told(
         ("broken", "toys:absent", "has no attribute 'absent'"),
         ("lost", "no_such_module:Toy", "No module named 'no_such_module'"),
         ("number", "toys:NUMBER", "toys:NUMBER is nothing of that kind"),
+        ("no-build", "toys:NoBuild", "toys:NoBuild is nothing of that kind"),
+        ("other", "toys:Other", "toys:Other is nothing of that kind"),
         ("ddim", "toys:Toy", "toys:Toy calls itself toy"),
         ("taken", "toys:Taken", "calls itself ddim"),
         ("ddim", "toys:Taken", "there is another of this name"),
@@ -244,8 +266,11 @@ def test_what_cannot_be_used_is_told_with_its_package(tmp_path: Path, name: str,
         "from typing import Literal\n"
         "from ddpm_cli.config.schema.sample import SamplerBase\n"
         "NUMBER = 3\n"
-        "class Toy(SamplerBase):\n    kind: Literal['toy'] = 'toy'\n"
-        "class Taken(SamplerBase):\n    kind: Literal['ddim'] = 'ddim'\n"
+        "from ddpm_cli.config.schema.schedule import LinearSchedule\n"
+        "class NoBuild(SamplerBase):\n    kind: Literal['no-build'] = 'no-build'\n"
+        "class Toy(SamplerBase):\n    kind: Literal['toy'] = 'toy'\n    def build(self, schedule, steps): ...\n"
+        "class Taken(Toy):\n    kind: Literal['ddim'] = 'ddim'\n"
+        "class Other(LinearSchedule):\n    kind: Literal['other'] = 'other'\n"
     )
     install(tmp_path, "toys", {"ddpm.samplers": {name: value}})
     done = ddpm(tmp_path, "ls", "samplers", cwd=tmp_path)
