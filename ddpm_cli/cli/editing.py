@@ -12,15 +12,15 @@ import typer
 from ddpm_cli.cli.parsing.completion import run_names
 from ddpm_cli.cli.parsing.options import path_of
 from ddpm_cli.cli.parsing.requests import require_sample_settings
-from ddpm_cli.sampling.request import Drawing, Way, class_of_all, settings_of
+from ddpm_cli.sampling.request import Drawing, Editing, Way, editing_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.sampling.courses import Course
+    from ddpm_cli.sampling.edits import Edit
     from ddpm_cli.sampling.file_bounds import Bounds
     from ddpm_cli.sampling.stored_model import StoredModel
     from ddpm_cli.sampling.trained_model import TrainedModel
@@ -101,16 +101,14 @@ class Found:
     Attributes:
         device: Where it will draw.
         model: The model.
-        settings: Of drawing.
-        label: The class of all images; None for a model without classes.
+        editing: How it draws.
         facts: What `--json` says of all this.
         bounds: On what its file may ask for.
     """
 
     device: str
     model: StoredModel
-    settings: SampleConfig
-    label: int | None
+    editing: Editing
     facts: dict[str, Any]
     bounds: Bounds
 
@@ -141,10 +139,10 @@ class Found:
         team = sampling_team(self.device)
         trained = load_model(self.model, team.device, on_event=show_notices)
         show_model(trained.origin, trained.step, ema=self.model.ema)
-        if self.label is not None:
-            scale = self.settings.guidance.scale
-            show_line("class:", "cyan", f"{trained.class_names[self.label] if scale else 'any'}, guidance {scale:g}")
-        return Opened(team, trained, self.settings, self.label, self.facts, self.bounds)
+        if (label := self.editing.label) is not None:
+            scale = self.editing.settings.guidance.scale
+            show_line("class:", "cyan", f"{trained.class_names[label] if scale else 'any'}, guidance {scale:g}")
+        return Opened(team, trained, self.editing, self.facts, self.bounds)
 
 
 @dataclass(frozen=True)
@@ -154,35 +152,27 @@ class Opened:
     Attributes:
         team: The processes.
         trained: The model.
-        settings: Of drawing.
-        label: The class of all images; None for a model without classes.
+        editing: How it draws.
         facts: What `--json` says of all this.
         bounds: On what the model may ask for.
     """
 
     team: Team
     trained: TrainedModel
-    settings: SampleConfig
-    label: int | None
+    editing: Editing
     facts: dict[str, Any]
     bounds: Bounds
 
-    def require_possible(self, images: int, evaluations: int, *, steps_from_file: bool = False, beforehand: int = 0) -> None:
+    def require_possible(self, edit: Edit) -> None:
         """Refuse what could not be drawn.
 
-        Args:
-            images: That are drawn.
-            evaluations: Of the network, for each of these.
-            steps_from_file: Whether nobody but the model says how many.
-            beforehand: Evaluations, all together, before the first image.
         Raises:
             RequestError: See `require_affordable`.
         """
         from ddpm_cli.render.terminal.console import show_notices
-        from ddpm_cli.sampling.bounds import Demand, require_affordable
+        from ddpm_cli.sampling.bounds import require_affordable
 
-        demand = Demand(images, evaluations, steps_from_file=steps_from_file, beforehand=beforehand)
-        require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
+        require_affordable(self.trained, self.editing.settings, edit.demand(self.trained, self.editing), self.bounds, show_notices)
 
 
 def find_model(choice: ModelChoice, way: Way) -> Found:
@@ -204,14 +194,13 @@ def find_model(choice: ModelChoice, way: Way) -> Found:
     device = choice.device or "auto"
     check_device(device)
     model = stored_model.find_model(choice.run, ema=choice.ema, on_event=show_notices)
-    label, scale = class_of_all(choice.label, choice.drawing.get("guidance"), model)
-    config, T = model.config, model.config.schedule.timesteps
-    settings = settings_of(config, {**choice.drawing, "guidance": scale}, choice.sets or [], way=way)
+    editing = editing_of(model, choice.label, choice.drawing, choice.sets or [], way)
+    settings, T = editing.settings, model.config.schedule.timesteps
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
-    if label is not None:
-        facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
-    return Found(device, model, settings, label, facts, Bounds(lifted=choice.no_limits))
+    if editing.label is not None:
+        facts |= {"label": editing.label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
+    return Found(device, model, editing, facts, Bounds(lifted=choice.no_limits))
 
 
 def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None) -> tuple[list[Pixels], list[Path]]:
@@ -225,9 +214,10 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
     from ddpm_cli.render.terminal.sampling import SamplingView
     from ddpm_cli.sampling.parallel import shared_samples
 
-    labels = None if opened.label is None else [opened.label] * len(seeds)
+    label, settings = opened.editing.label, opened.editing.settings
+    labels = None if label is None else [label] * len(seeds)
     with opened.team.watched(), SamplingView() as view:
-        drawn = shared_samples(opened.team, opened.trained, seeds, opened.settings, labels=labels, course=course, on_event=view)
+        drawn = shared_samples(opened.team, opened.trained, seeds, settings, labels=labels, course=course, on_event=view)
         images = [image for batch in drawn for image in batch.numpy()]
     singles: list[Path] = []
     if each is not None and opened.team.is_main:

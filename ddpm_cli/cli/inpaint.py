@@ -33,7 +33,7 @@ from ddpm_cli.cli.parsing.options import (
 )
 from ddpm_cli.cli.parsing.requests import chosen_seeds, require_positive, require_writable_pictures
 from ddpm_cli.cli.parsing.spread import with_request
-from ddpm_cli.sampling.request import FILLING, USUAL_JUMP, Drawing, jumps_of
+from ddpm_cli.sampling.request import FILLING, USUAL_JUMP, Drawing
 
 
 @with_request("drawing", Drawing, "sampler", "steps")
@@ -103,20 +103,19 @@ def inpaint(
     unknown = read_mask(mask, found.model.image_shape[1:], resize=resize)
     found.require_picture(out, len(numbers) + 2 * side_by_side)
     opened = found.load()
-    steps_in_all = opened.facts["sampler"]["steps"] * resample
-    opened.require_possible(len(numbers), steps_in_all)
 
     from ddpm_cli.render.pictures.images import hidden
     from ddpm_cli.render.terminal.console import show_line
-    from ddpm_cli.sampling.editing import filled, steps_of
+    from ddpm_cli.sampling.editing import steps_of
+    from ddpm_cli.sampling.edits import Filling
 
-    all_steps = opened.facts["sampler"]["steps"]
-    jump, resample = jumps_of(all_steps, resample, jump)
-    course = filled(opened.trained, pixels, unknown, jump, resample)
-    taken = steps_of(course, opened.trained, opened.settings)
-    show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")
+    edit = Filling(pixels, unknown, len(numbers), resample, jump)
+    opened.require_possible(edit)
+    course = edit.course(opened.trained, opened.editing)
+    taken = steps_of(course, opened.trained, opened.editing.settings)
+    show_line("sampler:", "cyan", f"ddpm, {opened.facts['sampler']['steps']} steps, with those taken again {taken:,}")
     images, singles = draw(opened, course, numbers, each)
-    facts = {"image": image, "mask": mask, "filled_pixels": int(unknown.sum()), "resample": resample, "jump": jump}
-    facts |= {"steps_taken": taken, "seeds": numbers}
+    facts = {"image": image, "mask": mask, "filled_pixels": int(unknown.sum())}
+    facts |= {"resample": course.resample, "jump": course.jump, "steps_taken": taken, "seeds": numbers}
     shown = [pixels, hidden(pixels, unknown), *images] if side_by_side else images
     finish(opened, shown, out, singles, facts if json else None)

@@ -29,7 +29,7 @@ from ddpm_cli.cli.parsing.options import (
 )
 from ddpm_cli.cli.parsing.requests import require_writable_pictures
 from ddpm_cli.cli.parsing.spread import with_request
-from ddpm_cli.sampling.request import BETWEEN_PICTURES, BETWEEN_SEEDS, Drawing
+from ddpm_cli.sampling.request import BETWEEN_SEEDS, Drawing, way_between
 
 if TYPE_CHECKING:
     from ddpm_cli.cli.editing import Pixels
@@ -93,23 +93,22 @@ def interpolate(
     seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
     if side_by_side and {first, last} <= seeds.keys():
         raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")
-    way = BETWEEN_SEEDS if {first, last} <= seeds.keys() else BETWEEN_PICTURES
-    found = find_model(ModelChoice(run, device, ema, label, {**drawing, "steps": steps}, sets, no_limits), way)
-    ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     pictures = sum(end not in seeds for end in (first, last))
+    choice = ModelChoice(run, device, ema, label, {**drawing, "steps": steps}, sets, no_limits)
+    found = find_model(choice, way_between(pictures))
+    ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     found.require_picture(out, n + side_by_side * pictures)
     opened = found.load()
 
     from ddpm_cli.render.terminal.console import show_line
     from ddpm_cli.render.terminal.sampling import SamplingView
-    from ddpm_cli.sampling.editing import INVERSION_ITERATIONS, interpolated
+    from ddpm_cli.sampling.edits import Interpolation
 
-    steps = opened.facts["sampler"]["steps"]
-    opened.require_possible(n, steps, beforehand=pictures * INVERSION_ITERATIONS * steps)
-
-    show_line("sampler:", "cyan", f"ddim, {steps} steps")
+    edit = Interpolation(ends, n)
+    opened.require_possible(edit)
+    show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
     with SamplingView("looking for the noise of the pictures") as view:
-        course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)
+        course = edit.course(opened.trained, opened.editing, view)
     images, singles = draw(opened, course, range(n), each)
     before, after = ([end] if side_by_side and not isinstance(end, int) else [] for end in ends)
     facts = {"ends": [seeds.get(end, end) for end in (first, last)], "n": n}
