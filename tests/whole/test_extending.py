@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import environment
+from exact_flow import STEPS, error, even_schedule, no_noise, order_of
+from plane_mixture import best_denoise
 from repository import ROOT
+from torch import Tensor
+
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
+from ddpm_cli.diffusion.sampling import sample
+from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 EXAMPLES = ROOT / "examples" / "extending"
 SMALL = (
@@ -24,8 +35,8 @@ SMALL = (
     "--set=model.channels=8",
     "--set=model.num_classes=auto",
     "--set=objective.loss=pseudo-huber",
-    "--set=sample.sampler=euler-ancestral",
-    "--set=train.sampler={kind='euler-ancestral', steps=2}",
+    "--set=sample.sampler=midpoint",
+    "--set=train.sampler={kind='midpoint', steps=2}",
     "--set=train.sample_n=4",
     "--set=train.gradient_checkpointing=true",
     "--set=train.evaluate_every=2",
@@ -82,7 +93,7 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
     for arguments in (
         ["resume", "runs/toy", "--steps=6"],
         ["sample", "runs/toy", "--n=2", "--label=lying", "--guidance=2", "--out=a.png"],
-        ["sample", "runs/toy", "--n=2", "--sampler=euler-ancestral", "--steps=3", "--out=b.png"],
+        ["sample", "runs/toy", "--n=2", "--sampler=midpoint", "--steps=3", "--out=b.png"],
         ["export", "runs/toy", "--format=safetensors", "--out=toy.safetensors"],
         ["export", "runs/toy", "--format=torch-export", "--out=toy.pt2"],
         ["export", "runs/toy", "--format=npz", "--out=toy.npz"],
@@ -172,7 +183,7 @@ def test_a_model_is_of_use_without_the_packages_that_only_trained_it(site: Path,
         ("schedules", "exponential"),
         ("networks", "convnet"),
         ("losses", "pseudo-huber"),
-        ("samplers", "euler-ancestral"),
+        ("samplers", "midpoint"),
         ("metrics", "spread"),
         ("formats", "npz"),
     ],
@@ -187,7 +198,7 @@ def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, n
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("ddpm sample --sampler eu", ["euler", "euler-ancestral"]),
+        ("ddpm sample --sampler mi", ["midpoint"]),
         ("ddpm train --data str", ["stripes"]),
         ("ddpm train --set schedule.ra", ["schedule.rate="]),
         ("ddpm inspect-schedule --kind exp", ["exponential"]),
@@ -214,6 +225,24 @@ def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path:
             text=True,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "13"), done.stderr
+
+
+def test_the_sampler_is_of_second_order_with_two_evaluations_a_step() -> None:
+    sampler = runpy.run_path(str(EXAMPLES / "sampler.py"))["MidpointSampler"]()
+    errors = [error(sampler.build(even_schedule(), n), n) for n in STEPS]
+    assert 1.8 < order_of(errors) < 2.4, errors
+    schedule = NoiseSchedule.from_betas(np.append(np.linspace(0.01, 0.2, 40), 1.0))  # without signal at its end
+    asked: list[Level] = []
+
+    def counted(x_t: Tensor, t: Level) -> Denoised:
+        asked.append(t)
+        return best_denoise()(x_t, t)
+
+    step, path = sampler.prepare(schedule)
+    images = sample(counted, step, path, torch.ones(1, 2, dtype=torch.float64), no_noise)
+    assert images.isfinite().all()
+    assert len(asked) == sampler.evaluations(41) - 1  # at the very end Euler's step is exact
+    assert all(t.ratio > s.ratio for t, s in pairwise(asked))
 
 
 LS_METRICS, EXPORT = ("ls", "metrics"), ("export", "--format=toy")
