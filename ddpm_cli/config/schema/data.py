@@ -320,7 +320,7 @@ class MissingData(DataBase):
     kind: str = "missing"
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
-        """Refuse: there are no images."""
+        """Refuse, as there are no images."""
         raise DataError(
             f'The model was trained on "{self.kind}", a data set that no installed package adds.',
             "Install the package that adds it, or name other data with --data.",

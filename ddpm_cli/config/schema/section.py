@@ -87,7 +87,7 @@ class OneOf:
 
     @cached_property
     def _base(self) -> type[Choice]:
-        """The nearest class that all members of this package are below; any of another package must be, too."""
+        """Find the nearest class that all members of this package are below; any of another package must be, too."""
         shared = [base for base in self._own[0].__mro__ if all(issubclass(member, base) for member in self._own)]
         return next(base for base in shared if base not in self._own)
 
