@@ -16,6 +16,7 @@ from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.render.terminal.evaluate import EvaluateView
 from ddpm_cli.results.events import Listener, ignore, together
 from ddpm_cli.results.figure import Figure
+from ddpm_cli.sampling.file_bounds import Bounds
 
 
 def evaluate(
@@ -26,6 +27,7 @@ def evaluate(
     set: Settings | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    no_limits: bool = False,
     runs: str | Path = "runs",
     progress: bool = True,
     on_event: Listener = ignore,
@@ -41,6 +43,7 @@ def evaluate(
         set: Fields of the config's section `sample` by dotted key.
         out: Folder of figures and pictures; `evaluations` in the run's folder if None.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        no_limits: Lift the limits on the images, time and memory that a run or file may ask for.
         runs: The folder of runs.
         progress: Show bars and notices on stderr.
         on_event: Told of `EvaluateProgress`, `Notice`, and the pictures that were drawn.
@@ -65,6 +68,7 @@ def evaluate(
             ema=ema,
             out=as_path(out, "out"),
             sets=sampling_sets(set),
+            bounds=Bounds(lifted=no_limits),
             spelt=as_argument,
             on_event=together(view if progress else ignore, on_event),
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Union, Unpack
+from typing import TYPE_CHECKING, Union, Unpack
 
 import numpy as np
 
@@ -22,21 +21,20 @@ from ddpm_cli.render.terminal.sampling import SamplingView
 from ddpm_cli.results.events import Listener, ignore, together
 from ddpm_cli.sampling.bounds import Demand, require_affordable
 from ddpm_cli.sampling.courses import Course, FromNoise
-from ddpm_cli.sampling.editing import INVERSION_ITERATIONS, edited, filled, interpolated
+from ddpm_cli.sampling.edits import Edit, Filling, Interpolation, Variation
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.generate import Frames, load_trained
 from ddpm_cli.sampling.parallel import shared_samples
 from ddpm_cli.sampling.request import (
-    BETWEEN_PICTURES,
-    BETWEEN_SEEDS,
     FILLING,
     FROM_NOISE,
     VARYING,
     Drawing,
+    Editing,
     Way,
-    class_of_all,
-    jumps_of,
+    editing_of,
     settings_of,
+    way_between,
 )
 
 if TYPE_CHECKING:
@@ -53,13 +51,6 @@ MAX_SEED = 10**18 - 1
 Labels = int | str | Sequence[int | str]
 Picture = Union[str, Path, "NDArray[np.uint8]"]
 ALL_NOISE = FromNoise()
-
-
-class _Edit(NamedTuple):
-    """Hold how images are edited, and their class, None for a model without classes."""
-
-    settings: SampleConfig
-    label: int | None
 
 
 def load(run: Run | str | Path | None = None, *, device: str = "auto", ema: bool = True, runs: str | Path = "runs") -> Model:
@@ -159,7 +150,7 @@ class Model:
         settings = self._settings(drawing, set)
         chosen = self._seeds(n, seeds, settings)
         demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
-        require_affordable(self._trained, settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
+        self._require(demand, settings, no_limits, on_event)
         return self._draw(chosen, labels, settings, progress, on_event)
 
     def trajectory(
@@ -225,15 +216,8 @@ class Model:
         if n < 2:
             raise RequestError(f"n must be at least 2, not {n}.", "Give another number.")
         ends = [end if isinstance(end, int) else self._picture(end, resize) for end in (first, last)]
-        pictures = sum(not isinstance(end, int) for end in ends)
-        edit = self._edit(label, drawing, set, BETWEEN_PICTURES if pictures else BETWEEN_SEEDS)
-        steps = edit.settings.sampler.number_of_steps(self.schedule.timesteps)
-        demand = Demand(n, steps, steps_from_file=False, beforehand=pictures * INVERSION_ITERATIONS * steps)
-        self._require(demand, edit, no_limits, on_event)
-        with SamplingView("looking for the noise of the pictures") as view:
-            listen = together(view if progress else ignore, on_event)
-            course = interpolated(self._trained, ends, n, edit.settings, label=edit.label, on_event=listen)
-        return self._edited(edit, course, list(range(n)), progress, on_event)
+        editing = self._editing(label, drawing, set, way_between(sum(not isinstance(end, int) for end in ends)))
+        return self._edited(Interpolation(ends, n), editing, list(range(n)), no_limits, progress, on_event)
 
     def inpaint(
         self,
@@ -277,13 +261,11 @@ class Model:
         for name, count in (("resample", resample), ("jump", jump)):
             if count is not None and count < 1:
                 raise RequestError(f"{name} must be at least 1, not {count}.", "Give a positive number.")
-        edit, pixels = self._edit(label, drawing, set, FILLING), self._picture(image, resize)
+        editing, pixels = self._editing(label, drawing, set, FILLING), self._picture(image, resize)
         unknown = self._mask(mask, resize)
-        chosen = self._seeds(1 if n is None and seeds is None else n, seeds, edit.settings)
-        steps = edit.settings.sampler.number_of_steps(self.schedule.timesteps)
-        self._require(Demand(len(chosen), steps * resample, steps_from_file=False), edit, no_limits, on_event)
-        jump, resample = jumps_of(steps, resample, jump)
-        return self._edited(edit, filled(self._trained, pixels, unknown, jump, resample), chosen, progress, on_event)
+        chosen = self._seeds(1 if n is None and seeds is None else n, seeds, editing.settings)
+        filling = Filling(pixels, unknown, len(chosen), resample, jump)
+        return self._edited(filling, editing, chosen, no_limits, progress, on_event)
 
     def img2img(
         self,
@@ -322,23 +304,24 @@ class Model:
         """
         if not 0 <= strength <= 1:
             raise RequestError(f"strength must be in [0, 1], not {strength:g}.", "Give another number.")
-        edit, pixels = self._edit(label, drawing, set, VARYING), self._picture(image, resize)
-        chosen = self._seeds(1 if n is None and seeds is None else n, seeds, edit.settings)
-        evaluations = math.ceil(strength * edit.settings.sampler.evaluations(self.schedule.timesteps)) or 1
-        own_steps = edit.settings.sampler == self._trained.config.sample.sampler
-        self._require(Demand(len(chosen), evaluations, steps_from_file=own_steps), edit, no_limits, on_event)
-        return self._edited(edit, edited(self._trained, pixels, strength), chosen, progress, on_event)
+        editing, pixels = self._editing(label, drawing, set, VARYING), self._picture(image, resize)
+        chosen = self._seeds(1 if n is None and seeds is None else n, seeds, editing.settings)
+        return self._edited(Variation(pixels, strength, len(chosen)), editing, chosen, no_limits, progress, on_event)
 
-    def _edit(self, label: int | str | None, drawing: Drawing, set: Settings | None, way: Way) -> _Edit:
+    def _editing(self, label: int | str | None, drawing: Drawing, set: Settings | None, way: Way) -> Editing:
         named = None if label is None else str(label)
-        found, scale = class_of_all(named, drawing.get("guidance"), self._trained, as_argument)
-        return _Edit(self._settings({**drawing, "guidance": scale}, set, way), found)
+        return editing_of(self._trained, named, drawing, sampling_sets(set), way, as_argument)
 
-    def _require(self, demand: Demand, edit: _Edit, no_limits: bool, on_event: Listener) -> None:
-        require_affordable(self._trained, edit.settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
+    def _edited(
+        self, edit: Edit, editing: Editing, seeds: list[int], no_limits: bool, progress: bool, on_event: Listener
+    ) -> NDArray[np.uint8]:
+        self._require(edit.demand(self._trained, editing), editing.settings, no_limits, on_event)
+        with SamplingView("looking for the noise of the pictures") as view:
+            course = edit.course(self._trained, editing, together(view if progress else ignore, on_event))
+        return self._draw(seeds, editing.label, editing.settings, progress, on_event, course=course)
 
-    def _edited(self, edit: _Edit, course: Course, seeds: list[int], progress: bool, on_event: Listener) -> NDArray[np.uint8]:
-        return self._draw(seeds, edit.label, edit.settings, progress, on_event, course=course)
+    def _require(self, demand: Demand, settings: SampleConfig, no_limits: bool, on_event: Listener) -> None:
+        require_affordable(self._trained, settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
 
     def _picture(self, image: Picture, resize: bool) -> NDArray[np.uint8]:
         """Take an image as the model has it, uint8 [C, H, W]."""

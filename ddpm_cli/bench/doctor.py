@@ -17,7 +17,8 @@ from ddpm_cli.core.extras import DISTRIBUTION, install_line
 from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.places import has_place, place_of
-from ddpm_cli.errors import RequestError
+from ddpm_cli.errors import ExtensionError, RequestError
+from ddpm_cli.interop.registry import known_formats
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.overview import Finding
 
@@ -26,7 +27,7 @@ COMPILERS = ("g++", "clang++", "c++")
 LITTLE_SPACE = 2e9
 """Bytes: a few checkpoints of a large model fill them."""
 USES = {
-    "metrics": ", ".join(name for name, metric in known_metrics().items() if metric.extractor == "inception"),
+    "metrics": "fid, kid, inception-score, precision-recall",
     "huggingface": "data sets of the Hugging Face Hub",
     "interop": "export to diffusers and ONNX, import from diffusers",
     "trackers": "TensorBoard, Weights & Biases, Trackio, MLflow",
@@ -44,6 +45,7 @@ def examine(runs: Path = Path("runs")) -> Iterator[Finding]:
         runs: The folder of runs.
     """
     yield from _versions()
+    yield from _extensions()
     yield from _devices()
     yield from _compilers()
     yield from examine_extras()
@@ -58,6 +60,14 @@ def _versions() -> Iterator[Finding]:
             yield Finding("versions", package, "ok", version(package))
         except PackageNotFoundError:
             yield Finding("versions", package, "broken", "is not installed", f"pip install {package}")
+
+
+def _extensions() -> Iterator[Finding]:
+    """Load what other packages add; the first that cannot be used is told, as by any command that needs it."""
+    try:
+        sections(), known_metrics(), known_formats()
+    except ExtensionError as error:
+        yield Finding("versions", "extensions", "broken", error.message, error.remedy)
 
 
 # ------------------------------------------------------------------------------------------------------------- devices

@@ -19,24 +19,28 @@ def bench(
     preset: PresetOption = None,
     config: ConfigOption = None,
     sets: SetOption = None,
-    batch_sizes: Annotated[str, typer.Option("--batch-sizes", metavar="N,N", help="Images at a time.")] = "1,8,32,128",
+    batch_sizes: Annotated[
+        str, typer.Option("--batch-sizes", metavar="N,N", help="Images in a batch; each number is timed.")
+    ] = "1,8,32,128",
     precisions: Annotated[
         str | None,
         typer.Option(
             "--precisions",
             metavar="NAME,NAME",
-            help="Number formats: fp32, bf16, fp16. Left out: fp32, and on CUDA bf16 too.",
+            help="Number formats: fp32, bf16, fp16. If left out: fp32, and on CUDA bf16 too.",
             show_default=False,
         ),
     ] = None,
     device: DeviceOption = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.01, max=86400, metavar="N", help="Time to spend, about.")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, max=86400, metavar="N", help="About how long to measure, in seconds.")
+    ] = 30.0,
     against: Annotated[
         str | None,
         typer.Option(
             "--against",
             metavar="PEER,PEER",
-            help="Time other libraries in turn with ours: diffusers, lucidrains (denoising-diffusion-pytorch), smalldiffusion.",
+            help="Time other libraries in turn with ddpm: diffusers, lucidrains (denoising-diffusion-pytorch), smalldiffusion.",
             autocompletion=listed(one_of(*PEERS)),
             show_default=False,
         ),
@@ -45,12 +49,13 @@ def bench(
 ) -> None:
     """Measure how fast training and sampling are here, beside the best that the device can do.
 
-    Whole training steps and whole sampling steps of a config's model are timed on random images, in turn with a convolution and a
-    matrix product, so that the shares of the device's peak hold even where its speed drifts. Nothing is written.
+    The command times whole training steps and whole sampling steps of a config's model, on random images. In turn with them it
+    times a convolution and a matrix product. The shares of the device's peak therefore hold even if its speed drifts. Nothing is
+    written.
 
-    --against does the same with the networks and training loops of other libraries, and prints ratios. Where diffusers can build
-    the very same network as ours, it does, and a second row, diffusers-network, has that network in our own training and sampling,
-    compiled as ours is (train.compile, sample.compile: on CUDA). It needs: pip install 'ddpm-cli[peers]'
+    --against times the networks and training loops of other libraries too, and prints ratios. If diffusers can build the very
+    same network as ddpm, it does. A second row, diffusers-network, then has that network in the training and sampling of ddpm,
+    compiled as ddpm's own network is (train.compile, sample.compile: on CUDA). It needs: pip install 'ddpm-cli[peers]'
 
     For example:
 

@@ -20,7 +20,7 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="NAME",
-        help="Arm or run that the others are judged against; the first finished if left out.",
+        help="Arm or run that the others are judged against. The first finished one if left out.",
         show_default=False,
     ),
 ]
@@ -45,23 +45,27 @@ def compare(
             "-o",
             parser=path_of("--out"),
             metavar="DIR",
-            help="Folder for the files; comparison/, or the folder of runs itself.",
+            help="Folder for the files. If left out: comparison/, or the folder of runs that was given.",
             show_default=False,
         ),
     ] = None,
     grids: GridsOption = True,
     n: ImagesOption = 8,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the first image; the next has the next.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of the first image. Each further image has the next seed.")
+    ] = 0,
     device: DeviceOption = None,
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Put runs beside each other: settings, losses, metrics, time, curves and images, and say whether they differ.
+    """Put runs beside each other, and say whether they differ.
+
+    The settings, losses, metrics, times, curves and images of the runs are compared.
 
     Runs that differ in nothing but train.seed are repeats of one arm. Arms with two or more seeds are compared by Welch's t-test,
-    corrected for the number of arms (Holm); a single seed tells nothing.
+    corrected for the number of arms (Holm). A single seed tells nothing.
 
-    Writes comparison.md, comparison.json, curves.png, metrics.png and grids.png.
+    The command writes comparison.md, comparison.json, curves.png, metrics.png and grids.png.
 
     For example:
 

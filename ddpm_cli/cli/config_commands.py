@@ -33,9 +33,10 @@ def show(
     sets: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the resolved config as TOML, and of each value where it came from.
+    """Print the resolved config as TOML, and say where each value came from.
 
-    The output is a config file itself. Precedence: defaults, preset, TOML file, --set.
+    The output is itself a config file. Values come from the defaults, then the preset, then the TOML file, then --set. A later
+    one wins.
 
     For example:
 
@@ -56,12 +57,14 @@ def show(
 @config_app.command("init", cls=Command)
 def init(
     file: Annotated[
-        Path, typer.Argument(parser=path_of("FILE"), metavar="[FILE]", help="File to write; never one that exists.")
+        Path, typer.Argument(parser=path_of("FILE"), metavar="[FILE]", help="File to write. A file that exists is never replaced.")
     ] = Path("recipe.toml"),
     preset: PresetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a config file to start from: every key with what it means, as a comment, and its value in a preset.
+    """Write a config file to start from.
+
+    The file has every key as a comment, with what the key means and with its value in a preset.
 
     For example:
 

@@ -37,18 +37,26 @@ def check(
         str,
         typer.Argument(
             metavar="DATA",
-            help="Folder of pictures, or another data set, as ddpm train --data takes it.",
+            help="Folder of pictures, or another data set that `ddpm train --data` takes.",
             autocompletion=kinds("data"),
         ),
     ],
     size: SizeOption = None,
     channels: Annotated[
-        str | None, typer.Option("--channels", metavar="N", help="1, 3, 4 or auto (data.channels).", show_default=False)
+        str | None,
+        typer.Option(
+            "--channels", metavar="N", help="Channels of the images: 1, 3, 4 or auto (data.channels).", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", parser=path_of("--out"), metavar="FILE", help="File to write; replaced as a whole.", show_default=False
+            "--out",
+            "-o",
+            parser=path_of("--out"),
+            metavar="FILE",
+            help="Picture for a grid of the images. An older file is replaced as a whole.",
+            show_default=False,
         ),
     ] = None,
     strict: StrictOption = None,
@@ -57,9 +65,12 @@ def check(
 ) -> None:
     """Say what is in a folder of pictures, and what training would do with it.
 
-    Every picture is decoded. Those that cannot be read are named, and so are copies. With --out a grid of images is written, as
-    training would see them. Where training would refuse, the reason and the remedy are told, and that is no error here. Other
-    data sets are loaded, and downloaded where they are missing, as by training.
+    Every picture is decoded. The command names those that cannot be read, and those that are copies of each other. With --out it
+    writes a grid of images as training would see them.
+
+    If training would refuse the pictures, the command tells the reason and the remedy. That is no error here.
+
+    Other data sets are loaded as training loads them, and downloaded if they are missing.
 
     For example:
 

@@ -8,8 +8,10 @@ from ddpm_cli.cli.parsing.options import JsonOption
 def doctor(json: JsonOption = False) -> None:
     """Say what works on this machine, what is missing, and how to get it.
 
-    Versions, devices (each is tried), compilers, optional extras with their install lines, folders, and data sets. The exit status
-    is 1 if something is broken that should work; a missing extra is not.
+    The command lists versions, devices (each is tried), compilers, optional extras with their install lines, folders, and data
+    sets.
+
+    The exit status is 1 if something is broken that should work. A missing extra is not broken.
 
     For example:
 

@@ -12,15 +12,15 @@ import typer
 from ddpm_cli.cli.parsing.completion import run_names
 from ddpm_cli.cli.parsing.options import path_of
 from ddpm_cli.cli.parsing.requests import require_sample_settings
-from ddpm_cli.sampling.request import Drawing, Way, class_of_all, settings_of
+from ddpm_cli.sampling.request import Drawing, Editing, Way, editing_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.sampling.courses import Course
+    from ddpm_cli.sampling.edits import Edit
     from ddpm_cli.sampling.file_bounds import Bounds
     from ddpm_cli.sampling.stored_model import StoredModel
     from ddpm_cli.sampling.trained_model import TrainedModel
@@ -34,14 +34,17 @@ RunOption = Annotated[
         "-r",
         parser=path_of("--run"),
         metavar="RUN",
-        help="As of sample; the newest run if left out.",
+        help="Run folder or name, checkpoint, or exported file. The newest run if left out.",
         autocompletion=run_names,
         show_default=False,
     ),
 ]
 ImageArgument = Annotated[Path, typer.Argument(parser=path_of("IMAGE"), metavar="IMAGE", help="Picture file.", show_default=False)]
 EditOption = Annotated[
-    Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="FILE", help="Picture of the result; replaced as a whole.")
+    Path,
+    typer.Option(
+        "--out", "-o", parser=path_of("--out"), metavar="FILE", help="Picture of the result. An older file is replaced as a whole."
+    ),
 ]
 EachOption = Annotated[
     Path | None,
@@ -50,13 +53,22 @@ EachOption = Annotated[
     ),
 ]
 LabelOption = Annotated[
-    str | None, typer.Option("--label", metavar="CLASS", help="Class by number or name; any if left out.", show_default=False)
+    str | None,
+    typer.Option("--label", metavar="CLASS", help="Class, by number or name. Any class if left out.", show_default=False),
 ]
-VariantsOption = Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Variants, 1 if left out.", show_default=False)]
+VariantsOption = Annotated[
+    int | None, typer.Option("--n", "-n", metavar="N", help="Variants to draw, 1 if left out.", show_default=False)
+]
 ResizeOption = Annotated[
-    bool, typer.Option("--resize", help="Bring pictures to the model's size, cut about the middle, and to grey if its images are.")
+    bool,
+    typer.Option(
+        "--resize",
+        help="Bring pictures to the model's size, cut about the middle. They become grey if the model's images are grey.",
+    ),
 ]
-SideBySideOption = Annotated[bool, typer.Option("--side-by-side", help="Put what was given before the result, in one picture.")]
+SideBySideOption = Annotated[
+    bool, typer.Option("--side-by-side", help="Put the given pictures in front of the result, in one picture.")
+]
 
 
 @dataclass(frozen=True)
@@ -89,16 +101,14 @@ class Found:
     Attributes:
         device: Where it will draw.
         model: The model.
-        settings: Of drawing.
-        label: The class of all images; None for a model without classes.
+        editing: How it draws.
         facts: What `--json` says of all this.
         bounds: On what its file may ask for.
     """
 
     device: str
     model: StoredModel
-    settings: SampleConfig
-    label: int | None
+    editing: Editing
     facts: dict[str, Any]
     bounds: Bounds
 
@@ -129,10 +139,10 @@ class Found:
         team = sampling_team(self.device)
         trained = load_model(self.model, team.device, on_event=show_notices)
         show_model(trained.origin, trained.step, ema=self.model.ema)
-        if self.label is not None:
-            scale = self.settings.guidance.scale
-            show_line("class:", "cyan", f"{trained.class_names[self.label] if scale else 'any'}, guidance {scale:g}")
-        return Opened(team, trained, self.settings, self.label, self.facts, self.bounds)
+        if (label := self.editing.label) is not None:
+            scale = self.editing.settings.guidance.scale
+            show_line("class:", "cyan", f"{trained.class_names[label] if scale else 'any'}, guidance {scale:g}")
+        return Opened(team, trained, self.editing, self.facts, self.bounds)
 
 
 @dataclass(frozen=True)
@@ -142,35 +152,27 @@ class Opened:
     Attributes:
         team: The processes.
         trained: The model.
-        settings: Of drawing.
-        label: The class of all images; None for a model without classes.
+        editing: How it draws.
         facts: What `--json` says of all this.
         bounds: On what the model may ask for.
     """
 
     team: Team
     trained: TrainedModel
-    settings: SampleConfig
-    label: int | None
+    editing: Editing
     facts: dict[str, Any]
     bounds: Bounds
 
-    def require_possible(self, images: int, evaluations: int, *, steps_from_file: bool = False, beforehand: int = 0) -> None:
+    def require_possible(self, edit: Edit) -> None:
         """Refuse what could not be drawn.
 
-        Args:
-            images: That are drawn.
-            evaluations: Of the network, for each of these.
-            steps_from_file: Whether nobody but the model says how many.
-            beforehand: Evaluations, all together, before the first image.
         Raises:
             RequestError: See `require_affordable`.
         """
         from ddpm_cli.render.terminal.console import show_notices
-        from ddpm_cli.sampling.bounds import Demand, require_affordable
+        from ddpm_cli.sampling.bounds import require_affordable
 
-        demand = Demand(images, evaluations, steps_from_file=steps_from_file, beforehand=beforehand)
-        require_affordable(self.trained, self.settings, demand, self.bounds, show_notices)
+        require_affordable(self.trained, self.editing.settings, edit.demand(self.trained, self.editing), self.bounds, show_notices)
 
 
 def find_model(choice: ModelChoice, way: Way) -> Found:
@@ -192,14 +194,13 @@ def find_model(choice: ModelChoice, way: Way) -> Found:
     device = choice.device or "auto"
     check_device(device)
     model = stored_model.find_model(choice.run, ema=choice.ema, on_event=show_notices)
-    label, scale = class_of_all(choice.label, choice.drawing.get("guidance"), model)
-    config, T = model.config, model.config.schedule.timesteps
-    settings = settings_of(config, {**choice.drawing, "guidance": scale}, choice.sets or [], way=way)
+    editing = editing_of(model, choice.label, choice.drawing, choice.sets or [], way)
+    settings, T = editing.settings, model.config.schedule.timesteps
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
-    if label is not None:
-        facts |= {"label": label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
-    return Found(device, model, settings, label, facts, Bounds(lifted=choice.no_limits))
+    if editing.label is not None:
+        facts |= {"label": editing.label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
+    return Found(device, model, editing, facts, Bounds(lifted=choice.no_limits))
 
 
 def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None) -> tuple[list[Pixels], list[Path]]:
@@ -213,9 +214,10 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
     from ddpm_cli.render.terminal.sampling import SamplingView
     from ddpm_cli.sampling.parallel import shared_samples
 
-    labels = None if opened.label is None else [opened.label] * len(seeds)
+    label, settings = opened.editing.label, opened.editing.settings
+    labels = None if label is None else [label] * len(seeds)
     with opened.team.watched(), SamplingView() as view:
-        drawn = shared_samples(opened.team, opened.trained, seeds, opened.settings, labels=labels, course=course, on_event=view)
+        drawn = shared_samples(opened.team, opened.trained, seeds, settings, labels=labels, course=course, on_event=view)
         images = [image for batch in drawn for image in batch.numpy()]
     singles: list[Path] = []
     if each is not None and opened.team.is_main:

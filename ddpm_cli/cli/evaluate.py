@@ -35,7 +35,7 @@ def evaluate(
             "--metrics",
             "-m",
             metavar="LIST",
-            help="Names separated by commas, see below.",
+            help="Names of metrics, separated by commas. They are listed below.",
             autocompletion=listing(metric_names),
         ),
     ] = "fcd",
@@ -48,7 +48,7 @@ def evaluate(
             "-o",
             parser=path_of("--out"),
             metavar="DIR",
-            help="Folder of figures and pictures; RUN/evaluations if left out.",
+            help="Folder for figures and pictures. RUN/evaluations if left out.",
             show_default=False,
         ),
     ] = None,
@@ -60,8 +60,8 @@ def evaluate(
 ) -> None:
     """Measure a model: its samples against real images, or the likelihood of held-out images.
 
-    Figures are kept in RUN/evaluations/figures.jsonl, and the same request is answered from there. A call that was cut short goes
-    on where it stopped. Under torchrun all processes draw samples.
+    Figures are kept in RUN/evaluations/figures.jsonl, and the same request is answered from there. A command that was cut short
+    goes on where it stopped. Under torchrun all processes draw samples.
 
     For example:
 

@@ -20,7 +20,7 @@ def export(
             "--format",
             "-f",
             metavar="NAME",
-            help="What to write, see below.",
+            help="What to write. The formats are listed below.",
             autocompletion=format_names,
         ),
     ] = "safetensors",
@@ -31,32 +31,45 @@ def export(
             "-o",
             parser=path_of("--out"),
             metavar="PATH",
-            help="File to write, replaced whole; for diffusers a new folder.",
+            help="File to write. An older file is replaced as a whole. For diffusers: a new folder.",
             show_default=False,
         ),
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the bytes.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16, in half the bytes.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Print what was compared; for diffusers compare images of three samplers too.")
+        bool, typer.Option("--check", help="Print what was compared. For diffusers: compare images of three samplers too.")
     ] = False,
-    with_sampler: Annotated[bool, typer.Option("--with-sampler", help="For onnx: a graph from noise to images, by DDIM.")] = False,
+    with_sampler: Annotated[
+        bool, typer.Option("--with-sampler", help="For onnx: write a graph that goes from noise to images, by DDIM.")
+    ] = False,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", help="Steps of that DDIM; the run's own, or 50, if left out.", show_default=False),
+        typer.Option(
+            "--steps",
+            metavar="N",
+            help="With --with-sampler: steps of DDIM. If left out: the run's own number, or 50.",
+            show_default=False,
+        ),
     ] = None,
-    license: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights, for the model card.")] = "unknown",
+    license: Annotated[
+        str, typer.Option("--license", metavar="NAME", help="License of the weights, for the model card.")
+    ] = "unknown",
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the EMA weights of a run for another program, and check there what was written before saying so.
+    """Write the averaged weights (EMA) of a run for another program.
 
-    A program of torch-export takes (x_t, t) and any batch size; of a model that was trained with class labels it takes
-    (x_t, t, labels), where the label after the last class stands for any class. With the parameterization edm it takes
-    (c_in x_t, c_noise); where the variance was learned it gives twice the channels. A graph of onnx has the inputs x, t and
-    perhaps labels; with --with-sampler it goes from x_T to images in [-1, 1]. Where diffusers cannot hold a model, the error says
-    why.
+    The file is checked in that program before it gets its name.
 
-    With --half the file is compared with the rounded weights, and it is told by how much rounding changes predictions.
+    A program of torch-export takes (x_t, t) and any batch size. For a model that was trained with class labels it takes
+    (x_t, t, labels), and the label after the last class stands for any class. With the parameterization edm it takes
+    (c_in x_t, c_noise). If the variance was learned, it gives twice the channels.
+
+    A graph of onnx has the inputs x, t and perhaps labels. With --with-sampler it goes from x_T to images in [-1, 1].
+
+    If diffusers cannot hold a model, the error says why.
+
+    With --half the file is compared with the rounded weights. The command says by how much rounding changes predictions.
 
     For example:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,14 @@ from ddpm_cli.sampling.request import VARYING, Drawing
 def img2img(
     image: ImageArgument,
     strength: Annotated[
-        float, typer.Option("--strength", metavar="X", min=0, max=1, help="0 keeps the image, 1 forgets it.")
+        float,
+        typer.Option(
+            "--strength",
+            metavar="X",
+            min=0,
+            max=1,
+            help="Share of the sampler's steps that are taken: 0 keeps the image, 1 forgets it.",
+        ),
     ] = 0.5,
     run: RunOption = None,
     out: EditOption = Path("img2img.png"),
@@ -59,10 +65,12 @@ def img2img(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make an image anew that keeps what is coarse in a given one, such as a sketch (SDEdit, Meng et al. 2022).
+    """Make an image anew from a given one, such as a sketch (SDEdit, Meng et al. 2022).
 
-    The image is noised part of the way and denoised from there: --strength is the share of the sampler's steps that are taken. A
-    variant depends on its seed alone; at strength 1 it is what `ddpm sample` draws from that seed.
+    The new image keeps what is coarse in the given one. The given image is noised part of the way and denoised from there.
+    --strength is the share of the sampler's steps that are taken.
+
+    A variant depends on its seed alone. At strength 1 it is what `ddpm sample` draws from that seed.
 
     For example:
 
@@ -78,18 +86,18 @@ def img2img(
     pixels = found.read_picture(image, resize)
     found.require_picture(out, len(numbers) + side_by_side)
     opened = found.load()
-    evaluations = opened.settings.sampler.evaluations(opened.trained.schedule.timesteps)
-    own_steps = opened.settings.sampler == opened.trained.config.sample.sampler
-    opened.require_possible(len(numbers), math.ceil(strength * evaluations) or 1, steps_from_file=own_steps)
 
     from ddpm_cli.render.terminal.console import show_line, show_notice
     from ddpm_cli.results.events import Notice
-    from ddpm_cli.sampling.editing import edited, steps_of
+    from ddpm_cli.sampling.editing import steps_of
+    from ddpm_cli.sampling.edits import Variation
 
-    course = edited(opened.trained, pixels, strength)
+    edit = Variation(pixels, strength, len(numbers))
+    opened.require_possible(edit)
+    course = edit.course(opened.trained, opened.editing)
     all_steps = opened.facts["sampler"]["steps"]
-    taken = steps_of(course, opened.trained, opened.settings)
-    show_line("sampler:", "cyan", f"{opened.settings.sampler.kind}, {taken} of {all_steps} steps")
+    taken = steps_of(course, opened.trained, opened.editing.settings)
+    show_line("sampler:", "cyan", f"{opened.editing.settings.sampler.kind}, {taken} of {all_steps} steps")
     if strength and not taken:
         show_notice(Notice(f"--strength {strength:g} of {all_steps} steps is none: the image stays as it is.", important=True))
     images, singles = draw(opened, course, numbers, each)

@@ -20,14 +20,14 @@ def import_(
         typer.Option(
             "--size",
             metavar="HxW",
-            help="Height and width of its images, where its sample_size leaves them open.",
+            help="Height and width of the images, where the pipeline's sample_size leaves them open.",
             show_default=False,
         ),
     ] = None,
     variant: Annotated[
         str | None,
         typer.Option(
-            "--variant", metavar="NAME", help="Which of several sets of weights, such as fp16 or ema.", show_default=False
+            "--variant", metavar="NAME", help="Which of several sets of weights to read, such as fp16 or ema.", show_default=False
         ),
     ] = None,
     data: Annotated[
@@ -35,7 +35,7 @@ def import_(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="What to measure it against and to train it further on: as for `ddpm train`.",
+            help="Images to measure the model against and to train it further on, as for `ddpm train`.",
             show_default=False,
         ),
     ] = None,
@@ -43,13 +43,16 @@ def import_(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a run of an unconditional diffusers pipeline, which sample, evaluate, resume and export take.
+    """Make a run of an unconditional diffusers pipeline.
 
-    The folder is one that `save_pretrained` wrote or that was downloaded, such as google/ddpm-cifar10-32: with unet/ and
-    scheduler/, or with the files of both in itself. Weights are read from .safetensors alone, one file or shards, of full precision
-    or a variant such as fp16. diffusers itself is not needed. What its scheduler does otherwise is told.
+    The run can then be sampled, measured, trained further and exported. The package diffusers is not needed.
 
-    Without --data the run can be sampled and exported; evaluate and resume, which trains it further, need images of its size.
+    The folder is one that `save_pretrained` wrote, or that was downloaded, such as google/ddpm-cifar10-32. It holds unet/ and
+    scheduler/, or the files of both themselves. Weights are read from .safetensors alone: one file or shards, of full precision
+    or a variant such as fp16. The command says what the pipeline's scheduler does otherwise than ddpm.
+
+    Without --data the run can be sampled and exported. `ddpm evaluate` and `ddpm resume`, which trains it further, need images of
+    its size.
 
     For example:
 

@@ -8,10 +8,10 @@ from ddpm_cli.cli.parsing.options import JsonOption, RunArgument
 def info(run: RunArgument = None, json: JsonOption = False) -> None:
     """Tell all about a run, a checkpoint or an exported file.
 
-    What it was trained with and on, on which machine and with which versions, how far it came, which of its checkpoints are sound
-    (all their files are compared with their SHA-256 sums), and what was measured of it.
+    The command tells what it was trained with and on, on which machine, with which versions, and how far it came. It tells which
+    checkpoints are sound: all their files are compared with their SHA-256 sums. It also tells what was measured.
 
-    The exit status is 1 if something in it is damaged.
+    The exit status is 1 if something is damaged.
 
     For example:
 
@@ -32,4 +32,7 @@ def info(run: RunArgument = None, json: JsonOption = False) -> None:
     else:
         show_info(found)
     if found.faults:
-        raise DdpmError(f"{found.path} is damaged: see its faults.", "Restore what is damaged, or use another run.")
+        raise DdpmError(
+            f"{found.path} cannot be used as it is here: see its faults.",
+            "Restore what is damaged, install what is missing, or use another run.",
+        )

@@ -33,7 +33,7 @@ from ddpm_cli.cli.parsing.options import (
 )
 from ddpm_cli.cli.parsing.requests import chosen_seeds, require_positive, require_writable_pictures
 from ddpm_cli.cli.parsing.spread import with_request
-from ddpm_cli.sampling.request import FILLING, USUAL_JUMP, Drawing, jumps_of
+from ddpm_cli.sampling.request import FILLING, USUAL_JUMP, Drawing
 
 
 @with_request("drawing", Drawing, "sampler", "steps")
@@ -42,7 +42,10 @@ def inpaint(
     mask: Annotated[
         Path,
         typer.Argument(
-            parser=path_of("MASK"), metavar="MASK", help="Picture of the same size, white where to fill.", show_default=False
+            parser=path_of("MASK"),
+            metavar="MASK",
+            help="Picture of the same size. White is filled, black is kept.",
+            show_default=False,
         ),
     ],
     run: RunOption = None,
@@ -56,12 +59,10 @@ def inpaint(
             "--steps", metavar="N", help=f"Steps from noise to image, {FILLING.usual_steps} if left out.", show_default=False
         ),
     ] = None,
-    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How many times steps are taken.")] = 10,
+    resample: Annotated[int, typer.Option("--resample", metavar="N", help="How often each block of steps is taken.")] = 10,
     jump: Annotated[
         int | None,
-        typer.Option(
-            "--jump", metavar="N", help=f"Steps that are taken again at a time, {USUAL_JUMP} if left out.", show_default=False
-        ),
+        typer.Option("--jump", metavar="N", help=f"Steps in a block, {USUAL_JUMP} if left out.", show_default=False),
     ] = None,
     label: LabelOption = None,
     *,
@@ -75,10 +76,12 @@ def inpaint(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Fill a part of an image so that it goes with the rest, which stays as it is (RePaint, Lugmayr et al. 2022).
+    """Fill a part of an image so that it goes with the rest (RePaint, Lugmayr et al. 2022).
 
-    Each block of --jump steps of ancestral sampling is taken --resample times, with noise in between, so that what is filled comes
-    to agree with what is known. A filling depends on its seed alone.
+    The rest stays as it is.
+
+    Each block of --jump steps of ancestral sampling is taken --resample times, with noise in between. In this way what is filled
+    comes to agree with what is known. A filling depends on its seed alone.
 
     For example:
 
@@ -100,20 +103,19 @@ def inpaint(
     unknown = read_mask(mask, found.model.image_shape[1:], resize=resize)
     found.require_picture(out, len(numbers) + 2 * side_by_side)
     opened = found.load()
-    steps_in_all = opened.facts["sampler"]["steps"] * resample
-    opened.require_possible(len(numbers), steps_in_all)
 
     from ddpm_cli.render.pictures.images import hidden
     from ddpm_cli.render.terminal.console import show_line
-    from ddpm_cli.sampling.editing import filled, steps_of
+    from ddpm_cli.sampling.editing import steps_of
+    from ddpm_cli.sampling.edits import Filling
 
-    all_steps = opened.facts["sampler"]["steps"]
-    jump, resample = jumps_of(all_steps, resample, jump)
-    course = filled(opened.trained, pixels, unknown, jump, resample)
-    taken = steps_of(course, opened.trained, opened.settings)
-    show_line("sampler:", "cyan", f"ddpm, {all_steps} steps, with those taken again {taken:,}")
+    edit = Filling(pixels, unknown, len(numbers), resample, jump)
+    opened.require_possible(edit)
+    course = edit.course(opened.trained, opened.editing)
+    taken = steps_of(course, opened.trained, opened.editing.settings)
+    show_line("sampler:", "cyan", f"ddpm, {opened.facts['sampler']['steps']} steps, with those taken again {taken:,}")
     images, singles = draw(opened, course, numbers, each)
-    facts = {"image": image, "mask": mask, "filled_pixels": int(unknown.sum()), "resample": resample, "jump": jump}
-    facts |= {"steps_taken": taken, "seeds": numbers}
+    facts = {"image": image, "mask": mask, "filled_pixels": int(unknown.sum())}
+    facts |= {"resample": course.resample, "jump": course.jump, "steps_taken": taken, "seeds": numbers}
     shown = [pixels, hidden(pixels, unknown), *images] if side_by_side else images
     finish(opened, shown, out, singles, facts if json else None)

@@ -28,7 +28,7 @@ def inspect_schedule(
         typer.Argument(
             parser=path_of("RUN"),
             metavar="[RUN]",
-            help="Show the schedule of this run, checkpoint or exported file, as trained.",
+            help="Show the schedule of this run, checkpoint or exported file, as it was trained.",
             autocompletion=run_names,
             show_default=False,
         ),
@@ -39,7 +39,7 @@ def inspect_schedule(
             "--kind",
             "-k",
             metavar="KIND",
-            help="linear, scaled-linear, quadratic, cosine, sigmoid, table or learned.",
+            help="The schedule: linear, scaled-linear, quadratic, cosine, sigmoid, table or learned.",
             autocompletion=kinds("schedule"),
             show_default=False,
         ),
@@ -60,14 +60,14 @@ def inspect_schedule(
     sets: SetOption = None,
     preset: PresetOption = None,
     config: ConfigOption = None,
-    rows: Annotated[int, typer.Option("--rows", min=2, metavar="N", help="Steps in the table.")] = 11,
+    rows: Annotated[int, typer.Option("--rows", min=2, metavar="N", help="Steps that the table shows.")] = 11,
     on: Annotated[
         Path | None,
         typer.Option(
             "--on",
             parser=path_of("--on"),
             metavar="IMAGE",
-            help="Noise this picture over t, a row for each schedule.",
+            help="Show this picture as it is noised over t, in a row for each schedule.",
             show_default=False,
         ),
     ] = None,
@@ -78,7 +78,8 @@ def inspect_schedule(
             "-o",
             parser=path_of("--out"),
             metavar="FILE",
-            help="Plot of the curves, or with --on the noised picture (forward.png if left out); replaced as a whole.",
+            help="File for a plot of the curves. With --on: file for the noised picture, forward.png if left out. "
+            "An older file is replaced as a whole.",
             show_default=False,
         ),
     ] = None,
@@ -87,8 +88,8 @@ def inspect_schedule(
 ) -> None:
     """Show a noise schedule: its numbers, its curves and what to beware of.
 
-    --set takes any field of the config; a field of the schedule needs no section: --set beta_end=0.03.
-    In a comparison each schedule takes the settings that it has.
+    --set takes any field of the config. A field of the schedule needs no section, as in --set beta_end=0.03. In a comparison each
+    schedule takes those settings that it has.
 
     For example:
 

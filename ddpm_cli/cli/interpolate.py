@@ -29,7 +29,7 @@ from ddpm_cli.cli.parsing.options import (
 )
 from ddpm_cli.cli.parsing.requests import require_writable_pictures
 from ddpm_cli.cli.parsing.spread import with_request
-from ddpm_cli.sampling.request import BETWEEN_PICTURES, BETWEEN_SEEDS, Drawing
+from ddpm_cli.sampling.request import BETWEEN_SEEDS, Drawing, way_between
 
 if TYPE_CHECKING:
     from ddpm_cli.cli.editing import Pixels
@@ -40,7 +40,7 @@ LONGEST_SEED = 18
 @with_request("drawing", Drawing, "sampler", "steps")
 def interpolate(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="Picture file, or the seed of an image.", show_default=False)],
-    last: Annotated[str, typer.Argument(metavar="LAST", help="Likewise.", show_default=False)],
+    last: Annotated[str, typer.Argument(metavar="LAST", help="Picture file, or the seed of an image.", show_default=False)],
     n: Annotated[
         int, typer.Option("--n", "-n", metavar="N", min=2, max=10_000, help="Images on the way, both ends included.")
     ] = 11,
@@ -48,7 +48,7 @@ def interpolate(
     out: EditOption = Path("interpolation.png"),
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="N", help=f"Steps, {BETWEEN_SEEDS.usual_steps} if left out.", show_default=False),
+        typer.Option("--steps", metavar="N", help=f"Steps of DDIM, {BETWEEN_SEEDS.usual_steps} if left out.", show_default=False),
     ] = None,
     label: LabelOption = None,
     *,
@@ -58,7 +58,11 @@ def interpolate(
     each: Annotated[
         Path | None,
         typer.Option(
-            "--each", parser=path_of("--each"), metavar="DIR", help="Also write the images to DIR/0.png and on.", show_default=False
+            "--each",
+            parser=path_of("--each"),
+            metavar="DIR",
+            help="Also write the images to DIR/0.png, DIR/1.png and so on.",
+            show_default=False,
         ),
     ] = None,
     ema: EmaOption = True,
@@ -67,11 +71,12 @@ def interpolate(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw the way from one image to another, as in DDPM, Fig. 8: two pictures, two seeds, or one of each.
+    """Draw the way from one image to another, as in DDPM, Fig. 8.
 
-    DDIM makes an image of a noise and, run backwards, a noise of an image; between two noises the way is an arc (DDIM, Sec. 5.3).
-    The ends of a way between pictures are what the model makes of them, and it is told by how much these differ. A
-    file whose name is a number is written ./7.
+    The two ends are two pictures, two seeds, or one of each. Write ./7 for a file whose name is a number.
+
+    DDIM makes an image out of noise. Run backwards, it finds the noise of an image. Between two noises the way is an arc (DDIM,
+    Sec. 5.3). A picture at an end is drawn as the model makes it anew. The command says by how much the two differ.
 
     For example:
 
@@ -88,23 +93,22 @@ def interpolate(
     seeds = {end: int(end) for end in (first, last) if end.isascii() and end.isdigit() and len(end) <= LONGEST_SEED}
     if side_by_side and {first, last} <= seeds.keys():
         raise RequestError("--side-by-side puts pictures beside the result, but both ends are seeds.", "Leave it out.")
-    way = BETWEEN_SEEDS if {first, last} <= seeds.keys() else BETWEEN_PICTURES
-    found = find_model(ModelChoice(run, device, ema, label, {**drawing, "steps": steps}, sets, no_limits), way)
-    ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     pictures = sum(end not in seeds for end in (first, last))
+    choice = ModelChoice(run, device, ema, label, {**drawing, "steps": steps}, sets, no_limits)
+    found = find_model(choice, way_between(pictures))
+    ends = [seeds[end] if end in seeds else found.read_picture(files[end], resize) for end in (first, last)]
     found.require_picture(out, n + side_by_side * pictures)
     opened = found.load()
 
     from ddpm_cli.render.terminal.console import show_line
     from ddpm_cli.render.terminal.sampling import SamplingView
-    from ddpm_cli.sampling.editing import INVERSION_ITERATIONS, interpolated
+    from ddpm_cli.sampling.edits import Interpolation
 
-    steps = opened.facts["sampler"]["steps"]
-    opened.require_possible(n, steps, beforehand=pictures * INVERSION_ITERATIONS * steps)
-
-    show_line("sampler:", "cyan", f"ddim, {steps} steps")
+    edit = Interpolation(ends, n)
+    opened.require_possible(edit)
+    show_line("sampler:", "cyan", f"ddim, {opened.facts['sampler']['steps']} steps")
     with SamplingView("looking for the noise of the pictures") as view:
-        course = interpolated(opened.trained, ends, n, opened.settings, label=opened.label, on_event=view)
+        course = edit.course(opened.trained, opened.editing, view)
     images, singles = draw(opened, course, range(n), each)
     before, after = ([end] if side_by_side and not isinstance(end, int) else [] for end in ends)
     facts = {"ends": [seeds.get(end, end) for end in (first, last)], "n": n}

@@ -126,9 +126,9 @@ def ls(
 ) -> None:
     """List the runs below runs/, or what can be chosen.
 
-    Of a run: its data, steps, what it has come to (done, training, or the part of its budget that is used), its lowest held-out
-    loss (its last loss in training if none was held out), the best metric that was measured, its size and its age. A run that
-    cannot be used is listed with its fault.
+    The list of runs has the data of each, its steps and its state: done, training, or the share of its budget that is used. It has
+    the lowest held-out loss, or the last training loss if no images were held out. It has the best metric that was measured, the
+    size and the age. A run that cannot be used is listed with its fault.
 
     For example:
 

@@ -19,7 +19,7 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", parser=path_of("--out"), metavar="FILE", help="The HTML file; RUN.html if left out.", show_default=False
+            "--out", "-o", parser=path_of("--out"), metavar="FILE", help="The HTML file. RUN.html if left out.", show_default=False
         ),
     ] = None,
     trajectory: Annotated[
@@ -29,10 +29,12 @@ def report(
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write all that a run tells into one HTML file: curves, samples over training, a denoising, metrics, config, provenance.
+    """Write all that a run tells into one HTML file.
 
-    The file needs no network and nothing beside it. Curves show their numbers where the mouse is; the sliders take the arrow keys.
-    It draws with plotly, which is in it (about 5 MB): pip install 'ddpm-cli[report]'
+    The file has curves, samples over training, a denoising, metrics, config and provenance. It needs no network, and no other
+    file. Curves show their numbers where the mouse is. The sliders take the arrow keys.
+
+    The file holds plotly, which draws the curves (about 5 MB). The command needs: pip install 'ddpm-cli[report]'
 
     For example:
 

@@ -33,9 +33,12 @@ def resume(
     """Go on with a run from its newest complete checkpoint, exactly where it stopped.
 
     On a CPU the result has the same weights, bit for bit, as a run that was never stopped.
-    --epochs, --steps and --minutes are new totals and extend a finished run; a falling learning rate then follows
-    the new, longer curve.
-    --set changes how it goes on, such as the learning rate; what has been trained, and on which images, stays as it is.
+
+    --epochs, --steps and --minutes are new totals, which extend a finished run. A learning rate that falls then follows the
+    new, longer curve.
+
+    --set changes how the run goes on, such as its learning rate. The model, and the images that it is trained on,
+    stay as they are.
 
     For example:
 

@@ -47,14 +47,24 @@ def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", parser=path_of("--out"), metavar="FILE", help="Grid of the images; replaced as a whole.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            parser=path_of("--out"),
+            metavar="FILE",
+            help="File for the grid of the images. An older file is replaced as a whole.",
+        ),
     ] = Path("samples.png"),
     *,
     drawing: Drawing,
     label: Annotated[
         str | None,
         typer.Option(
-            "--label", metavar="CLASS", help="Class by number or name; all: a row of --n images for each class.", show_default=False
+            "--label",
+            metavar="CLASS",
+            help="Class, by number or name. With all, each class has a row of --n images.",
+            show_default=False,
         ),
     ] = None,
     seed: FirstSeedOption = None,
@@ -69,7 +79,7 @@ def sample(
             "--each",
             parser=path_of("--each"),
             metavar="DIR",
-            help="Also write each image to DIR/SEED.png, with --label all CLASS-SEED.png.",
+            help="Also write each image to DIR/SEED.png, or with --label all to DIR/CLASS-SEED.png.",
             show_default=False,
         ),
     ] = None,
@@ -79,13 +89,11 @@ def sample(
             "--trajectory",
             parser=path_of("--trajectory"),
             metavar="FILE",
-            help="Also write the denoising: .gif or .apng moves, .png is a filmstrip.",
+            help="Also write the denoising. A .gif or .apng file moves, a .png file is a filmstrip.",
             show_default=False,
         ),
     ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview/--no-preview", help="Draw the grid in the terminal, where there is one.")
-    ] = True,
+    preview: Annotated[bool, typer.Option("--preview/--no-preview", help="Draw the grid in the terminal, if there is one.")] = True,
     device: DeviceOption = None,
     sets: SetOption = None,
     no_limits: NoLimitsOption = False,
@@ -93,8 +101,10 @@ def sample(
 ) -> None:
     """Draw images from a run, a checkpoint or an exported file into one grid.
 
-    An image depends on its seed, and its class, alone: not on the others, nor on the batch size. A model that was trained with
-    class labels gives seed number i class i, counted round, if --label is left out.
+    An image depends on its seed and its class alone. Neither the other images nor the batch size change it.
+
+    Without --label, a model that was trained with class labels takes the class from the seed: seed 0 draws class 0, seed 1
+    class 1, and so on. After the last class it starts again with class 0.
 
     For example:
 

@@ -17,22 +17,24 @@ def sweep(
     ],
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Folder of the sweep; the file's name if left out.", show_default=False),
+        typer.Option("--name", metavar="NAME", help="Name of the sweep's folder. The file's name if left out.", show_default=False),
     ] = None,
     out: RunsOption = Path("runs"),
     baseline: BaselineOption = None,
     grids: GridsOption = True,
     n: ImagesOption = 8,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, list the runs with the time they will take, and stop.")
+        bool, typer.Option("--dry-run", help="Check everything, list the runs with the time that they will take, and stop.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train every combination of settings in a file, one after another, measure the results, and compare them.
+    """Train every combination of settings in a file, and compare the results.
+
+    The runs are trained one after another, then measured, then compared. An arm is one combination of settings.
 
     Runs go to runs/NAME/ARM-sSEED/. The same command goes on where it was stopped: finished runs and stored figures are kept.
 
-    The file crosses the values in [grid], or names its arms, or both; nothing else is needed:
+    The file crosses the values in [grid], or names its arms, or does both. Nothing else is needed:
 
     \b
       preset = "quick"

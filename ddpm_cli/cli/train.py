@@ -34,15 +34,21 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Name of a data set (see below), a folder of own pictures (./NAME if it is called like one), or an .npz or .npy file.",
+        help="Name of a data set (see below), a folder of your own pictures, or an .npz or .npy file. "
+        "Write ./NAME for a folder that is called like a data set.",
         autocompletion=kinds("data"),
         show_default=False,
     ),
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Fixes everything random.", show_default=False)]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.", show_default=False)]
 BatchSizeOption = Annotated[
     str | None,
-    typer.Option("--batch-size", metavar="N", help="Images per optimizer step; auto: as many as memory holds.", show_default=False),
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Images per optimizer step. auto takes the largest power of two that fits into memory.",
+        show_default=False,
+    ),
 ]
 LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 
@@ -64,16 +70,15 @@ def train(
     name: NameOption = None,
     out: RunsOption = Path("runs"),
     sets: SetOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, show the start table, and stop before anything is written.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the start table, and write nothing.")] = False,
     preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train a model; without arguments a faithful DDPM on Fashion-MNIST.
+    """Train a model. Without arguments it is a faithful DDPM on Fashion-MNIST.
 
-    Settings come from the defaults, then the preset, then the TOML file, then --set and the flags.
-    Ctrl-C saves before it stops; `ddpm resume` goes on from there.
+    Settings come from the defaults, then the preset, then the TOML file, then --set and the flags. A later one wins.
+
+    Ctrl-C saves before it stops. `ddpm resume` goes on from there.
 
     For example:
 

@@ -6,6 +6,7 @@ A request is a `TypedDict` each of whose fields may be None and is `Annotated` w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -50,6 +51,18 @@ class Asked(NamedTuple):
     def kinds(self) -> tuple[Any, ...]:
         """List the types of its values, without None."""
         return tuple(kind for kind in get_args(self.hint) if kind is not NoneType)
+
+    @property
+    def types(self) -> tuple[type, ...]:
+        """List the classes of its values; a whole number will do for any number."""
+        kinds = tuple(str if get_origin(kind) is Literal else kind for kind in self.kinds)
+        return (*kinds, int) if float in kinds else kinds
+
+    @property
+    def wanted(self) -> str:
+        """Say what its values are."""
+        names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a text"}
+        return names[next(kind for kind in (bool, float, int, Path, str) if kind in self.types)]
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -98,6 +111,10 @@ def checked(request: type, given: Mapping[str, Any], spelt: Callable[[str], str]
 
 
 def _checked(field: Asked, value: Any, name: str) -> Any:
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = int(value)  # of NumPy
+    if type(value) not in field.types and not (Path in field.types and isinstance(value, Path)):
+        raise RequestError(f"{name} cannot be {value!r}.", f"Give {name} {field.wanted}.")
     if field.choices:
         return _chosen(field.choices, value, name)
     if int in field.kinds:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.names import nearest
 from ddpm_cli.errors import DataError, RequestError
+from ddpm_cli.evaluation.settings import USUALLY
 from ddpm_cli.metrics.registry import known_metrics, likelihoods, of_samples
 
 if TYPE_CHECKING:
@@ -29,19 +30,43 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def check_effects(metrics: Sequence[str], asked: Measuring, spelt: Callable[[str], str] = as_option) -> None:
-    """Refuse steps that none of the metrics takes.
+    """Refuse what none of the metrics takes.
 
     Raises:
-        RequestError: Naming them.
+        RequestError: Naming it.
     """
-    steps, intervals = spelt("steps"), spelt("likelihood_steps")
-    users = {steps: (asked.get("steps"), of_samples()), intervals: (asked.get("likelihood_steps"), likelihoods())}
-    for name, (count, takers) in users.items():
-        if count is not None and not set(metrics) & set(takers):
+    by_itself = f"{spelt('steps')} is of the sampler, {spelt('likelihood_steps')} of likelihoods."
+    for name, takers in _takers().items():
+        value = asked.get(name)
+        if value not in (None, USUALLY.get(name)) and not set(metrics) & set(takers):
             raise RequestError(
-                f"{name} has no effect on {', '.join(metrics)}: it is for {', '.join(takers)}.",
-                f"{steps} is of the sampler, {intervals} of likelihoods.",
+                f"{spelt(name)} has no effect on {', '.join(metrics)}: it is for {', '.join(takers)}.",
+                by_itself if "steps" in name else f"Leave {spelt(name)} out.",
             )
+
+
+def _takers() -> dict[str, list[str]]:
+    """List the metrics that take what not all of them do."""
+    samples, known = of_samples(), known_metrics().items()
+    return dict.fromkeys(("sampler", "steps", "guidance", "repeats", "reference"), samples) | {
+        "likelihood_steps": likelihoods(),
+        "variance": ["bits-per-dim"],
+        "extractor_weights": [name for name, metric in known if metric.extractor == "inception"],
+        "fit_extractor": [name for name, metric in known if metric.extractor == "classifier"],
+    }
+
+
+def check_sets(sets: Iterable[str]) -> None:
+    """Refuse settings of sampling that say what measuring has a word of its own for.
+
+    Args:
+        sets: Dotted keys, or `key=value` texts.
+    Raises:
+        RequestError: Naming the first of them.
+    """
+    for key in (text.partition("=")[0] for text in sets):
+        if key in ("sample.n", "sample.batch_size"):
+            raise RequestError(f"{key} has no effect on a metric.", f"Say {key.rpartition('.')[2]} beside the metrics instead.")
 
 
 def check_numbers(metrics: Sequence[str], settings: EvaluateSettings, spelt: Callable[[str], str] = as_option) -> None:

@@ -15,8 +15,10 @@ from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.compute.device import check_device
 from ddpm_cli.core.io.files import require_writable_folder
 from ddpm_cli.core.launch import is_main
-from ddpm_cli.evaluation.check import check_effects, check_metrics, check_numbers
+from ddpm_cli.errors import RequestError
+from ddpm_cli.evaluation.check import check_effects, check_metrics, check_numbers, check_sets
 from ddpm_cli.evaluation.settings import EvaluateSettings, Measuring, read_request
+from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.directory import checked_run, read_info
@@ -81,8 +83,11 @@ def evaluate_run(
     """
     settings, drawing = read_request(asked or {}, spelt)
     settings = replace(settings, bounds=bounds)
+    if not metrics:
+        raise RequestError("There is no metric to measure.", f"Name one or more: {', '.join(known_metrics())}.")
     check_metrics(metrics)
     check_effects(metrics, asked or {}, spelt)
+    check_sets(sets)
     check_numbers(metrics, settings, spelt)
     if out is not None:
         require_writable_folder(out)

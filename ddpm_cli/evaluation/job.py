@@ -149,7 +149,7 @@ class Job:
         if record.is_of_samples:
             facts += [self._drawing, settings.repeats, settings.reference, self._extractor(metric).sha256]
         else:
-            facts += [settings.batch_size, self.trained.config.sample.threshold.model_dump(mode="json")]
+            facts += [settings.batch_size, self.sample.threshold.model_dump(mode="json")]
         if record.is_likelihood:
             facts += [settings.likelihood_steps, settings.variance, *(["respaced"] if settings.likelihood_respaced else [])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -122,7 +122,8 @@ def measure_bits_per_dim(
     schedule = trained.schedule
     variance = settings.variance or trained.config.objective.reverse_variance
     steps = settings.likelihood_steps or schedule.timesteps
-    predict, threshold = measurement.predict(steps), trained.config.sample.threshold.build()
+    sample = settings.sample or trained.config.sample
+    predict, threshold = measurement.predict(steps), sample.threshold.build()
     process, asked = schedule, settings.likelihood_steps
     if settings.likelihood_respaced:
         predict, process = respaced(predict, schedule, select_timesteps(schedule.timesteps, steps, "linspace"))
@@ -134,7 +135,7 @@ def measure_bits_per_dim(
     terms = {name: torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "steps", "decoder")}
     details: dict[str, str | int | float] = {"variance": variance, "evaluations": steps, "timesteps": schedule.timesteps}
     details |= {"process": "respaced"} if settings.likelihood_respaced else {}
-    facts = drawing_facts(trained.config.sample, schedule.timesteps)
+    facts = drawing_facts(sample, schedule.timesteps)
     return measurement.figure(terms, details | {name: facts[name] for name in ("threshold", "threshold_options")})
 
 

@@ -27,27 +27,41 @@ class Measuring(Drawing, total=False):
     """
 
     n: Annotated[
-        int | None, Said("N", "Samples (1,000 if left out), or held-out images for likelihoods and losses (256).", also="-n")
+        int | None,
+        Said("N", "Samples, 1,000 if left out. For likelihoods and losses: held-out images, 256 if left out.", also="-n"),
     ]
-    repeats: Annotated[int | None, Said("N", "Independent sets of samples; their mean and spread are given.")]
-    seed: Annotated[int | None, Said("N", "Of the first sample; of noise and steps.", least=0, bits=32)]
+    repeats: Annotated[int | None, Said("N", "Independent sets of samples. The figure is their mean, with their spread.")]
+    seed: Annotated[
+        int | None, Said("N", "Seed of the first sample. For likelihoods and losses: seed of noise and steps.", least=0, bits=32)
+    ]
     likelihood_steps: Annotated[
         int | None,
-        Said("N", "Network evaluations per image for bits-per-dim (all T if left out), intervals of the ODE for nll-ode (100)."),
+        Said(
+            "N",
+            "For bits-per-dim: network evaluations per image, all T if left out. For nll-ode: intervals of the ODE, "
+            "100 if left out.",
+        ),
     ]
     likelihood_respaced: Annotated[
         bool | None,
         Said(
-            None, "bits-per-dim of the shorter process with --likelihood-steps steps, not an estimate for all T.", also="--respaced"
+            None,
+            "Measure bits-per-dim of the shorter process with --likelihood-steps steps, instead of an estimate for all T.",
+            also="--respaced",
         ),
     ]
     variance: Annotated[
         ModelVariance | None,
-        Said("NAME", "For bits-per-dim: fixed-small, fixed-large or learned-range; the model's own if left out."),
+        Said("NAME", "For bits-per-dim: fixed-small, fixed-large or learned-range. The model's own if left out."),
     ]
-    reference: Annotated[Split | None, Said("SPLIT", "What samples are measured against: train or test.")]
-    extractor_weights: Annotated[str | Path | None, Said("FILE", "Inception's weights as .safetensors; downloaded if left out.")]
-    fit_extractor: Annotated[bool | None, Said(None, "Train the classifier that fcd and nearest need, once for each data set.")]
+    reference: Annotated[Split | None, Said("SPLIT", "Images that samples are measured against: train or test.")]
+    extractor_weights: Annotated[
+        str | Path | None, Said("FILE", "Weights of the Inception network as .safetensors. They are downloaded if left out.")
+    ]
+    fit_extractor: Annotated[
+        bool | None,
+        Said(None, "Train the classifier that fcd and nearest need. It is kept, so that each data set needs this once."),
+    ]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ddpm_cli.config.resolve.changes import differing
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.io.files import bytes_below
-from ddpm_cli.errors import CheckpointError, DdpmError
+from ddpm_cli.errors import CheckpointError, DdpmError, ExtensionError
 from ddpm_cli.experiments.run_list import describe_run
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import CheckpointRow, ModelInfo
@@ -86,6 +86,8 @@ def _told(read: Callable[[], Value], otherwise: Value, faults: list[str]) -> Val
     """What a reader gives; `otherwise` if it cannot, and then the reason is added to the faults."""
     try:
         return read()
+    except ExtensionError:  # nothing is wrong with the run
+        raise
     except DdpmError as error:
         faults.append(error.message)
         return otherwise

@@ -257,6 +257,11 @@ def _sampling_points(evaluate: EvaluatePart | None, axes: Mapping[str, list[Any]
         return [{}]
     foreign = [key for key in axes if not key.startswith(SAMPLING)]
     faults += [Fault(key, "belongs to training; only sample.* keys can be crossed here", "[evaluate.grid]") for key in foreign]
+    origin = "[evaluate.grid]"
+    without = [key for key in axes if key in ("sample.n", "sample.batch_size")]
+    faults += [Fault(key, f"has no effect on a metric; see {key.replace('sample', 'evaluate')}", origin) for key in without]
+    twice = [key for key in axes if key in evaluate.flags]
+    faults += [Fault(key, "is set in [evaluate] already; leave one of them out", origin) for key in twice]
     known = {key: values for key, values in axes.items() if key not in foreign}
     return [evaluate.flags | point for point in _crossed(known)]
 

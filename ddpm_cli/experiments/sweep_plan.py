@@ -17,7 +17,7 @@ from ddpm_cli.core.io.files import require_writable_folder
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.core.wording import first_few
 from ddpm_cli.errors import RequestError, RunError
-from ddpm_cli.evaluation.check import check_numbers
+from ddpm_cli.evaluation.check import check_effects, check_numbers
 from ddpm_cli.experiments.compare import check_baseline
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Event, Listener, Notice, PlannedRun, SweepPlan, ignore
@@ -76,7 +76,8 @@ def plan_sweep(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RequestError("A sweep makes its runs in one process.", "Start it without torchrun.")
     if sweep.evaluate is not None:
-        check_numbers(sweep.evaluate.metrics, sweep.evaluate.settings)
+        check_effects(sweep.evaluate.metrics, sweep.evaluate.asked, lambda name: f"evaluate.{name}")
+        check_numbers(sweep.evaluate.metrics, sweep.evaluate.settings, lambda name: f"evaluate.{name}")
     if baseline is not None:
         check_baseline(baseline, {run.name for run in sweep.runs} | {run.arm for run in sweep.runs})
     folder = runs / sweep.name

@@ -73,14 +73,14 @@ class Format:
 _OF_THIS_PACKAGE = (
     Format(
         name="safetensors",
-        about="Weights with the config beside them, one file that `ddpm sample` takes.",
+        about="One file with weights and config, which `ddpm sample` takes.",
         file_name="model.safetensors",
         write=lazily("ddpm_cli.interop.formats.safetensors:write"),
         options=("half",),
     ),
     Format(
         name="torch-export",
-        about="The denoiser as a program of torch.export, (x_t, t) to its prediction, which runs without ddpm.",
+        about="The denoiser as a program of torch.export. It maps (x_t, t) to a prediction, and runs without ddpm.",
         file_name="model.pt2",
         write=lazily("ddpm_cli.interop.formats.torch_export:write"),
         options=("half",),
@@ -88,7 +88,7 @@ _OF_THIS_PACKAGE = (
     ),
     Format(
         name="onnx",
-        about="The same as a graph for onnxruntime; with --with-sampler from noise to images.",
+        about="The denoiser as a graph for onnxruntime. With --with-sampler the graph goes from noise to images.",
         file_name="model.onnx",
         write=lazily("ddpm_cli.interop.onnx_denoiser:write"),
         packages=("onnx", "onnxscript", "onnxruntime"),
@@ -96,7 +96,7 @@ _OF_THIS_PACKAGE = (
     ),
     Format(
         name="diffusers",
-        about="A folder for DDPMPipeline and DDIMPipeline, with a model card; not for every model.",
+        about="A folder for DDPMPipeline and DDIMPipeline, with a model card. It cannot hold every model.",
         file_name="model-diffusers",
         write=lazily("ddpm_cli.interop.diffusers.export:write"),
         is_folder=True,

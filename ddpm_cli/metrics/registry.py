@@ -106,7 +106,7 @@ class Metric:
     @property
     def fits_training(self) -> bool:
         """Tell whether it is cheap and simple enough for `train.evaluate_metrics`."""
-        return self.compute is not None and self.extractor == "classifier" and len(self.values) == 1
+        return self.compute is not None and self.extractor == "classifier" and self.values == (self.name,)
 
     def best(self, values: Iterable[float]) -> float:
         """Find the best of some values: the lowest, unless higher ones are better."""
@@ -140,7 +140,7 @@ _INCEPTION_FEATURES, _INCEPTION_LOGITS = 4 * 2048, 8 * 1008
 _OF_THIS_PACKAGE = (
     Metric(
         name="fid",
-        about="Fréchet distance of Inception's features (Heusel et al. 2017), as in papers.",
+        about="Fréchet distance of Inception's features, as papers report it (Heusel et al. 2017).",
         extractor="inception",
         compute=lazily("ddpm_cli.metrics.frechet:fid"),
         facts=lazily("ddpm_cli.metrics.frechet:facts"),
@@ -152,7 +152,7 @@ _OF_THIS_PACKAGE = (
     ),
     Metric(
         name="kid",
-        about="Kernel distance of Inception's features (Bińkowski et al. 2018), as in papers.",
+        about="Kernel distance of Inception's features, as papers report it (Bińkowski et al. 2018).",
         extractor="inception",
         compute=lazily("ddpm_cli.metrics.kid:kid"),
         facts=lazily("ddpm_cli.metrics.kid:facts"),
@@ -178,7 +178,7 @@ _OF_THIS_PACKAGE = (
     ),
     Metric(
         name="precision-recall",
-        about="Share of samples among real images by Inception's features, and the reverse (Kynkäänniemi et al. 2019).",
+        about="Share of samples that lie among real images, and of real images among samples (Kynkäänniemi et al. 2019).",
         extractor="inception",
         compute=lazily("ddpm_cli.metrics.precision_recall:shares"),
         facts=lazily("ddpm_cli.metrics.precision_recall:facts"),
@@ -193,7 +193,7 @@ _OF_THIS_PACKAGE = (
     ),
     Metric(
         name="fcd",
-        about="Fréchet distance of a small classifier's features; cheap.",
+        about="Fréchet distance of a small classifier's features. It is cheap, and it is no FID.",
         extractor="classifier",
         compute=lazily("ddpm_cli.metrics.frechet:fcd"),
         facts=lazily("ddpm_cli.metrics.frechet:facts"),
@@ -205,7 +205,7 @@ _OF_THIS_PACKAGE = (
     ),
     Metric(
         name="nearest",
-        about="Whether samples lie closer to training images than new ones do.",
+        about="Share of samples that lie closer to a training image than held-out images do.",
         extractor="classifier",
         measure=lazily("ddpm_cli.evaluation.sample_metrics:measure_nearest"),
         unit="share",
@@ -224,7 +224,7 @@ _OF_THIS_PACKAGE = (
     ),
     Metric(
         name="nll-ode",
-        about="The same by the probability-flow ODE; another model's figure.",
+        about="Likelihood of held-out images, by the probability-flow ODE. The ODE is another model than the bound's.",
         extractor=None,
         measure=lazily("ddpm_cli.evaluation.likelihood:measure_nll_ode"),
         direction="lower",
@@ -235,7 +235,7 @@ _OF_THIS_PACKAGE = (
     ),
     Metric(
         name="loss-per-timestep",
-        about="The training loss of held-out images over t.",
+        about="Training loss of held-out images, over t.",
         extractor=None,
         measure=lazily("ddpm_cli.evaluation.timestep_losses:loss_per_timestep"),
         usual_n=USUAL_HELD_OUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from ddpm_cli.core.asking import Said, as_option, require_fields
 from ddpm_cli.errors import RequestError
@@ -23,10 +23,12 @@ Flags = Mapping[str, tuple[Any, str]]
 class Drawing(TypedDict, total=False):
     """Say how images are drawn, where it is not as the model's own config says; None is the same as not said."""
 
-    sampler: Annotated[str | None, Said("NAME", "Sampler (ddpm ls samplers); the run's own if left out.", "sample.sampler")]
+    sampler: Annotated[
+        str | None, Said("NAME", "Sampler. The run's own if left out; `ddpm ls samplers` lists them.", "sample.sampler")
+    ]
     steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
-    guidance: Annotated[float | None, Said("X", "1 follows the label, more does so closely, 0 ignores it.")]
-    batch_size: Annotated[int | None, Said("N", "Images at a time; does not change them.")]
+    guidance: Annotated[float | None, Said("X", "1 follows the label, a larger number follows it more closely, 0 ignores it.")]
+    batch_size: Annotated[int | None, Said("N", "Images in a batch. The batch size does not change the images.")]
 
 
 KEYS = {
@@ -77,6 +79,23 @@ _ALONG_AN_ARC: Flags = {
 BETWEEN_SEEDS = Way(_ALONG_AN_ARC, 50)
 BETWEEN_PICTURES = Way({**_ALONG_AN_ARC, "sample.threshold.kind": ("none", "interpolate")}, 50)
 """A threshold cannot be undone."""
+
+
+class Editing(NamedTuple):
+    """Hold how images are edited.
+
+    Attributes:
+        settings: Of drawing.
+        label: The class of all images; None for a model without classes.
+    """
+
+    settings: SampleConfig
+    label: int | None
+
+
+def way_between(pictures: int) -> Way:
+    """Choose the way from one end to another, of which so many are pictures and the others seeds."""
+    return BETWEEN_PICTURES if pictures else BETWEEN_SEEDS
 
 
 def settings_of(
@@ -143,6 +162,30 @@ def class_of_all(
         why = follows if guidance else f"{model.origin} has only learned images of a class"
         raise RequestError(f"{why}, and none is given.", f"Say which with {spelt('label')}.")
     return 0, 0.0
+
+
+def editing_of(
+    model: StoredModel | TrainedModel,
+    label: str | None,
+    drawing: Drawing,
+    sets: Sequence[str],
+    way: Way,
+    spelt: Callable[[str], str] = as_option,
+) -> Editing:
+    """Resolve how a model edits images.
+
+    Args:
+        model: The model.
+        label: Class of all images, by number or name; any class if None.
+        drawing: See `settings_of`, as for the others.
+        sets: `sample.key=value` texts.
+        way: What the edit leaves no choice of.
+        spelt: See `flags_of`.
+    Raises:
+        RequestError: If what was asked for, the model and its classes do not go together; see `settings_of`.
+    """
+    found, scale = class_of_all(label, drawing.get("guidance"), model, spelt)
+    return Editing(settings_of(model.config, {**drawing, "guidance": scale}, sets, spelt, way), found)
 
 
 def jumps_of(steps: int, resample: int, jump: int | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ddpm_cli.core.compute.team import Team
+from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.extractors import Extractors, has_bundled
 from ddpm_cli.evaluation.references import real_images
 from ddpm_cli.metrics.classifier_network import require_size
@@ -81,6 +82,11 @@ class TrainingMetrics:
 
     def __init__(self, config: Config, dataset: Dataset, accelerator: Accelerator, on_event: Listener = ignore) -> None:
         self.accelerator, self._n = accelerator, config.train.evaluate_n
+        missing = [name for name in config.train.evaluate_metrics if name not in in_training()]
+        if missing:
+            raise RequestError(
+                f"train.evaluate_metrics names {missing[0]}, which no installed package adds.", "Install the package that adds it."
+            )
         self._metrics = [in_training()[name] for name in config.train.evaluate_metrics]
         self._settings = config.sample.model_copy(update={"sampler": config.train.sampler})
         team, device = Team.of(accelerator), accelerator.device

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.errors import OutputError
-from ddpm_cli.metrics.registry import direction_of
+from ddpm_cli.metrics.registry import in_training
 from ddpm_cli.results.events import CheckpointSaved
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.launch_record import launch
@@ -98,7 +98,7 @@ class Saver:
         """Tell whether a score is the best of all checkpoints so far."""
         if score is None or self._best_score is None:
             return score is not None
-        higher = direction_of(self._settings.best_by) == "higher"
+        higher = self._settings.best_by in in_training() and in_training()[self._settings.best_by].direction == "higher"
         return score > self._best_score if higher else score < self._best_score
 
     def restore(self, checkpoint: Checkpoint) -> None:

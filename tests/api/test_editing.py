@@ -12,6 +12,7 @@ from command import run_ddpm
 from editing_folder import editing_folder
 from PIL import Image
 from safetensors import safe_open
+from tiny_configs import tiny_base
 
 import ddpm_cli
 
@@ -122,13 +123,10 @@ def test_an_export_is_that_of_the_command(folder: Path, tmp_path: Path) -> None:
         ddpm_cli.export("tiny", "onx", runs=folder / "runs")
 
 
-SWEEP = """
+SWEEP = f"""
 preset = "default"
 seeds = [0, 1]
-[base]
-data = "fashion-mnist-10k"
-model = {base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2}
-train = {steps = 2, batch_size = 8, eval_images = 16, sample_n = 4, device = "cpu", sampler = {kind = "ddim", steps = 2}}
+{tiny_base({"train.steps": 2, "train.device": "cpu"})}
 [grid]
 schedule = ["linear", "cosine"]
 [evaluate]

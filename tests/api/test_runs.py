@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from command import run_ddpm
 from PIL import Image
+from tiny_configs import TINY
 
 import ddpm_cli
 from ddpm_cli.results.events import Event
 
-TINY = {
-    "model": {"base_channels": 8, "channel_mult": [1, 2], "blocks_per_level": 1, "stem": 2, "num_classes": "auto"},
-    "train": {"eval_images": 16, "eval_every": 2, "sample_n": 4, "sampler.steps": 2, "log_every": 2},
+SMALL = TINY | {
+    "model": {"num_classes": "auto"},
+    "train": {"eval_every": 2},
+    "sample": {"sampler.steps": 5},
     "schedule.timesteps": 50,
     "train.max_grad_norm": None,
 }
@@ -35,7 +37,7 @@ def heard() -> list[Event]:
 def run(runs: Path, heard: list[Event]) -> ddpm_cli.Run:
     """A run of four steps with classes; tests that change it go on with a copy."""
     return ddpm_cli.train(
-        data="fashion-mnist-10k", set=TINY, steps=4, batch_size=8, device="cpu", runs=runs, progress=False, on_event=heard.append
+        data="fashion-mnist-10k", set=SMALL, steps=4, batch_size=8, device="cpu", runs=runs, progress=False, on_event=heard.append
     )
 
 
@@ -59,7 +61,7 @@ def test_training_leaves_a_run_and_tells_of_each_step(run: ddpm_cli.Run, runs: P
 def test_a_file_names_its_run_and_resume_extends_it(tmp_path: Path) -> None:
     file = tmp_path / "my recipe.toml"
     file.write_text('preset = "quick"\n[optimizer]\nlr = 1e-3\n')
-    tiny = {**TINY, "model.attention_resolutions": []}
+    tiny = {**SMALL, "model.attention_resolutions": []}
     run = ddpm_cli.train(
         file, data="fashion-mnist-10k", set=tiny, steps=2, batch_size=8, device="cpu", runs=tmp_path / "runs", progress=False
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from tiny_configs import NETWORK, as_sets
 
 from ddpm_cli.bench.duels import duels, same_network
 from ddpm_cli.bench.subject import Setting, random_dataset, subject
@@ -15,22 +16,12 @@ from ddpm_cli.interop.formats.unet2d_names import to_unet2d
 from ddpm_cli.results.benchmark import UNDER_OUR_LOOP
 from ddpm_cli.training.trainer import Trainer
 
-TINY = (
-    "model.stem=1",
-    "model.base_channels=8",
-    "model.channel_mult=[1,2]",
-    "model.blocks_per_level=1",
-    "model.norm_groups=4",
-    "model.dropout=0",
-    "sample.sampler=ddim",
-    "schedule.timesteps=50",
-    "train.batch_size=4",
-    "train.device=cpu",
-)
+CHANGES = {"model.stem": 1, "model.norm_groups": 4, "sample.sampler": "ddim", "schedule.timesteps": 50}
+SMALL = as_sets(NETWORK | CHANGES | {"train.batch_size": 4, "train.device": "cpu"})
 
 
 def setting(*sets: str) -> Setting:
-    config = load_config(sets=[*TINY, *sets]).config
+    config = load_config(sets=[*SMALL, *sets]).config
     return Setting(config, random_dataset((1, 8, 8), 8, 0), 4, "fp32", make_accelerator("cpu", "fp32"))
 
 

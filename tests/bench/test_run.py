@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from tiny_configs import NETWORK, as_sets
 
 from ddpm_cli.bench.peaks import DTYPES
 from ddpm_cli.bench.peers import PEERS, Loop, nearest_network
@@ -20,12 +21,12 @@ from ddpm_cli.core.extras import missing_packages
 from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.training.trainer import Trainer
 
-TINY_MODEL = ("model.base_channels=32", "model.channel_mult=[1,1]", "model.blocks_per_level=1", "schedule.timesteps=50")
+WIDER = as_sets(NETWORK | {"model.base_channels": 32, "model.channel_mult": [1, 1], "schedule.timesteps": 50})
 INSTALLED = [name for name, peer in PEERS.items() if not missing_packages(*peer.packages)]
 
 
 def tiny(*sets: str) -> Config:
-    return load_config(sets=[*TINY_MODEL, "train.device=cpu", *sets]).config
+    return load_config(sets=[*WIDER, "train.device=cpu", *sets]).config
 
 
 def test_the_command_knows_what_the_engine_knows() -> None:

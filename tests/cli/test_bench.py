@@ -4,16 +4,10 @@ import json
 
 import pytest
 from command import Ddpm, assert_refused
+from tiny_configs import NETWORK, as_options
 
-TINY_NETWORK = (
-    "--set=model.stem=1",
-    "--set=model.base_channels=8",
-    "--set=model.channel_mult=[1,2]",
-    "--set=model.blocks_per_level=1",
-    "--set=model.norm_groups=4",
-    "--set=sample.sampler=ddim",
-    "--device=cpu",
-)
+CHANGES = {"model.stem": 1, "model.norm_groups": 4, "sample.sampler": "ddim"}
+TINY_NETWORK = (*as_options(NETWORK | CHANGES), "--device=cpu")
 
 
 def assert_spread(spread: dict[str, float], most: float = float("inf")) -> None:

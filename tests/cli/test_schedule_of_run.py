@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from command import TINY, Ddpm, assert_refused, environment, run_ddpm
+from tiny_configs import tiny_config
 
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
@@ -83,12 +84,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schedules")
     table = folder / "table.csv"
     table.write_text(csv_of("alpha_bar", ABAR))
-    tiny = [argument.removeprefix("--set=") for argument in TINY if argument.startswith("--set=")]
-    tiny += ["data=fashion-mnist-10k", "train.batch_size=8", "train.steps=4", "train.device=cpu", "schedule.timesteps=20"]
+    tiny = ("train.steps=4", "schedule.timesteps=20")
     learned = ["schedule.kind=learned", "schedule.endpoint_range=1"]
     from_table = ["schedule.kind=table", f"schedule.path={table}", "schedule.logsnr_shift=-1"]
     for name, sets in (("learned", learned), ("table", from_table)):
-        train(load_config(sets=[*tiny, *sets]).config, runs=folder / "runs", name=name)
+        train(tiny_config(*tiny, *sets), runs=folder / "runs", name=name)
     table.unlink()
     export_model(folder / "runs" / "learned", "safetensors", folder / "model.safetensors")
     return folder

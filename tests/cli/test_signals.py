@@ -130,14 +130,16 @@ def test_a_signal_in_the_midst_of_a_save_loses_nothing(number: signal.Signals, s
     command = [sys.executable, "-m", "ddpm_cli", "train", *TINY, "--steps=9", "--name=run", "--set=checkpoint.every=3"]
     saving = tmp_path / "runs/run/checkpoints"
     code = (
-        "import os, sys, ddpm_cli.runs.checkpoints as checkpoints\n"
+        "import os\n"
+        "from pathlib import Path\n"
         "from ddpm_cli.cli.app import main\n"
-        "put, seen = checkpoints._put_in_place, []\n"
-        "def put_in_place(*paths):\n"
-        "    seen.append(paths)\n"
-        f"    if len(seen) == {sight}: os.kill(os.getpid(), {int(number)})\n"
-        "    put(*paths)\n"
-        "checkpoints._put_in_place = put_in_place\n"
+        "rename, seen = os.rename, []\n"
+        "def rename_noticed(old, new):\n"
+        "    if Path(new).parent.name == 'checkpoints':\n"
+        "        seen.append(new)\n"
+        f"        if len(seen) == {sight}: os.kill(os.getpid(), {int(number)})\n"
+        "    rename(old, new)\n"
+        "os.rename = rename_noticed\n"
         "main()"
     )
     killed = subprocess.run(

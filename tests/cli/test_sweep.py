@@ -10,21 +10,22 @@ from pathlib import Path
 
 import pytest
 from command import Ddpm, assert_refused, environment
+from tiny_configs import tiny_base
 
 from ddpm_cli.cli.app import run
 
-BASE = """
-[base]
-data = { kind = "fashion-mnist-10k", limit = 64 }
-schedule.timesteps = 20
-model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2 }
-train = { batch_size = 8, steps = 10, eval_images = 16, sample_n = 2, log_every = 1, sampler = { kind = "ddim", steps = 2 } }
-sample.sampler = { kind = "ddim", steps = 2 }
-checkpoint.every = 4
-"""
+CHANGES = {
+    "data.limit": 64,
+    "schedule.timesteps": 20,
+    "train.steps": 10,
+    "train.log_every": 1,
+    "sample.sampler.kind": "ddim",
+    "sample.sampler.steps": 2,
+    "checkpoint.every": 4,
+}
 SWEEP = f"""
 seeds = [0, 1]
-{BASE}
+{tiny_base(CHANGES)}
 [grid]
 optimizer.lr = [1e-4, 1e-3]
 [evaluate]
@@ -108,7 +109,7 @@ def test_a_run_that_fails_is_named_and_the_status_tells(
 ) -> None:
     """The first arm diverges; the other one is trained all the same, and is what there is to compare with."""
     monkeypatch.chdir(tmp_path)
-    Path("rates.toml").write_text(f"{BASE.replace('steps = 10', 'steps = 14')}[grid]\noptimizer.lr = [1e30, 1e-3]\n")
+    Path("rates.toml").write_text(tiny_base(CHANGES | {"train.steps": 14}) + "[grid]\noptimizer.lr = [1e30, 1e-3]\n")
     assert run(["sweep", "rates.toml", "--no-grids", "--json"], debug=False) == 1
     told = capsys.readouterr()
     assert "1 of the 2 runs of the sweep failed" in told.err

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from command import Ddpm, assert_refused
-from tiny_configs import SETTINGS, tiny_config
+from tiny_configs import FEW_IMAGES, TINY, as_options, as_sets, tiny_base, tiny_config
 
 import ddpm_cli.experiments.sweep as sweeping
 from ddpm_cli.config.resolve.loader import from_toml_text
@@ -34,7 +34,7 @@ from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.processes import require_agreement
 from ddpm_cli.training.train import resume, train
 
-SMALL = ("model.channel_mult=[1]", "schedule.timesteps=20")
+CHANGES = {"model.channel_mult": [1], "schedule.timesteps": 20}
 GOES_ON = "runs/a was begun where Fashion-MNIST's 60,000 images could not be had, and goes on with the 10,000"
 unpacked = cache(fashion_mnist.load_fashion_mnist_10k)
 
@@ -102,7 +102,7 @@ def as_the_version_before_wrote_it(run: Path) -> None:
 
 
 def trained(folder: Path, name: str, *sets: str, steps: int = 2) -> Path:
-    train(tiny_config("data.kind=fashion-mnist", *SMALL, f"train.steps={steps}", *sets), runs=folder / "runs", name=name)
+    train(tiny_config("data.kind=fashion-mnist", *as_sets(CHANGES), f"train.steps={steps}", *sets), runs=folder / "runs", name=name)
     return folder / "runs" / name
 
 
@@ -114,8 +114,8 @@ def resumed(run: Path, steps: int) -> str:
 
 
 def test_a_run_on_the_bundled_images_goes_on_with_them(ddpm_here: Ddpm, tmp_path: Path) -> None:
-    sets = [f"--set={setting}" for setting in (*SETTINGS[1:], *SMALL)]
-    done = ddpm_here("train", *sets, "--steps=2", "--name=a")
+    settings = {key: value for key, value in (TINY | FEW_IMAGES | CHANGES).items() if key != "data.kind"}
+    done = ddpm_here("train", *as_options(settings), "--steps=2", "--name=a")
     assert done.returncode == 0, done.stderr
     assert "its config says fashion-mnist-10k), also when it is resumed" in words(done.stderr)
     run = tmp_path / "runs" / "a"
@@ -166,11 +166,8 @@ def test_nothing_stands_in_for_the_images_of_a_run(ddpm_here: Ddpm, tmp_path: Pa
         assert "10,000" not in done.stderr
 
 
-SWEEP = """
-[base]
-schedule.timesteps = 20
-model = { base_channels = 4, channel_mult = [1], blocks_per_level = 1, stem = 4 }
-train = { batch_size = 8, steps = 1, eval_images = 8, sample_n = 1, sampler = "ddim" }
+SWEEP = f"""
+{tiny_base({"data.kind": "fashion-mnist", "schedule.timesteps": 20, "train.steps": 1})}
 [arms.a]
 [arms.b]
 optimizer.lr = 1e-3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from levels_of_steps import at, levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
@@ -109,9 +110,6 @@ def best_network(x_in: Tensor, c_noise: Tensor) -> Tensor:
 @pytest.mark.parametrize(("make", "steps"), [(ddim, 1000), (dpm_solver, 100)])
 def test_the_samplers_take_an_edm_network(make: Callable[[], Step], steps: int, linear: NoiseSchedule) -> None:
     """Of one Gaussian the samplers are affine maps of x_T: noise 0 ends at the mean, and the slope is the deviation."""
-
-    def no_noise() -> Tensor:
-        raise AssertionError("no noise belongs here")
 
     denoise = make_denoise(predictor(best_network, linear, EDM), linear, threshold=None)
     x_T = torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64).view(3, 1, 1, 1)

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from noise_sources import source
 from scipy import stats
 from torch import Tensor
 
@@ -30,10 +31,6 @@ from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ScheduleError
 
 MEAN, STD = 0.1, 0.3
-
-
-def source(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # ------------------------------------------------------------------------------------------------------------- the bound

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from levels_of_steps import levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise, clamp, make_denoise, predictor
@@ -16,10 +17,6 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
 SHAPE = (1, 8, 8)
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("no noise was needed")
 
 
 def plain_denoise(x_t: Tensor, t: Level) -> Denoised:

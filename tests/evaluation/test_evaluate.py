@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
+from tiny_configs import NETWORK, as_sets
 from torch import Tensor, nn
 
 import ddpm_cli.evaluation.extractors as extractors
@@ -44,9 +45,8 @@ Tells = Callable[[Event], None]
 
 def tiny_model(*sets: str, network: nn.Module | None = None) -> TrainedModel:
     """A network that has learned nothing, or the one that is given, sampled in two steps."""
-    settings = ["model.base_channels=8", "model.channel_mult=[1,2]", "model.blocks_per_level=1", "model.stem=4"]
     sampling = ["schedule.timesteps=40", "sample.sampler.kind=ddim", "sample.sampler.steps=2"]
-    config = load_config(sets=[*settings, *sampling, *sets]).config
+    config = load_config(sets=[*as_sets(NETWORK), *sampling, *sets]).config
     torch.manual_seed(0)
     if network is None:
         network = build_model(config.model, (1, 28, 28)).requires_grad_(False)

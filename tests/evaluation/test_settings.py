@@ -13,9 +13,10 @@ from ddpm_cli.cli.evaluate import evaluate as command
 from ddpm_cli.config.schema.sample import SampleConfig
 from ddpm_cli.core.asking import as_option, fields_of
 from ddpm_cli.errors import RequestError
-from ddpm_cli.evaluation.check import check_effects
+from ddpm_cli.evaluation.check import check_effects, check_sets
 from ddpm_cli.evaluation.settings import USUALLY, EvaluateSettings, Measuring, read_request
 from ddpm_cli.experiments.sweep_file import load_sweep
+from ddpm_cli.experiments.sweep_plan import plan_sweep
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.request import Drawing
 
@@ -86,8 +87,49 @@ def test_the_command_and_python_take_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("spelt", [as_option, str])
-def test_steps_that_no_metric_takes_are_refused(spelt: Any) -> None:
+@pytest.mark.parametrize(
+    ("metric", "asked"),
+    [
+        ("fcd", {"likelihood_steps": 5}),
+        ("fcd", {"variance": "fixed-large"}),
+        ("fcd", {"extractor_weights": "x.safetensors"}),
+        ("fid", {"fit_extractor": True}),
+        ("bits-per-dim", {"steps": 5}),
+        ("bits-per-dim", {"sampler": "ddim"}),
+        ("bits-per-dim", {"guidance": 2.0}),
+        ("nll-ode", {"repeats": 2}),
+        ("loss-per-timestep", {"reference": "test"}),
+    ],
+)
+def test_what_no_metric_takes_is_refused(metric: str, asked: Measuring, spelt: Any) -> None:
     with pytest.raises(RequestError) as refused:
-        check_effects(["fcd"], {"likelihood_steps": 5}, spelt)
-    assert refused.value.message.startswith(f"{spelt('likelihood_steps')} has no effect on fcd")
-    check_effects(["fcd", "bits-per-dim"], {"likelihood_steps": 5, "steps": 4}, spelt)
+        check_effects([metric], asked, spelt)
+    assert refused.value.message.startswith(f"{spelt(next(iter(asked)))} has no effect on {metric}: it is for ")
+    check_effects(["fid", "fcd", "bits-per-dim"], asked, spelt)
+
+
+def test_what_is_usual_takes_no_effect_and_is_not_refused() -> None:
+    check_effects(["bits-per-dim"], {"repeats": 1, "reference": "train", "fit_extractor": False})
+
+
+@pytest.mark.parametrize("key", ["sample.n", "sample.batch_size"])
+def test_settings_that_have_a_word_of_their_own_are_refused(key: str) -> None:
+    with pytest.raises(RequestError, match=f"{key} has no effect on a metric"):
+        check_sets([f"{key}=5"])
+    check_sets(["sample.threshold=none"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("metrics = ['bits-per-dim']\nsteps = 3", "evaluate.steps has no effect on bits-per-dim"),
+        ("metrics = ['fcd']\ngrid = { sample.n = [5, 6] }", "sample.n: has no effect on a metric; see evaluate.n"),
+        ("steps = 3\ngrid = { sample.sampler.steps = [5] }", "sample.sampler.steps: is set in [evaluate] already"),
+    ],
+)
+def test_a_sweep_refuses_the_same(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(f"[base]\ndata = 'fashion-mnist-10k'\ntrain.steps = 2\n[evaluate]\n{text}")
+    with pytest.raises(RequestError) as refused:
+        plan_sweep(load_sweep(file), runs=tmp_path / "runs")
+    assert words in refused.value.message

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import files_below
+from tiny_configs import tiny_base
 
 import ddpm_cli.evaluation.evaluate as evaluating
 import ddpm_cli.experiments.sweep as sweeping
@@ -21,14 +22,9 @@ from ddpm_cli.render.terminal.compare_tables import lead
 from ddpm_cli.results.comparison import Comparison
 from ddpm_cli.results.events import Event, MetricsLogged, SweepProgress, TrainSummary
 
-BASE = """
-[base]
-data = "fashion-mnist-10k"
-schedule.timesteps = 20
-model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2 }
-train = { batch_size = 8, steps = 4, eval_images = 16, sample_n = 2, log_every = 2, eval_every = 2, sampler = "ddim" }
-checkpoint.every = 2
-"""
+CHANGES = {"schedule.timesteps": 20, "train.steps": 4, "train.eval_every": 2, "checkpoint.every": 2}
+BASE = tiny_base(CHANGES)
+GRID = "[grid]\noptimizer.lr = [1e-3]"
 
 
 @pytest.fixture(autouse=True)
@@ -97,13 +93,13 @@ def test_each_repeat_of_an_arm_is_measured_with_seeds_of_its_own(tmp_path: Path,
     """The luck of one set of samples must be in the spread."""
     seeds = []
     monkeypatch.setattr(evaluating, "evaluate", lambda trained, data, metrics, settings, **rest: seeds.append(settings.seed))
-    text = "seeds = [5, 3]\n" + BASE.replace("steps = 4", "steps = 2") + "[arms.a]\n"
+    text = "seeds = [5, 3]\n" + tiny_base(CHANGES | {"train.steps": 2}) + "[arms.a]\n"
     sweep_in(tmp_path, text + "[evaluate]\nmetrics = ['fcd']\nn = 3\nrepeats = 2\nseed = 7\n")
     assert seeds == [7, 13]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
-    text = BASE.replace("every = 2", "every = 100") + "[grid]\noptimizer.lr = [1e-3]"
+    text = tiny_base(CHANGES | {"checkpoint.every": 100}) + GRID
 
     def stop(event: Event) -> None:
         if isinstance(event, MetricsLogged):
@@ -122,13 +118,12 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path: Path) -
 
 
 def test_new_values_are_added_and_changed_ones_refused(tmp_path: Path) -> None:
-    one = BASE + "[grid]\noptimizer.lr = [1e-3]"
-    sweep_in(tmp_path, one)
+    sweep_in(tmp_path, BASE + GRID)
     before = files_below(tmp_path / "runs")
     with pytest.raises(RunError, match=r"lr-0\.001-s0 was made with another config than the file asks for now: \S+ = \S+ \(was"):
-        sweep_in(tmp_path, one.replace("base_channels = 8", "base_channels = 16"))
+        sweep_in(tmp_path, tiny_base(CHANGES | {"model.base_channels": 16}) + GRID)
     assert files_below(tmp_path / "runs") == before
-    (tmp_path / "tiny.toml").write_text("seeds = [0, 1]\n" + one.replace("[1e-3]", "[1e-3, 2e-3]"))
+    (tmp_path / "tiny.toml").write_text("seeds = [0, 1]\n" + BASE + GRID.replace("[1e-3]", "[1e-3, 2e-3]"))
     assert standings(tmp_path) == {"lr-0.001-s0": "finished", "lr-0.002-s0": "new", "lr-0.001-s1": "new", "lr-0.002-s1": "new"}
 
 
@@ -159,7 +154,7 @@ def test_a_run_that_diverges_is_recorded_and_the_sweep_goes_on(tmp_path: Path, m
     ],
 )
 def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path, text: str, error: type, words: str) -> None:
-    base = BASE.replace('data = "fashion-mnist-10k"\n', "") if "base.data" in text else BASE
+    base = BASE.replace('"data.kind" = "fashion-mnist-10k"\n', "") if "base.data" in text else BASE
     with pytest.raises(error, match=words):
         sweep_in(tmp_path, base + text)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]

@@ -139,17 +139,15 @@ def import_(name: str, globals: Any = None, locals: Any = None, fromlist: Any = 
     return real_import(name, globals, locals, fromlist, level)
 
 
-NETWORK = "--set=model.base_channels=8 --set=model.channel_mult=[1] --set=model.blocks_per_level=1 --set=schedule.timesteps=20"
-TINY = f"{NETWORK} --batch-size=1 --set=train.eval_images=8 --set=train.sample_n=4 --set=train.sampler.steps=2"
 COMMANDS = (
     "--help",
     "inspect-schedule",
-    f"train {TINY} --data=fashion-mnist-10k --steps=2 --name=tiny",
+    "train {tiny} --steps=2 --name=tiny",
     "resume tiny --steps=4",
     "sample tiny --n=2 --steps=2 --out=grid.png --each=images",
     "export tiny --out=model.safetensors",
     "sample model.safetensors --n=1 --steps=1 --out=grid.png",
-    f"train {TINY} --data=images --steps=1",
+    "train {tiny} --data=images --batch-size=1 --steps=1",
     "info tiny",
     "ls",
 )
@@ -163,12 +161,15 @@ def main(folder: str) -> None:
     for found in pkgutil.walk_packages(package.__path__, "ddpm_cli."):
         if found.name != "ddpm_cli.__main__":
             importlib.import_module(found.name)
+    from command import TINY
+
     from ddpm_cli.cli.app import run
     from ddpm_cli.core.compute.signals import interrupt_on_signals
 
     interrupt_on_signals()
+    tiny = " ".join((*TINY, "--set=schedule.timesteps=20"))
     for command in COMMANDS:
-        status = run(command.split(), debug=True)
+        status = run(command.format(tiny=tiny).split(), debug=True)
         if status:
             sys.exit(f"`ddpm {command}` would fail on Windows")
 

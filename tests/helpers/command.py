@@ -8,25 +8,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import tiny_configs
+from tiny_configs import as_options
+
 # Before any test imports torch: two workers with two threads each would fight for two cores.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 Ddpm = Callable[..., subprocess.CompletedProcess[str]]
 
-# A network that takes a step in milliseconds, on the images that come with the package.
 TINY = (
-    "--data=fashion-mnist-10k",
-    "--batch-size=8",
-    "--set=model.base_channels=8",
-    "--set=model.channel_mult=[1,2]",
-    "--set=model.blocks_per_level=1",
-    "--set=model.stem=2",
+    f"--data={tiny_configs.TINY['data.kind']}",
+    f"--batch-size={tiny_configs.TINY['train.batch_size']}",
+    *(option for option in as_options(tiny_configs.TINY) if not option.startswith(("--set=data.kind", "--set=train.batch_size"))),
     "--set=model.dropout=0.1",
-    "--set=train.eval_images=16",
-    "--set=train.sample_n=4",
-    "--set=train.sampler.steps=2",
-    "--set=train.log_every=2",
 )
+"""The tiny config as options of `ddpm train`, with dropout, whose draws a resume has to bring back."""
 
 
 def environment() -> dict[str, str]:

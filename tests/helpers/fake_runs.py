@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_configs import TINY, as_sets
 
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.toml_text import to_toml
@@ -19,7 +20,7 @@ from ddpm_cli.runs.metrics_log import MetricsLog
 from ddpm_cli.runs.run_directory import RunDirectory
 
 STEPS = 100
-SMALL = ("data=fashion-mnist-10k", "model.base_channels=8", f"train.steps={STEPS}", "train.batch_size=10")
+SMALL = as_sets(TINY | {"train.steps": STEPS, "train.batch_size": 10})
 FCD = {
     "extractor": "small",
     "extractor_sha256": "e" * 64,

@@ -23,6 +23,7 @@ import tomli_w
 import torch
 from picture_files import display_p3, linear_grey, srgb
 from PIL import Image
+from tiny_configs import NETWORK, as_sets
 
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
@@ -45,7 +46,7 @@ from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.planning.plan import require_affordable_samples
 
 LIMIT_SECONDS = 5
-SETS = ("model.base_channels=4", "model.channel_mult=[1]", "model.blocks_per_level=1", "schedule.timesteps=20")
+SETS = as_sets(NETWORK | {"model.base_channels": 4, "model.channel_mult": [1], "schedule.timesteps": 20})
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 2**31, 2**63, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x", "\x1b[2J", "../../x"),
     *("/etc/passwd", "a" * 10_000, [], {}, [[]], [0] * 1000, {"kind": "table", "path": "/etc/passwd"}, "auto", "none"),

@@ -21,10 +21,10 @@ from fake_runs import add_figure, fake_run
 from fuzzing import Attack, dumped, mutated_file, mutated_tree
 from picture_files import write_folder
 from safetensors.torch import load, save
+from tiny_configs import tiny_config
 from torch import Tensor
 
 from ddpm_cli.build.data import build_dataset
-from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.core.io.files import to_json
 from ddpm_cli.core.io.tensor_files import SUM, summed
@@ -61,17 +61,10 @@ CPU = torch.device("cpu")
 FORGIVING = {"run folder", "image cache"}
 """Readers that pass over torn lines, or make a damaged file anew: most inputs are read."""
 
-TINY = (
-    *("data.kind=fashion-mnist-10k", "data.limit=8", "model.base_channels=4", "model.channel_mult=[1]", "model.blocks_per_level=1"),
-    *("model.stem=4", "schedule.timesteps=6", "objective.timesteps.kind=loss-aware", "objective.timesteps.history=1"),
-    *(
-        "train.batch_size=8",
-        "train.steps=3",
-        "train.eval_images=4",
-        "train.sample_n=1",
-        "train.sampler.steps=1",
-        "train.device=cpu",
-    ),
+TINY = tiny_config(
+    *("data.limit=8", "model.base_channels=4", "model.channel_mult=[1]", "schedule.timesteps=6"),
+    *("objective.timesteps.kind=loss-aware", "objective.timesteps.history=1"),
+    *("train.steps=3", "train.eval_images=4", "train.sample_n=1", "train.sampler.steps=1"),
 )
 
 
@@ -103,7 +96,7 @@ def _changed(changes: dict[Path, tuple[bytes, bytes]]) -> Any:
 
 
 def _on_training_state(scratch: Path) -> Attack:
-    config = load_config(sets=TINY).config
+    config = TINY
     train(config, runs=scratch / "trained", name="run")
     checkpoint = latest_checkpoint(RunDirectory(scratch / "trained" / "run"))
     trainer = Trainer(config, build_dataset(config.data), make_accelerator("cpu", "fp32"))

@@ -34,10 +34,6 @@ def best_denoise() -> Denoise:
     return denoise
 
 
-def no_noise() -> Tensor:
-    raise AssertionError("no noise belongs here")
-
-
 def affine(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """The map x -> A x + b from what it makes of 0 and of the unit vectors."""
     flat = outputs.flatten(1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 from tiny_configs import tiny_config
 
 from ddpm_cli.config.schema.config import Config
+from ddpm_cli.results.events import Event, Listener, TrainProgress
 
 
 def tiny(*sets: str, steps: int = 12) -> Config:
@@ -19,3 +22,13 @@ def tiny(*sets: str, steps: int = 12) -> Config:
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of a log without what differs each time."""
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def stop_at(step: int) -> Listener:
+    """Send a signal after one step, which is acted upon after the next, or before, if work that takes long was due."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, TrainProgress) and event.step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return listen

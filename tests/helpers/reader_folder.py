@@ -13,24 +13,12 @@ from foreign_models import GOOGLE, pipeline_folder, random_weights
 from picture_files import write_folder, write_picture
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_configs import TINY, as_options
 
 from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 
-TOY_CONFIG = {
-    "model.base_channels": 8,
-    "model.channel_mult": [1, 2],
-    "model.blocks_per_level": 1,
-    "model.norm_groups": 4,
-    "model.stem": 2,
-    "data.kind": "fashion-mnist-10k",
-    "data.limit": 16,
-    "train.steps": 2,
-    "train.batch_size": 8,
-    "train.eval_images": 16,
-    "train.sample_n": 4,
-    "train.sampler.steps": 2,
-}
-TOY_TRAINING = ("--set=schedule.timesteps=100", *(f"--set={key}={value}" for key, value in TOY_CONFIG.items()))
+TOY_CONFIG = TINY | {"model.norm_groups": 4, "data.limit": 16, "train.steps": 2}
+TOY_TRAINING = ("--set=schedule.timesteps=100", *as_options(TOY_CONFIG))
 SWEEP = {
     "preset": "quick",
     "seeds": [0, 1],

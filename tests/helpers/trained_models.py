@@ -5,20 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tiny_configs import NETWORK, as_sets
 
 from ddpm_cli.build.network import build_model
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.sampling.trained_model import TrainedModel
 
-SMALL = (
-    "model.stem=1",
-    "model.base_channels=8",
-    "model.channel_mult=[1,2]",
-    "model.blocks_per_level=1",
-    "model.norm_groups=4",
-    "schedule.timesteps=12",
-)
+SMALL = as_sets(NETWORK | {"model.stem": 1, "model.norm_groups": 4, "schedule.timesteps": 12})
 
 
 def trained_model(*sets: str, shape: tuple[int, int, int] = (1, 8, 12)) -> TrainedModel:

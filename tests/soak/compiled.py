@@ -15,10 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
 import torch
+from tiny_configs import tiny_config
 
 from ddpm_cli.build.data import build_dataset
-from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.compute.team import make_accelerator
@@ -38,23 +40,9 @@ PIXELS = 2
 
 def config_of(device: str, *sets: str) -> Config:
     """Of a network that is compiled in half a minute."""
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=40",
-        "model.base_channels=16",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
-        "model.attention_resolutions=[7]",
-        "model.stem=2",
-        "model.dropout=0",
-        "train.batch_size=8",
-        "train.steps=4",
-        "train.sample_n=1",
-        "train.sampler.steps=2",
-        f"train.device={device}",
-        "train.compile=true",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+    network = ("model.base_channels=16", "model.attention_resolutions=[7]")
+    training = ("train.steps=4", "train.sample_n=1", f"train.device={device}", "train.compile=true")
+    return tiny_config(*network, *training, *sets)
 
 
 def listen(event: Event) -> None:

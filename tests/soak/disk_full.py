@@ -36,6 +36,7 @@ from command import TINY
 from forked import fork_command
 from kills import ANNOUNCED, bits, finish, read_log, require
 from PIL import Image
+from tiny_configs import tiny_base
 
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.runs.checkpoints import latest_checkpoint
@@ -60,14 +61,10 @@ NUMBERS = re.compile(r"[0-9a-f]{24,}|\d+")
 OUTPUT_LIMITS = (("0k", "40k", "400k"), ("+0", "+1", "+3"))
 """Room beyond what is there, in bytes and in inodes; more is not tried once it suffices."""
 
-SWEEP = """
+FEW_STEPS = {"train.steps": 2, "sample.sampler.kind": "ddim", "sample.sampler.steps": 2}
+SWEEP = f"""
 seeds = [0]
-[base]
-data = { kind = "fashion-mnist-10k", limit = 24 }
-schedule.timesteps = 20
-model = { base_channels = 8, channel_mult = [1, 2], blocks_per_level = 1, stem = 2 }
-train = { batch_size = 8, steps = 2, eval_images = 16, sample_n = 2, sampler = { kind = "ddim", steps = 2 } }
-sample.sampler = { kind = "ddim", steps = 2 }
+{tiny_base({"data.limit": 24, "schedule.timesteps": 20} | FEW_STEPS)}
 [grid]
 optimizer.lr = [1e-4, 1e-3]
 """

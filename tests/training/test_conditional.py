@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import torch
+from interrupted_runs import stop_at
 from tiny_configs import tiny_config
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from ddpm_cli.build.network import with_classes
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.compute.team import Team, make_accelerator
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError
-from ddpm_cli.results.events import Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import generate_samples, load_trained
@@ -44,14 +42,6 @@ def conditional(*sets: str) -> Config:
         "sample.sampler.steps=3",
         *sets,
     )
-
-
-def stop_at(step: int):
-    def listen(event: Event) -> None:
-        if isinstance(event, TrainProgress) and event.step == step - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return listen
 
 
 def tensors_of(runs: Path) -> dict[str, Tensor]:

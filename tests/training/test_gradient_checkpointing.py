@@ -31,7 +31,7 @@ MODES: dict[str, list[str]] = {
 def tiny(*sets: str) -> Config:
     return tiny_config(
         "schedule.timesteps=100",
-        "model.attention_resolutions=[8]",
+        "model.attention_resolutions=[7]",
         "model.dropout=0.2",
         "train.steps=4",
         *sets,

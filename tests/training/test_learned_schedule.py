@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from interrupted_runs import stop_at
 from tiny_configs import tiny_config
 
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.errors import InterruptedRunError
-from ddpm_cli.results.events import Event, TrainProgress
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained
@@ -48,14 +46,6 @@ def final_tensors(runs: Path) -> dict[str, torch.Tensor]:
     checkpoint = latest_checkpoint(RunDirectory(runs / "run"))
     assert checkpoint.step == STEPS
     return {f"{group}/{k}": v for group in GROUPS for k, v in checkpoint.tensors(group).items()}
-
-
-def stop_at(step: int) -> object:
-    def listen(event: Event) -> None:
-        if isinstance(event, TrainProgress) and event.step == step - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return listen
 
 
 @pytest.fixture(scope="module")

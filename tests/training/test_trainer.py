@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from plain_loop import train_plainly
+from tiny_configs import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_optimizer
-from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.objective import ObjectiveConfig
 from ddpm_cli.config.schema.optimizer import AdamOptimizer
@@ -28,22 +28,8 @@ HOST_READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", 
 
 
 def tiny(*sets: str) -> Config:
-    settings = [
-        "data.kind=fashion-mnist-10k",
-        "data.limit=100",
-        "model.base_channels=8",
-        "model.channel_mult=[1,2]",
-        "model.blocks_per_level=1",
-        "model.attention_resolutions=[7]",
-        "model.stem=2",
-        "model.dropout=0",
-        "train.batch_size=8",
-        "train.device=cpu",
-        "optimizer.lr=1e-3",
-        "train.max_grad_norm=0.5",
-        "ema.decay=0.9",
-    ]
-    return load_config(sets=[*settings, *sets]).config
+    changes = ("data.limit=100", "model.attention_resolutions=[7]", "optimizer.lr=1e-3")
+    return tiny_config(*changes, "train.max_grad_norm=0.5", "ema.decay=0.9", *sets)
 
 
 @pytest.fixture(scope="module")

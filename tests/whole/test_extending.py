@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import environment
+from exact_flow import STEPS, error, even_schedule, no_noise, order_of
+from plane_mixture import best_denoise
 from repository import ROOT
+from torch import Tensor
+
+from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.prediction import Denoised
+from ddpm_cli.diffusion.sampling import sample
+from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 EXAMPLES = ROOT / "examples" / "extending"
 SMALL = (
@@ -24,8 +35,8 @@ SMALL = (
     "--set=model.channels=8",
     "--set=model.num_classes=auto",
     "--set=objective.loss=pseudo-huber",
-    "--set=sample.sampler=euler-ancestral",
-    "--set=train.sampler={kind='euler-ancestral', steps=2}",
+    "--set=sample.sampler=midpoint",
+    "--set=train.sampler={kind='midpoint', steps=2}",
     "--set=train.sample_n=4",
     "--set=train.gradient_checkpointing=true",
     "--set=train.evaluate_every=2",
@@ -82,7 +93,7 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
     for arguments in (
         ["resume", "runs/toy", "--steps=6"],
         ["sample", "runs/toy", "--n=2", "--label=lying", "--guidance=2", "--out=a.png"],
-        ["sample", "runs/toy", "--n=2", "--sampler=euler-ancestral", "--steps=3", "--out=b.png"],
+        ["sample", "runs/toy", "--n=2", "--sampler=midpoint", "--steps=3", "--out=b.png"],
         ["export", "runs/toy", "--format=safetensors", "--out=toy.safetensors"],
         ["export", "runs/toy", "--format=torch-export", "--out=toy.pt2"],
         ["export", "runs/toy", "--format=npz", "--out=toy.npz"],
@@ -142,7 +153,27 @@ def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, t
     done = ddpm(tmp_path, "sample", "runs/toy", "--n=2", cwd=trained)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert 'unknown data set "stripes"' in " ".join(done.stderr.split())
+    message = " ".join(done.stderr.split())
+    assert 'unknown schedule "exponential"' in message
+    assert "If another package adds what is unknown here, install that package beside ddpm" in message
+
+
+def test_a_model_is_of_use_without_the_packages_that_only_trained_it(site: Path, tmp_path: Path) -> None:
+    """Data and metrics are not asked for where a model is sampled from, exported or listed; where they are, the message says so."""
+    sets = ("--set=train.evaluate_metrics=spread", "--set=train.evaluate_every=2", "--set=train.evaluate_n=4")
+    line = ("--data=stripes", *sets, "--set=checkpoint.best_by=spread", "--set=model.base_channels=8", "--set=train.sample_n=2")
+    done = ddpm(site, "train", *line, "--steps=2", "--batch-size=4", "--name=lone", "--device=cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    without = tmp_path / "without"
+    without.mkdir()
+    for words in (["sample", "lone", "--n=2", "--steps=2"], ["export", "lone", "--out=lone.safetensors"], ["info", "lone"]):
+        done = ddpm(without, *words, cwd=tmp_path)
+        assert done.returncode == 0, (words, done.stderr)
+    assert ddpm(without, "sample", "lone.safetensors", "--n=1", "--steps=2", cwd=tmp_path).returncode == 0
+    for words in (["evaluate", "lone"], ["resume", "lone", "--steps=4"]):
+        done = ddpm(without, *words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert 'The model was trained on "stripes", a data set that no installed package adds.' in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -152,7 +183,7 @@ def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, t
         ("schedules", "exponential"),
         ("networks", "convnet"),
         ("losses", "pseudo-huber"),
-        ("samplers", "euler-ancestral"),
+        ("samplers", "midpoint"),
         ("metrics", "spread"),
         ("formats", "npz"),
     ],
@@ -167,7 +198,7 @@ def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, n
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("ddpm sample --sampler eu", ["euler", "euler-ancestral"]),
+        ("ddpm sample --sampler mi", ["midpoint"]),
         ("ddpm train --data str", ["stripes"]),
         ("ddpm train --set schedule.ra", ["schedule.rate="]),
         ("ddpm inspect-schedule --kind exp", ["exponential"]),
@@ -194,6 +225,24 @@ def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path:
             text=True,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "13"), done.stderr
+
+
+def test_the_sampler_is_of_second_order_with_two_evaluations_a_step() -> None:
+    sampler = runpy.run_path(str(EXAMPLES / "sampler.py"))["MidpointSampler"]()
+    errors = [error(sampler.build(even_schedule(), n), n) for n in STEPS]
+    assert 1.8 < order_of(errors) < 2.4, errors
+    schedule = NoiseSchedule.from_betas(np.append(np.linspace(0.01, 0.2, 40), 1.0))  # without signal at its end
+    asked: list[Level] = []
+
+    def counted(x_t: Tensor, t: Level) -> Denoised:
+        asked.append(t)
+        return best_denoise()(x_t, t)
+
+    step, path = sampler.prepare(schedule)
+    images = sample(counted, step, path, torch.ones(1, 2, dtype=torch.float64), no_noise)
+    assert images.isfinite().all()
+    assert len(asked) == sampler.evaluations(41) - 1  # at the very end Euler's step is exact
+    assert all(t.ratio > s.ratio for t, s in pairwise(asked))
 
 
 LS_METRICS, EXPORT = ("ls", "metrics"), ("export", "--format=toy")
@@ -234,6 +283,8 @@ def test_a_record_that_cannot_be_used_is_told(
         ("broken", "toys:absent", "has no attribute 'absent'"),
         ("lost", "no_such_module:Toy", "No module named 'no_such_module'"),
         ("number", "toys:NUMBER", "toys:NUMBER is nothing of that kind"),
+        ("no-build", "toys:NoBuild", "toys:NoBuild is nothing of that kind"),
+        ("other", "toys:Other", "toys:Other is nothing of that kind"),
         ("ddim", "toys:Toy", "toys:Toy calls itself toy"),
         ("taken", "toys:Taken", "calls itself ddim"),
         ("ddim", "toys:Taken", "there is another of this name"),
@@ -244,8 +295,11 @@ def test_what_cannot_be_used_is_told_with_its_package(tmp_path: Path, name: str,
         "from typing import Literal\n"
         "from ddpm_cli.config.schema.sample import SamplerBase\n"
         "NUMBER = 3\n"
-        "class Toy(SamplerBase):\n    kind: Literal['toy'] = 'toy'\n"
-        "class Taken(SamplerBase):\n    kind: Literal['ddim'] = 'ddim'\n"
+        "from ddpm_cli.config.schema.schedule import LinearSchedule\n"
+        "class NoBuild(SamplerBase):\n    kind: Literal['no-build'] = 'no-build'\n"
+        "class Toy(SamplerBase):\n    kind: Literal['toy'] = 'toy'\n    def build(self, schedule, steps): ...\n"
+        "class Taken(Toy):\n    kind: Literal['ddim'] = 'ddim'\n"
+        "class Other(LinearSchedule):\n    kind: Literal['other'] = 'other'\n"
     )
     install(tmp_path, "toys", {"ddpm.samplers": {name: value}})
     done = ddpm(tmp_path, "ls", "samplers", cwd=tmp_path)

@@ -9,6 +9,7 @@ from graphlib import TopologicalSorter
 from typing import Any, get_args
 
 import grimp
+import pytest
 from repository import ROOT
 
 from ddpm_cli.config.schema.data import DataConfig
@@ -20,6 +21,8 @@ from ddpm_cli.config.schema.section import Choice, OneOf
 
 PACKAGE = ROOT / "ddpm_cli"
 GUIDE = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+OF_OTHERS = {"_replace", "_growth_tracker"}
+"""Private by their spelling alone: of namedtuple, and of what torch stores of a gradient scaler."""
 FOLDERS = [PACKAGE, *(path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)]
 
 
@@ -44,29 +47,85 @@ def test_the_tests_lie_as_the_package_does() -> None:
     assert not list(tests.glob("test_*.py"))
 
 
-def private_reach(tree: ast.Module) -> Iterator[str]:
-    """Private names of the package that a module imports, sets, or takes from a module of the package."""
-    ours = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ddpm_cli"):
-            ours |= {alias.asname or alias.name for alias in node.names}
-            yield from (alias.name for alias in node.names if is_private(alias.name))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours and is_private(node.attr):
-            yield ast.unparse(node)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
-            owner, name, *_ = [ast.unparse(argument) for argument in node.args]
-            if owner.split(".")[0] in ours and is_private(name.strip("'")):
-                yield f"{owner}.{name}"
+def private_names() -> set[str]:
+    """Private functions, classes, constants and attributes that the package defines."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                    found.add(name)
+                case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                    found.add(name)
+    return set(filter(is_private, found))
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_replace"
+    return bool(re.fullmatch(r"_(?!_)\w+", name)) and name not in OF_OTHERS
+
+
+def imports(tree: ast.Module) -> Iterator[ast.alias]:
+    """What a module imports from the package."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith("ddpm_cli"):
+                yield from names
+            case ast.Import(names=names):
+                yield from (alias for alias in names if alias.name.startswith("ddpm_cli"))
+
+
+def private_reach(source: str, private: set[str]) -> Iterator[str]:
+    """Private names that a module imports from the package or takes from what it has imported; those of `private` however."""
+    tree = ast.parse(source)
+    here = {alias.asname or alias.name.split(".")[0] for alias in imports(tree)}
+    there = {alias.name for alias in imports(tree)}
+    yield from filter(is_private, there)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                continue
+            case ast.Attribute(value=owner, attr=name) if name in private or (is_private(name) and root(owner) in here):
+                yield f"{ast.unparse(owner)}.{name}"
+            case ast.Call(args=[owner, ast.Constant(value=str(name)), *_]) if is_private(name) and root(owner) in here:
+                yield f"{ast.unparse(owner)}.{name}"
+            case ast.Constant(value=str(text)):  # what is patched by its name, and programs that a test writes
+                yield from private.intersection(re.findall(r"(?:^|[.\s])(_\w+)", text))
+
+
+def root(owner: ast.expr) -> str:
+    """The first name of `name.attribute.attribute`."""
+    return re.split(r"\W", ast.unparse(owner))[0]
 
 
 def test_tests_reach_for_no_private_name() -> None:
-    reached = {path.name: list(private_reach(ast.parse(path.read_text()))) for path in (ROOT / "tests").rglob("*.py")}
+    private = private_names()
+    reached = {str(path): list(private_reach(path.read_text(), private)) for path in (ROOT / "tests").rglob("*.py")}
     assert {name: found for name, found in reached.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ddpm_cli.runs.lock import _secret",
+        "lock._secret",
+        "lock.files._other = 1",
+        "Trainer().losses._secret.clear()",
+        "monkeypatch.setattr(lock, '_other', 1)",
+        "monkeypatch.setattr('ddpm_cli.runs.lock._secret', 1)",
+        "monkeypatch.setattr(anything, '_secret', 1)",
+        "mock.patch('ddpm_cli.runs.lock._secret.inner')",
+        "getattr(anything, '_secret')",
+        "run(f'lock._secret = {1}')",
+        "run('from ddpm_cli.runs.lock import _secret')",
+    ],
+)
+def test_such_a_name_is_found(line: str) -> None:
+    assert list(private_reach(f"from ddpm_cli.runs import lock\n{line}", {"_secret"})), line
+
+
+@pytest.mark.parametrize("line", ["torch._other", "getattr(torch, '_other')", "self._secret", "lock.a_secret", "lock.__doc__"])
+def test_a_name_of_others_or_of_the_test_is_not(line: str) -> None:
+    assert not list(private_reach(f"import torch\nfrom ddpm_cli.runs import lock\n{line}", {"_secret"})), line
 
 
 def test_nothing_lies_loose_in_the_root() -> None:

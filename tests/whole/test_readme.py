@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from repository import ROOT
+from tiny_configs import NETWORK
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\|[^|]+\|[^|]+\| `([\w.]+)` \| `([\w/.]+)` \|$", README, re.MULTILINE)
@@ -42,7 +43,7 @@ def test_links_and_pictures_exist() -> None:
 
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    small = '{"model.base_channels": 8, "train.eval_images": 16, "sample.sampler.steps": 2}'
+    small = NETWORK | {"train.eval_images": 16, "sample.sampler.steps": 2}
     for budget, toy in {"minutes=5": f'data="fashion-mnist-10k", steps=2, set={small}', "sample(36)": "sample(4)"}.items():
         assert lines.count(budget) == 1
         lines = lines.replace(budget, toy)

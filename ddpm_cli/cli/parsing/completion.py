@@ -31,14 +31,24 @@ def metric_names(incomplete: str) -> list[str]:
     """Offer metrics."""
     from ddpm_cli.metrics.registry import known_metrics
 
-    return starting_with(incomplete, known_metrics())
+    return starting_with(incomplete, usable(known_metrics))
 
 
 def format_names(incomplete: str) -> list[str]:
     """Offer export formats."""
     from ddpm_cli.interop.registry import known_formats
 
-    return starting_with(incomplete, known_formats())
+    return starting_with(incomplete, usable(known_formats))
+
+
+def usable(names: Callable[[], Iterable[str]]) -> Iterable[str]:
+    """List names; none where a package that adds some cannot be used, which the command itself will say."""
+    from ddpm_cli.errors import ExtensionError
+
+    try:
+        return names()
+    except ExtensionError:
+        return ()
 
 
 def config_names(incomplete: str) -> list[str]:
@@ -52,7 +62,7 @@ def kinds(path: str) -> Completion:
     def complete(incomplete: str) -> list[str]:
         from ddpm_cli.config.resolve.outline import sections
 
-        return starting_with(incomplete, sections()[path])
+        return starting_with(incomplete, usable(lambda: sections()[path]))
 
     return complete
 
@@ -76,7 +86,7 @@ def config_keys(incomplete: str) -> list[str]:
     """Offer keys of the config, with the sign after which their value follows."""
     from ddpm_cli.config.resolve.outline import all_keys
 
-    return starting_with(incomplete, (f"{key}=" for key in all_keys()))
+    return starting_with(incomplete, (f"{key}=" for key in usable(all_keys)))
 
 
 def starting_with(incomplete: str, names: Iterable[str]) -> list[str]:

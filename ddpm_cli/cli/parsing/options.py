@@ -30,7 +30,7 @@ ConfigOption = Annotated[
         "-c",
         parser=path_of("--config"),
         metavar="FILE",
-        help="TOML file with settings; may name its preset.",
+        help="TOML file with settings. It may name its preset.",
         show_default=False,
     ),
 ]
@@ -40,7 +40,7 @@ PresetOption = Annotated[
         "--preset",
         "-p",
         metavar="NAME",
-        help="Start from this preset (ddpm ls presets).",
+        help="Start from this preset. `ddpm ls presets` lists them.",
         autocompletion=preset_names,
         show_default=False,
     ),
@@ -51,7 +51,7 @@ SetOption = Annotated[
         "--set",
         "-s",
         metavar="SECTION.KEY=VALUE",
-        help="Set any field of the config; may be repeated.",
+        help="Set any field of the config. May be repeated.",
         autocompletion=config_keys,
         show_default=False,
     ),
@@ -59,7 +59,7 @@ SetOption = Annotated[
 SizeOption = Annotated[
     str | None,
     typer.Option(
-        "--size", metavar="HxW", help="Bring own pictures to this size (data.size), such as 64 or 64x48.", show_default=False
+        "--size", metavar="HxW", help="Bring your own pictures to this size (data.size), such as 64 or 64x48.", show_default=False
     ),
 ]
 StrictOption = Annotated[
@@ -79,7 +79,7 @@ DeterministicOption = Annotated[
     bool | None,
     typer.Option(
         "--deterministic",
-        help="Same bits each time on a GPU too, at some cost (train.deterministic); a CPU has them anyway.",
+        help="Get the same bits each time on a GPU too, at some cost in speed (train.deterministic). A CPU gives them anyway.",
         show_default=False,
     ),
 ]
@@ -88,7 +88,7 @@ NameOption = Annotated[
 ]
 NoLimitsOption = Annotated[
     bool,
-    typer.Option("--no-limits", help="Lift the limits on the images, time and memory that a run or file may ask for."),
+    typer.Option("--no-limits", help="Lift the limits on the images, time and memory that a run or a file may ask for."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
@@ -100,7 +100,7 @@ RunArgument = Annotated[
     typer.Argument(
         parser=path_of("RUN"),
         metavar="RUN",
-        help="Run folder or name, checkpoint, exported file; the newest run if left out.",
+        help="Run folder or name, checkpoint, or exported file. The newest run if left out.",
         autocompletion=run_names,
         show_default=False,
     ),
@@ -110,7 +110,7 @@ ResumeArgument = Annotated[
     typer.Argument(
         parser=path_of("RUN"),
         metavar="RUN",
-        help="Run folder or name; the newest run if left out.",
+        help="Run folder or name. The newest run if left out.",
         autocompletion=run_names,
         show_default=False,
     ),
@@ -124,7 +124,7 @@ StepsOption = Annotated[
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", metavar="N", help="Stop after this many minutes.", show_default=False)
 ]
-PreviewOption = Annotated[bool, typer.Option("--preview", help="Draw each grid of samples in the terminal, too.")]
+PreviewOption = Annotated[bool, typer.Option("--preview", help="Draw each grid of samples in the terminal too.")]
 
 MAX_SEED = 10**18 - 1
 FirstSeedOption = Annotated[
@@ -134,12 +134,17 @@ FirstSeedOption = Annotated[
         metavar="N",
         min=0,
         max=MAX_SEED,
-        help="Seed of the first image, 0 if left out; the next has the next.",
+        help="Seed of the first image, 0 if left out. Each further image has the next seed.",
         show_default=False,
     ),
 ]
 SeedsOption = Annotated[
     str | None,
-    typer.Option("--seeds", metavar="LIST", help="Seeds themselves, such as 0-63 or 1,5,9; sets --n.", show_default=False),
+    typer.Option(
+        "--seeds",
+        metavar="LIST",
+        help="The seeds themselves, such as 0-63 or 1,5,9, in the place of --n and --seed.",
+        show_default=False,
+    ),
 ]
-EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Averaged weights, or the last ones.")]
+EmaOption = Annotated[bool, typer.Option("--ema/--no-ema", help="Use the averaged weights (EMA), or those of the last step.")]

@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddpm_cli.config.resolve.faults import DEFAULT, MOST_FAULTS, Fault, config_error, translate, untold, without_echoes
+from ddpm_cli.config.resolve.faults import DEFAULT, MOST_FAULTS, REMEDY, Fault, config_error, translate, untold, without_echoes
 from ddpm_cli.config.resolve.layers import Layer, layer_from_tree, layer_from_user, merge, tree_from_layer
 from ddpm_cli.config.resolve.outline import choices
 from ddpm_cli.config.resolve.preset_files import preset_names, preset_text
 from ddpm_cli.config.resolve.toml_reading import parse_toml
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.schedule import TableSchedule
+from ddpm_cli.config.schema.section import STORED
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.names import as_known, meant, nearest
 
@@ -25,6 +26,7 @@ MAX_FILE_BYTES = 4_000_000
 
 OF_A_MODEL = ("schedule", "model", "objective")
 """Sections without which weights mean nothing. A stored config has them all; in an empty one, defaults would take their place."""
+_NOT_HERE = "If another package adds what is unknown here, install that package beside ddpm; else the config is damaged."
 _DAMAGED = "It is damaged: restore it, or use another one."
 
 
@@ -88,7 +90,11 @@ def from_toml_text(text: str, source: str = "config") -> Config:
     if faults:
         raise config_error(faults)
     _add_what_was_meant(tree)
-    config = _resolve([layer_from_tree(tree, source, faults)], faults).config
+    resolved = validate_layers([layer_from_tree(tree, source, faults)], faults, stored=True)
+    if resolved is None or faults:
+        is_missing = any(fault.reason.startswith("unknown") for fault in faults)
+        raise config_error(faults, _NOT_HERE if is_missing else REMEDY)
+    config = resolved.config
     if missing := [name for name in OF_A_MODEL if name not in tree]:
         raise config_error([Fault(name, "is missing, but a stored config is complete", source) for name in missing], _DAMAGED)
     if isinstance(config.schedule, TableSchedule) and config.schedule.path is not None:
@@ -121,24 +127,25 @@ def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tu
     """
     faults: list[Fault] = []
     layers = [layer_from_tree(config.model_dump(mode="json"), "the run's config", []), layer_from_user(sets, flags or {}, faults)]
-    return _resolve(layers, faults).config
+    return _resolve(layers, faults, stored=True).config
 
 
-def _resolve(layers: Sequence[Layer], faults: Sequence[Fault]) -> Resolved:
+def _resolve(layers: Sequence[Layer], faults: Sequence[Fault], *, stored: bool = False) -> Resolved:
     """Merge the layers over the defaults and validate the result."""
     found = list(faults)
-    resolved = validate_layers(layers, found)
+    resolved = validate_layers(layers, found, stored=stored)
     if resolved is None or found:
         raise config_error(found)
     return resolved
 
 
-def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | None:
+def validate_layers(layers: Sequence[Layer], faults: list[Fault], *, stored: bool = False) -> Resolved | None:
     """Merge layers over the defaults, the last one highest, and validate the result.
 
     Args:
         layers: See `layers.layer_from_tree`.
         faults: Gets what is wrong with the result.
+        stored: It is that of a model that was trained already, perhaps with what is not installed here.
     Returns:
         The config, or None if there is a fault in it.
     """
@@ -146,7 +153,7 @@ def validate_layers(layers: Sequence[Layer], faults: list[Fault]) -> Resolved | 
     for layer in layers:
         merged = merge(merged, layer)
     try:
-        config = Config.model_validate(tree_from_layer(merged))
+        config = Config.model_validate(tree_from_layer(merged), context={STORED: stored})
     except ValidationError as error:
         origins = {key: entry.origin for key, entry in merged.items()}
         kinds = {path: str(merged[f"{path}.kind"].value) for path in choices() if f"{path}.kind" in merged}

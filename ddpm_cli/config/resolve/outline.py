@@ -97,9 +97,10 @@ def _words(annotation: Any) -> Iterator[str]:
 
 
 def default_of(path: str, kind: str) -> Any:
-    """Tell the default of a key in the section class of that kind ("" where there is no choice)."""
+    """Tell the default of a key in the section class of that kind ("" where there is no choice); None for one that is not here."""
     section, _, name = path.rpartition(".")
-    return sections()[section][kind].model_fields[name].default
+    cls = sections()[section].get(kind)
+    return cls.model_fields[name].default if cls else None
 
 
 def join(path: str, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
 from ddpm_cli.config.schema.model import ModelConfig, UNetConfig
@@ -17,7 +17,7 @@ from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.schema.optimizer import AdamOptimizer, OptimizerConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
-from ddpm_cli.config.schema.section import PositiveInt, Section, Share, one_alone
+from ddpm_cli.config.schema.section import PositiveInt, Section, Share, is_stored, one_alone
 from ddpm_cli.core.names import as_known
 from ddpm_cli.metrics.registry import in_training
 
@@ -29,7 +29,7 @@ MOST_LOSSES = 10_000_000
 
 class EmaConfig(Section):
     decay: Share = Field(0.9999, description="Share of the old average that each step keeps.")
-    warmup: bool = Field(True, description="Start with a short average: decay = min(decay, (1 + n) / (10 + n)) at update n.")
+    warmup: bool = Field(True, description="Start with a short average, with decay = min(decay, (1 + n) / (10 + n)) at update n.")
 
 
 # --------------------------------------------------------------------------------------------------------------- train
@@ -46,73 +46,82 @@ def _one_of(name: str, known: Sequence[str]) -> str:
     raise ValueError(f'must be {listed}, not "{name}"')
 
 
-def check_metric(name: str) -> str:
-    """Accept a metric that can be measured while a model trains."""
-    return _one_of(name, list(in_training()))
+def check_metric(name: str, info: ValidationInfo) -> str:
+    """Accept a metric that can be measured while a model trains; of a stored model any."""
+    return name if is_stored(info) else _one_of(name, list(in_training()))
 
 
-def check_best_by(name: str) -> str:
-    """Accept what the best checkpoint can be chosen by."""
-    return _one_of(name, [HELD_OUT_LOSS, *(known for known, metric in in_training().items() if metric.direction)])
+def check_best_by(name: str, info: ValidationInfo) -> str:
+    """Accept what the best checkpoint can be chosen by; of a stored model anything."""
+    return (
+        name
+        if is_stored(info)
+        else _one_of(name, [HELD_OUT_LOSS, *(known for known, metric in in_training().items() if metric.direction)])
+    )
 
 
 class TrainConfig(Section):
     epochs: float | None = Field(None, gt=0, le=1e9, description="Budget in passes over the data.")
     steps: int | None = Field(None, ge=1, le=10**15, description="Budget in optimizer steps.")
     minutes: float | None = Field(
-        None, gt=0, le=1e9, description="Budget in minutes, evaluation included; such a run follows the clock."
+        None, gt=0, le=1e9, description="Budget in minutes, evaluation included. Such a run follows the clock."
     )
     batch_size: PositiveInt = Field(128, description="Images per optimizer step, over all processes.")
     micro_batch_size: PositiveInt | None = Field(
-        None, description="Images per forward pass and process; a larger share is accumulated."
+        None, description="Images per forward pass and process. A process with more images per step accumulates gradients."
     )
     gradient_checkpointing: bool = Field(
-        False, description="Compute activations again in the backward pass instead of keeping them: less memory, more time."
+        False,
+        description="Compute activations again in the backward pass instead of keeping them. This takes less memory and more time.",
     )
     max_grad_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 or fp16 on CUDA, else fp32.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format. auto is bf16 or fp16 on CUDA, else fp32."
+    )
     compile: Literal["auto"] | bool = Field(
         "auto",
-        description="Compile the network before the first step (torch.compile); auto: on CUDA, unless deterministic.",
+        description="Compile the network before the first step (torch.compile). auto does so on CUDA, unless deterministic.",
     )
     sharding: Literal["none", "full"] = Field(
         "none",
-        description="full spreads weights, gradients, moments and averages over the processes, for models that do not fit on one "
-        "device (FSDP); drawing samples still needs the weights alone to fit.",
+        description="full spreads weights, gradients, moments and averages over the processes (FSDP). It is for models that do not "
+        "fit on one device. To draw samples, the weights alone must still fit.",
     )
-    device: Annotated[str, AfterValidator(str.lower)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    device: Annotated[str, AfterValidator(str.lower)] = Field("auto", description="Device: auto, cpu, cuda, cuda:N or mps.")
     deterministic: bool = Field(
-        False, description="Only kernels that give the same bits each time; CUDA needs it for an exact resume. Slower."
+        False, description="Use only kernels that give the same bits each time. CUDA needs this for an exact resume. It is slower."
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Fixes initial weights, order of the data, noise and steps.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed that fixes initial weights, order of the data, noise and steps.")
     log_every: PositiveInt = Field(50, description="Steps between rows of metrics.jsonl.")
     eval_every: PositiveInt = Field(500, description="Steps between held-out losses.")
-    eval_images: PositiveInt = Field(1024, description="Held-out images, at most.")
+    eval_images: PositiveInt = Field(1024, description="Held-out images that the loss is measured on, at most.")
     evaluate_every: PositiveInt | None = Field(
         None,
-        description="Steps between metrics of samples of the averaged weights, drawn by train.sampler; off if unset. Their time "
-        "counts towards train.minutes, not towards images/s.",
+        description="Steps between metrics of samples. The samples are of the averaged weights, and drawn by train.sampler. Off if "
+        "unset. The time counts towards train.minutes, not towards images/s.",
     )
-    evaluate_metrics: tuple[Annotated[str, AfterValidator(check_metric)], ...] = Field(
-        ("fcd",), min_length=1, description="Which: fcd, or one of another package that looks through the classifier."
+    evaluate_metrics: Annotated[tuple[Annotated[str, AfterValidator(check_metric)], ...], BeforeValidator(one_alone)] = Field(
+        ("fcd",), min_length=1, description="Metrics to measure then: fcd, or those of another package that use the classifier."
     )
     evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
     sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...], BeforeValidator(one_alone)] = Field(
-        (), description="Also tell these of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
+        (), description="Trackers that are also told of losses, metrics and sample grids: tensorboard, wandb, trackio, mlflow."
     )
 
 
 class CheckpointConfig(Section):
     every: PositiveInt = Field(1000, description="Steps between checkpoints.")
-    keep_last: PositiveInt = Field(2, description="Newest checkpoints kept, besides one that is known to be good.")
-    keep_best: bool = Field(True, description="Also keep the best one, see best_by.")
+    keep_last: PositiveInt = Field(
+        2, description="How many of the newest checkpoints are kept, besides one that is known to be good."
+    )
+    keep_best: bool = Field(True, description="Also keep the best checkpoint, see best_by.")
     best_by: Annotated[str, AfterValidator(check_best_by)] = Field(
         HELD_OUT_LOSS,
-        description="What the best checkpoint is chosen by; a metric such as fcd needs train.evaluate_every, and each time it "
-        "improves a checkpoint is written.",
+        description="What the best checkpoint is chosen by. A metric such as fcd needs train.evaluate_every. A checkpoint is "
+        "written each time it improves.",
     )
 
 
@@ -177,7 +186,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _samples_suffice(self) -> Config:
         for name in self.train.evaluate_metrics if self.train.evaluate_every else ():
-            if self.train.evaluate_n < (smallest := in_training()[name].smallest_n):
+            smallest = in_training()[name].smallest_n if name in in_training() else 1
+            if self.train.evaluate_n < smallest:
                 raise ValueError(f"train.evaluate_n must be at least {smallest} for {name}, not {self.train.evaluate_n}")
         return self
 

@@ -6,7 +6,7 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from ddpm_cli.config.schema.section import Choice, FilePath, OneOf, PositiveInt, Share
 from ddpm_cli.core.io.paths import user_path
@@ -23,7 +23,9 @@ class DataBase(Choice):
     """Load images from a source."""
 
     limit: PositiveInt | None = Field(None, description="Use only this many training images.")
-    horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2. Wrong for letters, digits and shoes.")
+    horizontal_flip: bool = Field(
+        False, description="Mirror each image with probability 1/2. This is wrong for letters, digits and shoes."
+    )
 
     @property
     def limit_keeps_classes_even(self) -> bool:
@@ -44,7 +46,7 @@ class DataBase(Choice):
 
 
 class DataFromFiles(DataBase):
-    root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+    root: FilePath | None = Field(None, description="Folder that holds the data set's files. It is looked in first.")
 
 
 class FashionMnistData(DataFromFiles):
@@ -100,7 +102,7 @@ class EmnistData(DataFromFiles):
 
     kind: Literal["emnist"] = "emnist"
     split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = Field(
-        "balanced", description="Which of its six sets; balanced has 47 classes."
+        "balanced", description="Which of EMNIST's six sets to load. balanced has 47 classes."
     )
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
@@ -185,13 +187,13 @@ ImageSize = Annotated[
 class PicturesBase(DataBase):
     size: ImageSize | None = Field(
         None,
-        description="HxW or one number: the short side is resized, the long one cut. Unset: all pictures have one size already.",
+        description="HxW or one number. The short side is resized, the long one is cut. Unset if all pictures have one size.",
     )
     channels: Annotated[int | str, PlainValidator(parse_channels)] = Field(
-        "auto", description="1 grey, 3 colour, 4 colour and alpha; auto: what all pictures have."
+        "auto", description="1 is grey, 3 is colour, 4 is colour and alpha. auto takes what all pictures have."
     )
     background: Annotated[str, AfterValidator(check_colour)] = Field(
-        "white", description="Shows through transparent parts: white, black or #rrggbb."
+        "white", description="Colour that shows through transparent parts: white, black or #rrggbb."
     )
     small: Literal["refuse", "skip", "enlarge"] = Field("refuse", description="What becomes of pictures smaller than size.")
     strict: bool = Field(False, description="Refuse to train if any picture cannot be read, instead of leaving it out.")
@@ -218,15 +220,15 @@ class PicturesBase(DataBase):
 
 class HeldOutShare(DataBase):
     held_out: Share = Field(
-        0.1, description="Share that is held out, chosen by content, where the data has no split of its own; 0 holds out none."
+        0.1, description="Share that is held out, chosen by content, where the data has no split of its own. 0 holds out none."
     )
 
 
 class CelebaData(PicturesBase):
-    """Load CelebA: 202,599 photographs of faces, 218x178 colour (Liu et al. 2015); it has no classes."""
+    """Load CelebA: 202,599 photographs of faces, 218x178 colour, without classes (Liu et al. 2015)."""
 
     kind: Literal["celeba"] = "celeba"
-    root: FilePath | None = Field(None, description="Folder that holds the data set's files; looked in first.")
+    root: FilePath | None = Field(None, description="Folder that holds the data set's files. It is looked in first.")
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
         """Load the published pictures."""
@@ -236,13 +238,13 @@ class CelebaData(PicturesBase):
 
 
 class FolderData(PicturesBase, HeldOutShare):
-    """Read a folder of own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
+    """Read a folder of your own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
 
     kind: Literal["folder"] = "folder"
     root: FilePath | None = Field(None, description="The folder.")
     splits: Literal["auto", "none", "old"] = Field(
         "auto",
-        description="auto: train/, val/, test/ are told from classes; none: all are classes; old: as earlier versions did.",
+        description="auto tells train/, val/ and test/ from classes. none takes all as classes. old does as earlier versions did.",
     )
     follow_links: bool = Field(False, description="Follow links that lead out of the folder.")
 
@@ -266,15 +268,15 @@ class FolderData(PicturesBase, HeldOutShare):
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
-    """Load a data set on the Hugging Face Hub, or one saved by its datasets library."""
+    """Load a data set from the Hugging Face Hub, or one that its datasets library has saved."""
 
     kind: Literal["huggingface"] = "huggingface"
     name: str | None = Field(None, description="Name on the Hub, or path of a folder.")
-    subset: str | None = Field(None, description="The Hub's configuration, where there are several.")
+    subset: str | None = Field(None, description="Configuration on the Hub, where there are several.")
     split: str = Field("train", description="Split to train on.")
-    held_out_split: str | None = Field(None, description="Split to hold out; unset: a share of split.")
-    image_column: str | None = Field(None, description="Column of the images; unset: the only one of them.")
-    label_column: str | None = Field(None, description="Column of the classes, numbers or texts; unset: the only ClassLabel.")
+    held_out_split: str | None = Field(None, description="Split to hold out. If unset, a share of split is held out.")
+    image_column: str | None = Field(None, description="Column of the images. If unset, the only such column.")
+    label_column: str | None = Field(None, description="Column of the classes, numbers or texts. If unset, the only ClassLabel.")
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
         """Load the data set from the Hub, its cache or a folder."""
@@ -287,11 +289,11 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
 
 
 class ArraysData(HeldOutShare):
-    """Read an .npz file with images, labels, test_images and test_labels, or an .npy file with images; uint8."""
+    """Read uint8 arrays: an .npz file with images, labels, test_images and test_labels, or an .npy file with images."""
 
     kind: Literal["arrays"] = "arrays"
     take: Literal["evenly", "first"] = Field(
-        "evenly", description="What limit keeps: evenly of each class, or the first of the file, as earlier versions did."
+        "evenly", description="What limit keeps: evenly of each class, or the first of the file, as in earlier versions."
     )
     path: FilePath | None = Field(None, description="The file.")
     layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
@@ -310,6 +312,21 @@ class ArraysData(HeldOutShare):
         return load_arrays(user_path(self.path, "data.path", DataError), self.layout, self.held_out, dark=trained_on)
 
 
+class MissingData(DataBase):
+    """Stand, in the config of a stored model, for a data set that no installed package adds; the model can be sampled from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = "missing"
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Refuse, as there are no images."""
+        raise DataError(
+            f'The model was trained on "{self.kind}", a data set that no installed package adds.',
+            "Install the package that adds it, or name other data with --data.",
+        )
+
+
 DataConfig = Annotated[
     DataBase,
     OneOf(
@@ -326,5 +343,6 @@ DataConfig = Annotated[
         FolderData,
         HuggingFaceData,
         ArraysData,
+        stand_in=MissingData,
     ),
 ]

@@ -31,7 +31,7 @@ class NetworkBase(Choice):
     """Predict by a network."""
 
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
-        None, description="Train with class labels; auto takes the number of classes from the data."
+        None, description="Number of classes, to train with class labels. auto takes it from the data."
     )
 
     @property
@@ -71,26 +71,26 @@ class UNetConfig(NetworkBase):
         (1, 2),
         min_length=1,
         max_length=16,
-        description="Channels of each level as multiples of base_channels; each further level halves the image.",
+        description="Channels of each level, as multiples of base_channels. Each further level halves the image.",
     )
     blocks_per_level: int = Field(2, ge=1, le=32, description="Residual blocks in each level on the way down.")
     attention_resolutions: tuple[PositiveInt, ...] = Field(
         (), description="Heights of the feature maps, after stem and padding, that get self-attention."
     )
-    attention_heads: PositiveInt = Field(1, description="Heads of each self-attention; divides its channels.")
-    middle_attention: bool = Field(True, description="Self-attention between the two middle blocks.")
+    attention_heads: PositiveInt = Field(1, description="Heads of each self-attention. The number must divide its channels.")
+    middle_attention: bool = Field(True, description="Use self-attention between the two middle blocks.")
     dropout: Share = Field(0.0, description="Dropout in the residual blocks.")
-    scale_shift_norm: bool = Field(False, description="The time embedding scales and shifts the norm instead of being added.")
+    scale_shift_norm: bool = Field(False, description="Let the time embedding scale and shift the norm, instead of adding it.")
     norm_groups: PositiveInt = Field(
         8,
-        description="Groups of each GroupNorm at most; the largest divisor of the channels is taken. With one channel in a "
+        description="Groups of each GroupNorm, at most. The largest divisor of the channels is taken. With one channel in a "
         "group the norm takes the time embedding out again.",
     )
-    stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network; 2 or 4 make it fast on CPUs.")
-    norm_eps: float = Field(1e-6, gt=0, le=1, description="Added to the variance in each GroupNorm.")
+    stem: Literal[1, 2, 4] = Field(2, description="Space-to-depth factor in front of the network. 2 or 4 make it fast on CPUs.")
+    norm_eps: float = Field(1e-6, gt=0, le=1, description="Number that is added to the variance in each GroupNorm.")
     downsample_padding: Literal["symmetric", "asymmetric"] = Field(
         "symmetric",
-        description="Zeros that halving convolutions see: on all sides, or right and below, as in the code of Ho et al. 2020.",
+        description="Where halving convolutions see zeros: on all sides, or right and below, as in the code of Ho et al. 2020.",
     )
     time_frequencies: Literal["ddpm", "transformer"] = Field(
         "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."

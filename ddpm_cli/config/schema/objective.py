@@ -46,7 +46,7 @@ class UniformTimesteps(FlatTimesteps):
 
 
 class StratifiedTimesteps(FlatTimesteps):
-    """Draw once per batch, spread evenly over all t: less variance in the loss (Kingma et al. 2021, VDM, App. I.1)."""
+    """Draw once per batch, spread evenly over all t, so that the loss varies less (Kingma et al. 2021, VDM, App. I.1)."""
 
     kind: Literal["stratified"] = "stratified"
 
@@ -56,7 +56,7 @@ class LogitNormalTimesteps(TimestepsBase):
 
     kind: Literal["logit-normal"] = "logit-normal"
     is_weighted: ClassVar[bool] = True
-    mean: float = Field(0.0, ge=-10, le=10, description="Below 0 favours little noise.")
+    mean: float = Field(0.0, ge=-10, le=10, description="Mean of logit(t/T). Below 0 it favours little noise.")
     std: float = Field(1.0, gt=0, le=10, description="Spread of logit(t/T).")
 
     def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
@@ -67,7 +67,7 @@ class LogitNormalTimesteps(TimestepsBase):
 
 
 class LogNormalTimesteps(TimestepsBase):
-    """Draw log sigma from a normal, as EDM (Karras et al. 2022, Table 1); with edm t has this very level, else the nearest."""
+    """Draw log sigma from a normal (Karras et al. 2022, EDM, Table 1). With edm t has this very level, else the nearest."""
 
     kind: Literal["log-normal"] = "log-normal"
     is_weighted: ClassVar[bool] = True
@@ -85,7 +85,9 @@ class LossAwareTimesteps(TimestepsBase):
     """Draw t by the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
 
     kind: Literal["loss-aware"] = "loss-aware"
-    history: int = Field(10, ge=1, le=1000, description="Losses kept for each t; until all have as many, t is uniform.")
+    history: int = Field(
+        10, ge=1, le=1000, description="Losses that are kept for each t. Until each t has as many, draws are uniform."
+    )
     uniform_share: float = Field(0.001, gt=0, le=1, description="Share of uniform draws.")
 
     def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
@@ -154,7 +156,7 @@ class VParameterization(ParameterizationBase):
 
 
 class EdmParameterization(ParameterizationBase):
-    """Predict EDM's preconditioned mixture of image and noise (Karras et al. 2022); train it with timesteps = log-normal."""
+    """Predict EDM's preconditioned mixture of image and noise (Karras et al. 2022). Train it with timesteps = log-normal."""
 
     kind: Literal["edm"] = "edm"
     knows_any_level: ClassVar[bool] = True
@@ -253,7 +255,7 @@ class SimpleWeighting(WeightingBase):
 
 
 class SnrWeighting(WeightingBase):
-    """Weight the image's squared error by SNR, whatever is predicted; for eps the same as simple (Salimans & Ho 2022, Sec. 4)."""
+    """Weight the image's squared error by SNR, whatever is predicted (Salimans & Ho 2022, Sec. 4). For eps it is simple."""
 
     kind: Literal["snr"] = "snr"
 
@@ -266,7 +268,7 @@ class MinSnrWeighting(WeightingBase):
     """Weight the image's squared error by min(SNR, gamma), whatever is predicted (Hang et al. 2023, Sec. 3.4)."""
 
     kind: Literal["min-snr"] = "min-snr"
-    gamma: float = Field(5.0, gt=0, description="Where SNR is cut off.")
+    gamma: float = Field(5.0, gt=0, description="Value at which SNR is cut off.")
 
     def build(self) -> Weighting:
         """Build the weighting."""
@@ -284,14 +286,14 @@ class ObjectiveConfig(Section):
     parameterization: ParameterizationConfig = Field(EpsParameterization(), description="What the network predicts.")
     variance: Literal["auto", ModelVariance] = Field(
         "auto",
-        description="Of a reverse step in the bound: beta-tilde, beta, or learned between them (Nichol & Dhariwal 2021); auto: "
-        "learned-range for the loss hybrid, else fixed-small.",
+        description="Variance of a reverse step in the bound: beta-tilde, beta, or learned between them (Nichol & Dhariwal 2021). "
+        "auto is learned-range for the loss hybrid, else fixed-small.",
     )
     loss: LossConfig = Field(SimpleLoss(), description="What is minimised.")
     weighting: WeightingConfig = Field(SimpleWeighting(), description="How much each noise level counts in L_simple.")
     timesteps: TimestepsConfig = Field(UniformTimesteps(), description="How training draws t.")
     label_dropout: float = Field(
-        0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance; only with model.num_classes."
+        0.1, ge=0, le=1, description="Share of labels that training hides, for guidance. Only with model.num_classes."
     )
 
     def build_prediction(self) -> Prediction:

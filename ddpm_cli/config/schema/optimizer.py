@@ -20,7 +20,7 @@ class OptimizerBase(Choice):
 
     lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the two moments.")
-    eps: float = Field(1e-8, gt=0, description="Added to the denominator.")
+    eps: float = Field(1e-8, gt=0, description="Number that is added to the denominator.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from 0.")
     decay: Literal["constant", "linear", "cosine"] = Field("constant", description="How the learning rate falls over the budget.")

@@ -46,13 +46,13 @@ class EvenSpacing(SpacingBase):
 
 
 class LeadingSpacing(EvenSpacing):
-    """Take whole multiples of T // n, the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
+    """Take whole multiples of T // n, with the largest replaced by T-1 (Lin et al. 2024, Table 2)."""
 
     kind: Literal["leading"] = "leading"
 
 
 class TrailingSpacing(EvenSpacing):
-    """Space evenly from T-1 down, ending T / n above clean data (Lin et al. 2024, Table 2)."""
+    """Space evenly from T-1 down, and end T / n above clean data (Lin et al. 2024, Table 2)."""
 
     kind: Literal["trailing"] = "trailing"
 
@@ -65,7 +65,9 @@ class LinspaceSpacing(EvenSpacing):
 
 class SpacingByNoise(SpacingBase):
     max_sigma: float | None = Field(
-        164.0, gt=0, description="Steps are spaced as if the schedule ended at this sigma, after T-1; none: at its own largest."
+        164.0,
+        gt=0,
+        description="Steps after T-1 are spaced as if the schedule ended at this sigma. none takes its own largest.",
     )
 
 
@@ -95,14 +97,14 @@ class KarrasSpacing(SpacingByNoise):
 
 
 class ListSpacing(SpacingBase):
-    """Take the very steps of a list; sample.timesteps = [999, 700, 400, 100] is short for it."""
+    """Take the very steps of a list. sample.timesteps = [999, 700, 400, 100] is short for it."""
 
     kind: Literal["list"] = "list"
     timesteps: tuple[int, ...] | None = Field(
         None,
         min_length=1,
         max_length=100_000,
-        description="Strictly descending, from T-1, where images are noise, to 0 at least.",
+        description="Strictly descending steps. At T-1 images are noise. 0 is the lowest.",
     )
 
     def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
@@ -136,10 +138,10 @@ class SamplerBase(Choice):
     usual_steps: ClassVar[int | None] = None
     steps: PositiveInt | None = Field(
         None,
-        description="Steps to visit, each one network evaluation (heun: two, but for the last); if unset all T for ddpm, "
-        "50 for ddim and euler, 20 for the others, but never more than T.",
+        description="Steps to visit. Each is one network evaluation; heun takes two, but for the last step. If unset: all T for "
+        "ddpm, 50 for ddim and euler, 20 for the others, but never more than T.",
     )
-    spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits; each starts at T-1.")
+    spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits. Each spacing starts at T-1.")
 
     @abstractmethod
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
@@ -174,8 +176,8 @@ class DdpmSampler(SamplerBase):
     kind: Literal["ddpm"] = "ddpm"
     variance: Literal["auto", ModelVariance] = Field(
         "auto",
-        description="beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance says; auto: the last for "
-        "such networks, beta-tilde for others.",
+        description="Variance of a step: beta-tilde, beta (Ho et al. 2020, Sec. 3.2), or what a network with learned variance "
+        "says. auto is the last for such networks, beta-tilde for others.",
     )
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
@@ -190,7 +192,7 @@ class DdimSampler(SamplerBase):
 
     kind: Literal["ddim"] = "ddim"
     usual_steps: ClassVar[int | None] = 50
-    eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has DDPM's posterior variance.")
+    eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic. 1 has DDPM's posterior variance.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
         """Build the sampler's step."""
@@ -200,9 +202,9 @@ class DdimSampler(SamplerBase):
 
 
 class ChurnedSampler(SamplerBase):
-    s_churn: float = Field(0.0, ge=0, description="Noise added over all steps; 0 is deterministic.")
+    s_churn: float = Field(0.0, ge=0, description="Noise that is added over all steps. 0 is deterministic.")
     s_min: float = Field(0.0, ge=0, description="Noise is added only from this sigma = sqrt((1-abar)/abar) on.")
-    s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma; none: no limit.")
+    s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma. none sets no limit.")
     s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
 
     def churn(self, schedule: NoiseSchedule, steps: int) -> Churn:
@@ -214,7 +216,7 @@ class ChurnedSampler(SamplerBase):
 
 
 class EulerSampler(ChurnedSampler):
-    """Follow Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order); without churn it is ddim."""
+    """Follow Euler's method in sigma, with churn (Karras et al. 2022, Alg. 2, first order). Without churn it is ddim."""
 
     kind: Literal["euler"] = "euler"
     usual_steps: ClassVar[int | None] = 50
@@ -227,7 +229,7 @@ class EulerSampler(ChurnedSampler):
 
 
 class HeunSampler(ChurnedSampler):
-    """Follow Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2); n steps are 2n - 1 network evaluations."""
+    """Follow Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2). n steps are 2n - 1 network evaluations."""
 
     kind: Literal["heun"] = "heun"
     usual_steps: ClassVar[int | None] = 20
@@ -248,7 +250,7 @@ class DpmSolverSampler(SamplerBase):
 
     kind: Literal["dpm-solver++"] = "dpm-solver++"
     usual_steps: ClassVar[int | None] = 20
-    order: Literal[1, 2, 3] = Field(2, description="Order of the solver; 1 equals ddim.")
+    order: Literal[1, 2, 3] = Field(2, description="Order of the solver. 1 equals ddim.")
     sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
@@ -259,11 +261,11 @@ class DpmSolverSampler(SamplerBase):
 
 
 class UnipcSampler(SamplerBase):
-    """Solve by UniPC, multistep predictor and corrector (Zhao et al. 2023)."""
+    """Solve by UniPC, a multistep predictor and corrector (Zhao et al. 2023)."""
 
     kind: Literal["unipc"] = "unipc"
     usual_steps: ClassVar[int | None] = 20
-    order: Literal[1, 2, 3] = Field(2, description="Order of the predictor; the corrector adds one.")
+    order: Literal[1, 2, 3] = Field(2, description="Order of the predictor. The corrector adds one.")
     variant: Literal["bh1", "bh2"] = Field("bh2", description="B(h) of the paper: h, or exp(h) - 1.")
 
     def build(self, schedule: NoiseSchedule, steps: int) -> Step:
@@ -337,8 +339,8 @@ class NoThreshold(ThresholdBase):
 class BoundThreshold(ThresholdBase):
     eps: Literal["derived", "predicted"] = Field(
         "derived",
-        description="The noise after clipping: derived from the clipped x_0, so that both make up x_t; or as the network predicts "
-        "it, as diffusers' DDIM has it (use_clipped_model_output = False).",
+        description="The noise after clipping. derived follows from the clipped x_0, so that both make up x_t. predicted is as the "
+        "network predicts it, as in diffusers' DDIM (use_clipped_model_output = False).",
     )
 
     @abstractmethod
@@ -383,10 +385,12 @@ ThresholdConfig = Annotated[ThresholdBase, OneOf("ddpm.thresholds", NoThreshold,
 class GuidanceConfig(Section):
     """Guide without a classifier (Ho & Salimans 2022); only for models with classes."""
 
-    scale: float = Field(1.0, ge=0, description="1 is plainly conditional, 0 unconditional, more follows the class more closely.")
+    scale: float = Field(
+        1.0, ge=0, description="1 is plainly conditional, 0 is unconditional. A larger number follows the class more closely."
+    )
     interval: tuple[float, float] | None = Field(
         None,
-        description="Guide only where low < sqrt((1-abar)/abar) <= high (Kynkäänniemi et al. 2024); everywhere if unset.",
+        description="Guide only where low < sqrt((1-abar)/abar) <= high (Kynkäänniemi et al. 2024). Everywhere if unset.",
     )
     rescale: float = Field(0.0, ge=0, le=1, description="Share of the added contrast to take back (Lin et al. 2024, Sec. 3.4).")
 
@@ -436,9 +440,9 @@ class SampleConfig(Section):
 
     sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
-    n: int = Field(16, ge=1, le=1_000_000, description="Images.")
-    batch_size: PositiveInt = Field(64, description="Images denoised at a time; does not change them.")
+    n: int = Field(16, ge=1, le=1_000_000, description="Images to draw.")
+    batch_size: PositiveInt = Field(64, description="Images that are denoised at a time. The number does not change the images.")
     threshold: ThresholdConfig = Field(ClampThreshold(), description="How estimates of x_0 are kept in the range of images.")
     compile: Literal["auto"] | bool = Field(
-        "auto", description="Compile the network before the first step; auto: on CUDA, where there is much to denoise."
+        "auto", description="Compile the network before the first step. auto does so on CUDA, if there is much to denoise."
     )

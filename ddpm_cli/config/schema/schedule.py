@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -22,21 +23,19 @@ class ScheduleBase(Choice):
         0.0,
         ge=-20,
         le=20,
-        description="Added to log SNR; 2*log(64/size) for images larger than 64 pixels (Hoogeboom et al. 2023).",
+        description="Added to log SNR. Take 2*log(64/size) for images larger than 64 pixels (Hoogeboom et al. 2023).",
     )
     zero_terminal_snr: bool = Field(
-        False, description="Rescale so that no signal is left at the last step (Lin et al. 2024, Alg. 1); not with eps-prediction."
+        False, description="Rescale so that no signal is left at the last step (Lin et al. 2024, Alg. 1). Not with eps-prediction."
     )
 
+    @abstractmethod
     def make_betas(self) -> Table:
         """Make the betas, float64 [T], which `logsnr_shift` and `zero_terminal_snr` then change.
 
         Raises:
             ScheduleError: If they make no schedule.
         """
-        from ddpm_cli.diffusion.schedules import make_beta_schedule
-
-        return make_beta_schedule(**self.model_dump(exclude={"logsnr_shift", "zero_terminal_snr"}))
 
     def self_contained(self) -> ScheduleBase:
         """Say the same without a file that may be gone tomorrow.
@@ -47,9 +46,17 @@ class ScheduleBase(Choice):
         return self
 
 
-class BetaRange(ScheduleBase):
-    beta_start: float = Field(1e-4, gt=0, lt=1, description="First beta, for T = 1000; scaled by 1000/T.")
-    beta_end: float = Field(0.02, gt=0, lt=1, description="Last beta, for T = 1000; scaled by 1000/T.")
+class FormulaSchedule(ScheduleBase):
+    def make_betas(self) -> Table:
+        """Make the betas by the formula of this name, float64 [T]."""
+        from ddpm_cli.diffusion.schedules import make_beta_schedule
+
+        return make_beta_schedule(**self.model_dump(exclude={"logsnr_shift", "zero_terminal_snr"}))
+
+
+class BetaRange(FormulaSchedule):
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="First beta for T = 1000. With another T it is scaled by 1000/T.")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="Last beta for T = 1000. With another T it is scaled by 1000/T.")
 
     @model_validator(mode="after")
     def _rises(self) -> BetaRange:
@@ -65,11 +72,11 @@ class LinearSchedule(BetaRange):
 
 
 class ScaledLinearSchedule(BetaRange):
-    """Space square roots of the betas evenly, as quadratic, over the range of latent diffusion (Rombach et al. 2022)."""
+    """Space square roots of the betas evenly, as quadratic does, over latent diffusion's range (Rombach et al. 2022)."""
 
     kind: Literal["scaled-linear"] = "scaled-linear"
-    beta_start: float = Field(0.00085, gt=0, lt=1, description="First beta, for T = 1000; scaled by 1000/T.")
-    beta_end: float = Field(0.012, gt=0, lt=1, description="Last beta, for T = 1000; scaled by 1000/T.")
+    beta_start: float = Field(0.00085, gt=0, lt=1, description="First beta for T = 1000. With another T it is scaled by 1000/T.")
+    beta_end: float = Field(0.012, gt=0, lt=1, description="Last beta for T = 1000. With another T it is scaled by 1000/T.")
 
 
 class QuadraticSchedule(BetaRange):
@@ -78,12 +85,12 @@ class QuadraticSchedule(BetaRange):
     kind: Literal["quadratic"] = "quadratic"
 
 
-class CosineSchedule(ScheduleBase):
+class CosineSchedule(FormulaSchedule):
     """Let alpha_bar follow a squared cosine (Nichol & Dhariwal 2021, Eq. 17)."""
 
     kind: Literal["cosine"] = "cosine"
     s: float = Field(0.008, ge=0, lt=1, description="Offset that keeps the first betas from being too small.")
-    max_beta: float = Field(0.999, gt=0, lt=1, description="Betas are clipped here.")
+    max_beta: float = Field(0.999, gt=0, lt=1, description="Betas are clipped at this value.")
 
 
 class SigmoidSchedule(BetaRange):
@@ -93,11 +100,11 @@ class SigmoidSchedule(BetaRange):
 
 
 class TableSchedule(ScheduleBase):
-    """Take betas or alpha_bar from a file; a run keeps the betas themselves in its config, so that it does not need the file."""
+    """Take betas or alpha_bar from a file. A run keeps the betas in its config, and no longer needs the file."""
 
     kind: Literal["table"] = "table"
     path: FilePath | None = Field(None, description="CSV or JSON with columns or keys beta(s), alpha_bar or alphas_cumprod.")
-    values: Literal["betas", "alpha_bar"] | None = Field(None, description="What to read; needed if the file names nothing.")
+    values: Literal["betas", "alpha_bar"] | None = Field(None, description="What to read. It is needed if the file names nothing.")
     betas: tuple[float, ...] | None = Field(None, max_length=100_000, description="The betas themselves, instead of path.")
 
     @model_validator(mode="after")
@@ -130,7 +137,7 @@ class TableSchedule(ScheduleBase):
         return self.model_copy(update={"path": None, "values": None, "betas": betas})
 
 
-class LearnedSchedule(ScheduleBase):
+class LearnedSchedule(FormulaSchedule):
     """Learn gamma = -log SNR by a monotone network, to lower the variance of the bound (Kingma et al. 2021, VDM)."""
 
     kind: Literal["learned"] = "learned"
@@ -138,7 +145,7 @@ class LearnedSchedule(ScheduleBase):
     gamma_min: float = Field(-9.0, ge=-20, le=20, description="-log SNR of the first step, before any training.")
     gamma_max: float = Field(10.0, ge=-20, le=20, description="-log SNR of the last step, before any training.")
     endpoint_range: float = Field(
-        0.0, ge=0, le=10, description="How far training may move each endpoint to tighten the bound; 0 keeps them fixed."
+        0.0, ge=0, le=10, description="How far training may move each endpoint to tighten the bound. 0 keeps them fixed."
     )
     learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the schedule's own Adam.")
 

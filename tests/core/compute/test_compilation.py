@@ -40,6 +40,7 @@ def tiny(*sets: str, steps: int = 4) -> Config:
         "model.channel_mult=[1]",
         "model.middle_attention=false",
         "train.eval_images=4",
+        "train.sampler.steps=1",
         "train.compile=true",
         f"train.steps={steps}",
         *sets,

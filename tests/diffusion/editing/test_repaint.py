@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from gaussian_data import COVARIANCE, MEAN, SHAPE, best_denoise, no_noise
+from gaussian_data import COVARIANCE, MEAN, SHAPE, best_denoise
 from levels_of_steps import levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.editing.repaint import repaint_path, repaint_steps

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussian_data import COVARIANCE, DIM, MEAN, PROBES, affine, best_denoise, no_noise
+from gaussian_data import COVARIANCE, DIM, MEAN, PROBES, affine, best_denoise
 from levels_of_steps import levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.editing.sdedit import sdedit_levels, sdedit_steps

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from noise_sources import source
 from scipy import special, stats
 
 from ddpm_cli.diffusion.forward import Levels
@@ -20,10 +21,6 @@ from ddpm_cli.errors import CheckpointError
 N = 20_000
 ALARM = 1e-4
 """False-alarm rate of each test below, seeds being fixed."""
-
-
-def source(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def samplers(timesteps: int) -> list[TimestepSampler]:

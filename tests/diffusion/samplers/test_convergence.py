@@ -1,20 +1,18 @@
-"""Orders of convergence on a mixture of three Gaussians in the plane, whose best denoiser is known in closed form.
-
-The schedule is even in lambda from -6 to 3, so that 10, 20, 40 and 80 steps are exactly even; the reference is the probability-flow
-ODE itself, solved to 1e-12 by an eighth-order Runge-Kutta method.
-"""
+"""Orders of convergence on a mixture of three Gaussians in the plane, whose best denoiser is known in closed form."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from exact_flow import LAMBDA, LAST, STEPS, error, even_schedule, order_of, start_and_exact_end
 from levels_of_steps import levels
+from noise_sources import no_noise
 from plane_mixture import MEANS, WEIGHTS, best_denoise, best_x_0
 from scipy.integrate import solve_ivp
 from torch import Tensor
@@ -29,42 +27,6 @@ from ddpm_cli.diffusion.samplers.unipc import unipc
 from ddpm_cli.diffusion.sampling import Step, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.diffusion.timesteps import karras_levels, logsnr_levels
-
-LAST = 80
-LAMBDA = np.linspace(3.0, -6.0, LAST + 1)
-STEPS = (10, 20, 40, 80)
-
-
-@cache
-def even_schedule() -> NoiseSchedule:
-    abar = 1.0 / (1.0 + np.exp(-2.0 * LAMBDA))
-    return NoiseSchedule.from_betas(1.0 - abar / np.concatenate([[1.0], abar[:-1]]))
-
-
-@cache
-def start_and_exact_end() -> tuple[Tensor, Tensor]:
-    schedule = even_schedule()
-    x_T = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-    def slope(half_logsnr: float, flat: np.ndarray) -> np.ndarray:
-        y = torch.from_numpy(flat).view(-1, 2)
-        return (best_x_0(y, math.exp(-half_logsnr)) - y).flatten().numpy()
-
-    y_T = (x_T / schedule.at(LAST).alpha).flatten().numpy()
-    solution = solve_ivp(slope, (LAMBDA[-1], LAMBDA[0]), y_T, method="DOP853", rtol=1e-12, atol=1e-13)
-    return x_T, torch.from_numpy(solution.y[:, -1]).view(-1, 2) * schedule.at(0).alpha
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("a deterministic solver draws no noise")
-
-
-def error(make: Callable[[], Step], n: int) -> float:
-    x_t, exact = start_and_exact_end()
-    step, denoise = make(), best_denoise()
-    for t, s in pairwise(levels(even_schedule(), range(LAST, -1, -LAST // n))):
-        x_t = step(denoise, x_t, t, s, no_noise).x_s
-    return float((x_t - exact).square().mean().sqrt())
 
 
 @pytest.mark.parametrize(
@@ -87,9 +49,8 @@ def error(make: Callable[[], Step], n: int) -> float:
     ],
 )
 def test_the_error_falls_with_the_order_of_the_solver(make: Callable[[], Step], least: float, most: float) -> None:
-    errors = [error(make, n) for n in STEPS]
-    slope = -np.polyfit(np.log(STEPS), np.log(errors), 1)[0]
-    assert least < slope < most, (slope, errors)
+    errors = [error(make(), n) for n in STEPS]
+    assert least < order_of(errors) < most, errors
     assert all(more > less for more, less in pairwise(errors))
 
 
@@ -113,8 +74,7 @@ def test_the_sde_without_its_noise_converges_with_the_order(order: int, least: f
         for t, s in pairwise(levels(even_schedule(), range(LAST, -1, -LAST // n))):
             x_t = step(denoise, x_t, t, s, partial(torch.zeros_like, x_T)).x_s
         errors.append(float((x_t - exact).square().mean().sqrt()))
-    found = -np.polyfit(np.log(STEPS), np.log(errors), 1)[0]
-    assert least < found < most, (found, errors)
+    assert least < order_of(errors) < most, errors
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear, zero terminal SNR"])
@@ -164,9 +124,9 @@ def test_gaussian_data_foretell_where_heun_is_ruined(n: int, spacing: str, worse
 
 
 def test_at_80_steps_each_order_is_better_than_the_one_below() -> None:
-    by_order = [error(partial(dpm_solver, order=order), 80) for order in (1, 2, 3)]
+    by_order = [error(dpm_solver(order=order), 80) for order in (1, 2, 3)]
     assert by_order[0] > 5 * by_order[1] > 25 * by_order[2]
-    assert error(unipc, 80) < error(dpm_solver, 80)
+    assert error(unipc(), 80) < error(dpm_solver(), 80)
 
 
 @pytest.mark.parametrize("h", [1e-6, 0.01, 0.3, 0.999, 1.0, 1.7, 8.0, 60.0])

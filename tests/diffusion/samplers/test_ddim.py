@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from levels_of_steps import levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
@@ -17,10 +18,6 @@ from ddpm_cli.diffusion.timesteps import select_timesteps
 
 SHAPE = (2, 1, 2, 2)
 X_T, X0_HAT, Z = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("no noise belongs here")
 
 
 def denoise_to(x0_hat: Tensor) -> Denoise:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from levels_of_steps import levels
+from noise_sources import no_noise
 
 from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.levels import Level
@@ -13,10 +14,6 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import logsnr_levels, select_timesteps
 
 SHAPE = (4, 1, 8, 8)
-
-
-def no_noise() -> torch.Tensor:
-    raise AssertionError("inversion draws no noise")
 
 
 def mixture_denoise() -> Denoise:

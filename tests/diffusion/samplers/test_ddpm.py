@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from levels_of_steps import levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import q_posterior
@@ -23,10 +24,6 @@ X_T, X0_HAT, Z = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Gen
 
 def denoise(x_t: Tensor, t: Level) -> Denoised:
     return Denoised(X0_HAT, torch.full_like(x_t, torch.nan))
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("no noise belongs here")
 
 
 def step(schedule: NoiseSchedule, variance: Variance, t: int, s: int, noise: Any = lambda: Z) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from levels_of_steps import by_step, levels
-from torch import Tensor
+from noise_sources import no_noise
 
 from ddpm_cli.diffusion.denoise import Denoise, clamp, make_denoise, predictor
 from ddpm_cli.diffusion.prediction import Denoised, Eps, V
@@ -15,10 +15,6 @@ from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
 from ddpm_cli.diffusion.sampling import sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import Spacing, select_timesteps
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("a deterministic solver draws no noise")
 
 
 def toy_denoise(schedule: NoiseSchedule) -> Denoise:

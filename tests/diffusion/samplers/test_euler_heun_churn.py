@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from levels_of_steps import levels
+from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise, make_denoise, predictor
@@ -24,10 +25,6 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
 
 SHAPE = (2, 1, 4, 4)
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("no noise belongs here")
 
 
 def toy(schedule: NoiseSchedule) -> Denoise:

@@ -11,8 +11,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from gaussian_data import COVARIANCE, DIM, EYE, MEAN, PROBES, SHAPE, affine, best_denoise, no_noise
+from gaussian_data import COVARIANCE, DIM, EYE, MEAN, PROBES, SHAPE, affine, best_denoise
 from levels_of_steps import levels
+from noise_sources import no_noise
 from scipy import stats
 from torch import Tensor
 

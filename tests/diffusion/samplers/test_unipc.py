@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from levels_of_steps import by_step, levels
+from noise_sources import no_noise
 from scipy.integrate import quad
 from scipy.interpolate import lagrange
 from torch import Tensor
@@ -19,10 +20,6 @@ from ddpm_cli.diffusion.samplers.unipc import unipc
 from ddpm_cli.diffusion.sampling import sample, sample_steps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import RequestError
-
-
-def no_noise() -> Tensor:
-    raise AssertionError("a deterministic solver draws no noise")
 
 
 def estimates_by_step(schedule: NoiseSchedule, estimates: dict[int, float]) -> tuple[list[int], Any]:

@@ -3,9 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rich.console import ConsoleDimensions
 
 from ddpm_cli.render.terminal.bench import bench_sheets, lead, show_benchmark
-from ddpm_cli.render.terminal.console import results
+from ddpm_cli.render.terminal.console import CleanConsole
 from ddpm_cli.results.benchmark import UNDER_OUR_LOOP, Benchmark, Case, Duel, Machine, Network, Speed, Spread
 
 SPREAD = Spread(12345.6, 11234.5, 23456.7)
@@ -47,8 +48,8 @@ FOUND = Benchmark(
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_tables_are_whole(width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_width", width)
-    monkeypatch.setattr(results, "_force_terminal", True)
+    monkeypatch.setattr(CleanConsole, "is_terminal", True)
+    monkeypatch.setattr(CleanConsole, "size", ConsoleDimensions(width, 50))
     show_benchmark(FOUND)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,31 @@ import pytest
 from ddpm_cli.render.terminal import training
 from ddpm_cli.render.terminal.console import CleanConsole
 from ddpm_cli.render.terminal.training import TrainingView, incident_facts, incident_message, next_commands
-from ddpm_cli.results.events import Incident, TrainSummary
+from ddpm_cli.results.events import Incident, MetricsLogged, TrainPlan, TrainPlanned, TrainProgress, TrainSummary
+
+PLAN = TrainPlan(
+    run=Path("runs/x"),
+    data="fashion-mnist",
+    data_source="the network",
+    train_images=60_000,
+    held_out_images=10_000,
+    evaluated_images=1000,
+    image_shape=(1, 28, 28),
+    network="unet",
+    parameters=1_000_000,
+    flops_per_image=10**9,
+    device="cpu",
+    precision="fp32",
+    processes=1,
+    batch_size=128,
+    objective="simple",
+    start_step=0,
+    total_steps=2_469_134,
+    minutes=None,
+    epochs=5000.0,
+    estimated_seconds=None,
+    estimated_bytes=None,
+)
 
 
 def test_an_incident_is_told_with_its_images() -> None:
@@ -46,12 +71,14 @@ def test_the_end_table_counts_every_kind() -> None:
 def test_the_live_bar_cuts_no_figure(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = CleanConsole(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)
     monkeypatch.setattr(training, "messages", screen)
-    progress = TrainingView()._progress
-    status = "step 1,234,567  loss 0.9679  12,345 images/s  342 h 56 min left"
-    progress.add_task("training", total=1.0, completed=0.5, status=status)
-    screen.print(progress.get_renderable())
     assert isinstance(screen.file, io.StringIO)
-    shown = screen.file.getvalue()
+    with TrainingView() as view:
+        view(TrainPlanned(PLAN))
+        view(MetricsLogged({"step": 1_234_567, "loss": 0.9679}))
+        view(TrainProgress(1_234_567, 0.5, 12_345.0, 342 * 3600 + 56 * 60))
+        before = len(screen.file.getvalue())
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue()[before:])  # drawn once more at the end
+    status = "step 1,234,567  loss 0.9679  12,345 images/s  342 h 56 min left"
     assert set(status.split()) | {"50%"} <= set(shown.split())
     assert ("━" in shown) == (width >= 80)
 
