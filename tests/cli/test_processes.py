@@ -56,6 +56,16 @@ def test_a_model_spread_over_two_processes_learns_the_same_and_goes_on_in_one(on
     assert largest_difference(one, run) < 1e-5
 
 
+def test_muon_moves_matrices_that_are_spread_as_it_moves_whole_ones(tmp_path: Path, ddpm: Ddpm) -> None:
+    muon = ("--set=optimizer.kind=muon",)
+    (tmp_path / "two").mkdir()
+    assert ddpm(*TRAIN, *muon).returncode == 0
+    done = torchrun(*TRAIN, *muon, "--set=train.sharding=full", cwd=tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert largest_difference(tmp_path / "runs/run", tmp_path / "two/runs/run") < 1e-4
+    assert shapes(tmp_path / "two/runs/run") == shapes(tmp_path / "runs/run")
+
+
 def test_two_processes_draw_the_grid_of_one(one: Path, tmp_path: Path, ddpm: Ddpm) -> None:
     command = ("sample", str(one), "-n", "3", "--sampler=ddim", "--steps=3", "--device=cpu")
     assert ddpm(*command, "--out=one.png", "--trajectory=one.gif").returncode == 0

@@ -59,6 +59,12 @@ def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, s
     """
     changed = override(config, sets=sets, flags=flags)
     faults = [Fault(key, why, "--set") for key in layer_from_user(sets, {}, []) if (why := refusal(key))]
+    before, after = config.optimizer, changed.optimizer
+    if before.moments != after.moments:
+        why = (
+            f"cannot change from {before.kind} to {after.kind} in the middle of a run: they keep different moments of the gradients"
+        )
+        faults.append(Fault("optimizer.kind", why, "--set"))
     if faults:
         raise config_error(faults, _REMEDY)
     return changed

@@ -17,6 +17,8 @@ class OptimizerBase(Choice):
     """Move the weights; what all optimizers have in common, the course of the learning rate, stays when another kind is named."""
 
     keeps_options: ClassVar[bool] = True
+    moments: ClassVar[str] = "those of Adam"
+    """What it keeps of the gradients so far; a run can go on with another kind only where that keeps the same."""
 
     lr: float = Field(2e-4, gt=0, description="Peak learning rate.")
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Decay rates of the two moments.")
@@ -68,6 +70,7 @@ class MuonOptimizer(OptimizerBase):
     """Train matrices and convolutions by Muon (Jordan et al. 2024), the rest by AdamW; fewer steps, each a little longer."""
 
     kind: Literal["muon"] = "muon"
+    moments: ClassVar[str] = "those of Muon"
     matrix_lr: float = Field(
         8e-3, gt=0, description="Peak learning rate of matrices and convolutions; lr is that of all else, which AdamW moves."
     )

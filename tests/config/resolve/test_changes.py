@@ -25,6 +25,7 @@ DEFAULT = load_config().config
         ("train.eval_images=3", "no longer compare"),
         ("train.steps=9", "--steps"),
         ("train.device=cpu", "--device"),
+        ("optimizer.kind=muon", "keep different moments"),
         ("optimizer.lrr=1", 'the nearest is "lr"'),
         ("optimizer.lr=-1", "greater than 0"),
     ],
