@@ -84,18 +84,23 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
 def compare_sweep(
     checked: CheckedSweep, failures: Mapping[str, str], *, baseline: str | None = None, images: int = 8, on_event: Listener = ignore
 ) -> Compared:
-    """Compare the runs of a sweep, and write the comparison into its folder.
+    """Compare the runs of a sweep, and write the comparison into its folder, if there are two or more.
 
     Args:
         checked: The sweep.
         failures: Why runs failed, by name.
         baseline: The arm or run that the others are judged against; the first finished if None.
         images: That are drawn of each run; 0 draws none.
-        on_event: Told of each denoising step.
+        on_event: Told of each denoising step, and why nothing is written of one run.
+    Raises:
+        DdpmError: If all runs failed before there was anything of them.
     """
     plan, folder = checked.plan, checked.plan.folder
+    runs = [path for run in plan.runs if (path := folder / run.name).is_dir()]
+    if not runs:
+        require_all(checked, failures)
     request = CompareRequest(
-        runs=[path for run in plan.runs if (path := folder / run.name).is_dir()],
+        runs=runs,
         root=folder.parent,
         baseline=baseline,
         out=folder,
@@ -103,20 +108,22 @@ def compare_sweep(
         bounds=Bounds(lifted=True),
         title=f"Sweep {checked.sweep.name}",
         failures=failures,
+        least=1,
     )
     return compare_runs(request, on_event)
 
 
 def require_all(checked: CheckedSweep, failures: Mapping[str, str]) -> None:
-    """Say at the end which runs failed.
+    """Say at the end which runs failed, and why.
 
     Raises:
         DdpmError: If any did.
     """
     if failures:
+        reasons = [f"{name}: {reason}" for name, reason in failures.items()]
         raise DdpmError(
-            f"{len(failures)} of the {len(checked.plan.runs)} runs of the sweep failed: {', '.join(failures)}.",
-            "The comparison says why. A failed run is tried again once its folder is removed.",
+            f"{len(failures)} of the {len(checked.plan.runs)} runs of the sweep failed.",
+            "\n".join([*reasons, "A failed run is tried again once its folder is removed."]),
         )
 
 
