@@ -74,7 +74,7 @@ def ode_log_density(
     *,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """Log density of the model's ODE at x, by Heun's method of second order from data to noise (Song et al. 2021, Eq. 39).
+    """Compute the log density of the model's ODE at x, by Heun's method from data to noise (Song et al. 2021, Eq. 39).
 
     The path starts at the schedule's first noise level, whose noise is taken for none (as with epsilon in Song et al., App. D.2).
 

@@ -189,14 +189,14 @@ def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Li
 
 
 class _Clock:
-    """Time left in all: what was estimated, corrected by how long the runs so far have taken."""
+    """Tell the time left in all: what was estimated, corrected by how long the runs so far have taken."""
 
     def __init__(self, plan: SweepPlan) -> None:
         self._plan = plan
         self._started = time.monotonic()
 
     def progress(self, number: int) -> SweepProgress:
-        """Before run `number`, from 0."""
+        """Tell where the sweep is before run `number`, from 0."""
         runs = self._plan.runs
         done = sum(run.seconds for run in runs[:number])
         left = sum(run.seconds for run in runs[number:])
