@@ -89,12 +89,12 @@ def sweep(
         progress: Show on stderr what the command shows.
         on_event: Told of everything that happens, a `SweepProgress` before each run.
     Returns:
-        See `compare`.
+        See `compare`. Of a sweep of one run nothing is written: `files` is empty, and `comparison` has that run and its figures.
     Raises:
         ConfigError: With all faults of all runs.
         RequestError: If a run cannot be trained or measured; nothing was written then.
         InterruptedRunError: After an interrupt, when the run at work has been saved; the same call goes on.
-        DdpmError: At the end, if runs failed; the comparison is written, and says why.
+        DdpmError: At the end, if runs failed, with the reasons; the comparison of those that there are is written.
     """
     _require_images(images)
     wanted = load_sweep(user_path(file, "file"), name)

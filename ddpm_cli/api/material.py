@@ -69,7 +69,7 @@ def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object
     """Make a noise schedule as `ddpm train` would use it; needs no torch.
 
     Args:
-        kind: "linear", "scaled-linear", "quadratic", "cosine", "sigmoid" or "table".
+        kind: Such as "cosine"; `ddpm ls schedules` lists them.
         timesteps: T, at least 1.
         options: Of that kind, such as beta_end=0.03 or s=0.01, and of all: logsnr_shift=-1.0, zero_terminal_snr=True.
     Returns:

@@ -36,7 +36,7 @@ def _peer_network(name: str, config: Config, shape: tuple[int, int, int]) -> Net
 
 @dataclass(frozen=True)
 class _Side:
-    """One side of a duel: whose it is, and what is timed."""
+    """Hold one side of a duel: whose it is, and what is timed."""
 
     name: str
     training: Work

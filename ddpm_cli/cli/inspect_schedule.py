@@ -39,7 +39,7 @@ def inspect_schedule(
             "--kind",
             "-k",
             metavar="KIND",
-            help="The schedule: linear, scaled-linear, quadratic, cosine, sigmoid, table or learned.",
+            help="The schedule. Its kinds are listed below.",
             autocompletion=kinds("schedule"),
             show_default=False,
         ),

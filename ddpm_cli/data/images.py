@@ -68,7 +68,7 @@ class Dataset:
 
 
 def images_sha256(images: NDArray[np.uint8]) -> str:
-    """Sum of the bytes of images [N, C, H, W] in C order, hexadecimal."""
+    """Sum the bytes of images [N, C, H, W] in C order, hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 

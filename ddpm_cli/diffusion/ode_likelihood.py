@@ -33,17 +33,6 @@ Divergence = Callable[[Field, Tensor], tuple[Tensor, Tensor]]
 """Takes a field and x [B, C, H, W]; returns the field at x and its divergence for each image, [B]."""
 
 
-def exact_divergence(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the trace of the field's Jacobian, one dimension at a time: D backward passes, for few dimensions."""
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        value = field(x)
-        flat = value.flatten(1)
-        columns = range(flat.shape[1])
-        diagonal = [torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i] for i in columns]
-    return value.detach(), torch.stack(diagonal).sum(0)
-
-
 def hutchinson_divergence(probe: Tensor) -> Divergence:
     """Estimate the divergence without bias by one backward pass (Hutchinson 1990; Song et al. 2021, Eq. 40).
 
@@ -74,7 +63,7 @@ def ode_log_density(
     *,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """Log density of the model's ODE at x, by Heun's method of second order from data to noise (Song et al. 2021, Eq. 39).
+    """Compute the log density of the model's ODE at x, by Heun's method from data to noise (Song et al. 2021, Eq. 39).
 
     The path starts at the schedule's first noise level, whose noise is taken for none (as with epsilon in Song et al., App. D.2).
 
@@ -83,7 +72,7 @@ def ode_log_density(
         x: Continuous images, [B, C, H, W].
         schedule: The noise schedule.
         timesteps: Steps in [0, T), strictly ascending from 0 to T - 1, see logsnr_grid. Each interval takes two evaluations.
-        divergence: exact_divergence, or an estimate of it.
+        divergence: Exact, or an estimate of it.
         labels: The class of each image, int64, [B], or None.
     Returns:
         Log density in nats, float64, [B].

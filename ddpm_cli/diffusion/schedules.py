@@ -299,12 +299,12 @@ class NoiseSchedule:
 
     @property
     def posterior_mean_coef_x_0(self) -> Table:
-        """Weight of x_0 in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
+        """Give the weight of x_0 in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
         return np.sqrt(self.alphas_cumprod_prev) * self.betas / (1.0 - self.alphas_cumprod)
 
     @property
     def posterior_mean_coef_x_t(self) -> Table:
-        """Weight of x_t in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
+        """Give the weight of x_t in the mean of q(x_{t-1} | x_t, x_0) (DDPM, Eq. 7)."""
         return np.sqrt(self.alphas) * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
 
     def at(self, step: int) -> Level:

@@ -46,14 +46,9 @@ def check_effects(metrics: Sequence[str], asked: Measuring, spelt: Callable[[str
 
 
 def _takers() -> dict[str, list[str]]:
-    """List the metrics that take what not all of them do."""
-    samples, known = of_samples(), known_metrics().items()
-    return dict.fromkeys(("sampler", "steps", "guidance", "repeats", "reference"), samples) | {
-        "likelihood_steps": likelihoods(),
-        "variance": ["bits-per-dim"],
-        "extractor_weights": [name for name, metric in known if metric.extractor == "inception"],
-        "fit_extractor": [name for name, metric in known if metric.extractor == "classifier"],
-    }
+    """List the metrics that take what not all of them do; where a network is found may be said beside any."""
+    of_the_sampler = dict.fromkeys(("sampler", "steps", "guidance", "repeats", "reference"), of_samples())
+    return of_the_sampler | {"likelihood_steps": likelihoods(), "variance": ["bits-per-dim"]}
 
 
 def check_sets(sets: Iterable[str]) -> None:

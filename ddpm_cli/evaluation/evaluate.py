@@ -68,7 +68,7 @@ def evaluate_run(
 
     Args:
         path: See `load_trained`.
-        metrics: Names out of METRICS.
+        metrics: Names, see `known_metrics`.
         asked: What is not measured as usual.
         runs: The folder of runs.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -151,7 +151,7 @@ def evaluate(
     Args:
         trained: The model.
         dataset: Its data.
-        metrics: Names out of METRICS.
+        metrics: Names, see `known_metrics`.
         settings: How to measure.
         out: Folder that figures are appended to and pictures belong in; None keeps nothing.
         ema: Whether the weights are the averaged ones, to be stored with the figures.

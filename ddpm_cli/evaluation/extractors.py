@@ -74,7 +74,7 @@ class Extractors:
             require_inception(self._weights)
         elif not self._fit and not has_bundled(self._dataset) and not fitted_path(self._dataset).exists():
             raise RequestError(
-                f"There is no classifier yet that knows {self._dataset.name}, whose features fcd and nearest compare.",
+                f"There is no classifier yet that knows {self._dataset.name}, and metrics such as fcd look through one.",
                 "Train one, once for these images, by adding --fit-extractor.",
             )
 
@@ -92,7 +92,7 @@ class Extractors:
         if bundled or path.exists():
             self._on_event(Notice(f"The classifier for {self._dataset.name} is {known}."))
         elif self._team.is_main:
-            self._on_event(Notice(f"Training a classifier on {self._dataset.name}, once; fcd and nearest compare its features."))
+            self._on_event(Notice(f"Training a classifier on {self._dataset.name}, once; metrics such as fcd look through it."))
             accuracy = fit_to(self._dataset, path, self._device, self._on_event)
             right = (
                 "no images are held out to test it" if accuracy is None else f"it is right about {accuracy:.1%} of held-out images"

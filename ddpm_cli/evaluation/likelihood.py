@@ -49,7 +49,7 @@ def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None) ->
 
 
 class _Measurement:
-    """What the metrics share: batches of images, a prediction that reports its progress, and the figure at the end."""
+    """Hold what the metrics share: batches of images, a prediction that reports its progress, and the figure at the end."""
 
     def __init__(
         self, trained: TrainedModel, dataset: Dataset, settings: EvaluateSettings, metric: str, on_event: Listener
@@ -65,7 +65,7 @@ class _Measurement:
         self._done = 0
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None, torch.Generator]]:
-        """Images in [-1, 1] and their labels on the device, with a generator of their own."""
+        """Give images in [-1, 1] and their labels on the device, with a generator of their own."""
         size = self.settings.batch_size
         for number, start in enumerate(range(0, len(self._images), size)):
             rows = slice(start, start + size)
@@ -74,7 +74,7 @@ class _Measurement:
             yield normalise(self._images[rows].to(self.device)), labels, draws
 
     def predict(self, evaluations: int) -> Predict:
-        """The model's estimates; `evaluations` is how often each batch asks for them."""
+        """Give the model's estimates; `evaluations` is how often each batch asks for them."""
         predict = predictor(self.trained.network, self.schedule, self.trained.config.objective.build_prediction())
         total = evaluations * -(-len(self._images) // self.settings.batch_size)
 
@@ -86,7 +86,7 @@ class _Measurement:
         return counted
 
     def figure(self, terms: dict[str, Tensor], details: dict[str, str | int | float]) -> Figure:
-        """The mean over images of the sum of the terms, float64 [N] each."""
+        """Give the mean over images of the sum of the terms, float64 [N] each."""
         value = torch.stack(list(terms.values())).sum(0)
         n = len(value)
         return Figure(

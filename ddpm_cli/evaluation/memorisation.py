@@ -48,7 +48,7 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class _Nearest:
-    """Of each image the training image that is nearest.
+    """Hold of each image the training image that is nearest.
 
     Attributes:
         indices: Which one that is, int64 [N].

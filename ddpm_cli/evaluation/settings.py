@@ -60,7 +60,7 @@ class Measuring(Drawing, total=False):
     ]
     fit_extractor: Annotated[
         bool | None,
-        Said(None, "Train the classifier that fcd and nearest need. It is kept, so that each data set needs this once."),
+        Said(None, "Train the classifier that metrics such as fcd need. It is kept, so that each data set needs this once."),
     ]
 
 
@@ -81,7 +81,7 @@ class EvaluateSettings:
         sample: Sampler, guidance and threshold; None for the model's own.
         reference: The split that samples are measured against.
         extractor_weights: File of the Inception network; None downloads it.
-        fit_extractor: Train a classifier on the data where none is at hand for fcd and nearest.
+        fit_extractor: Train a classifier on the data where none is at hand for metrics such as fcd.
         bounds: On what the model may ask for.
     """
 

@@ -21,6 +21,7 @@ def compare(
     runs: Path = Path("runs"),
     baseline: str | None = None,
     failures: Mapping[str, str] | None = None,
+    least: int = 2,
 ) -> Comparison:
     """Compare runs.
 
@@ -29,11 +30,12 @@ def compare(
         runs: The folder of all runs.
         baseline: Name of the arm, or of one of its runs, that the others are compared with; None takes the first that has finished.
         failures: Why runs failed, by name, where that is known.
+        least: Runs that there must be, 1 or 2.
     Raises:
-        RunError: If there are fewer than two runs, one does not exist or is damaged, or there is no such baseline.
+        RunError: If there are fewer runs, one does not exist or is damaged, or there is no such baseline.
     """
     found = find_runs(paths, runs)
-    if len(found) < 2:
+    if len(found) < least:
         raise RunError(
             f"There is one run to compare, {found[0].path}." if found else "There is no run to compare.",
             "Name two or more runs, or the folder of a sweep.",

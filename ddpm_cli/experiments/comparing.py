@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.core.compute.device import check_device
 from ddpm_cli.core.io.files import adding_files, atomic_write, require_writable_folder, to_json
 from ddpm_cli.experiments.compare import compare
-from ddpm_cli.results.events import Listener, ignore
+from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.runs.record import folder_of_runs
 from ddpm_cli.runs.sweep_state import read_failures
 from ddpm_cli.sampling.file_bounds import USUAL, Bounds
@@ -33,6 +33,7 @@ class CompareRequest:
         bounds: On what a run may ask for.
         title: Of the page; a usual one if empty.
         failures: Why runs failed, by name, besides what folders of sweeps tell.
+        least: Runs that there must be, 1 or 2.
     """
 
     runs: Sequence[Path]
@@ -44,6 +45,7 @@ class CompareRequest:
     bounds: Bounds = USUAL
     title: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
+    least: int = 2
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,13 @@ class Compared:
         comparison: What was found.
         folder: Where comparison.md, comparison.json and the pictures are.
         facts: The JSON object that was written.
+        files: What was written; nothing of one run alone.
     """
 
     comparison: Comparison
     folder: Path
     facts: dict[str, Any]
-
-    @property
-    def files(self) -> list[Path]:
-        """List what was written."""
-        return [self.folder / name for name in ("comparison.md", "comparison.json", *self.facts["pictures"].values())]
+    files: list[Path]
 
 
 def compare_runs(request: CompareRequest, on_event: Listener = ignore) -> Compared:
@@ -71,7 +70,7 @@ def compare_runs(request: CompareRequest, on_event: Listener = ignore) -> Compar
 
     Args:
         request: Which runs, and how.
-        on_event: Told of each denoising step, and of runs that have nothing to draw from.
+        on_event: Told of each denoising step, of runs that have nothing to draw from, and why nothing is written of one run.
     Raises:
         RequestError: If the runs, the baseline or the device cannot be had.
         OutputError: If the folder cannot be written.
@@ -82,16 +81,28 @@ def compare_runs(request: CompareRequest, on_event: Listener = ignore) -> Compar
     if request.seeds:
         check_device(request.device)
     failures = {name: why for sweep in sweeps for name, why in read_failures(sweep).items()} | dict(request.failures)
-    comparison = compare(request.runs, runs=request.root, baseline=request.baseline, failures=failures)
+    comparison = compare(request.runs, runs=request.root, baseline=request.baseline, failures=failures, least=request.least)
+    if len(comparison.runs) == 1:
+        where = comparison.runs[0].path
+        on_event(Notice(f"One run tells nothing about others: no comparison is written. What was measured of it lies in {where}."))
+        return Compared(comparison, folder, _facts(comparison, {}), [])
     title = request.title or f"Comparison of {len(comparison.runs)} runs"
-    return Compared(comparison, folder, _write(comparison, folder, title, request, on_event))
+    facts = _write(comparison, folder, title, request, on_event)
+    files = [folder / name for name in ("comparison.md", "comparison.json", *facts["pictures"].values())]
+    return Compared(comparison, folder, facts, files)
+
+
+def _facts(comparison: Comparison, pictures: Mapping[str, str]) -> dict[str, Any]:
+    from ddpm_cli.render.terminal.compare import comparison_json
+
+    return comparison_json(comparison) | {"pictures": pictures}
 
 
 def _write(comparison: Comparison, folder: Path, title: str, request: CompareRequest, on_event: Listener) -> dict[str, Any]:
     from ddpm_cli.experiments.compare_samples import draw_rows
     from ddpm_cli.render.pictures.compare_plot import save_curves, save_metrics
     from ddpm_cli.render.pictures.images import save_named_rows
-    from ddpm_cli.render.terminal.compare import comparison_json, to_markdown
+    from ddpm_cli.render.terminal.compare import to_markdown
 
     seeds, device = request.seeds, request.device
     rows = draw_rows(comparison.arms, seeds, device=device, bounds=request.bounds, on_event=on_event) if seeds else []
@@ -103,7 +114,7 @@ def _write(comparison: Comparison, folder: Path, title: str, request: CompareReq
         if rows:
             pictures["grids"] = "grids.png"
             save_named_rows(temporary / "grids.png", rows)
-        facts = comparison_json(comparison) | {"pictures": pictures}
+        facts = _facts(comparison, pictures)
         atomic_write(temporary / "comparison.json", to_json(facts))
         atomic_write(temporary / "comparison.md", to_markdown(comparison, title, pictures))
     return facts

@@ -84,18 +84,23 @@ def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str
 def compare_sweep(
     checked: CheckedSweep, failures: Mapping[str, str], *, baseline: str | None = None, images: int = 8, on_event: Listener = ignore
 ) -> Compared:
-    """Compare the runs of a sweep, and write the comparison into its folder.
+    """Compare the runs of a sweep, and write the comparison into its folder, if there are two or more.
 
     Args:
         checked: The sweep.
         failures: Why runs failed, by name.
         baseline: The arm or run that the others are judged against; the first finished if None.
         images: That are drawn of each run; 0 draws none.
-        on_event: Told of each denoising step.
+        on_event: Told of each denoising step, and why nothing is written of one run.
+    Raises:
+        DdpmError: If all runs failed before there was anything of them.
     """
     plan, folder = checked.plan, checked.plan.folder
+    runs = [path for run in plan.runs if (path := folder / run.name).is_dir()]
+    if not runs:
+        require_all(checked, failures)
     request = CompareRequest(
-        runs=[path for run in plan.runs if (path := folder / run.name).is_dir()],
+        runs=runs,
         root=folder.parent,
         baseline=baseline,
         out=folder,
@@ -103,20 +108,22 @@ def compare_sweep(
         bounds=Bounds(lifted=True),
         title=f"Sweep {checked.sweep.name}",
         failures=failures,
+        least=1,
     )
     return compare_runs(request, on_event)
 
 
 def require_all(checked: CheckedSweep, failures: Mapping[str, str]) -> None:
-    """Say at the end which runs failed.
+    """Say at the end which runs failed, and why.
 
     Raises:
         DdpmError: If any did.
     """
     if failures:
+        reasons = [f"{name}: {reason}" for name, reason in failures.items()]
         raise DdpmError(
-            f"{len(failures)} of the {len(checked.plan.runs)} runs of the sweep failed: {', '.join(failures)}.",
-            "The comparison says why. A failed run is tried again once its folder is removed.",
+            f"{len(failures)} of the {len(checked.plan.runs)} runs of the sweep failed.",
+            "\n".join([*reasons, "A failed run is tried again once its folder is removed."]),
         )
 
 
@@ -182,14 +189,14 @@ def _require_extractors(sweep: Sweep, standings: Mapping[str, str], on_event: Li
 
 
 class _Clock:
-    """Time left in all: what was estimated, corrected by how long the runs so far have taken."""
+    """Tell the time left in all: what was estimated, corrected by how long the runs so far have taken."""
 
     def __init__(self, plan: SweepPlan) -> None:
         self._plan = plan
         self._started = time.monotonic()
 
     def progress(self, number: int) -> SweepProgress:
-        """Before run `number`, from 0."""
+        """Tell where the sweep is before run `number`, from 0."""
         runs = self._plan.runs
         done = sum(run.seconds for run in runs[:number])
         left = sum(run.seconds for run in runs[number:])

@@ -140,7 +140,7 @@ def _weights(config: Config, shape: tuple[int, int, int], files: Sequence[Path],
     tensors = read_weights(files)
     import torch
 
-    from ddpm_cli.interop.formats.unet2d_names import from_unet2d
+    from ddpm_cli.interop.diffusers.unet2d_names import from_unet2d
     from ddpm_cli.sampling.generate import load_network
 
     with torch.device("meta"):

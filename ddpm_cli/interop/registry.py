@@ -90,7 +90,7 @@ _OF_THIS_PACKAGE = (
         name="onnx",
         about="The denoiser as a graph for onnxruntime. With --with-sampler the graph goes from noise to images.",
         file_name="model.onnx",
-        write=lazily("ddpm_cli.interop.onnx_denoiser:write"),
+        write=lazily("ddpm_cli.interop.formats.onnx:write"),
         packages=("onnx", "onnxscript", "onnxruntime"),
         options=("half", "with_sampler"),
     ),

@@ -94,7 +94,7 @@ def usual_epochs(images: int) -> int:
 
 
 def held_out_accuracy(fitted: FittedClassifier, images: NDArray[np.uint8], labels: Labels | None) -> float | None:
-    """Share of images that a classifier is right about at its task, in [0, 1]; None if there are no images.
+    """Measure the share of images that a classifier is right about at its task, in [0, 1]; None if there are no images.
 
     Args:
         fitted: The classifier.

@@ -21,7 +21,7 @@ _SLACK = 1e-5
 
 
 def precision_recall(real: Tensor, generated: Tensor, *, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
-    """Share of generated images on the manifold of the real ones, and the reverse (Kynkäänniemi et al. 2019, Eq. 1 and 2).
+    """Count which share of generated images is on the manifold of the real, and the reverse (Kynkäänniemi et al. 2019, Eq. 1, 2).
 
     A set's manifold is the union of balls around its members, each reaching to the member's k-th nearest neighbour in the set, its
     surface included: ties count, and so do copies of a member whose ball has radius 0.

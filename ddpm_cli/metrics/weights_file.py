@@ -54,7 +54,7 @@ def read_weights(path: Path, remedy: str) -> WeightsFile:
 
 
 def file_sha256(path: Path) -> str:
-    """Sum of a file's bytes, hexadecimal.
+    """Sum a file's bytes, hexadecimal.
 
     Raises:
         OSError: If it cannot be read.

@@ -335,7 +335,7 @@ class SweepPlan:
 
     @property
     def seconds(self) -> float:
-        """Estimate of what is left of all runs."""
+        """Estimate what is left of all runs."""
         return sum(run.seconds for run in self.runs)
 
 

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -281,28 +281,11 @@ def latest_checkpoint(run: RunDirectory) -> Checkpoint:
     Raises:
         CheckpointError: If there is none.
     """
-    return _newest_whole(run, lambda _: True, "checkpoint")
-
-
-def best_checkpoint(run: RunDirectory) -> Checkpoint:
-    """Find the best checkpoint, see Manifest.
-
-    Returns:
-        It, with `skipped` telling of better ones that are damaged.
-    Raises:
-        CheckpointError: If none that is whole was marked as the best.
-    """
-    return _newest_whole(run, _is_best, "best checkpoint")
-
-
-def _newest_whole(run: RunDirectory, is_wanted: Callable[[Path], bool], what: str) -> Checkpoint:
-    """The newest that is wanted; while another process trains, those that were listed may go before they are read."""
-    while True:
+    while True:  # while another process trains, those that were listed may go before they are read
         skipped: list[str] = []
         with _reading(run.checkpoints_folder):
             folders = _folders(run)
-            candidates = [path for path in folders if is_wanted(path)]
-        for path in reversed(candidates):
+        for path in reversed(folders):
             try:
                 return replace(load_checkpoint(path), skipped=tuple(skipped))
             except CheckpointError as error:
@@ -310,7 +293,7 @@ def _newest_whole(run: RunDirectory, is_wanted: Callable[[Path], bool], what: st
         with _reading(run.checkpoints_folder):
             if _folders(run) == folders:
                 break
-    raise CheckpointError(" ".join([f"Run {run.path} has no usable {what}.", *skipped]), "Choose another run, or train again.")
+    raise CheckpointError(" ".join([f"Run {run.path} has no usable checkpoint.", *skipped]), "Choose another run, or train again.")
 
 
 # ------------------------------------------------------------------------------------------------------------- loading

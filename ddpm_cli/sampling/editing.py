@@ -87,13 +87,13 @@ def steps_of(course: Course, trained: TrainedModel, settings: SampleConfig) -> i
 
 
 class _Counter:
-    """Tells of the evaluations of denoisers, of which each of some images has as many."""
+    """Tell of the evaluations of denoisers, of which each of some images has as many."""
 
     def __init__(self, images: int, on_event: Listener) -> None:
         self._images, self._on_event, self._done = images, on_event, 0
 
     def watch(self, denoise: Denoise, evaluations: int) -> Denoise:
-        """The denoiser of one image, watched."""
+        """Watch the denoiser of one image."""
 
         def watched(x_t: Tensor, level: Level) -> Denoised:
             estimate = denoise(x_t, level)

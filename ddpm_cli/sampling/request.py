@@ -28,7 +28,7 @@ class Drawing(TypedDict, total=False):
     ]
     steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
     guidance: Annotated[float | None, Said("X", "1 follows the label, a larger number follows it more closely, 0 ignores it.")]
-    batch_size: Annotated[int | None, Said("N", "Images in a batch. The batch size does not change the images.")]
+    batch_size: Annotated[int | None, Said("N", "Images in a batch. The same images are drawn in batches of any size.")]
 
 
 KEYS = {

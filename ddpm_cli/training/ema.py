@@ -19,7 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def ema_weight(updates: Tensor, decay: float, warmup: bool) -> Tensor:
-    """Share of the new weights in the average after update number `updates` (0-based).
+    """Give the share of the new weights in the average after update number `updates` (0-based).
 
     A fixed decay of 0.9999 would hold the random initial weights for thousands of steps; with warm-up the average is short at
     first: 1 - min(decay, (1 + n) / (10 + n)) = max(1 - decay, 9 / (10 + n)).

@@ -30,7 +30,7 @@ def held_out_loss_sum(
     labels: Tensor | None = None,
     before_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Sum of the training loss over held-out images, with noise and steps that never change.
+    """Sum the training loss over held-out images, with noise and steps that never change.
 
     Args:
         network: The denoiser, in evaluation mode.

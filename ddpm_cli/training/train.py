@@ -124,7 +124,7 @@ def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A run of which nothing is written yet, and nothing is left to refuse."""
+    """Hold a run of which nothing is written yet, and nothing is left to refuse."""
 
     config: Config
     dataset: Dataset

@@ -13,7 +13,7 @@ from ddpm_cli.results.events import Listener
 
 
 class StripesData(DataBase):
-    """Stripes of two classes, drawn when they are asked for: upright and lying ones, of any width and place."""
+    """Draw stripes of two classes when they are asked for: upright and lying ones, of any width and place."""
 
     kind: Literal["stripes"] = "stripes"
     size: int = Field(16, ge=4, le=256, description="Height and width.")

@@ -13,7 +13,7 @@ from ddpm_cli.models.embeddings import TimeEmbedding
 
 
 class ConvNetConfig(NetworkBase):
-    """Residual convolutions at one resolution, for small images."""
+    """Stack residual convolutions at one resolution, for small images."""
 
     kind: Literal["convnet"] = "convnet"
     channels: int = Field(32, ge=8, le=4096, multiple_of=8, description="Channels of all feature maps.")

@@ -15,7 +15,7 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 class PseudoHuberLoss(LossBase):
-    """Squared error that grows like a distance for images that are far off (Song & Dhariwal 2023, Eq. 5)."""
+    """Take the squared error, which grows like a distance for images that are far off (Song & Dhariwal 2023, Eq. 5)."""
 
     kind: Literal["pseudo-huber"] = "pseudo-huber"
     is_weighted = False

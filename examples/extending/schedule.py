@@ -13,7 +13,7 @@ from ddpm_cli.diffusion.schedules import betas_from_alphas_cumprod
 
 
 class ExponentialSchedule(ScheduleBase):
-    """abar falls exponentially: abar = exp(-rate * (t + 1) / T)."""
+    """Let abar fall exponentially: abar = exp(-rate * (t + 1) / T)."""
 
     kind: Literal["exponential"] = "exponential"
     rate: float = Field(10.0, gt=0, le=40, description="How often the signal falls by 1/e until the last step.")

@@ -156,3 +156,16 @@ def test_a_sweep_and_a_comparison_are_those_of_the_commands(tmp_path: Path) -> N
     assert {path.name for path in again.files} >= {"comparison.md", "comparison.json", "curves.png", "grids.png"}
     assert all(path.is_file() for path in again.files)
     assert [arm.name for arm in again.comparison.arms] == [arm["name"] for arm in commanded["arms"]]
+
+
+def test_a_sweep_of_one_run_gives_its_figures_and_writes_no_comparison(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(SWEEP.replace("seeds = [0, 1]", "").replace(', "cosine"', ""))
+    heard: list[ddpm_cli.events.Event] = []
+    found = ddpm_cli.sweep(tmp_path / "one.toml", runs=tmp_path / "runs", progress=False, on_event=heard.append)
+    (run,) = found.comparison.runs
+    assert run.path.parent == found.folder == tmp_path / "runs" / "one"
+    assert {apart.metric for apart in found.comparison.apart} == {"loss-per-timestep"}
+    assert found.files == []
+    assert not (found.folder / "comparison.md").exists()
+    (said,) = (event.message for event in heard if isinstance(event, ddpm_cli.events.Notice) and "One run" in event.message)
+    assert said.endswith(f"lies in {run.path}.")

@@ -12,7 +12,7 @@ from ddpm_cli.bench.subject import image_shape
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.model import UNetConfig
-from ddpm_cli.interop.formats.unet2d_names import to_unet2d
+from ddpm_cli.interop.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.models.cost import forward_flops, parameter_count
 
 EXAMPLE = ROOT / "examples" / "benchmarks" / "unet2d.toml"

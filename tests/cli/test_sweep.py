@@ -12,7 +12,9 @@ import pytest
 from command import Ddpm, assert_refused, environment
 from tiny_configs import tiny_base
 
+import ddpm_cli.experiments.sweep as sweeping
 from ddpm_cli.cli.app import run
+from ddpm_cli.errors import DivergedError
 
 CHANGES = {
     "data.limit": 64,
@@ -112,5 +114,57 @@ def test_a_run_that_fails_is_named_and_the_status_tells(
     Path("rates.toml").write_text(tiny_base(CHANGES | {"train.steps": 14}) + "[grid]\noptimizer.lr = [1e30, 1e-3]\n")
     assert run(["sweep", "rates.toml", "--no-grids", "--json"], debug=False) == 1
     told = capsys.readouterr()
-    assert "1 of the 2 runs of the sweep failed" in told.err
+    assert "1 of the 2 runs of the sweep failed." in told.err
+    assert "lr-1e30-s0: Training diverged" in told.err
     assert json.loads(told.out)["baseline"] == "lr-0.001"
+
+
+ONE = f"""
+{tiny_base(CHANGES)}
+[evaluate]
+metrics = ["loss-per-timestep"]
+n = 8
+[evaluate.grid]
+sample.sampler.steps = [2, 4]
+"""
+
+
+def test_a_sweep_of_one_run_ends_well_and_says_why_nothing_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one.toml").write_text(ONE)
+    assert run(["sweep", "one.toml"], debug=False) == 0
+    told = capsys.readouterr()
+    where = Path("runs", "one", "base-s0")
+    said = f"One run tells nothing about others: no comparison is written. What was measured of it lies in {where}."
+    assert told.err.count(said) == 1
+    assert told.out.startswith("One run, base-s0: there is nothing to compare it with.\n")
+    assert {path.name for path in where.parent.iterdir()} & {"comparison.md", "comparison.json", "curves.png"} == set()
+    assert run(["sweep", "one.toml", "--json"], debug=False) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in facts["runs"]] == ["base-s0"]
+    assert {apart["metric"] for apart in facts["apart"]} == {"loss-per-timestep"}
+
+
+@pytest.mark.parametrize("leaves_a_folder", [True, False])
+def test_one_run_that_fails_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], leaves_a_folder: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if leaves_a_folder:
+        Path("one.toml").write_text(tiny_base(CHANGES | {"train.steps": 14, "optimizer.lr": 1e30}))
+        reason = "Training diverged"
+    else:
+        Path("one.toml").write_text(tiny_base(CHANGES))
+        reason = "Nothing was finite."
+
+        def fail(config: object, **rest: object) -> None:
+            raise DivergedError(reason)
+
+        monkeypatch.setattr(sweeping, "train", fail)
+    assert run(["sweep", "one.toml", "--no-grids"], debug=False) == 1
+    told = capsys.readouterr().err
+    assert "1 of the 1 runs of the sweep failed." in told
+    assert f"base-s0: {reason}" in told
+    assert told.count("error:") == 1

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from best_checkpoints import best_checkpoint
 from safetensors.torch import save_file
 
 from ddpm_cli.core.io.tensor_files import TensorFile
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.runs.checkpoints import (
-    best_checkpoint,
     has_checkpoint,
     latest_checkpoint,
     list_checkpoints,
@@ -328,9 +328,8 @@ def test_extra_links_are_refused(run: RunDirectory, tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_at_all(run: RunDirectory, tmp_path: Path) -> None:
-    for find in (latest_checkpoint, best_checkpoint):
-        with pytest.raises(CheckpointError, match="no usable"):
-            find(run)
+    with pytest.raises(CheckpointError, match="no usable"):
+        latest_checkpoint(run)
     with pytest.raises(CheckpointError, match=r"manifest\.json is missing"):
         load_checkpoint(tmp_path / "none")
     assert list_checkpoints(run) == []
@@ -344,17 +343,6 @@ def test_all_damaged_tells_of_each(run: RunDirectory) -> None:
         empty(save(run, step) / "ema.safetensors")
     with pytest.raises(CheckpointError, match=r"step-00000020.*step-00000010"):
         latest_checkpoint(run)
-
-
-def test_a_damaged_best_falls_back_to_the_best_before(run: RunDirectory) -> None:
-    save(run, 10, best=True, keep_last=5)
-    path = save(run, 20, best=True, keep_last=5)
-    save(run, 30, keep_last=5)
-    assert best_checkpoint(run).step == 20
-    flip_a_bit(path / "ema.safetensors")
-    checkpoint = best_checkpoint(run)
-    assert checkpoint.step == 10
-    assert len(checkpoint.skipped) == 1
 
 
 def test_a_copied_checkpoint_stands_alone(run: RunDirectory, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from best_checkpoints import best_checkpoint
 
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
 from ddpm_cli.errors import OutputError
 from ddpm_cli.runs import checkpoints
-from ddpm_cli.runs.checkpoints import Checkpoint, best_checkpoint, latest_checkpoint, list_checkpoints, save_checkpoint
+from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint, list_checkpoints, save_checkpoint
 from ddpm_cli.runs.directory import create_run, sweep_run
 from ddpm_cli.runs.run_directory import RunDirectory
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from best_checkpoints import best_checkpoint
 from interrupted_runs import stop_at, tiny, without_times
 
 from ddpm_cli.build.data import build_dataset
@@ -15,7 +16,7 @@ from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.results.events import Event, Notice, TrainProgress
-from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
+from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import load_trained

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from best_checkpoints import best_checkpoint
 from interrupted_runs import tiny, without_times
 
 from ddpm_cli.core.io.temporaries import remove
 from ddpm_cli.errors import InterruptedRunError
 from ddpm_cli.results.events import CheckpointSaved, Event, SampleProgress, TrainProgress
-from ddpm_cli.runs.checkpoints import best_checkpoint, latest_checkpoint
+from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling import parallel as shared_samples

@@ -138,8 +138,8 @@ class SamplerBase(Choice):
     usual_steps: ClassVar[int | None] = None
     steps: PositiveInt | None = Field(
         None,
-        description="Steps to visit. Each is one network evaluation; heun takes two, but for the last step. If unset: all T for "
-        "ddpm, 50 for ddim and euler, 20 for the others, but never more than T.",
+        description="Steps to visit. Most samplers evaluate the network once in each; heun does so twice, but for the last step. "
+        "If unset: the sampler's own number, which `ddpm ls samplers` lists, but never more than T.",
     )
     spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits. Each spacing starts at T-1.")
 

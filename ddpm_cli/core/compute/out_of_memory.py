@@ -44,7 +44,7 @@ def free_memory(error: BaseException) -> None:
 
 @contextmanager
 def out_of_memory(explain: Callable[[], OutOfMemoryError]) -> Iterator[None]:
-    """Work in which running out of memory becomes one error.
+    """Make running out of memory one error of the work inside.
 
     Args:
         explain: Makes the error, once the memory is free again; it may try what would have fitted.

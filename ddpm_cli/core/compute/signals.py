@@ -31,7 +31,7 @@ class GivenUpError(Exception):
 
 @dataclass
 class StopRequest:
-    """Set by a signal, read between two steps.
+    """Remember a signal until it is asked about, between two steps.
 
     Attributes:
         signal_number: The first signal that came, or 0.

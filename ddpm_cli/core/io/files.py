@@ -488,7 +488,7 @@ def read_text(path: Path, limit: int = JSON_LIMIT) -> str:
 
 
 def bytes_below(path: Path) -> int:
-    """Size of all files below a folder, or of a file; links are not followed, and what cannot be read counts nothing."""
+    """Count the bytes of all files below a folder, or of a file; links are not followed, and what cannot be read counts nothing."""
     if not path.is_dir():
         return _size(path)
     return sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)

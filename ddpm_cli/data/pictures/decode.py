@@ -257,25 +257,25 @@ def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 class _Glance(io.RawIOBase):
-    """A file of which no more than SPARE_BYTES are read: a header can claim that any part of it belongs to it."""
+    """Read no more than SPARE_BYTES of a file: a header can claim that any part of it belongs to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left = file, SPARE_BYTES
 
     def seekable(self) -> bool:
-        """True."""
+        """Say yes."""
         return True
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """As the file's own."""
+        """Move as the file does."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As the file's own."""
+        """Tell what the file does."""
         return self._file.tell()
 
     def read(self, size: int = -1, /) -> bytes:
-        """As the file's own, but for what is too much."""
+        """Read as the file does, but for what is too much."""
         self._left -= max(size, 0)
         if size < 0 or self._left < 0:
             raise UnreadableError(f"has a header of more than {SPARE_BYTES:,} bytes")

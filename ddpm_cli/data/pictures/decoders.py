@@ -166,7 +166,7 @@ def _is_quick(content: bytes) -> bool:
 
 
 class _Process:
-    """A process that decodes one picture at a time; see decoder_process.py for what is said to it."""
+    """Run a process that decodes one picture at a time; see decoder_process.py for what is said to it."""
 
     def __init__(self) -> None:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -182,12 +182,12 @@ class _Process:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it is ours and has not been idle for so long that it may end at any moment."""
+        """Tell whether it is ours and has not been idle for so long that it may end at any moment."""
         idle = time.monotonic() - self._last
         return idle < IDLE_SECONDS / 2 and (self._command, self._parent) == (COMMAND, os.getpid())
 
     def ask(self, content: bytes, what: str, arguments: Sequence[object]) -> tuple[Any, bytes]:
-        """What one of `picture`'s functions makes of a picture.
+        """Ask what one of `picture`'s functions makes of a picture.
 
         Raises:
             UnreadableError: If it does, or takes too long, or ends the process.

@@ -58,7 +58,7 @@ def require_scale(name: str, levels: Levels | None) -> None:
 
 
 class _Set(NamedTuple):
-    """The smallest and largest values of pictures of one kind, float64 [n], and whether all are grey; see `Levels.depth`."""
+    """Hold the smallest and largest values of pictures of one kind, float64 [n], and whether all are grey; see `Levels.depth`."""
 
     depth: int
     grey: bool
@@ -66,13 +66,13 @@ class _Set(NamedTuple):
     highs: NDArray[np.float64]
 
     def whites(self) -> NDArray[np.float64]:
-        """As `Levels.white`."""
+        """Find white, as `Levels.white` does."""
         choices = np.array([*WHITES[self.depth], np.inf])
         found: NDArray[np.float64] = choices[np.searchsorted(choices, self.highs)]
         return np.where(np.isinf(found), self.highs, found)
 
     def narrower_white(self) -> int | None:
-        """White of fewer bits that some keep close to while all others are far beyond it; None if there is none."""
+        """Find white of fewer bits that some keep close to while all others are far beyond it; None if there is none."""
         for white in CAMERAS_WHITES if self.depth in (16, CUT_TO_8) else ():
             close, beyond = (self.highs > 0.75 * white) & (self.highs <= white), self.highs > 2 * white
             if close.sum() > 1 and beyond.sum() > 1 and beyond.sum() == (self.highs > white).sum():
@@ -80,12 +80,12 @@ class _Set(NamedTuple):
         return None
 
     def how(self) -> str:
-        """What the line of Python does."""
+        """Say what the line of Python does."""
         kept = " by Pillow, which keeps but 8 of 16 bits (OpenCV keeps all)" if self.depth == CUT_TO_8 else ""
         return f"as PNG files of 8 bits and one scale{kept}"
 
     def line(self, low: float, high: float) -> str:
-        """A line of Python that writes a picture with 8 bits."""
+        """Write a line of Python that writes a picture with 8 bits."""
         low = min(low, 0.0)
         if self.depth in (8, CUT_TO_8):
             top = self.as_opened(high)
@@ -100,7 +100,7 @@ class _Set(NamedTuple):
         )
 
     def as_opened(self, value: float) -> float:
-        """A value as Pillow gives it."""
+        """Give a value as Pillow does."""
         return value // 257 if self.depth == CUT_TO_8 else value
 
 

@@ -90,14 +90,14 @@ def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
 
 
 class _Picture(NamedTuple):
-    """An encoded picture, and what its header says."""
+    """Hold an encoded picture, and what its header says."""
 
     header: Header
     content: bytes
     decoders: Decoders
 
     def decoded(self, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
-        """As `picture.decode`."""
+        """Decode it, as `picture.decode` does."""
         return self.decoders.decode(self.content, shape, background)
 
 

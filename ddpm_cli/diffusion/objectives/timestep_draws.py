@@ -45,17 +45,17 @@ class TimestepSampler(Protocol):
 
 
 class _Memoryless:
-    """The half of a TimestepSampler that learns nothing."""
+    """Do without what a TimestepSampler learns."""
 
     def update(self, t: Tensor, losses: Tensor) -> None:
-        """Nothing to learn."""
+        """Learn nothing."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Nothing to keep."""
+        """Give nothing: there is nothing to keep."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to go on from."""
+        """Take nothing: there is nothing to go on from."""
 
 
 def draw_timesteps(

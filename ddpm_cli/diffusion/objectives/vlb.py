@@ -44,7 +44,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_lo
 
 
 def discretized_gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log probability of pixels under a Gaussian that is integrated over each pixel's bin (DDPM, Eq. 13).
+    """Give the log probability of pixels under a Gaussian that is integrated over each pixel's bin (DDPM, Eq. 13).
 
     log(Phi((x_0 + 1/255 - mean) / std) - Phi((x_0 - 1/255 - mean) / std)); the bins of -1 and 1 reach to infinity.
 
@@ -73,7 +73,7 @@ def discretized_gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance:
 
 
 def model_log_variance(variance: ModelVariance, estimate: Denoised, t: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Log variance of p(x_{t-1} | x_t).
+    """Give the log variance of p(x_{t-1} | x_t).
 
     fixed-small:   log(beta-tilde)                                                          (DDPM, Sec. 3.2)
     fixed-large:   log(beta)                                                                (DDPM, Sec. 3.2)

@@ -16,7 +16,7 @@ Variant = Literal["bh1", "bh2"]
 
 
 class _Prediction(NamedTuple):
-    """The step before: from x_t at t, by the estimate at t and those before it."""
+    """Hold the step before: from x_t at t, by the estimate at t and those before it."""
 
     x_t: Tensor
     t: Level

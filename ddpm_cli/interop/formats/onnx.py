@@ -1,178 +1,129 @@
-"""Write a network as an ONNX graph, for onnxruntime and the many programs that read the format."""
+"""Write a trained model as an ONNX graph: its network alone, or the whole of DDIM with it."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpm_cli.core.extras import require_packages
-from ddpm_cli.core.io.files import atomic_write
-from ddpm_cli.core.io.paths import text_alias
-from ddpm_cli.errors import RequestError
+from ddpm_cli.diffusion.denoise import thresholded
+from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.levels import CLEAN
+from ddpm_cli.interop.export_request import ddim_of
+from ddpm_cli.interop.onnx_graph import load_onnx, save_onnx, save_onnx_loop
+from ddpm_cli.interop.same_noise import prediction_difference, sample_from, seeded_noise
+from ddpm_cli.results.interchange import Comparison
+from ddpm_cli.sampling.generate import model_facts
+from ddpm_cli.sampling.trained_model import guided_predictor
 
-FORMAT, EXTRA = "The format onnx", "interop"
-COUNTER = "step_index"
-LARGEST_FILE = 2**31 - 1
-"""Bytes; Google's protocol buffers, which the format is made of, end there."""
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.sample import DdimSampler
+    from ddpm_cli.interop.registry import ExportOptions
+    from ddpm_cli.sampling.trained_model import TrainedModel
 
-
-def save_onnx(
-    module: nn.Module, inputs: Mapping[str, Tensor], output: str, path: Path, metadata: Mapping[str, str], *, half: bool = False
-) -> None:
-    """Write a module as one file with a batch of any size.
-
-    Args:
-        module: On the CPU and in evaluation mode, called with the inputs in their order.
-        inputs: Examples by name, each with the batch as its first dimension, of at least 2 images.
-        output: Name of the result.
-        path: File to create or replace, as a whole; its folder must exist.
-        metadata: Text by name, stored in the graph.
-        half: Store as float16 what that can hold exactly, which rounded weights are; the graph computes in float32 all the same.
-    Raises:
-        RequestError: If a package is missing, or the file would be larger than the format allows.
-        OutputError: If the file cannot be written; what was there before stays.
-    """
-    atomic_write(path, _bytes(_graph(module, inputs, output, metadata), half))
+TOLERANCE = 1e-4
+IMAGE_TOLERANCE = 1e-3
+"""A predicted eps becomes an image at T - 1 through division by sqrt(abar), about 0.006: float32 rounds by 1e-4 there."""
+BATCHES = (1, 3)
 
 
-def save_onnx_loop(
-    step: nn.Module,
-    count: int,
-    inputs: Mapping[str, Tensor],
-    output: str,
-    path: Path,
-    metadata: Mapping[str, str],
-    *,
-    half: bool = False,
-) -> None:
-    """Write a graph that repeats a step, as one file; see save_onnx for what is not said here.
+class DdimStep(nn.Module):
+    """Compute one step of DDIM with eta = 0 (Song et al. 2021, Eq. 12), which step being a tensor, so that a graph can repeat it.
 
-    result = x;  for i in range(count): result = step(result, i, ...)
+    x_s = sqrt(abar_s) * x0_hat + sqrt(1 - abar_s) * eps_hat
 
     Args:
-        step: Called with x, then i, int64 without dimensions, then the other inputs.
-        count: How often.
-        inputs: x and the others, without i.
-        output: Name of the result.
-        path: See save_onnx.
-        metadata: See save_onnx.
-        half: See save_onnx.
+        trained: The model, with the threshold and guidance of its own `[sample]` section.
+        sampler: Which steps.
     """
-    (state, *others) = inputs
-    of_step = {state: inputs[state], COUNTER: torch.tensor(0), **{name: inputs[name] for name in others}}
-    atomic_write(path, _bytes(_looped(_graph(step, of_step, "next", metadata), state, count, output), half))
+
+    def __init__(self, trained: TrainedModel, sampler: DdimSampler) -> None:
+        super().__init__()
+        schedule, settings = trained.schedule, trained.config.sample
+        self.network = trained.network
+        self.predict = thresholded(guided_predictor(trained, settings), settings.threshold.build())
+        path = sampler.spacing.build(schedule, sampler.number_of_steps(schedule.timesteps))
+        self.register_buffer("steps", torch.tensor([schedule.step(level) for level in path]))
+        self._register("alpha", [level.alpha for level in path])
+        self._register("sigma", [level.sigma for level in path])
+        self._register("snr", [level.signal / level.noise for level in path])
+        self._register("half_logsnr", [level.half_logsnr for level in path])
+        self._register("next_alpha", [level.alpha for level in [*path[1:], CLEAN]])
+        self._register("next_sigma", [level.sigma for level in [*path[1:], CLEAN]])
+
+    def _register(self, name: str, values: list[float]) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.float64).float())
+
+    def __len__(self) -> int:
+        return len(self.get_buffer("steps"))
+
+    def forward(self, x_t: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map x_t [B, C, H, W] to x_s at the next step; index, int64 without dimensions, is the place of t in the list of steps."""
+        batch, names = x_t.shape[0], ("alpha", "sigma", "snr", "half_logsnr")
+        alpha, sigma, snr, half_logsnr = (self.get_buffer(name)[index].expand(batch).view(-1, 1, 1, 1) for name in names)
+        step = self.get_buffer("steps")[index].expand(batch)
+        estimate = self.predict(x_t, Levels(step, alpha, sigma, snr, half_logsnr), labels)
+        return self.get_buffer("next_alpha")[index] * estimate.x0_hat + self.get_buffer("next_sigma")[index] * estimate.eps_hat
 
 
-def _looped(proto: Any, state: str, count: int, output: str) -> Any:
-    """Turn the graph of a step in place into one with a Loop whose body is the step; weights stay outside of the body."""
-    from onnx import TensorProto, helper
-
-    graph, (result,) = proto.graph, proto.graph.output
-    values = {value.name: value for value in graph.input}
-    shape = values[state].type
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["again"], ["go_on"]), *graph.node],
-        "step",
-        [
-            helper.make_tensor_value_info(COUNTER, TensorProto.INT64, []),
-            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
-            helper.make_value_info(state, shape),
-        ],
-        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), helper.make_value_info(result.name, shape)],
-    )
-    outside = f"{state}_T"
-    constants = [
-        helper.make_tensor("loop_count", TensorProto.INT64, [], [count]),
-        helper.make_tensor("loop_start", TensorProto.BOOL, [], [True]),
-    ]
-    looped = helper.make_graph(
-        [helper.make_node("Loop", ["loop_count", "loop_start", outside], [output], body=body)],
-        "sampler",
-        [helper.make_value_info(outside, shape), *(value for name, value in values.items() if name not in (state, COUNTER))],
-        [helper.make_value_info(output, shape)],
-        [*graph.initializer, *constants],
-    )
-    graph.CopyFrom(looped)
-    return proto
+def write(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
+    """Write the network, or the whole of DDIM with it, and compare it in onnxruntime with ours."""
+    if options.with_sampler:
+        return write_onnx_sampler(trained, path, options.steps, half=options.half)
+    return write_onnx(trained, path, half=options.half)
 
 
-def _graph(module: nn.Module, inputs: Mapping[str, Tensor], output: str, metadata: Mapping[str, str]) -> Any:
-    """The module as an ONNX model in memory; inputs without dimensions are scalars, the others have the batch first."""
-    require_packages(FORMAT, EXTRA, "onnx", "onnxscript")  # which torch imports
-    batch = torch.export.Dim("batch")
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch's own exporter, about its own parts
-        program = torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=tuple({0: batch} if value.ndim else None for value in inputs.values()),
-            dynamo=True,
-            optimize=False,  # what is folded can no longer be halved, and onnxruntime folds when it loads
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    proto = program.model_proto
-    for name, text in metadata.items():
-        proto.metadata_props.add(key=name, value=text)
-    for node in proto.graph.node:
-        node.ClearField("metadata_props")  # where in torch's and our source it came from, larger than the node itself
-    return proto
-
-
-def _halve(graph: Any) -> None:
-    """Store constants as float16 where that changes none of their values; a Cast gives them back their names."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        values, name = numpy_helper.to_array(tensor), tensor.name
-        with np.errstate(over="ignore"):
-            halves = values.astype(np.float16)
-        if np.array_equal(halves.astype(np.float32), values):
-            tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
-            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _bytes(proto: Any, half: bool) -> bytes:
-    if half:
-        _halve(proto.graph)
-    if proto.ByteSize() > LARGEST_FILE:
-        raise RequestError(
-            f"The graph would have {proto.ByteSize() / 1e9:.1f} GB, and an ONNX file can have 2.1.",
-            "Try --half, or another format.",
-        )
-    content: bytes = proto.SerializeToString()
-    return content
-
-
-def load_onnx(path: Path, inputs: Sequence[str]) -> Callable[..., Tensor]:
-    """Load the graph in onnxruntime on the CPU, to be called with the inputs in their order.
+def write_onnx(trained: TrainedModel, path: Path, *, half: bool) -> list[Comparison]:
+    """Write the network, (x, t[, labels]) to its prediction, and compare it in onnxruntime with itself; EDM has t as float32.
 
     Raises:
-        RequestError: If onnxruntime is missing.
+        RequestError: If a package is missing or the graph is too large.
+        OutputError: If the file cannot be written.
     """
-    require_packages(FORMAT, EXTRA, "onnxruntime")
-    import onnxruntime
+    level = torch.float32 if trained.config.objective.parameterization.knows_any_level else torch.int64
+    inputs = {"x": torch.zeros(2, *trained.image_shape), "t": torch.zeros(2, dtype=level), **_labels(trained, 2)}
+    save_onnx(trained.network, inputs, "prediction", path, model_facts(trained, half=half), half=half)
+    run = load_onnx(path, list(inputs))
 
-    with text_alias(path) as alias:
-        session = onnxruntime.InferenceSession(str(alias), providers=["CPUExecutionProvider"])
+    def predict(x: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+        return run(x, t.to(level), *labels)
 
-    def run(*values: Tensor) -> Tensor:
-        (result,) = session.run(None, dict(zip(inputs, (value.numpy() for value in values), strict=True)))
-        return torch.from_numpy(result)
+    return [Comparison("prediction in onnxruntime", prediction_difference(trained, predict), TOLERANCE)]
 
-    return run
+
+def write_onnx_sampler(trained: TrainedModel, path: Path, steps: int | None, *, half: bool) -> list[Comparison]:
+    """Write a graph from noise, x_T[, labels], to images in [-1, 1] by DDIM, and compare it with our DDIM.
+
+    Args:
+        trained: The model.
+        path: The file.
+        steps: Of DDIM; those of the model's own sampler if None.
+        half: Whether the weights, which must be rounded already, are stored as float16.
+    Raises:
+        RequestError: If a package is missing, the graph is too large, or DDIM would need noise.
+        OutputError: If the file cannot be written.
+    """
+    sampler = ddim_of(trained.config, steps)
+    step = DdimStep(trained, sampler)
+    metadata = model_facts(trained, half=half) | {"ddpm_sampler": sampler.model_dump_json(), "ddpm_steps": str(len(step))}
+    inputs = {"x": torch.zeros(2, *trained.image_shape), **_labels(trained, 2)}
+    expected = [_images(trained, sampler, batch) for batch in BATCHES]  # before tracing, which may leave its marks in caches
+    save_onnx_loop(step, len(step), inputs, "images", path, metadata, half=half)
+    run = load_onnx(path, ["x_T", *_labels(trained, 1)])
+    differences = [float((run(*given) - images).abs().max()) for given, images in expected]
+    return [Comparison(f"images of DDIM in onnxruntime, {len(step)} steps", max(differences), IMAGE_TOLERANCE)]
+
+
+def _images(trained: TrainedModel, sampler: DdimSampler, batch: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What a graph is given, and the images that it should make of it."""
+    x_T, labels = seeded_noise((batch, *trained.image_shape), batch)(), _labels(trained, batch)
+    images = sample_from(trained, sampler, x_T, seeded_noise(x_T.shape, 0), labels.get("labels"))
+    return (x_T, *labels.values()), images
+
+
+def _labels(trained: TrainedModel, batch: int) -> Mapping[str, Tensor]:
+    """One label for each image, if the model takes some."""
+    return {} if trained.num_classes is None else {"labels": torch.arange(batch) % trained.num_classes}

@@ -131,7 +131,7 @@ def _text(value: Any) -> str:
 
 
 def figure_rows(figures: Sequence[StoredFigure]) -> list[tuple[list[str], str, Facts]]:
-    """List of each figure metric, value, floor, images, step and date; how it was measured in a line; and all lines on it."""
+    """List for each figure metric, value, floor, images, step and date; how it was measured in a line; and all lines on it."""
     return [(_figure_cells(stored), *_protocol(stored)) for stored in figures]
 
 

@@ -1,4 +1,4 @@
-"""Noise schedules as a figure in a file."""
+"""Draw noise schedules as a figure in a file."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ def lead(comparison: Comparison) -> list[str]:
     """Say what must be said before any table."""
     runs, arms = comparison.runs, comparison.arms
     lines = [f"{len(runs)} runs in {counted(len(arms), 'arm')}."]
-    if comparison.only_seed:
+    if len(runs) == 1:
+        lines = [f"One run, {runs[0].name}: there is nothing to compare it with."]
+    elif comparison.only_seed:
         lines = [_only_seed(comparison)]
     elif any(measure.verdicts for measure in comparison.measures):
         others = len(arms) - 1
@@ -164,7 +166,7 @@ def _apart_sheets(comparison: Comparison) -> list[Sheet]:
         for metric, group in by_metric.items()
         for apart in group
     )
-    remark = "Measured in different ways, or of one run alone: not comparable."
+    remark = "" if len(comparison.runs) == 1 else "Measured in different ways, or of one run alone: not comparable."
     return [Sheet("measured apart", ("run", "metric", " value", "how"), rows, remark)]
 
 

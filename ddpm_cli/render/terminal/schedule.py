@@ -1,4 +1,4 @@
-"""Noise schedules as tables and curves in the terminal, as JSON and as CSV."""
+"""Show noise schedules as tables and curves in the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ import torch
 from trained_models import trained_model
 
 from ddpm_cli.errors import RequestError
-from ddpm_cli.interop.formats.onnx import load_onnx
+from ddpm_cli.interop.formats.onnx import write_onnx, write_onnx_sampler
 from ddpm_cli.interop.half import rounded
-from ddpm_cli.interop.onnx_denoiser import write_onnx, write_onnx_sampler
+from ddpm_cli.interop.onnx_graph import load_onnx
 
 
 @pytest.fixture(scope="module")
