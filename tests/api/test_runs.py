@@ -60,7 +60,7 @@ def test_training_leaves_a_run_and_tells_of_each_step(run: ddpm_cli.Run, runs: P
 def test_a_file_names_its_run_and_resume_extends_it(tmp_path: Path) -> None:
     file = tmp_path / "my recipe.toml"
     file.write_text('preset = "quick"\n[optimizer]\nlr = 1e-3\n')
-    tiny = {**SMALL, "model.attention_resolutions": []}
+    tiny = {**SMALL, "train.sampler.kind": "ddim", "model.attention_resolutions": []}
     run = ddpm_cli.train(
         file, data="fashion-mnist-10k", set=tiny, steps=2, batch_size=8, device="cpu", runs=tmp_path / "runs", progress=False
     )
