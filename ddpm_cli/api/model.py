@@ -163,9 +163,7 @@ class Model:
             OutOfMemoryError: With the largest batch that there is memory for.
         """
         settings = self._settings(drawing, set)
-        chosen = self._seeds(n, seeds, settings)
-        demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
-        self._require(demand, settings, no_limits, on_event)
+        chosen = self._affordable_seeds(n, seeds, settings, no_limits, on_event)
         return self._draw(chosen, labels, settings, progress, on_event)
 
     def trajectory(
@@ -175,6 +173,7 @@ class Model:
         seeds: Sequence[int] | None = None,
         labels: Labels | None = None,
         set: Settings | None = None,
+        no_limits: bool = False,
         **drawing: Unpack[Drawing],
     ) -> NDArray[np.uint8]:
         """Draw the images that `sample` draws, and keep how they came out of noise.
@@ -184,6 +183,7 @@ class Model:
             seeds: One for each image.
             labels: One for all images or one for each.
             set: Fields of the config's section `sample`.
+            no_limits: Lift the limits.
             drawing: Sampler, steps, guidance and batch size.
         Returns:
             x_s after up to 60 of the steps, evenly spread; the last are the images. NumPy uint8 [F, N, H, W, C].
@@ -192,7 +192,8 @@ class Model:
             OutOfMemoryError: See `sample`.
         """
         settings, frames = self._settings(drawing, set), Frames()
-        self._draw(self._seeds(n, seeds, settings), labels, settings, progress=False, on_frame=frames)
+        chosen = self._affordable_seeds(n, seeds, settings, no_limits, ignore)
+        self._draw(chosen, labels, settings, progress=False, on_frame=frames)
         return np.stack([_channels_last(frame) for frame in frames.stacked()])
 
     def interpolate(
@@ -375,6 +376,15 @@ class Model:
         if not found:
             raise RequestError("There must be at least one image to draw.", "Give a positive n, or seeds.")
         return found
+
+    def _affordable_seeds(
+        self, n: int | None, seeds: Sequence[int] | None, settings: SampleConfig, no_limits: bool, on_event: Listener
+    ) -> list[int]:
+        """Choose the seeds of images out of noise, unless these are more than the model may ask for."""
+        chosen = self._seeds(n, seeds, settings)
+        demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
+        self._require(demand, settings, no_limits, on_event)
+        return chosen
 
     def _labels(self, labels: Labels, images: int) -> list[int]:
         if not self.class_names:

@@ -97,6 +97,20 @@ def test_classes_by_name_and_number_and_the_way_out_of_noise(run: ddpm_cli.Run) 
     assert np.array_equal(way[-1], by_name)
 
 
+def test_a_run_may_not_ask_for_more_images_than_the_limits_whichever_method_draws(
+    run: ddpm_cli.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ddpm_cli.load(run, device="cpu")
+    many = {"sample.n": 20_000}
+    for draw in (model.sample, model.trajectory):
+        with pytest.raises(ddpm_cli.DdpmError, match="asks for 20,000 images"):
+            draw(set=many)
+    monkeypatch.setattr("ddpm_cli.api.model.shared_samples", lambda team, trained, seeds, *_, **__: pytest.fail(f"{len(seeds)}"))
+    for draw in (model.sample, model.trajectory):
+        with pytest.raises(pytest.fail.Exception, match="20000"):
+            draw(set=many, no_limits=True)
+
+
 def test_evaluate_gives_figures_and_keeps_them(run: ddpm_cli.Run, tmp_path: Path) -> None:
     heard: list[Event] = []
     first = ddpm_cli.evaluate(run, "loss-per-timestep", n=8, out=tmp_path, device="cpu", progress=False, on_event=heard.append)
