@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from ddpm_cli.api.arguments import Settings, as_sets
+from ddpm_cli.api.arguments import Settings, as_sets, as_text, as_whole
 from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.config.resolve.loader import load_config
-from ddpm_cli.core.names import plain
+from ddpm_cli.core.names import as_known
 from ddpm_cli.errors import RequestError, ShapeError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 MOST_CHANNELS = 4
+SPLITS = ("train", "test")
 
 
 class Images(NamedTuple):
@@ -48,19 +49,20 @@ def load_images(
         set: Fields of the config's section `data` by dotted key, such as {"data.size": 64}.
     Raises:
         DataError: If they are nowhere to be had, or unusable.
-        RequestError: If n is not positive, or a field is none.
+        RequestError: If n is not positive, or there is no such split or field.
     """
     from ddpm_cli.build.data import build_dataset
     from ddpm_cli.render.terminal.console import show_notice, show_notices
     from ddpm_cli.results.events import Notice
 
-    if n is not None and n < 1:
-        raise RequestError(f"n must be at least 1, not {n}.", "Give a positive number.")
+    n = None if n is None else as_whole(n, "n")
+    if (part := as_known(as_text(split, "split"), SPLITS)) not in SPLITS:
+        raise RequestError(f"There is no split {split!r}.", f"Choose one of {', '.join(SPLITS)}.")
     flags = data_flags(None if data is None else str(data), "data")
     dataset = build_dataset(load_config(sets=as_sets(set), flags=flags).config.data, show_notices)
     for notice in dataset.notices:
         show_notice(Notice(notice, important=True))
-    chosen = dataset.train if plain(split) == "train" else dataset.test
+    chosen = dataset.train if part == "train" else dataset.test
     images = np.ascontiguousarray(chosen.images[:n].transpose(0, 2, 3, 1))
     return Images(images, chosen.labels[:n], chosen.class_names)
 
@@ -99,10 +101,11 @@ def make_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image:
     """
     from ddpm_cli.render.pictures.images import grid, picture
 
+    if not isinstance(images, np.ndarray):
+        raise ShapeError(f"A grid is made of a NumPy array, not of {type(images).__name__}.", "See Model.sample.")
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0 or images.shape[3] not in range(1, MOST_CHANNELS + 1):
         raise ShapeError(
             f"A grid is made of images uint8 [N, H, W, C], not of {images.dtype} {list(images.shape)}.", "See Model.sample."
         )
-    if columns is not None and columns < 1:
-        raise RequestError(f"columns must be at least 1, not {columns}.", "Give a positive number.")
+    columns = None if columns is None else as_whole(columns, "columns")
     return picture(grid(images.transpose(0, 3, 1, 2), columns))

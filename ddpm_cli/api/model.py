@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Union, Unpack
 
 import numpy as np
 
-from ddpm_cli.api.arguments import Settings, as_argument, as_path, sampling_sets
+from ddpm_cli.api.arguments import (
+    Settings,
+    as_argument,
+    as_given_path,
+    as_list,
+    as_number,
+    as_path,
+    as_share,
+    as_text,
+    as_whole,
+    sampling_sets,
+)
 from ddpm_cli.api.training import Run
 from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.compute.team import Team
-from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.data.pictures.classes import find_class
 from ddpm_cli.data.sources.one_picture import read_mask, read_picture
 from ddpm_cli.errors import RequestError, ShapeError
@@ -28,6 +39,8 @@ from ddpm_cli.sampling.parallel import shared_samples
 from ddpm_cli.sampling.request import (
     FILLING,
     FROM_NOISE,
+    MAX_SEED,
+    MAX_SEEDS,
     VARYING,
     Drawing,
     Editing,
@@ -45,8 +58,6 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.sampling.generate import FrameListener
     from ddpm_cli.sampling.trained_model import TrainedModel
-
-MAX_SEED = 10**18 - 1
 
 Labels = int | str | Sequence[int | str]
 Picture = Union[str, Path, "NDArray[np.uint8]"]
@@ -68,7 +79,11 @@ def load(run: Run | str | Path | None = None, *, device: str = "auto", ema: bool
         DeviceError: If this machine lacks the device.
     """
     path = run.path if isinstance(run, Run) else as_path(run, "run")
-    return Model(load_trained(path, resolve_device(device), ema=ema, runs=user_path(runs, "runs"), on_event=show_notices))
+    return Model(
+        load_trained(
+            path, resolve_device(as_text(device, "device")), ema=ema, runs=as_given_path(runs, "runs"), on_event=show_notices
+        )
+    )
 
 
 class Model:
@@ -148,9 +163,7 @@ class Model:
             OutOfMemoryError: With the largest batch that there is memory for.
         """
         settings = self._settings(drawing, set)
-        chosen = self._seeds(n, seeds, settings)
-        demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
-        self._require(demand, settings, no_limits, on_event)
+        chosen = self._affordable_seeds(n, seeds, settings, no_limits, on_event)
         return self._draw(chosen, labels, settings, progress, on_event)
 
     def trajectory(
@@ -160,6 +173,7 @@ class Model:
         seeds: Sequence[int] | None = None,
         labels: Labels | None = None,
         set: Settings | None = None,
+        no_limits: bool = False,
         **drawing: Unpack[Drawing],
     ) -> NDArray[np.uint8]:
         """Draw the images that `sample` draws, and keep how they came out of noise.
@@ -169,6 +183,7 @@ class Model:
             seeds: One for each image.
             labels: One for all images or one for each.
             set: Fields of the config's section `sample`.
+            no_limits: Lift the limits.
             drawing: Sampler, steps, guidance and batch size.
         Returns:
             x_s after up to 60 of the steps, evenly spread; the last are the images. NumPy uint8 [F, N, H, W, C].
@@ -177,7 +192,8 @@ class Model:
             OutOfMemoryError: See `sample`.
         """
         settings, frames = self._settings(drawing, set), Frames()
-        self._draw(self._seeds(n, seeds, settings), labels, settings, progress=False, on_frame=frames)
+        chosen = self._affordable_seeds(n, seeds, settings, no_limits, ignore)
+        self._draw(chosen, labels, settings, progress=False, on_frame=frames)
         return np.stack([_channels_last(frame) for frame in frames.stacked()])
 
     def interpolate(
@@ -213,11 +229,10 @@ class Model:
             RequestError: If a number, class or field cannot be; see `sample`.
             DataError: If a picture cannot be read or is not what the model makes.
         """
-        if n < 2:
-            raise RequestError(f"n must be at least 2, not {n}.", "Give another number.")
-        ends = [end if isinstance(end, int) else self._picture(end, resize) for end in (first, last)]
+        images = as_whole(n, "n", 2, MAX_SEEDS)
+        ends = [self._end(end, name, resize) for end, name in ((first, "first"), (last, "last"))]
         editing = self._editing(label, drawing, set, way_between(sum(not isinstance(end, int) for end in ends)))
-        return self._edited(Interpolation(ends, n), editing, list(range(n)), no_limits, progress, on_event)
+        return self._edited(Interpolation(ends, images), editing, list(range(images)), no_limits, progress, on_event)
 
     def inpaint(
         self,
@@ -258,9 +273,7 @@ class Model:
             RequestError: If a number, class or field cannot be; see `sample`.
             DataError: If a picture cannot be read, is not what the model makes, or the mask is white nowhere.
         """
-        for name, count in (("resample", resample), ("jump", jump)):
-            if count is not None and count < 1:
-                raise RequestError(f"{name} must be at least 1, not {count}.", "Give a positive number.")
+        resample, jump = as_whole(resample, "resample"), None if jump is None else as_whole(jump, "jump")
         editing, pixels = self._editing(label, drawing, set, FILLING), self._picture(image, resize)
         unknown = self._mask(mask, resize)
         chosen = self._seeds(1 if n is None and seeds is None else n, seeds, editing.settings)
@@ -302,14 +315,15 @@ class Model:
             RequestError: If a number, class or field cannot be; see `sample`.
             DataError: If the picture cannot be read or is not what the model makes.
         """
-        if not 0 <= strength <= 1:
-            raise RequestError(f"strength must be in [0, 1], not {strength:g}.", "Give another number.")
+        strength = as_share(strength, "strength")
         editing, pixels = self._editing(label, drawing, set, VARYING), self._picture(image, resize)
         chosen = self._seeds(1 if n is None and seeds is None else n, seeds, editing.settings)
         return self._edited(Variation(pixels, strength, len(chosen)), editing, chosen, no_limits, progress, on_event)
 
     def _editing(self, label: int | str | None, drawing: Drawing, set: Settings | None, way: Way) -> Editing:
-        named = None if label is None else str(label)
+        if drawing.get("guidance") is not None:
+            as_number(drawing["guidance"], "guidance")
+        named = None if label is None else label if isinstance(label, str) else str(as_whole(label, "label", 0))
         return editing_of(self._trained, named, drawing, sampling_sets(set), way, as_argument)
 
     def _edited(
@@ -323,7 +337,11 @@ class Model:
     def _require(self, demand: Demand, settings: SampleConfig, no_limits: bool, on_event: Listener) -> None:
         require_affordable(self._trained, settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
 
-    def _picture(self, image: Picture, resize: bool) -> NDArray[np.uint8]:
+    def _end(self, end: Picture | int, name: str, resize: bool) -> NDArray[np.uint8] | int:
+        """Take an end of an interpolation: a picture, or the seed of an image."""
+        return self._picture(end, resize, name) if isinstance(end, str | Path | np.ndarray) else as_whole(end, name, 0, MAX_SEED)
+
+    def _picture(self, image: Picture, resize: bool, name: str = "image") -> NDArray[np.uint8]:
         """Take an image as the model has it, uint8 [C, H, W]."""
         if isinstance(image, np.ndarray):
             channels, height, width = self.image_shape
@@ -334,11 +352,11 @@ class Model:
                 )
             return np.ascontiguousarray(image.transpose(2, 0, 1))
         background = getattr(self._trained.config.data, "background", "white")
-        return read_picture(user_path(image, "image"), self.image_shape, resize=resize, background=background)
+        return read_picture(as_given_path(image, name), self.image_shape, resize=resize, background=background)
 
     def _mask(self, mask: str | Path | NDArray[np.bool_], resize: bool) -> NDArray[np.bool_]:
         if not isinstance(mask, np.ndarray):
-            return read_mask(user_path(mask, "mask"), self.image_shape[1:], resize=resize)
+            return read_mask(as_given_path(mask, "mask"), self.image_shape[1:], resize=resize)
         if mask.dtype != np.bool_ or mask.shape != self.image_shape[1:] or not mask.any():
             raise ShapeError(
                 f"A mask is bool {list(self.image_shape[1:])} and true somewhere, not {mask.dtype} {list(mask.shape)}.",
@@ -352,12 +370,21 @@ class Model:
     def _seeds(self, n: int | None, seeds: Sequence[int] | None, settings: SampleConfig) -> list[int]:
         if n is not None and seeds is not None:
             raise RequestError("seeds says which images to draw, so that n has no place beside it.", "Leave one of them out.")
-        found = list(range(settings.n if n is None else n)) if seeds is None else [int(seed) for seed in seeds]
+        if seeds is None:
+            return list(range(settings.n if n is None else as_whole(n, "n", 1, MAX_SEEDS)))
+        found = [as_whole(seed, "A seed", 0, MAX_SEED) for seed in as_list(seeds, "seeds")]
         if not found:
             raise RequestError("There must be at least one image to draw.", "Give a positive n, or seeds.")
-        if min(found) < 0 or max(found) > MAX_SEED:
-            raise RequestError(f"Seeds must be in [0, {MAX_SEED + 1}).", "Give other seeds.")
         return found
+
+    def _affordable_seeds(
+        self, n: int | None, seeds: Sequence[int] | None, settings: SampleConfig, no_limits: bool, on_event: Listener
+    ) -> list[int]:
+        """Choose the seeds of images out of noise, unless these are more than the model may ask for."""
+        chosen = self._seeds(n, seeds, settings)
+        demand = Demand.of(self._trained, settings, len(chosen), images_from_file=n is None and seeds is None)
+        self._require(demand, settings, no_limits, on_event)
+        return chosen
 
     def _labels(self, labels: Labels, images: int) -> list[int]:
         if not self.class_names:
@@ -365,8 +392,13 @@ class Model:
                 f"{self.origin} was trained without class labels, so that they mean nothing to it.",
                 'Leave labels out, or train a model with set={"model.num_classes": "auto"}.',
             )
-        each = [labels] * images if isinstance(labels, int | str) else labels
-        return [find_class(str(label), self.class_names) if isinstance(label, str) else label for label in each]
+        alike = isinstance(labels, str | Integral)
+        return [self._class(label) for label in ([labels] * images if alike else as_list(labels, "labels"))]
+
+    def _class(self, label: object) -> int:
+        if isinstance(label, str):
+            return find_class(label, self.class_names)
+        return as_whole(label, "A label", 0, len(self.class_names) - 1)
 
     def _draw(
         self,

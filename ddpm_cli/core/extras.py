@@ -1,4 +1,4 @@
-"""Name packages that only some of the work needs; each is in an extra of this distribution."""
+"""Name packages that only some of the work needs; those that this distribution needs are in extras of it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ def require_packages(wanted_by: str, extra: str, *packages: str) -> None:
 
     Args:
         wanted_by: What needs them; the start of the message.
-        extra: The extra that they are in.
+        extra: The extra that they are in; empty where no extra of this distribution has them.
         packages: See `missing_packages`.
     Raises:
         RequestError: With the line that installs them.
     """
     if missing := missing_packages(*packages):
         are = "is" if len(missing) == 1 else "are"
-        raise RequestError(
-            f"{wanted_by} needs {', '.join(missing)}, which {are} not installed.", f"Install it: {install_line(extra)}"
-        )
+        line = install_line(extra) if extra else f"pip install {' '.join(missing)}"
+        raise RequestError(f"{wanted_by} needs {', '.join(missing)}, which {are} not installed.", f"Install it: {line}")

@@ -50,7 +50,7 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
             f"{options.license_name!r} cannot be the name of a licence.", "Use a short one, such as mit or cc-by-4.0."
         )
     (require_new_folder if chosen.is_folder else require_writable_parent)(out)
-    require_packages(f"The format {kind}", "interop", *chosen.packages)
+    require_packages(f"The format {kind}", chosen.extra, *chosen.packages)
 
 
 def ddim_of(config: Config, steps: int | None) -> DdimSampler:

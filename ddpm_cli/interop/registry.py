@@ -56,6 +56,7 @@ class Format:
             compares with the original: at least one `Comparison`. With `options.half` the weights of `trained` are rounded already.
         is_folder: Whether it is a folder; else it is a file.
         packages: What must be installed, see `require_packages`.
+        extra: The extra of this distribution that they are in; empty for a format of another package.
         options: Which options it takes.
         other_names: What others call it, in `plain` spelling.
     """
@@ -66,6 +67,7 @@ class Format:
     write: Callable[[TrainedModel, Path, ExportOptions], Sequence[Comparison]]
     is_folder: bool = False
     packages: tuple[str, ...] = ()
+    extra: str = ""
     options: tuple[Option, ...] = ()
     other_names: tuple[str, ...] = ()
 
@@ -92,6 +94,7 @@ _OF_THIS_PACKAGE = (
         file_name="model.onnx",
         write=lazily("ddpm_cli.interop.formats.onnx:write"),
         packages=("onnx", "onnxscript", "onnxruntime"),
+        extra="interop",
         options=("half", "with_sampler"),
     ),
     Format(
@@ -101,6 +104,7 @@ _OF_THIS_PACKAGE = (
         write=lazily("ddpm_cli.interop.diffusers.export:write"),
         is_folder=True,
         packages=("diffusers",),
+        extra="interop",
         options=("half", "license"),
     ),
 )

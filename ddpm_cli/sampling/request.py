@@ -31,6 +31,10 @@ class Drawing(TypedDict, total=False):
     batch_size: Annotated[int | None, Said("N", "Images in a batch. The same images are drawn in batches of any size.")]
 
 
+MAX_SEED = 10**18 - 1
+MAX_SEEDS = 1_000_000
+"""Images that are drawn at a time."""
+
 KEYS = {
     "sampler": "sample.sampler.kind",
     "steps": "sample.sampler.steps",

@@ -76,8 +76,28 @@ def test_pictures_and_masks_may_be_arrays(model: ddpm_cli.Model, folder: Path) -
     assert np.array_equal(filled[0, :14], picture[:14])
 
 
+def test_numbers_may_be_those_of_numpy(model: ddpm_cli.Model, folder: Path) -> None:
+    two = np.int64(2)
+    assert np.array_equal(model.interpolate(two, np.uint8(8), two, steps=two), model.interpolate(2, 8, 2, steps=2))
+    assert np.array_equal(model.sample(two, steps=two, batch_size=two), model.sample(2, steps=2))
+    assert np.array_equal(model.sample(seeds=np.arange(2), steps=2), model.sample(2, steps=2))
+    filled = model.inpaint(folder / "a.png", folder / "mask.png", two, resample=two, jump=np.int32(1), steps=two)
+    assert np.array_equal(filled, model.inpaint(folder / "a.png", folder / "mask.png", 2, resample=2, jump=1, steps=2))
+    half = model.img2img(folder / "a.png", np.float32(0.5), two, sampler="ddim", steps=4)
+    assert np.array_equal(half, model.img2img(folder / "a.png", 0.5, 2, sampler="ddim", steps=4))
+
+
 REFUSED: dict[str, tuple[Callable[[ddpm_cli.Model, Path], object], str]] = {
     "n": (lambda model, here: model.interpolate(0, 1, 1), "n must be at least 2, not 1"),
+    "seed": (lambda model, here: model.interpolate(-1, 3), "first must be at least 0, not -1"),
+    "large seed": (lambda model, here: model.interpolate(3, 10**20), "last must be at most 999,"),
+    "truth as a seed": (lambda model, here: model.interpolate(True, 3), "first must be a whole number, not True"),
+    "half a seed": (lambda model, here: model.interpolate(3, 0.5), "last must be a whole number, not 0.5"),  # type: ignore[arg-type]
+    "half an image": (lambda model, here: model.interpolate(3, 8, 2.5), "n must be a whole number, not 2.5"),  # type: ignore[arg-type]
+    "no picture": (lambda model, here: model.img2img(None), "image must be a path, not None"),  # type: ignore[arg-type]
+    "no mask": (lambda model, here: model.inpaint(here / "a.png", 3), "mask must be a path, not 3"),  # type: ignore[arg-type]
+    "no number": (lambda model, here: model.img2img(here / "a.png", "x"), "strength must be a number, not 'x'"),  # type: ignore[arg-type]
+    "guidance": (lambda model, here: model.img2img(here / "a.png", guidance="x"), "guidance must be a number"),  # type: ignore[arg-type]
     "strength": (lambda model, here: model.img2img(here / "a.png", 1.5), r"strength must be in \[0, 1\], not 1.5"),
     "resample": (lambda model, here: model.inpaint(here / "a.png", here / "mask.png", resample=0), "resample must be at least 1"),
     "label": (

@@ -19,6 +19,15 @@ def test_images_are_those_of_the_data_set_with_their_channels_last() -> None:
     assert len(ddpm_cli.load_images("Fashion_MNIST_10k", set={"data.limit": 5}).images) == 5
 
 
+def test_a_split_may_be_spelt_otherwise_but_must_exist() -> None:
+    held_out = ddpm_cli.load_images("fashion-mnist-10k", n=1, split="TEST").images  # type: ignore[arg-type]
+    assert np.array_equal(held_out, ddpm_cli.load_images("fashion-mnist-10k", n=1, split="test").images)
+    with pytest.raises(ddpm_cli.DdpmError, match=r"no split 'foo'.*train, test"):
+        ddpm_cli.load_images("fashion-mnist-10k", n=1, split="foo")  # type: ignore[arg-type]
+    with pytest.raises(ddpm_cli.DdpmError, match="split must be a text, not 3"):
+        ddpm_cli.load_images("fashion-mnist-10k", n=1, split=3)  # type: ignore[arg-type]
+
+
 def test_a_schedule_has_the_options_of_its_kind() -> None:
     assert np.array_equal(ddpm_cli.make_schedule("cosine", 7, s=0.02).betas, cosine_betas(7, s=0.02))
     assert ddpm_cli.make_schedule("LINEAR", 1).timesteps == 1
@@ -47,7 +56,12 @@ def test_what_is_no_grid_is_refused() -> None:
     for wrong in (images[0], images[:0], images.astype(np.float32), images.transpose(0, 2, 3, 1).repeat(2, axis=3)):
         with pytest.raises(ddpm_cli.DdpmError, match="uint8"):
             ddpm_cli.make_grid(wrong)
-    with pytest.raises(ddpm_cli.DdpmError, match="columns"):
-        ddpm_cli.make_grid(images, columns=0)
+    for columns in (0, 1.5):
+        with pytest.raises(ddpm_cli.DdpmError, match="columns"):
+            ddpm_cli.make_grid(images, columns=columns)  # type: ignore[arg-type]
+    with pytest.raises(ddpm_cli.DdpmError, match="not of list"):
+        ddpm_cli.make_grid([[1]])  # type: ignore[arg-type]
     with pytest.raises(ddpm_cli.DdpmError, match="n must"):
         ddpm_cli.load_images("fashion-mnist-10k", n=0)
+    with pytest.raises(ddpm_cli.DdpmError, match="n must"):
+        ddpm_cli.load_images("fashion-mnist-10k", n=2.5)  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_training_leaves_a_run_and_tells_of_each_step(run: ddpm_cli.Run, runs: P
 def test_a_file_names_its_run_and_resume_extends_it(tmp_path: Path) -> None:
     file = tmp_path / "my recipe.toml"
     file.write_text('preset = "quick"\n[optimizer]\nlr = 1e-3\n')
-    tiny = {**SMALL, "model.attention_resolutions": []}
+    tiny = {**SMALL, "train.sampler.kind": "ddim", "model.attention_resolutions": []}
     run = ddpm_cli.train(
         file, data="fashion-mnist-10k", set=tiny, steps=2, batch_size=8, device="cpu", runs=tmp_path / "runs", progress=False
     )
@@ -98,6 +98,20 @@ def test_classes_by_name_and_number_and_the_way_out_of_noise(run: ddpm_cli.Run) 
     assert np.array_equal(way[-1], by_name)
 
 
+def test_a_run_may_not_ask_for_more_images_than_the_limits_whichever_method_draws(
+    run: ddpm_cli.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ddpm_cli.load(run, device="cpu")
+    many = {"sample.n": 20_000}
+    for draw in (model.sample, model.trajectory):
+        with pytest.raises(ddpm_cli.DdpmError, match="asks for 20,000 images"):
+            draw(set=many)
+    monkeypatch.setattr("ddpm_cli.api.model.shared_samples", lambda team, trained, seeds, *_, **__: pytest.fail(f"{len(seeds)}"))
+    for draw in (model.sample, model.trajectory):
+        with pytest.raises(pytest.fail.Exception, match="20000"):
+            draw(set=many, no_limits=True)
+
+
 def test_evaluate_gives_figures_and_keeps_them(run: ddpm_cli.Run, tmp_path: Path) -> None:
     heard: list[Event] = []
     first = ddpm_cli.evaluate(run, "loss-per-timestep", n=8, out=tmp_path, device="cpu", progress=False, on_event=heard.append)
@@ -121,10 +135,21 @@ REFUSED: dict[str, tuple[Callable[[ddpm_cli.Run], object], str]] = {
     "resumed": (lambda run: ddpm_cli.resume(run, set={"model.stem": 1}), "cannot change in the middle of a run"),
     "class": (lambda run: sample(run, labels="bga"), 'The nearest is "Bag"'),
     "labels": (lambda run: sample(run, labels=[1]), "must be 2 labels in"),
+    "no label": (lambda run: sample(run, labels=[1.5, 2]), "A label must be a whole number, not 1.5"),
+    "truth as a label": (lambda run: sample(run, labels=True), "must be .*, not True"),
+    "large label": (lambda run: sample(run, labels=np.int64(10)), "A label must be at most 9, not 10"),
     "foreign": (lambda run: sample(run, set={"train.seed": 1}), "train.seed in set belongs to training"),
     "steps": (lambda run: sample(run, steps=0), "sample.sampler.steps: must be at least 1"),
-    "n": (lambda run: ddpm_cli.load(run, device="cpu").sample(0), "at least one image"),
-    "seeds": (lambda run: ddpm_cli.load(run, device="cpu").sample(seeds=[-1]), r"in \[0, "),
+    "n": (lambda run: ddpm_cli.load(run, device="cpu").sample(0), "n must be at least 1, not 0"),
+    "half n": (lambda run: ddpm_cli.load(run, device="cpu").sample(2.5), "n must be a whole number, not 2.5"),
+    "large n": (lambda run: ddpm_cli.load(run, device="cpu").sample(10**12), "n must be at most 1,000,000"),
+    "no seeds": (lambda run: ddpm_cli.load(run, device="cpu").sample(seeds=[]), "at least one image"),
+    "half a seed": (lambda run: ddpm_cli.load(run, device="cpu").sample(seeds=[1.5]), "A seed must be a whole number, not 1.5"),
+    "text for seeds": (lambda run: ddpm_cli.load(run, device="cpu").sample(seeds="12"), "seeds must be a list, not '12'"),
+    "text for set": (lambda run: sample(run, set="a=b"), "set must map keys to values"),
+    "runs": (lambda run: ddpm_cli.load("tiny", runs=3), "runs must be a path, not 3"),
+    "no device": (lambda run: ddpm_cli.load(run, device=3), "device must be a text, not 3"),
+    "seeds": (lambda run: ddpm_cli.load(run, device="cpu").sample(seeds=[-1]), "A seed must be at least 0, not -1"),
     "both": (lambda run: sample(run, seeds=[1]), "n has no place beside it"),
     "metric": (lambda run: ddpm_cli.evaluate(run, "fidd"), "There is no metric 'fidd'"),
     "samples": (lambda run: ddpm_cli.evaluate(run, n=0, device="cpu", progress=False), "n must be at least 1"),

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ddpm_cli.cli.parsing.completion import DEVICES, config_keys, one_of, preset_names, run_names
+from ddpm_cli.sampling.request import MAX_SEED
 
 
 def path_of(named_by: str) -> Callable[[str | os.PathLike[str]], Path]:
@@ -126,7 +127,6 @@ MinutesOption = Annotated[
 ]
 PreviewOption = Annotated[bool, typer.Option("--preview", help="Draw each grid of samples in the terminal too.")]
 
-MAX_SEED = 10**18 - 1
 FirstSeedOption = Annotated[
     int | None,
     typer.Option(

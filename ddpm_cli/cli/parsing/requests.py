@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-MAX_SEEDS = 1_000_000
+from ddpm_cli.sampling.request import MAX_SEEDS
 
 
 def require_positive(option: str, value: int | None) -> None:
