@@ -30,7 +30,7 @@ def test_names_that_go_on_from_what_was_typed(tmp_path: Path, monkeypatch: pytes
     assert run_names("zzz") == []
     assert preset_names("pa") == ["paper-cifar10"]
     assert config_names("quick") == ["quick", "quick-001"]
-    assert kinds("sample.sampler")("d") == ["ddpm", "ddim", "dpm-solver++"]
+    assert kinds("sample.sampler")("d") == ["ddpm", "ddim", "dpm-solver++", "deis"]
     assert "optimizer.lr=" in config_keys("optimizer.")
 
 
