@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddpm_cli.api.arguments import as_path
+from ddpm_cli.api.arguments import as_argument, as_given_path, as_list, as_path, as_text, as_whole
 from ddpm_cli.api.training import Run
-from ddpm_cli.core.io.paths import user_path
-from ddpm_cli.errors import RequestError
 from ddpm_cli.experiments.comparing import Compared, CompareRequest, compare_runs
 from ddpm_cli.experiments.sweep import compare_sweep, require_all, run_sweep
 from ddpm_cli.experiments.sweep_file import load_sweep
@@ -18,10 +16,11 @@ from ddpm_cli.render.terminal.sampling import SamplingView
 from ddpm_cli.render.terminal.sweep import SweepView
 from ddpm_cli.results.events import Listener, ignore, together
 from ddpm_cli.sampling.file_bounds import Bounds
+from ddpm_cli.sampling.request import MAX_SEED, MOST_COMPARED
 
 
 def compare(
-    runs: Sequence[Run | str | Path],
+    runs: Run | str | Path | Sequence[Run | str | Path],
     *,
     baseline: str | None = None,
     out: str | Path | None = None,
@@ -39,8 +38,8 @@ def compare(
         runs: Two or more runs, their names below `root` or their folders; or one folder of runs.
         baseline: Arm or run that the others are judged against; the first finished if None.
         out: Folder for the files; the folder of runs itself where only one is named, else `comparison`, if None.
-        images: That are drawn of each run, at least 0; 0 draws no grids.
-        seed: Of the first image, at least 0; the next has the next.
+        images: That are drawn of each run, in [0, 1000]; 0 draws no grids.
+        seed: Of the first image, in [0, 10**18); the next has the next.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         no_limits: Lift the limits on what a run may ask for.
         root: The folder of runs.
@@ -52,17 +51,17 @@ def compare(
         RequestError: If a number is out of its range, or runs, the baseline or the device cannot be had.
         OutputError: If the folder cannot be written.
     """
-    _require_images(images)
-    if seed < 0:
-        raise RequestError(f"seed must be at least 0, not {seed}.", "Give another seed.")
+    count, first = as_whole(images, "images", 0, MOST_COMPARED), as_whole(seed, "seed", 0, MAX_SEED)
+    several = [runs] if isinstance(runs, Run | str | Path) else as_list(runs, "runs")
     request = CompareRequest(
-        runs=[run.path if isinstance(run, Run) else user_path(run, "runs") for run in runs],
-        root=user_path(root, "root"),
-        baseline=baseline,
+        runs=[run.path if isinstance(run, Run) else as_given_path(run, "runs") for run in several],
+        root=as_given_path(root, "root"),
+        baseline=None if baseline is None else as_text(baseline, "baseline"),
         out=as_path(out, "out"),
-        seeds=range(seed, seed + images),
-        device=device,
-        bounds=Bounds(lifted=no_limits),
+        seeds=range(first, first + count),
+        device=as_text(device, "device"),
+        bounds=Bounds(lifted=no_limits, spelt=as_argument),
+        fewer="Draw fewer images, or none (images)",
     )
     with SamplingView() as view:
         return compare_runs(request, together(view if progress else ignore, on_event))
@@ -84,7 +83,7 @@ def sweep(
         file: TOML file of the sweep.
         name: Folder of the sweep below `runs`; the file's name if None.
         baseline: Arm or run that the others are judged against; the first finished if None.
-        images: That are drawn of each run, at least 0; 0 draws no grids.
+        images: That are drawn of each run, in [0, 1000]; 0 draws no grids.
         runs: The folder of runs.
         progress: Show on stderr what the command shows.
         on_event: Told of everything that happens, a `SweepProgress` before each run.
@@ -96,9 +95,10 @@ def sweep(
         InterruptedRunError: After an interrupt, when the run at work has been saved; the same call goes on.
         DdpmError: At the end, if runs failed, with the reasons; the comparison of those that there are is written.
     """
-    _require_images(images)
-    wanted = load_sweep(user_path(file, "file"), name)
-    checked = plan_sweep(wanted, runs=user_path(runs, "runs"), baseline=baseline, on_event=show_notices)
+    images = as_whole(images, "images", 0, MOST_COMPARED)
+    baseline = None if baseline is None else as_text(baseline, "baseline")
+    wanted = load_sweep(as_given_path(file, "file"), None if name is None else as_text(name, "name"))
+    checked = plan_sweep(wanted, runs=as_given_path(runs, "runs"), baseline=baseline, on_event=show_notices)
     with SweepView() as view:
         failures = run_sweep(checked, on_event=together(view if progress else ignore, on_event))
     with SamplingView() as bar:
@@ -106,8 +106,3 @@ def sweep(
         found = compare_sweep(checked, failures, baseline=baseline, images=images, on_event=listen)
     require_all(checked, failures)
     return found
-
-
-def _require_images(images: int) -> None:
-    if images < 0:
-        raise RequestError(f"images must be at least 0, not {images}.", "Give another number.")

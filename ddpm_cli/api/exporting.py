@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddpm_cli.api.arguments import as_path
+from ddpm_cli.api.arguments import as_argument, as_given_path, as_path, as_text, as_whole
 from ddpm_cli.api.training import Run
-from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import as_known
 from ddpm_cli.interop.export import export_model
 from ddpm_cli.interop.registry import UNKNOWN_LICENSE, ExportOptions, known_formats
@@ -50,14 +49,16 @@ def export(
         OutputError: If it cannot be written there.
         DdpmError: If what was written does not say what the model says; it was not kept.
     """
-    name = as_known(format, known_formats())
+    name = as_known(as_text(format, "format"), known_formats())
     usual = known_formats()[name].file_name if name in known_formats() else "model"
-    options = ExportOptions(half, check, with_sampler, steps, license, no_limits)
+    steps = None if steps is None else as_whole(steps, "steps")
+    options = ExportOptions(half, check, with_sampler, steps, as_text(license, "license"), no_limits)
     return export_model(
         run.path if isinstance(run, Run) else as_path(run, "run"),
         name,
         as_path(out, "out") or Path(usual),
         options,
-        runs=user_path(runs, "runs"),
+        runs=as_given_path(runs, "runs"),
+        spelt=as_argument,
         on_event=together(show_notices, on_event),
     )

@@ -335,7 +335,9 @@ class Model:
         return self._draw(seeds, editing.label, editing.settings, progress, on_event, course=course)
 
     def _require(self, demand: Demand, settings: SampleConfig, no_limits: bool, on_event: Listener) -> None:
-        require_affordable(self._trained, settings, demand, Bounds(lifted=no_limits), together(show_notices, on_event))
+        require_affordable(
+            self._trained, settings, demand, Bounds(lifted=no_limits, spelt=as_argument), together(show_notices, on_event)
+        )
 
     def _end(self, end: Picture | int, name: str, resize: bool) -> NDArray[np.uint8] | int:
         """Take an end of an interpolation: a picture, or the seed of an image."""
@@ -352,11 +354,11 @@ class Model:
                 )
             return np.ascontiguousarray(image.transpose(2, 0, 1))
         background = getattr(self._trained.config.data, "background", "white")
-        return read_picture(as_given_path(image, name), self.image_shape, resize=resize, background=background)
+        return read_picture(as_given_path(image, name), self.image_shape, resize=resize, background=background, spelt=as_argument)
 
     def _mask(self, mask: str | Path | NDArray[np.bool_], resize: bool) -> NDArray[np.bool_]:
         if not isinstance(mask, np.ndarray):
-            return read_mask(as_given_path(mask, "mask"), self.image_shape[1:], resize=resize)
+            return read_mask(as_given_path(mask, "mask"), self.image_shape[1:], resize=resize, spelt=as_argument)
         if mask.dtype != np.bool_ or mask.shape != self.image_shape[1:] or not mask.any():
             raise ShapeError(
                 f"A mask is bool {list(self.image_shape[1:])} and true somewhere, not {mask.dtype} {list(mask.shape)}.",

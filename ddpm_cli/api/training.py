@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ddpm_cli.api.arguments import Settings, as_path, as_sets
+from ddpm_cli.api.arguments import Settings, as_argument, as_given_path, as_path, as_sets, as_text
 from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.preset_files import preset_names
-from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import as_known
 from ddpm_cli.results.events import Listener, TrainSummary, ignore
 from ddpm_cli.runs.directory import find_run as find_directory
@@ -58,7 +57,7 @@ def find_run(run: str | Path | None = None, *, runs: str | Path = "runs") -> Run
     Raises:
         RunError: If there is none.
     """
-    return Run(find_directory(user_path(runs, "runs"), as_path(run, "run")).path)
+    return Run(find_directory(as_given_path(runs, "runs"), as_path(run, "run")).path)
 
 
 def train(
@@ -110,8 +109,10 @@ def train(
     from ddpm_cli.render.terminal.training import shown_training
     from ddpm_cli.training.train import train as run_training
 
-    file = as_path(config, "config") if isinstance(config, Path) or (config or "").endswith(".toml") else None
+    is_file = isinstance(config, Path) or (config is not None and as_text(config, "config").endswith(".toml"))
+    file = as_path(config, "config") if is_file else None
     preset = str(config) if config is not None and file is None else None
+    name = None if name is None else as_text(name, "name")
     find_batch_size = batch_size == "auto"
     flags = data_flags(None if data is None else str(data), "data") | {
         "train.epochs": (epochs, "epochs"),
@@ -126,7 +127,7 @@ def train(
     prefix = name_from(file) if file is not None else as_known(preset or "default", preset_names())
     with shown_training(on_event, progress=progress) as listen:
         result = run_training(
-            resolved, runs=user_path(runs, "runs"), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen
+            resolved, runs=as_given_path(runs, "runs"), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen
         )
     return Run(result.run, result) if isinstance(result, TrainSummary) else find_run(name, runs=runs)
 
@@ -169,7 +170,7 @@ def resume(
     from ddpm_cli.render.terminal.training import shown_training
     from ddpm_cli.training.train import resume as resume_training
 
-    root, path = user_path(runs, "runs"), run.path if isinstance(run, Run) else as_path(run, "run")
+    root, path = as_given_path(runs, "runs"), run.path if isinstance(run, Run) else as_path(run, "run")
     found = find_directory(root, path).path
     with shown_training(on_event, progress=progress) as listen:
         summary = resume_training(
@@ -179,6 +180,7 @@ def resume(
             device=device,
             sets=as_sets(set),
             no_limits=no_limits,
+            spelt=as_argument,
             on_event=listen,
         )
     return Run(found, summary)

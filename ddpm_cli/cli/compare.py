@@ -9,12 +9,15 @@ import typer
 
 from ddpm_cli.cli.parsing.completion import run_names
 from ddpm_cli.cli.parsing.options import DeviceOption, JsonOption, NoLimitsOption, path_of
+from ddpm_cli.sampling.request import MOST_COMPARED
 
 if TYPE_CHECKING:
     from ddpm_cli.experiments.comparing import Compared
 
 GridsOption = Annotated[bool, typer.Option("--grids/--no-grids", help="Draw images of every run from the same seeds.")]
-ImagesOption = Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=1000, help="Images of each run in the grids.")]
+ImagesOption = Annotated[
+    int, typer.Option("--n", "-n", metavar="N", min=1, max=MOST_COMPARED, help="Images of each run in the grids.")
+]
 BaselineOption = Annotated[
     str | None,
     typer.Option(

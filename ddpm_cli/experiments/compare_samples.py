@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.results.comparison import Arm, Run
 
+FEWER = "Draw fewer images, or none (--n, --no-grids)"
 MOST_ROWS = 12
 
 
@@ -34,6 +35,7 @@ def draw_rows(
     *,
     device: str = "auto",
     bounds: Bounds | None = None,
+    fewer: str = FEWER,
     on_event: Listener = ignore,
 ) -> list[Row]:
     """Draw the same seeds from each run, with the run's own sampler.
@@ -43,6 +45,7 @@ def draw_rows(
         seeds: One for each image.
         device: Where to compute.
         bounds: On what a run may ask for; the usual ones if None.
+        fewer: What to do for less, a sentence without its full stop.
         on_event: Told of each denoising step, and of runs that have nothing to draw from.
     Returns:
         A row for each run with a checkpoint.
@@ -55,7 +58,7 @@ def draw_rows(
         if not run.has_checkpoint:
             on_event(Notice(f"{run.name} has no checkpoint, so that it has no row in the grids.", important=True))
     drawn = [run for run in chosen if run.has_checkpoint]
-    return [_draw(run, seeds, device, bounds, _of_all(on_event, place, len(drawn))) for place, run in enumerate(drawn)]
+    return [_draw(run, seeds, device, bounds, fewer, _of_all(on_event, place, len(drawn))) for place, run in enumerate(drawn)]
 
 
 def _chosen(arms: Sequence[Arm]) -> list[Run]:
@@ -65,12 +68,12 @@ def _chosen(arms: Sequence[Arm]) -> list[Run]:
     return [next((run for run in arm.runs if run.has_checkpoint), arm.runs[0]) for arm in arms]
 
 
-def _draw(run: Run, seeds: Sequence[int], device: str, bounds: Bounds | None, on_event: Listener) -> Row:
+def _draw(run: Run, seeds: Sequence[int], device: str, bounds: Bounds | None, fewer: str, on_event: Listener) -> Row:
     import torch
 
     trained = load_trained(run.path, resolve_device(device), on_event=on_event)
     settings = trained.config.sample
-    demand = replace(Demand.of(trained, settings, len(seeds)), fewer="Draw fewer images, or none (--n, --no-grids)")
+    demand = replace(Demand.of(trained, settings, len(seeds)), fewer=fewer)
     require_affordable(trained, settings, demand, bounds, on_event)
     return Row(run.name, torch.cat(list(generate_samples(trained, seeds, on_event=on_event))).numpy())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class CompareRequest:
         seeds: Of images that are drawn of each run; none draws no grids.
         device: Where they are drawn.
         bounds: On what a run may ask for.
+        fewer: What to do where that is too much, a sentence without its full stop; the options of `ddpm compare` if empty.
         title: Of the page; a usual one if empty.
         failures: Why runs failed, by name, besides what folders of sweeps tell.
         least: Runs that there must be, 1 or 2.
@@ -43,6 +45,7 @@ class CompareRequest:
     seeds: Sequence[int] = range(8)
     device: str = "auto"
     bounds: Bounds = USUAL
+    fewer: str = ""
     title: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
     least: int = 2
@@ -99,13 +102,13 @@ def _facts(comparison: Comparison, pictures: Mapping[str, str]) -> dict[str, Any
 
 
 def _write(comparison: Comparison, folder: Path, title: str, request: CompareRequest, on_event: Listener) -> dict[str, Any]:
-    from ddpm_cli.experiments.compare_samples import draw_rows
+    from ddpm_cli.experiments.compare_samples import FEWER, draw_rows
     from ddpm_cli.render.pictures.compare_plot import save_curves, save_metrics
     from ddpm_cli.render.pictures.images import save_named_rows
     from ddpm_cli.render.terminal.compare import to_markdown
 
-    seeds, device = request.seeds, request.device
-    rows = draw_rows(comparison.arms, seeds, device=device, bounds=request.bounds, on_event=on_event) if seeds else []
+    draw = partial(draw_rows, device=request.device, bounds=request.bounds, fewer=request.fewer or FEWER, on_event=on_event)
+    rows = draw(comparison.arms, request.seeds) if request.seeds else []
     pictures = {"curves": "curves.png"}
     with adding_files(folder) as temporary:
         save_curves(comparison, temporary / "curves.png")

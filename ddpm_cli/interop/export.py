@@ -5,9 +5,11 @@ What is wrong with a request is found before torch is imported, as far as that c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.io.files import bytes_below, new_folder, replacing
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.interop.export_request import check_request, ddim_of
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling.bounds import Demand
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-FEWER = "Take fewer steps, if they are those of a sampler (--steps)"
 COMPARED = 4
 FEW_EVALUATIONS = 20
 """Images, and evaluations of the network for each, by which what was written is compared."""
@@ -34,6 +35,7 @@ def export_model(
     options: ExportOptions | None = None,
     *,
     runs: Path = Path("runs"),
+    spelt: Callable[[str], str] = as_option,
     on_event: Listener = ignore,
 ) -> ExportResult:
     """Export the EMA weights of a run; what is written gets its name only after it was compared with the original.
@@ -44,6 +46,7 @@ def export_model(
         out: The file, which is replaced, or the folder, which must be new.
         options: What to write; the defaults if None.
         runs: The folder of runs.
+        spelt: See `check_request`.
         on_event: See `load_trained`.
 
     Raises:
@@ -51,10 +54,10 @@ def export_model(
         RequestError: If the run or the output path cannot be used, or the format cannot hold the model.
     """
     options = options or ExportOptions()
-    check_request(kind, out, options)
+    check_request(kind, out, options, spelt)
     found = find_model(run, runs=runs, on_event=on_event)
     if options.with_sampler:
-        ddim_of(found.config, options.steps)
+        ddim_of(found.config, options.steps, spelt)
 
     import torch
 
@@ -63,7 +66,8 @@ def export_model(
     from ddpm_cli.sampling.generate import load_model
 
     trained = load_model(found, torch.device("cpu"), on_event=on_event)
-    require_affordable(trained, trained.config.sample, _demand(trained, options), Bounds(lifted=options.no_limits), on_event)
+    bounds = Bounds(lifted=options.no_limits, spelt=spelt)
+    require_affordable(trained, trained.config.sample, _demand(trained, options, spelt), bounds, on_event)
     trained, rounding = rounded(trained) if options.half else (trained, None)
     chosen = known_formats()[kind]
     with (new_folder if chosen.is_folder else replacing)(out) as temporary:
@@ -79,10 +83,11 @@ def export_model(
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
 
 
-def _demand(trained: TrainedModel, options: ExportOptions) -> Demand:
+def _demand(trained: TrainedModel, options: ExportOptions, spelt: Callable[[str], str]) -> Demand:
     """What is computed to compare what was written with the original."""
     from ddpm_cli.sampling.bounds import Demand
 
     T = trained.schedule.timesteps
     steps = ddim_of(trained.config, options.steps).number_of_steps(T) if options.with_sampler else 0
-    return Demand(COMPARED, FEW_EVALUATIONS + steps, images_from_file=True, at_once=COMPARED, fewer=FEWER)
+    fewer = f"Take fewer steps, if they are those of a sampler ({spelt('steps')})"
+    return Demand(COMPARED, FEW_EVALUATIONS + steps, images_from_file=True, at_once=COMPARED, fewer=fewer)

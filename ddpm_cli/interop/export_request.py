@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import require_new_folder, require_writable_parent
 from ddpm_cli.core.names import nearest
@@ -19,8 +21,14 @@ if TYPE_CHECKING:
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,49}")
 
 
-def check_request(kind: str, out: Path, options: ExportOptions) -> None:
+def check_request(kind: str, out: Path, options: ExportOptions, spelt: Callable[[str], str] = as_option) -> None:
     """Refuse what cannot be done, before a model is loaded.
+
+    Args:
+        kind: Name of a format.
+        out: What is to be written.
+        options: How.
+        spelt: Spells the name of an argument as the user knows it; an option of a command if left out.
 
     Raises:
         RequestError: For an unknown format, options of another one, or a license that is no name.
@@ -35,16 +43,17 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
     chosen = formats[kind]
     if options.with_sampler and "with_sampler" not in chosen.options:
         takes = formats_with("with_sampler")
-        raise RequestError(f"--with-sampler is for the format {takes}, not {kind}.", f"Add --format {takes}, or leave it out.")
+        raise RequestError(f"{spelt('with_sampler')} is for the format {takes}, not {kind}.", _format_with(takes, spelt))
     if options.steps is not None and not options.with_sampler:
-        raise RequestError("--steps is for --with-sampler.", "Add --format onnx --with-sampler, or leave it out.")
+        takes, sampler = formats_with("with_sampler"), spelt("with_sampler")
+        raise RequestError(f"{spelt('steps')} is for {sampler}.", f"Add {spelt('format')} {takes} and {sampler}, or leave it out.")
     if options.license_name != UNKNOWN_LICENSE and "license" not in chosen.options:
         takes = formats_with("license")
         raise RequestError(
-            f"--license is for the model card of the format {takes}, not {kind}.", f"Add --format {takes}, or leave it out."
+            f"{spelt('license')} is for the model card of the format {takes}, not {kind}.", _format_with(takes, spelt)
         )
     if options.half and "half" not in chosen.options:
-        raise RequestError(f"--half is not for the format {kind}.", "Leave it out.")
+        raise RequestError(f"{spelt('half')} is not for the format {kind}.", "Leave it out.")
     if not _LICENSE.fullmatch(options.license_name):
         raise RequestError(
             f"{options.license_name!r} cannot be the name of a licence.", "Use a short one, such as mit or cc-by-4.0."
@@ -53,12 +62,17 @@ def check_request(kind: str, out: Path, options: ExportOptions) -> None:
     require_packages(f"The format {kind}", chosen.extra, *chosen.packages)
 
 
-def ddim_of(config: Config, steps: int | None) -> DdimSampler:
+def _format_with(format: str, spelt: Callable[[str], str]) -> str:
+    return f"Add {spelt('format')} {format}, or leave it out."
+
+
+def ddim_of(config: Config, steps: int | None, spelt: Callable[[str], str] = as_option) -> DdimSampler:
     """Take a run's own DDIM, or the usual one, with so many steps, for a graph that holds it.
 
     Args:
         config: Of the run.
         steps: How many; those of the sampler if None.
+        spelt: See `check_request`.
     Raises:
         RequestError: If it adds noise or has more steps than the schedule, or if guidance changes on the way.
     """
@@ -73,5 +87,5 @@ def ddim_of(config: Config, steps: int | None) -> DdimSampler:
             "The graph holds one step that is repeated, but the run's guidance has an interval.", "Use a run without one."
         )
     if steps is not None and not 1 <= steps <= timesteps:
-        raise RequestError(f"--steps {steps} must be from 1 to {timesteps}.", "Choose another number.")
+        raise RequestError(f"{spelt('steps')} {steps} must be from 1 to {timesteps}.", "Choose another number.")
     return sampler if steps is None else sampler.model_copy(update={"steps": steps})

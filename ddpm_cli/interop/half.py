@@ -51,5 +51,7 @@ def rounded(trained: TrainedModel) -> tuple[TrainedModel, float]:
     for name, weight in network.named_parameters():
         weight.data = weight.data.half().float()
         if not bool(torch.isfinite(weight).all()):
-            raise RequestError(f"The weights {name} exceed 65,504, the largest number of half precision.", "Leave --half out.")
+            raise RequestError(
+                f"The weights {name} exceed 65,504, the largest number of half precision.", "Export it in full precision."
+            )
     return replace(trained, network=network), prediction_difference(trained, network)

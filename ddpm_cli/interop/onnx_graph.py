@@ -153,7 +153,7 @@ def _bytes(proto: Any, half: bool) -> bytes:
     if proto.ByteSize() > LARGEST_FILE:
         raise RequestError(
             f"The graph would have {proto.ByteSize() / 1e9:.1f} GB, and an ONNX file can have 2.1.",
-            "Try --half, or another format.",
+            "Try half precision, or another format.",
         )
     content: bytes = proto.SerializeToString()
     return content

@@ -67,7 +67,7 @@ class Demand:
         steps_from_file: Whether nobody but the file says in how many steps.
         at_once: Images that must be denoised at a time; smaller batches do where it is 1.
         kept: Images that are kept in memory when they are drawn; all if None.
-        fewer: What to do for less, a sentence without its full stop.
+        fewer: What to do for less, a sentence without its full stop; fewer images or steps if empty.
         device: Where to compute; where the network is if None.
         beforehand: Evaluations, all together, before the first image.
     """
@@ -78,7 +78,7 @@ class Demand:
     steps_from_file: bool = True
     at_once: int = 1
     kept: int | None = None
-    fewer: str = "Ask for fewer images or steps (--n, --steps)"
+    fewer: str = ""
     device: torch.device | None = None
     beforehand: int = 0
 
@@ -193,12 +193,16 @@ def _refuse(fault: tuple[str, str] | None, bounds: Bounds, on_event: Listener) -
     on_event(Notice(fault[0], important=True))
 
 
+def _fewer(demand: Demand, bounds: Bounds) -> str:
+    return demand.fewer or f"Ask for fewer images or steps ({bounds.spelt('n')}, {bounds.spelt('steps')})"
+
+
 def _images_fault(trained: TrainedModel, demand: Demand, bounds: Bounds) -> tuple[str, str] | None:
     if not demand.images_from_file or demand.images <= bounds.images:
         return None
     return (
         f"{trained.origin} asks for {demand.images:,} images, more than the {bounds.images:,} that a file may ask for.",
-        f"{demand.fewer}{bounds.lift}.",
+        f"{_fewer(demand, bounds)}{bounds.lift}.",
     )
 
 
@@ -212,7 +216,7 @@ def _memory_fault(trained: TrainedModel, settings: SampleConfig, demand: Demand,
     return (
         f"{demand.images:,} images of {height}x{width}, {demand.at_once:,} at a time, would take about {_gigabytes(wanted)} of "
         f"memory in the network of {trained.origin}, and this machine has {_gigabytes(total)}.",
-        f"{demand.fewer}, take another machine{bounds.lift}.",
+        f"{_fewer(demand, bounds)}, take another machine{bounds.lift}.",
     )
 
 
@@ -226,7 +230,7 @@ def _time_fault(trained: TrainedModel, demand: Demand, seconds: float, bounds: B
     images = f"{demand.images:,} images" if demand.images_from_file else "an image"
     return (
         f"{trained.origin} asks for {steps} for {images}: about {about(in_all)} on this machine.",
-        f"{demand.fewer}, take another device{bounds.lift}.",
+        f"{_fewer(demand, bounds)}, take another device{bounds.lift}.",
     )
 
 

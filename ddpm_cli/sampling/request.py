@@ -34,6 +34,8 @@ class Drawing(TypedDict, total=False):
 MAX_SEED = 10**18 - 1
 MAX_SEEDS = 1_000_000
 """Images that are drawn at a time."""
+MOST_COMPARED = 1000
+"""Images that a comparison draws of each run."""
 
 KEYS = {
     "sampler": "sample.sampler.kind",
@@ -142,7 +144,7 @@ def class_names_for(label: str, model: StoredModel | TrainedModel, spelt: Callab
     if model.num_classes is None:
         raise RequestError(
             f"{model.origin} was trained without class labels, so that {spelt('label')} {label} means nothing to it.",
-            f"Leave {spelt('label')} out, or train a model with --set model.num_classes=auto.",
+            f"Leave {spelt('label')} out, or train a model with {spelt('set')} model.num_classes=auto.",
         )
     return model.class_names
 

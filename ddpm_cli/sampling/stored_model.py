@@ -85,7 +85,7 @@ def find_model(path: Path | None, *, ema: bool = True, runs: Path = Path("runs")
 
 def _of_file(path: Path, ema: bool, runs: Path) -> StoredModel:
     if not ema:
-        raise RunError(f"{path} holds the EMA weights alone.", "Leave --no-ema out, or name the run instead of the file.")
+        raise RunError(f"{path} holds the EMA weights alone.", "Take these, or name the run instead of the file.")
     facts = exported_facts(path, read_model_header(path).metadata)
     config = from_toml_text(facts["config"], str(path))
     return _model(config, facts, path, ema=ema, checkpoint=None, runs=runs, asked=path)

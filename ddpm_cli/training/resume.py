@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.changes import as_last_said, differences
 from ddpm_cli.config.resolve.loader import from_toml_text
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.errors import ConfigError, RunError
 from ddpm_cli.runs.data_used import stand_in_notice, stood_in_for, with_data_of
 from ddpm_cli.runs.directory import data_facts, read_info
@@ -36,11 +37,14 @@ def stored_config(run: RunDirectory, checkpoint: Checkpoint | None) -> Config:
 
 
 def resume_flags(
-    budget: Mapping[str, float | None] | None, device: str | None, deterministic: bool | None
+    budget: Mapping[str, float | None] | None,
+    device: str | None,
+    deterministic: bool | None,
+    spelt: Callable[[str], str] = as_option,
 ) -> dict[str, tuple[Any, str]]:
-    """Say what the flags of `ddpm resume` set, by dotted key, with the flag."""
-    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, f"--{key}") for key, value in (budget or {}).items()}
-    return flags | {"train.device": (device, "--device"), "train.deterministic": (deterministic, "--deterministic")}
+    """Say what the arguments of `ddpm resume` set, by dotted key, with the argument as `spelt` spells it."""
+    flags: dict[str, tuple[Any, str]] = {f"train.{key}": (value, spelt(key)) for key, value in (budget or {}).items()}
+    return flags | {"train.device": (device, spelt("device")), "train.deterministic": (deterministic, spelt("deterministic"))}
 
 
 def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_budget: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.changes import change
 from ddpm_cli.config.resolve.layers import flatten
 from ddpm_cli.config.resolve.toml_text import to_toml
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.compute.device import check_device, check_precision, precision_of
 from ddpm_cli.core.compute.signals import stop_on_signals
 from ddpm_cli.core.io.files import atomic_write
@@ -174,6 +175,7 @@ def resume(
     deterministic: bool | None = None,
     sets: Sequence[str] = (),
     no_limits: bool = False,
+    spelt: Callable[[str], str] = as_option,
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
     """Go on with a run from its newest complete checkpoint; one that was stopped before its first starts from the beginning.
@@ -186,6 +188,7 @@ def resume(
         deterministic: True to use deterministic kernels alone from here on.
         sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
         no_limits: Lift the limits on the images, time and memory that the run may ask for.
+        spelt: Spells the name of an argument as the user knows it; an option of a command if left out.
         on_event: Told of everything that happens.
 
     Returns:
@@ -209,7 +212,7 @@ def resume(
         for notice in checkpoint.skipped if checkpoint else [f"{run.path} has no checkpoint yet and starts from the beginning."]:
             on_event(Notice(notice, important=True))
         stored = stored_config(run, checkpoint)
-        config = change(stored, sets, resume_flags(budget, device, deterministic))
+        config = change(stored, sets, resume_flags(budget, device, deterministic, spelt))
         if checkpoint:
             require_data(config, run.path)
         config = _checked(config)
@@ -236,7 +239,7 @@ def resume(
         accelerator = _accelerator_for(config, dataset, on_event)
         with Team.of(accelerator).watched():
             require_agreement(accelerator, dataset)
-            start_step, bounds = checkpoint.step if checkpoint else 0, Bounds(lifted=no_limits)
+            start_step, bounds = checkpoint.step if checkpoint else 0, Bounds(lifted=no_limits, spelt=spelt)
             plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=start_step, bounds=bounds)
             metrics = training_metrics(config, dataset, accelerator, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
@@ -320,8 +323,8 @@ def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Ac
 def _check_batch_search(config: Config) -> None:
     if config.train.micro_batch_size is not None:
         raise RequestError(
-            "With train.micro_batch_size any batch fits into the memory, so that --batch-size auto has nothing to find.",
-            "Give --batch-size a number, or leave train.micro_batch_size out.",
+            "With train.micro_batch_size any batch fits into the memory, so that the batch size auto has nothing to find.",
+            "Give the batch size a number, or leave train.micro_batch_size out.",
         )
 
 

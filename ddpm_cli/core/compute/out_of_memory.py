@@ -102,11 +102,10 @@ def sampling_error(denoise: Callable[[int], None], images: int, device: torch.de
     message = f"Out of memory while denoising {images:,} images at a time on {device}."
     fitted = largest_fitting(denoise, images // 2, lambda: None)
     if fitted is None:
-        return OutOfMemoryError(f"{message} Tried at once, not even one fitted.", "Take another device: --device cpu")
+        return OutOfMemoryError(f"{message} Tried at once, not even one fitted.", "Take another device, such as cpu.")
     return OutOfMemoryError(
         f"{message} Tried at once, {fitted:,} fitted.",
-        f"They are the same images in smaller batches: --batch-size {fitted} for sample and evaluate, "
-        f"--set sample.batch_size={fitted} for train and resume.",
+        f"Set sample.batch_size={fitted}: in smaller batches they are the same images.",
         fitted,
     )
 

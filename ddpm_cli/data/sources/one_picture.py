@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.io.files import input_errors
 from ddpm_cli.data.pictures.decode import Header, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
@@ -23,7 +24,14 @@ WHITE = 128
 """Grey from which a mask is white."""
 
 
-def read_picture(path: Path, shape: tuple[int, int, int], *, resize: bool = False, background: str = "white") -> NDArray[np.uint8]:
+def read_picture(
+    path: Path,
+    shape: tuple[int, int, int],
+    *,
+    resize: bool = False,
+    background: str = "white",
+    spelt: Callable[[str], str] = as_option,
+) -> NDArray[np.uint8]:
     """Read a picture as an image of a model.
 
     Args:
@@ -31,6 +39,7 @@ def read_picture(path: Path, shape: tuple[int, int, int], *, resize: bool = Fals
         shape: Channels, height and width of the model's images.
         resize: Bring another size to this, the long side cut about the middle, and colours to grey.
         background: What shows through where it is transparent; not for 4 channels, which keep their alpha.
+        spelt: Spells the name of an argument as the user knows it; an option of a command if left out.
     Returns:
         uint8, shaped as `shape` says.
     Raises:
@@ -41,30 +50,34 @@ def read_picture(path: Path, shape: tuple[int, int, int], *, resize: bool = Fals
         raise DataError(f"The model makes images of {channels} channels, as which no picture is read.", "Take another model.")
     with _opened(path) as picture:
         if not resize:
-            _require_size(path, picture.header, shape[1:])
+            _require_size(path, picture.header, shape[1:], spelt)
         if channels > 1 or picture.header.channels == 1 or resize:
             return picture.decoded(shape, background)
         pixels = picture.decoded((3, *shape[1:]), background)
     if (pixels != pixels[:1]).any():
         raise DataError(
-            f"{_named(path)} is in colour, but the model makes grey images.", "Give a grey one, or let --resize make it grey."
+            f"{_named(path)} is in colour, but the model makes grey images.",
+            f"Give a grey one, or let {spelt('resize')} make it grey.",
         )
     return pixels[:1]
 
 
-def read_mask(path: Path, size: tuple[int, int], *, resize: bool = False) -> NDArray[np.bool_]:
+def read_mask(
+    path: Path, size: tuple[int, int], *, resize: bool = False, spelt: Callable[[str], str] = as_option
+) -> NDArray[np.bool_]:
     """Read where a picture is white, bool [H, W]; colours count by their brightness, and what is transparent is not white.
 
     Args:
         path: The file.
         size: Height and width.
         resize: Bring another size to this, as `read_picture` does.
+        spelt: See `read_picture`.
     Raises:
         DataError: If it cannot be read, is of another size, or is white nowhere.
     """
     with _opened(path) as picture:
         if not resize:
-            _require_size(path, picture.header, size)
+            _require_size(path, picture.header, size, spelt)
         white: NDArray[np.bool_] = picture.decoded((1, *size), "black")[0] >= WHITE
     if not white.any():
         raise DataError(f"{_named(path)} is white nowhere, so that there is nothing to fill.", "Paint white what is to be filled.")
@@ -116,12 +129,12 @@ def _opened(path: Path) -> Iterator[_Picture]:
         yield _Picture(header, content, decoders)
 
 
-def _require_size(path: Path, header: Header, size: tuple[int, int]) -> None:
+def _require_size(path: Path, header: Header, size: tuple[int, int], spelt: Callable[[str], str]) -> None:
     if (header.height, header.width) != size:
         wanted = f"{size[0]}x{size[1]}"
         raise DataError(
             f"{_named(path)} is {header.height}x{header.width}, height x width, but the model makes images of {wanted}.",
-            f"Give one of {wanted}, or let --resize bring it to that.",
+            f"Give one of {wanted}, or let {spelt('resize')} bring it to that.",
         )
 
 
