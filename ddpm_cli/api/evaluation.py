@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from ddpm_cli.api.arguments import Settings, as_argument, as_path, sampling_sets
+from ddpm_cli.api.arguments import Settings, as_argument, as_given_path, as_list, as_path, as_text, sampling_sets
 from ddpm_cli.api.training import Run
-from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import as_known
 from ddpm_cli.evaluation.evaluate import evaluate_run
 from ddpm_cli.evaluation.settings import Measuring
@@ -48,9 +47,9 @@ def evaluate(
         progress: Show bars and notices on stderr.
         on_event: Told of `EvaluateProgress`, `Notice`, and the pictures that were drawn.
         asked: How to measure, where it is not as usual: n (samples, 1,000 if left out; or held-out images, 256), repeats
-            (independent sets of samples), seed (of the first sample, in [0, 2**32)), sampler, steps, guidance and batch_size as for
-            `Model.sample`, likelihood_steps, likelihood_respaced, variance, reference ("train" or "test"), extractor_weights,
-            fit_extractor. See `EvaluateSettings`.
+            (independent sets of samples), seed (of the first sample, in [0, 2**32)), sampler, steps and guidance as for
+            `Model.sample`, batch_size (64 if left out), likelihood_steps, likelihood_respaced, variance, reference ("train" or
+            "test"), extractor_weights, fit_extractor. See `EvaluateSettings`.
     Returns:
         One figure for each metric in their order, two for precision-recall, each with its value, error and protocol. That of
         loss-per-timestep has the curve in `rows`: `t_first`, `t_last`, `loss` and `standard_error` of up to 20 ranges of t.
@@ -58,12 +57,13 @@ def evaluate(
         RequestError: If something asked for cannot be had; nothing was written then.
         OutOfMemoryError: If the memory does not suffice; what is done is kept.
     """
+    named = [metrics] if isinstance(metrics, str) else as_list(metrics, "metrics")
     with EvaluateView() as view:
         found = evaluate_run(
             run.path if isinstance(run, Run) else as_path(run, "run"),
-            [as_known(name, known_metrics()) for name in ([metrics] if isinstance(metrics, str) else metrics)],
+            [as_known(as_text(name, "metrics"), known_metrics()) for name in named],
             asked,
-            runs=user_path(runs, "runs"),
+            runs=as_given_path(runs, "runs"),
             device=device,
             ema=ema,
             out=as_path(out, "out"),

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 
@@ -203,9 +204,8 @@ def _writable(name: str, folder: Path, remedy: str) -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    for name in sections()["data"]:
-        if has_place(name):
-            yield _place(name)
+    with suppress(ExtensionError):  # which is a finding already
+        yield from (_place(name) for name in sections()["data"] if has_place(name))
 
 
 def _place(name: str) -> Finding:

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ddpm_cli.core.compute.team import Team
+from ddpm_cli.core.io.files import readable
 from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.extractors import Extractors, has_bundled
 from ddpm_cli.evaluation.references import real_images
@@ -85,7 +86,8 @@ class TrainingMetrics:
         missing = [name for name in config.train.evaluate_metrics if name not in in_training()]
         if missing:
             raise RequestError(
-                f"train.evaluate_metrics names {missing[0]}, which no installed package adds.", "Install the package that adds it."
+                f"train.evaluate_metrics names {readable(missing[0])}, which no installed package adds.",
+                "Install the package that adds it.",
             )
         self._metrics = [in_training()[name] for name in config.train.evaluate_metrics]
         self._settings = config.sample.model_copy(update={"sampler": config.train.sampler})

@@ -22,6 +22,7 @@ import ddpm_cli.evaluation.sample_parts as sample_parts
 from ddpm_cli.build.network import build_model
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
+from ddpm_cli.config.schema.sample import NoThreshold
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
 from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
@@ -488,3 +489,14 @@ def test_more_samples_than_memory_holds_are_refused(
 def test_data_without_held_out_images_are_named(trained: TrainedModel, dataset: Dataset) -> None:
     with pytest.raises(DataError, match=r"data\.held_out"):
         evaluate(trained, without_held_out(dataset), ["nearest"], SETTINGS)
+
+
+def test_the_threshold_that_is_asked_for_reaches_the_bound_and_its_key(dataset: Dataset, tmp_path: Path) -> None:
+    trained, out = tiny_model(), folder(tmp_path / "out")
+    unclipped = trained.config.sample.model_copy(update={"threshold": NoThreshold()})
+    settings = EvaluateSettings(n=4, likelihood_steps=3)
+    own, other = (
+        evaluate(trained, dataset, ["bits-per-dim"], asked, out=out)[0] for asked in (settings, replace(settings, sample=unclipped))
+    )
+    assert (own.details["threshold"], other.details["threshold"]) == ("clamp", "none")
+    assert own.value != other.value

@@ -173,3 +173,9 @@ def test_the_higher_value_is_the_better_one_where_the_record_says_so(toy: dict[s
     assert "higher by 25 % (better)" in measure.verdicts[1].text
     rows = {row.name: (row.metric, row.value) for row in list_rows(tmp_path)}
     assert rows["1-s1"] == ("toy", pytest.approx(25.1))  # rather than 5, which was logged
+
+
+def test_a_metric_whose_value_has_another_name_cannot_choose_a_checkpoint() -> None:
+    plain = known_metrics()["fcd"]
+    assert plain.fits_training
+    assert not replace(plain, gives=("aliased",)).fits_training

@@ -308,3 +308,12 @@ def test_what_cannot_be_used_is_told_with_its_package(tmp_path: Path, name: str,
     assert message.startswith(f"error: The package toys adds {name} to ddpm.samplers, but it cannot be used: ")
     assert why in message
     assert message.endswith("Mend it, or take it out: pip uninstall toys")
+
+
+def test_what_cannot_be_used_is_a_finding_of_doctor_and_no_word_of_completion(tmp_path: Path) -> None:
+    install(tmp_path, "toys", {"ddpm.samplers": {"lost": "nowhere:Toy"}})
+    findings = ddpm(tmp_path, "doctor", "--json", cwd=tmp_path).stdout
+    assert "The package toys adds lost to ddpm.samplers, but it cannot be used" in findings
+    assert "torch" in findings  # the rest is looked at all the same
+    done = ddpm(tmp_path, cwd=tmp_path, _DDPM_COMPLETE="complete_bash", COMP_WORDS="ddpm sample --sampler d", COMP_CWORD="3")
+    assert (done.stdout.strip(), done.stderr) == ("", "")

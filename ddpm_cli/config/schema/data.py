@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from ddpm_cli.config.schema.section import Choice, FilePath, OneOf, PositiveInt, Share
+from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import plain
 from ddpm_cli.errors import DataError
@@ -322,8 +323,8 @@ class MissingData(DataBase):
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
         """Refuse, as there are no images."""
         raise DataError(
-            f'The model was trained on "{self.kind}", a data set that no installed package adds.',
-            "Install the package that adds it, or name other data with --data.",
+            f'The model was trained on "{readable(self.kind)}", a data set that no installed package adds.',
+            "Install the package that adds it.",
         )
 
 

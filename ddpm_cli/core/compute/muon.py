@@ -69,8 +69,10 @@ class Muon(optim.AdamW):
         """Move all weights that have a gradient."""
         others, matrices = self.param_groups
         self.param_groups = [others]
-        loss = super().step(closure)
-        self.param_groups = [others, matrices]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = [others, matrices]
         self._move(matrices)
         return loss
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -29,19 +29,7 @@ def ipndm(*, order: Literal[1, 2, 3, 4] = 4) -> Step:
     Returns:
         The step function, of one trajectory: it remembers its last estimates, and raises ValueError on another.
     """
-    history = History(order - 1)
-
-    def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
-        history.enter(t, s)
-        estimate = denoise(x_t, t)
-        past = [] if s == CLEAN else history.last(order - 1)
-        values = [estimate.eps_hat, *(earlier.value for earlier in reversed(past))]
-        weights = _ADAMS_BASHFORTH[len(values) - 1]
-        mean: Tensor = sum((weight * value for weight, value in zip(weights[1:], values[1:], strict=True)), weights[0] * values[0])
-        history.keep(t, Estimate(t.half_logsnr, estimate.eps_hat))
-        return _along(mean, estimate, t, s)
-
-    return step
+    return _multistep(order, _evenly)
 
 
 def deis(*, order: Literal[1, 2, 3] = 3) -> Step:
@@ -58,25 +46,39 @@ def deis(*, order: Literal[1, 2, 3] = 3) -> Step:
     Returns:
         The step function, of one trajectory: it remembers its last estimates, and raises ValueError on another.
     """
+    return _multistep(order, _over_the_step)
+
+
+def _multistep(order: int, average: Callable[[Estimate, Sequence[Estimate], Level], Tensor]) -> Step:
+    """Step with a mean of the noise; `average` makes it of the estimate now, those before it (oldest first) and the next level."""
     history = History(order - 1)
 
     def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
         history.enter(t, s)
         estimate = denoise(x_t, t)
         now = Estimate(t.half_logsnr, estimate.eps_hat)
-        past: Sequence[Estimate] = [] if s == CLEAN else history.last(order - 1)
-        # Of the noise the mean has the weight exp(-h * v), which falls where that of x_0 rises.
-        halfway = moments(t.half_logsnr - s.half_logsnr, 1)[0] if past else 0.5
-        mean = mean_estimate(now, past, s.half_logsnr, rate=-1.0, halfway=halfway)
+        mean = average(now, [] if s == CLEAN else history.last(order - 1), s)
         history.keep(t, now)
         return _along(mean, estimate, t, s)
 
     return step
 
 
+def _evenly(now: Estimate, past: Sequence[Estimate], s: Level) -> Tensor:
+    values = [now.value, *(earlier.value for earlier in reversed(past))]
+    weights = _ADAMS_BASHFORTH[len(values) - 1]
+    return sum((weight * value for weight, value in zip(weights[1:], values[1:], strict=True)), weights[0] * values[0])
+
+
+def _over_the_step(now: Estimate, past: Sequence[Estimate], s: Level) -> Tensor:
+    # Of the noise the mean has the weight exp(-h * v), which falls where that of x_0 rises.
+    halfway = moments(now.half_logsnr - s.half_logsnr, 1)[0] if past else 0.5
+    return mean_estimate(now, past, s.half_logsnr, rate=-1.0, halfway=halfway)
+
+
 def _along(mean: Tensor, estimate: Denoised, t: Level, s: Level) -> StepOutput:
     """Go from t to s with a mean of the noise over the step: x_s / alpha_s = x_t / alpha_t + (ratio_s - ratio_t) * mean."""
     x_s = s.alpha * estimate.x0_hat + s.sigma * estimate.eps_hat
-    if mean is not estimate.eps_hat and t.signal > 0.0:
+    if t.signal > 0.0:
         x_s = x_s + (s.sigma - s.alpha * t.ratio) * (mean - estimate.eps_hat)
     return StepOutput(x_s, estimate.x0_hat)
