@@ -67,7 +67,7 @@ class AdamWOptimizer(OptimizerBase):
 
 
 class MuonOptimizer(OptimizerBase):
-    """Train matrices and convolutions by Muon (Jordan et al. 2024), the rest by AdamW; fewer steps, each a little longer."""
+    """Train matrices and convolutions by Muon (Jordan et al. 2024), the rest by AdamW (Loshchilov & Hutter 2019)."""
 
     kind: Literal["muon"] = "muon"
     moments: ClassVar[str] = "those of Muon"
