@@ -19,7 +19,13 @@ class Denoiser(nn.Module, ABC):
         in_channels: Channels of x.
         image_size: (H, W) of x.
         num_classes: Classes of the images; label `num_classes` is the null label, an image of any class. None: no labels.
+
+    Attributes:
+        stateless: Whether a pass draws nothing at random and changes nothing in the network, in training too, so that several may
+            be computed at once.
     """
+
+    stateless = False
 
     def __init__(self, *, in_channels: int, image_size: tuple[int, int], num_classes: int | None) -> None:
         super().__init__()

@@ -181,6 +181,7 @@ class UNet(Denoiser):
                 f"model.base_channels ({base_channels}) is too small for a time embedding.",
                 f"Set it to at least {LEAST_BASE_CHANNELS}.",
             )
+        self.stateless = dropout == 0
         self.stem = stem
         levels = len(channel_mult)
         self.padding = _padding(image_size, stem * 2 ** (levels - 1))

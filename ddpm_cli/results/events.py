@@ -84,6 +84,8 @@ class TrainPlan:
         estimated_bytes: The most memory that each process will hold: on a CPU all of it, on an accelerator its tensors there;
             None likewise.
         batch_size_found: Whether `--batch-size auto` found the batch size.
+        lost_to_others: Part of the processors that other programs had while passes were timed, in [0, 1]; the estimate holds as
+            long as they go on.
     """
 
     run: Path | None
@@ -108,6 +110,7 @@ class TrainPlan:
     estimated_seconds: float | None
     estimated_bytes: int | None
     batch_size_found: bool = False
+    lost_to_others: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +129,14 @@ class TrainProgress(Event):
         share: Part of the budget that is used, in [0, 1].
         images_per_second: Since training started in this process.
         seconds_left: Estimate from the progress so far, or None at the start.
+        lost_to_others: Part of the processors that other programs have had in the last seconds, in [0, 1].
     """
 
     step: int
     share: float
     images_per_second: float
     seconds_left: float | None
+    lost_to_others: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import torch
@@ -51,6 +52,11 @@ class Ema(Generic[M]):
         self.warmup = warmup
         self.updates = torch.zeros((), dtype=torch.int64, device=device)
 
+    @cached_property
+    def _parameters(self) -> list[Tensor]:
+        """Those of the average, as they are once it has been spread over the processes."""
+        return [*self.model.parameters()]
+
     @torch.no_grad()
     def update(self, parameters: Iterable[Tensor], taken: Tensor) -> None:
         """Move the average towards `parameters`: ema = ema + weight * (parameter - ema).
@@ -60,7 +66,7 @@ class Ema(Generic[M]):
             taken: Whether the step that they come from was taken, a boolean scalar on their device; if not, nothing moves.
         """
         weight = ema_weight(self.updates, self.decay, self.warmup) * taken
-        average = own_parts(self.model.parameters())
+        average = own_parts(self._parameters)
         distance = torch._foreach_sub(own_parts(parameters), average)
         torch._foreach_mul_(distance, weight)  # here, as the fast kernels of lerp take no scalar that lies on the device
         torch._foreach_add_(average, distance)

@@ -86,7 +86,8 @@ class TrainingLoop:
             while True:
                 if not self.progress.after_step_is_due:
                     self.take_step()
-                self._after_step(last=self.trainer.share >= 1)
+                with self.trainer.computing():
+                    self._after_step(last=self.trainer.share >= 1)
                 if self.trainer.share >= 1:
                     tell_of_trouble(self.run, self.trainer, self.on_event)
                     return self.progress.summary(self.run)

@@ -71,7 +71,7 @@ class Progress:
         trainer = self._trainer
         elapsed, gained = time.monotonic() - self._started, trainer.share - self._first_share
         left = elapsed * (1 - trainer.share) / gained if gained > 0 else None
-        return TrainProgress(trainer.step, trainer.share, self.images_per_second(), left)
+        return TrainProgress(trainer.step, trainer.share, self.images_per_second(), left, trainer.lost)
 
     # ---------------------------------------------------------------------------------------------------------- losses
 

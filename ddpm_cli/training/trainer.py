@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 
 from ddpm_cli.build.budget import Budget, lr_factor
 from ddpm_cli.build.network import build_network, build_optimizer
+from ddpm_cli.build.passes import build_side_by_side
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.memory_format import place_network
+from ddpm_cli.core.compute.processors import Processors
 from ddpm_cli.core.compute.seeds import generator, seed_of
 from ddpm_cli.core.compute.sharding import is_sharded, shard, whole_tensor
+from ddpm_cli.core.compute.side_by_side import SideBySide, computing_threads
 from ddpm_cli.core.compute.skipping import step_if
+from ddpm_cli.core.wording import counted
 from ddpm_cli.data.batches import Batches, place
 from ddpm_cli.diffusion.guidance import drop_labels, with_labels
 from ddpm_cli.models.base import recompute_blocks
@@ -40,6 +45,25 @@ SUSPECTS = 5
 """Images that are listed where no single one is known to be at fault."""
 LAG = 4
 """Steps that the host is ahead of the last one whose numbers it reads, on CUDA: so much work lies ready for the device."""
+
+SECONDS_BETWEEN_LOOKS = 2.0
+"""At what other programs take of the processors."""
+LOST_TO_GIVE_WAY = 0.3
+"""Part of the processors that others have when fewer threads are faster than as many as there are processors."""
+OTHERS = (
+    "Other programs keep the processors busy: from step {step:,} on, and while they do, {threads} instead of {wanted} will "
+    "compute. The clock ends this run; one that steps end keeps its threads, and so its bits."
+)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Hold what is drawn for a batch: noise levels and their weights, [B], noise, [B, C, H, W], and labels, [B], or None."""
+
+    t: Tensor
+    weights: Tensor
+    eps: Tensor
+    labels: Tensor | None
 
 
 class Trainer:
@@ -91,9 +115,16 @@ class Trainer:
         else:
             place_network(self.model, self.device)
             place_network(self.ema.model, self.device)
+        self.side_by_side = build_side_by_side(config, self.model, accelerator, self.learner)
+        self.processors = Processors(torch.get_num_threads())
+        self.lost = 0.0
+        """Part of the processors that other programs had lately, in [0, 1]; 0 where the processors do not compute."""
+        self.gives_way = False
+        self._has_told_of_others = False
         # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
         self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
         self.predict: Network = self.network
+        self.parameters = [*self.model.parameters()]
         self.optimizer = build_optimizer(config.optimizer, self.model, self.device)
         accelerator.prepare(self.optimizer)  # for its gradient scaler; stepping through it would read from the device
 
@@ -118,8 +149,14 @@ class Trainer:
         A step whose loss or gradient is not finite is counted and moves nothing. On CUDA that is found out there, and the host
         hears of it `lag` steps later.
         """
+        self._mind_other_programs()
+        with self.computing(at_once=True):
+            self._step()
+
+    def _step(self) -> None:
         train = self.config.train
-        torch.manual_seed(seed_of(train.seed, "dropout", self.step, self.accelerator.process_index))
+        if not getattr(self.model, "stateless", False):
+            torch.manual_seed(seed_of(train.seed, "dropout", self.step, self.accelerator.process_index))
         draws = generator(self.device, train.seed, "noise", self.step)
         t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
         eps = torch.randn(train.batch_size, *self.image_shape, generator=draws, device=self.device)
@@ -161,25 +198,59 @@ class Trainer:
         self.accumulate_gradients(t, torch.ones(len(eps), device=self.device), eps)
         self.optimizer.zero_grad()
 
+    def _mind_other_programs(self) -> None:
+        """Look now and then at what other programs take of the processors; where the clock ends the run, leave them to those.
+
+        With fewer threads sums are rounded otherwise: where steps end the run, it keeps its threads, and so its bits.
+        """
+        if self.device.type != "cpu" or self.accelerator.num_processes > 1 or self.processors.seconds < SECONDS_BETWEEN_LOOKS:
+            return
+        self.lost = self.processors.lost()
+        if self.budget.steps is not None:
+            return
+        self.gives_way = self.lost > LOST_TO_GIVE_WAY
+        if self.gives_way and not self._has_told_of_others:
+            self._has_told_of_others = True
+            fewer = counted(self.processors.left(self.lost), "thread")
+            self.on_event(Notice(OTHERS.format(step=self.step + 1, threads=fewer, wanted=self.processors.wanted)))
+
+    def computing(self, *, at_once: bool = False) -> AbstractContextManager[None]:
+        """Compute with the threads that other programs leave, on a CPU; `at_once`: in several passes at once."""
+        if self.device.type != "cpu":
+            return nullcontext()
+        if self.gives_way:
+            return computing_threads(self.processors.left(self.lost))
+        return computing_threads(self.side_by_side.threads if self.side_by_side and at_once else self.processors.wanted)
+
     def accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
         """Run forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
-        accelerator, size = self.accelerator, len(t)
-        labels = self.draw_labels()
+        draws = Draws(t, weights, eps, self.draw_labels())
+        losses = torch.zeros(len(t), device=self.device)
         parts = self._parts()
-        losses = torch.zeros(size, device=self.device)
-        for number, part in enumerate(parts):
-            x_0 = self.batches.images_at(self.step, part)
-            network = with_labels(self.predict, None if labels is None else labels[part])
-            probe = self.learner.probe(network, x_0, t[part], eps[part]) if self.learner else None
-            with accelerator.no_sync(self.network) if number + 1 < len(parts) else nullcontext():
-                part_losses = self.loss(probe or network, x_0, t[part], eps[part], self.schedule)
-                part_loss = (weights[part] * part_losses).sum() / size
-                accelerator.backward(part_loss * accelerator.num_processes)
-            losses[part] = part_losses.detach()
-            if self.learner and probe:
-                self.learner.collect(probe, part)
-        total: Tensor = accelerator.reduce(losses, "sum")
+        for number, part in enumerate(parts, 1):
+            if self.side_by_side and not self.gives_way:
+                losses[part] = self._passes_at_once(self.side_by_side, part, draws)
+                continue
+            with self.accelerator.no_sync(self.network) if number < len(parts) else nullcontext():
+                losses[part] = self._pass(self.predict, part, draws)
+        total: Tensor = self.accelerator.reduce(losses, "sum")
         return total
+
+    def _passes_at_once(self, side_by_side: SideBySide, rows: slice, draws: Draws) -> Tensor:
+        parts = even_parts(rows, len(side_by_side.networks))
+        return torch.cat(side_by_side.run(lambda network, number: self._pass(network, parts[number], draws)))
+
+    def _pass(self, network: Network, part: slice, draws: Draws) -> Tensor:
+        """Run forward and backward pass of some rows of the global batch; returns the loss of each image, [rows]."""
+        x_0, t, eps = self.batches.images_at(self.step, part), draws.t[part], draws.eps[part]
+        network = with_labels(network, None if draws.labels is None else draws.labels[part])
+        probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
+        losses = self.loss(probe or network, x_0, t, eps, self.schedule)
+        loss = (draws.weights[part] * losses).sum() / len(draws.t)
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        if self.learner and probe:
+            self.learner.collect(probe, part)
+        return losses.detach()
 
     def draw_labels(self) -> Tensor | None:
         """Draw the labels of the global batch, some of them hidden; None if the model takes none."""
@@ -198,9 +269,9 @@ class Trainer:
     def _parts(self) -> list[slice]:
         """The rows of the global batch that this process takes, in micro-batches."""
         size, rank, processes = self.config.train.batch_size, self.accelerator.process_index, self.accelerator.num_processes
-        first, last = rank * size // processes, (rank + 1) * size // processes
+        own = even_parts(slice(0, size), processes)[rank]
         micro = self.config.train.micro_batch_size or size
-        return [slice(start, min(start + micro, last)) for start in range(first, last, micro)]
+        return [slice(start, min(start + micro, own.stop)) for start in range(own.start, own.stop, micro)]
 
     def _optimizer_step(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """Move the weights and their average by the gradient, if it and the loss are finite.
@@ -209,7 +280,7 @@ class Trainer:
             The norm of the gradient before it was clipped, and whether the step was taken; scalars on the device.
         """
         limit = self.config.train.max_grad_norm
-        norm = whole_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if limit is None else limit))
+        norm = whole_tensor(self.accelerator.clip_grad_norm_(self.parameters, math.inf if limit is None else limit))
         taken = torch.isfinite(loss) & torch.isfinite(norm)
         factor = lr_factor(self.config.optimizer, self.step, self.share)
         for group in self.optimizer.param_groups:
@@ -218,7 +289,7 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.update()
         self.optimizer.zero_grad()
-        self.ema.update(self.model.parameters(), taken)
+        self.ema.update(self.parameters, taken)
         return norm, taken
 
     def lr(self) -> float:
@@ -259,6 +330,12 @@ class Trainer:
                 affected=len(rows),
             )
         )
+
+
+def even_parts(rows: slice, count: int) -> list[slice]:
+    """Split rows into `count` parts of nearly the same number."""
+    first, size = rows.start, rows.stop - rows.start
+    return [slice(first + number * size // count, first + (number + 1) * size // count) for number in range(count)]
 
 
 def finite(value: float) -> float | None:

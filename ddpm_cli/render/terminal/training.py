@@ -40,6 +40,10 @@ SECONDS_BETWEEN_LINES = 10.0
 INCIDENTS_TOLD = 3
 """Of each kind; the end table counts the rest."""
 IMAGES_NAMED = 5
+LOST_WORTH_TELLING = 0.15
+"""Of the processors: less than that is what any machine does beside."""
+WORK = "training"
+"""What stands before the bar, unless other programs slow it down."""
 BAR_FITS = 80
 """Characters for millions of steps, ten thousands of images a second and hundreds of hours beside a bar."""
 
@@ -72,7 +76,13 @@ def _held_out(plan: TrainPlan) -> str:
 def _estimate(plan: TrainPlan) -> str:
     if plan.estimated_seconds is None or plan.estimated_bytes is None:
         return "none, as the model is sharded"
-    return f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory"
+    slow = f", while {others_take(plan.lost_to_others)}" if plan.lost_to_others >= LOST_WORTH_TELLING else ""
+    return f"{duration(plan.estimated_seconds)}, {quantity(plan.estimated_bytes, 'B')} of memory{slow}"
+
+
+def others_take(lost: float) -> str:
+    """Say what other programs take of the processors."""
+    return f"other programs take {lost:.0%} of the processors"
 
 
 def _budget(plan: TrainPlan) -> str:
@@ -207,16 +217,19 @@ class TrainingView:
             took = f"This will take about {duration(plan.estimated_seconds)} on {plan.device}."
             show_notice(Notice(f"{took} For a first picture in minutes: ddpm train --preset quick", important=True))
         if plan.run is not None:
-            self._task = self._progress.add_task("training", total=1.0, status="")
+            self._task = self._progress.add_task(WORK, total=1.0, status="")
             self._progress.start()
 
     def _advance(self, event: TrainProgress) -> None:
         left = "" if event.seconds_left is None else f"{duration(event.seconds_left)} left"
         current = "" if self._loss is None else f"loss {self._loss:.4f}"
+        busy = f"busy -{event.lost_to_others:.0%}" if event.lost_to_others >= LOST_WORTH_TELLING else ""
         parts = (f"step {event.step:,}", current, f"{event.images_per_second:,.0f} images/s", left)
-        self._status = "  ".join(part for part in parts if part)
+        status = "  ".join(part for part in parts if part)
+        self._status = "  ".join(part for part in (status, busy) if part)
         if self._task is not None:
-            self._progress.update(self._task, completed=event.share, status=self._status)
+            shown = status if messages.width >= BAR_FITS else self._status
+            self._progress.update(self._task, completed=event.share, status=shown, description=busy or WORK)
 
     def _log(self, current: float | None, held_out: float | None, step: int) -> None:
         if current is not None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from ddpm_cli.core.compute.allocator import return_freed_memory
 from ddpm_cli.core.compute.out_of_memory import largest_fitting
+from ddpm_cli.core.compute.processors import Processors
 from ddpm_cli.core.compute.weights import moment_bytes
 from ddpm_cli.training.held_out import CHUNK
 from ddpm_cli.training.planning.memory_trace import PeakMemory, peak_memory
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PROBE_IMAGES = 16
 PROBE_PASSES = 2
+PROBE_SECONDS = 0.3
+"""On a CPU: thirty ticks of the clock by which the operating system counts what programs take."""
 HEAP_PASSES = 4
 HEAP_BYTES = 2**26
 FLOAT32 = 4
@@ -34,22 +37,37 @@ COPIES_FOR_CHECKPOINT = 3
 before, that of the EMA, which is held until the next is there."""
 
 
-def seconds_per_image(rehearsal: Rehearsal, batch: int) -> float:
-    """Time one forward and backward pass, divided by the images in it.
+@dataclass(frozen=True)
+class Pace:
+    """Hold how fast a run will be.
+
+    Attributes:
+        seconds_per_image: Of one forward and backward pass.
+        lost: Part of the processors that other programs had meanwhile, in [0, 1]; 0 where others than processors compute.
+    """
+
+    seconds_per_image: float
+    lost: float
+
+
+def pace(rehearsal: Rehearsal, batch: int) -> Pace:
+    """Time forward and backward passes as training takes them; on a CPU long enough to see what other programs take of it.
 
     Args:
         rehearsal: Of the run; it has no gradients afterwards.
-        batch: Images in one pass of the run; on a CPU at most PROBE_IMAGES are timed at once, elsewhere those that fit.
+        batch: Images in one pass of the run; on a CPU at most PROBE_IMAGES a pass are timed at once, elsewhere those that fit.
     """
-    device = rehearsal.accelerator.device
-    size = min(batch, PROBE_IMAGES) if device.type == "cpu" else batch
-    size = largest_fitting(rehearsal.train_pass, size, rehearsal.drop_gradients) or 1
-    started = _now(device)
-    for _ in range(PROBE_PASSES):
-        rehearsal.train_pass(size)
+    device, run = rehearsal.accelerator.device, rehearsal.train_pass_as_training_does
+    on_cpu = device.type == "cpu"
+    size = min(batch, PROBE_IMAGES * rehearsal.passes_at_once) if on_cpu else batch
+    size = largest_fitting(run, size, rehearsal.drop_gradients) or 1
+    processors, started, images = Processors(torch.get_num_threads()), _now(device), 0
+    while images < PROBE_PASSES * size or (on_cpu and processors.seconds < PROBE_SECONDS):
+        run(size)
+        images += size
     seconds = _now(device) - started
     rehearsal.drop_gradients()
-    return seconds / (PROBE_PASSES * size)
+    return Pace(seconds / images, processors.lost() if on_cpu and rehearsal.accelerator.num_processes == 1 else 0.0)
 
 
 def seconds_per_update(rehearsal: Rehearsal) -> float:
@@ -109,6 +127,7 @@ class TrainingMemory:
         heap: Memory that the process takes for training, divided by that of its tensors: on a CPU freed blocks leave gaps.
         on_cpu: Whether the device's memory is that of the process.
         processes: That share a batch.
+        passes_at_once: Passes that compute a micro-batch, each with gradients of its own.
     """
 
     base: int
@@ -121,6 +140,7 @@ class TrainingMemory:
     heap: float
     on_cpu: bool
     processes: int
+    passes_at_once: int
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, base: int, most_images: int) -> TrainingMemory:
@@ -150,6 +170,7 @@ class TrainingMemory:
             heap=_heap_share(train_pass, training, most_images) if on_cpu else 1.0,
             on_cpu=on_cpu,
             processes=rehearsal.accelerator.num_processes,
+            passes_at_once=rehearsal.passes_at_once,
         )
 
     def peak(self, config: Config) -> int:
@@ -159,7 +180,8 @@ class TrainingMemory:
         step of the optimizer, a pass over held-out images, a step of sampling, and on a CPU the copy that becomes a checkpoint.
         """
         micro, share = micro_batch(config, self.processes)
-        copies_of_gradients = (micro < share) + (self.processes > 1)  # of the passes before; what is sent to other processes
+        # Of the passes before; what is sent to other processes; of the other passes at once.
+        copies_of_gradients = (micro < share) + (self.processes > 1) + self.passes_at_once - 1
         for_a_while = (
             round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + config.train.batch_size * self.image,
             2 * self.weights,  # gradients, and the denominators of Adam where it is not fused

@@ -22,7 +22,7 @@ from ddpm_cli.sampling.bounds import Demand, require_affordable, require_trainab
 from ddpm_cli.sampling.drawing import sampler_notices
 from ddpm_cli.sampling.file_bounds import OWN, Bounds
 from ddpm_cli.sampling.trained_model import TrainedModel
-from ddpm_cli.training.planning.estimate import TrainingMemory, micro_batch, resident_bytes, seconds_per_image, seconds_per_update
+from ddpm_cli.training.planning.estimate import Pace, TrainingMemory, micro_batch, pace, resident_bytes, seconds_per_update
 from ddpm_cli.training.planning.memory_report import check_memory, network_error
 from ddpm_cli.training.planning.rehearsal import Rehearsal
 
@@ -74,11 +74,12 @@ def make_plan(
         network = build_network(config, dataset.image_shape)
     require_trainable(network, run or CONFIG, bounds, on_event)
     require_affordable_samples(config, dataset.image_shape, network, accelerator.device, run or CONFIG, bounds, on_event)
-    seconds, peak = None, None
+    seconds, peak, lost = None, None, 0.0
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
-        per_image, per_update, memory = _rehearse(config, dataset, accelerator)
+        found, per_update, memory = _rehearse(config, dataset, accelerator)
         check_memory(memory, config, on_event)
-        seconds, peak = _duration(budget, start_step, per_image * train.batch_size / processes + per_update), memory.peak(config)
+        per_step = found.seconds_per_image * train.batch_size / processes + per_update
+        seconds, peak, lost = _duration(budget, start_step, per_step), memory.peak(config), found.lost
     return TrainPlan(
         run=run,
         data=dataset.name,
@@ -102,6 +103,7 @@ def make_plan(
         epochs=None if budget.steps is None else budget.steps * train.batch_size / len(dataset.train.images),
         estimated_seconds=seconds,
         estimated_bytes=peak,
+        lost_to_others=lost,
     )
 
 
@@ -142,14 +144,14 @@ def require_affordable_samples(
         require_affordable(model, settings, demand, bounds, on_event)
 
 
-def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[float, float, TrainingMemory]:
-    """Seconds that an image takes, and an update of the weights, and the memory of the run."""
+def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[Pace, float, TrainingMemory]:
+    """What an image takes, seconds of an update of the weights, and the memory of the run."""
     base = resident_bytes()
     with out_of_memory(network_error):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         micro, _ = micro_batch(config, accelerator.num_processes)
         memory = TrainingMemory.of(rehearsal, base, micro)
-        return seconds_per_image(rehearsal, micro), seconds_per_update(rehearsal), memory
+        return pace(rehearsal, micro), seconds_per_update(rehearsal), memory
 
 
 def _notices(config: Config, budget: Budget) -> Iterator[Notice]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn, optim
 
 from ddpm_cli.build.network import build_network, build_optimizer
+from ddpm_cli.build.passes import build_side_by_side
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.core.compute.side_by_side import SideBySide
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -62,10 +65,33 @@ class Rehearsal:
         """Build the run's optimizer for this network."""
         return build_optimizer(self.config.optimizer, self.network, self.accelerator.device)
 
-    def train_pass(self, images: int) -> None:
-        """Run forward and backward pass of a micro-batch; the gradients stay, and a second pass adds to them."""
+    @cached_property
+    def side_by_side(self) -> SideBySide | None:
+        """What computes a batch in several passes at once, where training does."""
+        return build_side_by_side(self.config, self.network, self.accelerator, self.learner)
+
+    @property
+    def passes_at_once(self) -> int:
+        """Count the passes that compute a micro-batch."""
+        return len(self.side_by_side.networks) if self.side_by_side else 1
+
+    def train_pass_as_training_does(self, images: int) -> None:
+        """Run forward and backward pass of a micro-batch like `train_pass`, on a CPU in several passes at once."""
+        if self.side_by_side is None:
+            self.train_pass(images)
+            return
+        each = max(1, images // self.passes_at_once)
+        self.side_by_side.run(lambda network, _: self.train_pass(each, network))
+
+    def train_pass(self, images: int, twin: nn.Module | None = None) -> None:
+        """Run forward and backward pass of a micro-batch; the gradients stay, and a second pass adds to them.
+
+        Args:
+            images: Of the micro-batch.
+            twin: Takes the place of the network, whose weights it has.
+        """
         x_0, t, labels = self._inputs(images)
-        network, eps = with_labels(self.network, labels), torch.zeros_like(x_0)
+        network, eps = with_labels(twin or self.network, labels), torch.zeros_like(x_0)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         with self.accelerator.autocast():
             losses = self.config.objective.build_loss()(probe or network, x_0, t, eps, self.schedule)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ddpm_cli.render.terminal import training
 from ddpm_cli.render.terminal.console import CleanConsole
-from ddpm_cli.render.terminal.training import TrainingView, incident_facts, incident_message, next_commands
+from ddpm_cli.render.terminal.training import TrainingView, incident_facts, incident_message, next_commands, plan_facts
 from ddpm_cli.results.events import Incident, MetricsLogged, TrainPlan, TrainPlanned, TrainProgress, TrainSummary
 
 PLAN = TrainPlan(
@@ -67,20 +68,28 @@ def test_the_end_table_counts_every_kind() -> None:
     assert incident_facts(quiet) == {}
 
 
+@pytest.mark.parametrize("lost", [0.0, 0.1, 0.48])
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_the_live_bar_cuts_no_figure(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_bar_cuts_no_figure(width: int, lost: float, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = CleanConsole(file=io.StringIO(), force_terminal=True, width=width, color_system=None, highlight=False)
     monkeypatch.setattr(training, "messages", screen)
     assert isinstance(screen.file, io.StringIO)
     with TrainingView() as view:
         view(TrainPlanned(PLAN))
         view(MetricsLogged({"step": 1_234_567, "loss": 0.9679}))
-        view(TrainProgress(1_234_567, 0.5, 12_345.0, 342 * 3600 + 56 * 60))
+        view(TrainProgress(1_234_567, 0.5, 12_345.0, 342 * 3600 + 56 * 60, lost))
         before = len(screen.file.getvalue())
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue()[before:])  # drawn once more at the end
     status = "step 1,234,567  loss 0.9679  12,345 images/s  342 h 56 min left"
+    assert ("busy -48%" in " ".join(shown.split())) == (lost > 0.1)
     assert set(status.split()) | {"50%"} <= set(shown.split())
-    assert ("━" in shown) == (width >= 80)
+    assert bool({"━", "╸"} & set(shown)) == (width >= 80)
+
+
+def test_the_estimate_says_what_other_programs_take() -> None:
+    assert "other" not in plan_facts(PLAN)["estimate"]
+    busy = plan_facts(replace(PLAN, estimated_seconds=60.0, estimated_bytes=10**9, lost_to_others=0.5))["estimate"]
+    assert busy.endswith(", while other programs take 50% of the processors")
 
 
 def test_the_next_commands_name_the_run_as_a_shell_takes_it() -> None:
