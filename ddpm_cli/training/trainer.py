@@ -25,6 +25,7 @@ from ddpm_cli.core.compute.skipping import step_if
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.batches import Batches, place
 from ddpm_cli.diffusion.guidance import drop_labels, with_labels
+from ddpm_cli.diffusion.objectives.noise_draws import nearest_noise
 from ddpm_cli.models.base import recompute_blocks
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
 from ddpm_cli.training.ema import Ema
@@ -58,7 +59,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class Draws:
-    """Hold what is drawn for a batch: noise levels and their weights, [B], noise, [B, C, H, W], and labels, [B], or None."""
+    """Hold what is drawn for a batch: noise levels and their weights, [B], K draws of noise, [B, K, C, H, W], and labels, [B]."""
 
     t: Tensor
     weights: Tensor
@@ -159,7 +160,8 @@ class Trainer:
             torch.manual_seed(seed_of(train.seed, "dropout", self.step, self.accelerator.process_index))
         draws = generator(self.device, train.seed, "noise", self.step)
         t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
-        eps = torch.randn(train.batch_size, *self.image_shape, generator=draws, device=self.device)
+        candidates = self.config.objective.noise_candidates
+        eps = torch.randn(train.batch_size, candidates, *self.image_shape, generator=draws, device=self.device)
 
         losses = self.accumulate_gradients(t, weights, eps)
         self.timestep_sampler.update(t, losses)
@@ -193,7 +195,7 @@ class Trainer:
     def _rehearse(self, network: Network) -> None:
         self.predict = network
         draws = generator(self.device, self.config.train.seed, "rehearsal")
-        eps = torch.randn(self.config.train.batch_size, *self.image_shape, generator=draws, device=self.device)
+        eps = torch.randn(self.config.train.batch_size, 1, *self.image_shape, generator=draws, device=self.device)
         t = torch.zeros(len(eps), dtype=torch.int64, device=self.device)
         self.accumulate_gradients(t, torch.ones(len(eps), device=self.device), eps)
         self.optimizer.zero_grad()
@@ -223,7 +225,15 @@ class Trainer:
         return computing_threads(self.side_by_side.threads if self.side_by_side and at_once else self.processors.wanted)
 
     def accumulate_gradients(self, t: Tensor, weights: Tensor, eps: Tensor) -> Tensor:
-        """Run forward and backward passes of the batch, in parts; returns the loss of each image of all processes, [B]."""
+        """Run forward and backward passes of the batch, in parts.
+
+        Args:
+            t: Steps, [B].
+            weights: Of the images, [B].
+            eps: Draws of noise for each image, [B, K, C, H, W], of which the nearest to it counts.
+        Returns:
+            The loss of each image of all processes, [B].
+        """
         draws = Draws(t, weights, eps, self.draw_labels())
         losses = torch.zeros(len(t), device=self.device)
         parts = self._parts()
@@ -242,7 +252,8 @@ class Trainer:
 
     def _pass(self, network: Network, part: slice, draws: Draws) -> Tensor:
         """Run forward and backward pass of some rows of the global batch; returns the loss of each image, [rows]."""
-        x_0, t, eps = self.batches.images_at(self.step, part), draws.t[part], draws.eps[part]
+        x_0, t = self.batches.images_at(self.step, part), draws.t[part]
+        eps = nearest_noise(x_0, draws.eps[part]) if draws.eps.shape[1] > 1 else draws.eps[part, 0]
         network = with_labels(network, None if draws.labels is None else draws.labels[part])
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         losses = self.loss(probe or network, x_0, t, eps, self.schedule)

@@ -61,7 +61,7 @@ def gradients(trainer: Trainer) -> torch.Tensor:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
     eps = torch.randn(8, *trainer.image_shape, generator=generator).to(trainer.device)
     t = torch.arange(0, 1000, 125, device=trainer.device)
-    trainer.accumulate_gradients(t, torch.ones(8, device=trainer.device), eps)
+    trainer.accumulate_gradients(t, torch.ones(8, device=trainer.device), eps[:, None])
     return torch.cat([parameter.grad.flatten() for parameter in trainer.model.parameters() if parameter.grad is not None])
 
 

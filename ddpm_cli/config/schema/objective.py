@@ -81,6 +81,21 @@ class LogNormalTimesteps(TimestepsBase):
         return LogNormalDraws(self.p_mean, self.p_std, between_steps=objective.parameterization.knows_any_level)
 
 
+class LaplaceTimesteps(TimestepsBase):
+    """Draw the log SNR from a Laplace distribution (Hang et al. 2024). With edm t has this very level, else the nearest."""
+
+    kind: Literal["laplace"] = "laplace"
+    is_weighted: ClassVar[bool] = True
+    mean: float = Field(0.0, ge=-20, le=20, description="Mean of the log SNR, abar/(1-abar). Above 0 it favours little noise.")
+    scale: float = Field(0.5, gt=0, le=10, description="Scale of the log SNR; its standard deviation is 1.41 times that.")
+
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Draw any level for a network that is told its noise, steps for others."""
+        from ddpm_cli.diffusion.objectives.timestep_draws import LaplaceDraws
+
+        return LaplaceDraws(self.mean, self.scale, between_steps=objective.parameterization.knows_any_level)
+
+
 class LossAwareTimesteps(TimestepsBase):
     """Draw t by the root mean square of its last losses, weighted to stay unbiased (Nichol & Dhariwal 2021, Sec. 3.3)."""
 
@@ -99,7 +114,15 @@ class LossAwareTimesteps(TimestepsBase):
 
 TimestepsConfig = Annotated[
     TimestepsBase,
-    OneOf("ddpm.timesteps", UniformTimesteps, StratifiedTimesteps, LogitNormalTimesteps, LogNormalTimesteps, LossAwareTimesteps),
+    OneOf(
+        "ddpm.timesteps",
+        UniformTimesteps,
+        StratifiedTimesteps,
+        LogitNormalTimesteps,
+        LogNormalTimesteps,
+        LaplaceTimesteps,
+        LossAwareTimesteps,
+    ),
 ]
 
 
@@ -292,6 +315,9 @@ class ObjectiveConfig(Section):
     loss: LossConfig = Field(SimpleLoss(), description="What is minimised.")
     weighting: WeightingConfig = Field(SimpleWeighting(), description="How much each noise level counts in L_simple.")
     timesteps: TimestepsConfig = Field(UniformTimesteps(), description="How training draws t.")
+    noise_candidates: int = Field(
+        1, ge=1, le=64, description="Draws of noise for each image, of which training takes the nearest to it (Li et al. 2024)."
+    )
     label_dropout: float = Field(
         0.1, ge=0, le=1, description="Share of labels that training hides, for guidance. Only with model.num_classes."
     )
@@ -326,6 +352,8 @@ class ObjectiveConfig(Section):
             raise ValueError(
                 f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
             )
+        if self.loss.is_bound and self.noise_candidates > 1:
+            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave noise_candidates at 1')
         if not self.loss.is_weighted and not isinstance(self.weighting, SimpleWeighting):
             raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "{loss}"; leave it at "simple"')
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, assert_never
@@ -156,7 +157,34 @@ class LogitNormalDraws(_Memoryless):
         return Draw(t.to(device), torch.ones(batch, device=device))
 
 
-class LogNormalDraws(_Memoryless):
+class _LevelDraws(_Memoryless, ABC):
+    """Draw noise levels of any distribution, within the range of the schedule.
+
+    t is the real step with this very level, or for networks that know steps alone the step with the log sigma nearest to it, with
+    sigma = sqrt((1 - abar) / abar). The weights are 1.
+
+    Args:
+        between_steps: Whether t may be real.
+    """
+
+    def __init__(self, *, between_steps: bool) -> None:
+        self.between_steps = between_steps
+
+    @abstractmethod
+    def _log_sigma(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw log sigma, float64 (CPU) or as near to it as the generator's device has, [B]."""
+
+    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw steps; all weights are 1."""
+        wanted = self._log_sigma(batch, generator)
+        if self.between_steps:
+            t = _real_steps(schedule, wanted)
+            return Draw(_in_float64_unless_mps(t, device), torch.ones(batch, device=device))
+        t = torch.searchsorted(_level_borders(schedule, wanted.device), wanted)
+        return Draw(t.to(device), torch.ones(batch, device=device))
+
+
+class LogNormalDraws(_LevelDraws):
     """Draw noise levels whose logarithm is normal, as in EDM (Karras et al. 2022, Table 1).
 
     log sigma = p_mean + p_std * z, z ~ N(0, 1), with sigma = sqrt((1 - abar) / abar), within the range of the schedule
@@ -171,17 +199,37 @@ class LogNormalDraws(_Memoryless):
     """
 
     def __init__(self, p_mean: float, p_std: float, *, between_steps: bool = False) -> None:
-        self.p_mean, self.p_std, self.between_steps = p_mean, p_std, between_steps
+        super().__init__(between_steps=between_steps)
+        self.p_mean, self.p_std = p_mean, p_std
 
-    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
-        """Draw steps; all weights are 1."""
+    def _log_sigma(self, batch: int, generator: torch.Generator) -> Tensor:
         z = torch.randn(batch, generator=generator, device=generator.device)
-        wanted = _in_float64(self.p_mean + self.p_std * z)
-        if self.between_steps:
-            t = _real_steps(schedule, wanted)
-            return Draw(_in_float64_unless_mps(t, device), torch.ones(batch, device=device))
-        t = torch.searchsorted(_level_borders(schedule, wanted.device), wanted)
-        return Draw(t.to(device), torch.ones(batch, device=device))
+        return _in_float64(self.p_mean + self.p_std * z)
+
+
+class LaplaceDraws(_LevelDraws):
+    """Draw noise levels whose log SNR has a Laplace distribution (Hang et al. 2024, Improved Noise Schedule, Table 1).
+
+    log SNR = mean - scale * sign(u) * log(1 - 2 |u|), u ~ U(-1/2, 1/2), with SNR = abar / (1 - abar), within the range of the
+    schedule
+
+    More sharply than a normal distribution it favours the levels around `mean`, where image and noise are equally strong if that is
+    0. The weights are 1, so this changes what is minimised.
+
+    Args:
+        mean: Of the log SNR.
+        scale: b, above 0; the standard deviation is sqrt(2) * b.
+        between_steps: Whether t may be real.
+    """
+
+    def __init__(self, mean: float, scale: float, *, between_steps: bool = False) -> None:
+        super().__init__(between_steps=between_steps)
+        self.mean, self.scale = mean, scale
+
+    def _log_sigma(self, batch: int, generator: torch.Generator) -> Tensor:
+        u = _in_float64(torch.rand(batch, generator=generator, device=generator.device)) - 0.5
+        log_snr = self.mean - self.scale * u.sign() * torch.log1p(-2.0 * u.abs())
+        return -log_snr / 2.0
 
 
 class LossAwareDraws:

@@ -182,8 +182,9 @@ class TrainingMemory:
         micro, share = micro_batch(config, self.processes)
         # Of the passes before; what is sent to other processes; of the other passes at once.
         copies_of_gradients = (micro < share) + (self.processes > 1) + self.passes_at_once - 1
+        noise = config.train.batch_size * config.objective.noise_candidates * self.image
         for_a_while = (
-            round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + config.train.batch_size * self.image,
+            round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + noise,
             2 * self.weights,  # gradients, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),

@@ -55,7 +55,7 @@ def gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     t, eps = torch.arange(0, 1000, 125), torch.randn(8, *trainer.image_shape, generator=generator)
     torch.manual_seed(0)
-    trainer.accumulate_gradients(t, torch.ones(8), eps)
+    trainer.accumulate_gradients(t, torch.ones(8), eps[:, None])
     return {name: parameter.grad for name, parameter in trainer.model.named_parameters() if parameter.grad is not None}
 
 

@@ -9,6 +9,7 @@ from scipy import special, stats
 from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.objectives.timestep_draws import (
     FlatDraws,
+    LaplaceDraws,
     LogitNormalDraws,
     LogNormalDraws,
     LossAwareDraws,
@@ -29,6 +30,7 @@ def samplers(timesteps: int) -> list[TimestepSampler]:
         FlatDraws("stratified"),
         LogitNormalDraws(0.0, 10.0),
         LogNormalDraws(-1.2, 10.0),
+        LaplaceDraws(0.0, 10.0),
         LossAwareDraws(timesteps),
     ]
 
@@ -75,6 +77,16 @@ def test_log_normal_draws_the_step_with_the_nearest_noise_level(linear: NoiseSch
     assert stats.kstest(log_sigma[middle], stats.truncnorm((-3.5 + 1.2) / 1.2, (2.5 + 1.2) / 1.2, -1.2, 1.2).cdf).statistic < 0.02
     narrow = LogNormalDraws(float(np.log(linear.sigmas[321])), 1e-9).draw(4, linear, source(), "cpu").t
     assert narrow.tolist() == [321] * 4
+
+
+def test_laplace_draws_the_log_snr(linear: NoiseSchedule) -> None:
+    """Against the distribution of Hang et al. 2024, Table 1, for networks that are told any level and for those that know steps."""
+    mean, scale = 0.7, 0.5
+    t = LaplaceDraws(mean, scale, between_steps=True).draw(N, linear, source(2), "cpu").t.numpy()
+    log_snr = np.interp(t, np.arange(1000), 2 * linear.half_logsnr)
+    assert stats.kstest(log_snr, stats.laplace(mean, scale).cdf).pvalue > ALARM
+    nearest = LaplaceDraws(mean, scale).draw(N, linear, source(2), "cpu").t.numpy()
+    assert np.abs(nearest - t).max() <= 0.51
 
 
 def full_history(timesteps: int = 5, history: int = 3) -> LossAwareDraws:
