@@ -17,6 +17,7 @@ from ddpm_cli.build.passes import build_side_by_side
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.memory_format import place_network
+from ddpm_cli.core.compute.muon import Muon
 from ddpm_cli.core.compute.processors import Processors
 from ddpm_cli.core.compute.seeds import generator, seed_of
 from ddpm_cli.core.compute.sharding import is_sharded, shard, whole_tensor
@@ -127,6 +128,8 @@ class Trainer:
         self.predict: Network = self.network
         self.parameters = [*self.model.parameters()]
         self.optimizer = build_optimizer(config.optimizer, self.model, self.device)
+        if self.side_by_side and isinstance(self.optimizer, Muon):
+            self.optimizer.each = self.side_by_side.each
         accelerator.prepare(self.optimizer)  # for its gradient scaler; stepping through it would read from the device
 
         self.step = 0

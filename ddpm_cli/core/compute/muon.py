@@ -19,6 +19,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 RMS_OF_ADAM = 0.2
 """Root mean square of an update of Adam, in multiples of the learning rate (Liu et al. 2025, Muon is scalable, Sec. 2.2)."""
 
+Each = Callable[[Callable[[list[int]], Tensor], Iterable[list[int]]], Iterable[Tensor]]
+
 
 class Muon(optim.AdamW):
     """Move matrices by Muon, and all other weights by AdamW.
@@ -59,6 +61,8 @@ class Muon(optim.AdamW):
         groups: list[dict[str, Any]] = [{"params": list(others)}, {"params": list(matrices), "lr": matrix_lr, MOMENTS: (MOMENTUM,)}]
         super().__init__(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
         self.momentum, self.ns_steps = momentum, ns_steps
+        self.each: Each = map
+        """Calls a function with each of several things; what does so in several threads makes matrices orthogonal in these."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what was stored; Adam's own method asks every parameter for its count of steps, which matrices have not."""
@@ -78,10 +82,14 @@ class Muon(optim.AdamW):
 
     def _move(self, group: dict[str, Any]) -> None:
         skipped = getattr(self, "found_inf", None)
+        if skipped is not None and not skipped.is_cuda:  # the host has the answer without waiting
+            if skipped:
+                return
+            skipped = None
         moving = [parameter for parameter in group["params"] if parameter.grad is not None]
         directions = [self._direction(parameter, skipped) for parameter in moving]
         kept = 1 - group["lr"] * group["weight_decay"]
-        for parameter, update in zip(moving, orthogonal(directions, self.ns_steps), strict=True):
+        for parameter, update in zip(moving, orthogonal(directions, self.ns_steps, self.each), strict=True):
             rate = group["lr"] * RMS_OF_ADAM * max(update.shape) ** 0.5
             weight, change = own_parts([parameter, spread_like(update.reshape(parameter.shape), parameter)])
             _put(weight, kept * weight - rate * change, skipped)
@@ -104,7 +112,7 @@ def _put(target: Tensor, value: Tensor, skipped: Tensor | None) -> None:
     target.copy_(value if skipped is None else torch.where(skipped.bool(), target, value))
 
 
-def orthogonal(matrices: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
+def orthogonal(matrices: Sequence[Tensor], ns_steps: int, each: Each = map) -> list[Tensor]:
     """Bring the singular values of matrices close to 1: the iteration of Newton and Schulz, those of one shape at once.
 
     X <- a X + (b A + c A A) X with A = X X^T    (Jordan et al. 2024)
@@ -112,6 +120,7 @@ def orthogonal(matrices: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
     Args:
         matrices: [rows, columns] each. On CUDA they are computed with in bfloat16.
         ns_steps: Five suffice.
+        each: Computes those of one shape after another, as `map` does, or at the same time.
     Returns:
         Matrices of the same shapes and type.
     """
@@ -119,11 +128,22 @@ def orthogonal(matrices: Sequence[Tensor], ns_steps: int) -> list[Tensor]:
     for place, matrix in enumerate(matrices):
         alike[matrix.shape].append(place)
     found = list(matrices)
-    for places in alike.values():
-        stacked = torch.stack([matrices[place] for place in places])
-        for place, result in zip(places, _orthogonal(stacked, ns_steps), strict=True):
+    # The most work first, so that no thread is left with it at the end.
+    groups = sorted(alike.values(), key=lambda places: -len(places) * _work(matrices[places[0]]))
+
+    def compute(places: list[int]) -> Tensor:
+        return _orthogonal(torch.stack([matrices[place] for place in places]), ns_steps)
+
+    for places, results in zip(groups, each(compute, groups), strict=True):
+        for place, result in zip(places, results, strict=True):
             found[place] = result
     return found
+
+
+def _work(matrix: Tensor) -> int:
+    """Multiplications of one iteration, but for a factor."""
+    short, long = sorted(matrix.shape)
+    return short * short * (2 * long + short)
 
 
 def _orthogonal(stacked: Tensor, ns_steps: int) -> Tensor:

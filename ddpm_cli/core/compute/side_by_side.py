@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LEAST_IMAGES = 16
@@ -57,11 +58,21 @@ class SideBySide:
         Raises:
             Exception: The first that `work` raised, when all have ended.
         """
-        futures = [self._pool.submit(work, network, number) for number, network in enumerate(self.networks)]
-        wait(futures)
-        results = [future.result() for future in futures]
+        results = self.each(lambda number: work(self.networks[number], number), range(len(self.networks)))
         self._add_gradients()
         return results
+
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call a function with each of some things in the threads, which take them in order.
+
+        Returns:
+            What it returned, in the order of the things.
+        Raises:
+            Exception: The first that it raised, when all have ended.
+        """
+        futures = [self._pool.submit(function, item) for item in items]
+        wait(futures)
+        return [future.result() for future in futures]
 
     def _add_gradients(self) -> None:
         first, *others = self._parameters
