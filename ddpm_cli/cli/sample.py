@@ -138,7 +138,7 @@ def sample(
 
     check_device(device or "auto")
     found = find_model(run, ema=ema, on_event=show_notices)
-    settings = settings_of(found.config, drawing, sets or [])
+    settings = settings_of(found, drawing, sets or [], on_event=show_notices)
     classes = pick_classes(label, found)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
