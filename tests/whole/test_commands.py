@@ -31,6 +31,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "bench": ("--seconds=0.05", "--batch-sizes=2", "--set=model.base_channels=8", "--set=model.norm_groups=4"),
     "compare": (),
     "sweep": (),
+    "tune-sampler": ("--steps=2", "--n=2"),
     "report": (),
     "export": (),
     "import": (),

@@ -107,7 +107,7 @@ def most_trials(steps: int) -> int:
 
 
 def _most_moves(steps: int) -> int:
-    return len(MOVES) * ROUNDS * 2 * (steps - 1)
+    return len(MOVES) * ROUNDS * (2 * (steps - 1) + 1)
 
 
 def search(distance: Distance, schedule: NoiseSchedule, steps: int) -> list[Candidate]:
@@ -136,7 +136,7 @@ def timesteps_of(sampler: SamplerBase) -> tuple[int, ...]:
 
 
 def _moved(distance: Distance, start: Candidate, T: int) -> Candidate:
-    """Move the steps below the first one up and down, by less and less, as long as that brings the images closer."""
+    """Move the steps below the first one by less and less, as long as that brings the images closer."""
     best = start
     for move in dict.fromkeys(max(1, round(move * T / 1000)) for move in MOVES):
         for _ in range(ROUNDS):
@@ -145,6 +145,7 @@ def _moved(distance: Distance, start: Candidate, T: int) -> Candidate:
                 best = _with_step_moved(distance, best, place, move)
             if best is before:
                 break
+            best = _gone_on(distance, before, best)
     return best
 
 
@@ -153,9 +154,22 @@ def _with_step_moved(distance: Distance, best: Candidate, place: int, move: int)
     for by in (move, -move):
         timesteps = list(timesteps_of(best.sampler))
         timesteps[place] += by
-        if all(t > s for t, s in pairwise([*timesteps, -1])):
-            sampler = along(best.sampler, timesteps)
-            tried = Candidate(sampler, distance(sampler))
-            if tried.distance < best.distance:
-                return tried
+        better = _better(distance, best, timesteps)
+        if better is not best:
+            return better
     return best
+
+
+def _gone_on(distance: Distance, before: Candidate, best: Candidate) -> Candidate:
+    """Move all steps once more as they were moved together: what is best for one of them depends on the others."""
+    pairs = zip(timesteps_of(before.sampler), timesteps_of(best.sampler), strict=True)
+    return _better(distance, best, [now + (now - then) for then, now in pairs])
+
+
+def _better(distance: Distance, best: Candidate, timesteps: Sequence[int]) -> Candidate:
+    """Take the solver with these steps, if they are some and bring its images closer."""
+    if any(t <= s for t, s in pairwise([*timesteps, -1])):
+        return best
+    sampler = along(best.sampler, timesteps)
+    tried = Candidate(sampler, distance(sampler))
+    return tried if tried.distance < best.distance else best

@@ -127,7 +127,7 @@ def tune(
             Ends.of(trained.schedule, list(_noises(trained, settings, range(start, start + count))))
             for start, count in ((first, images), (first + images, 2 * images))
         )
-        found = [_tuned(n, searched, held_out, trained.schedule, settings.sampler, on_event) for n in sorted(set(steps))]
+        found = [choose(n, searched, held_out, trained.schedule, settings.sampler, on_event) for n in sorted(set(steps))]
     return Tuning(
         step=trained.step,
         ema=trained.ema,
@@ -152,9 +152,19 @@ def _noises(trained: TrainedModel, settings: SampleConfig, seeds: Sequence[int])
         yield denoise, ImageNoise(seeds[part], trained.image_shape, trained.device)()
 
 
-def _tuned(
-    steps: int, searched: Ends, held_out: Ends, schedule: NoiseSchedule, own: SamplerBase, on_event: Listener
+def choose(
+    steps: int, searched: Ends, held_out: Ends, schedule: NoiseSchedule, own: SamplerBase, on_event: Listener = ignore
 ) -> TunedSampler:
+    """Search so many steps with some noises, and take the sampler that comes closest with others.
+
+    Args:
+        steps: How many.
+        searched: Where trajectories from the noises of the search end.
+        held_out: Likewise of the others.
+        schedule: The model's.
+        own: The model's own sampler, see `usual_sampler`.
+        on_event: Told of `EvaluateProgress`.
+    """
     total = most_trials(steps) + 2 * KEPT
     trials = _counted(searched.distance, lambda done: on_event(EvaluateProgress(f"{steps} steps", done, total, "samplers tried")))
     samplers = [found.sampler for found in search(trials, schedule, steps)]
