@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ddpm_cli.core.compute.weights import check_weights, load_weights
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import ImageNoise
-from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError
+from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, RunError
 from ddpm_cli.results.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.runs.model_file import load_model_file
 from ddpm_cli.sampling.bounds import with_fitting_batch
@@ -121,8 +122,9 @@ def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
 def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
     """Write the metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
     facts: dict[str, Any] = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
-    if (tuning := find_tuning(trained.origin)) is not None:
-        facts[KEY] = tuning_json(tuning)
+    with suppress(RunError):  # damaged, of which `ddpm info` tells; the weights are as good without it
+        if (tuning := find_tuning(trained.origin)) is not None:
+            facts[KEY] = tuning_json(tuning)
     return {"ddpm": json.dumps({"config": to_toml(trained.config), **facts}), "ddpm_dtype": "float16" if half else "float32"}
 
 

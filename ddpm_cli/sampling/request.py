@@ -21,6 +21,10 @@ Flags = Mapping[str, tuple[Any, str]]
 """Settings of the config by dotted key, each with the name that messages give it; a value of None was not said."""
 
 
+TUNED = "tuned"
+"""Name of a sampler that stands for the one that was tuned for the model, see `tuning.tune`."""
+
+
 class Drawing(TypedDict, total=False):
     """Say how images are drawn, where it is not as the model's own config says; None is the same as not said."""
 
@@ -30,6 +34,7 @@ class Drawing(TypedDict, total=False):
             "NAME",
             "Sampler. The run's own if left out; `ddpm ls samplers` lists them. tuned is what `ddpm tune-sampler` found.",
             "sample.sampler",
+            more=(TUNED,),
         ),
     ]
     steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
@@ -37,8 +42,6 @@ class Drawing(TypedDict, total=False):
     batch_size: Annotated[int | None, Said("N", "Images in a batch. The same images are drawn in batches of any size.")]
 
 
-TUNED = "tuned"
-"""Name of a sampler that stands for the one that was tuned for the model, see `tuning.tune`."""
 MAX_SEED = 10**18 - 1
 MAX_SEEDS = 1_000_000
 """Images that are drawn at a time."""

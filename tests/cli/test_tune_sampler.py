@@ -224,6 +224,8 @@ def test_one_that_is_not_there_is_refused(
 def test_a_damaged_file_harms_nothing_that_does_not_ask_for_it(ddpm_here: Ddpm, tuned: Path) -> None:
     (tuned / "tuned.json").write_text("[")
     assert ddpm_here("sample", "tiny", "--n=1", "--steps=2").returncode == 0
+    assert ddpm_here("export", "tiny", "--out=model.safetensors").returncode == 0
+    assert_refused(ddpm_here("sample", "model.safetensors", "--sampler=tuned"), "No sampler was tuned", "export that again")
     done = ddpm_here("info", "tiny", "--json")
     assert done.returncode == 1
     assert any("tuned.json" in fault for fault in json.loads(done.stdout)["faults"])

@@ -87,6 +87,8 @@ def find_tuning(origin: Path) -> Tuning | None:
     if origin.is_dir():
         run = RunDirectory(origin.parent.parent)
         return read_tuning(run) if run.info_path.is_file() else None
+    if not origin.is_file():  # a model that was never stored
+        return None
     return exported_tuning(origin, exported_facts(origin, read_model_header(origin).metadata))
 
 
