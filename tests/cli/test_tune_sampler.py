@@ -121,6 +121,19 @@ def test_python_takes_it_and_an_exported_file_holds_it(ddpm_here: Ddpm, tuned: P
     assert [found["steps"] for found in json.loads(done.stdout)["tuning"]["samplers"]] == [2, 4]
 
 
+def test_an_exported_file_can_have_it_as_its_own(ddpm_here: Ddpm, tuned: Path, tmp_path: Path) -> None:
+    done = ddpm_here("export", "tiny", "--tuned=4", "--out=fast.safetensors", "--json")
+    assert done.returncode == 0, done.stderr
+    own = ddpm_cli.load(tmp_path / "fast.safetensors", device="cpu").sample(2, progress=False)
+    assert np.array_equal(own, ddpm_cli.load(tuned, device="cpu").sample(2, sampler="tuned", steps=4, progress=False))
+    assert_refused(ddpm_here("export", "tiny", "--tuned=3", "--out=m.safetensors"), "No sampler of 3 steps", "(--tuned)")
+    assert_refused(
+        ddpm_here("export", "tiny", "--tuned=4", "--format=onnx", "--out=m.onnx"), "--tuned is for the format safetensors"
+    )
+    with pytest.raises(ddpm_cli.DdpmError, match="tuned must be at least 1"):
+        ddpm_cli.export(tuned, out=tmp_path / "m.safetensors", tuned=0)
+
+
 def test_an_edit_takes_it_where_its_sampler_is_free(ddpm_here: Ddpm, tuned: Path, tmp_path: Path) -> None:
     ddpm_here("sample", "tiny", "--n=1", "--steps=2", "--each=images", "--out=grid.png")
     image = str(tmp_path / "images" / "0.png")
