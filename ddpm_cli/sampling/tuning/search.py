@@ -82,13 +82,16 @@ def starting_lists(schedule: NoiseSchedule, steps: int) -> list[list[int]]:
         Lists of strictly descending steps from T-1 on.
     """
     last = schedule.timesteps - 1
-    spaced = [
-        [float(schedule.step(level)) for level in spacing.build(schedule, steps)]
-        for spacing in (TrailingSpacing(), LogsnrSpacing())
-    ]
-    spaced.append([last * (1 + math.cos(math.pi * i / steps)) / 2 for i in range(steps)])
-    lists = [_whole(found, last) for found in spaced]
+    usual = [DdimSampler(steps=steps, spacing=spacing) for spacing in (TrailingSpacing(), LogsnrSpacing())]
+    lists = [list(timesteps_of(on_whole_steps(sampler, schedule))) for sampler in usual]
+    lists.append(_whole([last * (1 + math.cos(math.pi * i / steps)) / 2 for i in range(steps)], last))
     return [timesteps for place, timesteps in enumerate(lists) if timesteps not in lists[:place]]
+
+
+def on_whole_steps(sampler: SamplerBase, schedule: NoiseSchedule) -> SamplerBase:
+    """Let a sampler list the steps of the schedule that it visits, or those nearest to the levels between them."""
+    _, levels = sampler.prepare(schedule)
+    return along(sampler, _whole([float(schedule.step(level)) for level in levels], schedule.timesteps - 1))
 
 
 def _whole(steps: Sequence[float], last: int) -> list[int]:

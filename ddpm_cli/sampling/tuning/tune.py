@@ -30,7 +30,7 @@ from ddpm_cli.results.tuning import TunedSampler, Tuning
 from ddpm_cli.sampling.bounds import Demand, with_fitting_batch
 from ddpm_cli.sampling.generate import labels_from_seeds
 from ddpm_cli.sampling.trained_model import guided_predictor, rehearse
-from ddpm_cli.sampling.tuning.search import KEPT, most_trials, search
+from ddpm_cli.sampling.tuning.search import KEPT, most_trials, on_whole_steps, search
 from ddpm_cli.sampling.tuning.store import values_of
 
 if TYPE_CHECKING:
@@ -167,9 +167,9 @@ def choose(
     """
     total = most_trials(steps) + 2 * KEPT
     trials = _counted(searched.distance, lambda done: on_event(EvaluateProgress(f"{steps} steps", done, total, "samplers tried")))
-    samplers = [found.sampler for found in search(trials, schedule, steps)]
-    distance, sampler = min(((held_out.distance(sampler), sampler) for sampler in samplers), key=lambda found: found[0])
     untuned = usual_sampler(own, steps)
+    samplers = [found.sampler for found in search(trials, schedule, steps)] + [on_whole_steps(untuned, schedule)]
+    distance, sampler = min(((held_out.distance(sampler), sampler) for sampler in samplers), key=lambda found: found[0])
     on_event(EvaluateProgress(f"{steps} steps", total, total, "samplers tried"))
     return TunedSampler(steps, values_of(sampler), distance, values_of(untuned), held_out.distance(untuned))
 
@@ -207,6 +207,6 @@ def usual_sampler(own: SamplerBase, steps: int) -> SamplerBase:
 
 def demand_of(trained: TrainedModel, steps: Sequence[int], images: int) -> Demand:
     """Reckon what tuning computes, rather too much than too little."""
-    trials = sum(n * (most_trials(n) + 4 * KEPT + 2) for n in steps)
+    trials = sum(n * (most_trials(n) + 4 * KEPT + 4) for n in steps)
     demand = Demand(images, trials + 3 * LONG, steps_from_file=False, kept=6 * images)
     return replace(demand, fewer="Ask for fewer images or steps")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_runs import fake_run
-from hostile import ESCAPE
+from hostile import ESCAPE, exported
 
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.errors import RunError
 from ddpm_cli.results.tuning import TunedSampler, Tuning
-from ddpm_cli.sampling.tuning.store import read_tuning, staleness, tuning_json, tuning_of, write_tuning
+from ddpm_cli.sampling.tuning.store import find_tuning, read_tuning, staleness, tuning_json, tuning_of, write_tuning
 
 LISTED = {"kind": "unipc", "spacing": {"kind": "list", "timesteps": [999, 700, 200]}, "order": 2, "variant": "bh2"}
 UNTUNED = {"kind": "ddim", "steps": 3, "spacing": {"kind": "trailing"}, "eta": 0.0}
@@ -127,3 +128,25 @@ def test_stale_is_what_was_tuned_for_other_weights() -> None:
     later, last = staleness(TUNING, 200, True), staleness(TUNING, 100, False)
     assert later == "tuned for the averaged weights of step 100, and these are the averaged weights of step 200"
     assert last == "tuned for the averaged weights of step 100, and these are the last weights of step 100"
+
+
+def test_it_is_written_over_a_link_and_not_through_it_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    run, mine = fake_run(tmp_path, "run"), tmp_path / "mine"
+    mine.write_text("mine")
+    run.tuned_path.symlink_to(mine)
+    write_tuning(run, TUNING)
+    assert mine.read_text() == "mine"
+    assert read_tuning(run) == TUNING
+    run.tuned_path.unlink()
+    os.mkfifo(run.tuned_path)
+    with pytest.raises(RunError, match=r"tuned\.json"):
+        read_tuning(run)
+
+
+def test_an_exported_file_may_hold_none_and_one_that_is_none_is_named(tmp_path: Path) -> None:
+    values = tuning_json(TUNING)
+    assert find_tuning(exported(tmp_path / "plain.safetensors")) is None
+    assert find_tuning(exported(tmp_path / "tuned.safetensors", tuning=values)) == TUNING
+    assert find_tuning(tmp_path / "nothing") is None
+    with pytest.raises(RunError, match=r"odd\.safetensors holds no tuned samplers"):
+        find_tuning(exported(tmp_path / "odd.safetensors", tuning={"step": ESCAPE}))

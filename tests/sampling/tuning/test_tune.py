@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
@@ -63,6 +64,13 @@ class Exact(Ends):
         return float((found - exact_ends(self.x_T)).flatten(1).square().mean(1).sqrt().mean())
 
 
+class Measured(Ends):
+    """Distances that a test chooses."""
+
+    def __init__(self, measure: Callable[[SamplerBase], float]) -> None:
+        self.distance = measure  # type: ignore[method-assign]
+
+
 def test_a_distance_is_the_mean_over_images_of_the_root_mean_square_from_the_exact_end() -> None:
     for sampler in (DdimSampler(steps=6), UnipcSampler(steps=8)):
         assert ends(3).distance(sampler) == pytest.approx(Exact(3).distance(sampler), abs=2e-3)
@@ -84,20 +92,23 @@ def test_tuned_steps_come_closer_to_the_exact_ends_than_uniform_ones_of_any_solv
 def test_other_noises_decide_and_give_the_distance() -> None:
     searched, held_out = ends(0), ends(1)
 
-    class Favouring(Ends):
-        """Noises with which one solver is the best of all."""
-
-        def __init__(self, kind: str) -> None:
-            self.kind = kind
-
-        def distance(self, sampler: SamplerBase) -> float:
-            return (0.0 if sampler.kind == self.kind else 1.0) + searched.distance(sampler)
+    def favouring(kind: str) -> Ends:
+        return Measured(lambda sampler: (0.0 if sampler.kind == kind else 1.0) + searched.distance(sampler))
 
     found = choose(4, searched, held_out, SCHEDULE, DpmSolverSampler())
     assert found.distance == held_out.distance(sampler_of(found.sampler))
     assert found.distance != searched.distance(sampler_of(found.sampler))
-    others = {choose(4, searched, Favouring(kind), SCHEDULE, DpmSolverSampler()).sampler["kind"] for kind in ("unipc", "ipndm")}
+    others = {choose(4, searched, favouring(kind), SCHEDULE, DpmSolverSampler()).sampler["kind"] for kind in ("unipc", "ipndm")}
     assert others == {"unipc", "ipndm"}
+
+
+def test_it_is_never_worse_than_what_is_untuned() -> None:
+    trailing = ends(1).distance(DdimSampler(steps=4))
+    searched = Measured(lambda sampler: -abs(ends(1).distance(sampler) - trailing))  # away from trailing steps
+    held_out = Measured(lambda sampler: abs(ends(1).distance(sampler) - trailing))
+    found = choose(4, searched, held_out, SCHEDULE, DdimSampler())
+    assert found.distance == found.untuned_distance == 0.0
+    assert found.sampler["spacing"] == {"kind": "list", "timesteps": [999, 749, 499, 249]}
 
 
 MODEL = trained_model("schedule.timesteps=40", "model.num_classes=3", "sample.batch_size=5", "sample.guidance.scale=2")
