@@ -183,3 +183,21 @@ def test_what_it_takes_is_reckoned_no_lower_than_it_is() -> None:
 )
 def test_what_is_usual_is_the_models_own_where_that_follows_the_ode(own: SamplerBase, usual: SamplerBase) -> None:
     assert usual_sampler(own, 4) == usual
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("objective.parameterization=eps", "sample.sampler=ddpm"),
+        ("objective.parameterization=edm", "objective.timesteps=log-normal"),
+        ("objective.parameterization=v", "schedule.zero_terminal_snr=true"),
+        ("objective.loss=hybrid", "sample.threshold=dynamic"),
+    ],
+)
+def test_any_kind_of_model_is_tuned_to_steps_that_it_can_take(sets: tuple[str, ...]) -> None:
+    trained = trained_model("schedule.timesteps=12", *sets)
+    (found,) = tune(trained, [3], images=2).samplers
+    levels = sampler_of(found.sampler).prepare(trained.schedule)[1]
+    assert levels[0] == trained.schedule.at(11)
+    assert len(levels) == 3
+    assert 0 < found.distance <= found.untuned_distance
