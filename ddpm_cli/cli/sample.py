@@ -112,6 +112,8 @@ def sample(
 
       ddpm sample runs/quick-001 --sampler ddim --steps 50 --seeds 0-63
 
+      ddpm sample runs/quick-001 --sampler tuned --steps 8
+
       ddpm sample --label all --guidance 2
 
       ddpm sample model.safetensors --trajectory denoising.gif --each images

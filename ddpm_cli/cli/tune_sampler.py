@@ -40,7 +40,7 @@ def tune_sampler(
 
       ddpm tune-sampler runs/quick-001 --steps 5,8,10
 
-      ddpm sample runs/quick-001 --sampler tuned --steps 8
+      ddpm tune-sampler quick-001 --steps 4 --n 128 --json
     """
     from ddpm_cli.cli.parsing.requests import require_sample_settings
     from ddpm_cli.render.terminal.console import print_json, show_line
