@@ -25,6 +25,7 @@ __all__ = [
     "Model",
     "NoiseSchedule",
     "Run",
+    "Tuning",
     "compare",
     "evaluate",
     "events",
@@ -38,6 +39,7 @@ __all__ = [
     "resume",
     "sweep",
     "train",
+    "tune_sampler",
 ]
 
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ if TYPE_CHECKING:
     from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
     from ddpm_cli.api.model import Model, load
     from ddpm_cli.api.training import Run, find_run, resume, train
+    from ddpm_cli.api.tuning import tune_sampler
     from ddpm_cli.diffusion.forward import q_sample
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.errors import DdpmError
     from ddpm_cli.results import events
     from ddpm_cli.results.figure import Figure
+    from ddpm_cli.results.tuning import Tuning
 else:
     _HOMES = {
         "ddpm_cli.api.evaluation": ("evaluate",),
@@ -60,10 +64,12 @@ else:
         "ddpm_cli.api.material": ("Images", "load_images", "make_grid", "make_schedule"),
         "ddpm_cli.api.model": ("Model", "load"),
         "ddpm_cli.api.training": ("Run", "find_run", "resume", "train"),
+        "ddpm_cli.api.tuning": ("tune_sampler",),
         "ddpm_cli.diffusion.forward": ("q_sample",),
         "ddpm_cli.diffusion.schedules": ("NoiseSchedule",),
         "ddpm_cli.errors": ("DdpmError",),
         "ddpm_cli.results.figure": ("Figure",),
+        "ddpm_cli.results.tuning": ("Tuning",),
     }
 
     def __getattr__(name):

@@ -24,6 +24,7 @@ def export(
     with_sampler: bool = False,
     steps: int | None = None,
     license: str = UNKNOWN_LICENSE,
+    tuned: int | None = None,
     no_limits: bool = False,
     runs: str | Path = "runs",
     on_event: Listener = ignore,
@@ -39,6 +40,7 @@ def export(
         with_sampler: For onnx: a graph from noise to images, by DDIM.
         steps: Of that DDIM; the run's own, or 50, if None.
         license: Of the weights, for the model card of diffusers.
+        tuned: For safetensors: make the tuned sampler of so many steps, see `tune_sampler`, the file's own.
         no_limits: Lift the limits on what the run or file may ask for.
         runs: The folder of runs.
         on_event: Told of `Notice`.
@@ -52,7 +54,8 @@ def export(
     name = as_known(as_text(format, "format"), known_formats())
     usual = known_formats()[name].file_name if name in known_formats() else "model"
     steps = None if steps is None else as_whole(steps, "steps")
-    options = ExportOptions(half, check, with_sampler, steps, as_text(license, "license"), no_limits)
+    tuned = None if tuned is None else as_whole(tuned, "tuned")
+    options = ExportOptions(half, check, with_sampler, steps, as_text(license, "license"), no_limits, tuned)
     return export_model(
         run.path if isinstance(run, Run) else as_path(run, "run"),
         name,

@@ -324,7 +324,7 @@ class Model:
         if drawing.get("guidance") is not None:
             as_number(drawing["guidance"], "guidance")
         named = None if label is None else label if isinstance(label, str) else str(as_whole(label, "label", 0))
-        return editing_of(self._trained, named, drawing, sampling_sets(set), way, as_argument)
+        return editing_of(self._trained, named, drawing, sampling_sets(set), way, as_argument, show_notices)
 
     def _edited(
         self, edit: Edit, editing: Editing, seeds: list[int], no_limits: bool, progress: bool, on_event: Listener
@@ -367,7 +367,7 @@ class Model:
         return mask
 
     def _settings(self, drawing: Drawing, settings: Settings | None, way: Way = FROM_NOISE) -> SampleConfig:
-        return settings_of(self._trained.config, drawing, sampling_sets(settings), as_argument, way)
+        return settings_of(self._trained, drawing, sampling_sets(settings), as_argument, way, show_notices)
 
     def _seeds(self, n: int | None, seeds: Sequence[int] | None, settings: SampleConfig) -> list[int]:
         if n is not None and seeds is not None:

@@ -37,6 +37,7 @@ from ddpm_cli.cli.sample import sample
 from ddpm_cli.cli.streams import discard, open_streams
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
+from ddpm_cli.cli.tune_sampler import tune_sampler
 from ddpm_cli.core.launch import is_main, let_main_speak, processes, tell_launcher
 from ddpm_cli.errors import DdpmError, InterruptedRunError, OutOfMemoryError, PeerLostError
 
@@ -115,6 +116,7 @@ app.command("interpolate", cls=Command, short_help="Draw the way from one image 
 app.command("inpaint", cls=Command, short_help="Fill a part of an image.")(inpaint)
 app.command("img2img", cls=Command, short_help="Make an image anew from a given one.")(img2img)
 app.command("evaluate", cls=help_with(metric_choices), short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
+app.command("tune-sampler", cls=Command, short_help="Find the best sampler of few steps for a run.")(tune_sampler)
 app.command("compare", cls=Command, short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", cls=Command, short_help="Train every combination of settings in a file, and compare.")(sweep)
 app.command("bench", cls=Command, short_help="Measure the speed of training and sampling here.")(bench)

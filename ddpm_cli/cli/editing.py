@@ -194,7 +194,7 @@ def find_model(choice: ModelChoice, way: Way) -> Found:
     device = choice.device or "auto"
     check_device(device)
     model = stored_model.find_model(choice.run, ema=choice.ema, on_event=show_notices)
-    editing = editing_of(model, choice.label, choice.drawing, choice.sets or [], way)
+    editing = editing_of(model, choice.label, choice.drawing, choice.sets or [], way, on_event=show_notices)
     settings, T = editing.settings, model.config.schedule.timesteps
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}

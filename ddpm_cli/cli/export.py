@@ -54,6 +54,15 @@ def export(
     license: Annotated[
         str, typer.Option("--license", metavar="NAME", help="License of the weights, for the model card.")
     ] = "unknown",
+    tuned: Annotated[
+        int | None,
+        typer.Option(
+            "--tuned",
+            metavar="N",
+            help="For safetensors: make the tuned sampler of N steps (`ddpm tune-sampler`) the file's own.",
+            show_default=False,
+        ),
+    ] = None,
     no_limits: NoLimitsOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -75,6 +84,8 @@ def export(
 
       ddpm export --format safetensors --out model.safetensors
 
+      ddpm export runs/quick-001 --tuned 8 --out fast.safetensors
+
       ddpm export runs/quick-001 --format torch-export --out denoiser.pt2
 
       ddpm export --format onnx --with-sampler --steps 20 --out sampler.onnx
@@ -84,7 +95,7 @@ def export(
     from ddpm_cli.interop.export_request import check_request
     from ddpm_cli.interop.registry import ExportOptions, known_formats
 
-    options = ExportOptions(half, check, with_sampler, steps, license, no_limits)
+    options = ExportOptions(half, check, with_sampler, steps, license, no_limits, tuned)
     format = as_known(format, known_formats())
     if out is None:
         out = Path(known_formats()[format].file_name if format in known_formats() else "model")

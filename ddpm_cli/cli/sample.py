@@ -112,6 +112,8 @@ def sample(
 
       ddpm sample runs/quick-001 --sampler ddim --steps 50 --seeds 0-63
 
+      ddpm sample runs/quick-001 --sampler tuned --steps 8
+
       ddpm sample --label all --guidance 2
 
       ddpm sample model.safetensors --trajectory denoising.gif --each images
@@ -138,7 +140,7 @@ def sample(
 
     check_device(device or "auto")
     found = find_model(run, ema=ema, on_event=show_notices)
-    settings = settings_of(found.config, drawing, sets or [])
+    settings = settings_of(found, drawing, sets or [], on_event=show_notices)
     classes = pick_classes(label, found)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)

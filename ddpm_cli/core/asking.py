@@ -26,6 +26,7 @@ class Said(NamedTuple):
         also: Another spelling of the option.
         least: Smallest whole number that it can be.
         bits: Bits that must hold it; None for any number.
+        more: Names that are values beside those kinds.
     """
 
     metavar: str | None
@@ -34,6 +35,7 @@ class Said(NamedTuple):
     also: str = ""
     least: int = 1
     bits: int | None = None
+    more: tuple[str, ...] = ()
 
 
 class Asked(NamedTuple):

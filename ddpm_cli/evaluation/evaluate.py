@@ -95,7 +95,7 @@ def evaluate_run(
     on_event = on_event if is_main() else ignore
     found = find_model(path, ema=ema, runs=runs, on_event=on_event)
     if sets or drawing:
-        settings = replace(settings, sample=settings_of(found.config, drawing, sets, spelt))
+        settings = replace(settings, sample=settings_of(found, drawing, sets, spelt, on_event=on_event))
     require_data(found.config, found.origin)
 
     from ddpm_cli.core.compute.team import Team, make_accelerator

@@ -15,6 +15,7 @@ from ddpm_cli.errors import CheckpointError, DdpmError, ExtensionError
 from ddpm_cli.experiments.run_list import describe_run
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import CheckpointRow, ModelInfo
+from ddpm_cli.results.tuning import Tuning
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
 from ddpm_cli.runs.directory import find_run, read_info
@@ -24,6 +25,7 @@ from ddpm_cli.runs.model_file import load_model_file, read_model_header
 from ddpm_cli.runs.record import parameters_of, read_config
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.stored import exported_facts
+from ddpm_cli.sampling.tuning.store import exported_tuning, find_tuning, read_tuning, staleness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +63,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
     figures: tuple[StoredFigure, ...] = _told(lambda: read_figures(run), (), faults)
     incidents: Mapping[str, int] = _told(lambda: count_incidents(run.incidents_log), {}, faults)
     provenance: Mapping[str, Any] = _told(lambda: read_info(run), {}, faults)
+    tuning: Tuning | None = _told(lambda: read_tuning(run), None, faults)
     checkpoints, newest = checked_checkpoints(run)
     faults += [checkpoint.fault for checkpoint in checkpoints if checkpoint.fault]
     return ModelInfo(
@@ -77,6 +80,8 @@ def _of_run(run: RunDirectory) -> ModelInfo:
         incidents=incidents,
         checkpoints=checkpoints,
         figures=figures,
+        tuning=tuning,
+        tuned_for_others=_for_others(tuning, newest.step) if newest else "",
         faults=tuple(dict.fromkeys(faults)),
         bytes=row.bytes,
     )
@@ -93,10 +98,15 @@ def _told(read: Callable[[], Value], otherwise: Value, faults: list[str]) -> Val
         return otherwise
 
 
+def _for_others(tuning: Tuning | None, step: int) -> str:
+    """For which other weights than those of this step a sampler was tuned; which weights of a step it is for, is no matter."""
+    return "" if tuning is None else staleness(tuning, step, tuning.ema)
+
+
 def _of_checkpoint(path: Path) -> ModelInfo:
     checkpoint = load_checkpoint(path)
     config = from_toml_text(checkpoint.config_toml, str(path))
-    size = bytes_below(path)
+    size, tuning = bytes_below(path), find_tuning(path)
     return ModelInfo(
         path=path,
         kind="checkpoint",
@@ -107,6 +117,8 @@ def _of_checkpoint(path: Path) -> ModelInfo:
         settings=differing(Config(), config),
         training=_training(checkpoint),
         checkpoints=(CheckpointRow(path, checkpoint.step, checkpoint.best, size, ""),),
+        tuning=tuning,
+        tuned_for_others=_for_others(tuning, checkpoint.step),
         bytes=size,
     )
 
@@ -116,14 +128,17 @@ def _of_file(path: Path) -> ModelInfo:
     facts = exported_facts(path, header.metadata)
     config = from_toml_text(facts["config"], str(path))
     load_model_file(path)  # which compares it with its checksum
+    tuning, step = exported_tuning(path, facts), facts["step"] if is_count(facts["step"]) else None
     return ModelInfo(
         path=path,
         kind="exported file",
-        step=facts["step"] if is_count(facts["step"]) else None,
+        step=step,
         parameters=sum(math.prod(shape) for shape in header.shapes.values()),
         image_shape=_shape(facts["image_shape"]),
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
+        tuning=tuning,
+        tuned_for_others="" if step is None else _for_others(tuning, step),
         bytes=bytes_below(path),
     )
 

@@ -6,6 +6,7 @@ What is wrong with a request is found before torch is imported, as far as that c
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ddpm_cli.interop.registry import ExportOptions, known_formats
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.results.interchange import ExportResult
 from ddpm_cli.sampling.file_bounds import Bounds
+from ddpm_cli.sampling.request import TUNED, settings_of
 from ddpm_cli.sampling.stored_model import find_model
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ def export_model(
     found = find_model(run, runs=runs, on_event=on_event)
     if options.with_sampler:
         ddim_of(found.config, options.steps, spelt)
+    if options.tuned is not None:
+        sample = settings_of(found, {"sampler": TUNED, "steps": options.tuned}, spelt=_of_tuned(spelt), on_event=on_event)
+        found = replace(found, config=found.config.model_copy(update={"sample": sample}))
 
     import torch
 
@@ -81,6 +86,11 @@ def export_model(
                 )
         size = bytes_below(temporary)
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
+
+
+def _of_tuned(spelt: Callable[[str], str]) -> Callable[[str], str]:
+    """Spell the number of steps as the option that names it here."""
+    return lambda name: spelt("tuned" if name == "steps" else name)
 
 
 def _demand(trained: TrainedModel, options: ExportOptions, spelt: Callable[[str], str]) -> Demand:

@@ -52,6 +52,9 @@ def check_request(kind: str, out: Path, options: ExportOptions, spelt: Callable[
         raise RequestError(
             f"{spelt('license')} is for the model card of the format {takes}, not {kind}.", _format_with(takes, spelt)
         )
+    if options.tuned is not None and "tuned" not in chosen.options:
+        takes = formats_with("tuned")
+        raise RequestError(f"{spelt('tuned')} is for the format {takes}, not {kind}.", _format_with(takes, spelt))
     if options.half and "half" not in chosen.options:
         raise RequestError(f"{spelt('half')} is not for the format {kind}.", "Leave it out.")
     if not _LICENSE.fullmatch(options.license_name):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 UNKNOWN_LICENSE = "unknown"
-Option = Literal["half", "with_sampler", "license"]
+Option = Literal["half", "with_sampler", "license", "tuned"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class ExportOptions:
         steps: Of that; None for the run's own number.
         license_name: For diffusers' model card.
         no_limits: Lift the bounds on what the model may ask for.
+        tuned: Steps of the tuned sampler that becomes the file's own; None leaves it the run's.
     """
 
     half: bool = False
@@ -42,6 +43,7 @@ class ExportOptions:
     steps: int | None = None
     license_name: str = UNKNOWN_LICENSE
     no_limits: bool = False
+    tuned: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ _OF_THIS_PACKAGE = (
         about="One file with weights and config, which `ddpm sample` takes.",
         file_name="model.safetensors",
         write=lazily("ddpm_cli.interop.formats.safetensors:write"),
-        options=("half",),
+        options=("half", "tuned"),
     ),
     Format(
         name="torch-export",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_cli.results.figure import StoredFigure
+from ddpm_cli.results.tuning import Tuning
 
 RunState = Literal["finished", "training", "stopped", "imported", "broken"]
 FindingState = Literal["ok", "missing", "broken"]
@@ -88,6 +89,8 @@ class ModelInfo:
         incidents: How many of each kind went wrong with the numbers.
         checkpoints: Oldest first.
         figures: What `ddpm evaluate` stored.
+        tuning: What `ddpm tune-sampler` stored; None if nothing.
+        tuned_for_others: For which other weights that is; empty if it is for the newest ones.
         faults: What is wrong with it, a sentence each.
         bytes: Of all its files.
     """
@@ -105,6 +108,8 @@ class ModelInfo:
     incidents: Mapping[str, int] = field(default_factory=dict)
     checkpoints: tuple[CheckpointRow, ...] = ()
     figures: tuple[StoredFigure, ...] = ()
+    tuning: Tuning | None = None
+    tuned_for_others: str = ""
     faults: tuple[str, ...] = ()
     bytes: int
 

@@ -94,6 +94,11 @@ class RunDirectory:
         return self.path / "evaluations"
 
     @property
+    def tuned_path(self) -> Path:
+        """Say where the samplers of few steps lie that were tuned for the run."""
+        return self.path / "tuned.json"
+
+    @property
     def lock_path(self) -> Path:
         """Say where it is written which process works in the run, or was the last one that did."""
         return self.path / "lock"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from ddpm_cli.core.compute.weights import check_weights, load_weights
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import make_denoise
 from ddpm_cli.diffusion.sampling import ImageNoise
-from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError
+from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, RunError
 from ddpm_cli.results.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.runs.model_file import load_model_file
 from ddpm_cli.sampling.bounds import with_fitting_batch
@@ -31,6 +32,7 @@ from ddpm_cli.sampling.courses import Course, FromNoise
 from ddpm_cli.sampling.stored import stored_schedule_weights
 from ddpm_cli.sampling.stored_model import StoredModel, find_model
 from ddpm_cli.sampling.trained_model import TrainedModel, guided_predictor, rehearse
+from ddpm_cli.sampling.tuning.store import KEY, find_tuning, tuning_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +95,7 @@ def load_model(found: StoredModel, device: torch.device, *, on_event: Listener =
         found.origin,
         found.step,
         found.class_names,
+        ema=found.ema,
         schedule_weights=of_schedule,
     )
 
@@ -118,7 +121,10 @@ def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
 
 def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
     """Write the metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
-    facts = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
+    facts: dict[str, Any] = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
+    with suppress(RunError):  # damaged, of which `ddpm info` tells; the weights are as good without it
+        if (tuning := find_tuning(trained.origin)) is not None:
+            facts[KEY] = tuning_json(tuning)
     return {"ddpm": json.dumps({"config": to_toml(trained.config), **facts}), "ddpm_dtype": "float16" if half else "float32"}
 
 

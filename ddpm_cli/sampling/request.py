@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from ddpm_cli.core.asking import Said, as_option, require_fields
+from ddpm_cli.core.names import as_known
 from ddpm_cli.errors import RequestError
+from ddpm_cli.results.events import Listener, ignore
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.sampling.stored_model import StoredModel
     from ddpm_cli.sampling.trained_model import TrainedModel
@@ -20,11 +21,21 @@ Flags = Mapping[str, tuple[Any, str]]
 """Settings of the config by dotted key, each with the name that messages give it; a value of None was not said."""
 
 
+TUNED = "tuned"
+"""Name of a sampler that stands for the one that was tuned for the model, see `tuning.tune`."""
+
+
 class Drawing(TypedDict, total=False):
     """Say how images are drawn, where it is not as the model's own config says; None is the same as not said."""
 
     sampler: Annotated[
-        str | None, Said("NAME", "Sampler. The run's own if left out; `ddpm ls samplers` lists them.", "sample.sampler")
+        str | None,
+        Said(
+            "NAME",
+            "Sampler. The run's own if left out; `ddpm ls samplers` lists them. tuned is what `ddpm tune-sampler` found.",
+            "sample.sampler",
+            more=(TUNED,),
+        ),
     ]
     steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
     guidance: Annotated[float | None, Said("X", "1 follows the label, a larger number follows it more closely, 0 ignores it.")]
@@ -105,24 +116,32 @@ def way_between(pictures: int) -> Way:
 
 
 def settings_of(
-    config: Config, drawing: Drawing, sets: Sequence[str] = (), spelt: Callable[[str], str] = as_option, way: Way = FROM_NOISE
+    model: StoredModel | TrainedModel,
+    drawing: Drawing,
+    sets: Sequence[str] = (),
+    spelt: Callable[[str], str] = as_option,
+    way: Way = FROM_NOISE,
+    on_event: Listener = ignore,
 ) -> SampleConfig:
-    """Resolve how a model of this config draws.
+    """Resolve how a model draws.
 
     Args:
-        config: The model's own.
+        model: The model.
         drawing: What was asked for.
         sets: `sample.key=value` texts, see `ddpm config show`.
         spelt: See `flags_of`.
         way: Of drawing.
+        on_event: Told where a tuned sampler was tuned for something else.
     Raises:
-        RequestError: If the way leaves no choice of what was asked for.
+        RequestError: If the way leaves no choice of what was asked for, or no such sampler was tuned.
         ConfigError: If a value cannot be.
         ScheduleError: If the schedule has no such steps.
     """
     from ddpm_cli.build.sampler import check_steps
     from ddpm_cli.config.resolve.loader import override
+    from ddpm_cli.sampling.tuning.choose import tuned_sampler, tuning_notices
 
+    config = model.config
     taken = next((name for name, value in drawing.items() if value is not None and KEYS.get(name) in way.fixed), None)
     if taken is not None:
         value, owner = way.fixed[KEYS[taken]]
@@ -130,8 +149,16 @@ def settings_of(
     if way.usual_steps is not None:  # below what was asked for, and of the way's own sampler
         usual: Drawing = {"sampler": way.fixed[KEYS["sampler"]][0], "steps": min(way.usual_steps, config.schedule.timesteps)}
         config = override(config, flags=flags_of(usual, spelt))
+    tuning = None
+    if as_known(drawing.get("sampler") or "", (TUNED,)) == TUNED:
+        tuning, sampler = tuned_sampler(model.origin, drawing.get("steps"), spelt)
+        config = config.model_copy(update={"sample": config.sample.model_copy(update={"sampler": sampler})})
+        drawing = {**drawing, "sampler": None, "steps": None}
     settings = override(config, sets=sets, flags={**flags_of(drawing, spelt), **way.fixed}).sample
     check_steps(config.schedule, settings.sampler)
+    if tuning is not None:
+        for notice in tuning_notices(tuning, model, settings):
+            on_event(notice)
     return settings
 
 
@@ -177,6 +204,7 @@ def editing_of(
     sets: Sequence[str],
     way: Way,
     spelt: Callable[[str], str] = as_option,
+    on_event: Listener = ignore,
 ) -> Editing:
     """Resolve how a model edits images.
 
@@ -187,11 +215,12 @@ def editing_of(
         sets: `sample.key=value` texts.
         way: What the edit leaves no choice of.
         spelt: See `flags_of`.
+        on_event: See `settings_of`.
     Raises:
         RequestError: If what was asked for, the model and its classes do not go together; see `settings_of`.
     """
     found, scale = class_of_all(label, drawing.get("guidance"), model, spelt)
-    return Editing(settings_of(model.config, {**drawing, "guidance": scale}, sets, spelt, way), found)
+    return Editing(settings_of(model, {**drawing, "guidance": scale}, sets, spelt, way, on_event), found)
 
 
 def jumps_of(steps: int, resample: int, jump: int | None) -> tuple[int, int]:

@@ -32,6 +32,7 @@ class TrainedModel:
         origin: The run, checkpoint or file that it came from.
         step: Optimizer steps that it was trained for.
         class_names: Name of each class of its data.
+        ema: Whether its weights are the averaged ones.
         schedule_weights: Those of a learned schedule's network; None if the schedule is not learned.
         fast: What stands in for the network in sampling, see `with_fast_network`; None for the network itself.
     """
@@ -43,6 +44,7 @@ class TrainedModel:
     origin: Path
     step: int
     class_names: tuple[str, ...]
+    ema: bool = field(default=True, kw_only=True)
     schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
     fast: Network | None = field(default=None, kw_only=True)
 

@@ -13,7 +13,7 @@ from repository import ROOT
 
 import ddpm_cli
 
-CLASSES = ["DdpmError", "Figure", "Images", "Model", "NoiseSchedule", "Run"]
+CLASSES = ["DdpmError", "Figure", "Images", "Model", "NoiseSchedule", "Run", "Tuning"]
 FUNCTIONS = [
     "compare",
     "evaluate",
@@ -27,6 +27,7 @@ FUNCTIONS = [
     "resume",
     "sweep",
     "train",
+    "tune_sampler",
 ]
 
 RIGHT = """
@@ -57,6 +58,7 @@ assert_type(model.inpaint("photo.png", "mask.png", resample=5), NDArray[np.uint8
 assert_type(ddpm_cli.export(run, "onnx").bytes, int)
 assert_type(ddpm_cli.compare([run, "other"]).files, list[Path])
 assert_type(ddpm_cli.sweep("schedules.toml").folder, Path)
+assert_type(ddpm_cli.tune_sampler(run, [5, 8]).samplers[0].distance, float)
 ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])
 ddpm_cli.evaluate(run, sampler="ddim", reference="test", variance="fixed-large", extractor_weights="inception.safetensors")

@@ -13,7 +13,20 @@ ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
 
 COMMANDS = (
-    *("train", "sample", "resume", "inspect-schedule", "evaluate", "compare", "sweep", "bench", "report", "export", "import"),
+    *(
+        "train",
+        "sample",
+        "resume",
+        "inspect-schedule",
+        "evaluate",
+        "compare",
+        "sweep",
+        "tune-sampler",
+        "bench",
+        "report",
+        "export",
+        "import",
+    ),
     *("interpolate", "inpaint", "img2img", "ls", "info", "doctor", "config", "data"),
 )
 
@@ -45,6 +58,7 @@ def modules_after(*arguments: str, cwd: Path) -> set[str]:
         ("inpaint --help", "torch numpy PIL matplotlib"),
         ("img2img --help", "torch numpy PIL matplotlib"),
         ("bench --help", "torch numpy PIL matplotlib"),
+        ("tune-sampler --help", "torch numpy PIL matplotlib"),
         ("import --help", "torch numpy PIL matplotlib diffusers"),
         ("export --help", "torch numpy PIL matplotlib diffusers onnx"),
         ("config show --preset quick", "torch PIL matplotlib"),

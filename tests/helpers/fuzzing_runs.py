@@ -23,6 +23,7 @@ from picture_files import write_folder
 from safetensors.torch import load, save
 from tiny_configs import tiny_config
 from torch import Tensor
+from trained_models import trained_model
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.core.compute.team import make_accelerator
@@ -53,6 +54,8 @@ from ddpm_cli.runs.record import find_runs, read_run
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import read_failures, write_failures
 from ddpm_cli.sampling.stored import check_architecture
+from ddpm_cli.sampling.tuning.store import write_tuning
+from ddpm_cli.sampling.tuning.tune import tune
 from ddpm_cli.training.state import restore_training
 from ddpm_cli.training.train import train
 from ddpm_cli.training.trainer import Trainer
@@ -168,9 +171,10 @@ def _on_run_folder(scratch: Path) -> Attack:
     write_failures(root, {"three": "diverged"})
     with locked(run):
         pass
+    write_tuning(run, tune(trained_model(), [2], images=1))
     figures = run.evaluations_folder / "figures.jsonl"
     key = json.loads(figures.read_text().splitlines()[0])["key"]
-    paths = (run.metrics_log, run.info_path, run.config_path, figures, run.lock_path, root / "sweep.json")
+    paths = (run.metrics_log, run.info_path, run.config_path, figures, run.lock_path, run.tuned_path, root / "sweep.json")
     good = {path: path.read_bytes() for path in paths}
 
     def one(dice: random.Random) -> None:

@@ -47,6 +47,7 @@ def make(server: Server, folder: Path, logs: Path) -> None:
     commands = [
         *(("train", "--preset=quick", *TOY_TRAINING, f"--name={name}", *sets) for name, sets in RUNS.items()),
         ("sweep", "schedules.toml"),
+        *(("tune-sampler", name, "--steps=2", "--n=2") for name in ("first", "quick-001")),
         ("export", "first", "--out=model.safetensors"),
         ("config", "init", "recipe.toml", "--preset=quick"),
     ]

@@ -31,6 +31,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "bench": ("--seconds=0.05", "--batch-sizes=2", "--set=model.base_channels=8", "--set=model.norm_groups=4"),
     "compare": (),
     "sweep": (),
+    "tune-sampler": ("--steps=2", "--n=2"),
     "report": (),
     "export": (),
     "import": (),
@@ -43,6 +44,7 @@ APPENDED: dict[str, Sequence[str]] = {
 }
 # Where a whole line has to be told apart.
 APPENDED_TO_LINE: dict[str, Sequence[str]] = {
+    "ddpm export runs/quick-001 --tuned 8 --out fast.safetensors": ("--tuned=2",),
     "ddpm sweep examples/experiments/quick-recipe/final.toml": ("--dry-run",),  # an hour otherwise
 }
 # Lines that start several processes and are run, with what makes them quick.

@@ -19,7 +19,7 @@ VERBS = frozenset(
     move multiply name nest noise note notice offer open own parse plan plot precondition predict prepare print put
     raise read receive reckon recognise record refuse rehearse remember remove rename render repeat replace resize
     resolve return reverse round run sample save say scale search select send set share shift shorten show solve space
-    spell split spread stack stand start stop store strip sum summarise take tell test time trace train translate try turn
+    spell split spread stack stand start stop store strip sum summarise take tell test time trace train translate try tune turn
     undo unpack use vary view wait watch weight widen work write
     """.split()  # noqa: SIM905
 )

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ddpm_cli.core.names import as_known, close_to, meant, plain
+from ddpm_cli.sampling.request import TUNED
 
 ONE_DASH = re.compile(r"-[A-Za-z][\w-]{2,}(=.*)?", re.DOTALL)
 LIKE_AN_OPTION = 0.8
@@ -28,7 +29,8 @@ OTHER_NAMES = {
     "inspect-schedule": "schedule schedules plot noise betas",
     "info": "show describe details inspect cat status",
     "compare": "diff versus vs",
-    "sweep": "grid search tune experiment experiments grid-search",
+    "tune-sampler": "tune tune-steps optimize-sampler optimise-sampler align-your-steps",
+    "sweep": "grid search experiment experiments grid-search",
     "report": "html dashboard summary summarize",
     "bench": "benchmark speed profile time perf",
     "ls": "runs models dir",
@@ -294,7 +296,7 @@ WORDS: dict[str, Callable[[str], str | None]] = {
     "--config": _config,
     "--set": _setting,
     "--kind": _one_of(_kinds("schedule")),
-    "--sampler": _one_of(_kinds("sample.sampler")),
+    "--sampler": _one_of(lambda: [*_kinds("sample.sampler")(), TUNED]),
     "--metrics": _one_of(_metrics),
     "--format": _one_of(_formats),
     "--against": _one_of(_peers),

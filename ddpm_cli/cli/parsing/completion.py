@@ -56,13 +56,13 @@ def config_names(incomplete: str) -> list[str]:
     return [*preset_names(incomplete), *run_names(incomplete)]
 
 
-def kinds(path: str) -> Completion:
-    """Offer the kinds of a section of the config, such as "data"."""
+def kinds(path: str, *more: str) -> Completion:
+    """Offer the kinds of a section of the config, such as "data", and more names."""
 
     def complete(incomplete: str) -> list[str]:
         from ddpm_cli.config.resolve.outline import sections
 
-        return starting_with(incomplete, usable(lambda: sections()[path]))
+        return starting_with(incomplete, usable(lambda: [*sections()[path], *more]))
 
     return complete
 

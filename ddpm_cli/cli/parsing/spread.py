@@ -73,5 +73,5 @@ def _kind(field: Asked) -> Any:
 
 def _completion(field: Asked) -> Callable[[str], list[str]] | None:
     if field.said.choices:
-        return kinds(field.said.choices)
+        return kinds(field.said.choices, *field.said.more)
     return one_of(*field.choices) if field.choices else None

@@ -17,6 +17,7 @@ from ddpm_cli.core.io.files import printable
 from ddpm_cli.render.terminal.console import json_value, results, show_line
 from ddpm_cli.render.terminal.format import SHORT_SHA256, age, duration, loss, number, quantity, setting, shape_text
 from ddpm_cli.render.terminal.tables import show_facts, show_table
+from ddpm_cli.render.terminal.tuning import show_tuning
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow
 from ddpm_cli.runs.launches import launches
@@ -110,6 +111,11 @@ def show_info(info: ModelInfo) -> None:
     if info.figures:
         columns = ("metric", " value", " +-", " n", "sampler", " at step", "weights", " age")
         show_table("evaluations", columns, [_figure_cells(stored) for stored in info.figures])
+    if info.tuning is not None:
+        show_tuning(info.tuning)
+        if info.tuned_for_others:
+            text = f"the samplers were {info.tuned_for_others}. Tune again: ddpm tune-sampler"
+            show_line("stale:", "bold magenta", text, results)
 
 
 def _summary(info: ModelInfo) -> dict[str, str | Text]:

@@ -73,6 +73,7 @@ STRAY = [
     ("sample ddim", "'ddim' is no run. Write --sampler ddim."),
     ("sample grid.png", "Write --out grid.png."),
     ("sample mine-001 heun", "Write --sampler heun."),
+    ("sample mine-001 tuned", "Write --sampler tuned."),
     ("evaluate kid", "'kid' is no run. Write --metrics kid."),
     ("export onnx", "'onnx' is no run. Write --format onnx."),
     ("resume optimizer.lr=1e-4", "Write --set optimizer.lr=1e-4."),
