@@ -36,13 +36,14 @@ __all__ = [
     "make_schedule",
     "q_sample",
     "resume",
+    "speedrun",
     "sweep",
     "train",
 ]
 
 if TYPE_CHECKING:
     from ddpm_cli.api.evaluation import evaluate
-    from ddpm_cli.api.experiments import compare, sweep
+    from ddpm_cli.api.experiments import compare, speedrun, sweep
     from ddpm_cli.api.exporting import export
     from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
     from ddpm_cli.api.model import Model, load
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "ddpm_cli.api.evaluation": ("evaluate",),
-        "ddpm_cli.api.experiments": ("compare", "sweep"),
+        "ddpm_cli.api.experiments": ("compare", "speedrun", "sweep"),
         "ddpm_cli.api.exporting": ("export",),
         "ddpm_cli.api.material": ("Images", "load_images", "make_grid", "make_schedule"),
         "ddpm_cli.api.model": ("Model", "load"),

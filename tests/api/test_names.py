@@ -25,6 +25,7 @@ FUNCTIONS = [
     "make_schedule",
     "q_sample",
     "resume",
+    "speedrun",
     "sweep",
     "train",
 ]
@@ -57,6 +58,7 @@ assert_type(model.inpaint("photo.png", "mask.png", resample=5), NDArray[np.uint8
 assert_type(ddpm_cli.export(run, "onnx").bytes, int)
 assert_type(ddpm_cli.compare([run, "other"]).files, list[Path])
 assert_type(ddpm_cli.sweep("schedules.toml").folder, Path)
+assert_type(ddpm_cli.speedrun("quick.toml", "cpu-5min").mean, float)
 ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])
 ddpm_cli.evaluate(run, sampler="ddim", reference="test", variance="fixed-large", extractor_weights="inception.safetensors")

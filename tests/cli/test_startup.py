@@ -13,7 +13,20 @@ ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
 
 COMMANDS = (
-    *("train", "sample", "resume", "inspect-schedule", "evaluate", "compare", "sweep", "bench", "report", "export", "import"),
+    *(
+        "train",
+        "sample",
+        "resume",
+        "inspect-schedule",
+        "evaluate",
+        "compare",
+        "sweep",
+        "speedrun",
+        "bench",
+        "report",
+        "export",
+        "import",
+    ),
     *("interpolate", "inpaint", "img2img", "ls", "info", "doctor", "config", "data"),
 )
 

@@ -31,6 +31,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "bench": ("--seconds=0.05", "--batch-sizes=2", "--set=model.base_channels=8", "--set=model.norm_groups=4"),
     "compare": (),
     "sweep": (),
+    "speedrun": ("--dry-run",),  # a quarter of an hour otherwise
     "report": (),
     "export": (),
     "import": (),

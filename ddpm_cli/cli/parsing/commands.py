@@ -29,6 +29,7 @@ OTHER_NAMES = {
     "info": "show describe details inspect cat status",
     "compare": "diff versus vs",
     "sweep": "grid search tune experiment experiments grid-search",
+    "speedrun": "race record leaderboard",
     "report": "html dashboard summary summarize",
     "bench": "benchmark speed profile time perf",
     "ls": "runs models dir",
