@@ -37,6 +37,7 @@ __all__ = [
     "make_schedule",
     "q_sample",
     "resume",
+    "speedrun",
     "sweep",
     "train",
     "tune_sampler",
@@ -44,7 +45,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ddpm_cli.api.evaluation import evaluate
-    from ddpm_cli.api.experiments import compare, sweep
+    from ddpm_cli.api.experiments import compare, speedrun, sweep
     from ddpm_cli.api.exporting import export
     from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
     from ddpm_cli.api.model import Model, load
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "ddpm_cli.api.evaluation": ("evaluate",),
-        "ddpm_cli.api.experiments": ("compare", "sweep"),
+        "ddpm_cli.api.experiments": ("compare", "speedrun", "sweep"),
         "ddpm_cli.api.exporting": ("export",),
         "ddpm_cli.api.material": ("Images", "load_images", "make_grid", "make_schedule"),
         "ddpm_cli.api.model": ("Model", "load"),

@@ -1,4 +1,4 @@
-"""Compare runs, and make the runs of a sweep, from Python: `compare` and `sweep`."""
+"""Compare runs, and make the runs of a sweep or a record, from Python: `compare`, `sweep` and `speedrun`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from ddpm_cli.api.arguments import as_argument, as_given_path, as_list, as_path, as_text, as_whole
 from ddpm_cli.api.training import Run
 from ddpm_cli.experiments.comparing import Compared, CompareRequest, compare_runs
+from ddpm_cli.experiments.speedrun import run_speedrun
+from ddpm_cli.experiments.speedrun_file import load_record
 from ddpm_cli.experiments.sweep import compare_sweep, require_all, run_sweep
 from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.experiments.sweep_plan import plan_sweep
@@ -15,6 +17,7 @@ from ddpm_cli.render.terminal.console import show_notices
 from ddpm_cli.render.terminal.sampling import SamplingView
 from ddpm_cli.render.terminal.sweep import SweepView
 from ddpm_cli.results.events import Listener, ignore, together
+from ddpm_cli.results.speedrun import Speedrun
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.request import MAX_SEED, MOST_COMPARED
 
@@ -106,3 +109,42 @@ def sweep(
         found = compare_sweep(checked, failures, baseline=baseline, images=images, on_event=listen)
     require_all(checked, failures)
     return found
+
+
+def speedrun(
+    record: str | Path,
+    clock: str | None = None,
+    *,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    extractor_weights: str | Path | None = None,
+    progress: bool = True,
+    on_event: Listener = ignore,
+) -> Speedrun:
+    """Train a record for a clock's minutes with three seeds, and measure what comes of it, as `ddpm speedrun` does.
+
+    Args:
+        record: TOML file: a config with a section `[record]`.
+        clock: "cpu-5min", "gpu-3min" or "gpu-10min"; the record's own if None.
+        name: Folder below `runs`; the record's name and the clock's if None.
+        runs: The folder of runs.
+        extractor_weights: File of the Inception network; downloaded if None.
+        progress: Show on stderr what the command shows.
+        on_event: Told of everything that happens, a `SweepProgress` before each run.
+    Returns:
+        The figure of each seed, their mean and spread, and the file that keeps them.
+    Raises:
+        ConfigError: With all rules of the clock that the record breaks.
+        DataError: If the clock's images cannot be had.
+        InterruptedRunError: After an interrupt, when the run at work has been saved; the same call goes on.
+        DdpmError: At the end, if runs failed, with the reasons.
+    """
+    made, by, wanted = load_record(
+        as_given_path(record, "record"),
+        None if clock is None else as_text(clock, "clock"),
+        None if name is None else as_text(name, "name"),
+        as_path(extractor_weights, "extractor_weights"),
+    )
+    checked = plan_sweep(wanted, runs=as_given_path(runs, "runs"), on_event=show_notices)
+    with SweepView() as view:
+        return run_speedrun(made, by, checked, on_event=together(view if progress else ignore, on_event))

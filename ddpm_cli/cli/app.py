@@ -34,6 +34,7 @@ from ddpm_cli.cli.parsing.commands import USAGE_ERROR, Command, Group
 from ddpm_cli.cli.report import report as write_report
 from ddpm_cli.cli.resume import resume
 from ddpm_cli.cli.sample import sample
+from ddpm_cli.cli.speedrun import speedrun
 from ddpm_cli.cli.streams import discard, open_streams
 from ddpm_cli.cli.sweep import sweep
 from ddpm_cli.cli.train import train
@@ -119,6 +120,7 @@ app.command("evaluate", cls=help_with(metric_choices), short_help="Measure a tra
 app.command("tune-sampler", cls=Command, short_help="Find the best sampler of few steps for a run.")(tune_sampler)
 app.command("compare", cls=Command, short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", cls=Command, short_help="Train every combination of settings in a file, and compare.")(sweep)
+app.command("speedrun", cls=Command, short_help="Train a record by the clock with three seeds, and measure it.")(speedrun)
 app.command("bench", cls=Command, short_help="Measure the speed of training and sampling here.")(bench)
 app.command("report", cls=Command, short_help="Write all that a run tells into one HTML file.")(write_report)
 app.command("export", cls=help_with(format_choices), short_help="Write a trained model for another program.")(export)

@@ -29,7 +29,7 @@ def in_parallel(
         items: What to work on.
         stop: Ends what threads are at; called at the end, which waits for them, also if that is an error or a signal.
     """
-    workers = _processors()
+    workers = processors()
     waiting: deque[Future[list[Result]]] = deque()
     stopped = Event()
 
@@ -52,6 +52,6 @@ def in_parallel(
                 stop()
 
 
-def _processors() -> int:
-    """Processors that this process may use."""
+def processors() -> int:
+    """Count the processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

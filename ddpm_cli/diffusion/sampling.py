@@ -54,14 +54,25 @@ class ImageNoise:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        self._shape = shape
-        self._device = device
+        self.shape = (len(seeds), *shape)
+        self.device = torch.device(device)
         self._dtype = dtype
 
     def __call__(self) -> Tensor:
         """Return the next noise, [B, C, H, W]."""
-        images = [torch.randn(self._shape, generator=generator, dtype=torch.float32) for generator in self._generators]
-        return torch.stack(images).to(device=self._device, dtype=self._dtype)
+        noise = torch.empty(self.shape, dtype=torch.float32)
+        self.fill(noise)
+        return noise.to(device=self.device, dtype=self._dtype)
+
+    def fill(self, noise: Tensor, images: slice = slice(None)) -> None:
+        """Draw the next noise of some images.
+
+        Args:
+            noise: Where it goes, float32 on the CPU, [B, C, H, W].
+            images: Which of the B; threads may draw for different ones at the same time.
+        """
+        for of_image, generator in zip(noise[images], self._generators[images], strict=True):
+            torch.randn(of_image.shape, generator=generator, out=of_image)
 
 
 def sample_steps(denoise: Denoise, step: Step, levels: Sequence[Level], x_T: Tensor, noise: Noise) -> Iterator[StepOutput]:

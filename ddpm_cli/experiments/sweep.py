@@ -128,7 +128,7 @@ def require_all(checked: CheckedSweep, failures: Mapping[str, str]) -> None:
 
 
 def _interrupted(sweep: Sweep, message: str, signal_number: int) -> InterruptedRunError:
-    return InterruptedRunError(message, f"Go on with the same command: ddpm sweep {sweep.file}", signal_number)
+    return InterruptedRunError(message, f"Go on with the same command: {sweep.command}", signal_number)
 
 
 def make_run(sweep: Sweep, run: SweepRun, root: Path, standing: str, on_event: Listener) -> None:

@@ -113,8 +113,18 @@ _AS_WRITTEN = create_model(  # type: ignore[call-overload]
 )
 
 
+def evaluate_part(tree: Any) -> EvaluatePart:
+    """Read what stands in `[evaluate]`, or the same from Python.
+
+    Raises:
+        ValidationError: With all faults.
+    """
+    part: EvaluatePart = _AS_WRITTEN.model_validate(tree)
+    return part
+
+
 def _read_evaluate(tree: Any) -> Any:
-    return tree if tree is None else _AS_WRITTEN.model_validate(tree)
+    return tree if tree is None else evaluate_part(tree)
 
 
 class SweepFile(Section):
@@ -157,6 +167,7 @@ class Sweep:
         runs: In the order in which they are made: every arm once, then the next seed.
         evaluate: What to measure, or None.
         points: Settings of sampling to measure with, by dotted key; one without any if there is no grid of them.
+        command: That makes it, and goes on with it.
     """
 
     name: str
@@ -164,6 +175,7 @@ class Sweep:
     runs: tuple[SweepRun, ...]
     evaluate: EvaluatePart | None
     points: tuple[Point, ...]
+    command: str
 
 
 def load_sweep(file: Path, name: str | None = None) -> Sweep:
@@ -197,7 +209,7 @@ def load_sweep(file: Path, name: str | None = None) -> Sweep:
     if faults:
         raise config_error(list(dict.fromkeys(faults)), REMEDY)
     numbered = sorted(_numbered(runs), key=lambda run: run.repeat)
-    return Sweep(name, file, tuple(numbered), written.evaluate, tuple(points))
+    return Sweep(name, file, tuple(numbered), written.evaluate, tuple(points), f"ddpm sweep {file}")
 
 
 def _parse(tree: Mapping[str, Any], faults: list[Fault]) -> SweepFile | None:

@@ -33,7 +33,9 @@ LONG_SCHEDULE = 10_000
 """Evaluations of the network for one image, from which on it is told how long they take."""
 
 IMAGE_TENSORS = 12
-"""Tensors of an image's shape that a sampler holds: x_t, x_s, noise, estimates, those of steps before, and what is made between."""
+"""Tensors of an image's shape that a sampler holds: x_t, x_s, noise, estimates, those of steps before, and what is made between.
+
+Beside an accelerator the host holds no more than noise: that drawn ahead, and that on its way there."""
 GAPS = 2.0
 """What the process grows by, divided by its tensors: blocks that were freed leave gaps, and convolutions take buffers of their own.
 With it the estimate was 1.5 to 2.1 times what was held, see tests/soak/sampling_memory.py."""

@@ -23,12 +23,12 @@ from ddpm_cli.core.compute.out_of_memory import out_of_memory, sampling_error
 from ddpm_cli.core.compute.weights import check_weights, load_weights
 from ddpm_cli.data.batches import to_uint8
 from ddpm_cli.diffusion.denoise import make_denoise
-from ddpm_cli.diffusion.sampling import ImageNoise
 from ddpm_cli.errors import CheckpointError, OutOfMemoryError, RequestError, RunError
 from ddpm_cli.results.events import Listener, Notice, SampleProgress, ignore
 from ddpm_cli.runs.model_file import load_model_file
 from ddpm_cli.sampling.bounds import with_fitting_batch
 from ddpm_cli.sampling.courses import Course, FromNoise
+from ddpm_cli.sampling.noise_ahead import noise_of_images
 from ddpm_cli.sampling.stored import stored_schedule_weights
 from ddpm_cli.sampling.stored_model import StoredModel, find_model
 from ddpm_cli.sampling.trained_model import TrainedModel, guided_predictor, rehearse
@@ -201,12 +201,14 @@ def generate_samples(
         step, levels = settings.sampler.prepare(trained.schedule)
         of_batch = torch.tensor(labels[start : start + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
-        noise = ImageNoise(batch, trained.image_shape, device)
         length = course.length(levels)
         total = done + -(-(len(seeds) - start) // size) * length
         taken = 0
         try:
-            with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), len(batch), device)):
+            with (
+                out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), len(batch), device)),
+                noise_of_images(batch, trained.image_shape, device) as noise,
+            ):
                 for number, (x_s, _) in enumerate(course.run(denoise, step, levels, batch, noise), 1):
                     taken = min(number, length)
                     if on_frame is not None:

@@ -40,6 +40,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "images of a sweep": (lambda runs: ddpm_cli.sweep("no.toml", images=5000), "images must be at most 1,000"),
     "file of a sweep": (lambda runs: ddpm_cli.sweep(3), "file must be a path, not 3"),  # type: ignore[arg-type]
     "name of a sweep": (lambda runs: ddpm_cli.sweep("no.toml", name=3), "name must be a text, not 3"),  # type: ignore[arg-type]
+    "file of a record": (lambda runs: ddpm_cli.speedrun(3), "record must be a path, not 3"),  # type: ignore[arg-type]
+    "clock of a record": (lambda runs: ddpm_cli.speedrun("no.toml", 5), "clock must be a text, not 5"),  # type: ignore[arg-type]
     "config": (lambda runs: ddpm_cli.train(3), "config must be a text, not 3"),  # type: ignore[arg-type]
     "name": (lambda runs: ddpm_cli.train(name=3, runs=runs), "name must be a text, not 3"),  # type: ignore[arg-type]
     "set": (lambda runs: ddpm_cli.train(set="a=b"), "set must map keys to values, not 'a=b'"),  # type: ignore[arg-type]

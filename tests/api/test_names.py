@@ -25,6 +25,7 @@ FUNCTIONS = [
     "make_schedule",
     "q_sample",
     "resume",
+    "speedrun",
     "sweep",
     "train",
     "tune_sampler",
@@ -59,6 +60,7 @@ assert_type(ddpm_cli.export(run, "onnx").bytes, int)
 assert_type(ddpm_cli.compare([run, "other"]).files, list[Path])
 assert_type(ddpm_cli.sweep("schedules.toml").folder, Path)
 assert_type(ddpm_cli.tune_sampler(run, [5, 8]).samplers[0].distance, float)
+assert_type(ddpm_cli.speedrun("quick.toml", "cpu-5min").mean, float)
 ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])
 ddpm_cli.evaluate(run, sampler="ddim", reference="test", variance="fixed-large", extractor_weights="inception.safetensors")

@@ -122,6 +122,8 @@ WRONG = {
     "sweep few.toml --dry-run": "at least 2",
     "sweep sweep.toml --baseline nothing --dry-run": "no arm or run",
     "sweep sweep.toml --name good": "is a run",
+    "speedrun nowhere.toml": "no such file",
+    "speedrun sweep.toml": "is fixed by the clock",
     "bench --device gpu": "is no device",
     "bench --precisions fp16 --device cpu": "needs a CUDA device",
     "bench --against fooo": "does not know",

@@ -22,6 +22,7 @@ COMMANDS = (
         "compare",
         "sweep",
         "tune-sampler",
+        "speedrun",
         "bench",
         "report",
         "export",

@@ -27,6 +27,7 @@ PLACEHOLDERS = {
     "IMAGE MASK": "photo.png mask.png",
     "IMAGE": "photo.png",
     "FILE.toml": "schedules.toml",
+    "RECORD.toml": "examples/speedrun/quick.toml",
     "check DATA": "check photos",
     "import DIR": "import ddpm-cifar10-32",
     "DIR": "photos",

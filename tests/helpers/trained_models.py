@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tiny_configs import NETWORK, as_sets
 
-from ddpm_cli.build.network import build_model
+from ddpm_cli.build.network import build_network
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.sampling.trained_model import TrainedModel
@@ -17,7 +17,7 @@ SMALL = as_sets(NETWORK | {"model.stem": 1, "model.norm_groups": 4, "schedule.ti
 
 def trained_model(*sets: str, shape: tuple[int, int, int] = (1, 8, 12)) -> TrainedModel:
     config = load_config(sets=[*SMALL, *sets]).config
-    network = build_model(config.model, shape).eval().requires_grad_(False)
+    network = build_network(config, shape).eval().requires_grad_(False)
     draws = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         parameter.copy_(0.15 * torch.randn(parameter.shape, generator=draws))

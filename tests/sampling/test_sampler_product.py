@@ -12,22 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from all_samplers import SAMPLERS
 from torch import Tensor
 
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.config.schema.sample import (
-    DdimSampler,
     DdpmSampler,
-    DpmSolverSampler,
-    EulerSampler,
     GuidanceConfig,
-    HeunSampler,
     ListSpacing,
     LogsnrSpacing,
     SampleConfig,
-    SamplerBase,
-    UnipcSampler,
 )
 from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule, TableSchedule
 from ddpm_cli.diffusion.denoise import Network, make_denoise, predictor
@@ -43,23 +38,6 @@ LABELS = torch.tensor([0, 1])
 MEANS = torch.tensor([-0.5, 0.5])
 VARIANCE = 0.01
 WILD_IN_FEW_STEPS = ("heun", "heun churn", "euler churn", "ddpm fixed-large", "dpm-solver++ 3", "unipc 3")
-
-
-SAMPLERS: dict[str, SamplerBase] = {kind: cls() for kind, cls in sections()["sample.sampler"].items()} | {
-    "ddpm fixed-large": DdpmSampler(variance="fixed-large"),
-    "ddpm learned-range": DdpmSampler(variance="learned-range"),
-    "ddim eta 1": DdimSampler(eta=1.0),
-    "euler churn": EulerSampler(s_churn=2.0, s_noise=1.01),
-    "heun churn": HeunSampler(s_churn=2.0, s_noise=1.01),
-    "dpm-solver++ 1": DpmSolverSampler(order=1),
-    "dpm-solver++ 3": DpmSolverSampler(order=3),
-    "dpm-solver++ 1 sde": DpmSolverSampler(order=1, sde=True),
-    "dpm-solver++ 2 sde": DpmSolverSampler(sde=True),
-    "dpm-solver++ 3 sde": DpmSolverSampler(order=3, sde=True),
-    "unipc bh1": UnipcSampler(variant="bh1"),
-    "unipc 1": UnipcSampler(order=1),
-    "unipc 3": UnipcSampler(order=3),
-}
 SPACINGS = {kind: cls() for kind, cls in sections()["sample.sampler.spacing"].items()}
 KINDS = {kind: cls() for kind, cls in sections()["objective.parameterization"].items()}
 SCHEDULES = {

@@ -32,6 +32,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "compare": (),
     "sweep": (),
     "tune-sampler": ("--steps=2", "--n=2"),
+    "speedrun": ("--dry-run",),  # a quarter of an hour otherwise
     "report": (),
     "export": (),
     "import": (),

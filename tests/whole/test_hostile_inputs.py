@@ -19,6 +19,7 @@ from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.pictures.decode import MOST_PIXELS, decode, read_whole
 from ddpm_cli.data.sources.arrays import load_arrays
 from ddpm_cli.errors import ConfigError, DataError, RunError, ScheduleError
+from ddpm_cli.experiments.speedrun_file import load_record
 from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.runs.directory import create_run
 
@@ -56,7 +57,12 @@ BOMBS = {
 def test_toml_bombs_are_refused(tmp_path: Path, bomb: str) -> None:
     path = tmp_path / "x.toml"
     path.write_text(BOMBS[bomb])
-    for read in (lambda: load_config(file=path), lambda: from_toml_text(BOMBS[bomb]), lambda: load_sweep(path)):
+    for read in (
+        lambda: load_config(file=path),
+        lambda: from_toml_text(BOMBS[bomb]),
+        lambda: load_sweep(path),
+        lambda: load_record(path),
+    ):
         with pytest.raises(ConfigError) as refused:
             read()
         assert len(str(refused.value)) < 20_000

@@ -31,6 +31,7 @@ OTHER_NAMES = {
     "compare": "diff versus vs",
     "tune-sampler": "tune tune-steps optimize-sampler optimise-sampler align-your-steps",
     "sweep": "grid search experiment experiments grid-search",
+    "speedrun": "race record leaderboard",
     "report": "html dashboard summary summarize",
     "bench": "benchmark speed profile time perf",
     "ls": "runs models dir",
