@@ -71,8 +71,9 @@ class NoiseAhead:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the threads; what they draw is nobody's."""
+        """End the threads; what they drew ahead is freed."""
         self._pool.shutdown(cancel_futures=True)
+        self._next = None
 
     def _begin(self) -> tuple[Tensor, list[Future[None]]]:
         """Have the next noise drawn into memory of its own: the one before may still be on its way to the device."""
