@@ -16,10 +16,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Barrier
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +26,7 @@ from ddpm_cli.build.network import build_network
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.compute.allocator import keep_freed_memory
 from ddpm_cli.core.compute.memory_format import place_network
-from ddpm_cli.interop.onnx_graph import load_onnx, save_onnx
+from ddpm_cli.interop.onnx_graph import save_onnx
 
 Inputs = tuple[Tensor, Tensor]
 Call = Callable[[], Tensor]
@@ -72,24 +70,15 @@ def compiled(network: nn.Module, inputs: Inputs, threads: int, *, freezing: bool
     return lambda: fast(*inputs)
 
 
-def in_parts(network: nn.Module, inputs: Inputs, threads: int, *, parts: int) -> Call:
-    """Each thread of the pool with parts of its own, which one thread computes, instead of all threads in each operation."""
-    pool, together = ThreadPoolExecutor(threads), Barrier(threads)
-
-    def alone(_: int) -> None:
-        together.wait()  # so that each thread of the pool gets here once: torch counts for each by itself
-        torch.set_num_threads(1)
-
-    list(pool.map(alone, range(threads)))
-    torch.set_num_threads(threads)
-    x, t = (values.chunk(parts * threads) for values in inputs)
-    return lambda: torch.cat(list(pool.map(torch.no_grad()(network), x, t)))
-
-
 def onnxruntime(network: nn.Module, inputs: Inputs, threads: int) -> Call:
+    import onnxruntime
+
+    x, t = (values.numpy() for values in inputs)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
-        run = load_onnx(graph(network, inputs, Path(folder)), ["x", "t"])
-    return lambda: run(*inputs)
+        session = onnxruntime.InferenceSession(graph(network, inputs, Path(folder)), options, providers=["CPUExecutionProvider"])
+    return lambda: torch.from_numpy(session.run(None, {"x": x, "t": t})[0])
 
 
 def openvino(network: nn.Module, inputs: Inputs, threads: int) -> Call:
@@ -121,8 +110,6 @@ WAYS: dict[str, Callable[[nn.Module, Inputs, int], Call]] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
     "bfloat16": bfloat16,
-    "part per thread": partial(in_parts, parts=1),
-    "2 parts per thread": partial(in_parts, parts=2),
 }
 
 
