@@ -1,6 +1,6 @@
 """Merge the layers a config is made of: each sets some keys, and a higher one wins.
 
-A layer maps dotted keys to values with their origin. Merging knows the three rules that go beyond key by key.
+A layer maps dotted keys to values with their origin. Merging knows the four rules that go beyond key by key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from ddpm_cli.core.names import as_known
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-OTHER_STEPS = ("sample.sampler.steps", "sample.sampler.spacing.")
+SAMPLERS = ("sample.sampler", "train.sampler")
+ALL_STEPS = "schedule.timesteps"
+SAMPLE_STEPS = "sample.sampler.steps"
+OTHER_STEPS = (SAMPLE_STEPS, "sample.sampler.spacing.")
 """What else says which steps a sampler visits."""
 BUDGET = frozenset({"train.epochs", "train.steps", "train.minutes"})
 
@@ -135,13 +138,18 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
 def merge(lower: Layer, higher: Layer) -> Layer:
     """Lay one layer over another.
 
-    Three rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and
-    go, unless `is_shared`; a budget (epochs, steps, minutes) replaces the lower layer's whole budget; and a list of a sampler's
-    steps replaces what the lower layer says of them.
+    Four rules beyond key by key: where the higher layer names another kind, the lower layer's options were for the old kind and
+    go, unless `is_shared`; a budget (epochs, steps, minutes) replaces the lower layer's whole budget; a list of a sampler's
+    steps replaces what the lower layer says of them; and their number, or that of all steps that there are, the lower layer's list.
     """
     gone = set(BUDGET) if BUDGET & higher.keys() else set()
     if LISTED_STEPS in higher:
         gone |= {key for key in lower if key.startswith(OTHER_STEPS)}
+    for sampler in SAMPLERS:
+        if {f"{sampler}.steps", ALL_STEPS} & higher.keys() and f"{sampler}.spacing.timesteps" in lower:
+            gone |= {key for key in lower if key.startswith(f"{sampler}.spacing.")}
+    if {SAMPLE_STEPS, ALL_STEPS} & higher.keys():
+        gone.add(LISTED_STEPS)
     for path in choices():
         kind = f"{path}.kind"
         if kind in higher and kind in lower and higher[kind].value != lower[kind].value:

@@ -70,8 +70,10 @@ class SideBySide:
         Raises:
             Exception: The first that it raised, when all have ended.
         """
-        futures = [self._pool.submit(function, item) for item in items]
-        wait(futures)
+        # The number that a thread sets is in part that of all: what this thread asks for later would be computed by as few.
+        with computing_threads(self.threads):
+            futures = [self._pool.submit(function, item) for item in items]
+            wait(futures)
         return [future.result() for future in futures]
 
     def _add_gradients(self) -> None:

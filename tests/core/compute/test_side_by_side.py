@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -95,6 +96,9 @@ def test_weights_and_buffers_are_shared(network: Small) -> None:
 def test_each_pass_has_its_share_of_the_threads(network: Small) -> None:
     assert both(network).run(lambda *_: torch.get_num_threads()) == [1, 1]
     assert torch.get_num_threads() == 2
+    # What the products of matrices take is one number for all threads.
+    found = re.findall(r"max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+    assert set(found) == {"2"}
 
 
 def test_an_error_comes_when_all_have_ended(network: Small) -> None:
