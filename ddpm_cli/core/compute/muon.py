@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ def orthogonal(matrices: Sequence[Tensor], ns_steps: int, each: Each = map) -> l
     X <- a X + (b A + c A A) X with A = X X^T    (Jordan et al. 2024)
 
     Args:
-        matrices: [rows, columns] each. On CUDA they are computed with in bfloat16.
+        matrices: [rows, columns] each. They are computed with as `product_type` says.
         ns_steps: Five suffice.
         each: Computes those of one shape after another, as `map` does, or at the same time.
     Returns:
@@ -150,12 +151,28 @@ def _orthogonal(stacked: Tensor, ns_steps: int) -> Tensor:
     a, b, c = COEFFICIENTS
     is_tall = stacked.shape[-2] > stacked.shape[-1]
     x = stacked.mT if is_tall else stacked
-    x = x.to(torch.bfloat16 if x.is_cuda else torch.float32)
+    x = x.to(product_type(x.device))
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(ns_steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if is_tall else x).to(stacked.dtype)
+
+
+def product_type(device: torch.device) -> torch.dtype:
+    """Tell in which type the iteration multiplies: bfloat16, whose precision suffices it, where that is faster, else float32.
+
+    It is on CUDA, and on CPUs that multiply bfloat16 by instructions of their own: there in a third of the time.
+    """
+    if device.type == "cpu":
+        return torch.bfloat16 if _cpu_multiplies_bfloat16() else torch.float32
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+@cache
+def _cpu_multiplies_bfloat16() -> bool:
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier releases of torch do not tell
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def inner_matrices(network: nn.Module) -> list[Tensor]:

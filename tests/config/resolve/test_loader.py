@@ -6,7 +6,7 @@ import pytest
 
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
 from ddpm_cli.config.schema.config import Config
-from ddpm_cli.config.schema.sample import DdimSampler, DpmSolverSampler
+from ddpm_cli.config.schema.sample import DdimSampler, DpmSolverSampler, ListSpacing
 from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule
 from ddpm_cli.errors import ConfigError
 
@@ -75,8 +75,36 @@ def test_another_kind_drops_the_options_of_the_one_below(write):
 
 
 def test_same_kind_keeps_the_options_below(write):
-    config = load_config(preset="quick", sets=["sample.sampler=dpm-solver++", "sample.sampler.order=1"]).config
+    file = write('[sample]\nsampler = { kind = "dpm-solver++", steps = 20 }')
+    config = load_config(file=file, sets=["sample.sampler=dpm-solver++", "sample.sampler.order=1"]).config
     assert config.sample.sampler == DpmSolverSampler(steps=20, order=1)
+
+
+@pytest.mark.parametrize(
+    ("sets", "trained"),
+    [
+        (["sample.sampler.steps=50"], True),
+        (["sample.sampler=unipc", "sample.sampler.steps=50"], True),
+        (["sample.timesteps=[999, 500]"], True),
+        (["train.sampler.steps=50"], False),
+    ],
+)
+def test_a_number_of_steps_replaces_the_list_below(sets, trained):
+    config = load_config(preset="quick", sets=sets).config
+    for sampler, kept in ((config.train.sampler, trained), (config.sample.sampler, not trained)):
+        listed = sampler.spacing.timesteps if isinstance(sampler.spacing, ListSpacing) else None
+        assert (len(listed or ()) == 8) == kept
+        assert kept or (sampler.steps, listed) in ((50, None), (None, (999, 500)))
+
+
+def test_a_list_goes_where_the_schedule_gets_other_steps(write):
+    config = load_config(file=write("[sample]\ntimesteps = [999, 500]"), sets=["schedule.timesteps=200"]).config
+    assert config.sample.sampler.number_of_steps(200) == 200
+    quick = load_config(preset="quick", sets=["schedule.timesteps=200"]).config
+    assert not isinstance(quick.sample.sampler.spacing, ListSpacing)
+    assert not isinstance(quick.train.sampler.spacing, ListSpacing)
+    with pytest.raises(ConfigError, match="begins above"):
+        load_config(file=write("[schedule]\ntimesteps = 200\n[sample]\ntimesteps = [999, 500]"))
 
 
 def budget(config: Config) -> tuple[float | None, int | None, float | None]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ddpm_cli.build.network import build_optimizer
 from ddpm_cli.config.schema.optimizer import AdamWOptimizer, MuonOptimizer
-from ddpm_cli.core.compute.muon import MOMENTUM, inner_matrices, orthogonal
+from ddpm_cli.core.compute import muon
+from ddpm_cli.core.compute.muon import MOMENTUM, inner_matrices, orthogonal, product_type
 from ddpm_cli.core.compute.skipping import step_if
 from ddpm_cli.core.compute.weights import flatten_optimizer, moment_bytes, spread_moments, unflatten_optimizer
 from ddpm_cli.errors import CheckpointError
@@ -38,15 +39,20 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
+@pytest.mark.parametrize(("in_bfloat16", "error"), [(False, 1e-3), (True, 5e-2)])
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (20, 20)])
-def test_singular_values_come_close_to_one_and_their_vectors_stay(shape: tuple[int, int]) -> None:
+def test_singular_values_come_close_to_one_and_their_vectors_stay(
+    shape: tuple[int, int], in_bfloat16: bool, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(muon, "_cpu_multiplies_bfloat16", lambda: in_bfloat16)
+    assert (product_type(CPU) == torch.bfloat16) == in_bfloat16
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     (found,) = orthogonal([matrix], 5)
     values = torch.diagonal(left.mT @ found @ right.mT)
     assert values.min() > 0.3
     assert values.max() < 1.3
-    assert (left.mT @ found @ right.mT - torch.diag(values)).abs().max() < 1e-3
+    assert (left.mT @ found @ right.mT - torch.diag(values)).abs().max() < error
 
 
 def test_those_of_one_shape_are_computed_at_once_and_come_back_in_order() -> None:
