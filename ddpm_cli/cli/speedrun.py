@@ -81,7 +81,7 @@ def speedrun(
             show_plan(checked.plan)
         return
     from ddpm_cli.experiments.speedrun import run_speedrun, speedrun_json
-    from ddpm_cli.render.terminal.speedrun import show_speedrun
+    from ddpm_cli.render.terminal.sweep import show_speedrun
 
     with SweepView() as view:
         found = run_speedrun(made, by, checked, on_event=view)

@@ -245,15 +245,15 @@ class Trainer:
                 losses[part] = self._passes_at_once(self.side_by_side, part, draws)
                 continue
             with self.accelerator.no_sync(self.network) if number < len(parts) else nullcontext():
-                losses[part] = self._pass(self.predict, part, draws)
+                losses[part] = self.run_pass(self.predict, part, draws)
         total: Tensor = self.accelerator.reduce(losses, "sum")
         return total
 
     def _passes_at_once(self, side_by_side: SideBySide, rows: slice, draws: Draws) -> Tensor:
         parts = even_parts(rows, len(side_by_side.networks))
-        return torch.cat(side_by_side.run(lambda network, number: self._pass(network, parts[number], draws)))
+        return torch.cat(side_by_side.run(lambda network, number: self.run_pass(network, parts[number], draws)))
 
-    def _pass(self, network: Network, part: slice, draws: Draws) -> Tensor:
+    def run_pass(self, network: Network, part: slice, draws: Draws) -> Tensor:
         """Run forward and backward pass of some rows of the global batch; returns the loss of each image, [rows]."""
         x_0, t = self.batches.images_at(self.step, part), draws.t[part]
         eps = nearest_noise(x_0, draws.eps[part]) if draws.eps.shape[1] > 1 else draws.eps[part, 0]

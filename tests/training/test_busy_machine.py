@@ -57,7 +57,7 @@ def weights(of: Trainer, steps: int) -> torch.Tensor:
     ],
 )
 def test_passes_side_by_side_train_as_one(sets: tuple[str, ...], dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(muon, "_cpu_multiplies_bfloat16", lambda: False)  # whose rounding would hide what is compared
+    monkeypatch.setattr(muon, "product_type", lambda _: torch.float32)  # whose rounding would hide what is compared
     ours = trainer(dataset, *sets)
     assert ours.side_by_side is not None
     with computing_threads(1):
@@ -110,13 +110,13 @@ def make_busy(monkeypatch: pytest.MonkeyPatch, *lost: float) -> None:
 def threads_of_steps(ours: Trainer, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The threads of each pass of each step."""
     found: list[list[int]] = []
-    original = Trainer._pass
+    original = Trainer.run_pass
 
     def counted(self: Trainer, *arguments: object) -> object:
         found[-1].append(torch.get_num_threads())
         return original(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "_pass", counted)
+    monkeypatch.setattr(Trainer, "run_pass", counted)
     for _ in range(steps):
         found.append([])
         ours.train_step()

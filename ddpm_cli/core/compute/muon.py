@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -165,14 +164,9 @@ def product_type(device: torch.device) -> torch.dtype:
     It is on CUDA, and on CPUs that multiply bfloat16 by instructions of their own: there in a third of the time.
     """
     if device.type == "cpu":
-        return torch.bfloat16 if _cpu_multiplies_bfloat16() else torch.float32
+        able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier releases of torch do not tell
+        return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
     return torch.bfloat16 if device.type == "cuda" else torch.float32
-
-
-@cache
-def _cpu_multiplies_bfloat16() -> bool:
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier releases of torch do not tell
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def inner_matrices(network: nn.Module) -> list[Tensor]:

@@ -46,7 +46,7 @@ class Processors:
 
 
 class _Reading:
-    """What the clocks say now: seconds of a wall's clock, of idle processors, and of this process."""
+    """Hold what the clocks say now: seconds of the wall's clock, of idle processors, and of this process."""
 
     def __init__(self) -> None:
         self.time = time.monotonic()

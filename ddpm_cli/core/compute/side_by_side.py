@@ -109,7 +109,7 @@ def side_by_side(network: nn.Module, images: int, prepare: Callable[[nn.Module],
 
 
 def sharing_weights(network: nn.Module) -> nn.Module:
-    """Copy a network whose weights and buffers stay where they are: what is written there is seen in both."""
+    """Make a copy of a network whose weights and buffers stay where they are: what is written there is seen in both."""
     twin = copy.deepcopy(network)
     for own, shared in zip([*twin.parameters(), *twin.buffers()], [*network.parameters(), *network.buffers()], strict=True):
         own.data = shared.data

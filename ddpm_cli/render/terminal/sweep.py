@@ -1,9 +1,9 @@
-"""Show what `sweep` does: its runs before it starts, and the usual view of each at work."""
+"""Show what `sweep` does: its runs before it starts, and the usual view of each at work; and what a speedrun came to."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -15,6 +15,9 @@ from ddpm_cli.render.terminal.format import duration, setting
 from ddpm_cli.render.terminal.tables import show_table
 from ddpm_cli.render.terminal.training import TrainingView
 from ddpm_cli.results.events import EvaluateProgress, Event, Notice, SweepPlan, SweepProgress
+
+if TYPE_CHECKING:
+    from ddpm_cli.results.speedrun import Speedrun
 
 WORK = {"new": "training", "begun": "training goes on", "finished": "trained already", "failed": "failed before"}
 
@@ -88,3 +91,17 @@ class SweepView:
         if self._evaluation is None:
             self._evaluation = self._views.enter_context(EvaluateView())
         return self._evaluation
+
+
+def show_speedrun(speedrun: Speedrun) -> None:
+    """Print each seed and the figure of the record on stdout."""
+    clock, record = speedrun.clock, speedrun.record
+    rows = [
+        (str(run.seed), f"{run.steps:,}", f"{run.images:,}", f"{run.seconds / 60:.2f}", f"{run.value:.3f}") for run in speedrun.runs
+    ]
+    show_table(f"{record.file.stem} on {clock.name}", ("seed", " steps", " images", " minutes", f" {clock.metric}"), rows)
+    floor = "" if speedrun.floor is None else f", real images have {speedrun.floor:.3f}"
+    measured = f"mean and standard deviation of {len(speedrun.runs)} seeds, {clock.n:,} samples each{floor}"
+    where = f"{speedrun.device} with {speedrun.threads} threads"
+    results.print(Text(f"{clock.metric} {speedrun.mean:.3f} ± {speedrun.spread:.3f} ({measured}), on {where}."))
+    show_line("kept in:", "green", str(speedrun.file))

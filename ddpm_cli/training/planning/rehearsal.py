@@ -67,7 +67,7 @@ class Rehearsal:
 
     @cached_property
     def side_by_side(self) -> SideBySide | None:
-        """What computes a batch in several passes at once, where training does."""
+        """Build what computes a batch in several passes at once, where training does."""
         return build_side_by_side(self.config, self.network, self.accelerator, self.learner)
 
     @property

@@ -24,7 +24,7 @@ from ddpm_cli.results.events import Event, Notice, SampleProgress, TrainPlan
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.generate import generate_samples, load_trained
-from ddpm_cli.training.planning import batch_size
+from ddpm_cli.training.planning import batch_size, estimate
 from ddpm_cli.training.planning.rehearsal import Rehearsal
 from ddpm_cli.training.train import train
 
@@ -134,6 +134,7 @@ def test_training_says_what_fitted_and_how_to_go_on(tmp_path: Path, monkeypatch:
 
 
 def test_without_a_checkpoint_training_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.0)  # so that each rehearsal takes as many passes as the other
     counted = Limited(monkeypatch, ERRORS["CUDA"], most=10**6)
     train(tiny(), runs=tmp_path, dry_run=True)
     Limited(monkeypatch, ERRORS["CUDA"], most=0, passes=len(counted.sizes))

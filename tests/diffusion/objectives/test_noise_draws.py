@@ -58,7 +58,7 @@ def test_what_is_noised_and_what_is_to_be_told_share_the_noise_that_was_chosen(d
     candidates = torch.randn(8, 8, *dataset.image_shape, generator=source(3))
     draws = Draws(torch.arange(8), torch.ones(8), candidates, None)
     for part in (slice(0, 3), slice(3, 8)):
-        trainer._pass(trainer.network, part, draws)
+        trainer.run_pass(trainer.network, part, draws)
     x_0, _, eps = (torch.cat(parts) for parts in zip(*recorder.seen, strict=True))
     assert torch.equal(x_0, trainer.batches.images_at(0))
     assert torch.equal(eps, nearest_noise(x_0, candidates))
