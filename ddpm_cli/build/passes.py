@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -24,7 +23,7 @@ def build_side_by_side(
 
     Args:
         config: Of the run.
-        network: On its device, not yet prepared by the accelerator.
+        network: On its device, as the passes are to call it: prepared by the accelerator.
         accelerator: Device, precision and processes.
         learner: Of a learned schedule.
     Returns:
@@ -34,5 +33,4 @@ def build_side_by_side(
     plain = not (train.gradient_checkpointing or learner or wants_compiling(train.compile, device))
     if not plain or device.type != "cpu" or accelerator.num_processes > 1:
         return None
-    prepare = partial(accelerator.prepare_model, evaluation_mode=True)
-    return side_by_side(network, train.micro_batch_size or train.batch_size, prepare)
+    return side_by_side(network, train.micro_batch_size or train.batch_size)

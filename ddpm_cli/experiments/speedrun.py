@@ -9,8 +9,8 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import atomic_write, to_json
 from ddpm_cli.core.io.paths import path_text
-from ddpm_cli.errors import DataError, RunError
-from ddpm_cli.experiments.sweep import require_all, run_sweep
+from ddpm_cli.errors import DataError
+from ddpm_cli.experiments.sweep import measure_run, require_all, run_sweep
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.results.speedrun import Clock, Record, Speedrun, TimedRun
 from ddpm_cli.runs.directory import read_info
@@ -18,6 +18,7 @@ from ddpm_cli.runs.record import RunRecord, read_run
 from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from ddpm_cli.experiments.sweep_file import SweepRun
     from ddpm_cli.experiments.sweep_plan import CheckedSweep
     from ddpm_cli.results.figure import Figure
 
@@ -44,7 +45,7 @@ def run_speedrun(record: Record, clock: Clock, checked: CheckedSweep, *, on_even
         )
     require_all(checked, run_sweep(checked, on_event=on_event))
     folder = checked.plan.folder
-    found = [_measured(RunDirectory(folder / run.name), clock) for run in checked.sweep.runs]
+    found = [_measured(checked, run, on_event) for run in checked.sweep.runs]
     first, figure = found[0]
     threads = read_info(RunDirectory(first.run.path)).get("threads")
     speedrun = Speedrun(
@@ -76,17 +77,11 @@ def speedrun_json(speedrun: Speedrun) -> dict[str, Any]:
     }
 
 
-def _measured(folder: RunDirectory, clock: Clock) -> tuple[RunRecord, Figure]:
-    """A run, and the figure that the clock asks for, measured last."""
-    record = read_run(folder)
-    figures = [
-        stored.figure
-        for stored in record.figures
-        if stored.figure.metric == clock.metric and stored.figure.n == clock.n and stored.step == record.run.step
-    ]
-    if not figures:
-        raise RunError(f"{folder.path} has no figure of {clock.metric}.", "Remove that folder to make the run anew.")
-    return record, figures[-1]
+def _measured(checked: CheckedSweep, run: SweepRun, on_event: Listener) -> tuple[RunRecord, Figure]:
+    """A run, and its figure: the one that the clock's rules give, whatever else was measured of it."""
+    folder = RunDirectory(checked.plan.folder / run.name)
+    (figure,) = measure_run(checked.sweep, run, folder, on_event)
+    return read_run(folder), figure
 
 
 def _timed(record: RunRecord, figure: Figure) -> TimedRun:

@@ -142,7 +142,8 @@ def _rules_broken(config: Config, clock: Clock, origins: Mapping[str, str]) -> I
             reason = f"cannot be {shown(settings[key])}: {clock.name} trains on all of {clock.data}, and on nothing else"
             yield Fault(key, reason, origins.get(key, ""))
     sampler = config.sample.sampler
-    if (taken := sampler.evaluations(config.schedule.timesteps)) > clock.most_evaluations:
+    guided = 1 if config.sample.guidance.scale in (0, 1) else 2
+    if (taken := guided * sampler.evaluations(config.schedule.timesteps)) > clock.most_evaluations:
         reason = f"takes {taken:,} evaluations of the network for a sample, and {clock.name} allows {clock.most_evaluations}"
         yield Fault("sample.sampler.steps", reason, origins.get("sample.sampler.steps", ""))
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ddpm_cli.experiments.sweep_file import EvaluatePart, Sweep, SweepRun
+    from ddpm_cli.results.figure import Figure
 
 
 def run_sweep(checked: CheckedSweep, *, on_event: Listener = ignore) -> dict[str, str]:
@@ -140,7 +141,7 @@ def make_run(sweep: Sweep, run: SweepRun, root: Path, standing: str, on_event: L
         _discard_beginning(folder)
         train(run.config, runs=root, name=run.name, on_event=on_event)
     if standing != "failed":
-        _measure(sweep, run, folder, on_event)
+        measure_run(sweep, run, folder, on_event)
 
 
 def _discard_beginning(folder: RunDirectory) -> None:
@@ -151,10 +152,10 @@ def _discard_beginning(folder: RunDirectory) -> None:
             discard_folder(folder.path)
 
 
-def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listener) -> None:
-    """Measure a trained run; `evaluate` takes figures that are stored instead of measuring them again."""
+def measure_run(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listener) -> list[Figure]:
+    """Measure a trained run as the sweep says; `evaluate` takes figures that are stored instead of measuring them again."""
     if sweep.evaluate is None:
-        return
+        return []
     from ddpm_cli.evaluation.evaluate import evaluate
 
     asked = sweep.evaluate
@@ -162,10 +163,12 @@ def _measure(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Listen
     on_event = notices_once(on_event)
     trained = load_trained(folder.path, resolve_device(run.config.train.device), on_event=on_event)
     dataset = build_dataset(trained.config.data, on_event, trained_on=True)
+    found: list[Figure] = []
     for point in sweep.points:
         sample = override(trained.config, flags=sampling_flags(point)).sample
         asked_here = replace(settings, sample=sample)
-        evaluate(trained, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
+        found += evaluate(trained, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
+    return found
 
 
 def _first_seed(asked: EvaluatePart, repeat: int) -> int:

@@ -65,7 +65,8 @@ class NoiseAhead:
         self._calls += 1
         if self._calls > 1:
             self._next = self._begin()
-        return drawn.to(self._noise.device, non_blocking=True)
+        # MPS would read the memory after it was given back (pytorch/pytorch#189690).
+        return drawn.to(self._noise.device, non_blocking=self._noise.device.type != "mps")
 
     def __enter__(self) -> Self:
         return self

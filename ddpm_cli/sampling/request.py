@@ -151,6 +151,7 @@ def settings_of(
         config = override(config, flags=flags_of(usual, spelt))
     tuning = None
     if as_known(drawing.get("sampler") or "", (TUNED,)) == TUNED:
+        _refuse_other_steps(sets, spelt)
         tuning, sampler = tuned_sampler(model.origin, drawing.get("steps"), spelt)
         config = config.model_copy(update={"sample": config.sample.model_copy(update={"sampler": sampler})})
         drawing = {**drawing, "sampler": None, "steps": None}
@@ -160,6 +161,14 @@ def settings_of(
         for notice in tuning_notices(tuning, model, settings):
             on_event(notice)
     return settings
+
+
+def _refuse_other_steps(sets: Sequence[str], spelt: Callable[[str], str]) -> None:
+    """Refuse settings that would undo what was tuned."""
+    undone = next((text for text in sets if text.strip().startswith(("sample.sampler", "sample.timesteps"))), None)
+    if undone is not None:
+        message = f'{undone.partition("=")[0].strip()} has no place beside the sampler "{TUNED}", which has steps of its own.'
+        raise RequestError(message, f"Leave one of them out; {spelt('steps')} chooses among the numbers that were tuned.")
 
 
 def class_names_for(label: str, model: StoredModel | TrainedModel, spelt: Callable[[str], str] = as_option) -> tuple[str, ...]:

@@ -117,7 +117,6 @@ class Trainer:
         else:
             place_network(self.model, self.device)
             place_network(self.ema.model, self.device)
-        self.side_by_side = build_side_by_side(config, self.model, accelerator, self.learner)
         self.processors = Processors(torch.get_num_threads())
         self.lost = 0.0
         """Part of the processors that other programs had lately, in [0, 1]; 0 where the processors do not compute."""
@@ -125,11 +124,10 @@ class Trainer:
         self._has_told_of_others = False
         # What is sharded is not to be wrapped for DDP, which is what Accelerate leaves out in evaluation.
         self.network = accelerator.prepare_model(self.model, evaluation_mode=sharded)
+        self.side_by_side = build_side_by_side(config, self.network, accelerator, self.learner)
         self.predict: Network = self.network
         self.parameters = [*self.model.parameters()]
         self.optimizer = build_optimizer(config.optimizer, self.model, self.device)
-        if self.side_by_side and isinstance(self.optimizer, Muon):
-            self.optimizer.each = self.side_by_side.each
         accelerator.prepare(self.optimizer)  # for its gradient scaler; stepping through it would read from the device
 
         self.step = 0
@@ -241,7 +239,8 @@ class Trainer:
         losses = torch.zeros(len(t), device=self.device)
         parts = self._parts()
         for number, part in enumerate(parts, 1):
-            if self.side_by_side and not self.gives_way:
+            # The last micro-batch may be smaller than the others, and no pass may be without an image.
+            if self.side_by_side and not self.gives_way and part.stop - part.start >= len(self.side_by_side.networks):
                 losses[part] = self._passes_at_once(self.side_by_side, part, draws)
                 continue
             with self.accelerator.no_sync(self.network) if number < len(parts) else nullcontext():
@@ -287,6 +286,11 @@ class Trainer:
         micro = self.config.train.micro_batch_size or size
         return [slice(start, min(start + micro, own.stop)) for start in range(own.start, own.stop, micro)]
 
+    def _spread_matrices(self) -> None:
+        """Let Muon compute in the threads that passes have, unless these give way."""
+        if isinstance(self.optimizer, Muon):
+            self.optimizer.each = self.side_by_side.each if self.side_by_side and not self.gives_way else map
+
     def _optimizer_step(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """Move the weights and their average by the gradient, if it and the loss are finite.
 
@@ -299,6 +303,7 @@ class Trainer:
         factor = lr_factor(self.config.optimizer, self.step, self.share)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+        self._spread_matrices()
         step_if(taken, self.optimizer)
         if self.accelerator.scaler:
             self.accelerator.scaler.update()

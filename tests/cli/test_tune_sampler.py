@@ -201,6 +201,13 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
     assert (tuned / "tuned.json").read_bytes() == before
 
 
+def test_what_is_replaced_is_told(ddpm_here: Ddpm, tuned: Path) -> None:
+    done = ddpm_here("tune-sampler", "tiny", "--steps=3", "--n=5", "--device=cpu")
+    assert done.returncode == 0, done.stderr
+    assert "What was tuned before for 2, 4 steps is gone" in " ".join(done.stderr.split())
+    assert sorted(stored(tuned)) == [3]
+
+
 def remove_it(run: Path) -> list[str]:
     (run / "tuned.json").unlink()
     return ["sample", "tiny", "--sampler=tuned"]
@@ -222,6 +229,12 @@ def go_beyond_the_schedule(run: Path) -> list[str]:
     [
         (lambda run: ["sample", "tiny", "--sampler=tuned", "--steps=3"], ("No sampler of 3 steps was tuned", "Take one of 2, 4")),
         (lambda run: ["evaluate", "tiny", "--sampler=tuned", "--steps=9", "--n=2"], ("No sampler of 9 steps", "--steps 9")),
+        (lambda run: ["sample", "tiny", "--sampler=tuned", "--steps=3"], ("ddpm tune-sampler runs/tiny", "--steps 3")),
+        (
+            lambda run: ["sample", "tiny", "--sampler=tuned", "--set=sample.sampler.steps=2"],
+            ('sample.sampler.steps has no place beside the sampler "tuned"', "--steps chooses"),
+        ),
+        (lambda run: ["sample", "tiny", "--sampler=tuned", "--set=sample.timesteps=[9, 5]"], ("sample.timesteps has no place",)),
         (remove_it, ("No sampler was tuned for runs/tiny", "ddpm tune-sampler")),
         (damage_it, ("runs/tiny/tuned.json holds no tuned samplers", "Tune the run again: ddpm tune-sampler runs/tiny")),
         (go_beyond_the_schedule, ("begins above schedule.timesteps - 1 (49)",)),

@@ -52,6 +52,7 @@ def weights(of: Trainer, steps: int) -> torch.Tensor:
     [
         (),
         ("train.micro_batch_size=32", "train.batch_size=72"),
+        ("train.micro_batch_size=32", "train.batch_size=65", "model.stem=2"),
         ("model.num_classes=10", "objective.label_dropout=0.3", "data.horizontal_flip=true"),
         ("optimizer.kind=muon",),
     ],
@@ -135,6 +136,17 @@ def test_a_run_that_the_clock_ends_gives_way(dataset: Dataset, monkeypatch: pyte
     with ours.computing():
         assert torch.get_num_threads() == 1  # pictures and losses between the steps give way, too
     assert torch.get_num_threads() == 2
+
+
+def test_muon_gives_way_too(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_busy(monkeypatch, 0.0, 0.5, 0.0)
+    ours = trainer(dataset, *CLOCK, "optimizer.kind=muon")
+    assert ours.side_by_side is not None
+    each = []
+    for _ in range(3):
+        ours.train_step()
+        each.append(ours.optimizer.each)  # type: ignore[attr-defined]
+    assert each == [ours.side_by_side.each, map, ours.side_by_side.each]
 
 
 def test_a_run_that_steps_end_keeps_its_threads(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

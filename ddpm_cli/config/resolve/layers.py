@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm_cli.config.resolve.faults import LISTED_STEPS, Fault, shown
-from ddpm_cli.config.resolve.outline import NONE, choices, is_choice, is_shared, join, sections, types_of, words_of
+from ddpm_cli.config.resolve.outline import NONE, choices, default_of, is_choice, is_shared, join, sections, types_of, words_of
 from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.names import as_known
 
@@ -145,16 +145,25 @@ def merge(lower: Layer, higher: Layer) -> Layer:
     gone = set(BUDGET) if BUDGET & higher.keys() else set()
     if LISTED_STEPS in higher:
         gone |= {key for key in lower if key.startswith(OTHER_STEPS)}
+    others = _has_other_steps(lower, higher)
     for sampler in SAMPLERS:
-        if {f"{sampler}.steps", ALL_STEPS} & higher.keys() and f"{sampler}.spacing.timesteps" in lower:
+        if (others or f"{sampler}.steps" in higher) and f"{sampler}.spacing.timesteps" in lower:
             gone |= {key for key in lower if key.startswith(f"{sampler}.spacing.")}
-    if {SAMPLE_STEPS, ALL_STEPS} & higher.keys():
+    if others or SAMPLE_STEPS in higher:
         gone.add(LISTED_STEPS)
     for path in choices():
         kind = f"{path}.kind"
         if kind in higher and kind in lower and higher[kind].value != lower[kind].value:
             gone |= {key for key in lower if key.startswith(f"{path}.") and not is_shared(key, higher[kind].value)}
     return {key: entry for key, entry in lower.items() if key not in gone} | higher
+
+
+def _has_other_steps(lower: Layer, higher: Layer) -> bool:
+    """Whether the schedule of the higher layer has another number of steps than that which the lists of the lower one are for."""
+    if ALL_STEPS not in higher:
+        return False
+    before = lower[ALL_STEPS].value if ALL_STEPS in lower else default_of(ALL_STEPS, "linear")  # as of every kind
+    return bool(higher[ALL_STEPS].value != before)
 
 
 def tree_from_layer(layer: Layer) -> dict[str, Any]:

@@ -58,7 +58,12 @@ class SideBySide:
         Raises:
             Exception: The first that `work` raised, when all have ended.
         """
-        results = self.each(lambda number: work(self.networks[number], number), range(len(self.networks)))
+        try:
+            results = self.each(lambda number: work(self.networks[number], number), range(len(self.networks)))
+        except BaseException:
+            for network in self.networks[1:]:
+                network.zero_grad()
+            raise
         self._add_gradients()
         return results
 
@@ -92,20 +97,20 @@ class SideBySide:
                 torch._foreach_add_(totals, parts)
 
 
-def side_by_side(network: nn.Module, images: int, prepare: Callable[[nn.Module], nn.Module]) -> SideBySide | None:
+def side_by_side(network: nn.Module, images: int) -> SideBySide | None:
     """Prepare to compute batches in several passes at once.
 
     Args:
         network: On a CPU; `stateless` says whether it may be passed through by several threads.
         images: Of a batch.
-        prepare: Makes a copy of the network what the network itself will be.
     Returns:
         None where one pass is all that the processors, the batch or the network allow.
     """
-    count = max(1, min(torch.get_num_threads(), images // LEAST_IMAGES, MOST_PASSES))
+    threads, most = torch.get_num_threads(), max(1, min(images // LEAST_IMAGES, MOST_PASSES))
+    count = max(passes for passes in range(1, most + 1) if threads % passes == 0)  # so that no processor is without work
     if count == 1 or not getattr(network, "stateless", False):
         return None
-    return SideBySide([network, *(prepare(sharing_weights(network)) for _ in range(count - 1))])
+    return SideBySide([network, *(sharing_weights(network) for _ in range(count - 1))])
 
 
 def sharing_weights(network: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.errors import RequestError
 from ddpm_cli.results.events import Notice
 from ddpm_cli.sampling.tuning.store import find_tuning, sampler_of, staleness, values_of
@@ -30,13 +31,16 @@ def tuned_sampler(origin: Path, steps: int | None, spelt: Callable[[str], str]) 
     """
     tuning = find_tuning(origin)
     if tuning is None:
-        tuned = "the run it came from, and export that again" if origin.is_file() else "it first"
-        raise RequestError(f"No sampler was tuned for {origin}.", f"Tune {tuned}: ddpm tune-sampler")
+        remedy = f"Tune it first: ddpm tune-sampler {shell_word(origin)}"
+        if origin.is_file():
+            remedy = "Tune the run it came from, and export that again: ddpm tune-sampler RUN"
+        raise RequestError(f"No sampler was tuned for {origin}.", remedy)
     by_steps = {found.steps: found for found in tuning.samplers}
     found = by_steps.get(max(by_steps) if steps is None else steps)
     if found is None:
         there = ", ".join(map(str, by_steps))
-        remedy = f"Take one of {there}, or tune it: ddpm tune-sampler --steps {steps}"
+        tuned = "" if origin.is_file() else f", or tune it: ddpm tune-sampler {shell_word(origin)} --steps {steps}"
+        remedy = f"Take one of {there}{tuned}"
         raise RequestError(f"No sampler of {steps} steps was tuned for {origin} ({spelt('steps')}).", remedy)
     return tuning, sampler_of(found.sampler)
 

@@ -18,7 +18,7 @@ from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.request import Drawing, settings_of
 from ddpm_cli.sampling.stored_model import find_model
 from ddpm_cli.sampling.tuning.search import LEAST_STEPS, MOST_STEPS
-from ddpm_cli.sampling.tuning.store import write_tuning
+from ddpm_cli.sampling.tuning.store import stored_steps, write_tuning
 
 if TYPE_CHECKING:
     from ddpm_cli.sampling.trained_model import TrainedModel
@@ -103,7 +103,11 @@ def tune_run(
     weights = "EMA" if ema else "last"
     on_event(Notice(f"Tuning samplers for {trained.origin} (step {trained.step:,}, {weights} weights)."))
     tuning = tune(trained, steps, settings, images=images, seed=seed, on_event=on_event)
-    return TunedRun(trained, run, write_tuning(run, tuning))
+    before, stored = stored_steps(run), write_tuning(run, tuning)
+    if gone := sorted(before - {found.steps for found in stored.samplers}):
+        numbers = ", ".join(map(str, gone))
+        on_event(Notice(f"What was tuned before for {numbers} steps is gone: it was for other weights, or found in another way."))
+    return TunedRun(trained, run, stored)
 
 
 def _require_within(name: str, values: Sequence[int], least: int, most: int, spelt: Callable[[str], str]) -> None:

@@ -40,16 +40,26 @@ def write_tuning(run: RunDirectory, tuning: Tuning) -> Tuning:
     Raises:
         OutputError: If it cannot be written.
     """
-    try:
-        before = read_tuning(run)
-    except RunError:  # damaged, and replaced now
-        before = None
+    before = _usable(run)
     if before is not None and _tuned_alike(before, tuning):
         renewed = {found.steps for found in tuning.samplers}
         samplers = [*(found for found in before.samplers if found.steps not in renewed), *tuning.samplers]
         tuning = replace(tuning, samplers=tuple(sorted(samplers, key=lambda found: found.steps)))
     atomic_write(run.tuned_path, to_json(tuning_json(tuning)))
     return tuning
+
+
+def stored_steps(run: RunDirectory) -> set[int]:
+    """List the numbers of steps that a run was tuned for; none if what is stored of them is damaged."""
+    tuning = _usable(run)
+    return set() if tuning is None else {found.steps for found in tuning.samplers}
+
+
+def _usable(run: RunDirectory) -> Tuning | None:
+    try:
+        return read_tuning(run)
+    except RunError:  # damaged, and replaced soon
+        return None
 
 
 def _tuned_alike(one: Tuning, other: Tuning) -> bool:

@@ -103,6 +103,8 @@ def test_a_list_goes_where_the_schedule_gets_other_steps(write):
     quick = load_config(preset="quick", sets=["schedule.timesteps=200"]).config
     assert not isinstance(quick.sample.sampler.spacing, ListSpacing)
     assert not isinstance(quick.train.sampler.spacing, ListSpacing)
+    same = load_config(preset="quick", sets=["schedule.timesteps=1000"]).config
+    assert (same.sample, same.train.sampler) == (load_config(preset="quick").config.sample, same.sample.sampler)
     with pytest.raises(ConfigError, match="begins above"):
         load_config(file=write("[schedule]\ntimesteps = 200\n[sample]\ntimesteps = [999, 500]"))
 

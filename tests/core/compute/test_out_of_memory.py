@@ -46,6 +46,12 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def rehearsals_of_a_number_of_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes are counted here: each rehearsal takes as many as the other."""
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.0)
+
+
 def tiny(*sets: str) -> Config:
     return tiny_config(
         "schedule.timesteps=20",
@@ -134,7 +140,6 @@ def test_training_says_what_fitted_and_how_to_go_on(tmp_path: Path, monkeypatch:
 
 
 def test_without_a_checkpoint_training_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.0)  # so that each rehearsal takes as many passes as the other
     counted = Limited(monkeypatch, ERRORS["CUDA"], most=10**6)
     train(tiny(), runs=tmp_path, dry_run=True)
     Limited(monkeypatch, ERRORS["CUDA"], most=0, passes=len(counted.sizes))

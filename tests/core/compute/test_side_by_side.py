@@ -39,7 +39,7 @@ def network() -> Small:
 
 
 def both(network: Small) -> SideBySide:
-    found = side_by_side(network, 32, lambda twin: twin)
+    found = side_by_side(network, 32)
     assert found is not None
     return found
 
@@ -116,18 +116,27 @@ def test_an_error_comes_when_all_have_ended(network: Small) -> None:
 
 
 def test_one_pass_where_there_is_nothing_to_split(network: Small) -> None:
-    assert side_by_side(network, 31, lambda twin: twin) is None
+    assert side_by_side(network, 31) is None
     with computing_threads(1):
-        assert side_by_side(network, 32, lambda twin: twin) is None
-    assert side_by_side(nn.Conv2d(1, 1, 1), 32, lambda twin: twin) is None
-    with computing_threads(8):
-        many = side_by_side(network, 1000, lambda twin: twin)
-    assert many is not None
-    assert (len(many.networks), many.threads) == (4, 2)
+        assert side_by_side(network, 32) is None
+    assert side_by_side(nn.Conv2d(1, 1, 1), 32) is None
 
 
-def test_copies_are_prepared_like_the_network(network: Small) -> None:
-    prepared: list[nn.Module] = []
-    side_by_side(network, 32, lambda twin: prepared.append(twin) or twin)  # type: ignore[func-returns-value]
-    assert len(prepared) == 1
-    assert prepared[0] is not network
+@pytest.mark.parametrize(("threads", "passes", "each"), [(8, 4, 2), (6, 3, 2), (4, 4, 1), (3, 3, 1), (10, 2, 5), (7, 1, 7)])
+def test_no_thread_is_left_without_work(threads: int, passes: int, each: int, network: Small) -> None:
+    with computing_threads(threads):
+        found = side_by_side(network, 1000)
+    assert (1, threads) == (passes, each) if found is None else (len(found.networks), found.threads) == (passes, each)
+
+
+def test_a_pass_that_fails_leaves_no_gradient_behind(network: Small) -> None:
+    passes = both(network)
+
+    def work(twin: nn.Module, number: int) -> None:
+        if number == 0:
+            raise MemoryError
+        twin(images()).sum().backward()
+
+    with pytest.raises(MemoryError):
+        passes.run(work)
+    assert all(parameter.grad is None for parameter in passes.networks[1].parameters())
