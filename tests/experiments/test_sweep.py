@@ -92,7 +92,7 @@ def test_stopped_anywhere_and_run_again_gives_the_same_comparison(tmp_path: Path
 def test_each_repeat_of_an_arm_is_measured_with_seeds_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The luck of one set of samples must be in the spread."""
     seeds = []
-    monkeypatch.setattr(evaluating, "evaluate", lambda trained, data, metrics, settings, **rest: seeds.append(settings.seed))
+    monkeypatch.setattr(evaluating, "evaluate", lambda trained, data, metrics, settings, **rest: seeds.append(settings.seed) or [])
     text = "seeds = [5, 3]\n" + tiny_base(CHANGES | {"train.steps": 2}) + "[arms.a]\n"
     sweep_in(tmp_path, text + "[evaluate]\nmetrics = ['fcd']\nn = 3\nrepeats = 2\nseed = 7\n")
     assert seeds == [7, 13]
