@@ -93,6 +93,10 @@ class Checkpoint:
     config_toml: str
     skipped: tuple[str, ...] = ()
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a group of tensors of this name."""
+        return name + _SUFFIX in read_manifest(self.path).files
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read one group of tensors, on the CPU.
 
@@ -101,7 +105,7 @@ class Checkpoint:
         Raises:
             CheckpointError: If the checkpoint has no such group or its file is no safetensors file.
         """
-        if name + _SUFFIX not in read_manifest(self.path).files:
+        if not self.has(name):
             raise CheckpointError(
                 f"Checkpoint {self.path} has no {name} tensors.", "Use a checkpoint that was made by `ddpm train`."
             )

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.training.trainer import Trainer
 
+GUIDE = "guide"
+"""Group of tensors: the earlier self that autoguidance leads away from."""
+
 
 def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
-    """Gather groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of draws with a memory.
+    """Gather groups of tensors by name: model, ema, optimizer, those of a learned schedule, an earlier self, draws with a memory.
 
     All processes must ask for them; the main one alone gets those that are spread.
     """
@@ -34,6 +37,8 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
     if trainer.learner:
         tensors["schedule"] = trainer.learner.gamma.state_dict()
         tensors["schedule-optimizer"] = flatten_optimizer(trainer.learner.optimizer.state_dict())
+    if trainer.autoguidance and trainer.autoguidance.guide:
+        tensors[GUIDE] = trainer.autoguidance.guide.state_dict()
     if history := trainer.timestep_sampler.state_dict():
         tensors["timesteps"] = history
     return tensors
@@ -93,6 +98,8 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.learner:
         _restore_schedule(trainer.learner, checkpoint)
         trainer.schedule = trainer.learner.schedule
+    if trainer.autoguidance and checkpoint.has(GUIDE):
+        load_weights(trainer.autoguidance.load(trainer.ema.model), checkpoint.tensors(GUIDE), checkpoint.path)
     if trainer.timestep_sampler.state_dict():
         trainer.timestep_sampler.load_state_dict(checkpoint.tensors("timesteps"))
     state = checkpoint.state

@@ -94,6 +94,7 @@ class Trainer:
         self.learner = build_schedule_learner(config)
         self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
         self.loss = config.objective.build_loss()
+        self.autoguidance = config.objective.build_autoguidance()
         self.timestep_sampler = config.objective.build_timesteps(self.schedule.timesteps)
         self.image_shape = dataset.image_shape
         self.num_classes = config.model.resolved_classes()
@@ -164,6 +165,8 @@ class Trainer:
         candidates = self.config.objective.noise_candidates
         eps = torch.randn(train.batch_size, candidates, *self.image_shape, generator=draws, device=self.device)
 
+        if self.autoguidance:
+            self.autoguidance.follow(self.ema.model, self.share)
         losses = self.accumulate_gradients(t, weights, eps)
         self.timestep_sampler.update(t, losses)
         weighted = weights * losses
@@ -256,7 +259,11 @@ class Trainer:
         """Run forward and backward pass of some rows of the global batch; returns the loss of each image, [rows]."""
         x_0, t = self.batches.images_at(self.step, part), draws.t[part]
         eps = nearest_noise(x_0, draws.eps[part]) if draws.eps.shape[1] > 1 else draws.eps[part, 0]
-        network = with_labels(network, None if draws.labels is None else draws.labels[part])
+        labels = None if draws.labels is None else draws.labels[part]
+        if self.autoguidance and self.autoguidance.guides:
+            with self.accelerator.autocast():
+                x_0, eps = self.autoguidance.aim(self.ema.model, x_0, t, eps, self.schedule, labels)
+        network = with_labels(network, labels)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         losses = self.loss(probe or network, x_0, t, eps, self.schedule)
         loss = (draws.weights[part] * losses).sum() / len(draws.t)

@@ -53,6 +53,11 @@ MORE_MODES: dict[str, list[str]] = {
     "learned schedule with its endpoints": ["schedule={kind='learned', endpoint_range=1.0}", VLB, "train.micro_batch_size=3"],
     "labels": ["model.num_classes=auto", "objective.label_dropout=0.3", "train.micro_batch_size=5"],
     "laplace, chosen noise": ["objective.timesteps=laplace", "objective.noise_candidates=3", "train.micro_batch_size=3"],
+    "autoguidance": [
+        "objective.autoguidance={scale=2, kept_at=0.2, start=0.6}",
+        "model.num_classes=auto",
+        "train.micro_batch_size=3",
+    ],
     "muon": ["optimizer.kind=muon", "optimizer.decay=linear", "train.micro_batch_size=3"],
     "warm-up, ema without": ["optimizer.warmup_steps=5", "ema.warmup=false", "train.max_grad_norm=none"],
     "flips and dropout in parts": ["data.horizontal_flip=true", "train.micro_batch_size=3", "model.dropout=0.5"],

@@ -160,6 +160,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _autoguidance_fits(self) -> Config:
+        if self.objective.autoguidance.scale > 1 and self.train.sharding == "full":
+            raise ValueError(
+                'objective.autoguidance keeps whole copies of the network; set its scale = 1, or train.sharding = "none"'
+            )
+        if self.objective.autoguidance.scale > 1 and isinstance(self.schedule, LearnedSchedule):
+            raise ValueError('objective.autoguidance needs a schedule that stays as it is, not "learned"; set its scale = 1')
+        return self
+
+    @model_validator(mode="after")
     def _history_fits(self) -> Config:
         draws = self.objective.timesteps
         kept = draws.history * self.schedule.timesteps if isinstance(draws, LossAwareTimesteps) else 0

@@ -12,6 +12,7 @@ from ddpm_cli.config.schema.section import Choice, OneOf, Section
 from ddpm_cli.diffusion.variances import ModelVariance
 
 if TYPE_CHECKING:
+    from ddpm_cli.diffusion.objectives.autoguidance import Autoguidance
     from ddpm_cli.diffusion.objectives.losses import Loss
     from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
     from ddpm_cli.diffusion.objectives.weightings import Weighting
@@ -303,6 +304,31 @@ class MinSnrWeighting(WeightingBase):
 WeightingConfig = Annotated[WeightingBase, OneOf("ddpm.weightings", SimpleWeighting, SnrWeighting, MinSnrWeighting)]
 
 
+class AutoguidanceConfig(Section):
+    """Let the network learn predictions that are led away from those of its earlier self (Karras et al. 2024; Tang et al. 2025)."""
+
+    scale: float = Field(1.0, ge=1, le=10, description="How far. 1 leads nowhere.")
+    kept_at: float = Field(0.15, ge=0, le=1, description="Part of the budget after which the earlier self is kept.")
+    start: float = Field(0.75, ge=0, le=1, description="Part of the budget from which it leads away.")
+
+    @model_validator(mode="after")
+    def _guide_is_there(self) -> AutoguidanceConfig:
+        if self.kept_at >= self.start:
+            raise ValueError(f"the earlier self is kept at {self.kept_at:g} of the budget and must be there before {self.start:g}")
+        return self
+
+    @property
+    def more_passes(self) -> float:
+        """Tell by how many forward passes, of two networks, it makes each step of the whole budget dearer."""
+        return 2 * (1 - self.start) if self.scale > 1 else 0.0
+
+    def build(self, prediction: Prediction) -> Autoguidance | None:
+        """Build what leads training away, of networks of this prediction; None at scale 1."""
+        from ddpm_cli.diffusion.objectives.autoguidance import Autoguidance
+
+        return Autoguidance(prediction, self.scale, self.kept_at, self.start) if self.scale > 1 else None
+
+
 class ObjectiveConfig(Section):
     """Say what the network predicts, the loss, and how training draws its steps."""
 
@@ -318,6 +344,9 @@ class ObjectiveConfig(Section):
     noise_candidates: int = Field(
         1, ge=1, le=64, description="Draws of noise for each image, of which training takes the nearest to it (Li et al. 2024)."
     )
+    autoguidance: AutoguidanceConfig = Field(
+        AutoguidanceConfig(), description="Guidance by an earlier self that the network learns, so that samples cost no more."
+    )
     label_dropout: float = Field(
         0.1, ge=0, le=1, description="Share of labels that training hides, for guidance. Only with model.num_classes."
     )
@@ -329,6 +358,10 @@ class ObjectiveConfig(Section):
     def build_loss(self) -> Loss:
         """Build the loss of each image."""
         return self.loss.build(self)
+
+    def build_autoguidance(self) -> Autoguidance | None:
+        """Build what leads training away from an earlier self; it belongs to one run."""
+        return self.autoguidance.build(self.build_prediction())
 
     def build_timesteps(self, timesteps: int) -> TimestepSampler:
         """Build what draws the steps of training out of T = `timesteps`; a loss-aware one belongs to one run."""
@@ -354,6 +387,8 @@ class ObjectiveConfig(Section):
             )
         if self.loss.is_bound and self.noise_candidates > 1:
             raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave noise_candidates at 1')
+        if self.loss.is_bound and self.autoguidance.scale > 1:
+            raise ValueError(f'autoguidance makes no bound of the loss "{loss}"; set objective.autoguidance.scale = 1')
         if not self.loss.is_weighted and not isinstance(self.weighting, SimpleWeighting):
             raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "{loss}"; leave it at "simple"')
         return self

@@ -190,7 +190,8 @@ class TrainingMemory:
             self.sampling.at(_sampled_at_once(config)),
             COPIES_FOR_CHECKPOINT * self.moments + self.weights if self.on_cpu else 0,
         )
-        return self.base + KEPT_OF_WEIGHTS * self.weights + self.moments + max(for_a_while)
+        kept = KEPT_OF_WEIGHTS + (config.objective.autoguidance.scale > 1)
+        return self.base + kept * self.weights + self.moments + max(for_a_while)
 
 
 def _heap_share(train_pass: Callable[[int], None], training: PeakMemory, most_images: int) -> float:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ddpm_cli.models.base import Denoiser
 
 CONFIG = Path("the config")
+PASSES_OF_A_STEP = 3
+"""Forward passes that take as long as a forward and a backward pass."""
 FEWER_SAMPLES = "Set train.sample_n=16"
 
 
@@ -78,7 +80,8 @@ def make_plan(
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
         found, per_update, memory = _rehearse(config, dataset, accelerator)
         check_memory(memory, config, on_event)
-        per_step = found.seconds_per_image * train.batch_size / processes + per_update
+        passes = 1 + config.objective.autoguidance.more_passes / PASSES_OF_A_STEP
+        per_step = found.seconds_per_image * passes * train.batch_size / processes + per_update
         seconds, peak, lost = _duration(budget, start_step, per_step), memory.peak(config), found.lost
     return TrainPlan(
         run=run,
