@@ -9,29 +9,25 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.build.data import build_dataset
-from ddpm_cli.build.network import build_network, with_classes
-from ddpm_cli.build.sampler import check_steps
-from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.changes import change
 from ddpm_cli.config.resolve.layers import flatten
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.core.asking import as_option
-from ddpm_cli.core.compute.device import check_device, check_precision, precision_of
+from ddpm_cli.core.compute.device import precision_of
 from ddpm_cli.core.compute.signals import stop_on_signals
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.core.launch import is_main, launch_key
-from ddpm_cli.errors import DataError, OutputError, RequestError, RunMovedError, SaveFailedError
+from ddpm_cli.errors import OutputError, RunMovedError, SaveFailedError
 from ddpm_cli.results.data_change import FROM_THE_START, Since
 from ddpm_cli.results.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
-from ddpm_cli.runs.data_used import keep_sums, record_data, with_data_used
+from ddpm_cli.runs.data_used import keep_sums, record_data
 from ddpm_cli.runs.directory import check_new_run, find_run, sweep_run, write_info
 from ddpm_cli.runs.held_folder import HeldFolder, held
 from ddpm_cli.runs.launch_record import launch, launch_notice
@@ -44,8 +40,9 @@ from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
-from ddpm_cli.training.logging.trackers import Trackers, check_trackers
-from ddpm_cli.training.processes import begun_run, check_processes, new_run, require_agreement
+from ddpm_cli.training.logging.trackers import Trackers
+from ddpm_cli.training.planning.prepare import Prepared, accelerator_for, check_batch_search, checked, prepare, with_data
+from ddpm_cli.training.processes import begun_run, new_run, require_agreement
 from ddpm_cli.training.resume import (
     change_notice,
     data_since,
@@ -55,7 +52,6 @@ from ddpm_cli.training.resume import (
     resume_notices,
     stored_config,
 )
-from ddpm_cli.training.start.adapt import adapted
 from ddpm_cli.training.start.source import find_start
 
 if TYPE_CHECKING:
@@ -66,7 +62,6 @@ if TYPE_CHECKING:
     from ddpm_cli.results.start import StartReport
     from ddpm_cli.training.loop import TrainingLoop
     from ddpm_cli.training.metrics import TrainingMetrics
-    from ddpm_cli.training.start.source import Source
     from ddpm_cli.training.start.start import Start
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
@@ -110,15 +105,15 @@ def train(
     if is_main():  # it alone makes the folder
         check_new_run(runs, name, prefix)
     if find_batch_size:
-        _check_batch_search(config)
-    config = _checked(config)
+        check_batch_search(config)
+    config = checked(config)
     source = find_start(config, runs)
-    config, dataset = _with_data(config, on_event, source=source)
+    config, dataset = with_data(config, on_event, source=source)
 
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
     with deterministic_algorithms(config.train.deterministic):
-        prepared = _prepare(config, dataset, source, find_batch_size, on_event)
+        prepared = prepare(config, dataset, source, find_batch_size, on_event)
         if dry_run:
             on_event(TrainPlanned(prepared.plan))
             return prepared.plan
@@ -133,43 +128,14 @@ def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
     """
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
-    config = _checked(config)
+    config = checked(config)
     source = find_start(config, Path("runs"))
-    config, dataset = _with_data(config, on_event, source=source)
+    config, dataset = with_data(config, on_event, source=source)
     with deterministic_algorithms(config.train.deterministic):
-        return _prepare(config, dataset, source, False, on_event).plan
+        return prepare(config, dataset, source, False, on_event).plan
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Hold a run of which nothing is written yet, and nothing is left to refuse."""
-
-    config: Config
-    dataset: Dataset
-    accelerator: Accelerator
-    plan: TrainPlan
-    start: Start | None
-
-
-def _prepare(config: Config, dataset: Dataset, source: Source | None, find_batch_size: bool, on_event: Listener) -> _Prepared:
-    from ddpm_cli.training.metrics import check_training_metrics
-    from ddpm_cli.training.planning.plan import make_plan
-    from ddpm_cli.training.start.start import prepare_start
-
-    accelerator = _accelerator_for(config, dataset, on_event)
-    check_training_metrics(config, dataset)
-    if find_batch_size:
-        from ddpm_cli.training.planning.batch_size import with_found_batch_size
-
-        config = with_found_batch_size(config, dataset, accelerator)
-        on_event(Notice(_unscaled_learning_rate(config), important=True))
-    start = prepare_start(config, dataset, source, on_event) if source else None
-    report = start.report if start else None
-    plan = make_plan(config, dataset, accelerator, on_event, batch_size_found=find_batch_size, start=report)
-    return _Prepared(config, dataset, accelerator, plan, start)
-
-
-def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_event: Listener) -> TrainSummary:
+def _begin(prepared: Prepared, runs: Path, name: str | None, prefix: str, on_event: Listener) -> TrainSummary:
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.training.metrics import training_metrics
 
@@ -240,7 +206,7 @@ def resume(
         config = change(stored, sets, resume_flags(budget, device, deterministic, spelt))
         if checkpoint:
             require_data(config, run.path)
-        config = _checked(config)
+        config = checked(config)
         if checkpoint and not data_changed and is_finished(run, checkpoint, config):
             if folder:
                 sweep_run(run)
@@ -256,9 +222,9 @@ def resume(
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
-        config, dataset = _with_data(config, on_event, trained_on=True)
+        config, dataset = with_data(config, on_event, trained_on=True)
         since, data_change = data_since(run, checkpoint, config, dataset, data_changed=data_changed)
-        accelerator = _accelerator_for(config, dataset, on_event)
+        accelerator = accelerator_for(config, dataset, on_event)
         start = None if checkpoint else start_again(config, dataset, run, on_event)
         with Team.of(accelerator).watched():
             require_agreement(accelerator, dataset, start.report if start else None)
@@ -309,64 +275,6 @@ def _opened(run: RunDirectory, main: bool) -> Iterator[HeldFolder | None]:
         return
     with locked(run), held(run) as folder:
         yield folder
-
-
-def _unscaled_learning_rate(config: Config) -> str:
-    return (
-        f"--batch-size auto takes {config.train.batch_size:,} images, and leaves the learning rate at {config.optimizer.lr:g}: "
-        "it was chosen for another batch, so look at the first losses, and set --lr if they want it."
-    )
-
-
-def _checked(config: Config) -> Config:
-    """Check all that can be wrong with a config by itself, here; a config that means the same elsewhere. Imports no torch."""
-    check_device(config.train.device)
-    check_precision(config.train.precision, config.train.device)
-    check_trackers(config.train.trackers)
-    config = self_contained(config)
-    check_steps(config.schedule, config.train.sampler, config.sample.sampler)
-    return config
-
-
-def _with_data(
-    config: Config, on_event: Listener, *, trained_on: bool = False, source: Source | None = None
-) -> tuple[Config, Dataset]:
-    """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
-    dataset = build_dataset(config.data, on_event, trained_on=trained_on)
-    if len(dataset.train.images) == 0:
-        raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
-    config = with_data_used(config, dataset)
-    config = adapted(config, source, dataset, on_event) if source else config
-    config = with_classes(config, dataset.train.class_names, dataset.label_columns)
-    for notice in dataset.notices:
-        on_event(Notice(notice, important=True))
-    return config, dataset
-
-
-def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Accelerator:
-    """The device and the processes, after all was checked that torch is needed for."""
-    import torch
-
-    from ddpm_cli.core.compute.team import make_accelerator
-    from ddpm_cli.diffusion.prediction import check_prediction
-
-    accelerator = make_accelerator(config.train.device, config.train.precision)
-    check_processes(config.train, accelerator, on_event)
-    schedule = build_schedule(config.schedule)
-    check_prediction(config.objective.build_prediction(), schedule)
-    config.train.sampler.prepare(schedule)
-    config.sample.sampler.prepare(schedule)
-    with torch.device("meta"):
-        build_network(config, dataset.image_shape)
-    return accelerator
-
-
-def _check_batch_search(config: Config) -> None:
-    if config.train.micro_batch_size is not None:
-        raise RequestError(
-            "With train.micro_batch_size any batch fits into the memory, so that the batch size auto has nothing to find.",
-            "Give the batch size a number, or leave train.micro_batch_size out.",
-        )
 
 
 def _loop(

@@ -1,4 +1,4 @@
-"""Adapt a model that was taken over to other data: the heights of its attention, and whether it takes labels."""
+"""Bring a model that was taken over to other data: the heights of its attention, and whether it takes labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def adapted(config: Config, source: Source, dataset: Dataset, on_event: Listener) -> Config:
-    """Adapt the model of a new run to its data, where it is that of the source; write down where that lies.
+    """Bring the model of a new run to its data, where it is that of the source; write down where that lies.
 
     Args:
         config: Of the new run, with model.num_classes as it was asked for.

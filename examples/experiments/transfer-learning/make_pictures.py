@@ -4,8 +4,8 @@
 
 - characters.npz stands in for KMNIST, which is a download: 6,000 + 1,000 images, 28x28, grey, of its ten hiragana. They are not
   handwritten, but drawn from a font with several widths of stroke, and each is turned, sheared, scaled and bent at random.
-- letters/ is a folder of one's own: 2,000 PNGs, 32x32, grey, dark on light, with a subfolder for each of twenty Cyrillic letters, drawn
-  from every DejaVu and Liberation font.
+- letters/ is a folder of one's own: 2,000 PNGs, 32x32, grey, dark on light, with a subfolder for each of twenty Cyrillic letters,
+  drawn from every DejaVu and Liberation font.
 - colour-clothes/ holds 300 PNGs, 28x28: images of Fashion-MNIST that no run was trained on, tinted, on coloured backgrounds.
 
 Fonts: Debian's fonts-droid-fallback, fonts-dejavu and fonts-liberation, or --fonts FOLDER with the same files.
