@@ -100,8 +100,9 @@ def sweep(
     """
     images = as_whole(images, "images", 0, MOST_COMPARED)
     baseline = None if baseline is None else as_text(baseline, "baseline")
-    wanted = load_sweep(as_given_path(file, "file"), None if name is None else as_text(name, "name"))
-    checked = plan_sweep(wanted, runs=as_given_path(runs, "runs"), baseline=baseline, on_event=show_notices)
+    root = as_given_path(runs, "runs")
+    wanted = load_sweep(as_given_path(file, "file"), None if name is None else as_text(name, "name"), root)
+    checked = plan_sweep(wanted, runs=root, baseline=baseline, on_event=show_notices)
     with SweepView() as view:
         failures = run_sweep(checked, on_event=together(view if progress else ignore, on_event))
     with SamplingView() as bar:

@@ -64,6 +64,8 @@ def train(
     config: str | Path | None = None,
     *,
     data: str | Path | None = None,
+    from_: Run | str | Path | None = None,
+    freeze: str | None = None,
     set: Settings | None = None,
     epochs: float | None = None,
     steps: int | None = None,
@@ -79,11 +81,17 @@ def train(
 ) -> Run:
     """Train a model, as `ddpm train` does; without arguments a faithful DDPM on Fashion-MNIST.
 
-    Defaults < preset < TOML file < set and the other arguments. Interrupting (Ctrl-C, a notebook's stop button) saves first.
+    Defaults < preset, or without one the network of `from_` < TOML file < set and the other arguments.
+
+    Interrupting (Ctrl-C, a notebook's stop button) saves first.
 
     Args:
         config: Name of a preset, such as "quick"; or a TOML file, as a Path or as text that ends in .toml.
         data: Name of a data set, a folder of pictures, or an .npz or .npy file.
+        from_: Start from the weights of a run, its name below `runs`, its folder, a checkpoint, an exported file, or a folder of
+            diffusers, wherever shapes fit; run.json lists which were taken, and why the others were not. Without a preset the
+            schedule, model and objective are taken over too.
+        freeze: Block such as "down.0", up to which the weights stay as `from_` gave them.
         set: Fields of the config by dotted key, such as {"schedule.kind": "cosine"}.
         epochs: Budget in passes over the data, above 0. Of several budgets the one that is used up first ends the run.
         steps: Budget in optimizer steps, at least 1.
@@ -107,6 +115,7 @@ def train(
         SaveFailedError: If the disk took no more; the checkpoints before are intact.
     """
     from ddpm_cli.render.terminal.training import shown_training
+    from ddpm_cli.training.start.source import source_opener
     from ddpm_cli.training.train import train as run_training
 
     is_file = isinstance(config, Path) or (config is not None and as_text(config, "config").endswith(".toml"))
@@ -122,13 +131,14 @@ def train(
         "optimizer.lr": (lr, "lr"),
         "train.seed": (seed, "seed"),
         "train.device": (device, "device"),
+        "start.weights": (from_.path if isinstance(from_, Run) else as_path(from_, "from_"), "from_"),
+        "start.freeze": (freeze, "freeze"),
     }
-    resolved = load_config(preset=preset, file=file, sets=as_sets(set), flags=flags).config
+    root = as_given_path(runs, "runs")
+    resolved = load_config(preset=preset, file=file, sets=as_sets(set), flags=flags, open_source=source_opener(root)).config
     prefix = name_from(file) if file is not None else as_known(preset or "default", preset_names())
     with shown_training(on_event, progress=progress) as listen:
-        result = run_training(
-            resolved, runs=as_given_path(runs, "runs"), name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen
-        )
+        result = run_training(resolved, runs=root, name=name, prefix=prefix, find_batch_size=find_batch_size, on_event=listen)
     return Run(result.run, result) if isinstance(result, TrainSummary) else find_run(name, runs=runs)
 
 
@@ -142,6 +152,7 @@ def resume(
     device: str | None = None,
     runs: str | Path = "runs",
     no_limits: bool = False,
+    data_changed: bool = False,
     progress: bool = True,
     on_event: Listener = ignore,
 ) -> Run:
@@ -156,6 +167,7 @@ def resume(
         device: Another device than the one it was started on.
         runs: The folder of runs.
         no_limits: Lift the limits on the images, time and memory that the run may ask for.
+        data_changed: Go on with the images that its data has now: added, removed or changed since.
         progress: Show on stderr what the command shows.
         on_event: See `train`.
     Returns:
@@ -163,7 +175,7 @@ def resume(
     Raises:
         RunError: If there is no such run, or another process works in it.
         ConfigError: If a field is none, or cannot change in the middle of a run.
-        DataError: If its images have changed.
+        DataError: If its images have changed, without `data_changed`.
         CheckpointError: If there are checkpoints and all are damaged.
         InterruptedRunError: See `train`; so are the other errors.
     """
@@ -180,6 +192,7 @@ def resume(
             device=device,
             sets=as_sets(set),
             no_limits=no_limits,
+            data_changed=data_changed,
             spelt=as_argument,
             on_event=listen,
         )

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ddpm_cli.results.data_change import FROM_THE_START, Since
+
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import TrainConfig
     from ddpm_cli.config.schema.optimizer import OptimizerConfig
@@ -24,11 +26,18 @@ class Budget:
     seconds: float | None
 
     @classmethod
-    def of(cls, train: TrainConfig, images: int) -> Budget:
-        """Find the budget of a config for a training set of `images` images; epochs become whole steps, rounded up."""
+    def of(cls, train: TrainConfig, images: int, since: Since = FROM_THE_START) -> Budget:
+        """Find the budget of a config for a training set of `images` images; epochs become whole steps, rounded up.
+
+        Args:
+            train: The section.
+            images: That there are now.
+            since: From where on there are so many.
+        """
         limits = [] if train.steps is None else [train.steps]
         if train.epochs is not None:
-            limits.append(math.ceil(train.epochs * images / train.batch_size))
+            left = max(0.0, train.epochs - since.epochs)
+            limits.append(max(1, since.step + math.ceil(left * images / train.batch_size)))
         return cls(min(limits, default=None), None if train.minutes is None else train.minutes * 60)
 
     def share(self, step: int, seconds: float) -> float:

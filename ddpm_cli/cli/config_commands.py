@@ -50,8 +50,9 @@ def show(
     """
     from ddpm_cli.config.resolve.loader import load_config
     from ddpm_cli.render.terminal.config import show_config
+    from ddpm_cli.training.start.source import source_opener
 
-    show_config(load_config(preset=preset, file=config, sets=sets or ()), as_json=as_json)
+    show_config(load_config(preset=preset, file=config, sets=sets or (), open_source=source_opener()), as_json=as_json)
 
 
 @config_app.command("init", cls=Command)

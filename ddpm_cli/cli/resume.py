@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from ddpm_cli.cli.parsing.options import (
     DeterministicOption,
@@ -27,6 +30,10 @@ def resume(
     deterministic: DeterministicOption = None,
     sets: SetOption = None,
     no_limits: NoLimitsOption = False,
+    data_changed: Annotated[
+        bool,
+        typer.Option("--data-changed", help="Go on with the images that the run's data has now: added, removed or changed since."),
+    ] = False,
     preview: PreviewOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -37,8 +44,9 @@ def resume(
     --epochs, --steps and --minutes are new totals, which extend a finished run. A learning rate that falls then follows the
     new, longer curve.
 
-    --set changes how the run goes on, such as its learning rate. The model, and the images that it is trained on,
-    stay as they are.
+    --set changes how the run goes on, such as its learning rate. The model stays as it is. So do the images, unless pictures were
+    added to their folder: then --data-changed goes on with all of them, and says what changed. For other data there is
+    `ddpm train --from RUN`.
 
     For example:
 
@@ -47,6 +55,8 @@ def resume(
       ddpm resume runs/quick-001 --steps 2000
 
       ddpm resume runs/quick-001 --set optimizer.lr=1e-4
+
+      ddpm resume photos-001 --data-changed --epochs 200
     """
     from ddpm_cli.render.terminal.console import json_value, print_json
     from ddpm_cli.render.terminal.picture import preview_samples
@@ -63,6 +73,7 @@ def resume(
             deterministic=deterministic,
             sets=sets or [],
             no_limits=no_limits,
+            data_changed=data_changed,
             on_event=listen,
         )
     if json and result is not None:

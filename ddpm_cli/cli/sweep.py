@@ -46,6 +46,8 @@ def sweep(
       schedule = ["linear", "cosine"]
       [arms.wide]                       # crossed with the grid
       model.base_channels = 64
+      [arms.from-clothes]               # starts from the weights of a run
+      start.weights = "quick-001"
       [evaluate]                        # as the options of ddpm evaluate
       metrics = ["fcd"]
       n = 2000
@@ -60,7 +62,7 @@ def sweep(
     """
     from ddpm_cli.experiments.sweep_file import load_sweep
 
-    wanted = load_sweep(file, name)
+    wanted = load_sweep(file, name, out)
 
     from ddpm_cli.cli.compare import show
     from ddpm_cli.experiments.sweep_plan import plan_sweep

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm_cli.cli.parsing.completion import kinds
+from ddpm_cli.cli.parsing.completion import kinds, run_names
 from ddpm_cli.cli.parsing.options import (
     ConfigOption,
     DeterministicOption,
@@ -24,6 +24,7 @@ from ddpm_cli.cli.parsing.options import (
     SizeOption,
     StepsOption,
     StrictOption,
+    path_of,
 )
 from ddpm_cli.core.names import as_known, plain
 
@@ -50,6 +51,27 @@ BatchSizeOption = Annotated[
         show_default=False,
     ),
 ]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        parser=path_of("--from"),
+        metavar="RUN",
+        help="Start from the weights of a run, a checkpoint, an exported file or a folder of diffusers, wherever shapes fit. "
+        "Without --preset its network is taken over too.",
+        autocompletion=run_names,
+        show_default=False,
+    ),
+]
+FreezeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--freeze",
+        metavar="BLOCK",
+        help="Keep the weights up to this block as --from gave them, such as down.0. A wrong name lists the blocks.",
+        show_default=False,
+    ),
+]
 LrOption = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.", show_default=False)]
 
 
@@ -59,6 +81,8 @@ def train(
     data: DataOption = None,
     size: SizeOption = None,
     strict: StrictOption = None,
+    from_: FromOption = None,
+    freeze: FreezeOption = None,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
@@ -80,6 +104,9 @@ def train(
 
     Ctrl-C saves before it stops. `ddpm resume` goes on from there.
 
+    --from trains on with other data, image size, channels or classes: it takes all weights that fit, and names the others.
+    Optimizer and EMA begin anew.
+
     For example:
 
       ddpm train --preset quick
@@ -90,11 +117,14 @@ def train(
 
       ddpm train --data photos --size 64
 
+      ddpm train --from quick-001 --data photos --preset quick
+
       ddpm train --config recipe.toml --set schedule.kind=cosine --dry-run
     """
     from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
     from ddpm_cli.config.resolve.loader import load_config
     from ddpm_cli.config.resolve.preset_files import preset_names
+    from ddpm_cli.training.start.source import source_opener
 
     find_batch_size = batch_size is not None and plain(batch_size) == AUTO
     images = None if batch_size is None or find_batch_size else whole_number(batch_size)
@@ -109,8 +139,11 @@ def train(
         "train.seed": (seed, "--seed"),
         "train.device": (device, "--device"),
         "train.deterministic": (deterministic, "--deterministic"),
+        "start.weights": (from_, "--from"),
+        "start.freeze": (freeze, "--freeze"),
     }
-    resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags).config
+    open_source = source_opener(out)
+    resolved = load_config(preset=preset, file=config, sets=sets or [], flags=flags, open_source=open_source).config
 
     from ddpm_cli.render.terminal.console import json_value, print_json, show_notice
     from ddpm_cli.render.terminal.picture import preview_samples

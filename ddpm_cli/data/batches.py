@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_cli.errors import DataError
+from ddpm_cli.results.data_change import FROM_THE_START, Since
 
 WHOLE = slice(None)
 
@@ -49,8 +50,8 @@ class Batches:
     """Make an endless stream of batches; each pass over the images is a new permutation of them.
 
     Position p of the stream is image `p % N` of the permutation of epoch `p // N`; batch `step` is positions step * batch_size up
-    to (step + 1) * batch_size. A batch may therefore reach over the end of an epoch, none is ever partial, and a set of
-    fewer images than a batch works.
+    to (step + 1) * batch_size, counted from the step since when the images are these. A batch may therefore reach over the end of
+    an epoch, none is ever partial, and a set of fewer images than a batch works.
 
     Args:
         images: Pixels, uint8, [N, C, H, W], where `place` left them.
@@ -59,6 +60,7 @@ class Batches:
         horizontal_flip: Mirror each image with probability 1/2, drawn anew in each epoch.
         device: Where batches are wanted; by default where the images are.
         labels: Class of each image, int64, [N]; only for `labels_at`.
+        since: From where on the images are these; their permutations are others than those of the images before.
     Raises:
         DataError: If there are no images.
     """
@@ -72,6 +74,7 @@ class Batches:
         horizontal_flip: bool = False,
         device: torch.device | None = None,
         labels: NDArray[np.int64] | None = None,
+        since: Since = FROM_THE_START,
     ) -> None:
         if len(images) == 0:
             raise DataError("The training set holds no images.", "Choose another data set.")
@@ -80,15 +83,20 @@ class Batches:
         self.seed = seed
         self.horizontal_flip = horizontal_flip
         self.labels = labels
+        self.since = since
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
         # And of a function that knows not this object, which would otherwise hold itself and its images.
-        self._draws = lru_cache(maxsize=2)(partial(_draw_epoch, len(images), seed))
+        self._draws = lru_cache(maxsize=2)(partial(_draw_epoch, len(images), seed, since.step))
 
     @property
     def steps_per_epoch(self) -> float:
         """Count the steps of one pass over the images; not a whole number in general."""
         return len(self.images) / self.batch_size
+
+    def epochs_at(self, step: int) -> float:
+        """Count the passes over the images in the batches before `step`, over those before they changed too."""
+        return self.since.epochs + (step - self.since.step) / self.steps_per_epoch
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """Tell which images make batch `step`, int64, [batch_size]."""
@@ -122,7 +130,7 @@ class Batches:
         return _move(torch.from_numpy(self.labels[self.indices(step)]), self.device)
 
     def _take(self, step: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        first = step * self.batch_size
+        first = (step - self.since.step) * self.batch_size
         positions = np.arange(first, first + self.batch_size, dtype=np.int64)[part]
         epochs, offsets = np.divmod(positions, len(self.images))
         indices, flips = np.empty_like(positions), np.empty(len(positions), np.bool_)
@@ -133,10 +141,10 @@ class Batches:
         return indices, flips
 
 
-def _draw_epoch(n: int, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _draw_epoch(n: int, seed: int, since: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The order of n images in an epoch, and which of them are mirrored."""
     # Raw bits, because NumPy promises that they stay the same from version to version, and not so its shuffles.
-    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch])).random_raw(2 * n)
+    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch, since] if since else [seed, epoch])).random_raw(2 * n)
     return np.argsort(bits[:n], kind="stable").astype(np.int64), bits[n:] >= 2**63
 
 

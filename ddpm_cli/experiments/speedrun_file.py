@@ -42,6 +42,7 @@ SEEDS = (0, 1, 2)
 FIXED = dict.fromkeys(BUDGET, "the clock alone ends a run") | {
     "train.seed": f"every record is trained with the seeds {', '.join(map(str, SEEDS))}",
     "train.device": "the clock says where to train",
+    "start.weights": "every record is trained from random weights",
 }
 """Keys that a record may not set, and why."""
 FREE = ("horizontal_flip",)

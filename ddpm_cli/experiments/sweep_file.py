@@ -33,7 +33,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, cr
 
 from ddpm_cli.config.resolve.faults import DEFAULT, MOST_FAULTS, Fault, config_error, shown, translate, untold
 from ddpm_cli.config.resolve.layers import Layer, as_spelt, layer_from_tree, layer_from_user
-from ddpm_cli.config.resolve.loader import preset_tree, read_toml, validate_layers
+from ddpm_cli.config.resolve.loader import OpenSource, preset_tree, read_toml, validate_layers, with_source
 from ddpm_cli.config.resolve.outline import all_keys, join, sections
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.section import FilePath, Section
@@ -45,6 +45,7 @@ from ddpm_cli.experiments.arm_names import arm_name
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.runs.directory import check_run_name
 from ddpm_cli.sampling.request import flags_of
+from ddpm_cli.training.start.source import source_opener
 
 SEED = "train.seed"
 SAMPLING = "sample."
@@ -178,15 +179,17 @@ class Sweep:
     command: str
 
 
-def load_sweep(file: Path, name: str | None = None) -> Sweep:
+def load_sweep(file: Path, name: str | None = None, runs: Path = Path("runs")) -> Sweep:
     """Read the file of a sweep and validate the whole config of every run.
 
     Args:
         file: TOML.
         name: Of the sweep's folder; the file's name without its suffix if None.
+        runs: The folder of runs, below which start.weights may name one.
     Raises:
         ConfigError: With all faults of all runs.
         RunError: If the name cannot be that of a folder.
+        RequestError: If there is nothing where the start.weights of an arm says.
     """
     name = file.stem if name is None else name
     check_run_name(name)
@@ -205,10 +208,11 @@ def load_sweep(file: Path, name: str | None = None) -> Sweep:
     below = [layer_from_tree(base, f"preset {written.preset}", faults), layer_from_tree(written.base, "[base]", faults)]
     points = _sampling_points(written.evaluate, sampling, faults)
     arms = _arms(written, _crossed(grid), faults)
-    runs = [run for arm in arms for run in _runs_of(arm, below, written, points, faults)]
+    open_source = source_opener(runs)
+    made = [run for arm in arms for run in _runs_of(arm, below, written, points, open_source, faults)]
     if faults:
         raise config_error(list(dict.fromkeys(faults)), REMEDY)
-    numbered = sorted(_numbered(runs), key=lambda run: run.repeat)
+    numbered = sorted(_numbered(made), key=lambda run: run.repeat)
     return Sweep(name, file, tuple(numbered), written.evaluate, tuple(points), f"ddpm sweep {file}")
 
 
@@ -311,7 +315,12 @@ def _check_label(label: str) -> Iterator[Fault]:
 
 
 def _runs_of(
-    arm: _Arm, below: Sequence[Layer], written: SweepFile, sampling: Sequence[Point], faults: list[Fault]
+    arm: _Arm,
+    below: Sequence[Layer],
+    written: SweepFile,
+    sampling: Sequence[Point],
+    open_source: OpenSource,
+    faults: list[Fault],
 ) -> Iterator[SweepRun]:
     """The repeats of an arm."""
     if written.seeds is not None:
@@ -320,7 +329,8 @@ def _runs_of(
             for layer in (below[-1], *arm.layers)
             if SEED in layer
         ]
-    resolved = validate_layers([*below, *arm.layers], faults)
+    layers = with_source([*below, *arm.layers], open_source, faults, has_preset=written.preset is not None)
+    resolved = validate_layers(layers, faults)
     if resolved is None:
         return
     _check_sampling(resolved.config, sampling, faults)

@@ -8,26 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.build.data import build_dataset
-from ddpm_cli.build.network import build_network
 from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.data import CelebaData, FolderData, HuggingFaceData
-from ddpm_cli.core.io.files import atomic_write, input_errors, read_json_object
+from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.core.io.paths import path_text
-from ddpm_cli.errors import CheckpointError, DataError, RequestError
-from ddpm_cli.interop.diffusers.scheduler import read_scheduler, scheduler_class
-from ddpm_cli.interop.diffusers.unet import read_unet
-from ddpm_cli.interop.diffusers.weights import DAMAGED, read_weights, weight_files
+from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.results.interchange import Imported
-from ddpm_cli.runs.checkpoint_state import checked_shape
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.data_used import with_data_used
 from ddpm_cli.runs.directory import IMPORTED_FROM, check_new_run, create_run, write_info
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.provenance import describe_data, describe_start
 from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.sampling.diffusers.pipeline import find_pipeline, pipeline_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
 
 PREFIX = "imported"
-INDEX = "model_index.json"
 PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
 """Data sets whose pictures are brought to the size of the network's."""
 
@@ -67,15 +62,11 @@ def import_model(
         RequestError: If it is no such pipeline, is damaged, or what ours cannot be; or the data do not fit.
     """
     check_new_run(runs, name, PREFIX)
-    unet, scheduler = _find(folder)
-    files = weight_files(unet, variant)
-    settings, shape, cosines_first = read_unet(_json(unet / "config.json"), unet / "config.json", size)
-    shape = checked_shape(list(shape), unet / "config.json")
-    sampling, differences = _read_scheduler(scheduler, folder / INDEX)
-    settings |= sampling
-    config = self_contained(load_config(sets=sets, flags=_flags(settings, dict(data or {}), sets, shape, folder)).config)
+    pipeline = find_pipeline(folder, size=size, variant=variant)
+    shape = pipeline.image_shape
+    config = self_contained(load_config(sets=sets, flags=_flags(pipeline.settings, dict(data or {}), sets, shape, folder)).config)
     build_schedule(config.schedule)
-    weights = _weights(config, shape, files, cosines_first=cosines_first)
+    weights = pipeline_weights(pipeline, config)
     dataset = _dataset(config, shape, on_event) if data else None
     config = with_data_used(config, dataset) if dataset else config
     run = create_run(runs, name, PREFIX)
@@ -86,37 +77,8 @@ def import_model(
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     parameters = sum(weight.numel() for weight in weights.values())
-    return Imported(run.path, folder, files[0].name, parameters, shape, dataset.name if dataset else None, differences)
-
-
-def _find(folder: Path) -> tuple[Path, Path]:
-    """The folder of the network, and the file of the scheduler."""
-    if folder.is_file():
-        raise RequestError(f"{folder} is a file, not a folder.", "Name a folder that diffusers saved or that was downloaded.")
-    if not folder.is_dir():
-        raise RequestError(f"There is no folder {folder}.", "Name a folder that diffusers saved or that was downloaded.")
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    if not (unet / "config.json").exists():
-        raise RequestError(f"{folder} holds no pipeline of diffusers: {unet / 'config.json'} is missing.", "Name another folder.")
-    places = [folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json", unet / "scheduler_config.json"]
-    scheduler = next((place for place in places if place.exists()), None)
-    if scheduler is None:
-        raise RequestError(
-            f"{folder} has no scheduler_config.json, without which nobody knows what its network was trained on.",
-            "Save the whole pipeline: pipeline.save_pretrained(DIR)",
-        )
-    return unet, scheduler
-
-
-def _read_scheduler(scheduler: Path, index: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    described = _json(scheduler)
-    name = scheduler_class(described, _json(index) if index.exists() else {}, scheduler)
-    return read_scheduler(described, name, scheduler)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with input_errors(path, CheckpointError, DAMAGED):
-        return read_json_object(path.resolve())  # a download of the Hub's is a folder of links
+    data_name = dataset.name if dataset else None
+    return Imported(run.path, folder, pipeline.files[0].name, parameters, shape, data_name, pipeline.differences)
 
 
 def _flags(
@@ -133,20 +95,6 @@ def _flags(
 
 def _is_set(key: str, sets: Sequence[str]) -> bool:
     return any(text.partition("=")[0].strip() == key for text in sets)
-
-
-def _weights(config: Config, shape: tuple[int, int, int], files: Sequence[Path], *, cosines_first: bool) -> dict[str, Tensor]:
-    """The weights by our names, float32, after all of them were found to be the network's."""
-    tensors = read_weights(files)
-    import torch
-
-    from ddpm_cli.interop.diffusers.unet2d_names import from_unet2d
-    from ddpm_cli.sampling.generate import load_network
-
-    with torch.device("meta"):
-        expected = build_network(config, shape)
-    weights = from_unet2d(tensors, expected.state_dict(), cosines_first=cosines_first)
-    return load_network(config, shape, weights, files[0]).state_dict()
 
 
 def _dataset(config: Config, shape: tuple[int, int, int], on_event: Listener) -> Dataset:

@@ -5,11 +5,34 @@ A network of another kind is one class below `Denoiser`, whose larger parts are 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
+
+from ddpm_cli.errors import ConfigError
+
+LISTED_BLOCKS = 40
+"""In a message: the groups come first."""
+
+
+class ImageAxis(NamedTuple):
+    """Say how an axis of a parameter runs over an image: its parts, in each the channels, in each the pixels of a block.
+
+    Attributes:
+        axis: 0 where the parameter writes the image, 1 where it reads it.
+        channels: Of the image.
+        pixels: Of the block that becomes channels in front of the network, stem * stem; 1 without a stem.
+        parts: 2 where the network predicts its variance too, else 1.
+    """
+
+    axis: int
+    channels: int
+    pixels: int = 1
+    parts: int = 1
 
 
 class Denoiser(nn.Module, ABC):
@@ -42,6 +65,17 @@ class Denoiser(nn.Module, ABC):
         Returns:
             Prediction, [B, C, H, W], or [B, 2 C, H, W] with a learned variance.
         """
+
+    def image_axes(self) -> Mapping[str, ImageAxis]:
+        """List the parameters with an axis over the channels of an image, which a network for other channels can start from.
+
+        None, unless a class below says so: then these weights are new where the channels differ.
+        """
+        return {}
+
+    def class_tables(self) -> Sequence[str]:
+        """List the parameters with a row for each class and a last one for the null label; none if it takes no labels."""
+        return ()
 
 
 class Block(nn.Module):
@@ -77,3 +111,39 @@ def recompute_blocks(network: nn.Module, recompute: bool) -> None:
     """
     for block in blocks(network):
         block.recompute = recompute
+
+
+def block_names(network: nn.Module) -> list[str]:
+    """List what can be frozen, in the order in which it is registered: groups of blocks such as down.0, and single blocks."""
+    single = [name for name, module in network.named_modules() if isinstance(module, Block)]
+    groups = [match[0] for name in single if (match := re.match(r"\w+(\.\d+)?", name))]
+    return list(dict.fromkeys([*groups, *single]))
+
+
+def freeze(network: nn.Module, last: str) -> list[str]:
+    """Keep the parameters up to a block, its own included, as they are: they get no gradient.
+
+    What comes before it is what was registered before it, the embedding of t and what reads the image among them. Tables with a row
+    for each class stay free: their classes may be new.
+
+    Args:
+        network: A network with blocks.
+        last: One of `block_names`.
+    Returns:
+        Names of the frozen parameters.
+    Raises:
+        ConfigError: If there is no such block, or if nothing would be left to train.
+    """
+    known = block_names(network)
+    if last not in known:
+        raise ConfigError(f"There is no block {last!r} to freeze.", f"There are: {', '.join(known[:LISTED_BLOCKS])}.")
+    parameters = dict(network.named_parameters())
+    names = list(parameters)
+    end = max(place for place, name in enumerate(names) if name.startswith(f"{last}."))
+    tables = network.class_tables() if isinstance(network, Denoiser) else ()
+    frozen = [name for name in names[: end + 1] if name not in tables]
+    if len(frozen) == len(names):
+        raise ConfigError(f"Freezing all up to {last!r} leaves nothing to train.", f"Choose an earlier block: {known[0]}.")
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    return frozen

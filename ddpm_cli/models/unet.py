@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_cli.errors import ConfigError, ShapeError
-from ddpm_cli.models.base import Block, Denoiser
+from ddpm_cli.models.base import Block, Denoiser, ImageAxis
 from ddpm_cli.models.embeddings import Frequencies, TimeEmbedding
 from ddpm_cli.models.layers import (
     NORM_EPS,
@@ -215,6 +215,17 @@ class UNet(Denoiser):
         left, right, top, bottom = self.padding
         height, width = self.image_size[0] + top + bottom, self.image_size[1] + left + right
         return [(height // (self.stem * 2**level), width // (self.stem * 2**level)) for level in range(len(self.down))]
+
+    def image_axes(self) -> Mapping[str, ImageAxis]:
+        """Say how the first convolution reads the image, and the last one writes it."""
+        pixels = self.stem**2
+        parts = self.conv_out.out_channels // (self.in_channels * pixels)
+        writes = ImageAxis(0, self.in_channels, pixels, parts)
+        return {"conv_in.weight": ImageAxis(1, self.in_channels, pixels), "conv_out.weight": writes, "conv_out.bias": writes}
+
+    def class_tables(self) -> Sequence[str]:
+        """Name the table of labels."""
+        return () if self.label_embedding is None else ("label_embedding.weight",)
 
     def _check_norms(self) -> None:
         """Refuse norms of a single value, which are 0 whatever the value, and which torch refuses for one image alone."""

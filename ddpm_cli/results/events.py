@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ddpm_cli.results.start import StartReport
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -69,7 +71,7 @@ class TrainPlan:
         evaluated_images: Of these, those that the held-out loss is measured on.
         image_shape: Channels, height and width.
         network: What the network is called.
-        parameters: Trainable numbers in it.
+        parameters: Numbers in it.
         flops_per_image: Floating-point operations of one forward pass of one image.
         device: Where it trains.
         precision: fp32, bf16 or fp16.
@@ -86,6 +88,8 @@ class TrainPlan:
         batch_size_found: Whether `--batch-size auto` found the batch size.
         lost_to_others: Part of the processors that other programs had while passes were timed, in [0, 1]; the estimate holds as
             long as they go on.
+        start: What the weights start from; None for random ones, and for a run that goes on.
+        frozen_parameters: How many of the numbers stay as they are.
     """
 
     run: Path | None
@@ -111,6 +115,8 @@ class TrainPlan:
     estimated_bytes: int | None
     batch_size_found: bool = False
     lost_to_others: float = 0.0
+    start: StartReport | None = None
+    frozen_parameters: int = 0
 
 
 @dataclass(frozen=True, slots=True)

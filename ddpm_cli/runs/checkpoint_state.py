@@ -112,6 +112,7 @@ class StateValues(TypedDict, total=False):
     seconds: Annotated[Duration, "duration"]
     image_shape: Annotated[list[Side], Field(min_length=3, max_length=3), "channels, height and width"]
     data_sha256: Annotated[str, "text"]
+    data_since: Annotated[tuple[Count, Finite], "count of steps and number of epochs"]
     class_names: Annotated[list[str], "list of names"]
     ema_updates: Annotated[Count, "count"]
     scaler: Annotated[ScalerState | NoState | None, "state of a gradient scaler"]

@@ -1,12 +1,23 @@
-"""Tell which data a run really used, where they took the place of those that it asked for."""
+"""Tell which data a run really used: where they took the place of those that it asked for, and where they changed meanwhile."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.config.schema.data import FashionMnist10kData, FashionMnistData
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from ddpm_cli.config.schema.data import ArraysData, FashionMnist10kData, FashionMnistData, FolderData
+from ddpm_cli.core.io.files import atomic_write
+from ddpm_cli.data.images import pixel_sums
 from ddpm_cli.errors import RunError
-from ddpm_cli.runs.directory import data_facts, read_info
+from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
+from ddpm_cli.runs.directory import data_facts, read_info, write_info
+from ddpm_cli.runs.provenance import describe_data
 from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -58,3 +69,73 @@ def _bundled(data: DataConfig) -> DataConfig:
     if not isinstance(data, FashionMnistData) or data.root is not None:
         return data
     return FashionMnist10kData(limit=data.limit, horizontal_flip=data.horizontal_flip)
+
+
+# -------------------------------------------------------------------------------------------------------- what changes
+
+CHANGES = "data_changes"
+"""In run.json: each time that a run went on with other images, with the step from which on it has them."""
+MOST_BYTES = 2**32
+"""Of pixels that are summed picture by picture: more would hold up the start of a run."""
+
+
+def data_changes(info: Mapping[str, Any]) -> list[DataChange]:
+    """List the changes of the images that a run.json tells of; none if it tells of something else there."""
+    try:
+        return TypeAdapter(list[DataChange]).validate_python(info.get(CHANGES, []))
+    except ValidationError:
+        return []
+
+
+def images_since(info: Mapping[str, Any]) -> Since:
+    """Tell from where on a run has the images that its run.json describes."""
+    changes = data_changes(info)
+    return Since(changes[-1].step, changes[-1].epochs) if changes else FROM_THE_START
+
+
+def keep_sums(run: RunDirectory, config: Config, dataset: Dataset) -> None:
+    """Keep a sum of each training picture of one's own, so that it can be told later which were added or removed.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
+    if isinstance(config.data, FolderData | ArraysData) and dataset.train.images.nbytes <= MOST_BYTES:
+        stream = io.BytesIO()
+        np.save(stream, np.sort(pixel_sums(dataset.train.images)))
+        atomic_write(run.pictures_path, stream.getvalue())
+
+
+def kept_sums(run: RunDirectory) -> NDArray[np.uint64] | None:
+    """Read what `keep_sums` kept; None if there is nothing of that kind."""
+    try:
+        sums = np.load(run.pictures_path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return sums if sums.dtype == np.uint64 and sums.ndim == 1 else None
+
+
+def missing_from(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:
+    """Count how many of some sums have no equal among others, each of which is the equal of one."""
+    values, counts = np.unique(some, return_counts=True)
+    known, times = np.unique(others, return_counts=True)
+    there = dict(zip(known.tolist(), times.tolist(), strict=True))
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    return sum(max(0, count - there.get(value, 0)) for value, count in pairs)
+
+
+def record_data(run: RunDirectory, config: Config, dataset: Dataset, step: int, change: DataChange | None) -> None:
+    """Keep in run.json which images a run has from a step on; changes that were to come at this step or later are forgotten.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        info = read_info(run)
+    except RunError:  # it is damaged: the checkpoints tell the images
+        return
+    before = data_changes(info)
+    kept = [*(one for one in before if one.step < step), *([change] if change else [])]
+    if kept == before:
+        return
+    keep_sums(run, config, dataset)
+    write_info(run, {**info, "data": describe_data(dataset), CHANGES: [asdict(one) for one in kept]})

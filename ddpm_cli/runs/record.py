@@ -16,7 +16,7 @@ from ddpm_cli.errors import RunError
 from ddpm_cli.results.comparison import Curve, Run
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
-from ddpm_cli.runs.data_used import with_data_of
+from ddpm_cli.runs.data_used import images_since, with_data_of
 from ddpm_cli.runs.directory import RESTORE, data_facts, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.metrics_log import read_rows
@@ -112,7 +112,7 @@ def read_run(run: RunDirectory) -> RunRecord:
 def budget_of(config: Config, info: Mapping[str, Any]) -> Budget:
     """Tell the budget of a run; `info`, its run.json, counts the images of an epoch."""
     images = data_facts(info).get("train_images")
-    return Budget.of(config.train, images if isinstance(images, int) and images > 0 else 1)
+    return Budget.of(config.train, images if isinstance(images, int) and images > 0 else 1, images_since(info))
 
 
 def budget_used(checkpoint: Checkpoint, config: Config, info: Mapping[str, Any]) -> float:

@@ -39,6 +39,11 @@ class RunDirectory:
         return self.path / "run.json"
 
     @property
+    def pictures_path(self) -> Path:
+        """Say where the sums of the training pictures lie, by which it is told later which were added or removed."""
+        return self.path / "pictures.npy"
+
+    @property
     def metrics_log(self) -> Path:
         """Say where the metrics lie, one line per logging interval."""
         return self.path / "metrics.jsonl"

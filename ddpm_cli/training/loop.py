@@ -64,13 +64,18 @@ class TrainingLoop:
         """Tell the last step whose row belongs into the log of a run that goes on from here."""
         return self.trainer.step - self.progress.after_step_is_due
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint, *, other_data: bool = False) -> None:
         """Go on from a checkpoint.
 
+        Args:
+            checkpoint: Of this run.
+            other_data: Whether the images are others from here on, so that losses no longer compare.
         Raises:
             CheckpointError: If it holds another architecture.
         """
         self.saver.restore(checkpoint)
+        if other_data:
+            self.saver.forget_best()
 
     def train(self, stop: StopRequest) -> TrainSummary:
         """Train until the budget is used up.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import TrainConfig
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.results.start import StartReport
 
 
 def check_processes(train: TrainConfig, accelerator: Accelerator, on_event: Listener) -> None:
@@ -47,8 +48,8 @@ def check_processes(train: TrainConfig, accelerator: Accelerator, on_event: List
         )
 
 
-def require_agreement(accelerator: Accelerator, dataset: Dataset) -> None:
-    """Refuse to train where machines hold other images, or other kinds of devices; all processes must ask.
+def require_agreement(accelerator: Accelerator, dataset: Dataset, start: StartReport | None = None) -> None:
+    """Refuse to train where machines hold other images or first weights, or other kinds of devices; all processes must ask.
 
     Raises:
         RequestError: On each of them, naming what two of them have.
@@ -62,6 +63,7 @@ def require_agreement(accelerator: Accelerator, dataset: Dataset) -> None:
         "training images": (dataset.sha256, f"{len(dataset.train):,} of {dataset.name} from {dataset.source}"),
         "kind of device": (device, device),
         "precision": (precision, precision),
+        "weights to start from": ("", "random ones") if start is None else (start.sha256, start.origin),
     }
     everywhere: list[dict[str, tuple[str, str]]] = gather_object([own])
     for what, (wanted, told) in everywhere[0].items():

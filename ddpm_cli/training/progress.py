@@ -91,7 +91,7 @@ class Progress:
         trainer = self._trainer
         row: Row = {
             "step": trainer.step,
-            "epoch": round(trainer.step / trainer.batches.steps_per_epoch, 4),
+            "epoch": round(trainer.batches.epochs_at(trainer.step), 4),
             "images": trainer.step * trainer.config.train.batch_size,
             "seconds": round(self.seconds(), 3),
         }
@@ -108,8 +108,8 @@ class Progress:
 
     def epoch_is_full(self) -> bool:
         """Tell whether the last step ended an epoch."""
-        per_epoch = self._trainer.batches.steps_per_epoch
-        return math.floor(self._trainer.step / per_epoch) > math.floor((self._trainer.step - 1) / per_epoch)
+        step, epochs_at = self._trainer.step, self._trainer.batches.epochs_at
+        return math.floor(epochs_at(step)) > math.floor(epochs_at(step - 1))
 
     def end_epoch(self) -> list[Row]:
         """Add a row to the history if an epoch is full; the last part of one is not kept, as the run may be extended.
@@ -117,9 +117,9 @@ class Progress:
         Returns:
             The history, this epoch's row last.
         """
-        step, per_epoch, full = self._trainer.step, self._trainer.batches.steps_per_epoch, self.epoch_is_full()
+        step, epochs, full = self._trainer.step, self._trainer.batches.epochs_at(self._trainer.step), self.epoch_is_full()
         row: Row = {
-            "epoch": math.floor(step / per_epoch) if full else round(step / per_epoch, 4),
+            "epoch": math.floor(epochs) if full else round(epochs, 4),
             "step": step,
             "loss": self._trainer.losses.mean("epoch"),
             "seconds": round(self.seconds(), 3),
@@ -138,7 +138,7 @@ class Progress:
         return TrainSummary(
             run=run.path,
             step=trainer.step,
-            epochs=trainer.step / trainer.batches.steps_per_epoch,
+            epochs=trainer.batches.epochs_at(trainer.step),
             images=trainer.step * trainer.config.train.batch_size,
             seconds=self.seconds(),
             images_per_second=self.images_per_second(),
@@ -148,6 +148,10 @@ class Progress:
             non_finite_steps=trainer.health.non_finite_steps,
             incidents=count_incidents(run.incidents_log),
         )
+
+    def forget_best(self) -> None:
+        """Let the next held-out loss be the best so far: the held-out images are others now."""
+        self.best_held_out_loss = None
 
     # ------------------------------------------------------------------------------------------------------ checkpoints
 

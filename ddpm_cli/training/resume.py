@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ddpm_cli.config.resolve.changes import as_last_said, differences
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.core.asking import as_option
-from ddpm_cli.errors import ConfigError, RunError
-from ddpm_cli.runs.data_used import stand_in_notice, stood_in_for, with_data_of
+from ddpm_cli.core.wording import counted
+from ddpm_cli.data.images import pixel_sums
+from ddpm_cli.errors import ConfigError, DataError, RunError
+from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
+from ddpm_cli.runs.data_used import data_changes, kept_sums, missing_from, stand_in_notice, stood_in_for, with_data_of
 from ddpm_cli.runs.directory import data_facts, read_info
-from ddpm_cli.runs.record import budget_used, read_config
+from ddpm_cli.runs.record import budget_used, data_sha256, read_config
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.data.images import Dataset
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.run_directory import RunDirectory
     from ddpm_cli.training.trainer import Trainer
@@ -73,6 +79,86 @@ def is_finished(run: RunDirectory, checkpoint: Checkpoint, config: Config) -> bo
     counted = isinstance(data_facts(info).get("train_images"), int)
     settled = not checkpoint.state.get("after_step_is_due", False)
     return (counted or config.train.epochs is None) and settled and budget_used(checkpoint, config, info) >= 1
+
+
+def data_since(
+    run: RunDirectory, checkpoint: Checkpoint | None, config: Config, dataset: Dataset, *, data_changed: bool
+) -> tuple[Since, DataChange | None]:
+    """Find out from where on a run has its images, and what changed if it goes on with others.
+
+    Args:
+        run: Its folder.
+        checkpoint: To go on from.
+        config: Of the run.
+        dataset: Its images, as they are now.
+        data_changed: Whether others than those of the checkpoint are wanted.
+    Raises:
+        DataError: If they are others and not wanted, or have another size, other channels or other classes.
+    """
+    step, state = (checkpoint.step, checkpoint.state) if checkpoint else (0, {})
+    known = state["data_sha256"] if checkpoint else data_sha256(run)
+    since = Since(*state.get("data_since", FROM_THE_START))
+    if dataset.sha256 == known:
+        return since, None
+    info = read_info(run)
+    newest = data_changes(info)[-1:]
+    said = newest[0] if newest and newest[0].step == step else None  # it was killed before the next checkpoint
+    name = run.shell_word
+    if not data_changed and not (said and said.sha256 == dataset.sha256):
+        raise DataError(
+            f"{dataset.source} holds other training images than the run {run.path} was trained on.",
+            f"If pictures of the same folder were added, removed or changed: ddpm resume {name} --data-changed. "
+            f"To train on other data: ddpm train --from {name} --data DATA",
+        )
+    _require_same_kind(run, state, config, dataset)
+    facts = data_facts(info).get("train_images")
+    before = said.images_before if said else facts if isinstance(facts, int) and facts > 0 else len(dataset.train)
+    epochs = since.epochs + (step - since.step) * config.train.batch_size / before
+    return Since(step, epochs), _change(run, dataset, step, epochs, before, known, said)
+
+
+def _require_same_kind(run: RunDirectory, state: Mapping[str, Any], config: Config, dataset: Dataset) -> None:
+    shape, classes = state.get("image_shape"), state.get("class_names")
+    if shape is not None and tuple(shape) != dataset.image_shape:
+        what = f"images of {dataset.image_shape[1]}x{dataset.image_shape[2]} with {counted(dataset.image_shape[0], 'channel')}"
+    elif config.model.num_classes and classes is not None and classes != list(dataset.train.class_names):
+        what = "other classes"
+    else:
+        return
+    raise DataError(
+        f"{dataset.source} has {what} now, which the model of {run.path} was not made for.",
+        f"Start a new run with its weights: ddpm train --from {run.shell_word} --data DATA",
+    )
+
+
+def _change(
+    run: RunDirectory, dataset: Dataset, step: int, epochs: float, before: int, sha256: str, said: DataChange | None
+) -> DataChange:
+    if said and said.sha256 == dataset.sha256:
+        return said
+    old = kept_sums(run) if said is None else None  # those that lie there are of the change that was not trained on
+    added = removed = held_out = None
+    if old is not None and len(old) == before:
+        now = pixel_sums(dataset.train.images)
+        added, removed = missing_from(now, old), missing_from(old, now)
+        held_out = int(np.isin(pixel_sums(dataset.test.images), old).sum())
+    return DataChange(step, epochs, before, len(dataset.train), added, removed, held_out, sha256, dataset.sha256)
+
+
+def change_notice(change: DataChange) -> str:
+    """Say what changed in the images of a run that goes on."""
+    counts = f"{counted(change.images_before, 'image')} before, {change.images:,} now"
+    if change.added is None or change.removed is None:
+        which = ", of which the run has no sums, so that nothing tells which"
+    else:
+        which = f": {change.added:,} added, {change.removed:,} removed (one that was changed is both)"
+    told = f"Goes on with other training images from step {change.step + 1:,} on: {counts}{which}."
+    if change.held_out_trained:
+        told += (
+            f" {counted(change.held_out_trained, 'held-out image was', 'held-out images were')} trained on before, so that the "
+            "held-out loss flatters the model."
+        )
+    return told
 
 
 def finished_notice(run: RunDirectory, step: int) -> str:

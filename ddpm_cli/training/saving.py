@@ -53,7 +53,9 @@ class Saver:
     ) -> None:
         self._trainer, self._progress, self._run, self._config_toml = trainer, progress, run, config_toml
         self._on_event, self._held = on_event, held
-        self._about_data = {"data_sha256": dataset.sha256, "class_names": list(dataset.train.class_names)}
+        self._about_data: dict[str, Any] = {"data_sha256": dataset.sha256, "class_names": list(dataset.train.class_names)}
+        if trainer.batches.since.step:
+            self._about_data["data_since"] = list(trainer.batches.since)
         self._settings = trainer.config.checkpoint
         self._best_score: float | None = None
         self.saved_step = 0
@@ -111,6 +113,11 @@ class Saver:
         self._progress.load(checkpoint.state)
         self._best_score = checkpoint.state["best_saved_loss"]
         self.saved_step = checkpoint.step
+
+    def forget_best(self) -> None:
+        """Let the next checkpoint that is measured be the best so far: the held-out images are others now."""
+        self._best_score = None
+        self._progress.forget_best()
 
     def stay_with_folder(self) -> None:
         """Stop if the run's folder is no longer at its path; called where a signal could end it too, as nothing has changed.

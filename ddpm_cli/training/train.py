@@ -9,28 +9,25 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.build.data import build_dataset
-from ddpm_cli.build.network import build_network, with_classes
-from ddpm_cli.build.sampler import check_steps
-from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.changes import change
 from ddpm_cli.config.resolve.layers import flatten
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.core.asking import as_option
-from ddpm_cli.core.compute.device import check_device, check_precision, precision_of
+from ddpm_cli.core.compute.device import precision_of
 from ddpm_cli.core.compute.signals import stop_on_signals
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.core.launch import is_main, launch_key
-from ddpm_cli.errors import DataError, OutputError, RequestError, RunMovedError, SaveFailedError
+from ddpm_cli.errors import OutputError, RunMovedError, SaveFailedError
+from ddpm_cli.results.data_change import FROM_THE_START, Since
 from ddpm_cli.results.events import Listener, Notice, TrainEnded, TrainPlan, TrainPlanned, TrainSummary, ignore, together
 from ddpm_cli.runs.checkpoints import latest_checkpoint, list_checkpoints
-from ddpm_cli.runs.data_used import with_data_used
+from ddpm_cli.runs.data_used import keep_sums, record_data
 from ddpm_cli.runs.directory import check_new_run, find_run, sweep_run, write_info
 from ddpm_cli.runs.held_folder import HeldFolder, held
 from ddpm_cli.runs.launch_record import launch, launch_notice
@@ -38,23 +35,34 @@ from ddpm_cli.runs.launches import last_launch, record_launch
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 from ddpm_cli.runs.provenance import describe_data, describe_start
-from ddpm_cli.runs.record import data_sha256
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
-from ddpm_cli.training.logging.trackers import Trackers, check_trackers
-from ddpm_cli.training.processes import begun_run, check_processes, new_run, require_agreement
-from ddpm_cli.training.resume import finished_notice, is_finished, resume_flags, resume_notices, stored_config
+from ddpm_cli.training.logging.trackers import Trackers
+from ddpm_cli.training.planning.prepare import Prepared, accelerator_for, check_batch_search, checked, prepare, with_data
+from ddpm_cli.training.processes import begun_run, new_run, require_agreement
+from ddpm_cli.training.resume import (
+    change_notice,
+    data_since,
+    finished_notice,
+    is_finished,
+    resume_flags,
+    resume_notices,
+    stored_config,
+)
+from ddpm_cli.training.start.source import find_start
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.results.start import StartReport
     from ddpm_cli.training.loop import TrainingLoop
     from ddpm_cli.training.metrics import TrainingMetrics
+    from ddpm_cli.training.start.start import Start
 
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "pillow")
 
@@ -97,13 +105,15 @@ def train(
     if is_main():  # it alone makes the folder
         check_new_run(runs, name, prefix)
     if find_batch_size:
-        _check_batch_search(config)
-    config, dataset = _with_data(_checked(config), on_event)
+        check_batch_search(config)
+    config = checked(config)
+    source = find_start(config, runs)
+    config, dataset = with_data(config, on_event, source=source)
 
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
     with deterministic_algorithms(config.train.deterministic):
-        prepared = _prepare(config, dataset, find_batch_size, on_event)
+        prepared = prepare(config, dataset, source, find_batch_size, on_event)
         if dry_run:
             on_event(TrainPlanned(prepared.plan))
             return prepared.plan
@@ -118,51 +128,29 @@ def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
     """
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
-    config, dataset = _with_data(_checked(config), on_event)
+    config = checked(config)
+    source = find_start(config, Path("runs"))
+    config, dataset = with_data(config, on_event, source=source)
     with deterministic_algorithms(config.train.deterministic):
-        return _prepare(config, dataset, False, on_event).plan
+        return prepare(config, dataset, source, False, on_event).plan
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Hold a run of which nothing is written yet, and nothing is left to refuse."""
-
-    config: Config
-    dataset: Dataset
-    accelerator: Accelerator
-    plan: TrainPlan
-
-
-def _prepare(config: Config, dataset: Dataset, find_batch_size: bool, on_event: Listener) -> _Prepared:
-    from ddpm_cli.training.metrics import check_training_metrics
-    from ddpm_cli.training.planning.plan import make_plan
-
-    accelerator = _accelerator_for(config, dataset, on_event)
-    check_training_metrics(config, dataset)
-    if find_batch_size:
-        from ddpm_cli.training.planning.batch_size import with_found_batch_size
-
-        config = with_found_batch_size(config, dataset, accelerator)
-        on_event(Notice(_unscaled_learning_rate(config), important=True))
-    plan = make_plan(config, dataset, accelerator, on_event, batch_size_found=find_batch_size)
-    return _Prepared(config, dataset, accelerator, plan)
-
-
-def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_event: Listener) -> TrainSummary:
+def _begin(prepared: Prepared, runs: Path, name: str | None, prefix: str, on_event: Listener) -> TrainSummary:
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.training.metrics import training_metrics
 
     config, dataset, accelerator, plan = prepared.config, prepared.dataset, prepared.accelerator, prepared.plan
     with Team.of(accelerator).watched():
-        require_agreement(accelerator, dataset)
+        require_agreement(accelerator, dataset, plan.start)
         metrics = training_metrics(config, dataset, accelerator, on_event)
         run = new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
-            _describe(run, config, _provenance(config, dataset, accelerator))
+            _describe(run, config, dataset, _provenance(config, dataset, accelerator, plan.start))
         with _opened(run, accelerator.is_main_process) as folder:
             on_event = _with_pictures(run, folder, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
-            loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
+            listen = _listener(run, folder, on_event, trackers)
+            loop = _loop(config, dataset, accelerator, run, listen, metrics, folder, prepared.start)
             return _run(loop, replace(plan, run=run.path), on_event, trackers)
 
 
@@ -175,6 +163,7 @@ def resume(
     deterministic: bool | None = None,
     sets: Sequence[str] = (),
     no_limits: bool = False,
+    data_changed: bool = False,
     spelt: Callable[[str], str] = as_option,
     on_event: Listener = ignore,
 ) -> TrainSummary | None:
@@ -188,6 +177,7 @@ def resume(
         deterministic: True to use deterministic kernels alone from here on.
         sets: `section.key=value` texts; settings that the rest of the run is to have, see `config.changes`.
         no_limits: Lift the limits on the images, time and memory that the run may ask for.
+        data_changed: Go on with the images that there are now, where they are others than before.
         spelt: Spells the name of an argument as the user knows it; an option of a command if left out.
         on_event: Told of everything that happens.
 
@@ -195,7 +185,8 @@ def resume(
         How the run ended, or None if it had ended before and was not extended.
 
     Raises:
-        RunError: If there is no such run, another process works in it, or its data have changed.
+        RunError: If there is no such run, or another process works in it.
+        DataError: If its data have changed, and `data_changed` does not ask for that.
         ConfigError: If a setting cannot change in the middle of a run.
         CheckpointError: If the checkpoint does not fit the config, or there are checkpoints and all are damaged.
         SaveFailedError: If the disk took no more; the checkpoints before are intact.
@@ -215,8 +206,8 @@ def resume(
         config = change(stored, sets, resume_flags(budget, device, deterministic, spelt))
         if checkpoint:
             require_data(config, run.path)
-        config = _checked(config)
-        if checkpoint and is_finished(run, checkpoint, config):
+        config = checked(config)
+        if checkpoint and not data_changed and is_finished(run, checkpoint, config):
             if folder:
                 sweep_run(run)
             on_event(Notice(finished_notice(run, checkpoint.step)))
@@ -226,26 +217,35 @@ def resume(
         from ddpm_cli.core.compute.team import Team
         from ddpm_cli.training.metrics import training_metrics
         from ddpm_cli.training.planning.plan import make_plan
+        from ddpm_cli.training.start.start import start_again
 
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
-        config, dataset = _with_data(config, on_event, trained_on=True)
-        if dataset.sha256 != (checkpoint.state["data_sha256"] if checkpoint else data_sha256(run)):
-            raise DataError(
-                f"{dataset.source} holds other training images than the run {run.path} was trained on.",
-                "Bring the same data back (see run.json), or start a new run.",
-            )
-        accelerator = _accelerator_for(config, dataset, on_event)
+        config, dataset = with_data(config, on_event, trained_on=True)
+        since, data_change = data_since(run, checkpoint, config, dataset, data_changed=data_changed)
+        accelerator = accelerator_for(config, dataset, on_event)
+        start = None if checkpoint else start_again(config, dataset, run, on_event)
         with Team.of(accelerator).watched():
-            require_agreement(accelerator, dataset)
+            require_agreement(accelerator, dataset, start.report if start else None)
             start_step, bounds = checkpoint.step if checkpoint else 0, Bounds(lifted=no_limits, spelt=spelt)
-            plan = make_plan(config, dataset, accelerator, on_event, run=run.path, start_step=start_step, bounds=bounds)
+            plan = make_plan(
+                config,
+                dataset,
+                accelerator,
+                on_event,
+                run=run.path,
+                start_step=start_step,
+                bounds=bounds,
+                start=start.report if start else None,
+                since=since,
+            )
             metrics = training_metrics(config, dataset, accelerator, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
-            loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
+            listen = _listener(run, folder, on_event, trackers)
+            loop = _loop(config, dataset, accelerator, run, listen, metrics, folder, start, since)
             if checkpoint:
-                loop.restore(checkpoint)
+                loop.restore(checkpoint, other_data=data_change is not None)
             if folder:
                 folder.check()  # decoding the data may have taken minutes
                 sweep_run(run)
@@ -255,8 +255,11 @@ def resume(
             new_budget = any(value is not None for value in (budget or {}).values())
             for text in resume_notices(loop.trainer, stored, run, new_budget=new_budget):
                 on_event(Notice(text))
+            if data_change:
+                on_event(Notice(change_notice(data_change), important=True))
             if folder:
                 folder.check()
+                record_data(run, config, dataset, loop.trainer.step, data_change)
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
                 MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
                 atomic_write(run.config_path, to_toml(config))
@@ -274,60 +277,6 @@ def _opened(run: RunDirectory, main: bool) -> Iterator[HeldFolder | None]:
         yield folder
 
 
-def _unscaled_learning_rate(config: Config) -> str:
-    return (
-        f"--batch-size auto takes {config.train.batch_size:,} images, and leaves the learning rate at {config.optimizer.lr:g}: "
-        "it was chosen for another batch, so look at the first losses, and set --lr if they want it."
-    )
-
-
-def _checked(config: Config) -> Config:
-    """Check all that can be wrong with a config by itself, here; a config that means the same elsewhere. Imports no torch."""
-    check_device(config.train.device)
-    check_precision(config.train.precision, config.train.device)
-    check_trackers(config.train.trackers)
-    config = self_contained(config)
-    check_steps(config.schedule, config.train.sampler, config.sample.sampler)
-    return config
-
-
-def _with_data(config: Config, on_event: Listener, *, trained_on: bool = False) -> tuple[Config, Dataset]:
-    """The config with what it leaves to the data, and these. Imports no torch, unless the data have to be downloaded."""
-    dataset = build_dataset(config.data, on_event, trained_on=trained_on)
-    if len(dataset.train.images) == 0:
-        raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
-    config = with_classes(with_data_used(config, dataset), dataset.train.class_names, dataset.label_columns)
-    for notice in dataset.notices:
-        on_event(Notice(notice, important=True))
-    return config, dataset
-
-
-def _accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Accelerator:
-    """The device and the processes, after all was checked that torch is needed for."""
-    import torch
-
-    from ddpm_cli.core.compute.team import make_accelerator
-    from ddpm_cli.diffusion.prediction import check_prediction
-
-    accelerator = make_accelerator(config.train.device, config.train.precision)
-    check_processes(config.train, accelerator, on_event)
-    schedule = build_schedule(config.schedule)
-    check_prediction(config.objective.build_prediction(), schedule)
-    config.train.sampler.prepare(schedule)
-    config.sample.sampler.prepare(schedule)
-    with torch.device("meta"):
-        build_network(config, dataset.image_shape)
-    return accelerator
-
-
-def _check_batch_search(config: Config) -> None:
-    if config.train.micro_batch_size is not None:
-        raise RequestError(
-            "With train.micro_batch_size any batch fits into the memory, so that the batch size auto has nothing to find.",
-            "Give the batch size a number, or leave train.micro_batch_size out.",
-        )
-
-
 def _loop(
     config: Config,
     dataset: Dataset,
@@ -336,6 +285,8 @@ def _loop(
     listen: Listener,
     metrics: TrainingMetrics | None,
     folder: HeldFolder | None,
+    start: Start | None = None,
+    since: Since = FROM_THE_START,
 ) -> TrainingLoop:
     from ddpm_cli.core.compute.out_of_memory import out_of_memory
     from ddpm_cli.training.loop import TrainingLoop
@@ -343,7 +294,7 @@ def _loop(
     from ddpm_cli.training.trainer import Trainer
 
     with out_of_memory(network_error):
-        trainer = Trainer(config, dataset, accelerator, listen)
+        trainer = Trainer(config, dataset, accelerator, listen, start=start, since=since)
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics, folder)
 
 
@@ -394,18 +345,21 @@ def _telling_how_to_go_on(run: RunDirectory, folder: HeldFolder | None) -> Itera
         ) from error
 
 
-def _describe(run: RunDirectory, config: Config, info: Mapping[str, Any]) -> None:
+def _describe(run: RunDirectory, config: Config, dataset: Dataset, info: Mapping[str, Any]) -> None:
     """Write what makes a folder a run, or remove the folder: nothing could be done with it."""
     try:
         atomic_write(run.config_path, to_toml(config))
+        keep_sums(run, config, dataset)
         write_info(run, info)
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
 
 
-def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> dict[str, Any]:
+def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator, start: StartReport | None) -> dict[str, Any]:
     import torch
+
+    from ddpm_cli.training.start.start import START
 
     on_cuda = accelerator.device.type == "cuda"
     return {
@@ -418,6 +372,7 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
         "threads": torch.get_num_threads(),
         "launch": launch_key(),
         "data": describe_data(dataset),
+        **({START: asdict(start)} if start else {}),
     }
 
 

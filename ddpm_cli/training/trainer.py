@@ -27,7 +27,8 @@ from ddpm_cli.core.wording import counted
 from ddpm_cli.data.batches import Batches, place
 from ddpm_cli.diffusion.guidance import drop_labels, with_labels
 from ddpm_cli.diffusion.objectives.noise_draws import nearest_noise
-from ddpm_cli.models.base import recompute_blocks
+from ddpm_cli.models.base import freeze, recompute_blocks
+from ddpm_cli.results.data_change import FROM_THE_START, Since
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
 from ddpm_cli.training.ema import Ema
 from ddpm_cli.training.health import Health
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.denoise import Network
+    from ddpm_cli.training.start.start import Start
 
 LISTED_IMAGES = 100
 """Images of an incident that are listed, at most: a whole batch can be not finite."""
@@ -77,6 +79,8 @@ class Trainer:
         accelerator: Device, precision and processes.
         on_event: Told of incidents.
         network: Takes the place of the network of the config, and is called as that is.
+        start: Trained weights to begin with; random ones if None.
+        since: From where on its images are these.
     """
 
     def __init__(
@@ -86,6 +90,8 @@ class Trainer:
         accelerator: Accelerator,
         on_event: Listener = ignore,
         network: nn.Module | None = None,
+        start: Start | None = None,
+        since: Since = FROM_THE_START,
     ) -> None:
         self.config = config
         self.accelerator = accelerator
@@ -106,10 +112,16 @@ class Trainer:
             horizontal_flip=config.data.horizontal_flip,
             device=self.device,
             labels=dataset.train.labels,
+            since=since,
         )
-        self.budget = Budget.of(train, len(dataset.train.images))
+        self.budget = Budget.of(train, len(dataset.train.images), since)
 
         self.model = network or self._new_network()
+        if start is not None:
+            start.put_into(self.model, self.learner)
+            self.schedule = self.learner.schedule if self.learner else self.schedule
+        if config.start.freeze is not None:
+            freeze(self.model, config.start.freeze)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:

@@ -12,8 +12,8 @@ from ddpm_cli.bench.duels import duels, same_network
 from ddpm_cli.bench.subject import Setting, random_dataset, subject
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.compute.team import make_accelerator
-from ddpm_cli.interop.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.results.benchmark import UNDER_OUR_LOOP
+from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.training.trainer import Trainer
 
 CHANGES = {"model.stem": 1, "model.norm_groups": 4, "sample.sampler": "ddim", "schedule.timesteps": 50}

@@ -12,8 +12,8 @@ from ddpm_cli.bench.subject import image_shape
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.model import UNetConfig
-from ddpm_cli.interop.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.models.cost import forward_flops, parameter_count
+from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 
 EXAMPLE = ROOT / "examples" / "benchmarks" / "unet2d.toml"
 SMALL = UNetConfig(stem=1, base_channels=8, channel_mult=(1, 2, 2), blocks_per_level=1, attention_resolutions=(4, 8), norm_groups=4)

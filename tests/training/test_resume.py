@@ -203,7 +203,7 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     train(tiny(steps=4), runs=tmp_path, name="run")
     from dataclasses import replace
 
-    import ddpm_cli.training.train as module
+    import ddpm_cli.training.planning.prepare as module
 
     original = module.build_dataset
 
@@ -211,8 +211,10 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return replace(original(*arguments, **options), sha256="0" * 64)
 
     monkeypatch.setattr(module, "build_dataset", changed)
-    with pytest.raises(DataError, match="other training images"):
+    with pytest.raises(DataError, match="other training images") as refused:
         resume(tmp_path / "run", budget={"steps": 8})
+    assert "--data-changed" in refused.value.remedy
+    assert "ddpm train --from" in refused.value.remedy
 
 
 def test_after_a_kill_the_run_goes_on_from_the_checkpoint_before(tmp_path: Path, uninterrupted: dict[str, Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ _NOT_HERE = "If another package adds what is unknown here, install that package 
 _DAMAGED = "It is damaged: restore it, or use another one."
 
 
+OpenSource = Callable[[str, str], Mapping[str, Any]]
+"""Looks for what `start.weights` names: a path or a run's name as written, and who wrote it. It gives nested tables: `[start]` with
+where that lies, and the sections OF_A_MODEL that it was trained with."""
+WEIGHTS = "start.weights"
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Hold a valid config and where each of its values came from.
@@ -49,22 +55,26 @@ def load_config(
     file: Path | None = None,
     sets: Sequence[str] = (),
     flags: Mapping[str, tuple[Any, str]] | None = None,
+    open_source: OpenSource | None = None,
 ) -> Resolved:
-    """Resolve a config: defaults < preset < TOML file < `--set` and flags.
+    """Resolve a config: defaults < preset, or else the source of start.weights < TOML file < `--set` and flags.
 
     Args:
         preset: Name of a preset; takes the place of the one that the file may name by a top-level `preset = "..."`.
         file: TOML file.
         sets: `section.key=value` texts.
         flags: Dotted key to (value, flag's name); a value of None was not given.
+        open_source: Finds what start.weights names; without it that is left alone.
     Raises:
         ConfigError: With all faults of all layers.
+        RequestError: If there is nothing where start.weights says.
     """
     faults: list[Fault] = []
     tree = read_toml(file, "--config", faults) if file else {}
     named = tree.pop("preset", None)
     base = preset_tree(preset, "--preset", faults) if preset is not None else preset_tree(named, str(file), faults)
     whole = not faults
+    has_preset = preset is not None or named is not None
     preset = as_known(str(named if preset is None else preset), preset_names())
     layers = [
         layer_from_tree(base, f"preset {preset}", faults),
@@ -73,7 +83,29 @@ def load_config(
     ]
     if not whole:  # without a layer, what the others set may look wrong and be right
         raise config_error(faults)
+    if open_source is not None:
+        layers = with_source(layers, open_source, faults, has_preset=has_preset)
     return _resolve(layers, faults)
+
+
+def with_source(layers: Sequence[Layer], open_source: OpenSource, faults: list[Fault], *, has_preset: bool) -> list[Layer]:
+    """Put the source of start.weights among the layers: the sections of its model below them, and above them where it lies.
+
+    Args:
+        layers: The lowest first.
+        open_source: Finds what they name, if they name one.
+        faults: Gets what is wrong with its sections.
+        has_preset: Whether a preset says what the model is.
+    Raises:
+        RequestError: If there is nothing of that name.
+    """
+    named = [layer[WEIGHTS] for layer in layers if WEIGHTS in layer][-1:]
+    if not named or named[0].value is None:
+        return [*layers]
+    written, origin = str(named[0].value), named[0].origin
+    tree = open_source(written, origin)
+    below = {} if has_preset else layer_from_tree({name: tree[name] for name in OF_A_MODEL}, written, faults)
+    return [below, *layers, layer_from_tree({"start": tree["start"]}, origin, faults)]
 
 
 def from_toml_text(text: str, source: str = "config") -> Config:

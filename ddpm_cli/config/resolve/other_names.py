@@ -36,6 +36,8 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
     "threshold": {'"clamp"': "static clip clip_sample clip_denoised"},
 }
 _KEYS: Mapping[str, str] = {
+    "start.weights": "from init_from from_pretrained pretrained finetune_from init_checkpoint pretrained_model_name_or_path",
+    "start.freeze": "freeze_until frozen freeze_layers",
     "optimizer.lr": "learning_rate max_lr peak_lr step_size",
     "optimizer.betas": "beta1 beta2 adam_beta1 adam_beta2 adam_betas momentum",
     "optimizer.weight_decay": "wd l2",

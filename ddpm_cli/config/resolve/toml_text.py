@@ -36,9 +36,9 @@ def _section(path: str, tree: Mapping[str, Any], origins: Mapping[str, str]) -> 
     for name, value in tree.items():
         if isinstance(value, dict):
             inner = join(path, name)
-            yield ""
-            yield f"[{inner}]"
-            yield from _section(inner, value, origins)
+            lines = list(_section(inner, value, origins))
+            if lines:
+                yield from ("", f"[{inner}]", *lines)
 
 
 def toml_value(value: Any) -> str:

@@ -18,6 +18,7 @@ from ddpm_cli.config.schema.optimizer import AdamOptimizer, OptimizerConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
 from ddpm_cli.config.schema.section import PositiveInt, Section, Share, is_stored, one_alone
+from ddpm_cli.config.schema.start import StartConfig
 from ddpm_cli.core.names import as_known
 from ddpm_cli.metrics.registry import in_training
 
@@ -142,6 +143,7 @@ class Config(Section):
     schedule: ScheduleConfig = LinearSchedule()
     model: ModelConfig = UNetConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    start: StartConfig = StartConfig()
     optimizer: OptimizerConfig = AdamOptimizer()
     ema: EmaConfig = EmaConfig()
     train: Annotated[TrainConfig, AfterValidator(has_budget)] = TrainConfig(epochs=20.0)

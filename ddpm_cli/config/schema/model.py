@@ -13,6 +13,7 @@ from ddpm_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from ddpm_cli.models.base import Denoiser
+    from ddpm_cli.models.unet import UNet
 
 MOST_CLASSES = 1_000_000
 Multiple = Annotated[int, Field(ge=1, le=256)]
@@ -49,6 +50,17 @@ class NetworkBase(Choice):
         Raises:
             ConfigError: If the sizes do not fit together, or `num_classes` is still to be taken from the data.
         """
+
+    def for_images(self, before: tuple[int, int, int], now: tuple[int, int, int]) -> NetworkBase:
+        """Say what makes the same network for images of another shape: settings that name sizes of feature maps move along.
+
+        Args:
+            before: (channels, height, width) of the images that these settings are for.
+            now: Of those that the result is for.
+        Raises:
+            ConfigError: If it can be none for such images.
+        """
+        return self
 
     def resolved_classes(self) -> int | None:
         """Tell the number of classes that the network takes labels of; None if it takes none.
@@ -101,7 +113,7 @@ class UNetConfig(NetworkBase):
         """Say what people call it."""
         return "U-Net"
 
-    def build(self, image_shape: tuple[int, int, int], out_channels: int) -> Denoiser:
+    def build(self, image_shape: tuple[int, int, int], out_channels: int) -> UNet:
         """Build the U-Net."""
         from ddpm_cli.models.unet import UNet
 
@@ -114,6 +126,21 @@ class UNetConfig(NetworkBase):
             num_classes=self.resolved_classes(),
             **sizes,
         )
+
+    def for_images(self, before: tuple[int, int, int], now: tuple[int, int, int]) -> NetworkBase:
+        """Move self-attention to the heights that the same levels have."""
+        if not self.attention_resolutions:
+            return self
+        moved = dict(zip(self._heights(before), self._heights(now), strict=True))
+        heights = tuple(dict.fromkeys(moved.get(height, height) for height in self.attention_resolutions))
+        return self.model_copy(update={"attention_resolutions": heights})
+
+    def _heights(self, image_shape: tuple[int, int, int]) -> list[int]:
+        import torch
+
+        plain = self.model_copy(update={"attention_resolutions": (), "num_classes": None})
+        with torch.device("meta"):
+            return [height for height, _ in plain.build(image_shape, image_shape[0]).feature_sizes()]
 
 
 ModelConfig = Annotated[NetworkBase, OneOf("ddpm.networks", UNetConfig, default="unet")]

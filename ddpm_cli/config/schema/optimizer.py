@@ -33,13 +33,18 @@ class OptimizerBase(Choice):
         """Build the optimizer of a network's parameters.
 
         Args:
-            network: Where its weights lie is where the moments will.
+            network: Where its weights lie is where the moments will. Those that are frozen are none of its business, see `trained`.
             fused: Move all parameters by one kernel, which can skip a step by itself, see `core.compute.skipping`.
         """
 
     def common(self) -> dict[str, Any]:
         """List the arguments that every optimizer of torch takes."""
         return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+
+
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    """List the parameters that get a gradient; the others are frozen (start.freeze)."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 class AdamOptimizer(OptimizerBase):
@@ -51,7 +56,7 @@ class AdamOptimizer(OptimizerBase):
         """Build torch's Adam."""
         from torch import optim
 
-        return optim.Adam(network.parameters(), **self.common(), fused=fused)
+        return optim.Adam(trained(network), **self.common(), fused=fused)
 
 
 class AdamWOptimizer(OptimizerBase):
@@ -63,7 +68,7 @@ class AdamWOptimizer(OptimizerBase):
         """Build torch's AdamW."""
         from torch import optim
 
-        return optim.AdamW(network.parameters(), **self.common(), fused=fused)
+        return optim.AdamW(trained(network), **self.common(), fused=fused)
 
 
 class MuonOptimizer(OptimizerBase):
@@ -81,10 +86,10 @@ class MuonOptimizer(OptimizerBase):
         """Build Muon; what reads the image and what writes it, norms, biases and embeddings are moved by AdamW."""
         from ddpm_cli.core.compute.muon import Muon, inner_matrices
 
-        matrices = inner_matrices(network)
+        matrices = [weight for weight in inner_matrices(network) if weight.requires_grad]
         inner = {id(weight) for weight in matrices}
         return Muon(
-            [weight for weight in network.parameters() if id(weight) not in inner],
+            [weight for weight in trained(network) if id(weight) not in inner],
             matrices,
             **self.common(),
             matrix_lr=self.matrix_lr,

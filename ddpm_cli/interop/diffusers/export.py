@@ -21,10 +21,10 @@ from ddpm_cli.interop.diffusers.config import (
     solver_overrides,
     unet2d_arguments,
 )
-from ddpm_cli.interop.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.interop.model_card import model_card
 from ddpm_cli.interop.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.results.interchange import Comparison
+from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SamplerConfig

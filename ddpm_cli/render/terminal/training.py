@@ -34,6 +34,7 @@ from ddpm_cli.results.events import (
     TrainSummary,
     together,
 )
+from ddpm_cli.results.start import StartReport
 
 HOUR = 3600.0
 SECONDS_BETWEEN_LINES = 10.0
@@ -56,16 +57,29 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
     facts = {
         "data": f"{plan.data}: {counted(plan.train_images, 'image')}, {shape}, {_held_out(plan)}",
         "from": plan.data_source,
-        "model": f"{plan.network}, {plan.parameters:,} parameters, {quantity(plan.flops_per_image, 'FLOP')} per image",
+        "model": f"{plan.network}, {_parameters(plan)}, {quantity(plan.flops_per_image, 'FLOP')} per image",
         "learns": plan.objective,
         "device": f"{plan.device}, {plan.precision}{processes}",
         "budget": _budget(plan),
         "estimate": _estimate(plan),
         "run": "none, a dry run" if plan.run is None else str(plan.run),
     }
+    if plan.start is not None:
+        facts["starts from"] = start_text(plan.start)
     if plan.start_step:
         facts["goes on"] = f"from step {plan.start_step:,}"
     return facts
+
+
+def _parameters(plan: TrainPlan) -> str:
+    frozen = f" ({plan.frozen_parameters:,} frozen)" if plan.frozen_parameters else ""
+    return f"{plan.parameters:,} parameters{frozen}"
+
+
+def start_text(start: StartReport) -> str:
+    """Say in one line what the weights of a run start from."""
+    step = "" if start.step is None else f", step {start.step:,}"
+    return f"{start.weights}{step}: {start.taken_numbers / start.numbers:.1%} of the network's numbers"
 
 
 def _held_out(plan: TrainPlan) -> str:

@@ -119,6 +119,7 @@ class TrainingMemory:
     Attributes:
         base: What the process holds without the network; 0 on an accelerator, where only tensors count.
         weights: The network's.
+        gradients: Of those that are not frozen.
         moments: What the optimizer keeps of them.
         image: One image in float32.
         training: Forward and backward pass, of a micro-batch.
@@ -132,6 +133,7 @@ class TrainingMemory:
 
     base: int
     weights: int
+    gradients: int
     moments: int
     image: int
     training: PeakMemory
@@ -162,6 +164,7 @@ class TrainingMemory:
         return cls(
             base=base if on_cpu else 0,
             weights=rehearsal.weight_bytes,
+            gradients=rehearsal.gradient_bytes,
             moments=moment_bytes(rehearsal.optimizer()),
             image=FLOAT32 * math.prod(rehearsal.image_shape),
             training=training,
@@ -184,8 +187,8 @@ class TrainingMemory:
         copies_of_gradients = (micro < share) + (self.processes > 1) + self.passes_at_once - 1
         noise = config.train.batch_size * config.objective.noise_candidates * self.image
         for_a_while = (
-            round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + noise,
-            2 * self.weights,  # gradients, and the denominators of Adam where it is not fused
+            round(self.heap * self.training.at(micro)) + copies_of_gradients * self.gradients + noise,
+            2 * self.gradients,  # these, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),
             COPIES_FOR_CHECKPOINT * self.moments + self.weights if self.on_cpu else 0,

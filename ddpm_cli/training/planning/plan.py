@@ -16,7 +16,9 @@ from ddpm_cli.core.compute.device import precision_of
 from ddpm_cli.core.compute.out_of_memory import out_of_memory
 from ddpm_cli.diffusion.schedules import clipped_betas
 from ddpm_cli.errors import RequestError
+from ddpm_cli.models.base import freeze
 from ddpm_cli.models.cost import forward_flops, parameter_count
+from ddpm_cli.results.data_change import FROM_THE_START, Since
 from ddpm_cli.results.events import Listener, Notice, TrainPlan, ignore
 from ddpm_cli.sampling.bounds import Demand, require_affordable, require_trainable
 from ddpm_cli.sampling.drawing import sampler_notices
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.models.base import Denoiser
+    from ddpm_cli.results.start import StartReport
 
 CONFIG = Path("the config")
 PASSES_OF_A_STEP = 3
@@ -49,6 +52,8 @@ def make_plan(
     start_step: int = 0,
     batch_size_found: bool = False,
     bounds: Bounds = OWN,
+    start: StartReport | None = None,
+    since: Since = FROM_THE_START,
 ) -> TrainPlan:
     """Plan what the run will do and cost; call it before its network is built, whose memory would be counted twice.
 
@@ -63,13 +68,16 @@ def make_plan(
         start_step: Steps taken already.
         batch_size_found: Whether nobody chose the batch size.
         bounds: On what the run may ask for.
+        start: What its weights start from.
+        since: From where on its images are these.
     Raises:
         RequestError: If the run needs more memory than the machine has; or if the bounds allow no such network or samples, or no
             picture holds these.
         OutOfMemoryError: If the memory does not suffice for the network and one image.
     """
     train, processes = config.train, accelerator.num_processes
-    budget = Budget.of(train, len(dataset.train.images))
+    images = len(dataset.train.images)
+    budget = Budget.of(train, images, since)
     for notice in _notices(config, budget):
         on_event(notice)
     with torch.device("meta"):
@@ -87,7 +95,7 @@ def make_plan(
         run=run,
         data=dataset.name,
         data_source=dataset.source,
-        train_images=len(dataset.train.images),
+        train_images=images,
         held_out_images=len(dataset.test.images),
         evaluated_images=min(len(dataset.test.images), train.eval_images),
         image_shape=dataset.image_shape,
@@ -103,11 +111,20 @@ def make_plan(
         start_step=start_step,
         total_steps=budget.steps,
         minutes=train.minutes,
-        epochs=None if budget.steps is None else budget.steps * train.batch_size / len(dataset.train.images),
+        epochs=None if budget.steps is None else since.epochs + (budget.steps - since.step) * train.batch_size / images,
         estimated_seconds=seconds,
         estimated_bytes=peak,
         lost_to_others=lost,
+        start=start,
+        frozen_parameters=_frozen_parameters(network, config.start.freeze),
     )
+
+
+def _frozen_parameters(network: Denoiser, last: str | None) -> int:
+    if last is None:
+        return 0
+    frozen, parameters = freeze(network, last), dict(network.named_parameters())
+    return sum(parameters[name].numel() for name in frozen)
 
 
 def require_affordable_samples(

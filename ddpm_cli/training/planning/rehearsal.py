@@ -15,7 +15,7 @@ from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.guidance import with_labels
-from ddpm_cli.models.base import recompute_blocks
+from ddpm_cli.models.base import freeze, recompute_blocks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,6 +52,8 @@ class Rehearsal:
         network = build_network(config, image_shape)
         place_network(network, accelerator.device)
         recompute_blocks(network, config.train.gradient_checkpointing)
+        if config.start.freeze is not None:
+            freeze(network, config.start.freeze)
         learner = build_schedule_learner(config)
         schedule = learner.schedule if learner else build_schedule(config.schedule)
         return cls(config, network, image_shape, schedule, learner, accelerator)
@@ -60,6 +62,11 @@ class Rehearsal:
     def weight_bytes(self) -> int:
         """Count the bytes of the network's weights."""
         return sum(parameter.nbytes for parameter in self.network.parameters())
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Count the bytes of the gradients: of the weights that are not frozen."""
+        return sum(parameter.nbytes for parameter in self.network.parameters() if parameter.requires_grad)
 
     def optimizer(self) -> optim.Adam:
         """Build the run's optimizer for this network."""

@@ -22,12 +22,12 @@ from ddpm_cli.data.sources import fashion_mnist
 from ddpm_cli.errors import DdpmError, RequestError, RunError
 from ddpm_cli.experiments.run_list import list_rows
 from ddpm_cli.interop.diffusers.export import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
-from ddpm_cli.interop.diffusers.scheduler import read_scheduler, scheduler_class
-from ddpm_cli.interop.diffusers.weights import WEIGHTS
 from ddpm_cli.interop.import_model import import_model
 from ddpm_cli.interop.model_card import model_card
 from ddpm_cli.interop.same_noise import sample_from, seeded_noise
 from ddpm_cli.results.events import Event, Notice
+from ddpm_cli.sampling.diffusers.scheduler import read_scheduler, scheduler_class
+from ddpm_cli.sampling.diffusers.weights import WEIGHTS
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.sampling.trained_model import TrainedModel
 from ddpm_cli.training.train import resume

@@ -10,7 +10,7 @@ from typing import Any
 
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.errors import CheckpointError, RequestError
-from ddpm_cli.interop.diffusers.unet import Settings, are_counts, not_among
+from ddpm_cli.sampling.diffusers.unet import Settings, are_counts, not_among
 
 # What every class takes for a key that its file leaves out.
 DEFAULTS: Mapping[str, Any] = {
