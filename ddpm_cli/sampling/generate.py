@@ -97,6 +97,7 @@ def load_model(found: StoredModel, device: torch.device, *, on_event: Listener =
         found.class_names,
         ema=found.ema,
         schedule_weights=of_schedule,
+        runs=found.runs,
     )
 
 

@@ -72,6 +72,8 @@ def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, s
 
 def refusal(key: str) -> str | None:
     """Tell why a key cannot be set when a run goes on; None if it can."""
+    if key == "sample.guide.model":
+        return "has no place in a training: --guide-with of `ddpm sample` and `ddpm evaluate` names a guide"
     if key.startswith(CHANGEABLE):
         return None
     if key in _FLAGS:

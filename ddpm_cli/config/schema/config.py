@@ -177,6 +177,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _guide_is_for_drawing(self, info: ValidationInfo) -> Config:
+        if self.sample.guide.model is not None and not is_stored(info):
+            raise ValueError(
+                "sample.guide.model is for drawing from a trained model, and has no place in a training; leave it out, and give "
+                "--guide-with to `ddpm sample` and `ddpm evaluate`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _best_is_measured(self) -> Config:
         best_by = self.checkpoint.best_by
         if best_by != HELD_OUT_LOSS and (self.train.evaluate_every is None or best_by not in self.train.evaluate_metrics):

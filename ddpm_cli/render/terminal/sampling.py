@@ -16,6 +16,11 @@ def show_model(origin: Path, step: int, *, ema: bool) -> None:
     show_line("model:", "cyan", f"{origin} (step {step:,}, {'EMA' if ema else 'last'} weights)")
 
 
+def show_guide(origin: Path, step: int, scale: float) -> None:
+    """Say on stderr which weaker model guides."""
+    show_line("guide:", "cyan", f"{origin} (step {step:,}, EMA weights), scale {scale:g}")
+
+
 class SamplingView(Bars):
     """Draw the denoising steps as a bar, see `Bars`; a listener.
 
