@@ -141,7 +141,7 @@ class Found:
 
         team, settings = sampling_team(self.device), self.editing.settings
         trained = load_guide(load_model(self.model, team.device, on_event=show_notices), self.guide, settings, show_notices)
-        show_model(trained.origin, trained.step, ema=self.model.ema)
+        show_model(trained.origin, trained.step, ema=self.model.ema, width=trained.width)
         if self.guide is not None:
             show_guide(self.guide.origin, self.guide.step, settings.guide.scale)
         if (label := self.editing.label) is not None:

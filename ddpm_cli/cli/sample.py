@@ -171,7 +171,7 @@ def sample(
         "steps": settings.sampler.number_of_steps(T),
         "evaluations": settings.sampler.evaluations(T),
     }
-    show_model(trained.origin, trained.step, ema=ema)
+    show_model(trained.origin, trained.step, ema=ema, width=trained.width)
     show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps")
     if guide is not None:
         show_guide(guide.origin, guide.step, settings.guide.scale)

@@ -119,13 +119,14 @@ def evaluate_run(
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
-    """Find the run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
+    """Find the run that a model's checkpoint, or its average that `ddpm ema` made, lies in; None for what stands alone.
 
     Raises:
         RunError: If a folder in the run is a symbolic link.
     """
     run = RunDirectory(trained.origin.parent.parent)
-    return checked_run(run) if trained.origin.is_dir() and run.info_path.is_file() else None
+    lies_in_it = trained.origin.is_dir() or trained.origin.parent.name == run.averages_folder.name
+    return checked_run(run) if lies_in_it and run.info_path.is_file() else None
 
 
 def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:

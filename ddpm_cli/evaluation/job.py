@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +237,8 @@ class Job:
                 raise DdpmError(
                     f"{figure.metric} is not a finite number.", "Look at the model's samples: its training may have diverged."
                 )
+        if (width := self.trained.width) is not None:
+            figures = [replace(figure, details=figure.details | {"ema_width": width}) for figure in figures]
         if self.out:
             append_figures(self.out, figures, key, self.trained.step, self.ema)
         return figures

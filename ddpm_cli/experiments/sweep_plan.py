@@ -40,7 +40,7 @@ Standing = Literal["new", "begun", "finished", "failed"]
 LEFT = ("new", "begun")
 OF_A_RUN = frozenset(
     {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "loss.png"}
-    | {"checkpoints", "lock", "trackers.json", "tensorboard", "wandb"}
+    | {"averages", "checkpoints", "lock", "trackers.json", "tensorboard", "wandb"}
 )
 
 

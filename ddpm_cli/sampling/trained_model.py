@@ -38,6 +38,7 @@ class TrainedModel:
         ema: Whether its weights are the averaged ones.
         schedule_weights: Those of a learned schedule's network; None if the schedule is not learned.
         fast: What stands in for the network in sampling, see `with_fast_network`; None for the network itself.
+        width: Of the power-function average that its weights are, see `ddpm ema`; None for others.
         guide: The weaker model that its samples are led away from, see `guide.load_guide`.
         runs: The folder of runs that it was looked for in.
     """
@@ -52,6 +53,7 @@ class TrainedModel:
     ema: bool = field(default=True, kw_only=True)
     schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
     fast: Network | None = field(default=None, kw_only=True)
+    width: float | None = field(default=None, kw_only=True)
     guide: Guide | None = field(default=None, kw_only=True)
     runs: Path = field(default=Path("runs"), kw_only=True)
 

@@ -29,7 +29,7 @@ from ddpm_cli.diffusion.guidance import drop_labels, with_labels
 from ddpm_cli.diffusion.objectives.noise_draws import nearest_noise
 from ddpm_cli.models.base import recompute_blocks
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
-from ddpm_cli.training.ema import Ema
+from ddpm_cli.training.averages.ema import Ema, PowerEma
 from ddpm_cli.training.health import Health
 from ddpm_cli.training.loss_meter import LossMeter
 from ddpm_cli.training.outcome import LateNumbers, Outcome
@@ -110,13 +110,16 @@ class Trainer:
 
         self.model = network or self._new_network()
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
+        self.averages = [PowerEma(self.model, width, self.device) for width in config.ema.widths]
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:
             shard(self.model, accelerator)
-            shard(self.ema.model, accelerator, reshard=False)
+            for average in (self.ema, *self.averages):
+                shard(average.model, accelerator, reshard=False)
         else:
             place_network(self.model, self.device)
-            place_network(self.ema.model, self.device)
+            for average in (self.ema, *self.averages):
+                place_network(average.model, self.device)
         self.processors = Processors(torch.get_num_threads())
         self.lost = 0.0
         """Part of the processors that other programs had lately, in [0, 1]; 0 where the processors do not compute."""
@@ -308,7 +311,8 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.update()
         self.optimizer.zero_grad()
-        self.ema.update(self.parameters, taken)
+        for average in (self.ema, *self.averages):
+            average.update(self.parameters, taken)
         return norm, taken
 
     def lr(self) -> float:

@@ -36,7 +36,9 @@ CHANGEABLE = (
 
 _REASONS = {
     **dict.fromkeys(("data.", "train.batch_size", "train.seed"), "it decides which images come, and in which order"),
-    **dict.fromkeys(("model.", "schedule.", "objective.", "ema.warmup"), "it is part of what has been trained so far"),
+    **dict.fromkeys(
+        ("model.", "schedule.", "objective.", "ema.warmup", "ema.widths"), "it is part of what has been trained so far"
+    ),
     **dict.fromkeys(
         ("train.eval_images", "train.evaluate_", "train.sampler", "checkpoint.best_by"),
         "the checkpoints so far were measured with it, and the best of them would no longer compare",

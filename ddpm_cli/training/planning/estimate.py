@@ -182,15 +182,16 @@ class TrainingMemory:
         micro, share = micro_batch(config, self.processes)
         # Of the passes before; what is sent to other processes; of the other passes at once.
         copies_of_gradients = (micro < share) + (self.processes > 1) + self.passes_at_once - 1
+        averages = len(config.ema.widths)
         noise = config.train.batch_size * config.objective.noise_candidates * self.image
         for_a_while = (
             round(self.heap * self.training.at(micro)) + copies_of_gradients * self.weights + noise,
             2 * self.weights,  # gradients, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),
-            COPIES_FOR_CHECKPOINT * self.moments + self.weights if self.on_cpu else 0,
+            COPIES_FOR_CHECKPOINT * max(self.moments, averages * self.weights) + self.weights if self.on_cpu else 0,
         )
-        return self.base + KEPT_OF_WEIGHTS * self.weights + self.moments + max(for_a_while)
+        return self.base + (KEPT_OF_WEIGHTS + averages) * self.weights + self.moments + max(for_a_while)
 
 
 def _heap_share(train_pass: Callable[[int], None], training: PeakMemory, most_images: int) -> float:
