@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "Tuning",
     "compare",
+    "ema",
     "evaluate",
     "events",
     "export",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ddpm_cli.api.averages import ema
     from ddpm_cli.api.evaluation import evaluate
     from ddpm_cli.api.experiments import compare, speedrun, sweep
     from ddpm_cli.api.exporting import export
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from ddpm_cli.results.tuning import Tuning
 else:
     _HOMES = {
+        "ddpm_cli.api.averages": ("ema",),
         "ddpm_cli.api.evaluation": ("evaluate",),
         "ddpm_cli.api.experiments": ("compare", "speedrun", "sweep"),
         "ddpm_cli.api.exporting": ("export",),

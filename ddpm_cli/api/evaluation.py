@@ -47,9 +47,9 @@ def evaluate(
         progress: Show bars and notices on stderr.
         on_event: Told of `EvaluateProgress`, `Notice`, and the pictures that were drawn.
         asked: How to measure, where it is not as usual: n (samples, 1,000 if left out; or held-out images, 256), repeats
-            (independent sets of samples), seed (of the first sample, in [0, 2**32)), sampler, steps and guidance as for
-            `Model.sample`, batch_size (64 if left out), likelihood_steps, likelihood_respaced, variance, reference ("train" or
-            "test"), extractor_weights, fit_extractor. See `EvaluateSettings`.
+            (independent sets of samples), seed (of the first sample, in [0, 2**32)), sampler, steps, guidance, guide_with and
+            guide_scale as for `Model.sample`, batch_size (64 if left out), likelihood_steps, likelihood_respaced, variance,
+            reference ("train" or "test"), extractor_weights, fit_extractor. See `EvaluateSettings`.
     Returns:
         One figure for each metric in their order, two for precision-recall, each with its value, error and protocol. That of
         loss-per-timestep has the curve in `rows`: `t_first`, `t_last`, `loss` and `standard_error` of up to 20 ranges of t.

@@ -35,6 +35,7 @@ from ddpm_cli.sampling.courses import Course, FromNoise
 from ddpm_cli.sampling.edits import Edit, Filling, Interpolation, Variation
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.generate import Frames, load_trained
+from ddpm_cli.sampling.guide import guided_model
 from ddpm_cli.sampling.parallel import shared_samples
 from ddpm_cli.sampling.request import (
     FILLING,
@@ -153,8 +154,10 @@ class Model:
             progress: Show a bar on stderr if that is a terminal.
             on_event: Told of `SampleProgress` for each denoising step of each batch.
             drawing: `sampler`, a name such as "ddim" (see `ddpm ls samplers`); `steps` of it, in [1, T]; `guidance`, the scale
-                of classifier-free guidance: 1 follows the label, more does so closely, 0 ignores it; `batch_size`, images at a
-                time, at least 1, which does not change them. Each is as in the run's config if None or left out.
+                of classifier-free guidance: 1 follows the label, more does so closely, 0 ignores it; `guide_with`, a weaker
+                model to lead samples away from, "RUN@STEP", or "@STEP" of this model's own run, and `guide_scale`, 1.5 if left
+                out (Karras et al. 2024, autoguidance); `batch_size`, images at a time, at least 1, which does not change them.
+                Each is as in the run's config if None or left out.
         Returns:
             Images in the order of the seeds, NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
         Raises:
@@ -163,8 +166,9 @@ class Model:
             OutOfMemoryError: With the largest batch that there is memory for.
         """
         settings = self._settings(drawing, set)
-        chosen = self._affordable_seeds(n, seeds, settings, no_limits, on_event)
-        return self._draw(chosen, labels, settings, progress, on_event)
+        model = self._with_guide(settings)
+        chosen = model._affordable_seeds(n, seeds, settings, no_limits, on_event)
+        return model._draw(chosen, labels, settings, progress, on_event)
 
     def trajectory(
         self,
@@ -184,7 +188,7 @@ class Model:
             labels: One for all images or one for each.
             set: Fields of the config's section `sample`.
             no_limits: Lift the limits.
-            drawing: Sampler, steps, guidance and batch size.
+            drawing: Sampler, steps, guidance, guide and batch size.
         Returns:
             x_s after up to 60 of the steps, evenly spread; the last are the images. NumPy uint8 [F, N, H, W, C].
         Raises:
@@ -192,8 +196,9 @@ class Model:
             OutOfMemoryError: See `sample`.
         """
         settings, frames = self._settings(drawing, set), Frames()
-        chosen = self._affordable_seeds(n, seeds, settings, no_limits, ignore)
-        self._draw(chosen, labels, settings, progress=False, on_frame=frames)
+        model = self._with_guide(settings)
+        chosen = model._affordable_seeds(n, seeds, settings, no_limits, ignore)
+        model._draw(chosen, labels, settings, progress=False, on_frame=frames)
         return np.stack([_channels_last(frame) for frame in frames.stacked()])
 
     def interpolate(
@@ -222,7 +227,7 @@ class Model:
             no_limits: Lift the limits.
             progress: Show a bar on stderr if that is a terminal.
             on_event: Told of `SampleProgress`.
-            drawing: `steps` of DDIM, 50 if left out, `guidance` and `batch_size`; the sampler is DDIM.
+            drawing: `steps` of DDIM, 50 if left out, and all else as for `sample`; the sampler is DDIM.
         Returns:
             Images from first to last, NumPy uint8 [n, H, W, C].
         Raises:
@@ -266,7 +271,7 @@ class Model:
             no_limits: Lift the limits.
             progress: Show a bar on stderr if that is a terminal.
             on_event: Told of `SampleProgress`.
-            drawing: `steps` from noise to image, 100 if left out, `guidance` and `batch_size`; the sampler is ancestral.
+            drawing: `steps` from noise to image, 100 if left out, and all else as for `sample`; the sampler is ancestral.
         Returns:
             Fillings in the order of the seeds, NumPy uint8 [N, H, W, C].
         Raises:
@@ -329,10 +334,15 @@ class Model:
     def _edited(
         self, edit: Edit, editing: Editing, seeds: list[int], no_limits: bool, progress: bool, on_event: Listener
     ) -> NDArray[np.uint8]:
-        self._require(edit.demand(self._trained, editing), editing.settings, no_limits, on_event)
+        model = self._with_guide(editing.settings)
+        model._require(edit.demand(model._trained, editing), editing.settings, no_limits, on_event)
         with SamplingView("looking for the noise of the pictures") as view:
-            course = edit.course(self._trained, editing, together(view if progress else ignore, on_event))
-        return self._draw(seeds, editing.label, editing.settings, progress, on_event, course=course)
+            course = edit.course(model._trained, editing, together(view if progress else ignore, on_event))
+        return model._draw(seeds, editing.label, editing.settings, progress, on_event, course=course)
+
+    def _with_guide(self, settings: SampleConfig) -> Model:
+        """Give the model with the guide that settings name; itself if they name none."""
+        return Model(guided_model(self._trained, settings, as_argument, show_notices)) if settings.guide.model else self
 
     def _require(self, demand: Demand, settings: SampleConfig, no_limits: bool, on_event: Listener) -> None:
         require_affordable(

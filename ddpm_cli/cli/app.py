@@ -20,6 +20,7 @@ from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
 from ddpm_cli.cli.doctor import doctor
+from ddpm_cli.cli.ema import ema
 from ddpm_cli.cli.evaluate import evaluate
 from ddpm_cli.cli.export import export
 from ddpm_cli.cli.img2img import img2img
@@ -117,6 +118,7 @@ app.command("interpolate", cls=Command, short_help="Draw the way from one image 
 app.command("inpaint", cls=Command, short_help="Fill a part of an image.")(inpaint)
 app.command("img2img", cls=Command, short_help="Make an image anew from a given one.")(img2img)
 app.command("evaluate", cls=help_with(metric_choices), short_help="Measure a trained model: its samples and likelihoods.")(evaluate)
+app.command("ema", cls=Command, short_help="Make a model of any average of a run's weights.")(ema)
 app.command("tune-sampler", cls=Command, short_help="Find the best sampler of few steps for a run.")(tune_sampler)
 app.command("compare", cls=Command, short_help="Put runs beside each other and say whether they differ.")(compare)
 app.command("sweep", cls=Command, short_help="Train every combination of settings in a file, and compare.")(sweep)

@@ -104,6 +104,7 @@ class Found:
         editing: How it draws.
         facts: What `--json` says of all this.
         bounds: On what its file may ask for.
+        guide: The weaker model that images are led away from.
     """
 
     device: str
@@ -111,6 +112,7 @@ class Found:
     editing: Editing
     facts: dict[str, Any]
     bounds: Bounds
+    guide: StoredModel | None
 
     def read_picture(self, path: Path, resize: bool) -> Pixels:
         """Read a picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
@@ -133,14 +135,17 @@ class Found:
         """Read the weights, and say on stderr which model draws."""
         from ddpm_cli.core.compute.team import sampling_team
         from ddpm_cli.render.terminal.console import show_line, show_notices
-        from ddpm_cli.render.terminal.sampling import show_model
+        from ddpm_cli.render.terminal.sampling import show_guide, show_model
         from ddpm_cli.sampling.generate import load_model
+        from ddpm_cli.sampling.guide import load_guide
 
-        team = sampling_team(self.device)
-        trained = load_model(self.model, team.device, on_event=show_notices)
-        show_model(trained.origin, trained.step, ema=self.model.ema)
+        team, settings = sampling_team(self.device), self.editing.settings
+        trained = load_guide(load_model(self.model, team.device, on_event=show_notices), self.guide, settings, show_notices)
+        show_model(trained.origin, trained.step, ema=self.model.ema, width=trained.width)
+        if self.guide is not None:
+            show_guide(self.guide.origin, self.guide.step, settings.guide.scale)
         if (label := self.editing.label) is not None:
-            scale = self.editing.settings.guidance.scale
+            scale = settings.guidance.scale
             show_line("class:", "cyan", f"{trained.class_names[label] if scale else 'any'}, guidance {scale:g}")
         return Opened(team, trained, self.editing, self.facts, self.bounds)
 
@@ -190,17 +195,21 @@ def find_model(choice: ModelChoice, way: Way) -> Found:
     from ddpm_cli.render.terminal.console import show_notices
     from ddpm_cli.sampling import stored_model
     from ddpm_cli.sampling.file_bounds import Bounds
+    from ddpm_cli.sampling.guide import find_guide, guide_facts
 
     device = choice.device or "auto"
     check_device(device)
     model = stored_model.find_model(choice.run, ema=choice.ema, on_event=show_notices)
     editing = editing_of(model, choice.label, choice.drawing, choice.sets or [], way, on_event=show_notices)
     settings, T = editing.settings, model.config.schedule.timesteps
+    guide = find_guide(model, settings, on_event=show_notices)
     sampler = settings.sampler.model_dump() | {"steps": settings.sampler.number_of_steps(T)}
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
     if editing.label is not None:
         facts |= {"label": editing.label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
-    return Found(device, model, editing, facts, Bounds(lifted=choice.no_limits))
+    if guide is not None:
+        facts["guide"] = guide_facts(guide, settings)
+    return Found(device, model, editing, facts, Bounds(lifted=choice.no_limits), guide)
 
 
 def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None) -> tuple[list[Pixels], list[Path]]:

@@ -27,6 +27,7 @@ from ddpm_cli.cli.parsing.requests import (
 )
 from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.core.names import as_known
+from ddpm_cli.sampling.guide import find_guide, guide_facts, load_guide
 from ddpm_cli.sampling.request import Drawing, class_names_for, settings_of
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ def sample(
 
       ddpm sample --label all --guidance 2
 
+      ddpm sample runs/quick-001 --guide-with @1000 --guide-scale 1.5
+
       ddpm sample model.safetensors --trajectory denoising.gif --each images
 
       ddpm sample --n 4 --trajectory filmstrip.png --no-preview
@@ -135,12 +138,13 @@ def sample(
 
     from ddpm_cli.core.compute.device import check_device
     from ddpm_cli.render.terminal.console import print_json, show_line, show_notices
-    from ddpm_cli.render.terminal.sampling import show_model
+    from ddpm_cli.render.terminal.sampling import show_guide, show_model
     from ddpm_cli.sampling.stored_model import find_model
 
     check_device(device or "auto")
     found = find_model(run, ema=ema, on_event=show_notices)
     settings = settings_of(found, drawing, sets or [], on_event=show_notices)
+    guide = find_guide(found, settings, on_event=show_notices)
     classes = pick_classes(label, found)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
@@ -156,7 +160,7 @@ def sample(
     from ddpm_cli.sampling.generate import labels_from_seeds, load_model
 
     team = sampling_team(device or "auto")
-    trained = load_model(found, team.device, on_event=show_notices)
+    trained = load_guide(load_model(found, team.device, on_event=show_notices), guide, settings, show_notices)
     for notice in sampler_notices(settings.sampler, trained.schedule, "sample.sampler"):
         show_notices(notice)
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
@@ -167,9 +171,10 @@ def sample(
         "steps": settings.sampler.number_of_steps(T),
         "evaluations": settings.sampler.evaluations(T),
     }
-    show_model(trained.origin, trained.step, ema=ema)
+    show_model(trained.origin, trained.step, ema=ema, width=trained.width)
     show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps")
-
+    if guide is not None:
+        show_guide(guide.origin, guide.step, settings.guide.scale)
     if labels:
         named = "by seed" if label is None else ALL if label == ALL else trained.class_names[classes[0]]
         show_line("class:", "cyan", f"{named}, guidance {settings.guidance.scale:g}")
@@ -185,6 +190,8 @@ def sample(
         facts = {"model": trained.origin, "step": trained.step, "ema": ema, "sampler": described, "seeds": numbers}
         if labels:
             facts |= {"labels": labels, "guidance": settings.guidance.model_dump()}
+        if guide is not None:
+            facts["guide"] = guide_facts(guide, settings)
         print_json(facts | {"files": [*written, *singles]})
 
 

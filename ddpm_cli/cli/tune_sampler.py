@@ -11,7 +11,7 @@ from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.sampling.request import Drawing
 
 
-@with_request("drawing", Drawing, "sampler", "steps")
+@with_request("drawing", Drawing, "sampler", "steps", "guide_with", "guide_scale")
 def tune_sampler(
     run: ResumeArgument = None,
     steps: Annotated[str, typer.Option("--steps", metavar="LIST", help="Numbers of steps, separated by commas.")] = "5,8,10",

@@ -1,7 +1,8 @@
-"""Handle class labels: hide some of them in training, and guide samples by them (Ho & Salimans 2022).
+"""Guide samples: by their class, which is hidden at times in training (Ho & Salimans 2022), or by a weaker model.
 
 One network learns both distributions: `drop_labels` replaces some labels by the null label, whose embedding is its own, so that the
 network also learns images of any class. `guided` then extrapolates from the unconditional prediction through the conditional one.
+`guided_by` extrapolates from the prediction of a weaker model through that of a better one (Karras et al. 2024).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network, Predict
 from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.levels import Level
 from ddpm_cli.diffusion.prediction import Denoised, eps_from_x_0
+from ddpm_cli.diffusion.schedules import ROUNDING, NoiseSchedule
 
 
 def drop_labels(labels: Tensor, null_label: int, probability: float, generator: torch.Generator) -> Tensor:
@@ -67,17 +70,10 @@ def guided(
         predict(x_t, at, labels), which needs labels.
     """
 
-    def guides(at: Levels) -> bool:
-        if interval is None:
-            return True
-        if at.common is None:
-            raise ValueError("guidance in an interval needs one level for all images")
-        return interval[0] < at.common.ratio <= interval[1]
-
     def predict_guided(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
         if labels is None:
             raise ValueError("guidance needs labels")
-        if scale == 1.0 or not guides(at):
+        if scale == 1.0 or not _guides(interval, at):
             return predict(x_t, at, labels)
         null = torch.full_like(labels, null_label)
         if scale == 0.0:
@@ -85,16 +81,81 @@ def guided(
         both = predict(torch.cat([x_t, x_t]), at.twice(), torch.cat([labels, null]))
         batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
         conditional, unconditional = _rows(both, slice(batch)), _rows(both, slice(batch, None))
-        estimate = conditional._replace(
-            x0_hat=unconditional.x0_hat + scale * (conditional.x0_hat - unconditional.x0_hat),
-            eps_hat=unconditional.eps_hat + scale * (conditional.eps_hat - unconditional.eps_hat),
-        )
+        estimate = _extrapolated(unconditional, conditional, scale)
         if rescale == 0.0:
             return estimate
         x0_hat = rescale_guided(estimate.x0_hat, conditional.x0_hat, rescale)
         return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, at))
 
     return predict_guided
+
+
+def guided_by(
+    predict: Predict,
+    guide: Predict,
+    *,
+    scale: float,
+    interval: tuple[float, float] | None = None,
+    schedule: NoiseSchedule | None = None,
+) -> Predict:
+    """Lead a prediction away from that of a weaker model (Karras et al. 2024, autoguidance, Eq. 3 and Sec. 4).
+
+    x0_hat = guide.x0_hat + scale * (x0_hat - guide.x0_hat), and eps_hat likewise
+
+    Both see the same images at the same level of noise and with the same labels. Where the guide has another schedule, it is told
+    the step at which its own has that level; at levels that its schedule does not reach, the prediction stays as it is. So it does
+    with scale 1, bit for bit. The learned variance, if there is one, is that of predict.
+
+    Args:
+        predict: The prediction of the model, which may be guided by its class already.
+        guide: The prediction of a model that was trained for a shorter time or is smaller, of images of the same shape.
+        scale: At least 0; 1 is without guidance, above 1 samples go away from what the guide does worse.
+        interval: Guide only where low < sigma / alpha <= high. All images of a call must then be at one level. None guides
+            everywhere.
+        schedule: The guide's, where it is not that of predict; all images of a call must then be at one level.
+    Returns:
+        predict(x_t, at, labels).
+    """
+    if scale == 1.0:
+        return predict
+
+    def predict_guided(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        own = predict(x_t, at, labels)
+        if not _guides(interval, at) or not (schedule is None or reaches(schedule, _common(at))):
+            return own
+        seen = at if schedule is None else _at_ratio_of(at, schedule, x_t)
+        return _extrapolated(guide(x_t, seen, labels), own, scale)
+
+    return predict_guided
+
+
+def reaches(schedule: NoiseSchedule, level: Level) -> bool:
+    """Tell whether a schedule has a level with as much noise over signal as another schedule's has."""
+    first, last = schedule.at(0).ratio, schedule.at(schedule.timesteps - 1).ratio
+    return first * (1 - ROUNDING) <= level.ratio <= last * (1 + ROUNDING)
+
+
+def _at_ratio_of(at: Levels, schedule: NoiseSchedule, x_t: Tensor) -> Levels:
+    """The level of a schedule that has the same noise over signal; alpha and sigma follow from that, so that x_t is the same."""
+    level = schedule.level_of_ratio(_common(at).ratio)
+    return Levels.all_at(level, schedule.step(level), x_t)
+
+
+def _guides(interval: tuple[float, float] | None, at: Levels) -> bool:
+    return interval is None or interval[0] < _common(at).ratio <= interval[1]
+
+
+def _common(at: Levels) -> Level:
+    if at.common is None:
+        raise ValueError("such guidance needs one level for all images")
+    return at.common
+
+
+def _extrapolated(start: Denoised, end: Denoised, scale: float) -> Denoised:
+    """Go on from one estimate through another, whose learned variance is kept."""
+    return end._replace(
+        x0_hat=start.x0_hat + scale * (end.x0_hat - start.x0_hat), eps_hat=start.eps_hat + scale * (end.eps_hat - start.eps_hat)
+    )
 
 
 def rescale_guided(guided_x0: Tensor, conditional_x0: Tensor, share: float) -> Tensor:

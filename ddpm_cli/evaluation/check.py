@@ -47,8 +47,8 @@ def check_effects(metrics: Sequence[str], asked: Measuring, spelt: Callable[[str
 
 def _takers() -> dict[str, list[str]]:
     """List the metrics that take what not all of them do; where a network is found may be said beside any."""
-    of_the_sampler = dict.fromkeys(("sampler", "steps", "guidance", "repeats", "reference"), of_samples())
-    return of_the_sampler | {"likelihood_steps": likelihoods(), "variance": ["bits-per-dim"]}
+    of_the_sampler = ("sampler", "steps", "guidance", "guide_with", "guide_scale", "repeats", "reference")
+    return dict.fromkeys(of_the_sampler, of_samples()) | {"likelihood_steps": likelihoods(), "variance": ["bits-per-dim"]}
 
 
 def check_sets(sets: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ from ddpm_cli.runs.directory import checked_run, read_info
 from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import USUAL, Bounds
+from ddpm_cli.sampling.guide import find_guide, load_guide
 from ddpm_cli.sampling.request import settings_of
 from ddpm_cli.sampling.stored import require_data
 from ddpm_cli.sampling.stored_model import find_model
@@ -96,6 +97,7 @@ def evaluate_run(
     found = find_model(path, ema=ema, runs=runs, on_event=on_event)
     if sets or drawing:
         settings = replace(settings, sample=settings_of(found, drawing, sets, spelt, on_event=on_event))
+    guide = find_guide(found, settings.sample, spelt, on_event) if settings.sample else None
     require_data(found.config, found.origin)
 
     from ddpm_cli.core.compute.team import Team, make_accelerator
@@ -104,6 +106,8 @@ def evaluate_run(
     accelerator = make_accelerator(device, "fp32")
     team = Team.of(accelerator)
     trained = load_model(found, accelerator.device, on_event=on_event)
+    if settings.sample:
+        trained = load_guide(trained, guide, settings.sample, on_event)
     dataset = build_dataset(found.config.data, on_event, trained_on=True)
     run = run_of(trained)
     for notice in [*dataset.notices, *_other_data(run, dataset)]:
@@ -115,13 +119,14 @@ def evaluate_run(
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
-    """Find the run that a model's checkpoint lies in; None for an exported file, or a checkpoint that stands alone.
+    """Find the run that a model's checkpoint, or its average that `ddpm ema` made, lies in; None for what stands alone.
 
     Raises:
         RunError: If a folder in the run is a symbolic link.
     """
     run = RunDirectory(trained.origin.parent.parent)
-    return checked_run(run) if trained.origin.is_dir() and run.info_path.is_file() else None
+    lies_in_it = trained.origin.is_dir() or trained.origin.parent.name == run.averages_folder.name
+    return checked_run(run) if lies_in_it and run.info_path.is_file() else None
 
 
 def _other_data(run: RunDirectory | None, dataset: Dataset) -> list[str]:

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,8 @@ class Job:
         """Tell how samples are drawn."""
         config = self.trained.config
         sample = with_learned_variance(config, self.settings.sample or config.sample)
-        return sample.model_copy(update={"batch_size": self.settings.batch_size})
+        guide = sample.guide.model_copy(update={"model": self.trained.guide.name}) if self.trained.guide else sample.guide
+        return sample.model_copy(update={"batch_size": self.settings.batch_size, "guide": guide})
 
     @cached_property
     def extractors(self) -> Extractors:
@@ -121,13 +122,8 @@ class Job:
 
     @cached_property
     def model_sha256(self) -> str:
-        """Sum weights, schedule and what the network predicts: all of the model that a figure depends on."""
-        digest = hashlib.sha256(json.dumps(self.trained.config.objective.model_dump(mode="json")).encode())
-        digest.update(np.ascontiguousarray(self.trained.schedule.alphas_cumprod).tobytes())
-        for name, weight in self.trained.network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Sum all of the model that a figure depends on."""
+        return _model_sha256(self.trained)
 
     @cached_property
     def folder(self) -> Path:
@@ -161,7 +157,11 @@ class Job:
     @cached_property
     def _drawing(self) -> dict[str, Any]:
         """What samples depend on besides the model and their seeds."""
-        return self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
+        drawing = self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
+        if self.trained.guide is not None:  # by its weights: names stay when a run is trained anew
+            guide = self.sample.guide.model_dump(mode="json", include={"scale", "interval"})
+            drawing["guide"] = guide | {"sha256": _model_sha256(self.trained.guide.model)}
+        return drawing
 
     def _extractor(self, metric: str) -> FeatureExtractor:
         record = known_metrics()[metric]
@@ -237,9 +237,21 @@ class Job:
                 raise DdpmError(
                     f"{figure.metric} is not a finite number.", "Look at the model's samples: its training may have diverged."
                 )
+        if (width := self.trained.width) is not None:
+            figures = [replace(figure, details=figure.details | {"ema_width": width}) for figure in figures]
         if self.out:
             append_figures(self.out, figures, key, self.trained.step, self.ema)
         return figures
+
+
+def _model_sha256(trained: TrainedModel) -> str:
+    """Sum weights, schedule and what the network predicts."""
+    digest = hashlib.sha256(json.dumps(trained.config.objective.model_dump(mode="json")).encode())
+    digest.update(np.ascontiguousarray(trained.schedule.alphas_cumprod).tobytes())
+    for name, weight in trained.network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _of_samples(metrics: Sequence[str]) -> list[str]:

@@ -177,7 +177,7 @@ def _conditions(stored: StoredFigure) -> Conditions:
     figure = stored.figure
     facts: Conditions = {"n": figure.n, "data": figure.data, "split": figure.split, "sha256": figure.sha256}
     details = {name: value for name, value in figure.details.items() if not name.startswith(FINDINGS)}
-    options = {f"{name}_options": NO_OPTIONS for name in ("sampler", "threshold", "guidance") if name in details}
+    options = {f"{name}_options": NO_OPTIONS for name in ("sampler", "threshold", "guidance", "guide") if name in details}
     return facts | options | details | ({} if stored.ema else {"weights": "last"})
 
 

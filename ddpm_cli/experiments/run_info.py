@@ -19,7 +19,7 @@ from ddpm_cli.results.tuning import Tuning
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
 from ddpm_cli.runs.directory import find_run, read_info
-from ddpm_cli.runs.figures import read_figures
+from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.metrics_log import count_incidents
 from ddpm_cli.runs.model_file import load_model_file, read_model_header
 from ddpm_cli.runs.record import parameters_of, read_config
@@ -140,6 +140,7 @@ def _of_file(path: Path) -> ModelInfo:
         tuning=tuning,
         tuned_for_others="" if step is None else _for_others(tuning, step),
         bytes=bytes_below(path),
+        ema_width=finite(facts.get("ema_width")),
     )
 
 

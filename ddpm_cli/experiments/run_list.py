@@ -159,8 +159,12 @@ def _lowest(values: Iterable[float | None]) -> float | None:
 
 
 def judged_by(figures: Iterable[StoredFigure], log: LogSummary) -> tuple[str | None, float | None]:
-    """Name and best value of the metric that a run is judged by; (None, None) if none that judges was measured."""
-    values = [(stored.figure.metric, stored.figure.value) for stored in figures] + list(log.metrics.items())
+    """Name and best value of the metric that a run is judged by; (None, None) if none that judges was measured.
+
+    What was measured with the help of another model, or of an average that was made afterwards, does not judge the run.
+    """
+    own = [stored.figure for stored in figures if not {"guide", "ema_width"} & stored.figure.details.keys()]
+    values = [(figure.metric, figure.value) for figure in own] + list(log.metrics.items())
     for metric in judges():
         if found := [value for name, value in values if name == metric.name]:
             return metric.name, metric.best(found)

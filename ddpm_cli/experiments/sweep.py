@@ -30,6 +30,7 @@ from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import write_failures
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.generate import load_trained
+from ddpm_cli.sampling.guide import guided_model
 from ddpm_cli.training.train import resume, train
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def measure_run(sweep: Sweep, run: SweepRun, folder: RunDirectory, on_event: Lis
     for point in sweep.points:
         sample = override(trained.config, flags=sampling_flags(point)).sample
         asked_here = replace(settings, sample=sample)
-        found += evaluate(trained, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
+        guided = guided_model(trained, sample, on_event=on_event)
+        found += evaluate(guided, dataset, asked.metrics, asked_here, out=folder.evaluations_folder, on_event=on_event)
     return found
 
 

@@ -352,4 +352,4 @@ def _check_sampling(config: Config, points: Sequence[Point], faults: list[Fault]
     trained = layer_from_tree(config.model_dump(mode="json"), DEFAULT, [])
     for point in points:
         asked = layer_from_user((), {key: (value, "[evaluate]") for key, value in point.items()}, faults)
-        validate_layers([trained, asked], faults)
+        validate_layers([trained, asked], faults, stored=True)

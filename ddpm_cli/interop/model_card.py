@@ -165,7 +165,11 @@ def _figures(trained: TrainedModel, run: RunDirectory | None) -> list[StoredFigu
     """The newest figure of each metric of these very weights."""
     if run is None:
         return []
-    of_these = [stored for stored in read_figures(run) if stored.ema and stored.step == trained.step]
+    of_these = [
+        stored
+        for stored in read_figures(run)
+        if stored.ema and stored.step == trained.step and not {"guide", "ema_width"} & stored.figure.details.keys()
+    ]
     return list({stored.figure.metric: stored for stored in of_these}.values())
 
 

@@ -27,6 +27,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class AverageMade:
+    """Hold what came of making an average of a run's weights.
+
+    Attributes:
+        path: The file.
+        width: Relative standard deviation of its profile.
+        misfit: How far its profile is from the one that was asked for, as a share of that.
+        step: Optimizer steps at which it ends.
+        stored: Averages that it was made of.
+    """
+
+    path: Path
+    width: float
+    misfit: float
+    step: int
+    stored: int
+
+
+@dataclass(frozen=True)
 class ExportResult:
     """Hold what was written.
 

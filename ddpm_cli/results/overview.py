@@ -85,6 +85,7 @@ class ModelInfo:
         config: What it was trained with, as JSON values by section.
         settings: What differs from the defaults in it: key to (default, value).
         provenance: What run.json says; empty for what is no run.
+        ema_width: Of a power-function average that `ddpm ema` made; None for others.
         training: State of the training as the newest checkpoint has it.
         incidents: How many of each kind went wrong with the numbers.
         checkpoints: Oldest first.
@@ -105,6 +106,7 @@ class ModelInfo:
     settings: Mapping[str, tuple[Any, Any]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    ema_width: float | None = None
     incidents: Mapping[str, int] = field(default_factory=dict)
     checkpoints: tuple[CheckpointRow, ...] = ()
     figures: tuple[StoredFigure, ...] = ()

@@ -191,6 +191,7 @@ def checked_run(run: RunDirectory) -> RunDirectory:
     for folder in (
         run.checkpoints_folder,
         run.samples_folder,
+        run.averages_folder,
         run.evaluations_folder,
         run.tensorboard_folder,
         run.wandb_folder,
@@ -255,7 +256,7 @@ def sweep_run(run: RunDirectory) -> list[str]:
     Raises:
         OutputError: If one cannot be removed.
     """
-    folders = (run.path, run.samples_folder, run.checkpoints_folder)
+    folders = (run.path, run.samples_folder, run.checkpoints_folder, run.averages_folder)
     return [name for folder in folders for name in sweep_temporaries(folder)] + _sweep_evaluations(run.evaluations_folder)
 
 

@@ -94,6 +94,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def averages_folder(self) -> Path:
+        """Say where averages of the weights lie over the whole training, and the models that were made of them."""
+        return self.path / "averages"
+
+    @property
     def evaluations_folder(self) -> Path:
         """Say where figures of merit, their pictures, and the samples of an evaluation that was cut short lie."""
         return self.path / "evaluations"

@@ -95,8 +95,11 @@ class Demand:
 
 def image_bytes(trained: TrainedModel, settings: SampleConfig) -> int:
     """Count bytes that a step of denoising holds for each image of its batch, rather too many than too few."""
-    tensors = _cost(trained).bytes + IMAGE_TENSORS * FLOAT32 * math.prod(trained.image_shape)
-    return round(GAPS * _passes(settings) * tensors) + NOISE_SOURCE
+    of_sampler = IMAGE_TENSORS * FLOAT32 * math.prod(trained.image_shape)
+    tensors = _passes(settings) * (_cost(trained).bytes + of_sampler)
+    if trained.guide is not None:  # its pass comes after that of the model, whose estimates are kept meanwhile
+        tensors = max(tensors, _cost(trained.guide.model).bytes + of_sampler) + of_sampler
+    return round(GAPS * tensors) + NOISE_SOURCE
 
 
 def _passes(settings: SampleConfig) -> int:
@@ -241,7 +244,11 @@ def seconds_for_an_image(trained: TrainedModel, settings: SampleConfig, demand: 
     here = trained.device
     device = demand.device or here
     cost = _cost(trained)
-    flops = (cost.flops + SOFTMAX * cost.pairs) * _passes(settings) * demand.evaluations
+    operations = (cost.flops + SOFTMAX * cost.pairs) * _passes(settings)
+    if trained.guide is not None:
+        of_guide = _cost(trained.guide.model)
+        operations += of_guide.flops + SOFTMAX * of_guide.pairs
+    flops = operations * demand.evaluations
     computed = 0.0 if flops * demand.images < SLOWEST * bounds.seconds_an_image else flops / speed_of(device)
     if demand.evaluations <= LONG_SCHEDULE or computed > bounds.seconds_an_image or here.type == "meta":
         return computed

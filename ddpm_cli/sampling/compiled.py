@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ddpm_cli.config.schema.sample import GuidanceConfig, GuideConfig
 from ddpm_cli.core.compute.compilation import compiled, wants_compiling
 from ddpm_cli.core.compute.out_of_memory import free_memory
 from ddpm_cli.diffusion.denoise import Network, predictor
@@ -54,6 +55,10 @@ def with_fast_network(trained: TrainedModel, images: int, settings: SampleConfig
         settings: Of sampling.
         on_event: Told of compiling.
     """
+    if trained.guide is not None:
+        alone = settings.model_copy(update={"guidance": GuidanceConfig(), "guide": GuideConfig()})
+        guide = replace(trained.guide, model=with_fast_network(trained.guide.model, images, alone, on_event))
+        trained = replace(trained, guide=guide)
     size = min(settings.batch_size, images)
     device = trained.device
     evaluations = images // size * settings.sampler.evaluations(trained.schedule.timesteps) if size else 0

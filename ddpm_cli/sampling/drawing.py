@@ -11,7 +11,7 @@ from ddpm_cli.results.events import Notice
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
-    from ddpm_cli.config.schema.sample import SampleConfig, SamplerConfig
+    from ddpm_cli.config.schema.sample import GuideConfig, SampleConfig, SamplerConfig
     from ddpm_cli.config.schema.section import Section
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -70,7 +70,15 @@ def drawing_facts(sample: SampleConfig, timesteps: int) -> dict[str, str | int |
         "threshold_options": _options(threshold, "kind"),
         "guidance": guidance.scale,
         "guidance_options": _options(guidance, "scale"),
+        **_guide_facts(sample.guide),
     }
+
+
+def _guide_facts(guide: GuideConfig) -> dict[str, str | int | float]:
+    """Those of a guide; figures that were measured without one do not tell of it."""
+    if guide.model is None:
+        return {}
+    return {"guide": guide.model, "guide_scale": guide.scale, "guide_options": _options(guide, "model", "scale")}
 
 
 def with_learned_variance(config: Config, sample: SampleConfig) -> SampleConfig:

@@ -97,6 +97,8 @@ def load_model(found: StoredModel, device: torch.device, *, on_event: Listener =
         found.class_names,
         ema=found.ema,
         schedule_weights=of_schedule,
+        runs=found.runs,
+        width=found.width,
     )
 
 
@@ -122,6 +124,8 @@ def all_weights(trained: TrainedModel) -> dict[str, Tensor]:
 def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
     """Write the metadata of an exported file: all that `load_trained` needs besides the weights, and how these are stored."""
     facts: dict[str, Any] = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
+    if trained.width is not None:
+        facts["ema_width"] = trained.width
     with suppress(RunError):  # damaged, of which `ddpm info` tells; the weights are as good without it
         if (tuning := find_tuning(trained.origin)) is not None:
             facts[KEY] = tuning_json(tuning)

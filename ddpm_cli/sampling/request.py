@@ -39,6 +39,14 @@ class Drawing(TypedDict, total=False):
     ]
     steps: Annotated[int | None, Said("N", "Steps of the sampler.")]
     guidance: Annotated[float | None, Said("X", "1 follows the label, a larger number follows it more closely, 0 ignores it.")]
+    guide_with: Annotated[
+        str | None,
+        Said(
+            "RUN@STEP",
+            "Lead samples away from those of a weaker model: an earlier checkpoint, @STEP of the model's own run, or another run.",
+        ),
+    ]
+    guide_scale: Annotated[float | None, Said("X", "How far to go away from the guide, 1.5 if left out. 1 is without it.")]
     batch_size: Annotated[int | None, Said("N", "Images in a batch. The same images are drawn in batches of any size.")]
 
 
@@ -48,10 +56,13 @@ MAX_SEEDS = 1_000_000
 MOST_COMPARED = 1000
 """Images that a comparison draws of each run."""
 
+GUIDE = "sample.guide.model"
 KEYS = {
     "sampler": "sample.sampler.kind",
     "steps": "sample.sampler.steps",
     "guidance": "sample.guidance.scale",
+    "guide_with": GUIDE,
+    "guide_scale": "sample.guide.scale",
     "batch_size": "sample.batch_size",
 }
 """The config's keys that a drawing sets."""
@@ -157,6 +168,9 @@ def settings_of(
         drawing = {**drawing, "sampler": None, "steps": None}
     settings = override(config, sets=sets, flags={**flags_of(drawing, spelt), **way.fixed}).sample
     check_steps(config.schedule, settings.sampler)
+    if settings.guide.model is None and drawing.get("guide_scale") is not None:
+        remedy = f"Name one with {spelt('guide_with')} RUN@STEP."
+        raise RequestError(f"{spelt('guide_scale')} has no effect without a guide.", remedy)
     if tuning is not None:
         for notice in tuning_notices(tuning, model, settings):
             on_event(notice)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.loader import from_toml_text
+from ddpm_cli.config.schema.config import WIDEST
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.runs.checkpoint_state import checked_shape, checked_step
@@ -41,6 +42,7 @@ class StoredModel:
         checkpoint: The checkpoint; None for a file.
         runs: The folder of runs that it was looked for in.
         asked: What was asked for.
+        width: Of the power-function average that its weights are; None for others.
     """
 
     origin: Path
@@ -52,6 +54,7 @@ class StoredModel:
     checkpoint: Checkpoint | None
     runs: Path
     asked: Path | None
+    width: float | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -88,7 +91,10 @@ def _of_file(path: Path, ema: bool, runs: Path) -> StoredModel:
         raise RunError(f"{path} holds the EMA weights alone.", "Take these, or name the run instead of the file.")
     facts = exported_facts(path, read_model_header(path).metadata)
     config = from_toml_text(facts["config"], str(path))
-    return _model(config, facts, path, ema=ema, checkpoint=None, runs=runs, asked=path)
+    width = facts.get("ema_width")
+    if width is not None and not (isinstance(width, float) and 0 < width <= WIDEST):
+        raise CheckpointError(f"{path} has no width of an average under 'ema_width'.", "Make the file again by `ddpm ema`.")
+    return _model(config, facts, path, ema=ema, checkpoint=None, runs=runs, asked=path, width=width)
 
 
 def _model(config: Config, facts: Mapping[str, Any], origin: Path, **found: Any) -> StoredModel:

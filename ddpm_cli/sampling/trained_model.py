@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.denoise import Network
+    from ddpm_cli.diffusion.forward import Levels
+    from ddpm_cli.diffusion.prediction import Denoised
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
@@ -35,6 +38,9 @@ class TrainedModel:
         ema: Whether its weights are the averaged ones.
         schedule_weights: Those of a learned schedule's network; None if the schedule is not learned.
         fast: What stands in for the network in sampling, see `with_fast_network`; None for the network itself.
+        width: Of the power-function average that its weights are, see `ddpm ema`; None for others.
+        guide: The weaker model that its samples are led away from, see `guide.load_guide`.
+        runs: The folder of runs that it was looked for in.
     """
 
     network: nn.Module
@@ -47,6 +53,9 @@ class TrainedModel:
     ema: bool = field(default=True, kw_only=True)
     schedule_weights: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
     fast: Network | None = field(default=None, kw_only=True)
+    width: float | None = field(default=None, kw_only=True)
+    guide: Guide | None = field(default=None, kw_only=True)
+    runs: Path = field(default=Path("runs"), kw_only=True)
 
     @property
     def device(self) -> torch.device:
@@ -58,11 +67,58 @@ class TrainedModel:
         """Count the classes that its labels are of; None if it takes no labels."""
         return self.config.model.resolved_classes()
 
+    @property
+    def schedule_of_guide(self) -> NoiseSchedule | None:
+        """Give the noise schedule of its guide; None if it has none, or its schedule is the same."""
+        if self.guide is None or np.array_equal(self.guide.model.schedule.alphas_cumprod, self.schedule.alphas_cumprod):
+            return None
+        return self.guide.model.schedule
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Hold a weaker model that guides another.
+
+    Attributes:
+        model: It, with its averaged weights.
+        name: What figures call it, see `guide.guide_name`.
+    """
+
+    model: TrainedModel
+    name: str
+
 
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:
-    """Guide the estimates of a model's network as the settings say."""
-    predict = predictor(trained.fast or trained.network, trained.schedule, trained.config.objective.build_prediction())
-    return settings.guidance.build(predict, trained.num_classes)
+    """Guide the estimates of a model's network as the settings say: by its class first, then by its guide.
+
+    Raises:
+        ValueError: If the settings name a guide that was not loaded, see `guide.load_guide`.
+    """
+    predict = settings.guidance.build(_predictor(trained), trained.num_classes)
+    if settings.guide.model is None:
+        return predict
+    if trained.guide is None:
+        raise ValueError(f"the guide {settings.guide.model} is not loaded")
+    any_class = trained.num_classes is None or settings.guidance.scale == 0.0
+    return settings.guide.build(predict, _of_guide(trained.guide.model, any_class=any_class), trained.schedule_of_guide)
+
+
+def _predictor(trained: TrainedModel) -> Predict:
+    return predictor(trained.fast or trained.network, trained.schedule, trained.config.objective.build_prediction())
+
+
+def _of_guide(guide: TrainedModel, *, any_class: bool) -> Predict:
+    """The estimates of a guide, which may know no classes, or is to make images of any."""
+    predict, classes = _predictor(guide), guide.num_classes
+
+    def predict_of_guide(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
+        if classes is None:
+            return predict(x_t, at, None)
+        if any_class:
+            labels = torch.full(x_t.shape[:1], classes, dtype=torch.int64, device=x_t.device)
+        return predict(x_t, at, labels)
+
+    return predict_of_guide
 
 
 @torch.no_grad()

@@ -105,6 +105,7 @@ class TrainingLoop:
             self.trainer.train_step()
         self.saver.end_if_diverged()
         self.progress.count_step()
+        self.saver.keep_averages()
         share = self.trainer.budget.share(self.trainer.step, self.progress.seconds())
         self.trainer.share, signal_number = self.stopping.agree(share)
         self.on_event(self.progress.report())

@@ -11,6 +11,7 @@ from ddpm_cli.results.events import CheckpointSaved
 from ddpm_cli.runs.checkpoints import save_checkpoint
 from ddpm_cli.runs.launch_record import launch
 from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.training.averages.snapshots import is_snapshot_step, joined, save_snapshot
 from ddpm_cli.training.divergence import end_diverged
 from ddpm_cli.training.state import restore_training, training_state, training_tensors
 
@@ -95,6 +96,16 @@ class Saver:
             self._on_event(CheckpointSaved(saved, self._trainer.step))
         self.saved_step = self._trainer.step
         self._trainer.accelerator.wait_for_everyone()
+
+    def keep_averages(self) -> None:
+        """Write a snapshot of the power-function averages, if there are any and one is due."""
+        trainer = self._trainer
+        if not trainer.averages or not is_snapshot_step(trainer.step):
+            return
+        tensors = joined(trainer.averages, keep=trainer.accelerator.is_main_process)
+        if trainer.accelerator.is_main_process:
+            self._require_folder()
+            save_snapshot(self._run, trainer.step, trainer.averages, tensors)
 
     def has_improved(self, score: float | None) -> bool:
         """Tell whether a score is the best of all checkpoints so far."""

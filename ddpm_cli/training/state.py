@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.core.compute.sharding import gathered
 from ddpm_cli.core.compute.weights import flatten_optimizer, load_weights, spread_moments, unflatten_optimizer
+from ddpm_cli.training.averages.snapshots import GROUP, joined, split
 from ddpm_cli.training.health import Health
 from ddpm_cli.training.loss_meter import LossMeter
 
@@ -24,7 +25,7 @@ GUIDE = "guide"
 
 
 def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
-    """Gather groups of tensors by name: model, ema, optimizer, those of a learned schedule, an earlier self, draws with a memory.
+    """Gather groups of tensors by name: model, ema, optimizer; further averages, an earlier self, a learned schedule, past losses.
 
     All processes must ask for them; the main one alone gets those that are spread.
     """
@@ -34,6 +35,8 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
         "ema": gathered(trainer.ema.model.state_dict(), keep=keep),
         "optimizer": gathered(flatten_optimizer(trainer.optimizer.state_dict()), keep=keep),
     }
+    if trainer.averages:
+        tensors[GROUP] = joined(trainer.averages, keep=keep)
     if trainer.learner:
         tensors["schedule"] = trainer.learner.gamma.state_dict()
         tensors["schedule-optimizer"] = flatten_optimizer(trainer.learner.optimizer.state_dict())
@@ -93,6 +96,10 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """
     load_weights(trainer.model, checkpoint.tensors("model"), checkpoint.path)
     load_weights(trainer.ema.model, checkpoint.tensors("ema"), checkpoint.path)
+    if trainer.averages:
+        of_each = split(checkpoint.tensors(GROUP), len(trainer.averages))
+        for average, weights in zip(trainer.averages, of_each, strict=True):
+            load_weights(average.model, weights, checkpoint.path)
     moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer)
     trainer.optimizer.load_state_dict(spread_moments(moments, trainer.optimizer.param_groups))
     if trainer.learner:
@@ -106,7 +113,8 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.accelerator.scaler is not None and state["scaler"]:
         trainer.accelerator.scaler.load_state_dict(state["scaler"])
     trainer.step = checkpoint.step
-    trainer.ema.updates.fill_(state["ema_updates"])
+    for kept in (trainer.ema, *trainer.averages):
+        kept.updates.fill_(state["ema_updates"])
     trainer.health.load(state)
     trainer.grad_norm = state.get("grad_norm", 0.0)
     trainer.losses.load(state)

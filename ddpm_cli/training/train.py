@@ -38,6 +38,7 @@ from ddpm_cli.runs.provenance import describe_data, describe_start
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
+from ddpm_cli.training.averages.snapshots import remove_after
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers
@@ -262,6 +263,7 @@ def resume(
                 record_data(run, config, dataset, loop.trainer.step, data_change)
                 MetricsLog(run.metrics_log).truncate_after(loop.logged_step)
                 MetricsLog(run.incidents_log).truncate_after(loop.trainer.step)
+                remove_after(run, loop.trainer.step)
                 atomic_write(run.config_path, to_toml(config))
             accelerator.wait_for_everyone()
             return _run(loop, plan, on_event, trackers, checkpoint.state.get("launch") if checkpoint else last_launch(run))

@@ -30,7 +30,7 @@ from ddpm_cli.diffusion.objectives.noise_draws import nearest_noise
 from ddpm_cli.models.base import freeze, recompute_blocks
 from ddpm_cli.results.data_change import FROM_THE_START, Since
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
-from ddpm_cli.training.ema import Ema
+from ddpm_cli.training.averages.ema import Ema, PowerEma
 from ddpm_cli.training.health import Health
 from ddpm_cli.training.loss_meter import LossMeter
 from ddpm_cli.training.outcome import LateNumbers, Outcome
@@ -123,13 +123,16 @@ class Trainer:
         if config.start.freeze is not None:
             freeze(self.model, config.start.freeze)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
+        self.averages = [PowerEma(self.model, width, self.device) for width in config.ema.widths]
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:
             shard(self.model, accelerator)
-            shard(self.ema.model, accelerator, reshard=False)
+            for average in (self.ema, *self.averages):
+                shard(average.model, accelerator, reshard=False)
         else:
             place_network(self.model, self.device)
-            place_network(self.ema.model, self.device)
+            for average in (self.ema, *self.averages):
+                place_network(average.model, self.device)
         self.processors = Processors(torch.get_num_threads())
         self.lost = 0.0
         """Part of the processors that other programs had lately, in [0, 1]; 0 where the processors do not compute."""
@@ -327,7 +330,8 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.update()
         self.optimizer.zero_grad()
-        self.ema.update(self.parameters, taken)
+        for average in (self.ema, *self.averages):
+            average.update(self.parameters, taken)
         return norm, taken
 
     def lr(self) -> float:

@@ -29,6 +29,7 @@ OTHER_NAMES = {
     "inspect-schedule": "schedule schedules plot noise betas",
     "info": "show describe details inspect cat status",
     "compare": "diff versus vs",
+    "ema": "average averages post-hoc-ema posthoc-ema swa",
     "tune-sampler": "tune tune-steps optimize-sampler optimise-sampler align-your-steps",
     "sweep": "grid search experiment experiments grid-search",
     "speedrun": "race record leaderboard",

@@ -36,7 +36,9 @@ CHANGEABLE = (
 
 _REASONS = {
     **dict.fromkeys(("data.", "train.batch_size", "train.seed"), "it decides which images come, and in which order"),
-    **dict.fromkeys(("model.", "schedule.", "objective.", "start.", "ema.warmup"), "it is part of what has been trained so far"),
+    **dict.fromkeys(
+        ("model.", "schedule.", "objective.", "start.", "ema.warmup", "ema.widths"), "it is part of what has been trained so far"
+    ),
     **dict.fromkeys(
         ("train.eval_images", "train.evaluate_", "train.sampler", "checkpoint.best_by"),
         "the checkpoints so far were measured with it, and the best of them would no longer compare",
@@ -72,6 +74,8 @@ def change(config: Config, sets: Sequence[str], flags: Mapping[str, tuple[Any, s
 
 def refusal(key: str) -> str | None:
     """Tell why a key cannot be set when a run goes on; None if it can."""
+    if key == "sample.guide.model":
+        return "has no place in a training: --guide-with of `ddpm sample` and `ddpm evaluate` names a guide"
     if key.startswith(CHANGEABLE):
         return None
     if key in _FLAGS:

@@ -132,6 +132,8 @@ def from_toml_text(text: str, source: str = "config") -> Config:
     if isinstance(config.schedule, TableSchedule) and config.schedule.path is not None:
         # to_toml never writes one: a stranger's config must not have us open files of this machine.
         raise config_error([Fault("schedule.path", "names a file outside, where a stored config holds the betas", source)])
+    if config.sample.guide.model is not None:  # likewise
+        raise config_error([Fault("sample.guide.model", "names another model, which a stored config must not", source)])
     return config
 
 

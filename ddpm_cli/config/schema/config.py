@@ -28,9 +28,27 @@ MOST_LOSSES = 10_000_000
 # ----------------------------------------------------------------------------------------------------------------- ema
 
 
+WIDEST = 0.28
+"""Width of a power-function average: just below that of a plain mean over the whole training, 12**-0.5."""
+
+Width = Annotated[float, Field(gt=0, le=WIDEST)]
+
+
 class EmaConfig(Section):
     decay: Share = Field(0.9999, description="Share of the old average that each step keeps.")
     warmup: bool = Field(True, description="Start with a short average, with decay = min(decay, (1 + n) / (10 + n)) at update n.")
+    widths: Annotated[tuple[Width, ...], BeforeValidator(one_alone)] = Field(
+        (),
+        max_length=4,
+        description="Also keep power-function averages of these widths (Karras et al. 2024), as [0.05, 0.1], of which `ddpm ema` "
+        "makes any other afterwards. Each is one more copy of the weights in memory, and of some steps on disk.",
+    )
+
+    @model_validator(mode="after")
+    def _widths_differ(self) -> EmaConfig:
+        if len(set(self.widths)) < len(self.widths):
+            raise ValueError("widths has one width twice")
+        return self
 
 
 # --------------------------------------------------------------------------------------------------------------- train
@@ -185,6 +203,15 @@ class Config(Section):
             raise ValueError(
                 f"sample.guidance (scale {self.sample.guidance.scale:g}) needs a model that was trained with classes "
                 "(--set model.num_classes=auto)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _guide_is_for_drawing(self, info: ValidationInfo) -> Config:
+        if self.sample.guide.model is not None and not is_stored(info):
+            raise ValueError(
+                "sample.guide.model is for drawing from a trained model, and has no place in a training; leave it out, and give "
+                "--guide-with to `ddpm sample` and `ddpm evaluate`"
             )
         return self
 

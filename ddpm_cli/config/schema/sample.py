@@ -413,9 +413,37 @@ class GuidanceConfig(Section):
 
     @model_validator(mode="after")
     def _interval_rises(self) -> GuidanceConfig:
-        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
-            raise ValueError(f"interval must be [low, high] with 0 <= low < high, not {list(self.interval)}")
+        _require_rising(self.interval)
         return self
+
+
+class GuideConfig(Section):
+    """Guide by a weaker model (Karras et al. 2024, autoguidance); also for models without classes."""
+
+    model: str | None = Field(
+        None,
+        description="The guide: RUN@STEP, @STEP of the model's own run, a run, a checkpoint or a file. For drawing alone.",
+    )
+    scale: float = Field(1.5, ge=0, description="1 is without guidance. A larger number goes further away from the guide.")
+    interval: tuple[float, float] | None = Field(
+        None, description="Guide only where low < sqrt((1-abar)/abar) <= high. Everywhere if unset."
+    )
+
+    def build(self, predict: Predict, guide: Predict, schedule: NoiseSchedule | None) -> Predict:
+        """Lead a prediction away from that of a guide; `schedule` is the guide's, where it is not that of the model."""
+        from ddpm_cli.diffusion.guidance import guided_by
+
+        return guided_by(predict, guide, scale=self.scale, interval=self.interval, schedule=schedule)
+
+    @model_validator(mode="after")
+    def _interval_rises(self) -> GuideConfig:
+        _require_rising(self.interval)
+        return self
+
+
+def _require_rising(interval: tuple[float, float] | None) -> None:
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"interval must be [low, high] with 0 <= low < high, not {list(interval)}")
 
 
 def _said(sampler: SamplerBase) -> dict[str, Any]:
@@ -440,6 +468,7 @@ class SampleConfig(Section):
 
     sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
+    guide: GuideConfig = Field(GuideConfig(), description="Which weaker model samples are led away from.")
     n: int = Field(16, ge=1, le=1_000_000, description="Images to draw.")
     batch_size: PositiveInt = Field(64, description="Images that are denoised at a time. The number does not change the images.")
     threshold: ThresholdConfig = Field(ClampThreshold(), description="How estimates of x_0 are kept in the range of images.")

@@ -24,7 +24,7 @@ from ddpm_cli.render.html.facts import (
     schedule_table,
     subtitle,
 )
-from ddpm_cli.render.html.plots import library, schedule_plots, training_plots
+from ddpm_cli.render.html.plots import library, schedule_plots, training_plots, width_plots
 from ddpm_cli.render.pictures.images import grid, picture
 from ddpm_cli.render.terminal.schedule import snr_decibels
 
@@ -86,6 +86,7 @@ def to_html(report: RunReport, written: float) -> str:
         schedule_table=schedule_table(report.schedule),
         schedule_name=f"{report.schedule_kind}, T = {report.schedule.timesteps:,}",
         figures=figure_rows(report.figures),
+        widths=width_plots(report.figures),
         incidents=incident_table(report.incidents),
         incident_summary=incident_summary(report.incidents),
         config=report.config_toml,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
     from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.results.figure import StoredFigure
 
     Log = Sequence[Mapping[str, float]]
 
@@ -58,6 +59,35 @@ def training_plots(log: Log) -> list[Plot]:
         for title, curves, logarithmic in groups
         if (present := {name: label for name, label in curves.items() if name in names})
     ]
+
+
+def width_plots(figures: Sequence[StoredFigure]) -> list[Plot]:
+    """Plot each metric over the width of the average that it was measured of (`ddpm ema`), where there are several.
+
+    A line for each step and way of measuring.
+    """
+    by_metric: dict[str, dict[str, dict[float, float]]] = {}
+    for stored in figures:
+        width = stored.figure.details.get("ema_width")
+        if isinstance(width, float):
+            lines = by_metric.setdefault(stored.figure.metric, {})
+            lines.setdefault(_way(stored), {})[width] = stored.figure.value
+    return [
+        Plot(f"{metric} over the width of the average", _plot([_over_widths(*line) for line in lines.items()], "width"))
+        for metric, lines in by_metric.items()
+        if any(len(points) > 1 for points in lines.values())
+    ]
+
+
+def _way(stored: StoredFigure) -> str:
+    figure = stored.figure
+    how = "".join(f", {figure.details[name]}" for name in ("sampler", "steps", "guidance") if name in figure.details)
+    return f"step {stored.step:,}, n = {figure.n:,}, seed {figure.seed}{how}"
+
+
+def _over_widths(label: str, points: Mapping[float, float]) -> Scatter:
+    widths = sorted(points)
+    return _line(widths, [points[width] for width in widths], label)
 
 
 def schedule_plots(schedule: NoiseSchedule) -> list[Plot]:

@@ -24,7 +24,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#6
 TITLES = {"held_out_loss": "held-out loss", "loss": "training loss, smoothed"}
 SMOOTHED = "loss"
 SETTLED = 0.1  # The share of a curve that may leave the axes: its fall from the untrained network's loss.
-AXES_OF_SAMPLING = ("steps", "guidance", "n")
+AXES_OF_SAMPLING = ("ema_width", "guide_scale", "steps", "guidance", "n")
+EVEN = ("guidance", "guide_scale", "ema_width")
+"""Those that a linear scale shows best."""
 LINE, SEED_LINE = 1.8, 0.6
 IMAGES, MINUTES, VALUES = 0, 1, 2
 
@@ -125,8 +127,8 @@ def _scale(axes: Axes, settled: Array) -> None:
 def save_metrics(comparison: Comparison, path: Path) -> bool:
     """Draw what was measured of the trained runs, and replace `path` as a whole.
 
-    Over the steps of sampling (or guidance, or n) where a metric was measured at several, with the range of the seeds; else arm
-    beside arm, a dot for each seed.
+    Over the width of the average (or the guide's scale, the steps of sampling, guidance, or n) where a metric was measured at
+    several, with the range of the seeds; else arm beside arm, a dot for each seed.
 
     Returns:
         Whether there was anything to draw.
@@ -171,7 +173,7 @@ def _draw_over(axes: Axes, measures: Sequence[Measure], over: str) -> None:
         name = f"{arm} {label}".strip() if several_arms else label or arm
         _draw_line(axes, groups[label], place, over, name, style)
     axes.set_xlabel(over)
-    axes.set_xscale("log" if over != "guidance" else "linear")
+    axes.set_xscale("linear" if over in EVEN else "log")
     ticks = sorted({measure.conditions[over] for group in groups.values() for measure in group})
     axes.set_xticks(ticks, [setting(tick) for tick in ticks])
     axes.minorticks_off()

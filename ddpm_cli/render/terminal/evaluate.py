@@ -18,7 +18,7 @@ from ddpm_cli.results.figure import Figure
 
 SHOWN_ELSEWHERE = {
     *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
-    *("sampler_options", "threshold_options", "guidance_options"),
+    *("sampler_options", "threshold_options", "guidance_options", "guide", "guide_scale", "guide_options"),
 }
 
 
@@ -97,8 +97,14 @@ def _sampler(figure: Figure) -> str:
     steps, evaluations = (counted(int(details[name]), name.removesuffix("s")) for name in ("steps", "evaluations"))
     return (
         f"{details['sampler']}{sampler}, {steps} ({evaluations} an image), "
-        f"guidance {details['guidance']:g}{guidance}, threshold {details['threshold']}{threshold}"
+        f"guidance {details['guidance']:g}{guidance}, {_guide(details)}threshold {details['threshold']}{threshold}"
     )
+
+
+def _guide(details: Mapping[str, str | int | float]) -> str:
+    if "guide" not in details:
+        return ""
+    return f"guide {details['guide']}, scale {_short(details.get('guide_scale', '?'))}{_options(details, 'guide')}, "
 
 
 def _options(details: Mapping[str, str | int | float], name: str) -> str:

@@ -118,12 +118,21 @@ def show_info(info: ModelInfo) -> None:
             show_line("stale:", "bold magenta", text, results)
 
 
+def _weights(stored: StoredFigure) -> str:
+    """Which weights were measured, and which model guided them."""
+    details = stored.figure.details
+    width = f" {details['ema_width']}" if "ema_width" in details else ""
+    guide = f", guide {details['guide']}" if "guide" in details else ""
+    return f"{'EMA' if stored.ema else 'last'}{width}{guide}"
+
+
 def _summary(info: ModelInfo) -> dict[str, str | Text]:
     facts: dict[str, str | Text] = {}
     if info.row is not None:
         facts |= _course(info.row)
     if info.step is not None:
-        facts["weights"] = f"of step {info.step:,}"
+        width = "" if info.ema_width is None else f", average of width {info.ema_width:g}"
+        facts["weights"] = f"of step {info.step:,}{width}"
     if info.parameters is not None:
         facts["parameters"] = f"{info.parameters:,}"
     if info.image_shape is not None:
@@ -226,7 +235,7 @@ def _figure_cells(stored: StoredFigure) -> tuple[str, ...]:
         f"{figure.n:,}",
         sampler,
         f"{stored.step:,}",
-        "EMA" if stored.ema else "last",
+        _weights(stored),
         _ago(stored.created),
     )
 

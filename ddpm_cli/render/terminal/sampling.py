@@ -11,9 +11,22 @@ from ddpm_cli.render.terminal.console import show_line
 from ddpm_cli.results.events import Event, SampleProgress
 
 
-def show_model(origin: Path, step: int, *, ema: bool) -> None:
-    """Say on stderr which weights are used: their file, the steps they were trained for, and whether they are averaged."""
-    show_line("model:", "cyan", f"{origin} (step {step:,}, {'EMA' if ema else 'last'} weights)")
+def show_model(origin: Path, step: int, *, ema: bool, width: float | None = None) -> None:
+    """Say on stderr which weights are used: their file, the steps they were trained for, and whether they are averaged.
+
+    Args:
+        origin: The file or checkpoint.
+        step: Optimizer steps.
+        ema: Whether they are averaged.
+        width: Of the power-function average, if they are one.
+    """
+    of_width = "" if width is None else f" of width {width:g}"
+    show_line("model:", "cyan", f"{origin} (step {step:,}, {'EMA' if ema else 'last'} weights{of_width})")
+
+
+def show_guide(origin: Path, step: int, scale: float) -> None:
+    """Say on stderr which weaker model guides."""
+    show_line("guide:", "cyan", f"{origin} (step {step:,}, EMA weights), scale {scale:g}")
 
 
 class SamplingView(Bars):

@@ -52,3 +52,5 @@ def tuning_notices(tuning: Tuning, model: StoredModel | TrainedModel, settings: 
     for name in ("guidance", "threshold"):
         if values_of(getattr(settings, name)) != getattr(tuning, name):
             yield Notice(f"The sampler was tuned with another {name} (sample.{name}). It works, but others may be closer.")
+    if settings.guide.model is not None:
+        yield Notice("The sampler was tuned without a guide (sample.guide). It works, but others may be closer.")

@@ -15,7 +15,7 @@ from ddpm_cli.results.tuning import Tuning
 from ddpm_cli.runs.directory import checked_run
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
-from ddpm_cli.sampling.request import Drawing, settings_of
+from ddpm_cli.sampling.request import GUIDE, Drawing, settings_of
 from ddpm_cli.sampling.stored_model import find_model
 from ddpm_cli.sampling.tuning.search import LEAST_STEPS, MOST_STEPS
 from ddpm_cli.sampling.tuning.store import stored_steps, write_tuning
@@ -91,6 +91,8 @@ def tune_run(
         )
     checked_run(run)
     settings = settings_of(found, drawing or {}, sets, spelt)
+    if settings.guide.model is not None:
+        raise RequestError(f"{GUIDE} has no place here: a sampler is tuned for one model alone.", "Leave it out.")
     T = found.config.schedule.timesteps
     _require_within("steps", steps, LEAST_STEPS, min(T, MOST_STEPS), spelt)
 

@@ -185,15 +185,16 @@ class TrainingMemory:
         micro, share = micro_batch(config, self.processes)
         # Of the passes before; what is sent to other processes; of the other passes at once.
         copies_of_gradients = (micro < share) + (self.processes > 1) + self.passes_at_once - 1
+        averages = len(config.ema.widths)
         noise = config.train.batch_size * config.objective.noise_candidates * self.image
         for_a_while = (
             round(self.heap * self.training.at(micro)) + copies_of_gradients * self.gradients + noise,
             2 * self.gradients,  # these, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),
-            COPIES_FOR_CHECKPOINT * self.moments + self.weights if self.on_cpu else 0,
+            COPIES_FOR_CHECKPOINT * max(self.moments, averages * self.weights) + self.weights if self.on_cpu else 0,
         )
-        kept = KEPT_OF_WEIGHTS + (config.objective.autoguidance.scale > 1)
+        kept = KEPT_OF_WEIGHTS + averages + (config.objective.autoguidance.scale > 1)
         return self.base + kept * self.weights + self.moments + max(for_a_while)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from ddpm_cli.training.ema import Ema, ema_weight
+from ddpm_cli.training.averages.ema import Ema, ema_weight
 
 
 def test_ema_follows_its_formula() -> None:
