@@ -14,18 +14,20 @@ from ddpm_cli.core.io.files import bytes_below
 from ddpm_cli.errors import CheckpointError, DdpmError, ExtensionError
 from ddpm_cli.experiments.run_list import describe_run
 from ddpm_cli.results.figure import StoredFigure
+from ddpm_cli.results.outlook import Outlook
 from ddpm_cli.results.overview import CheckpointRow, ModelInfo
 from ddpm_cli.results.tuning import Tuning
 from ddpm_cli.runs.checkpoint_state import is_count
 from ddpm_cli.runs.checkpoints import MANIFEST, Checkpoint, list_checkpoints, load_checkpoint, read_manifest, step_of
 from ddpm_cli.runs.directory import find_run, read_info
 from ddpm_cli.runs.figures import finite, read_figures
-from ddpm_cli.runs.metrics_log import count_incidents
+from ddpm_cli.runs.metrics_log import count_incidents, each_row
 from ddpm_cli.runs.model_file import load_model_file, read_model_header
 from ddpm_cli.runs.record import parameters_of, read_config
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.stored import exported_facts
 from ddpm_cli.sampling.tuning.store import exported_tuning, find_tuning, read_tuning, staleness
+from ddpm_cli.training.logging.outlook import outlook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +66,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
     incidents: Mapping[str, int] = _told(lambda: count_incidents(run.incidents_log), {}, faults)
     provenance: Mapping[str, Any] = _told(lambda: read_info(run), {}, faults)
     tuning: Tuning | None = _told(lambda: read_tuning(run), None, faults)
+    seen: Outlook | None = _told(lambda: outlook(each_row(run.metrics_log), config), None, faults) if config else None
     checkpoints, newest = checked_checkpoints(run)
     faults += [checkpoint.fault for checkpoint in checkpoints if checkpoint.fault]
     return ModelInfo(
@@ -80,6 +83,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
         incidents=incidents,
         checkpoints=checkpoints,
         figures=figures,
+        outlook=seen,
         tuning=tuning,
         tuned_for_others=_for_others(tuning, newest.step) if newest else "",
         faults=tuple(dict.fromkeys(faults)),

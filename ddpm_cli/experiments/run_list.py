@@ -17,7 +17,7 @@ from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
 from ddpm_cli.runs.directory import IMPORTED_FROM, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.lock import is_locked
-from ddpm_cli.runs.metrics_log import each_row
+from ddpm_cli.runs.metrics_log import NO_LONGER_PAYS, each_row
 from ddpm_cli.runs.record import budget_of, read_config
 from ddpm_cli.runs.run_directory import RunDirectory
 
@@ -34,6 +34,7 @@ class LogSummary:
         seconds: Time in training.
         loss: The last one.
         held_out_loss: The lowest.
+        no_longer_pays: Whether `train.patience` stopped the run at the last step.
         metrics: The best of each metric of samples, by name.
     """
 
@@ -41,6 +42,7 @@ class LogSummary:
     seconds: float = 0.0
     loss: float | None = None
     held_out_loss: float | None = None
+    no_longer_pays: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -111,7 +113,7 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
     return RunRow(
         name=name,
         path=run.path,
-        state="training" if is_locked(run) else _state_at_rest(info, log.step, share),
+        state="training" if is_locked(run) else _state_at_rest(info, log, share),
         data=printable(data["name"]) if isinstance(data.get("name"), str) else "" if IMPORTED_FROM in info else config.data.kind,
         step=log.step,
         share=share,
@@ -125,10 +127,12 @@ def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: fl
     )
 
 
-def _state_at_rest(info: Mapping[str, Any], step: int, share: float) -> RunState:
+def _state_at_rest(info: Mapping[str, Any], log: LogSummary, share: float) -> RunState:
     if share >= 1:
         return "finished"
-    return "imported" if IMPORTED_FROM in info and not step else "stopped"
+    if log.no_longer_pays:
+        return "no longer paid"
+    return "imported" if IMPORTED_FROM in info and not log.step else "stopped"
 
 
 def summarise_log(run: RunDirectory) -> LogSummary:
@@ -139,7 +143,7 @@ def summarise_log(run: RunDirectory) -> LogSummary:
     """
     log, metrics = LogSummary(), in_training()
     for row in each_row(run.metrics_log):
-        log.step = row["step"]
+        log.step, log.no_longer_pays = row["step"], bool(row.get(NO_LONGER_PAYS))
         log.seconds = _newer(row, "seconds", log.seconds)
         log.loss = _newer(row, "loss", log.loss)
         log.held_out_loss = _lowest((log.held_out_loss, finite(row.get("held_out_loss"))))

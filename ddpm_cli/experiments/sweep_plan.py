@@ -25,7 +25,7 @@ from ddpm_cli.results.events import Event, Listener, Notice, PlannedRun, SweepPl
 from ddpm_cli.runs.checkpoints import has_checkpoint, latest_checkpoint
 from ddpm_cli.runs.data_used import BUNDLED, FULL, stood_in_for, with_bundled
 from ddpm_cli.runs.directory import read_info
-from ddpm_cli.runs.record import budget_used, read_config
+from ddpm_cli.runs.record import has_ended, read_config
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import read_failures
 from ddpm_cli.training.train import plan_training
@@ -146,7 +146,7 @@ def _standing(run: SweepRun, folder: RunDirectory, failures: Mapping[str, str]) 
         return "failed"
     if not any(folder.checkpoints_folder.glob("step-*")):
         return "new"
-    return "finished" if budget_used(latest_checkpoint(folder), run.config, read_info(folder)) >= 1 else "begun"
+    return "finished" if has_ended(latest_checkpoint(folder), run.config, read_info(folder)) else "begun"
 
 
 def _require_same(run: SweepRun, folder: RunDirectory) -> None:

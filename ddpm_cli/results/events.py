@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ddpm_cli.results.outlook import NoLongerPaid, Outlook
     from ddpm_cli.results.start import StartReport
 
 
@@ -240,6 +241,8 @@ class TrainSummary:
         best_held_out_loss: Lowest held-out loss, or None.
         non_finite_steps: Steps that were skipped because their loss or gradient was not finite.
         incidents: How many incidents of each kind there were, see `Incident`.
+        no_longer_paid: Why `train.patience` stopped it; None if it did not.
+        outlook: What the last tenth of its time gained, and what twice the time would.
     """
 
     run: Path
@@ -253,11 +256,13 @@ class TrainSummary:
     best_held_out_loss: float | None
     non_finite_steps: int
     incidents: Mapping[str, int]
+    no_longer_paid: NoLongerPaid | None = None
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainEnded(Event):
-    """Tell that the budget is used up."""
+    """Tell that the budget is used up, or that `train.patience` stopped the run."""
 
     summary: TrainSummary
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpm_cli.results.figure import StoredFigure
+from ddpm_cli.results.outlook import Outlook
 from ddpm_cli.results.tuning import Tuning
 
-RunState = Literal["finished", "training", "stopped", "imported", "broken"]
+RunState = Literal["finished", "no longer paid", "training", "stopped", "imported", "broken"]
 FindingState = Literal["ok", "missing", "broken"]
 
 
@@ -21,8 +22,8 @@ class RunRow:
     Attributes:
         name: Below the folder of runs, as other commands take it.
         path: Its folder.
-        state: "training" while a process works in it, "imported" until it is trained further, "broken" if it
-            cannot be used.
+        state: "training" while a process works in it, "no longer paid" if `train.patience` stopped it, "imported" until it is
+            trained further, "broken" if it cannot be used.
         fault: Why it is broken; empty if it is not.
         data: Name of its data set; empty if unknown.
         step: Optimizer steps that were logged.
@@ -90,6 +91,7 @@ class ModelInfo:
         incidents: How many of each kind went wrong with the numbers.
         checkpoints: Oldest first.
         figures: What `ddpm evaluate` stored.
+        outlook: What the last of its time gained, and what twice the time would give; None for what is no run.
         tuning: What `ddpm tune-sampler` stored; None if nothing.
         tuned_for_others: For which other weights that is; empty if it is for the newest ones.
         faults: What is wrong with it, a sentence each.
@@ -110,6 +112,7 @@ class ModelInfo:
     incidents: Mapping[str, int] = field(default_factory=dict)
     checkpoints: tuple[CheckpointRow, ...] = ()
     figures: tuple[StoredFigure, ...] = ()
+    outlook: Outlook | None = None
     tuning: Tuning | None = None
     tuned_for_others: str = ""
     faults: tuple[str, ...] = ()

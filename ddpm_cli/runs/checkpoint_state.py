@@ -89,6 +89,14 @@ class NoState(TypedDict):
 
 
 @with_config(KNOWN_KEYS_ALONE)
+class PatienceState(TypedDict):
+    """Hold what `train.patience` keeps beside the evaluations themselves, which are tensors."""
+
+    evaluations: Count
+    stopped: bool
+
+
+@with_config(KNOWN_KEYS_ALONE)
 class LossSums(TypedDict):
     """Hold sums of losses over the steps of each span."""
 
@@ -129,6 +137,7 @@ class StateValues(TypedDict, total=False):
     launch: Annotated[LaunchState, "processes, threads, device, precision, kernels and torch version"]
     grad_norm: Annotated[Number, "number"]
     after_step_is_due: Annotated[bool, "true or false"]
+    patience: Annotated[PatienceState, "count of evaluations"]
 
 
 @cache

@@ -27,6 +27,8 @@ from ddpm_cli.runs.checkpoint_state import LARGEST_COUNT
 
 Row = Mapping[str, float | int | str | Sequence[int] | None]
 _LINE_LIMIT = 1_000_000
+NO_LONGER_PAYS = "no_longer_pays"
+"""Stands in the last row of a run that `train.patience` stopped."""
 
 
 class MetricsLog:

@@ -19,13 +19,15 @@ from ddpm_cli.runs.checkpoints import Checkpoint, latest_checkpoint
 from ddpm_cli.runs.data_used import images_since, with_data_of
 from ddpm_cli.runs.directory import RESTORE, data_facts, find_run, list_runs, read_info
 from ddpm_cli.runs.figures import finite, read_figures
-from ddpm_cli.runs.metrics_log import read_rows
+from ddpm_cli.runs.metrics_log import NO_LONGER_PAYS, read_rows
 from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
 
-NO_MEASURE = frozenset({"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps"})
+NO_MEASURE = frozenset(
+    {"step", "epoch", "images", "seconds", "lr", "grad_norm", "images_per_second", "non_finite_steps", NO_LONGER_PAYS}
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         images_per_second=_last(rows, "images_per_second") or (images / seconds if seconds else None),
         parameters=None if checkpoint is None else parameters_of(checkpoint),
         has_checkpoint=checkpoint is not None,
-        finished=checkpoint is not None and budget_used(checkpoint, config, info) >= 1,
+        finished=checkpoint is not None and has_ended(checkpoint, config, info),
         curves=_curves(rows),
     )
     return RunRecord(
@@ -118,6 +120,29 @@ def budget_of(config: Config, info: Mapping[str, Any]) -> Budget:
 def budget_used(checkpoint: Checkpoint, config: Config, info: Mapping[str, Any]) -> float:
     """Tell the part of a run's budget, in [0, 1], that was used when the checkpoint was written; `info` is its run.json."""
     return budget_of(config, info).share(checkpoint.step, finite(checkpoint.state.get("seconds")) or 0.0)
+
+
+def has_ended(checkpoint: Checkpoint, config: Config, info: Mapping[str, Any]) -> bool:
+    """Tell whether training came to its end at a checkpoint: its budget was used, or `train.patience` stopped it.
+
+    Args:
+        checkpoint: The newest of the run.
+        config: Of the run; with another budget, patience or optimizer than the checkpoint's, what was stopped goes on.
+        info: Its run.json.
+    """
+    return budget_used(checkpoint, config, info) >= 1 or (was_stopped(checkpoint) and not goes_on_otherwise(checkpoint, config))
+
+
+def was_stopped(checkpoint: Checkpoint) -> bool:
+    """Tell whether `train.patience` stopped the run at a checkpoint."""
+    return bool(checkpoint.state.get("patience", {}).get("stopped", False))
+
+
+def goes_on_otherwise(checkpoint: Checkpoint, config: Config) -> bool:
+    """Tell whether a run is to go on with other settings of training than those that its checkpoint was made with."""
+    before = from_toml_text(checkpoint.config_toml, str(checkpoint.path))
+    train = before.train.model_copy(update={"device": config.train.device})
+    return (train, before.optimizer) != (config.train, config.optimizer)
 
 
 def read_config(run: RunDirectory) -> Config:

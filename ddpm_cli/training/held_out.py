@@ -20,7 +20,7 @@ CHUNK = 64
 
 
 @torch.no_grad()
-def held_out_loss_sum(
+def held_out_losses(
     network: nn.Module,
     images: Tensor,
     schedule: NoiseSchedule,
@@ -30,7 +30,7 @@ def held_out_loss_sum(
     labels: Tensor | None = None,
     before_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Sum the training loss over held-out images, with noise and steps that never change.
+    """Measure the training loss of each held-out image, with noise and steps that never change.
 
     Args:
         network: The denoiser, in evaluation mode.
@@ -43,12 +43,12 @@ def held_out_loss_sum(
         before_batch: Called before each batch; what it raises ends the measurement.
 
     Returns:
-        A float32 scalar; over all parts, divided by N, it is the held-out loss.
+        float32 [N], with 0 for the images of other parts; the mean of the sum over all parts is the held-out loss.
     """
     device = next(network.parameters()).device
     draws = generator(device, SEED, "held-out")
     t = draw_timesteps("stratified", len(images), schedule.timesteps, draws, device)
-    total = torch.zeros((), device=device)
+    losses = torch.zeros(len(images), device=device)
     start, stop, _ = part.indices(len(images))
     for first in range(0, len(images), CHUNK):
         eps = torch.randn(images[first : first + CHUNK].shape, generator=draws, device=device)
@@ -59,5 +59,5 @@ def held_out_loss_sum(
             x_0 = normalise(images[rows].to(device))
             of_batch = None if labels is None else labels[rows].to(device)
             noise = eps[rows.start - first : rows.stop - first]
-            total += loss(with_labels(network, of_batch), x_0, t[rows], noise, schedule).sum()
-    return total
+            losses[rows] = loss(with_labels(network, of_batch), x_0, t[rows], noise, schedule).float()
+    return losses

@@ -10,7 +10,7 @@ import torch
 from ddpm_cli.core.compute.sharding import whole
 from ddpm_cli.sampling.parallel import own_samples
 from ddpm_cli.sampling.trained_model import TrainedModel
-from ddpm_cli.training.held_out import held_out_loss_sum
+from ddpm_cli.training.held_out import held_out_losses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,16 +54,19 @@ class Measuring:
         labelled = trainer.num_classes is not None
         self.held_out_labels = torch.from_numpy(dataset.test.labels[:count]) if labelled else None
 
-    def held_out_loss(self) -> float:
-        """Measure the mean loss over the held-out images, of which there must be some, each process taking its share.
+    def held_out_losses(self) -> NDArray[np.float64]:
+        """Measure the loss of each held-out image, of which there must be some, each process taking its share.
+
+        Returns:
+            [N], the same on every process.
 
         Raises:
             GivenUpError: After a signal; so do the other two.
         """
         count, train = len(self.held_out_images), self._config.train
         with whole(self._trainer.ema.model) as network:
-            total = self._stopping.unless_stopped(
-                lambda: held_out_loss_sum(
+            own = self._stopping.unless_stopped(
+                lambda: held_out_losses(
                     network,
                     self.held_out_images,
                     self._trainer.schedule,
@@ -74,7 +77,8 @@ class Measuring:
                     self._stopping.check,
                 )
             )
-        return float(self._trainer.accelerator.reduce(total, "sum")) / count
+        losses: Tensor = self._trainer.accelerator.reduce(own, "sum")
+        return losses.cpu().double().numpy()
 
     def metrics_of_samples(self) -> dict[str, float]:
         """Measure samples by `train.evaluate_metrics`, by name; what is not finite is left out."""

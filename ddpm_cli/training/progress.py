@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.results.events import TrainProgress, TrainSummary
-from ddpm_cli.runs.metrics_log import count_incidents
+from ddpm_cli.runs.metrics_log import count_incidents, each_row
+from ddpm_cli.training.logging.outlook import outlook
 from ddpm_cli.training.trainer import finite
 
 if TYPE_CHECKING:
+    from ddpm_cli.results.outlook import NoLongerPaid
     from ddpm_cli.runs.run_directory import RunDirectory
     from ddpm_cli.training.trainer import Trainer
 
@@ -132,8 +134,8 @@ class Progress:
         self._trainer.losses.reset("epoch")
         return self.history
 
-    def summary(self, run: RunDirectory) -> TrainSummary:
-        """Sum up how the run stands now."""
+    def summary(self, run: RunDirectory, stopped: NoLongerPaid | None = None) -> TrainSummary:
+        """Sum up how the run stands now; `stopped` is why `train.patience` stopped it, if it did."""
         trainer = self._trainer
         return TrainSummary(
             run=run.path,
@@ -147,6 +149,8 @@ class Progress:
             best_held_out_loss=self.best_held_out_loss,
             non_finite_steps=trainer.health.non_finite_steps,
             incidents=count_incidents(run.incidents_log),
+            no_longer_paid=stopped,
+            outlook=outlook(each_row(run.metrics_log), trainer.config),
         )
 
     def forget_best(self) -> None:

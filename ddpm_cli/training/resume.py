@@ -16,7 +16,7 @@ from ddpm_cli.errors import ConfigError, DataError, RunError
 from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
 from ddpm_cli.runs.data_used import data_changes, kept_sums, missing_from, stand_in_notice, stood_in_for, with_data_of
 from ddpm_cli.runs.directory import data_facts, read_info
-from ddpm_cli.runs.record import budget_used, data_sha256, read_config
+from ddpm_cli.runs.record import budget_used, data_sha256, has_ended, read_config
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
@@ -70,15 +70,19 @@ def resume_notices(trainer: Trainer, before: Config, run: RunDirectory, *, new_b
         yield f"Changed for the rest of the run: {', '.join(changed)}."
 
 
-def is_finished(run: RunDirectory, checkpoint: Checkpoint, config: Config) -> bool:
-    """Tell whether the files of a run say that its budget is used up and nothing is due; no, where they do not say it."""
+def is_finished(run: RunDirectory, checkpoint: Checkpoint, config: Config, *, new_budget: bool) -> bool:
+    """Tell whether the files of a run say that it has ended and nothing is due; no, where they do not say it.
+
+    What `train.patience` stopped goes on with a new budget, be it the one of before.
+    """
     try:
         info = read_info(run)
     except RunError:
         return False
     counted = isinstance(data_facts(info).get("train_images"), int)
     settled = not checkpoint.state.get("after_step_is_due", False)
-    return (counted or config.train.epochs is None) and settled and budget_used(checkpoint, config, info) >= 1
+    ended = budget_used(checkpoint, config, info) >= 1 if new_budget else has_ended(checkpoint, config, info)
+    return (counted or config.train.epochs is None) and settled and ended
 
 
 def data_since(
@@ -161,12 +165,15 @@ def change_notice(change: DataChange) -> str:
     return told
 
 
-def finished_notice(run: RunDirectory, step: int) -> str:
-    """Say that a run's budget is used up."""
-    return (
-        f"{run.path} is finished at step {step:,}; there is nothing left to do. "
-        f"Extend it with --epochs, --steps or --minutes, for example: ddpm resume {run.shell_word} --steps {2 * step}"
-    )
+def finished_notice(run: RunDirectory, step: int, *, stopped: bool = False) -> str:
+    """Say that a run's budget is used up, or that `train.patience` stopped it."""
+    extend = f"--epochs, --steps or --minutes, for example: ddpm resume {run.shell_word} --steps {2 * step}"
+    if stopped:
+        return (
+            f"{run.path} was stopped by train.patience at step {step:,}, as it no longer paid; there is nothing left to do. "
+            f"Go on to its budget with --set train.patience=none, or to another one with {extend}"
+        )
+    return f"{run.path} is finished at step {step:,}; there is nothing left to do. Extend it with {extend}"
 
 
 def _new_learning_rate(trainer: Trainer) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ddpm_cli.errors import OutputError
 from ddpm_cli.metrics.registry import in_training
 from ddpm_cli.results.events import CheckpointSaved
@@ -13,6 +15,7 @@ from ddpm_cli.runs.launch_record import launch
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.averages.snapshots import is_snapshot_step, joined, save_snapshot
 from ddpm_cli.training.divergence import end_diverged
+from ddpm_cli.training.patience.watch import EVALUATIONS, PATIENCE
 from ddpm_cli.training.state import restore_training, training_state, training_tensors
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from ddpm_cli.results.events import Listener
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.held_folder import HeldFolder
+    from ddpm_cli.training.patience.watch import Watch
     from ddpm_cli.training.progress import Progress
     from ddpm_cli.training.trainer import Trainer
 
@@ -35,6 +39,7 @@ class Saver:
     Args:
         trainer: Of the run.
         progress: What it has come to.
+        watch: The evaluations that `train.patience` looks at.
         dataset: Its images.
         run: Where it is kept.
         config_toml: The config as it is kept in checkpoints.
@@ -46,13 +51,14 @@ class Saver:
         self,
         trainer: Trainer,
         progress: Progress,
+        watch: Watch,
         dataset: Dataset,
         run: RunDirectory,
         config_toml: str,
         on_event: Listener,
         held: HeldFolder | None,
     ) -> None:
-        self._trainer, self._progress, self._run, self._config_toml = trainer, progress, run, config_toml
+        self._trainer, self._progress, self._watch, self._run, self._config_toml = trainer, progress, watch, run, config_toml
         self._on_event, self._held = on_event, held
         self._about_data: dict[str, Any] = {"data_sha256": dataset.sha256, "class_names": list(dataset.train.class_names)}
         if trainer.batches.since.step:
@@ -89,7 +95,7 @@ class Saver:
         best = self.has_improved(score)
         if best:
             self._best_score = score
-        tensors = training_tensors(self._trainer)
+        tensors = self._tensors()
         if self._trainer.accelerator.is_main_process:
             self._require_folder()
             saved = self._write(self._run, tensors, best=best and self._settings.keep_best)
@@ -122,6 +128,7 @@ class Saver:
         """
         restore_training(self._trainer, checkpoint)
         self._progress.load(checkpoint.state)
+        self._watch.load(checkpoint.state, lambda: checkpoint.tensors(PATIENCE), checkpoint.path)
         self._best_score = checkpoint.state["best_saved_loss"]
         self.saved_step = checkpoint.step
 
@@ -145,9 +152,15 @@ class Saver:
             return None
         self.settle()
         with suppress(OutputError):
-            self._write(RunDirectory(folder), training_tensors(self._trainer), best=False)
+            self._write(RunDirectory(folder), self._tensors(), best=False)
             return self._trainer.step
         return None
+
+    def _tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """Everything of the run that is a tensor."""
+        evaluations = self._watch.evaluations
+        kept = {PATIENCE: {EVALUATIONS: torch.from_numpy(evaluations)}} if len(evaluations) else {}
+        return {**training_tensors(self._trainer), **kept}
 
     def _require_folder(self) -> None:
         if self._held is not None:
@@ -174,5 +187,6 @@ class Saver:
             "launch": launch(trainer.accelerator, compiled=trainer.is_compiled),
             **self._about_data,
             **self._progress.state(),
+            **self._watch.state(),
             "best_saved_loss": self._best_score,
         }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.training.trainer import Trainer
 
-GUIDE = "guide"
+GUIDE = "earlier-self"
 """Group of tensors: the earlier self that autoguidance leads away from."""
 
 

@@ -35,6 +35,7 @@ from ddpm_cli.runs.launches import last_launch, record_launch
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
 from ddpm_cli.runs.provenance import describe_data, describe_start
+from ddpm_cli.runs.record import goes_on_otherwise, was_stopped
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
@@ -208,15 +209,17 @@ def resume(
         if checkpoint:
             require_data(config, run.path)
         config = checked(config)
-        if checkpoint and not data_changed and is_finished(run, checkpoint, config):
+        new_budget = any(value is not None for value in (budget or {}).values())
+        if checkpoint and not data_changed and is_finished(run, checkpoint, config, new_budget=new_budget):
             if folder:
                 sweep_run(run)
-            on_event(Notice(finished_notice(run, checkpoint.step)))
+            on_event(Notice(finished_notice(run, checkpoint.step, stopped=was_stopped(checkpoint))))
             return None
 
         from ddpm_cli.core.compute.determinism import deterministic_algorithms
         from ddpm_cli.core.compute.team import Team
         from ddpm_cli.training.metrics import training_metrics
+        from ddpm_cli.training.patience.watch import check_patience
         from ddpm_cli.training.planning.plan import make_plan
         from ddpm_cli.training.start.start import start_again
 
@@ -229,6 +232,7 @@ def resume(
         start = None if checkpoint else start_again(config, dataset, run, on_event)
         with Team.of(accelerator).watched():
             require_agreement(accelerator, dataset, start.report if start else None)
+            check_patience(config, dataset, on_event)
             start_step, bounds = checkpoint.step if checkpoint else 0, Bounds(lifted=no_limits, spelt=spelt)
             plan = make_plan(
                 config,
@@ -247,13 +251,14 @@ def resume(
             loop = _loop(config, dataset, accelerator, run, listen, metrics, folder, start, since)
             if checkpoint:
                 loop.restore(checkpoint, other_data=data_change is not None)
+                if new_budget or goes_on_otherwise(checkpoint, config):
+                    loop.watch.restart()
             if folder:
                 folder.check()  # decoding the data may have taken minutes
                 sweep_run(run)
             if loop.is_finished:
-                on_event(Notice(finished_notice(run, loop.trainer.step)))
+                on_event(Notice(finished_notice(run, loop.trainer.step, stopped=loop.watch.stopped)))
                 return None
-            new_budget = any(value is not None for value in (budget or {}).values())
             for text in resume_notices(loop.trainer, stored, run, new_budget=new_budget):
                 on_event(Notice(text))
             if data_change:

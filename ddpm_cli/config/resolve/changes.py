@@ -27,6 +27,7 @@ CHANGEABLE = (
     "train.sample_every",
     "train.evaluate_every",
     "train.sample_n",
+    "train.patience",
     "train.trackers",
     "checkpoint.every",
     "checkpoint.keep_last",

@@ -123,6 +123,13 @@ class TrainConfig(Section):
         ("fcd",), min_length=1, description="Metrics to measure then: fcd, or those of another package that use the classifier."
     )
     evaluate_n: int = Field(1000, ge=2, description="Samples for each of these measurements.")
+    patience: int | None = Field(
+        None,
+        ge=5,
+        le=1000,
+        description="Stop when so many evaluations in a row show no significant gain: of the metric that is measured every "
+        "evaluate_every steps, else of the held-out loss. Off if unset.",
+    )
     sample_every: PositiveInt = Field(1000, description="Steps between sample grids.")
     sample_n: PositiveInt = Field(16, description="Images in each of these grids.")
     sampler: SamplerConfig = Field(DdimSampler(), description="Sampler of these grids.")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ddpm_cli.render.terminal.format import duration
 from ddpm_cli.render.terminal.schedule import snr_decibels
+from ddpm_cli.runs.metrics_log import NO_LONGER_PAYS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -24,7 +25,7 @@ T = TypeVar("T")
 LOSSES = {"loss": "training", "held_out_loss": "held-out"}
 OTHERS = {"lr": "Learning rate", "images_per_second": "Images per second", "grad_norm": "Gradient norm"}
 LOGARITHMIC = frozenset({"grad_norm"})
-NO_CURVE = frozenset({"step", "epoch", "images", "seconds", "non_finite_steps", *LOSSES, *OTHERS})
+NO_CURVE = frozenset({"step", "epoch", "images", "seconds", "non_finite_steps", NO_LONGER_PAYS, *LOSSES, *OTHERS})
 MOST_METRICS = 12
 MOST_POINTS = 2000
 """Of one curve; of more, every second, third ... is drawn, and always the last."""

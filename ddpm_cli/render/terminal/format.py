@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ddpm_cli.core.wording import counted
@@ -56,6 +57,12 @@ def age(seconds: float) -> str:
 def number(value: float | None) -> str:
     """Write a figure with five significant digits, or a dash where there is none."""
     return "-" if value is None else f"{value:.5g}"
+
+
+def with_error(value: float, error: float) -> str:
+    """Write a number and its error in plain digits, as many as leave the error one that tells: `0.00107 +- 0.00006`."""
+    places = 4 if not error > 0 else min(12, max(0, -math.floor(math.log10(error))))
+    return f"{value:.{places}f} +- {error:.{places}f}"
 
 
 def setting(value: Any) -> str:

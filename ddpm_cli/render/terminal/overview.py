@@ -17,6 +17,7 @@ from ddpm_cli.core.io.files import printable
 from ddpm_cli.render.terminal.console import json_value, results, show_line
 from ddpm_cli.render.terminal.format import SHORT_SHA256, age, duration, loss, number, quantity, setting, shape_text
 from ddpm_cli.render.terminal.tables import show_facts, show_table
+from ddpm_cli.render.terminal.training import at_twice, last_tenth
 from ddpm_cli.render.terminal.tuning import show_tuning
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow
@@ -24,7 +25,14 @@ from ddpm_cli.runs.launches import launches
 
 NONE = "-"
 STYLES: dict[FindingState, str] = {"ok": "green", "missing": "magenta", "broken": "bold red"}
-STATES = {"finished": "green", "training": "cyan", "stopped": "magenta", "imported": "cyan", "broken": "bold red"}
+STATES = {
+    "finished": "green",
+    "no longer paid": "green",
+    "training": "cyan",
+    "stopped": "magenta",
+    "imported": "cyan",
+    "broken": "bold red",
+}
 MOST_ARGUMENTS = 200
 MOST_LAUNCHES = 10
 """Of a stranger's command."""
@@ -130,6 +138,8 @@ def _summary(info: ModelInfo) -> dict[str, str | Text]:
     facts: dict[str, str | Text] = {}
     if info.row is not None:
         facts |= _course(info.row)
+    if info.outlook is not None:
+        facts |= {"last tenth": last_tenth(info.outlook), "twice": at_twice(info.outlook)}
     if info.step is not None:
         width = "" if info.ema_width is None else f", average of width {info.ema_width:g}"
         facts["weights"] = f"of step {info.step:,}{width}"

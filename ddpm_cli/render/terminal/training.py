@@ -13,9 +13,10 @@ from rich.table import Column
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted
 from ddpm_cli.metrics.registry import in_training
+from ddpm_cli.metrics.verdicts import p_text
 from ddpm_cli.render.terminal.console import messages, show_notice
 from ddpm_cli.render.terminal.data import DataBar
-from ddpm_cli.render.terminal.format import compiling_line, duration, loss, quantity, shape_text
+from ddpm_cli.render.terminal.format import compiling_line, duration, loss, quantity, shape_text, with_error
 from ddpm_cli.render.terminal.tables import show_facts
 from ddpm_cli.results.events import (
     CheckpointSaved,
@@ -34,8 +35,11 @@ from ddpm_cli.results.events import (
     TrainSummary,
     together,
 )
+from ddpm_cli.results.outlook import Estimate, Outlook
 from ddpm_cli.results.start import StartReport
 
+FIGURES = {"held_out_loss": "held-out loss", "loss": "training loss"}
+"""What the log calls otherwise than people do."""
 HOUR = 3600.0
 SECONDS_BETWEEN_LINES = 10.0
 INCIDENTS_TOLD = 3
@@ -116,10 +120,47 @@ def summary_facts(summary: TrainSummary) -> dict[str, str]:
         "time": f"{duration(summary.seconds)}, {summary.images_per_second:,.0f} images/s",
         "loss": loss(summary.loss),
         "held-out loss": f"{loss(summary.held_out_loss)} (best {loss(summary.best_held_out_loss)})",
+        **outlook_facts(summary),
         **incident_facts(summary),
         "run": str(summary.run),
         "samples": str(summary.run / "samples.png"),
     }
+
+
+def outlook_facts(summary: TrainSummary) -> dict[str, str]:
+    """List the end table's rows about whether the time paid."""
+    facts = {}
+    if (stopped := summary.no_longer_paid) is not None:
+        name = FIGURES.get(stopped.figure, stopped.figure)
+        share = "" if stopped.lr_share == 1 else f"; the learning rate was at {stopped.lr_share:.0%} of its peak"
+        facts["stopped"] = (
+            f"it no longer pays: the last {stopped.evaluations} evaluations of {name} show no gain "
+            f"({stopped.trend.gain:+.2g}, {p_text(stopped.trend.p)}){share}"
+        )
+    if summary.outlook is not None:
+        facts["last tenth"] = last_tenth(summary.outlook)
+    return facts
+
+
+def last_tenth(outlook: Outlook) -> str:
+    """Say what the last tenth of the time gained, or why that cannot be told."""
+    if outlook.last_tenth is None or outlook.now is None:
+        return f"of the time: cannot be told, {outlook.why}"
+    return f"of the time gained {gained(outlook, outlook.last_tenth)}"
+
+
+def at_twice(outlook: Outlook) -> str:
+    """Say what twice the time would give, or why that cannot be told."""
+    if outlook.twice is None or outlook.at_twice is None:
+        return f"the time: cannot be told, {outlook.why}"
+    there = f"the time would give {with_error(outlook.at_twice.value, outlook.at_twice.error)}"
+    return f"{there}, a gain of {gained(outlook, outlook.twice)}" + (f"; {outlook.caution}" if outlook.caution else "")
+
+
+def gained(outlook: Outlook, gain: Estimate) -> str:
+    """Say a gain with its error, and what part of the figure it is."""
+    share = f" ({gain.value / abs(outlook.now):.1%})" if outlook.now else ""
+    return f"{with_error(gain.value, gain.error)} of {FIGURES.get(outlook.figure, outlook.figure)}{share}"
 
 
 def incident_facts(summary: TrainSummary) -> dict[str, str]:

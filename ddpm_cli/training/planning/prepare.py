@@ -60,11 +60,13 @@ def prepare(config: Config, dataset: Dataset, source: Source | None, find_batch_
         OutOfMemoryError: If the memory does not suffice.
     """
     from ddpm_cli.training.metrics import check_training_metrics
+    from ddpm_cli.training.patience.watch import check_patience
     from ddpm_cli.training.planning.plan import make_plan
     from ddpm_cli.training.start.start import prepare_start
 
     accelerator = accelerator_for(config, dataset, on_event)
     check_training_metrics(config, dataset)
+    check_patience(config, dataset, on_event)
     if find_batch_size:
         from ddpm_cli.training.planning.batch_size import with_found_batch_size
 
