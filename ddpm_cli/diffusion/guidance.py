@@ -6,6 +6,8 @@ network also learns images of any class. `guided` then extrapolates from the unc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -79,15 +81,12 @@ def guided(
             raise ValueError("guidance needs labels")
         if scale == 1.0 or not guides(at):
             return predict(x_t, at, labels)
-        null = torch.full_like(labels, null_label)
         if scale == 0.0:
-            return predict(x_t, at, null)
-        both = predict(torch.cat([x_t, x_t]), at.twice(), torch.cat([labels, null]))
-        batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
-        conditional, unconditional = _rows(both, slice(batch)), _rows(both, slice(batch, None))
+            return predict(x_t, at, torch.full_like(labels, null_label))
+        conditional, unconditional = _both(predict, x_t, at, labels, null_label)
         estimate = conditional._replace(
-            x0_hat=unconditional.x0_hat + scale * (conditional.x0_hat - unconditional.x0_hat),
-            eps_hat=unconditional.eps_hat + scale * (conditional.eps_hat - unconditional.eps_hat),
+            x0_hat=_extrapolated(unconditional.x0_hat, conditional.x0_hat, scale),
+            eps_hat=_extrapolated(unconditional.eps_hat, conditional.eps_hat, scale),
         )
         if rescale == 0.0:
             return estimate
@@ -95,6 +94,48 @@ def guided(
         return estimate._replace(x0_hat=x0_hat, eps_hat=eps_from_x_0(x_t, x0_hat, at))
 
     return predict_guided
+
+
+GuidanceShift = Callable[[Tensor, Levels, Tensor], Tensor]
+"""shift(x_t, at, labels), see guidance_shift."""
+
+
+def guidance_shift(
+    predict: Predict,
+    null_label: int,
+    *,
+    scale: float = 1.0,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
+) -> GuidanceShift:
+    """Tell by how much guidance moves x0_hat from the conditional one; see `guided`, as for the arguments.
+
+    Returns:
+        shift(x_t, at, labels), [B, C, H, W], 0 where the interval does not guide; each image may be at a level of its own.
+    """
+
+    def shift(x_t: Tensor, at: Levels, labels: Tensor) -> Tensor:
+        conditional, unconditional = (estimate.x0_hat for estimate in _both(predict, x_t, at, labels, null_label))
+        x0_hat = _extrapolated(unconditional, conditional, scale)
+        moved = rescale_guided(x0_hat, conditional, rescale) - conditional
+        if interval is None:
+            return moved
+        ratio = torch.exp(-at.half_logsnr)
+        return torch.where((interval[0] < ratio) & (ratio <= interval[1]), moved, 0.0)
+
+    return shift
+
+
+def _both(predict: Predict, x_t: Tensor, at: Levels, labels: Tensor, null_label: int) -> tuple[Denoised, Denoised]:
+    """The conditional and the unconditional prediction, by one call of twice the batch."""
+    null = torch.full_like(labels, null_label)
+    both = predict(torch.cat([x_t, x_t]), at.twice(), torch.cat([labels, null]))
+    batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
+    return _rows(both, slice(batch)), _rows(both, slice(batch, None))
+
+
+def _extrapolated(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
+    return unconditional + scale * (conditional - unconditional)
 
 
 def rescale_guided(guided_x0: Tensor, conditional_x0: Tensor, share: float) -> Tensor:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli._version import __version__
+from ddpm_cli.config.schema.objective import ConsistencyLoss
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
@@ -24,6 +25,14 @@ def describe_start(config: Config) -> dict[str, Any]:
         "platform": platform.platform(),
         "seed": config.train.seed,
     }
+
+
+def describe_teacher(config: Config) -> dict[str, Any]:
+    """Name the model that training starts from: its path, step and checksum; nothing if it starts from new weights."""
+    loss = config.objective.loss
+    if not isinstance(loss, ConsistencyLoss) or loss.teacher.path is None:
+        return {}
+    return {"teacher": loss.teacher.model_dump(mode="json")}
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:

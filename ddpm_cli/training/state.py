@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
-    """Gather groups of tensors by name: model, ema, optimizer, and those of a learned schedule or of draws with a memory.
+    """Gather groups of tensors by name: model, ema, optimizer; a teacher that guides, a learned schedule, draws with a memory.
 
     All processes must ask for them; the main one alone gets those that are spread.
     """
@@ -31,6 +31,8 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
         "ema": gathered(trainer.ema.model.state_dict(), keep=keep),
         "optimizer": gathered(flatten_optimizer(trainer.optimizer.state_dict()), keep=keep),
     }
+    if trainer.guide:
+        tensors["teacher"] = trainer.guide.network.state_dict()
     if trainer.learner:
         tensors["schedule"] = trainer.learner.gamma.state_dict()
         tensors["schedule-optimizer"] = flatten_optimizer(trainer.learner.optimizer.state_dict())
@@ -90,6 +92,8 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     load_weights(trainer.ema.model, checkpoint.tensors("ema"), checkpoint.path)
     moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer)
     trainer.optimizer.load_state_dict(spread_moments(moments, trainer.optimizer.param_groups))
+    if trainer.guide:
+        load_weights(trainer.guide.network, checkpoint.tensors("teacher"), checkpoint.path)
     if trainer.learner:
         _restore_schedule(trainer.learner, checkpoint)
         trainer.schedule = trainer.learner.schedule

@@ -37,11 +37,12 @@ from ddpm_cli.runs.launch_record import launch, launch_notice
 from ddpm_cli.runs.launches import last_launch, record_launch
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
-from ddpm_cli.runs.provenance import describe_data, describe_start
+from ddpm_cli.runs.provenance import describe_data, describe_start, describe_teacher
 from ddpm_cli.runs.record import data_sha256
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
+from ddpm_cli.training.distillation.teacher import Start, starting_weights
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
@@ -131,6 +132,7 @@ class _Prepared:
     dataset: Dataset
     accelerator: Accelerator
     plan: TrainPlan
+    start: Start | None
 
 
 def _prepare(config: Config, dataset: Dataset, find_batch_size: bool, on_event: Listener) -> _Prepared:
@@ -139,13 +141,14 @@ def _prepare(config: Config, dataset: Dataset, find_batch_size: bool, on_event: 
 
     accelerator = _accelerator_for(config, dataset, on_event)
     check_training_metrics(config, dataset)
+    start = starting_weights(config, dataset.image_shape)
     if find_batch_size:
         from ddpm_cli.training.planning.batch_size import with_found_batch_size
 
         config = with_found_batch_size(config, dataset, accelerator)
         on_event(Notice(_unscaled_learning_rate(config), important=True))
     plan = make_plan(config, dataset, accelerator, on_event, batch_size_found=find_batch_size)
-    return _Prepared(config, dataset, accelerator, plan)
+    return _Prepared(config, dataset, accelerator, plan, start)
 
 
 def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_event: Listener) -> TrainSummary:
@@ -163,6 +166,8 @@ def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_ev
             on_event = _with_pictures(run, folder, on_event)
             trackers = _trackers(config, run, accelerator, on_event)
             loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
+            if prepared.start:
+                loop.trainer.start_from(prepared.start)
             return _run(loop, replace(plan, run=run.path), on_event, trackers)
 
 
@@ -246,6 +251,8 @@ def resume(
             loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
             if checkpoint:
                 loop.restore(checkpoint)
+            elif start := starting_weights(config, dataset.image_shape):
+                loop.trainer.start_from(start)
             if folder:
                 folder.check()  # decoding the data may have taken minutes
                 sweep_run(run)
@@ -410,6 +417,7 @@ def _provenance(config: Config, dataset: Dataset, accelerator: Accelerator) -> d
     on_cuda = accelerator.device.type == "cuda"
     return {
         **describe_start(config),
+        **describe_teacher(config),
         "packages": {package: version(package) for package in PACKAGES},
         "device": str(accelerator.device),
         "device_name": torch.cuda.get_device_name(accelerator.device) if on_cuda else platform.processor(),

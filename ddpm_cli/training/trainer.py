@@ -23,12 +23,14 @@ from ddpm_cli.core.compute.seeds import generator, seed_of
 from ddpm_cli.core.compute.sharding import is_sharded, shard, whole_tensor
 from ddpm_cli.core.compute.side_by_side import SideBySide, computing_threads
 from ddpm_cli.core.compute.skipping import step_if
+from ddpm_cli.core.compute.weights import load_weights
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.batches import Batches, place
 from ddpm_cli.diffusion.guidance import drop_labels, with_labels
 from ddpm_cli.diffusion.objectives.noise_draws import nearest_noise
 from ddpm_cli.models.base import recompute_blocks
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
+from ddpm_cli.training.distillation.guide import build_guide
 from ddpm_cli.training.ema import Ema
 from ddpm_cli.training.health import Health
 from ddpm_cli.training.loss_meter import LossMeter
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.diffusion.denoise import Network
+    from ddpm_cli.training.distillation.teacher import Start
 
 LISTED_IMAGES = 100
 """Images of an incident that are listed, at most: a whole batch can be not finite."""
@@ -110,6 +113,7 @@ class Trainer:
 
         self.model = network or self._new_network()
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
+        self.guide = build_guide(config, self.image_shape, self.schedule, self.device)
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:
             shard(self.model, accelerator)
@@ -138,6 +142,16 @@ class Trainer:
         self.outcomes: deque[Outcome] = deque()
         self.lag = LAG if self.device.type == "cuda" and self.learner is None else 0
 
+    def start_from(self, start: Start) -> None:
+        """Start from the weights of another model, as network, average and guide.
+
+        Raises:
+            CheckpointError: If they are another architecture's.
+        """
+        for network in (self.model, self.ema.model, self.guide.network if self.guide else None):
+            if network is not None:
+                load_weights(network, start.weights, start.origin)
+
     def _new_network(self) -> nn.Module:
         config = self.config
         torch.manual_seed(seed_of(config.train.seed, "weights"))
@@ -159,6 +173,8 @@ class Trainer:
         train = self.config.train
         if not getattr(self.model, "stateless", False):
             torch.manual_seed(seed_of(train.seed, "dropout", self.step, self.accelerator.process_index))
+        if self.config.objective.loss.is_staged:
+            self.loss = self.config.objective.build_loss_at(self.share)
         draws = generator(self.device, train.seed, "noise", self.step)
         t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
         candidates = self.config.objective.noise_candidates
@@ -256,7 +272,11 @@ class Trainer:
         """Run forward and backward pass of some rows of the global batch; returns the loss of each image, [rows]."""
         x_0, t = self.batches.images_at(self.step, part), draws.t[part]
         eps = nearest_noise(x_0, draws.eps[part]) if draws.eps.shape[1] > 1 else draws.eps[part, 0]
-        network = with_labels(network, None if draws.labels is None else draws.labels[part])
+        labels = None if draws.labels is None else draws.labels[part]
+        if self.guide and labels is not None:
+            with self.accelerator.autocast():
+                x_0, eps = self.guide.ends(x_0, t, eps, labels)
+        network = with_labels(network, labels)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         losses = self.loss(probe or network, x_0, t, eps, self.schedule)
         loss = (draws.weights[part] * losses).sum() / len(draws.t)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
 from ddpm_cli.config.schema.model import ModelConfig, UNetConfig
-from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
+from ddpm_cli.config.schema.objective import ConsistencyLoss, LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.schema.optimizer import AdamOptimizer, OptimizerConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
@@ -174,6 +174,19 @@ class Config(Section):
                 f"sample.guidance (scale {self.sample.guidance.scale:g}) needs a model that was trained with classes "
                 "(--set model.num_classes=auto)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _guided_teacher_has_classes(self) -> Config:
+        loss = self.objective.loss
+        if isinstance(loss, ConsistencyLoss) and self.model.num_classes is None and loss.guidance != GuidanceConfig():
+            raise ValueError("objective.loss.guidance needs a teacher that was trained with classes")
+        return self
+
+    @model_validator(mode="after")
+    def _consistency_has_a_fixed_schedule(self) -> Config:
+        if isinstance(self.objective.loss, ConsistencyLoss) and isinstance(self.schedule, LearnedSchedule):
+            raise ValueError('the loss "consistency" needs a schedule that stays as it is, not "learned"')
         return self
 
     @model_validator(mode="after")
