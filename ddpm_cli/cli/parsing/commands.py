@@ -30,6 +30,7 @@ OTHER_NAMES = {
     "info": "show describe details inspect cat status",
     "compare": "diff versus vs",
     "tune-sampler": "tune tune-steps optimize-sampler optimise-sampler align-your-steps",
+    "distill": "distil consistency distillation few-steps one-step lcm ect",
     "sweep": "grid search experiment experiments grid-search",
     "speedrun": "race record leaderboard",
     "report": "html dashboard summary summarize",

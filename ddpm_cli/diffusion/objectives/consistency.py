@@ -148,8 +148,8 @@ def guided_ends(
     x_0' = x_0 + (guided x0_hat - conditional x0_hat)    eps' = (x_t - alpha x_0') / sigma
 
     x_t stays what it is; x_r of the new pair lies where the guided step from it leads. The teacher's x0_hat is the mean of x_0
-    given x_t and label, so that the mean of x_0' is what the guided teacher says, and without guidance nothing moves. It takes the place
-    of the guided step of Luo et al. 2023 (Latent Consistency Models, Eq. 14), whose x_0 is the teacher's alone.
+    given x_t and label, so that the mean of x_0' is what the guided teacher says, and without guidance nothing moves. It takes the
+    place of the guided step of Luo et al. 2023 (Latent Consistency Models, Eq. 14), whose x_0 is the teacher's alone.
 
     Args:
         shift: Of the teacher, see `guidance_shift`.

@@ -63,9 +63,7 @@ def test_the_gradient_against_one_written_by_hand(pseudo_huber: float | None) ->
     """Of a network v_hat = a x_t: f = (alpha - sigma a) x_t, and nothing flows back through what it says at r."""
     schedule, (x_0, t, eps), distance = schedule_of(50), batch(), 0.2
     a = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    loss = consistency_losses(
-        lambda x, _: a * x, x_0, t, eps, schedule, V(), distance=distance, pseudo_huber=pseudo_huber
-    ).mean()
+    loss = consistency_losses(lambda x, _: a * x, x_0, t, eps, schedule, V(), distance=distance, pseudo_huber=pseudo_huber).mean()
     (gradient,) = torch.autograd.grad(loss, a)
 
     expected = 0.0
@@ -180,19 +178,19 @@ def tables(schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
     return torch.tensor(schedule.sqrt_alphas_cumprod), torch.tensor(schedule.sqrt_one_minus_alphas_cumprod)
 
 
-@pytest.mark.parametrize("last", [0.1, 0.02])
+@pytest.mark.parametrize("last", [0.1, 0.04])
 def test_on_a_gaussian_it_trains_the_consistency_function(last: float) -> None:
-    """Within the last distance, where the map of denoising is off by more than 0.3; it falls from 1 (clean) to 0.6 (noise).
+    """Within 1.5 times the last distance at all 30 steps, where the map of denoising is off by more than 0.3.
 
-    But for the last step: sigma / alpha leaps there from 31 to 1,014, and between them the network has a line.
+    The function falls from 1 (clean) to 0.6 (noise). A distance moves the minimum itself, by about 0.7 times itself.
     """
-    schedule = schedule_of(50)
+    schedule = NoiseSchedule.from_betas(make_beta_schedule("linear", 30))
     alpha, sigma = tables(schedule)
     wanted = slope_of_the_end(alpha, sigma)
-    error = (trained_slopes(schedule, last) - wanted)[:-1].abs().max()
-    assert last / 3 < error < last
+    error = (trained_slopes(schedule, last) - wanted).abs().max()
+    assert 0.5 * last < error < 1.5 * last
     of_denoising = alpha * STD**2 / (alpha.square() * STD**2 + sigma.square())
-    assert (of_denoising - wanted)[:-1].abs().max() > 0.3
+    assert (of_denoising - wanted).abs().max() > 0.3
 
 
 # -------------------------------------------------------------------------------------------------------------- guidance
@@ -237,5 +235,3 @@ def test_the_contrast_of_guidance_is_taken_back() -> None:
     wanted = guided(predictor(of_classes, schedule, V()), 2, scale=3.0, rescale=0.7)(x_t, at, labels).x0_hat
     plain = predictor(of_classes, schedule, V())(x_t, at, labels).x0_hat
     torch.testing.assert_close(shift_of(schedule, scale=3.0, rescale=0.7)(x_t, at, labels), wanted - plain)
-
-

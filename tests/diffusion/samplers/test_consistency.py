@@ -1,4 +1,4 @@
-"""Multistep consistency sampling on a Gaussian, whose consistency function is known: each step gives the data's own distribution."""
+"""Multistep consistency sampling on a Gaussian, whose consistency function is known: each step gives its distribution."""
 
 from __future__ import annotations
 
