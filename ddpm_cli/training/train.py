@@ -42,7 +42,7 @@ from ddpm_cli.runs.record import data_sha256
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
-from ddpm_cli.training.distillation.teacher import Start, starting_weights
+from ddpm_cli.training.distillation.teacher import Start, Teacher, named_teacher, starting_weights
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
@@ -99,12 +99,14 @@ def train(
         check_new_run(runs, name, prefix)
     if find_batch_size:
         _check_batch_search(config)
-    config, dataset = _with_data(_checked(config), on_event)
+    config = _checked(config)
+    teacher = named_teacher(config)
+    config, dataset = _with_data(config, on_event)
 
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
     with deterministic_algorithms(config.train.deterministic):
-        prepared = _prepare(config, dataset, find_batch_size, on_event)
+        prepared = _prepare(config, dataset, teacher, find_batch_size, on_event)
         if dry_run:
             on_event(TrainPlanned(prepared.plan))
             return prepared.plan
@@ -119,9 +121,11 @@ def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
     """
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
-    config, dataset = _with_data(_checked(config), on_event)
+    config = _checked(config)
+    teacher = named_teacher(config)
+    config, dataset = _with_data(config, on_event)
     with deterministic_algorithms(config.train.deterministic):
-        return _prepare(config, dataset, False, on_event).plan
+        return _prepare(config, dataset, teacher, False, on_event).plan
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,13 @@ class _Prepared:
     start: Start | None
 
 
-def _prepare(config: Config, dataset: Dataset, find_batch_size: bool, on_event: Listener) -> _Prepared:
+def _prepare(config: Config, dataset: Dataset, teacher: Teacher | None, find_batch_size: bool, on_event: Listener) -> _Prepared:
     from ddpm_cli.training.metrics import check_training_metrics
     from ddpm_cli.training.planning.plan import make_plan
 
     accelerator = _accelerator_for(config, dataset, on_event)
     check_training_metrics(config, dataset)
-    start = starting_weights(config, dataset.image_shape)
+    start = starting_weights(teacher, config, dataset.image_shape) if teacher else None
     if find_batch_size:
         from ddpm_cli.training.planning.batch_size import with_found_batch_size
 
@@ -221,6 +225,7 @@ def resume(
         if checkpoint:
             require_data(config, run.path)
         config = _checked(config)
+        teacher = None if checkpoint else named_teacher(config)
         if checkpoint and is_finished(run, checkpoint, config):
             if folder:
                 sweep_run(run)
@@ -251,8 +256,8 @@ def resume(
             loop = _loop(config, dataset, accelerator, run, _listener(run, folder, on_event, trackers), metrics, folder)
             if checkpoint:
                 loop.restore(checkpoint)
-            elif start := starting_weights(config, dataset.image_shape):
-                loop.trainer.start_from(start)
+            elif teacher:
+                loop.trainer.start_from(starting_weights(teacher, config, dataset.image_shape))
             if folder:
                 folder.check()  # decoding the data may have taken minutes
                 sweep_run(run)

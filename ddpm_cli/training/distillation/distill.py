@@ -9,6 +9,7 @@ from typing import Any
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.launch import is_main
 from ddpm_cli.results.events import Listener, Notice, TrainPlan, TrainSummary, ignore
+from ddpm_cli.runs.directory import check_new_run
 from ddpm_cli.training.distillation.student import student_config
 from ddpm_cli.training.distillation.teacher import find_teacher
 from ddpm_cli.training.train import train
@@ -46,6 +47,8 @@ def distill_run(
         RequestError: If something asked for cannot be had; nothing was written then. For the others see `train`.
     """
     tell = on_event if is_main() else ignore
+    if is_main():
+        check_new_run(runs, name, PREFIX)
     teacher = find_teacher(path, runs, tell)
     flags = {**(flags or {}), "objective.loss.guidance.scale": (guidance, spelt("guidance"))}
     config = student_config(teacher, sets=sets, flags=flags)

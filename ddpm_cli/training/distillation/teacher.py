@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ddpm_cli.config.schema.objective import ConsistencyLoss, TeacherConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.core.io.files import input_errors, open_regular
-from ddpm_cli.core.io.paths import path_text
+from ddpm_cli.core.io.paths import path_text, shell_word
 from ddpm_cli.errors import CheckpointError, ConfigError, DataError, DdpmError, RunError
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.runs.model_file import load_model_file
@@ -107,17 +107,13 @@ class Start:
     origin: Path
 
 
-def starting_weights(config: Config, image_shape: tuple[int, int, int]) -> Start | None:
-    """Read the weights of the teacher that a config names, after they were found to fit its network; None if it names none.
+def starting_weights(teacher: Teacher, config: Config, image_shape: tuple[int, int, int]) -> Start:
+    """Read the weights of a teacher, after they were found to fit the network of a config, for images of this shape.
 
     Raises:
-        RunError: See `named_teacher`, as for ConfigError.
         DataError: If the images have another shape than the teacher's.
         CheckpointError: If the weights are another network's, or damaged.
     """
-    teacher = named_teacher(config)
-    if teacher is None:
-        return None
     if teacher.model.image_shape != image_shape:
         sizes = [f"{channels} x {height} x {width}" for channels, height, width in (image_shape, teacher.model.image_shape)]
         raise DataError(f"The images are {sizes[0]}, but those of the teacher {sizes[1]}.", "Distil on the teacher's own data.")
@@ -137,8 +133,8 @@ def _require_distillable(model: StoredModel) -> None:
     objective, origin = model.config.objective, model.origin
     if isinstance(objective.loss, ConsistencyLoss):
         own = objective.loss.teacher.path
-        remedy = f"Distil its teacher again, {path_text(own)}, or go on with it" if own else "Go on with it"
-        raise ConfigError(f"{origin} is a consistency model already: there is nothing to distil.", f"{remedy}: ddpm resume RUN")
+        again = f", or distil its teacher again: ddpm distill {shell_word(own)}" if own else ""
+        raise ConfigError(f"{origin} is a consistency model already: there is nothing to distil.", f"Go on with its run{again}")
     if isinstance(model.config.schedule, LearnedSchedule):
         raise ConfigError(f"{origin} has a learned schedule, and distilling needs one that stays as it is.", ANOTHER)
     if not objective.parameterization.keeps_images:
@@ -174,5 +170,7 @@ def _told(ours: object, theirs: object) -> str:
 def _sha256(model: StoredModel) -> str:
     """Sum the file with a model's averaged weights."""
     path = model.origin if model.checkpoint is None else model.origin / "ema.safetensors"
+    if not path.exists():
+        raise CheckpointError(f"{model.origin} has no ema tensors.", ANOTHER)
     with input_errors(path, CheckpointError, ANOTHER), open(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
