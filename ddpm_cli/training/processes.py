@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import TrainConfig
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.training.distillation.teacher import Start
 
 
 def check_processes(train: TrainConfig, accelerator: Accelerator, on_event: Listener) -> None:
@@ -47,9 +48,13 @@ def check_processes(train: TrainConfig, accelerator: Accelerator, on_event: List
         )
 
 
-def require_agreement(accelerator: Accelerator, dataset: Dataset) -> None:
-    """Refuse to train where machines hold other images, or other kinds of devices; all processes must ask.
+def require_agreement(accelerator: Accelerator, dataset: Dataset, start: Start | None = None) -> None:
+    """Refuse to train where machines hold other images or weights to start from, or other kinds of devices; all must ask.
 
+    Args:
+        accelerator: The processes.
+        dataset: What they train on.
+        start: What they start from; None for new weights, or those of the run itself.
     Raises:
         RequestError: On each of them, naming what two of them have.
     """
@@ -62,6 +67,7 @@ def require_agreement(accelerator: Accelerator, dataset: Dataset) -> None:
         "training images": (dataset.sha256, f"{len(dataset.train):,} of {dataset.name} from {dataset.source}"),
         "kind of device": (device, device),
         "precision": (precision, precision),
+        "teacher": ((start.sha256, str(start.origin)) if start else ("", "none")),
     }
     everywhere: list[dict[str, tuple[str, str]]] = gather_object([own])
     for what, (wanted, told) in everywhere[0].items():
@@ -70,7 +76,8 @@ def require_agreement(accelerator: Accelerator, dataset: Dataset) -> None:
             if found != wanted:
                 raise RequestError(
                     f"The processes do not have the same {what}: process 0 has {told}, process {rank} has {told_there}.",
-                    "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device and train.precision.",
+                    "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device, train.precision and, of a "
+                    "teacher that still trains, checkpoint.",
                 )
 
 

@@ -42,7 +42,7 @@ from ddpm_cli.runs.record import data_sha256
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
-from ddpm_cli.training.distillation.teacher import Start, Teacher, named_teacher, starting_weights
+from ddpm_cli.training.distillation.teacher import Start, Teacher, starting_weights, with_teacher
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers, check_trackers
@@ -99,8 +99,7 @@ def train(
         check_new_run(runs, name, prefix)
     if find_batch_size:
         _check_batch_search(config)
-    config = _checked(config)
-    teacher = named_teacher(config)
+    config, teacher = with_teacher(_checked(config))
     config, dataset = _with_data(config, on_event)
 
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
@@ -121,8 +120,7 @@ def plan_training(config: Config, *, on_event: Listener = ignore) -> TrainPlan:
     """
     from ddpm_cli.core.compute.determinism import deterministic_algorithms
 
-    config = _checked(config)
-    teacher = named_teacher(config)
+    config, teacher = with_teacher(_checked(config))
     config, dataset = _with_data(config, on_event)
     with deterministic_algorithms(config.train.deterministic):
         return _prepare(config, dataset, teacher, False, on_event).plan
@@ -161,7 +159,7 @@ def _begin(prepared: _Prepared, runs: Path, name: str | None, prefix: str, on_ev
 
     config, dataset, accelerator, plan = prepared.config, prepared.dataset, prepared.accelerator, prepared.plan
     with Team.of(accelerator).watched():
-        require_agreement(accelerator, dataset)
+        require_agreement(accelerator, dataset, prepared.start)
         metrics = training_metrics(config, dataset, accelerator, on_event)
         run = new_run(accelerator, runs, name, prefix)
         if accelerator.is_main_process:
@@ -225,7 +223,7 @@ def resume(
         if checkpoint:
             require_data(config, run.path)
         config = _checked(config)
-        teacher = None if checkpoint else named_teacher(config)
+        _, teacher = (config, None) if checkpoint else with_teacher(config)
         if checkpoint and is_finished(run, checkpoint, config):
             if folder:
                 sweep_run(run)

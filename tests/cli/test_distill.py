@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def test_it_makes_a_run_that_can_do_what_every_run_can(ddpm_here: Ddpm, runs: Pa
     done = ddpm_here("export", "fast", "--format=torch-export", "--out=fast.pt2")
     assert done.returncode == 0, done.stderr
     done = ddpm_here("info", "fast")
-    assert "consistency" in done.stdout
+    flat = " ".join(done.stdout.split())
+    assert "consistency" in flat
+    assert re.search(r"distilled from: ?.*tiny/checkpoints/step-00000006", flat)
 
 
 def test_of_a_run_that_still_trains_it_takes_the_newest_checkpoint(ddpm_here: Ddpm, runs: Path) -> None:

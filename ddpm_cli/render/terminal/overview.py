@@ -180,6 +180,8 @@ def provenance_facts(said: Mapping[str, Any]) -> dict[str, str | Text]:
     for key in ("platform", "device", "device_name", "precision", "processes", "threads", "seed"):
         if said.get(key) not in (None, ""):
             facts[key.replace("_", " ")] = printable(str(said[key]))
+    if isinstance(teacher := said.get("teacher"), Mapping):
+        facts["distilled from"] = printable(f"{teacher.get('path')}, step {teacher.get('step')}, sha256 {teacher.get('sha256')}")
     if later := launches(said)[1:]:
         facts["later"] = "\n".join(_launch(one) for one in later[-MOST_LAUNCHES:])
     return facts | (_data(said["data"]) if isinstance(said.get("data"), Mapping) else {})

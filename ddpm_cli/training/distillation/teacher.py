@@ -32,11 +32,16 @@ class Teacher:
 
     Attributes:
         model: It, with its averaged weights.
-        named: How the config of the other names it.
+        sha256: Of the file with these.
     """
 
     model: StoredModel
-    named: TeacherConfig
+    sha256: str
+
+    @property
+    def named(self) -> TeacherConfig:
+        """Name it as the config of the other does."""
+        return TeacherConfig(path=self.model.origin.absolute(), step=self.model.step, sha256=self.sha256)
 
     def weights(self) -> Mapping[str, Tensor]:
         """Read its averaged weights.
@@ -64,12 +69,11 @@ def find_teacher(path: Path | None, runs: Path = Path("runs"), on_event: Listene
     model = find_model(path, runs=runs, on_event=on_event)
     require_data(model.config, model.origin)
     _require_distillable(model)
-    sha256 = _sha256(model)
-    return Teacher(model, TeacherConfig(path=model.origin.absolute(), step=model.step, sha256=sha256))
+    return Teacher(model, _sha256(model))
 
 
-def named_teacher(config: Config) -> Teacher | None:
-    """Find the teacher that a config names; None if it names none.
+def with_teacher(config: Config) -> tuple[Config, Teacher | None]:
+    """Find the teacher that a config names, and name it by its full path, step and sum; None if it names none.
 
     Raises:
         RunError: If it is not there, or no longer the same.
@@ -77,7 +81,7 @@ def named_teacher(config: Config) -> Teacher | None:
     """
     loss = config.objective.loss
     if not isinstance(loss, ConsistencyLoss) or loss.teacher.path is None:
-        return None
+        return config, None
     named, path = loss.teacher, loss.teacher.path
     try:
         model = find_model(path)
@@ -91,7 +95,9 @@ def named_teacher(config: Config) -> Teacher | None:
             "Distil it anew: ddpm distill RUN",
         )
     _require_same(config, model)
-    return Teacher(model, TeacherConfig(path=path, step=model.step, sha256=sha256))
+    teacher = Teacher(model, sha256)
+    objective = config.objective.model_copy(update={"loss": loss.model_copy(update={"teacher": teacher.named})})
+    return config.model_copy(update={"objective": objective}), teacher
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,12 @@ class Start:
     Attributes:
         weights: Of the network.
         origin: Where they came from.
+        sha256: Of the file that they came from.
     """
 
     weights: Mapping[str, Tensor]
     origin: Path
+    sha256: str
 
 
 def starting_weights(teacher: Teacher, config: Config, image_shape: tuple[int, int, int]) -> Start:
@@ -122,7 +130,7 @@ def starting_weights(teacher: Teacher, config: Config, image_shape: tuple[int, i
     from ddpm_cli.build.network import build_network
     from ddpm_cli.core.compute.weights import check_weights
 
-    start = Start(teacher.weights(), teacher.model.origin)
+    start = Start(teacher.weights(), teacher.model.origin, teacher.sha256)
     with torch.device("meta"):
         check_weights(build_network(config, image_shape), start.weights, start.origin)
     return start
