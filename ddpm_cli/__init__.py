@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "Tuning",
     "compare",
+    "distill",
     "ema",
     "evaluate",
     "events",
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from ddpm_cli.api.exporting import export
     from ddpm_cli.api.material import Images, load_images, make_grid, make_schedule
     from ddpm_cli.api.model import Model, load
-    from ddpm_cli.api.training import Run, find_run, resume, train
+    from ddpm_cli.api.training import Run, distill, find_run, resume, train
     from ddpm_cli.api.tuning import tune_sampler
     from ddpm_cli.diffusion.forward import q_sample
     from ddpm_cli.diffusion.schedules import NoiseSchedule
@@ -67,7 +68,7 @@ else:
         "ddpm_cli.api.exporting": ("export",),
         "ddpm_cli.api.material": ("Images", "load_images", "make_grid", "make_schedule"),
         "ddpm_cli.api.model": ("Model", "load"),
-        "ddpm_cli.api.training": ("Run", "find_run", "resume", "train"),
+        "ddpm_cli.api.training": ("Run", "distill", "find_run", "resume", "train"),
         "ddpm_cli.api.tuning": ("tune_sampler",),
         "ddpm_cli.diffusion.forward": ("q_sample",),
         "ddpm_cli.diffusion.schedules": ("NoiseSchedule",),

@@ -19,6 +19,7 @@ from ddpm_cli.cli.bench import bench
 from ddpm_cli.cli.compare import compare
 from ddpm_cli.cli.config_commands import config_app
 from ddpm_cli.cli.data_commands import data_app
+from ddpm_cli.cli.distill import distill
 from ddpm_cli.cli.doctor import doctor
 from ddpm_cli.cli.ema import ema
 from ddpm_cli.cli.evaluate import evaluate
@@ -111,6 +112,7 @@ app.command(
 )(train)
 app.command("sample", cls=help_with_choices("sample"), short_help="Draw images from a trained model.")(sample)
 app.command("resume", cls=Command, short_help="Go on with a run that was stopped.")(resume)
+app.command("distill", cls=Command, short_help="Make a model of few steps out of a trained one.")(distill)
 app.command("inspect-schedule", cls=help_with_choices("schedule"), short_help="Show a noise schedule: its numbers and curves.")(
     inspect_schedule
 )

@@ -47,7 +47,7 @@ def export(
         typer.Option(
             "--steps",
             metavar="N",
-            help="With --with-sampler: steps of DDIM. If left out: the run's own number, or 50.",
+            help="With --with-sampler: steps of DDIM. If left out: the run's own number, or 50. A distilled model takes 1.",
             show_default=False,
         ),
     ] = None,

@@ -81,7 +81,27 @@ class Levels(NamedTuple):
         table = _table(schedule, "half_logsnr", t.device, t.dtype)
         below = t.floor().long().clamp(max=max(len(table) - 2, 0))
         above = (below + 1).clamp(max=len(table) - 1)
-        half_logsnr = torch.lerp(table[below], table[above], t - below)
+        return cls._of_half_logsnr(t, torch.lerp(table[below], table[above], t - below), x)
+
+    @classmethod
+    def of_ratios(cls, schedule: NoiseSchedule, ratio: Tensor, x: Tensor) -> Levels:
+        """Find the levels with these noise over signal, sigma / alpha; x as in of_steps.
+
+        Args:
+            ratio: At least 0, float32 or float64, [B]; beyond the schedule's finite ones the nearest of these is taken.
+        """
+        table = _table(schedule, "half_logsnr", ratio.device, ratio.dtype)
+        table = table[:-1] if schedule.alphas_cumprod[-1] == 0.0 else table
+        if len(table) == 1:
+            return cls.of_steps(schedule, torch.zeros_like(ratio, dtype=torch.int64), x)
+        half_logsnr = -ratio.clamp_min(torch.finfo(ratio.dtype).tiny).log()
+        half_logsnr = half_logsnr.clamp(table[-1], table[0])
+        above = torch.searchsorted(-table, -half_logsnr).clamp(1, len(table) - 1)
+        low, high = table[above - 1], table[above]
+        return cls._of_half_logsnr(above - 1 + (half_logsnr - low) / (high - low), half_logsnr, x)
+
+    @classmethod
+    def _of_half_logsnr(cls, t: Tensor, half_logsnr: Tensor, x: Tensor) -> Levels:
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         signal, noise = torch.sigmoid(2 * half_logsnr), torch.sigmoid(-2 * half_logsnr)
         each = (signal.sqrt(), noise.sqrt(), signal / noise, half_logsnr)

@@ -7,6 +7,8 @@ network also learns images of any class. `guided` then extrapolates from the unc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -75,12 +77,9 @@ def guided(
             raise ValueError("guidance needs labels")
         if scale == 1.0 or not _guides(interval, at):
             return predict(x_t, at, labels)
-        null = torch.full_like(labels, null_label)
         if scale == 0.0:
-            return predict(x_t, at, null)
-        both = predict(torch.cat([x_t, x_t]), at.twice(), torch.cat([labels, null]))
-        batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
-        conditional, unconditional = _rows(both, slice(batch)), _rows(both, slice(batch, None))
+            return predict(x_t, at, torch.full_like(labels, null_label))
+        conditional, unconditional = _both(predict, x_t, at, labels, null_label)
         estimate = _extrapolated(unconditional, conditional, scale)
         if rescale == 0.0:
             return estimate
@@ -156,6 +155,44 @@ def _extrapolated(start: Denoised, end: Denoised, scale: float) -> Denoised:
     return end._replace(
         x0_hat=start.x0_hat + scale * (end.x0_hat - start.x0_hat), eps_hat=start.eps_hat + scale * (end.eps_hat - start.eps_hat)
     )
+
+
+GuidanceShift = Callable[[Tensor, Levels, Tensor], Tensor]
+"""shift(x_t, at, labels), see guidance_shift."""
+
+
+def guidance_shift(
+    predict: Predict,
+    null_label: int,
+    *,
+    scale: float = 1.0,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
+) -> GuidanceShift:
+    """Tell by how much guidance moves x0_hat from the conditional one; see `guided`, as for the arguments.
+
+    Returns:
+        shift(x_t, at, labels), [B, C, H, W], 0 where the interval does not guide; each image may be at a level of its own.
+    """
+
+    def shift(x_t: Tensor, at: Levels, labels: Tensor) -> Tensor:
+        conditional, unconditional = _both(predict, x_t, at, labels, null_label)
+        x0_hat = _extrapolated(unconditional, conditional, scale).x0_hat
+        moved = rescale_guided(x0_hat, conditional.x0_hat, rescale) - conditional.x0_hat
+        if interval is None:
+            return moved
+        ratio = torch.exp(-at.half_logsnr)
+        return torch.where((interval[0] < ratio) & (ratio <= interval[1]), moved, 0.0)
+
+    return shift
+
+
+def _both(predict: Predict, x_t: Tensor, at: Levels, labels: Tensor, null_label: int) -> tuple[Denoised, Denoised]:
+    """The conditional and the unconditional prediction, by one call of twice the batch."""
+    null = torch.full_like(labels, null_label)
+    both = predict(torch.cat([x_t, x_t]), at.twice(), torch.cat([labels, null]))
+    batch = x_t.shape[0]  # not len, which would fix the number in an exported graph
+    return _rows(both, slice(batch)), _rows(both, slice(batch, None))
 
 
 def rescale_guided(guided_x0: Tensor, conditional_x0: Tensor, share: float) -> Tensor:

@@ -72,6 +72,8 @@ def _format_with(format: str, spelt: Callable[[str], str]) -> str:
 def ddim_of(config: Config, steps: int | None, spelt: Callable[[str], str] = as_option) -> DdimSampler:
     """Take a run's own DDIM, or the usual one, with so many steps, for a graph that holds it.
 
+    A consistency model takes one step, which is that of its own sampler; more of these would need noise.
+
     Args:
         config: Of the run.
         steps: How many; those of the sampler if None.
@@ -79,10 +81,10 @@ def ddim_of(config: Config, steps: int | None, spelt: Callable[[str], str] = as_
     Raises:
         RequestError: If it adds noise or has more steps than the schedule, or if guidance changes on the way.
     """
-    from ddpm_cli.config.schema.sample import DdimSampler
+    from ddpm_cli.config.schema.sample import ConsistencySampler, DdimSampler
 
     own, timesteps = config.sample.sampler, config.schedule.timesteps
-    sampler = own if isinstance(own, DdimSampler) else DdimSampler()
+    sampler = own if isinstance(own, DdimSampler) else DdimSampler(steps=1 if isinstance(own, ConsistencySampler) else None)
     if sampler.eta > 0:
         raise RequestError(f"The graph holds DDIM without noise, but the run's has eta {sampler.eta:g}.", "Use a run with eta = 0.")
     if config.sample.guidance.interval is not None:

@@ -48,6 +48,7 @@ class Measuring:
     ) -> None:
         self._trainer, self._config = trainer, trainer.config
         self._run, self._team, self._stopping, self._metrics = run, team, stopping, metrics
+        self._loss = self._config.objective.build_loss()
         self._class_names = dataset.train.class_names
         count = self._config.train.eval_images
         self.held_out_images = torch.from_numpy(dataset.test.images[:count])
@@ -70,7 +71,7 @@ class Measuring:
                     network,
                     self.held_out_images,
                     self._trainer.schedule,
-                    self._trainer.loss,
+                    self._loss,
                     train.micro_batch_size or train.batch_size,
                     self._team.share(count),
                     self.held_out_labels,

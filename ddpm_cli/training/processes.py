@@ -49,8 +49,12 @@ def check_processes(train: TrainConfig, accelerator: Accelerator, on_event: List
 
 
 def require_agreement(accelerator: Accelerator, dataset: Dataset, start: StartReport | None = None) -> None:
-    """Refuse to train where machines hold other images or first weights, or other kinds of devices; all processes must ask.
+    """Refuse to train where machines hold other images or weights to start from, or other kinds of devices; all must ask.
 
+    Args:
+        accelerator: The processes.
+        dataset: What they train on.
+        start: What they start from; None for new weights, or those of the run itself.
     Raises:
         RequestError: On each of them, naming what two of them have.
     """
@@ -72,7 +76,8 @@ def require_agreement(accelerator: Accelerator, dataset: Dataset, start: StartRe
             if found != wanted:
                 raise RequestError(
                     f"The processes do not have the same {what}: process 0 has {told}, process {rank} has {told_there}.",
-                    "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device and train.precision.",
+                    "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device, train.precision and, of a "
+                    "teacher that still trains, checkpoint.",
                 )
 
 

@@ -25,7 +25,7 @@ GUIDE = "earlier-self"
 
 
 def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
-    """Gather groups of tensors by name: model, ema, optimizer; further averages, an earlier self, a learned schedule, past losses.
+    """Gather groups of tensors by name: model, ema, optimizer, and what else the run has: averages, a teacher, losses of the past.
 
     All processes must ask for them; the main one alone gets those that are spread.
     """
@@ -37,6 +37,8 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
     }
     if trainer.averages:
         tensors[GROUP] = joined(trainer.averages, keep=keep)
+    if trainer.guide:
+        tensors["teacher"] = trainer.guide.network.state_dict()
     if trainer.learner:
         tensors["schedule"] = trainer.learner.gamma.state_dict()
         tensors["schedule-optimizer"] = flatten_optimizer(trainer.learner.optimizer.state_dict())
@@ -102,6 +104,8 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
             load_weights(average.model, weights, checkpoint.path)
     moments = unflatten_optimizer(checkpoint.tensors("optimizer"), trainer.optimizer)
     trainer.optimizer.load_state_dict(spread_moments(moments, trainer.optimizer.param_groups))
+    if trainer.guide:
+        load_weights(trainer.guide.network, checkpoint.tensors("teacher"), checkpoint.path)
     if trainer.learner:
         _restore_schedule(trainer.learner, checkpoint)
         trainer.schedule = trainer.learner.schedule

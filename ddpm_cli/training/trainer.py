@@ -31,6 +31,7 @@ from ddpm_cli.models.base import freeze, recompute_blocks
 from ddpm_cli.results.data_change import FROM_THE_START, Since
 from ddpm_cli.results.events import Incident, Listener, Notice, ignore
 from ddpm_cli.training.averages.ema import Ema, PowerEma
+from ddpm_cli.training.distillation.guide import build_guide
 from ddpm_cli.training.health import Health
 from ddpm_cli.training.loss_meter import LossMeter
 from ddpm_cli.training.outcome import LateNumbers, Outcome
@@ -124,6 +125,9 @@ class Trainer:
             freeze(self.model, config.start.freeze)
         self.ema = Ema(self.model, config.ema.decay, config.ema.warmup, self.device)
         self.averages = [PowerEma(self.model, width, self.device) for width in config.ema.widths]
+        self.guide = build_guide(config, self.image_shape, self.schedule, self.device)
+        if self.guide and start is not None:
+            start.put_into(self.guide.network, None)
         sharded = train.sharding == "full" and accelerator.num_processes > 1
         if sharded:
             shard(self.model, accelerator)
@@ -175,6 +179,8 @@ class Trainer:
         train = self.config.train
         if not getattr(self.model, "stateless", False):
             torch.manual_seed(seed_of(train.seed, "dropout", self.step, self.accelerator.process_index))
+        if self.config.objective.loss.is_staged:
+            self.loss = self.config.objective.build_loss_at(self.share)
         draws = generator(self.device, train.seed, "noise", self.step)
         t, weights = self.timestep_sampler.draw(train.batch_size, self.schedule, draws, self.device)
         candidates = self.config.objective.noise_candidates
@@ -278,6 +284,9 @@ class Trainer:
         if self.autoguidance and self.autoguidance.guides:
             with self.accelerator.autocast():
                 x_0, eps = self.autoguidance.aim(self.ema.model, x_0, t, eps, self.schedule, labels)
+        if self.guide:
+            with self.accelerator.autocast():
+                x_0, eps = self.guide.ends(x_0, t, eps, labels)
         network = with_labels(network, labels)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         losses = self.loss(probe or network, x_0, t, eps, self.schedule)

@@ -16,6 +16,7 @@ import ddpm_cli
 CLASSES = ["DdpmError", "Figure", "Images", "Model", "NoiseSchedule", "Run", "Tuning"]
 FUNCTIONS = [
     "compare",
+    "distill",
     "ema",
     "evaluate",
     "export",
@@ -63,6 +64,7 @@ assert_type(ddpm_cli.sweep("schedules.toml").folder, Path)
 assert_type(ddpm_cli.tune_sampler(run, [5, 8]).samplers[0].distance, float)
 assert_type(ddpm_cli.ema(run, [0.05, 0.1], step=10)[0].path, Path)
 assert_type(model.sample(4, guide_with="@2", guide_scale=1.5), NDArray[np.uint8])
+assert_type(ddpm_cli.distill(run, guidance=2.0, steps=10, set={"optimizer.lr": 1e-4}), ddpm_cli.Run)
 assert_type(ddpm_cli.speedrun("quick.toml", "cpu-5min").mean, float)
 ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])

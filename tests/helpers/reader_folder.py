@@ -45,6 +45,8 @@ def make(server: Server, folder: Path, logs: Path) -> None:
     (folder / "schedules.toml").write_text(tomli_w.dumps(SWEEP))
     pipeline_folder(folder / "ddpm-cifar10-32", GOOGLE | {"sample_size": 32})
     commands = [
+        ("train", "--preset=quick", *TOY_TRAINING, "--name=teacher"),
+        ("distill", "teacher", "--steps=2", "--name=fast"),
         *(("train", "--preset=quick", *TOY_TRAINING, f"--name={name}", *sets) for name, sets in RUNS.items()),
         ("sweep", "schedules.toml"),
         *(("tune-sampler", name, "--steps=2", "--n=2") for name in ("first", "quick-001")),

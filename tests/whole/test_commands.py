@@ -32,6 +32,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "compare": (),
     "sweep": (),
     "tune-sampler": ("--steps=2", "--n=2"),
+    "distill": ("--steps=2",),
     "speedrun": ("--dry-run",),  # a quarter of an hour otherwise
     "report": (),
     "export": (),
@@ -118,7 +119,7 @@ def toy(line: Line) -> list[str]:
 
 def remove_what_it_makes(words: Sequence[str], folder: Path) -> None:
     """What the folder has for other commands, and this one would not make again."""
-    if words[0] in ("train", "import") and (name := option(words, "--name")):
+    if words[0] in ("train", "distill", "import") and (name := option(words, "--name")):
         shutil.rmtree(folder / "runs" / name, ignore_errors=True)
     if words[:2] == ("config", "init"):
         (folder / "recipe.toml").unlink()

@@ -31,6 +31,7 @@ OTHER_NAMES = {
     "compare": "diff versus vs",
     "ema": "average averages post-hoc-ema posthoc-ema swa",
     "tune-sampler": "tune tune-steps optimize-sampler optimise-sampler align-your-steps",
+    "distill": "distil consistency distillation few-steps one-step lcm ect",
     "sweep": "grid search experiment experiments grid-search",
     "speedrun": "race record leaderboard",
     "report": "html dashboard summary summarize",

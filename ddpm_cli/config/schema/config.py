@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from ddpm_cli.config.schema.data import DataConfig, FashionMnistData
 from ddpm_cli.config.schema.model import ModelConfig, UNetConfig
-from ddpm_cli.config.schema.objective import LossAwareTimesteps, ObjectiveConfig
+from ddpm_cli.config.schema.objective import ConsistencyLoss, LossAwareTimesteps, ObjectiveConfig
 from ddpm_cli.config.schema.optimizer import AdamOptimizer, OptimizerConfig
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, GuidanceConfig, ListSpacing, SampleConfig, SamplerConfig
 from ddpm_cli.config.schema.schedule import LearnedSchedule, LinearSchedule, ScheduleConfig
@@ -220,6 +220,23 @@ class Config(Section):
                 "sample.guide.model is for drawing from a trained model, and has no place in a training; leave it out, and give "
                 "--guide-with to `ddpm sample` and `ddpm evaluate`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_is_there(self) -> Config:
+        loss = self.objective.loss
+        if not isinstance(loss, ConsistencyLoss) or not loss.needs_teacher:
+            return self
+        if self.model.num_classes is None and loss.guidance != GuidanceConfig():
+            raise ValueError("objective.loss.guidance needs a teacher that was trained with classes")
+        if self.start.weights is None:
+            raise ValueError("objective.loss asks a teacher, and start.weights names none; `ddpm distill` takes a run as one")
+        return self
+
+    @model_validator(mode="after")
+    def _consistency_has_a_fixed_schedule(self) -> Config:
+        if isinstance(self.objective.loss, ConsistencyLoss) and isinstance(self.schedule, LearnedSchedule):
+            raise ValueError('the loss "consistency" needs a schedule that stays as it is, not "learned"')
         return self
 
     @model_validator(mode="after")

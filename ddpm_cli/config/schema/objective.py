@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ddpm_cli.config.schema.sample import GuidanceConfig
 from ddpm_cli.config.schema.section import Choice, OneOf, Section
 from ddpm_cli.diffusion.variances import ModelVariance
 
@@ -132,6 +133,8 @@ class ParameterizationBase(Choice):
 
     knows_any_level: ClassVar[bool] = False
     """Whether the network is told how much noise there is, not which step of a table it is."""
+    keeps_images: ClassVar[bool] = True
+    """Whether x0_hat of an image without noise is the image, whatever the network says, as a consistency model wants it."""
     lets_schedule_learn: ClassVar[bool] = False
     """Whether it is known how its error depends on the schedule, which a learned one is trained by."""
 
@@ -157,6 +160,7 @@ class X0Parameterization(ParameterizationBase):
     """Predict the image (Ho et al. 2020, Sec. 3.2)."""
 
     kind: Literal["x0"] = "x0"
+    keeps_images: ClassVar[bool] = False
     lets_schedule_learn: ClassVar[bool] = True
 
     def build(self) -> X0:
@@ -209,9 +213,16 @@ class LossBase(Choice):
     variances: ClassVar[tuple[ModelVariance, ...]] = ("fixed-small", "fixed-large")
     """What objective.variance may be; the first is meant by "auto"."""
 
+    is_staged: ClassVar[bool] = False
+    """Whether it changes while the budget is used up, see `build_at`."""
+
     @abstractmethod
     def build(self, objective: ObjectiveConfig) -> Loss:
-        """Build the loss of each image, of the objective's other parts."""
+        """Build the loss of each image, of the objective's other parts; of a staged one that of the end of training."""
+
+    def build_at(self, objective: ObjectiveConfig, share: float) -> Loss:
+        """Build the loss of training when this share of the budget is used, in [0, 1]."""
+        return self.build(objective)
 
 
 class SimpleLoss(LossBase):
@@ -257,7 +268,54 @@ class HybridLoss(LossBase):
         return partial(hybrid_losses, prediction=prediction, weighting=weighting, vlb_share=self.vlb_share)
 
 
-LossConfig = Annotated[LossBase, OneOf("ddpm.losses", SimpleLoss, VlbLoss, HybridLoss)]
+class ConsistencyLoss(LossBase):
+    """Compare what the network says at two levels, closer and closer (Song & Dhariwal 2023; Geng et al. 2024)."""
+
+    kind: Literal["consistency"] = "consistency"
+    is_staged: ClassVar[bool] = True
+    first_distance: float = Field(
+        0.5, gt=0, le=1, description="Distance of the two levels when training begins. At 1 the lower one is the image itself."
+    )
+    last_distance: float = Field(0.004, gt=0, le=1, description="Distance at the end of training; that of the held-out loss.")
+    pseudo_huber: float | None = Field(
+        0.00054, gt=0, description="Error per number from which on it counts linearly (Song & Dhariwal 2023). none squares it."
+    )
+    ends: Literal["images", "teacher"] = Field(
+        "images",
+        description="Where the trajectories of training end: at the images, or at what the teacher makes of them (Song et al. 2023, "
+        "consistency distillation), which keeps guidance that it has learned.",
+    )
+    guidance: GuidanceConfig = Field(GuidanceConfig(), description="Guidance of the teacher, which becomes the network's own.")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Tell whether training asks the teacher, and not only starts from its weights."""
+        return self.ends == "teacher" or self.guidance != GuidanceConfig()
+
+    def build(self, objective: ObjectiveConfig) -> Loss:
+        """Build the loss at the last distance, so that held-out losses compare."""
+        return self.build_at(objective, 1.0)
+
+    def build_at(self, objective: ObjectiveConfig, share: float) -> Loss:
+        """Build the loss at the distance that the levels have then."""
+        from ddpm_cli.diffusion.objectives.consistency import consistency_losses, distance_at
+
+        return partial(
+            consistency_losses,
+            prediction=objective.parameterization.build(),
+            weighting=objective.weighting.build(),
+            distance=distance_at(share, self.first_distance, self.last_distance),
+            pseudo_huber=self.pseudo_huber,
+        )
+
+    @model_validator(mode="after")
+    def _distance_shrinks(self) -> ConsistencyLoss:
+        if self.last_distance > self.first_distance:
+            raise ValueError(f"last_distance ({self.last_distance:g}) must not exceed first_distance ({self.first_distance:g})")
+        return self
+
+
+LossConfig = Annotated[LossBase, OneOf("ddpm.losses", SimpleLoss, VlbLoss, HybridLoss, ConsistencyLoss)]
 
 
 class WeightingBase(Choice):
@@ -356,8 +414,12 @@ class ObjectiveConfig(Section):
         return self.parameterization.build()
 
     def build_loss(self) -> Loss:
-        """Build the loss of each image."""
+        """Build the loss of each image; of a staged one that of the end of training."""
         return self.loss.build(self)
+
+    def build_loss_at(self, share: float) -> Loss:
+        """Build the loss of training when this share of the budget is used, in [0, 1]."""
+        return self.loss.build_at(self, share)
 
     def build_autoguidance(self) -> Autoguidance | None:
         """Build what leads training away from an earlier self; it belongs to one run."""
@@ -387,8 +449,13 @@ class ObjectiveConfig(Section):
             )
         if self.loss.is_bound and self.noise_candidates > 1:
             raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave noise_candidates at 1')
-        if self.loss.is_bound and self.autoguidance.scale > 1:
-            raise ValueError(f'autoguidance makes no bound of the loss "{loss}"; set objective.autoguidance.scale = 1')
+        if self.autoguidance.scale > 1 and (self.loss.is_bound or self.loss.is_staged):
+            raise ValueError(f'autoguidance does not go with the loss "{loss}"; set objective.autoguidance.scale = 1')
+        if isinstance(self.loss, ConsistencyLoss) and not self.parameterization.keeps_images:
+            raise ValueError(
+                f'the loss "{loss}" needs a parameterization that leaves an image without noise as it is: eps, v or edm, '
+                f'not "{self.parameterization.kind}"'
+            )
         if not self.loss.is_weighted and not isinstance(self.weighting, SimpleWeighting):
             raise ValueError(f'weighting "{self.weighting.kind}" has no effect on the loss "{loss}"; leave it at "simple"')
         return self

@@ -303,6 +303,19 @@ class IpndmSampler(SamplerBase):
         return ipndm(order=self.order)
 
 
+class ConsistencySampler(SamplerBase):
+    """Sample a consistency model: estimate the image, and noise it anew in each step (Song et al. 2023). See `ddpm distill`."""
+
+    kind: Literal["consistency"] = "consistency"
+    usual_steps: ClassVar[int | None] = 2
+
+    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+        """Build the sampler's step."""
+        from ddpm_cli.diffusion.samplers.consistency import consistency
+
+        return consistency()
+
+
 SamplerConfig = Annotated[
     SamplerBase,
     OneOf(
@@ -315,6 +328,7 @@ SamplerConfig = Annotated[
         UnipcSampler,
         DeisSampler,
         IpndmSampler,
+        ConsistencySampler,
     ),
 ]
 

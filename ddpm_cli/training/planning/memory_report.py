@@ -140,7 +140,8 @@ def _largest_micro_batch(trainer: Trainer) -> int | None:
     micro, _ = micro_batch(trainer.config, trainer.accelerator.num_processes)
     network = trainer.ema.model
     network.train().requires_grad_(True)
-    rehearsal = Rehearsal(trainer.config, network, trainer.image_shape, trainer.schedule, trainer.learner, trainer.accelerator)
+    schedule, learner, guide = trainer.schedule, trainer.learner, trainer.guide
+    rehearsal = Rehearsal(trainer.config, network, trainer.image_shape, schedule, learner, guide, trainer.accelerator)
     moments: list[Tensor] = []
 
     def step(images: int) -> None:

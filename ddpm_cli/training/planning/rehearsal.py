@@ -16,6 +16,7 @@ from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.guidance import with_labels
 from ddpm_cli.models.base import freeze, recompute_blocks
+from ddpm_cli.training.distillation.guide import build_guide
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ddpm_cli.core.compute.side_by_side import SideBySide
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
     from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.training.distillation.guide import Guide
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Rehearsal:
         image_shape: Channels, height and width.
         schedule: The noise schedule.
         learner: Of a learned schedule.
+        guide: Of a guided distillation.
         accelerator: Device and precision.
     """
 
@@ -44,6 +47,7 @@ class Rehearsal:
     image_shape: tuple[int, int, int]
     schedule: NoiseSchedule
     learner: ScheduleLearner | None
+    guide: Guide | None
     accelerator: Accelerator
 
     @classmethod
@@ -56,7 +60,8 @@ class Rehearsal:
             freeze(network, config.start.freeze)
         learner = build_schedule_learner(config)
         schedule = learner.schedule if learner else build_schedule(config.schedule)
-        return cls(config, network, image_shape, schedule, learner, accelerator)
+        guide = build_guide(config, image_shape, schedule, accelerator.device)
+        return cls(config, network, image_shape, schedule, learner, guide, accelerator)
 
     @property
     def weight_bytes(self) -> int:
@@ -99,6 +104,9 @@ class Rehearsal:
         """
         x_0, t, labels = self._inputs(images)
         network, eps = with_labels(twin or self.network, labels), torch.zeros_like(x_0)
+        if self.guide:
+            with self.accelerator.autocast():
+                x_0, eps = self.guide.ends(x_0, t, eps, labels)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         with self.accelerator.autocast():
             losses = self.config.objective.build_loss()(probe or network, x_0, t, eps, self.schedule)

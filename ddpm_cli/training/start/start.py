@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ddpm_cli.build.network import build_network
+from ddpm_cli.config.schema.objective import ConsistencyLoss
 from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.core.io.paths import path_text
@@ -19,6 +20,7 @@ from ddpm_cli.models.base import freeze
 from ddpm_cli.results.events import Listener, Notice
 from ddpm_cli.results.start import StartReport
 from ddpm_cli.runs.directory import read_info
+from ddpm_cli.training.distillation.teacher import require_whole
 from ddpm_cli.training.start.source import Source, Weights, find_source, read_source
 from ddpm_cli.training.start.transfer import Transfer, plan_transfer
 
@@ -77,6 +79,8 @@ def prepare_start(config: Config, dataset: Dataset, source: Source, on_event: Li
     names = dataset.train.class_names if config.model.num_classes else ()
     transfer = plan_transfer(before, after, source.class_names, names)
     shapes = {name: value.shape for name, value in after.state_dict().items()}
+    if isinstance(config.objective.loss, ConsistencyLoss):
+        require_whole(config, source, dataset.image_shape, transfer)
     if not any(len(shapes[name]) > 1 for name in transfer.fits):
         raise RequestError(
             f"Nothing of {weights.source.origin} fits: no convolution and no matrix of the new network has the shape of one there.",

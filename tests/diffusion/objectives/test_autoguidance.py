@@ -122,7 +122,7 @@ def test_the_guide_gets_no_gradient_and_the_average_neither(dataset: Dataset) ->
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["objective.loss=vlb"], "autoguidance makes no bound"),
+        (["objective.loss=vlb"], "autoguidance does not go with"),
         (["train.sharding=full"], "keeps whole copies"),
         (["schedule.kind=learned", "objective.loss=simple"], "needs a schedule that stays as it is"),
     ],

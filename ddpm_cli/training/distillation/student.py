@@ -1,0 +1,72 @@
+"""Make the config of a consistency model out of that of its teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ddpm_cli.config.resolve.loader import override
+from ddpm_cli.config.schema.objective import AutoguidanceConfig, ConsistencyLoss
+from ddpm_cli.config.schema.sample import ConsistencySampler, GuidanceConfig
+from ddpm_cli.config.schema.start import StartConfig
+from ddpm_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config, TrainConfig
+    from ddpm_cli.config.schema.optimizer import OptimizerBase
+    from ddpm_cli.sampling.stored_model import StoredModel
+
+SHARE_OF_BUDGET = 0.6
+"""Of the teacher's own: three minutes after five."""
+SHARE_OF_LR = 0.25
+
+
+def student_config(
+    teacher: StoredModel,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[Any, str]] | None = None,
+) -> Config:
+    """Make the config that a teacher is distilled by: its own, but for the loss, the sampler, and the course of training.
+
+    Args:
+        teacher: See `find_teacher`.
+        sets: `section.key=value` texts.
+        flags: See `load_config`.
+    Raises:
+        ConfigError: With all faults of what is set; or if that is no distillation.
+    """
+    theirs = teacher.config
+    sampler = ConsistencySampler()
+    has_learned_guidance = theirs.objective.autoguidance.scale > 1
+    loss = ConsistencyLoss(guidance=theirs.sample.guidance, ends="teacher" if has_learned_guidance else "images")
+    objective = {"loss": loss, "variance": "auto", "autoguidance": AutoguidanceConfig()}
+    config = theirs.model_copy(
+        update={
+            "start": StartConfig(weights=teacher.origin.absolute()),
+            "objective": theirs.objective.model_copy(update=objective),
+            "optimizer": _slower(theirs.optimizer),
+            "train": _shorter(theirs.train).model_copy(update={"sampler": sampler}),
+            "sample": theirs.sample.model_copy(update={"sampler": sampler, "guidance": GuidanceConfig()}),
+        }
+    )
+    config = override(config, sets=sets, flags=flags)
+    if not isinstance(config.objective.loss, ConsistencyLoss):
+        raise ConfigError(
+            f'objective.loss "{config.objective.loss.kind}" distils nothing; `ddpm distill` trains by "consistency".',
+            "Leave it out.",
+        )
+    return config
+
+
+def _slower(optimizer: OptimizerBase) -> OptimizerBase:
+    """The teacher's optimizer with lower rates: its weights are good already."""
+    rates = {name: getattr(optimizer, name) * SHARE_OF_LR for name in ("lr", "matrix_lr") if hasattr(optimizer, name)}
+    return optimizer.model_copy(update=rates)
+
+
+def _shorter(train: TrainConfig) -> TrainConfig:
+    """The teacher's training with a part of its budget."""
+    budget = {name: value * SHARE_OF_BUDGET for name in ("epochs", "minutes") if (value := getattr(train, name)) is not None}
+    steps = {} if train.steps is None else {"steps": math.ceil(train.steps * SHARE_OF_BUDGET)}
+    return train.model_copy(update=budget | steps)
