@@ -23,6 +23,7 @@ LOSS = "loss"
 SETTLED = 0.25
 """Part of the time after which the curve is fitted: before it the rate warms up, and the average of the weights grows long."""
 TENTH = 0.1
+LED_AWAY = "no loss tells how good a model is that is led away from an earlier self; measure a metric (train.evaluate_every)"
 FALLING = "the learning rate fell over this time, as it will not again: that makes it look better than it is"
 
 
@@ -46,6 +47,8 @@ def outlook(rows: Iterable[Mapping[str, Any]], config: Config) -> Outlook:
 
 def _of_points(figure: str, points: NDArray[np.float64], config: Config) -> Outlook:
     end, now = float(points[-1, 0]), float(points[-1, 1])
+    if figure not in in_training() and config.objective.autoguidance.scale > 1:
+        return Outlook(figure=figure, evaluations=len(points), now=now, why=LED_AWAY)
     late = points[points[:, 0] >= SETTLED * end]
     if len(late) < LEAST_POINTS:
         why = f"of the last three quarters of the time there are {counted(len(late), 'value')}, and a curve needs {LEAST_POINTS}"

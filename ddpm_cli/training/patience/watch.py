@@ -62,6 +62,11 @@ def check_patience(config: Config, dataset: Dataset, on_event: Listener) -> None
             f"train.patience has nothing to look at: no metric is measured, and fewer than {LEAST_IMAGES} images are held out.",
             "Hold images out (data.held_out, train.eval_images), or measure a metric (train.evaluate_every=1000).",
         )
+    if figure == HELD_OUT and config.objective.autoguidance.scale > 1:
+        raise RequestError(
+            "train.patience would look at the held-out loss, which rises when objective.autoguidance sets in.",
+            "Measure a metric (train.evaluate_every=1000), or set objective.autoguidance.scale=1.",
+        )
     every = train.eval_every if figure == HELD_OUT else train.evaluate_every
     if train.steps is not None and every is not None and train.steps // every < train.patience:
         key = "train.eval_every" if figure == HELD_OUT else "train.evaluate_every"
