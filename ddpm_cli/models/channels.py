@@ -10,28 +10,31 @@ from ddpm_cli.models.base import ImageAxis
 def with_channels(weight: Tensor, before: ImageAxis, wanted: ImageAxis, own: Tensor) -> Tensor:
     """Bring a weight that reads or writes an image to another number of channels.
 
-    With C channels before, C' now, c one of them and k a pixel of the block that a stem makes channels of:
+    With C channels before, C' now, c one of them, k a pixel of the block that a stem makes channels of, and r the random weight:
 
-        reads:   w'[o, c', k] = sum_c w[o, c, k] / C'          writes:   w'[c', k, i] = sum_c w[c, k, i] / C
+        reads:   w'[o, c', k] = sum_c w[o, c, k] / C' + r[o, c', k] - mean_c' r[o, c', k]
+        writes:  w'[c', k, i] = sum_c w[c, k, i] / C
 
-    A picture whose channels are all the same, as a grey one in colour is, gets the response of before:
-    sum_c' w'[o, c', k] x[k] = sum_c w[o, c, k] x[k], and so it is from 1 to 3 as from 3 to 1. Each channel that is written is the
-    mean of those before; from grey to colour it is the grey one. Where C = C' nothing changes.
+    A picture whose channels are all the same, as a grey one in colour is, gets the response of before, from 1 to 3 as from 3 to 1:
+    sum_c' w'[o, c', k] x[k] = sum_c w[o, c, k] x[k], as the random part has no sum over the channels. That part sees how colours
+    differ: without it all channels would have the same weights and the same gradients, and nothing would ever tell them apart.
+    Each channel that is written is at first the mean of those before; from grey to colour it is the grey one. Where C = C' nothing
+    changes.
 
     Args:
         weight: Of a convolution or its bias.
         before: How it runs over an image.
         wanted: How the result does, with as many pixels.
-        own: Weights of the shape of the result: its part for the variance keeps these where `weight` has none.
+        own: Random weights of the shape of the result. The part for the variance keeps them where `weight` has none.
     Returns:
         A tensor shaped like `own`.
     """
-    moved = _apart(weight, before)
+    moved, random = _apart(weight, before), _apart(own, wanted)
     if before.channels != wanted.channels:
-        mean = moved.mean(1, keepdim=True)
-        reads = before.axis == 1
-        moved = (mean * before.channels / wanted.channels if reads else mean).expand(-1, wanted.channels, *moved.shape[2:])
-    result = _apart(own, wanted).clone()
+        moved = moved.mean(1, keepdim=True).expand(-1, wanted.channels, *moved.shape[2:])
+        if before.axis == 1:
+            moved = moved * before.channels / wanted.channels + random - random.mean(1, keepdim=True)
+    result = random.clone()
     kept = min(before.parts, wanted.parts)
     result[:kept] = moved[:kept]
     return result.flatten(0, 2).movedim(0, wanted.axis).contiguous()

@@ -112,6 +112,14 @@ class LossSteps(TypedDict):
     epoch: Count
 
 
+@with_config(KNOWN_KEYS_ALONE)
+class SinceState(TypedDict):
+    """Hold from where on a run has its images; one whose images never changed says nothing."""
+
+    step: Count
+    epochs: Duration
+
+
 @with_config(ConfigDict(strict=True, extra="allow"))
 class StateValues(TypedDict, total=False):
     """Hold the keys of state.json that are known, each with the kind of its value in words; leave alone one that is not known."""
@@ -120,7 +128,7 @@ class StateValues(TypedDict, total=False):
     seconds: Annotated[Duration, "duration"]
     image_shape: Annotated[list[Side], Field(min_length=3, max_length=3), "channels, height and width"]
     data_sha256: Annotated[str, "text"]
-    data_since: Annotated[tuple[Count, Finite], "count of steps and number of epochs"]
+    data_since: Annotated[SinceState, "count of steps and number of epochs"]
     class_names: Annotated[list[str], "list of names"]
     ema_updates: Annotated[Count, "count"]
     scaler: Annotated[ScalerState | NoState | None, "state of a gradient scaler"]

@@ -101,7 +101,7 @@ def data_since(
     """
     step, state = (checkpoint.step, checkpoint.state) if checkpoint else (0, {})
     known = state["data_sha256"] if checkpoint else data_sha256(run)
-    since = Since(*state.get("data_since", FROM_THE_START))
+    since = Since(**state["data_since"]) if "data_since" in state else FROM_THE_START
     if dataset.sha256 == known:
         return since, None
     info = read_info(run)

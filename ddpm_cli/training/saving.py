@@ -62,7 +62,7 @@ class Saver:
         self._on_event, self._held = on_event, held
         self._about_data: dict[str, Any] = {"data_sha256": dataset.sha256, "class_names": list(dataset.train.class_names)}
         if trainer.batches.since.step:
-            self._about_data["data_since"] = list(trainer.batches.since)
+            self._about_data["data_since"] = trainer.batches.since._asdict()
         self._settings = trainer.config.checkpoint
         self._best_score: float | None = None
         self.saved_step = 0

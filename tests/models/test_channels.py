@@ -17,7 +17,7 @@ def test_a_grey_picture_is_read_and_written_as_before(before: int, now: int, ste
     pixels, grey = stem**2, torch.randn(2, 1, 16, 16)
     reads, writes = torch.randn(5, before * pixels, 3, 3), torch.randn(before * pixels, 5, 3, 3)
     there, here = (ImageAxis(1, count, pixels) for count in (before, now))
-    read = with_channels(reads, there, here, torch.zeros(5, now * pixels, 3, 3))
+    read = with_channels(reads, there, here, torch.randn(5, now * pixels, 3, 3))
     features = conv2d(pixel_unshuffle(grey.expand(-1, before, -1, -1), stem), reads)
     torch.testing.assert_close(conv2d(pixel_unshuffle(grey.expand(-1, now, -1, -1), stem), read), features)
 

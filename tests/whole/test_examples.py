@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fake_runs import fake_run
 from repository import ROOT
 
 from ddpm_cli.experiments.sweep_file import load_sweep
@@ -16,8 +17,9 @@ SWEEPS = sorted(EXPERIMENTS.glob("*/*.toml"))
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
-def test_every_run_of_a_sweep_is_valid_and_repeated(file: Path) -> None:
-    sweep = load_sweep(file)
+def test_every_run_of_a_sweep_is_valid_and_repeated(file: Path, tmp_path: Path) -> None:
+    fake_run(tmp_path, "clothes")  # which an arm may start from
+    sweep = load_sweep(file, runs=tmp_path)
     assert sweep.evaluate is not None
     seeds = {run.config.train.seed for run in sweep.runs}
     assert len(seeds) > 1

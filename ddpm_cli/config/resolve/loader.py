@@ -15,6 +15,7 @@ from ddpm_cli.config.resolve.layers import Layer, layer_from_tree, layer_from_us
 from ddpm_cli.config.resolve.outline import choices
 from ddpm_cli.config.resolve.preset_files import preset_names, preset_text
 from ddpm_cli.config.resolve.toml_reading import parse_toml
+from ddpm_cli.config.resolve.toml_text import OF_A_MODEL
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.schedule import TableSchedule
 from ddpm_cli.config.schema.section import STORED
@@ -24,8 +25,6 @@ from ddpm_cli.core.names import as_known, meant, nearest
 MAX_FILE_BYTES = 4_000_000
 """The config of a run with a table of 100,000 betas takes two and a half million."""
 
-OF_A_MODEL = ("schedule", "model", "objective")
-"""Sections without which weights mean nothing. A stored config has them all; in an empty one, defaults would take their place."""
 _NOT_HERE = "If another package adds what is unknown here, install that package beside ddpm; else the config is damaged."
 _DAMAGED = "It is damaged: restore it, or use another one."
 

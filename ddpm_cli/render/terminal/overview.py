@@ -203,6 +203,8 @@ def provenance_facts(said: Mapping[str, Any]) -> dict[str, str | Text]:
         facts["started from"] = printable(f"{start.get('origin')}, step {start.get('step')}, sha256 {start.get('sha256')}")
     if later := launches(said)[1:]:
         facts["later"] = "\n".join(_launch(one) for one in later[-MOST_LAUNCHES:])
+    if isinstance(start := said.get("start"), Mapping):
+        facts["starts from"] = printable(f"{start.get('origin')}, sha256 {str(start.get('sha256'))[:SHORT_SHA256]}")
     return facts | (_data(said["data"]) if isinstance(said.get("data"), Mapping) else {})
 
 

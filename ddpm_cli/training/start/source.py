@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.config.resolve.loader import OF_A_MODEL, OpenSource, load_config
+from ddpm_cli.config.resolve.loader import OpenSource, load_config
+from ddpm_cli.config.resolve.toml_text import OF_A_MODEL
 from ddpm_cli.core.io.paths import path_text, user_path
 from ddpm_cli.errors import RunError
 from ddpm_cli.runs.lock import is_locked

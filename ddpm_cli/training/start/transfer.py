@@ -1,4 +1,4 @@
-"""Find which weights of one network another can take: what has the same name and shape, and what reads, writes or names the pictures."""
+"""Find which weights of one network another can take: by name and shape, and what reads, writes or names the pictures."""
 
 from __future__ import annotations
 
