@@ -54,8 +54,6 @@ def ema(
 
       ddpm ema --width 0.03,0.05,0.1,0.2
 
-      ddpm evaluate runs/quick-001/averages/width-0.1-step-00003000.safetensors
-
       ddpm ema runs/quick-001 --width 0.1 --step 2000 --out early.safetensors
     """
     from dataclasses import asdict

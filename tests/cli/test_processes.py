@@ -12,7 +12,7 @@ from launched import ARGUMENTS, killing, largest_difference, torchrun
 from picture_files import pixels
 from safetensors.numpy import load_file
 
-TRAIN = ("train", *ARGUMENTS, "--steps=12", "--name=run", "--set=checkpoint.every=4")
+TRAIN = ("train", *ARGUMENTS, "--steps=12", "--name=run", "--set=checkpoint.every=4", "--set=ema.widths=[0.05,0.1]")
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,12 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shapes(run: Path) -> dict[str, tuple[int, ...]]:
     """Of the moments of a run's last checkpoint."""
     return {name: moment.shape for name, moment in load_file(run / "checkpoints/step-00000012/optimizer.safetensors").items()}
+
+
+def averages(run: Path) -> np.ndarray:
+    """All weights of the power-function averages of the last checkpoint, and of the last snapshot."""
+    files = (run / "checkpoints/step-00000012/averages.safetensors", run / "averages/step-00000011.safetensors")
+    return np.concatenate([tensor.flatten() for file in files for _, tensor in sorted(load_file(file).items())])
 
 
 def test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run(one: Path, tmp_path: Path) -> None:
@@ -48,12 +54,14 @@ def test_a_model_spread_over_two_processes_learns_the_same_and_goes_on_in_one(on
     run = tmp_path / "runs/run"
     assert largest_difference(one, run) < 1e-5
     assert shapes(run) == shapes(one)
+    assert np.abs(averages(run) - averages(one)).max() < 1e-4
     shutil.rmtree(run / "checkpoints/step-00000012")
     resumed = ddpm("resume", "run")
     assert resumed.returncode == 0, resumed.stderr
     assert "no effect on one process" in resumed.stderr
     assert "from step 8" in resumed.stderr
     assert largest_difference(one, run) < 1e-5
+    assert np.abs(averages(run) - averages(one)).max() < 1e-4
 
 
 def test_muon_moves_matrices_that_are_spread_as_it_moves_whole_ones(tmp_path: Path, ddpm: Ddpm) -> None:

@@ -26,11 +26,12 @@ SWEEP = {
     "grid": {"schedule": ["linear", "cosine"]},
     "evaluate": {"metrics": ["fcd"], "n": 4},
 }
+KEPT = ("--set=checkpoint.every=1", "--set=ema.widths=[0.05,0.1]")
 RUNS = {  # the last is the newest
     "quick-002": ("--set=optimizer.lr=1e-3",),
     "first": (),
-    "quick-001": (),
-    "classes": ("--set=model.num_classes=auto",),
+    "quick-001": KEPT,
+    "classes": ("--set=model.num_classes=auto", *KEPT),
 }
 
 

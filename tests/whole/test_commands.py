@@ -30,6 +30,7 @@ APPENDED: dict[str, Sequence[str]] = {
     "evaluate": ("--n=4", "--extractor-weights=inception.safetensors"),
     "bench": ("--seconds=0.05", "--batch-sizes=2", "--set=model.base_channels=8", "--set=model.norm_groups=4"),
     "compare": (),
+    "ema": (),
     "sweep": (),
     "tune-sampler": ("--steps=2", "--n=2"),
     "distill": ("--steps=2",),
@@ -47,6 +48,10 @@ APPENDED: dict[str, Sequence[str]] = {
 # Where a whole line has to be told apart.
 APPENDED_TO_LINE: dict[str, Sequence[str]] = {
     "ddpm export runs/quick-001 --tuned 8 --out fast.safetensors": ("--tuned=2",),
+    "ddpm sample runs/quick-001 --guide-with @1000 --guide-scale 1.5": ("--guide-with=@1", "--steps=2"),
+    "ddpm sample quick-001 --guide-with @1000 --guide-scale 1.5 --out guided.png": ("--guide-with=@1", "--steps=2"),
+    "ddpm evaluate quick-001 --guide-with @1000 --guide-scale 1.5": ("--guide-with=@1", *APPENDED["evaluate"]),
+    "ddpm ema runs/quick-001 --width 0.1 --step 2000 --out early.safetensors": ("--step=1",),
     "ddpm sweep examples/experiments/quick-recipe/final.toml": ("--dry-run",),  # an hour otherwise
 }
 # Lines that start several processes and are run, with what makes them quick.

@@ -2,8 +2,8 @@
 
     RUN/averages/step-00000008.safetensors, step-00000009.safetensors, ...   those of each width, float32
 
-An average of twice the age is twice as wide, so that snapshots lie at steps that grow by an eighth: of 1,000 steps there are 40, of
-a million 100. They are not checkpoints, and no rule for these removes them. Those of a course of training that a run has left are
+An average of twice the age is twice as wide, so that snapshots lie at steps that grow by a tenth: of 1,000 steps there are 47, of a
+million 120. They are not checkpoints, and no rule for these removes them. Those of a course of training that a run has left are
 removed when it goes on.
 """
 
@@ -63,10 +63,10 @@ class Snapshot:
 
 
 def is_snapshot_step(step: int) -> bool:
-    """Tell whether averages are kept after a step: 8, 9, 11, 13, ..., each the one before and an eighth of it, rounded up."""
+    """Tell whether averages are kept after a step: 8, 9, 10, 11, 13, ..., each the one before and a tenth of it, rounded up."""
     at = FIRST
     while at < step:
-        at = -(-at * 9 // 8)
+        at = -(-at * 11 // 10)
     return at == step
 
 
@@ -74,7 +74,7 @@ def count_snapshots(steps: int) -> int:
     """Count the snapshots of a training of so many steps."""
     count, at = 0, FIRST
     while at <= steps:
-        count, at = count + 1, -(-at * 9 // 8)
+        count, at = count + 1, -(-at * 11 // 10)
     return count
 
 

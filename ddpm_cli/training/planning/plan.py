@@ -24,6 +24,7 @@ from ddpm_cli.sampling.bounds import Demand, require_affordable, require_trainab
 from ddpm_cli.sampling.drawing import sampler_notices
 from ddpm_cli.sampling.file_bounds import OWN, Bounds
 from ddpm_cli.sampling.trained_model import TrainedModel
+from ddpm_cli.training.averages.snapshots import count_snapshots
 from ddpm_cli.training.planning.estimate import Pace, TrainingMemory, micro_batch, pace, resident_bytes, seconds_per_update
 from ddpm_cli.training.planning.memory_report import check_memory, network_error
 from ddpm_cli.training.planning.rehearsal import Rehearsal
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 CONFIG = Path("the config")
 PASSES_OF_A_STEP = 3
 """Forward passes that take as long as a forward and a backward pass."""
+A_LONG_TRAINING = 1_000_000
+"""Steps, where the clock ends a run."""
 FEWER_SAMPLES = "Set train.sample_n=16"
 
 
@@ -83,6 +86,8 @@ def make_plan(
     with torch.device("meta"):
         network = build_network(config, dataset.image_shape)
     require_trainable(network, run or CONFIG, bounds, on_event)
+    for notice in _of_averages(config, budget, network):
+        on_event(notice)
     require_affordable_samples(config, dataset.image_shape, network, accelerator.device, run or CONFIG, bounds, on_event)
     seconds, peak, lost = None, None, 0.0
     if processes == 1 or train.sharding == "none":  # a network that is to be sharded may not fit here for a rehearsal
@@ -192,6 +197,20 @@ def _notices(config: Config, budget: Budget) -> Iterator[Notice]:
         )
     yield from sampler_notices(config.sample.sampler, schedule, "sample.sampler")
     yield from sampler_notices(config.train.sampler, schedule, "train.sampler")
+
+
+def _of_averages(config: Config, budget: Budget, network: Denoiser) -> Iterator[Notice]:
+    """Say what the averages that are kept over the whole training take on the disk."""
+    if not config.ema.widths:
+        return
+    steps = A_LONG_TRAINING if budget.steps is None else budget.steps
+    bytes_each = len(config.ema.widths) * sum(parameter.nbytes for parameter in network.parameters())
+    of_steps = "a million steps" if budget.steps is None else f"{steps:,} steps"
+    count = count_snapshots(steps)
+    yield Notice(
+        f"Averages for `ddpm ema` are kept {count} times in {of_steps}: {count * bytes_each / 1e6:,.0f} MB on the disk, beside "
+        "those in checkpoints (ema.widths)."
+    )
 
 
 def _duration(budget: Budget, start_step: int, seconds_per_step: float) -> float:

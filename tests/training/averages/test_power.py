@@ -88,7 +88,7 @@ def test_an_average_made_afterwards_is_one_that_was_tracked(width: float) -> Non
     shares = combination(profiles, goal)
     wanted = tracked(width)[STEPS]
     assert np.linalg.norm(shares @ stored - wanted) / np.linalg.norm(wanted) < 1e-3
-    assert misfit(profiles, shares, goal) < 0.1
+    assert misfit(profiles, shares, goal) < 0.06
 
 
 def test_one_that_was_kept_is_itself() -> None:
@@ -134,9 +134,9 @@ def test_it_agrees_with_ema_pytorch(tmp_path: Path) -> None:
         assert np.linalg.norm(made - other) / np.linalg.norm(other) < 2e-3
 
 
-def test_snapshots_lie_at_steps_that_grow_by_an_eighth() -> None:
+def test_snapshots_lie_at_steps_that_grow_by_a_tenth() -> None:
     steps = [step for step in range(1, 101) if is_snapshot_step(step)]
-    assert steps[:4] == [8, 9, 11, 13]
-    assert all(later == -(-earlier * 9 // 8) for earlier, later in pairwise(steps))
+    assert steps[:5] == [8, 9, 10, 11, 13]
+    assert all(later == -(-earlier * 11 // 10) for earlier, later in pairwise(steps))
     assert count_snapshots(100) == len(steps)
     assert count_snapshots(7) == 0
