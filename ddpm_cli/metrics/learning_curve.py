@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-EXPONENTS = np.geomspace(0.1, 3.0, 30)
+EXPONENTS = np.geomspace(0.1, 3.0, 60)
 """Tried for c: below them the curve is a logarithm in all but name, above them it is flat at its end."""
 LEAST_POINTS = 6
 """A curve of three numbers through fewer leaves too little to tell its error from."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from ddpm_cli.config.schema.objective import ObjectiveConfig
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
-from ddpm_cli.training.held_out import held_out_loss_sum
+from ddpm_cli.training.held_out import held_out_losses
 
 
 def test_the_held_out_loss_depends_on_neither_the_batch_size_nor_the_processes() -> None:
@@ -24,7 +24,7 @@ def test_the_held_out_loss_depends_on_neither_the_batch_size_nor_the_processes()
 
     def loss(batch_size: int, *parts: slice) -> float:
         schedule, of_config = NoiseSchedule.from_betas(make_beta_schedule("linear", 20)), ObjectiveConfig().build_loss()
-        return sum(float(held_out_loss_sum(Affine(), images, schedule, of_config, batch_size, part)) for part in parts)
+        return float(sum(held_out_losses(Affine(), images, schedule, of_config, batch_size, part) for part in parts).mean())
 
     whole = loss(64, slice(0, 150))
     assert sizes == [64, 64, 22]

@@ -93,7 +93,7 @@ def test_samples_are_given_up_and_drawn_by_the_resumed_run(
 def test_the_held_out_loss_is_given_up_and_a_second_stop_changes_nothing(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = measuring.held_out_loss_sum
+    measure = measuring.held_out_losses
 
     def interrupted(*arguments: Any) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_the_held_out_loss_is_given_up_and_a_second_stop_changes_nothing(
 
     run = RunDirectory(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(measuring, "held_out_loss_sum", interrupted)
+        patch.setattr(measuring, "held_out_losses", interrupted)
         with pytest.raises(InterruptedRunError, match="saved at step 3"):
             train(tiny(*SETS, steps=STEPS), runs=tmp_path, name="run")
         with pytest.raises(InterruptedRunError, match="saved at step 3"):
