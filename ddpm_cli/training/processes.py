@@ -76,8 +76,8 @@ def require_agreement(accelerator: Accelerator, dataset: Dataset, start: StartRe
             if found != wanted:
                 raise RequestError(
                     f"The processes do not have the same {what}: process 0 has {told}, process {rank} has {told_there}.",
-                    "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device, train.precision and, of a "
-                    "teacher that still trains, checkpoint.",
+                    "Give all machines the same data (a data.root or DDPM_CACHE that they share), --device, train.precision "
+                    "and checkpoint of a teacher.",
                 )
 
 
