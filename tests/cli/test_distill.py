@@ -50,7 +50,7 @@ def test_it_makes_a_run_that_can_do_what_every_run_can(ddpm_here: Ddpm, runs: Pa
     done = ddpm_here("info", "fast")
     flat = " ".join(done.stdout.split())
     assert "consistency" in flat
-    assert re.search(r"started from: ?.*tiny/checkpoints/step-00000006", flat)
+    assert re.search(r"starts from: ?.*tiny/checkpoints/step-00000006", flat)
 
 
 def test_of_a_run_that_still_trains_it_takes_the_newest_checkpoint(ddpm_here: Ddpm, runs: Path) -> None:

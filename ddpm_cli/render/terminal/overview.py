@@ -199,8 +199,6 @@ def provenance_facts(said: Mapping[str, Any]) -> dict[str, str | Text]:
     for key in ("platform", "device", "device_name", "precision", "processes", "threads", "seed"):
         if said.get(key) not in (None, ""):
             facts[key.replace("_", " ")] = printable(str(said[key]))
-    if isinstance(start := said.get("start"), Mapping):
-        facts["started from"] = printable(f"{start.get('origin')}, step {start.get('step')}, sha256 {start.get('sha256')}")
     if later := launches(said)[1:]:
         facts["later"] = "\n".join(_launch(one) for one in later[-MOST_LAUNCHES:])
     if isinstance(start := said.get("start"), Mapping):
