@@ -88,3 +88,11 @@ def test_numbers_of_strangers_are_passed_over() -> None:
 def test_a_falling_rate_is_told_of() -> None:
     found = outlook(rows(course()), tiny_config("optimizer.decay=linear"))
     assert "learning rate fell" in at_twice(found)
+
+
+def test_no_loss_judges_a_run_that_is_led_away_from_an_earlier_self() -> None:
+    led = tiny_config("objective.autoguidance.scale=2")
+    found = outlook(rows(course()), led)
+    assert (found.last_tenth, found.twice) == (None, None)
+    assert "no loss tells" in found.why
+    assert outlook(rows(course(), "fcd"), tiny_config("objective.autoguidance.scale=2", "train.evaluate_every=3")).twice is not None

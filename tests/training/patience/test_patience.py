@@ -127,6 +127,13 @@ def test_patience_that_has_nothing_to_look_at_is_refused(tmp_path: Path) -> None
     assert not (tmp_path / "runs").exists()
 
 
+def test_patience_does_not_look_at_a_loss_that_autoguidance_raises(tmp_path: Path) -> None:
+    led = tiny("train.patience=3", "objective.autoguidance.scale=2")
+    with pytest.raises(RequestError, match="rises when objective.autoguidance sets in"):
+        train(led, runs=tmp_path, name="run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("value", ["0", "-3", "4", "1.5", "soon"])
 def test_a_patience_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"train\.patience"):
