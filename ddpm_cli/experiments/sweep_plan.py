@@ -41,7 +41,7 @@ Standing = Literal["new", "begun", "finished", "failed"]
 LEFT = ("new", "begun")
 OF_A_RUN = frozenset(
     {"config.toml", "run.json", "metrics.jsonl", "metrics.json", "incidents.jsonl", "samples", "samples.png", "loss.png"}
-    | {"averages", "checkpoints", "pictures.npy", "lock", "trackers.json", "tensorboard", "wandb"}
+    | {"averages", "checkpoints", "pictures.sums", "lock", "trackers.json", "tensorboard", "wandb"}
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from ddpm_cli.config.schema.data import ArraysData, FashionMnist10kData, FashionMnistData, FolderData
-from ddpm_cli.core.io.files import atomic_write
+from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_regular
 from ddpm_cli.data.images import pixel_sums
 from ddpm_cli.errors import RunError
 from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
@@ -75,6 +74,7 @@ def _bundled(data: DataConfig) -> DataConfig:
 
 CHANGES = "data_changes"
 """In run.json: each time that a run went on with other images, with the step from which on it has them."""
+_SUMS = np.dtype("<u8")
 MOST_BYTES = 2**32
 """Of pixels that are summed picture by picture: more would hold up the start of a run."""
 
@@ -100,18 +100,16 @@ def keep_sums(run: RunDirectory, config: Config, dataset: Dataset) -> None:
         OutputError: If they cannot be written.
     """
     if isinstance(config.data, FolderData | ArraysData) and dataset.train.images.nbytes <= MOST_BYTES:
-        stream = io.BytesIO()
-        np.save(stream, np.sort(pixel_sums(dataset.train.images)))
-        atomic_write(run.pictures_path, stream.getvalue())
+        atomic_write(run.pictures_path, np.sort(pixel_sums(dataset.train.images)).astype(_SUMS).tobytes())
 
 
 def kept_sums(run: RunDirectory) -> NDArray[np.uint64] | None:
     """Read what `keep_sums` kept; None if there is nothing of that kind."""
     try:
-        sums = np.load(run.pictures_path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with open(open_regular(run.pictures_path), "rb") as file:
+            return np.frombuffer(file.read(), _SUMS).astype(np.uint64)
+    except (OSError, UnreadableError, ValueError):  # the last where it ends in the midst of a sum
         return None
-    return sums if sums.dtype == np.uint64 and sums.ndim == 1 else None
 
 
 def missing_from(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:

@@ -41,7 +41,7 @@ class RunDirectory:
     @property
     def pictures_path(self) -> Path:
         """Say where the sums of the training pictures lie, by which it is told later which were added or removed."""
-        return self.path / "pictures.npy"
+        return self.path / "pictures.sums"
 
     @property
     def metrics_log(self) -> Path:

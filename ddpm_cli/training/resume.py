@@ -117,6 +117,7 @@ def data_since(
     _require_same_kind(run, state, config, dataset)
     facts = data_facts(info).get("train_images")
     before = said.images_before if said else facts if isinstance(facts, int) and facts > 0 else len(dataset.train)
+    before = max(1, before)  # a stranger's record may say anything
     epochs = since.epochs + (step - since.step) * config.train.batch_size / before
     return Since(step, epochs), _change(run, dataset, step, epochs, before, known, said)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command import TINY, Ddpm, assert_refused, environment, files_below
+from picture_files import write_picture
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -93,6 +94,24 @@ def test_dry_run_writes_nothing_and_long_runs_name_the_quicker_preset(ddpm: Ddpm
 
 
 STOPPED = (*TINY, "--steps=30", "--name=run", "--set=checkpoint.every=5", "--set=train.log_every=1")
+
+
+def test_a_dry_run_says_what_it_starts_from_and_a_wrong_block_lists_them(ddpm: Ddpm, trained_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "colours"
+    for number in range(12):
+        write_picture(other / f"{number:02d}.png", number, (20, 24, 3))
+    common = ("train", "--from=tiny", f"--data={other}", "--batch-size=4", "--steps=2", "--device=cpu")
+    before = files_below(trained_folder / "runs")
+    done = ddpm(*common, "--dry-run", "--json", cwd=trained_folder)
+    assert done.returncode == 0, done.stderr
+    start = json.loads(done.stdout)["start"]
+    assert start["step"] == 6
+    assert {*start["adapted"]} == {"conv_in.weight", "conv_out.weight", "conv_out.bias"}
+    assert "step-00000006" in done.stderr
+    assert "1 channel to 3" in done.stderr
+    refused = ddpm(*common, "--freeze=down.9", cwd=trained_folder)
+    assert_refused(refused, "no block 'down.9'", "down.0, down.1, middle_in")
+    assert files_below(trained_folder / "runs") == before
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,9 @@ def test_links_and_pictures_exist() -> None:
 def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     small = NETWORK | {"train.eval_images": 16, "sample.sampler.steps": 2}
-    for budget, toy in {"minutes=5": f'data="fashion-mnist-10k", steps=2, set={small}', "sample(36)": "sample(4)"}.items():
+    few = f'data="fashion-mnist-10k", steps=2, set={small}'
+    toys = {"minutes=5": few, 'data="mnist", from_=run, steps=1000': f"from_=run, {few}", "sample(36)": "sample(4)"}
+    for budget, toy in toys.items():
         assert lines.count(budget) == 1
         lines = lines.replace(budget, toy)
     monkeypatch.chdir(tmp_path)

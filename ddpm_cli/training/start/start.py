@@ -137,7 +137,7 @@ def _report(weights: Weights, transfer: Transfer, numbers: dict[str, int], froze
         adapted=transfer.adapted,
         new={printable(name): why for name, why in transfer.new.items()},
         left={printable(name): why for name, why in transfer.left.items()},
-        taken_numbers=sum(numbers[name] for name in transfer.fits),
+        taken_numbers=round(sum(numbers[name] * transfer.shares.get(name, 1.0) for name in transfer.fits)),
         numbers=sum(numbers.values()),
         frozen=frozen,
     )

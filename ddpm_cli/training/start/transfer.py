@@ -28,12 +28,14 @@ class Transfer:
         adapted: Name to how it is brought to other channels or classes.
         new: Name, or name and rows, to why the weights there are new.
         left: Name of a weight of the other network, or name and rows, to why it is not taken.
+        shares: Name to the part of the weight that is taken, where it is not all of it.
     """
 
     fits: dict[str, Fit] = field(default_factory=dict)
     adapted: dict[str, str] = field(default_factory=dict)
     new: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
 
     @property
     def taken(self) -> tuple[str, ...]:
@@ -78,8 +80,7 @@ def plan_transfer(
             transfer.fits[name] = _as_it_is
         else:
             _name_misfit(transfer, name, found, wanted)
-    for name in old.keys() - new.keys():
-        transfer.left[name] = "the new network has none of that name"
+    transfer.left |= {name: "the new network has none of that name" for name in old if name not in new}
     return transfer
 
 
@@ -103,6 +104,7 @@ def _match_channels(transfer: Transfer, name: str, found: Tensor, wanted: Tensor
     if before.parts != after.parts:
         changes.append("without the variance" if after.parts < before.parts else "the variance is new")
         (transfer.left if after.parts < before.parts else transfer.new)[f"{name} (variance)"] = "only one of them learns a variance"
+        transfer.shares[name] = min(before.parts, after.parts) / after.parts
     transfer.adapted[name] = ", ".join(changes)
 
 
@@ -120,6 +122,7 @@ def _match_classes(transfer: Transfer, name: str, before: Sequence[str], after: 
     transfer.fits[name] = fit
     if (*before,) == (*after,):
         return
+    transfer.shares[name] = len(rows) / (len(after) + 1)
     transfer.adapted[name] = f"{first_few([*shared, NULL])} of {counted(len(before), 'class', 'classes')}"
     for kept, classes, why in (
         (transfer.new, [label for label in after if label not in shared], "the source knows no class of that name"),
