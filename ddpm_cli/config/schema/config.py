@@ -47,7 +47,7 @@ class EmaConfig(Section):
     @model_validator(mode="after")
     def _widths_differ(self) -> EmaConfig:
         if len(set(self.widths)) < len(self.widths):
-            raise ValueError("widths has one width twice")
+            raise ValueError("ema.widths has one width twice")
         return self
 
 

@@ -65,9 +65,10 @@ def test_another_is_one_that_training_tracked(ddpm_here: Ddpm, folder: Path, tmp
 
 def test_a_resumed_run_keeps_the_same_averages_to_the_bit(ddpm_here: Ddpm, folder: Path, tmp_path: Path) -> None:
     assert ddpm_here("train", *LINE, "--steps=14", "--name=kept", cwd=tmp_path).returncode == 0
-    later = tmp_path / "runs/kept/averages/step-00000015.safetensors"
+    later = tmp_path / "runs/kept/averages/step-00000031.safetensors"
     shutil.copy(folder / "runs/kept/averages/step-00000009.safetensors", later)  # of a course that was left
     assert ddpm_here("resume", "kept", f"--steps={STEPS}", cwd=tmp_path).returncode == 0
+    assert not later.exists()
     for path in (folder / "runs/kept/averages").glob("step-*"):
         assert path.read_bytes() == (tmp_path / "runs/kept/averages" / path.name).read_bytes(), path.name
     last = f"runs/kept/checkpoints/step-{STEPS:08d}/averages.safetensors"
@@ -81,7 +82,7 @@ def test_the_file_is_sampled_exported_and_measured_in_its_run(
     for width in ("0.05", "0.2"):
         assert ddpm_here("ema", "kept", f"--width={width}", cwd=folder).returncode == 0
         path = f"runs/kept/averages/width-{width}-step-{STEPS:08d}.safetensors"
-        done = ddpm_here("evaluate", path, "-n=70", "--sampler=ddim", "--steps=2", cwd=folder)
+        done = ddpm_here("evaluate", path, "--n=70", "--sampler=ddim", "--steps=2", cwd=folder)
         assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (folder / "runs/kept/evaluations/figures.jsonl").read_text().splitlines()]
     assert [row["details"]["ema_width"] for row in rows] == [0.05, 0.2]
@@ -90,7 +91,7 @@ def test_the_file_is_sampled_exported_and_measured_in_its_run(
     assert "width 0.2" in sampled.stderr
     assert ddpm_here("export", path, "--out=again.safetensors", cwd=folder).returncode == 0
     assert torch.equal(weights_of(folder / "again.safetensors"), weights_of(folder / path))
-    assert "0.2" in ddpm_here("info", "again.safetensors", cwd=folder).stdout
+    assert "average of width 0.2" in ddpm_here("info", "again.safetensors", cwd=folder).stdout
     assert ddpm_here("report", "kept", "--no-trajectory", "--out=report.html", cwd=folder).returncode == 0
     assert "fcd over the width of the average" in (folder / "report.html").read_text()
 
