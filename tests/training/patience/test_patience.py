@@ -134,7 +134,9 @@ def test_a_patience_that_is_none_is_refused(value: str) -> None:
 
 
 def test_what_hinders_patience_is_told_before_training() -> None:
-    falling, short = (notices(tiny(*STILL, sets, steps=steps)) for sets, steps in (("optimizer.decay=linear", 30), ("ema.warmup=true", 9)))
+    falling, short = (
+        notices(tiny(*STILL, sets, steps=steps)) for sets, steps in (("optimizer.decay=linear", 30), ("ema.warmup=true", 9))
+    )
     assert any("lowers the learning rate until the end of the budget" in message for message in falling)
     assert any("train.patience = 5 will never stop this run: 9 steps have 4 evaluations" in message for message in short)
     assert not any("train.patience" in message for message in notices(tiny(*STILL, steps=30)))
