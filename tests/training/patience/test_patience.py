@@ -80,7 +80,6 @@ def test_a_stopped_run_goes_on_for_a_new_budget_or_without_patience(stopped: Tra
     new = resume(again.run, budget={"steps": 30})  # the budget of before, but asked for
     assert new is not None
     assert new.step == 20  # five evaluations more
-    assert not read_rows(RunDirectory(again.run).metrics_log)[4].get("no_longer_pays") or new.step > 10
     whole = resume(again.run, sets=["train.patience=none"])
     assert whole is not None
     assert (whole.step, whole.no_longer_paid) == (30, None)
@@ -122,7 +121,7 @@ def test_a_metric_is_looked_at_where_one_is_measured(tmp_path: Path) -> None:
 def test_patience_that_has_nothing_to_look_at_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8))
     data = ("data.kind=arrays", f"data.path={tmp_path / 'few.npz'}", "data.held_out=0", "data.limit=20")
-    with pytest.raises(RequestError, match="train.patience has nothing to look at"):
+    with pytest.raises(RequestError, match="has nothing to look at"):
         train(tiny(*data, *STILL), runs=tmp_path / "runs", name="run")
     assert not (tmp_path / "runs").exists()
 
@@ -141,7 +140,7 @@ def test_a_patience_that_is_none_is_refused(value: str) -> None:
 
 
 def test_what_hinders_patience_is_told_before_training() -> None:
-    falling, short = (notices(tiny(*STILL, sets, steps=steps)) for sets, steps in (("optimizer.decay=linear", 30), ("ema.warmup=true", 9)))
+    falling, short = notices(tiny(*STILL, "optimizer.decay=linear", steps=30)), notices(tiny(*STILL, steps=9))
     assert any("lowers the learning rate until the end of the budget" in message for message in falling)
     assert any("train.patience = 5 will never stop this run: 9 steps have 4 evaluations" in message for message in short)
     assert not any("train.patience" in message for message in notices(tiny(*STILL, steps=30)))
