@@ -223,7 +223,7 @@ def resume(
         if checkpoint:
             require_data(config, run.path)
         config = _checked(config)
-        _, teacher = (config, None) if checkpoint else with_teacher(config)
+        teacher = None if checkpoint else with_teacher(config)[1]
         if checkpoint and is_finished(run, checkpoint, config):
             if folder:
                 sweep_run(run)

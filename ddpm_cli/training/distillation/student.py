@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.loader import override
-from ddpm_cli.config.schema.objective import ConsistencyLoss
+from ddpm_cli.config.schema.objective import ConsistencyLoss, LogNormalTimesteps
 from ddpm_cli.config.schema.sample import ConsistencySampler, GuidanceConfig
 from ddpm_cli.errors import ConfigError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SHARE_OF_BUDGET = 0.6
 """Of the teacher's own: three minutes after five."""
 SHARE_OF_LR = 0.25
+LEVELS = LogNormalTimesteps(p_mean=-1.1, p_std=2.0)
+"""Of both papers (Song & Dhariwal 2023, Sec. 3.5; Geng et al. 2024)."""
 
 
 def student_config(
@@ -40,7 +42,7 @@ def student_config(
     loss = ConsistencyLoss(teacher=teacher.named, guidance=theirs.sample.guidance)
     config = theirs.model_copy(
         update={
-            "objective": theirs.objective.model_copy(update={"loss": loss, "variance": "auto"}),
+            "objective": theirs.objective.model_copy(update={"loss": loss, "variance": "auto", "timesteps": LEVELS}),
             "optimizer": _slower(theirs.optimizer),
             "train": _shorter(theirs.train).model_copy(update={"sampler": sampler}),
             "sample": theirs.sample.model_copy(update={"sampler": sampler, "guidance": GuidanceConfig()}),
