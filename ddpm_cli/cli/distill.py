@@ -61,9 +61,9 @@ def distill(
 
       ddpm distill quick-001 --minutes 3 --name fast
 
-      ddpm sample fast --n 36 --steps 1
-
       ddpm distill classes --guidance 2
+
+      ddpm distill model.safetensors --steps 2000 --set optimizer.lr=1e-4
     """
     from ddpm_cli.render.terminal.console import json_value, print_json
     from ddpm_cli.render.terminal.picture import preview_samples

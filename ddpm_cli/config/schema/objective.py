@@ -276,7 +276,7 @@ class ConsistencyLoss(LossBase):
     first_distance: float = Field(
         0.5, gt=0, le=1, description="Distance of the two levels when training begins. At 1 the lower one is the image itself."
     )
-    last_distance: float = Field(0.004, gt=0, le=1, description="Distance at the end of training; that of the held-out loss.")
+    last_distance: float = Field(0.03, gt=0, le=1, description="Distance at the end of training; that of the held-out loss.")
     pseudo_huber: float | None = Field(
         0.00054, gt=0, description="Error per number from which on it counts linearly (Song & Dhariwal 2023). none squares it."
     )

@@ -30,7 +30,7 @@ WIDENING = 8.0
 
 
 def distance_at(share: float, first: float, last: float) -> float:
-    """Shrink the distance of the two levels over training, by the same factor in the same time (Geng et al. 2024, Sec. 3.2).
+    """Shorten the distance of the two levels over training, by the same factor in the same time (Geng et al. 2024, Sec. 3.2).
 
     distance = first**(1 - share) * last**share
 

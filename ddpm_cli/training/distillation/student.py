@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.loader import override
-from ddpm_cli.config.schema.objective import AutoguidanceConfig, ConsistencyLoss
+from ddpm_cli.config.schema.objective import AutoguidanceConfig, ConsistencyLoss, LogNormalTimesteps
 from ddpm_cli.config.schema.sample import ConsistencySampler, GuidanceConfig
 from ddpm_cli.config.schema.start import StartConfig
 from ddpm_cli.errors import ConfigError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHARE_OF_BUDGET = 0.6
 """Of the teacher's own: three minutes after five."""
 SHARE_OF_LR = 0.25
+LEVELS = LogNormalTimesteps(p_mean=-1.1, p_std=2.0)
+"""Of both papers (Song & Dhariwal 2023, Sec. 3.5; Geng et al. 2024)."""
 
 
 def student_config(
@@ -40,7 +42,7 @@ def student_config(
     sampler = ConsistencySampler()
     has_learned_guidance = theirs.objective.autoguidance.scale > 1
     loss = ConsistencyLoss(guidance=theirs.sample.guidance, ends="teacher" if has_learned_guidance else "images")
-    objective = {"loss": loss, "variance": "auto", "autoguidance": AutoguidanceConfig()}
+    objective = {"loss": loss, "variance": "auto", "timesteps": LEVELS, "autoguidance": AutoguidanceConfig()}
     config = theirs.model_copy(
         update={
             "start": StartConfig(weights=teacher.origin.absolute()),
