@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ddpm_cli.results.comparison import Comparison
 
 
+FILES = ("comparison.md", "comparison.json", "curves.png", "metrics.png", "grids.png")
+"""All that a comparison can write."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompareRequest:
     """Say which runs to compare, and how.
@@ -87,6 +91,8 @@ def compare_runs(request: CompareRequest, on_event: Listener = ignore) -> Compar
     comparison = compare(request.runs, runs=request.root, baseline=request.baseline, failures=failures, least=request.least)
     if len(comparison.runs) == 1:
         where = comparison.runs[0].path
+        for name in FILES:  # of when there were more runs
+            (folder / name).unlink(missing_ok=True)
         on_event(Notice(f"One run tells nothing about others: no comparison is written. What was measured of it lies in {where}."))
         return Compared(comparison, folder, _facts(comparison, {}), [])
     title = request.title or f"Comparison of {len(comparison.runs)} runs"

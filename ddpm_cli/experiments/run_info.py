@@ -11,7 +11,7 @@ from ddpm_cli.config.resolve.changes import differing
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.io.files import bytes_below
-from ddpm_cli.errors import CheckpointError, DdpmError, ExtensionError
+from ddpm_cli.errors import CheckpointError, DdpmError, ExtensionError, RunError
 from ddpm_cli.experiments.run_list import describe_run
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.outlook import Outlook
@@ -65,7 +65,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
     figures: tuple[StoredFigure, ...] = _told(lambda: read_figures(run), (), faults)
     incidents: Mapping[str, int] = _told(lambda: count_incidents(run.incidents_log), {}, faults)
     provenance: Mapping[str, Any] = _told(lambda: read_info(run), {}, faults)
-    tuning: Tuning | None = _told(lambda: read_tuning(run), None, faults)
+    tuning, tuning_fault = _tuning(lambda: read_tuning(run))
     seen: Outlook | None = _told(lambda: outlook(each_row(run.metrics_log), config), None, faults) if config else None
     checkpoints, newest = checked_checkpoints(run)
     faults += [checkpoint.fault for checkpoint in checkpoints if checkpoint.fault]
@@ -85,6 +85,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
         figures=figures,
         outlook=seen,
         tuning=tuning,
+        tuning_fault=tuning_fault,
         tuned_for_others=_for_others(tuning, newest.step) if newest else "",
         faults=tuple(dict.fromkeys(faults)),
         bytes=row.bytes,
@@ -102,6 +103,14 @@ def _told(read: Callable[[], Value], otherwise: Value, faults: list[str]) -> Val
         return otherwise
 
 
+def _tuning(read: Callable[[], Tuning | None]) -> tuple[Tuning | None, str]:
+    """What a reader gives, and what is wrong with it: the model is as good without it, and it can be made again."""
+    try:
+        return read(), ""
+    except RunError as error:
+        return None, f"{error.message} {error.remedy}"
+
+
 def _for_others(tuning: Tuning | None, step: int) -> str:
     """For which other weights than those of this step a sampler was tuned; which weights of a step it is for, is no matter."""
     return "" if tuning is None else staleness(tuning, step, tuning.ema)
@@ -110,7 +119,7 @@ def _for_others(tuning: Tuning | None, step: int) -> str:
 def _of_checkpoint(path: Path) -> ModelInfo:
     checkpoint = load_checkpoint(path)
     config = from_toml_text(checkpoint.config_toml, str(path))
-    size, tuning = bytes_below(path), find_tuning(path)
+    size, (tuning, tuning_fault) = bytes_below(path), _tuning(lambda: find_tuning(path))
     return ModelInfo(
         path=path,
         kind="checkpoint",
@@ -122,6 +131,7 @@ def _of_checkpoint(path: Path) -> ModelInfo:
         training=_training(checkpoint),
         checkpoints=(CheckpointRow(path, checkpoint.step, checkpoint.best, size, ""),),
         tuning=tuning,
+        tuning_fault=tuning_fault,
         tuned_for_others=_for_others(tuning, checkpoint.step),
         bytes=size,
     )
@@ -132,7 +142,8 @@ def _of_file(path: Path) -> ModelInfo:
     facts = exported_facts(path, header.metadata)
     config = from_toml_text(facts["config"], str(path))
     load_model_file(path)  # which compares it with its checksum
-    tuning, step = exported_tuning(path, facts), facts["step"] if is_count(facts["step"]) else None
+    tuning, tuning_fault = _tuning(lambda: exported_tuning(path, facts))
+    step = facts["step"] if is_count(facts["step"]) else None
     return ModelInfo(
         path=path,
         kind="exported file",
@@ -142,6 +153,7 @@ def _of_file(path: Path) -> ModelInfo:
         config=config.model_dump(mode="json"),
         settings=differing(Config(), config),
         tuning=tuning,
+        tuning_fault=tuning_fault,
         tuned_for_others="" if step is None else _for_others(tuning, step),
         bytes=bytes_below(path),
         ema_width=finite(facts.get("ema_width")),

@@ -13,7 +13,7 @@ from ddpm_cli.errors import DdpmError, RunError
 from ddpm_cli.metrics.registry import in_training, judges
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import RunRow, RunState
-from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints
+from ddpm_cli.runs.checkpoints import has_checkpoint, list_checkpoints, step_of
 from ddpm_cli.runs.directory import IMPORTED_FROM, checked_run, data_facts, read_info
 from ddpm_cli.runs.figures import finite, read_figures
 from ddpm_cli.runs.lock import is_locked
@@ -105,8 +105,11 @@ def _reason(error: DdpmError | OSError) -> str:
 def _describe(run: RunDirectory, name: str, info: Mapping[str, Any], created: float | None, size: int) -> RunRow:
     checked_run(run)
     config, log = read_config(run), summarise_log(run)
-    if list_checkpoints(run) and not has_checkpoint(run):
+    checkpoints = list_checkpoints(run)
+    if checkpoints and not has_checkpoint(run):
         raise RunError(f"Run {run.path} has no complete checkpoint.")
+    if checkpoints:  # of a run that was stopped before its first row, and between two
+        log.step = max(log.step, step_of(checkpoints[-1]))
     data = data_facts(info)
     share = budget_of(config, info).share(log.step, log.seconds)
     metric, value = judged_by(read_figures(run), log)

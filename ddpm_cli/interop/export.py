@@ -15,11 +15,12 @@ from ddpm_cli.core.io.files import bytes_below, new_folder, replacing
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.interop.export_request import check_request, ddim_of
 from ddpm_cli.interop.registry import ExportOptions, known_formats
-from ddpm_cli.results.events import Listener, ignore
+from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.results.interchange import ExportResult
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.request import TUNED, settings_of
 from ddpm_cli.sampling.stored_model import find_model
+from ddpm_cli.sampling.tuning.store import tuned_lists
 
 if TYPE_CHECKING:
     from ddpm_cli.sampling.bounds import Demand
@@ -85,6 +86,9 @@ def export_model(
                     "It was not kept; please report this.",
                 )
         size = bytes_below(temporary)
+    if not chosen.keeps_tuning and (lists := tuned_lists(trained.origin)):
+        told = f"The format {kind} has no place for the steps that ddpm tune-sampler has found: {'; '.join(lists)}."
+        on_event(Notice(f"{told} A file of the format safetensors or onnx holds them.", important=True))
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
 
 

@@ -15,6 +15,7 @@ from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.runs.directory import IMPORTED_FROM, data_facts, read_info
 from ddpm_cli.runs.figures import read_figures
 from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.sampling.tuning.store import tuned_lists
 
 if TYPE_CHECKING:
     from ddpm_cli.sampling.trained_model import TrainedModel
@@ -59,7 +60,7 @@ pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.
 images = pipeline(batch_size=4, num_inference_steps={solver_steps}).images
 ```
 
-These calls give the images of `ddpm sample` from the same noise.{clipping}
+These calls give the images of `ddpm sample` from the same noise.{clipping}{tuned}
 Numbers of steps should divide {timesteps}, and with fewer than all of them DDPMPipeline adds a little noise to the last image if
 its scheduler's variance is "fixed_large".
 """
@@ -92,6 +93,7 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         timesteps=timesteps,
         ddim=", use_clipped_model_output=True" if derives_noise(trained.config.sample) else "",
         clipping=_CLIPPING if derives_noise(trained.config.sample) else "",
+        tuned=_tuned(trained),
         ddim_steps=min(50, timesteps),
         solver_steps=min(20, timesteps),
         solver="".join(f", {name}={value!r}" for name, value in solver_overrides(trained.config.sample).items()),
@@ -102,6 +104,19 @@ def run_of(origin: Path) -> RunDirectory | None:
     """Find the run that a checkpoint belongs to; None for an exported file."""
     run = RunDirectory(origin.absolute().parent.parent)
     return run if run.checkpoints_folder == origin.absolute().parent and run.info_path.is_file() else None
+
+
+def _tuned(trained: TrainedModel) -> str:
+    """The lists of few steps that were tuned for the weights, for which a scheduler's file has no place."""
+    lists = tuned_lists(trained.origin)
+    if not lists:
+        return ""
+    listed = "\n".join(f"- {one}" for one in lists)
+    told = (
+        "`ddpm tune-sampler` has found these steps for these weights. A scheduler's file has no place for them: pass them as "
+        "`timesteps=[...]` to the `set_timesteps` of a scheduler that takes them."
+    )
+    return f"\n\n{told}\n\n{listed}\n"
 
 
 def _license_text(name: str) -> str:

@@ -60,6 +60,7 @@ class Format:
         packages: What must be installed, see `require_packages`.
         extra: The extra of this distribution that they are in; empty for a format of another package.
         options: Which options it takes.
+        keeps_tuning: Whether what it writes holds all that `ddpm tune-sampler` found for the model.
         other_names: What others call it, in `plain` spelling.
     """
 
@@ -71,6 +72,7 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     options: tuple[Option, ...] = ()
+    keeps_tuning: bool = False
     other_names: tuple[str, ...] = ()
 
 
@@ -81,6 +83,7 @@ _OF_THIS_PACKAGE = (
         file_name="model.safetensors",
         write=lazily("ddpm_cli.interop.formats.safetensors:write"),
         options=("half", "tuned"),
+        keeps_tuning=True,
     ),
     Format(
         name="torch-export",
@@ -98,6 +101,7 @@ _OF_THIS_PACKAGE = (
         packages=("onnx", "onnxscript", "onnxruntime"),
         extra="interop",
         options=("half", "with_sampler"),
+        keeps_tuning=True,
     ),
     Format(
         name="diffusers",

@@ -93,6 +93,7 @@ class ModelInfo:
         figures: What `ddpm evaluate` stored.
         outlook: What the last of its time gained, and what twice the time would give; None for what is no run.
         tuning: What `ddpm tune-sampler` stored; None if nothing.
+        tuning_fault: What is wrong with that, and what to do; empty if nothing is. All else of the model is as good without it.
         tuned_for_others: For which other weights that is; empty if it is for the newest ones.
         faults: What is wrong with it, a sentence each.
         bytes: Of all its files.
@@ -114,6 +115,7 @@ class ModelInfo:
     figures: tuple[StoredFigure, ...] = ()
     outlook: Outlook | None = None
     tuning: Tuning | None = None
+    tuning_fault: str = ""
     tuned_for_others: str = ""
     faults: tuple[str, ...] = ()
     bytes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +36,8 @@ STATES = {
 }
 MOST_ARGUMENTS = 200
 MOST_LAUNCHES = 10
-"""Of a stranger's command."""
+MOST_STEPS = 12
+"""Of what a stranger wrote."""
 
 
 # ------------------------------------------------------------------------------------------------------------------ ls
@@ -119,6 +121,8 @@ def show_info(info: ModelInfo) -> None:
     if info.figures:
         columns = ("metric", " value", " +-", " n", "sampler", " at step", "weights", " age")
         show_table("evaluations", columns, [_figure_cells(stored) for stored in info.figures])
+    if info.tuning_fault:
+        show_line("not tuned:", "bold magenta", info.tuning_fault, results)
     if info.tuning is not None:
         show_tuning(info.tuning)
         if info.tuned_for_others:
@@ -236,10 +240,24 @@ def _checkpoint_cells(row: CheckpointRow) -> tuple[str | Text, ...]:
     return f"{row.step:,}", state, quantity(row.bytes, "B"), row.path.name
 
 
+def _spacing(details: Mapping[str, Any]) -> str:
+    """The spacing of a figure's sampler, or its very steps, where it is not the usual one; nothing of what a stranger wrote."""
+    try:
+        spacing = json.loads(details["sampler_options"])["spacing"]
+        steps = spacing.get("timesteps")
+        if steps is None:
+            return f", {printable(str(spacing['kind']))}"
+        numbers = [f"{int(step)}" for step in steps]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
+    few = numbers if len(numbers) <= MOST_STEPS else [*numbers[: MOST_STEPS // 2], "...", *numbers[-MOST_STEPS // 2 :]]
+    return f" at {' '.join(few)}"
+
+
 def _figure_cells(stored: StoredFigure) -> tuple[str, ...]:
     figure, details = stored.figure, stored.figure.details
     spread = figure.spread if figure.spread is not None else figure.standard_error
-    sampler = f"{details['sampler']}, {details['steps']} steps" if "sampler" in details else NONE
+    sampler = f"{details['sampler']}, {details['steps']} steps{_spacing(details)}" if "sampler" in details else NONE
     return (
         figure.metric,
         number(figure.value),

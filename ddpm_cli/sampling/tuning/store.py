@@ -102,6 +102,20 @@ def find_tuning(origin: Path) -> Tuning | None:
     return exported_tuning(origin, exported_facts(origin, read_model_header(origin).metadata))
 
 
+def tuned_lists(origin: Path) -> list[str]:
+    """Say in words what was found for a model, a solver and its list of steps each; nothing if it is damaged or there is none.
+
+    Args:
+        origin: See `find_tuning`.
+    """
+    try:
+        tuning = find_tuning(origin)
+    except RunError:
+        return []
+    samplers = [] if tuning is None else [found.sampler for found in tuning.samplers]
+    return [f"{sampler['kind']} at {', '.join(map(str, sampler['spacing']['timesteps']))}" for sampler in samplers]
+
+
 def exported_tuning(path: Path, facts: Mapping[str, Any]) -> Tuning | None:
     """Read what the facts of an exported file say; None if they say nothing.
 

@@ -24,7 +24,7 @@ SETTLED = 0.25
 """Part of the time after which the curve is fitted: before it the rate warms up, and the average of the weights grows long."""
 TENTH = 0.1
 LED_AWAY = "no loss tells how good a model is that is led away from an earlier self; measure a metric (train.evaluate_every)"
-FALLING = "the learning rate fell over this time, as it will not again: that makes it look better than it is"
+FALLING = "the learning rate fell over this time, and would fall more slowly over twice, so that the curve there is another one"
 
 
 def outlook(rows: Iterable[Mapping[str, Any]], config: Config) -> Outlook:
