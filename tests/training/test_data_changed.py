@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_epochs_count_the_pictures_that_there_are(tmp_path: Path) -> None:
     summary = resume(run, budget={"epochs": 2}, data_changed=True)
     assert summary is not None
     many = told(run)["data"]["train_images"]
-    assert summary.step == step + -(-int((2 - step * 8 / few) * many) // 8)
+    assert summary.step == step + math.ceil((2 - step * 8 / few) * many / 8)
     assert 2 <= summary.epochs < 2 + 8 / many
 
 

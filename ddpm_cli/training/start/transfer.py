@@ -95,8 +95,11 @@ def _name_misfit(transfer: Transfer, name: str, found: Tensor, wanted: Tensor) -
 
 def _match_channels(transfer: Transfer, name: str, found: Tensor, wanted: Tensor, before: ImageAxis, after: ImageAxis) -> None:
     """Bring what reads or writes the image to other channels, if all else of it is the same."""
+    if before.pixels != after.pixels:
+        transfer.new[name] = transfer.left[name] = f"a stem makes channels of {after.pixels} pixels here, of {before.pixels} there"
+        return
     others = [[size for place, size in enumerate(weight.shape) if place != before.axis] for weight in (found, wanted)]
-    if others[0] != others[1] or before.axis != after.axis or before.pixels != after.pixels:
+    if others[0] != others[1] or before.axis != after.axis:
         _name_misfit(transfer, name, found, wanted)
         return
     transfer.fits[name] = lambda found, own: with_channels(found, before, after, own)
