@@ -37,7 +37,7 @@ Width = Annotated[float, Field(gt=0, le=WIDEST)]
 class EmaConfig(Section):
     decay: Share = Field(0.9999, description="Share of the old average that each step keeps.")
     warmup: bool = Field(True, description="Start with a short average, with decay = min(decay, (1 + n) / (10 + n)) at update n.")
-    widths: Annotated[tuple[Width, ...], BeforeValidator(one_alone)] = Field(
+    widths: tuple[Width, ...] = Field(
         (),
         max_length=4,
         description="Also keep power-function averages of these widths (Karras et al. 2024), as [0.05, 0.1], of which `ddpm ema` "
