@@ -282,8 +282,8 @@ class ConsistencyLoss(LossBase):
     )
     ends: Literal["images", "teacher"] = Field(
         "images",
-        description="Where the trajectories of training end: at the images, or at what the teacher makes of them (Song et al. 2023, "
-        "consistency distillation), which keeps guidance that it has learned.",
+        description="Where the trajectories of training end: at the images, or at what the teacher makes of them, which keeps "
+        "guidance that it has learned (Song et al. 2023, consistency distillation).",
     )
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="Guidance of the teacher, which becomes the network's own.")
 

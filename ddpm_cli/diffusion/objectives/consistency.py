@@ -150,8 +150,8 @@ def moved_ends(end: End, x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSch
 
     x_t stays what it is, and x_r of the new pair lies where a step of Euler's leads that takes x_0' for the image. Where x_0' is a
     teacher's x0_hat, that is the step of consistency distillation (Song et al. 2023, Alg. 2), and with a guided one that of Luo et
-    al. 2023 (Latent Consistency Models, Eq. 14). Where x_0' is x_0 plus what guidance adds to the teacher's x0_hat, its mean given x_t
-    is what the guided teacher says, and without guidance nothing moves.
+    al. 2023 (Latent Consistency Models, Eq. 14). Where x_0' is x_0 plus what guidance adds to the teacher's x0_hat, its mean given
+    x_t is what the guided teacher says, and without guidance nothing moves.
 
     Args:
         end: Tells where trajectories are to end.

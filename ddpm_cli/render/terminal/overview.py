@@ -145,8 +145,8 @@ def _summary(info: ModelInfo) -> dict[str, str | Text]:
     if info.outlook is not None:
         facts |= {"last tenth": last_tenth(info.outlook), "twice": at_twice(info.outlook)}
     if info.step is not None:
-        width = "" if info.ema_width is None else f", average of width {info.ema_width:g}"
-        facts["weights"] = f"of step {info.step:,}{width}"
+        of_width = "" if info.ema_width is None else f", average of width {info.ema_width:g}"
+        facts["weights"] = f"of step {info.step:,}{of_width}"
     if info.parameters is not None:
         facts["parameters"] = f"{info.parameters:,}"
     if info.image_shape is not None:

@@ -67,7 +67,8 @@ def require_whole(config: Config, source: Source, image_shape: tuple[int, int, i
         raise DataError(f"The images are {sizes[0]}, but those of the teacher {sizes[1]}.", "Distil on the teacher's own data.")
     if others := [*transfer.new, *transfer.left, *transfer.adapted]:
         raise ConfigError(
-            f"The network is not that of the teacher {source.origin}: {first_few(others)}.", "Leave model.* out: it is the teacher's."
+            f"The network is not that of the teacher {source.origin}: {first_few(others)}.",
+            "Leave model.* out: it is the teacher's.",
         )
 
 

@@ -87,7 +87,14 @@ def test_it_trains_by_other_distances_as_it_goes_on(runs: Path, tmp_path: Path) 
     assert any(not torch.equal(changing[name], staying[name]) for name in changing)
 
 
-@pytest.mark.parametrize(("teacher", "sets"), [("plain", ()), ("plain", ("objective.loss.ends=teacher",)), ("classes", ("objective.loss.guidance.scale=2.5",))])
+@pytest.mark.parametrize(
+    ("teacher", "sets"),
+    [
+        ("plain", ()),
+        ("plain", ("objective.loss.ends=teacher",)),
+        ("classes", ("objective.loss.guidance.scale=2.5",)),
+    ],
+)
 def test_a_stopped_one_ends_with_the_same_bits_also_without_its_teacher(
     teacher: str, sets: tuple[str, ...], runs: Path, tmp_path: Path
 ) -> None:
