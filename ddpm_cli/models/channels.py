@@ -48,7 +48,8 @@ def _mixtures(random: Tensor) -> Tensor:
     drawn = random[:, :, :1, :, :1, :1]
     drawn = drawn - drawn.mean(1, keepdim=True)
     length = drawn.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
-    return 1 / channels + drawn / length * (1 - 1 / channels) ** 0.5
+    result: Tensor = 1 / channels + drawn / length * (1 - 1 / channels) ** 0.5
+    return result
 
 
 def _apart(weight: Tensor, axis: ImageAxis) -> Tensor:
