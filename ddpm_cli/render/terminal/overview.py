@@ -131,8 +131,8 @@ def _summary(info: ModelInfo) -> dict[str, str | Text]:
     if info.row is not None:
         facts |= _course(info.row)
     if info.step is not None:
-        width = "" if info.ema_width is None else f", average of width {info.ema_width:g}"
-        facts["weights"] = f"of step {info.step:,}{width}"
+        average = "" if info.ema_width is None else f", average of width {info.ema_width:g}"
+        facts["weights"] = f"of step {info.step:,}{average}"
     if info.parameters is not None:
         facts["parameters"] = f"{info.parameters:,}"
     if info.image_shape is not None:
