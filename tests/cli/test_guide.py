@@ -112,9 +112,9 @@ def test_a_guide_whose_schedule_has_none_of_the_levels_is_refused(ddpm_here: Ddp
 
 
 def test_a_training_has_no_guide(ddpm_here: Ddpm, folder: Path) -> None:
+    assert_refused(ddpm_here("resume", "tiny", "--steps=8", "--set=sample.guide.model=@2", cwd=folder), "no place in a training")
     before = files_below(folder)
     assert_refused(ddpm_here("train", *TINY, "--set=sample.guide.model=tiny@2", cwd=folder), "sample.guide.model", "leave it out")
-    assert_refused(ddpm_here("resume", "tiny", "--steps=8", "--set=sample.guide.model=@2", cwd=folder), "no place in a training")
     assert_refused(ddpm_here("tune-sampler", "tiny", "--set=sample.guide.model=@2", cwd=folder), "sample.guide.model")
     assert_refused(ddpm_here("evaluate", "tiny", "--metrics=bits-per-dim", *GUIDED, cwd=folder), "--guide-with has no effect")
     assert files_below(folder) == before

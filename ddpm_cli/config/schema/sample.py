@@ -444,7 +444,7 @@ class GuideConfig(Section):
     )
 
     def build(self, predict: Predict, guide: Predict, schedule: NoiseSchedule | None) -> Predict:
-        """Lead a prediction away from that of a guide; `schedule` is the guide's, where it is not that of the model."""
+        """Guide a prediction by that of a weaker model; `schedule` is the guide's, where it is not that of the model."""
         from ddpm_cli.diffusion.guidance import guided_by
 
         return guided_by(predict, guide, scale=self.scale, interval=self.interval, schedule=schedule)

@@ -107,7 +107,7 @@ class Ema(Average[M]):
         self.warmup = warmup
 
     def share(self) -> Tensor:
-        """See `ema_weight`."""
+        """Give `ema_weight` of the updates so far."""
         return ema_weight(self.updates, self.decay, self.warmup)
 
 
@@ -126,5 +126,5 @@ class PowerEma(Average[M]):
         self.gamma = gamma_of_width(width)
 
     def share(self) -> Tensor:
-        """See `power_weight`."""
+        """Give `power_weight` of the updates so far."""
         return power_weight(self.updates, self.gamma)

@@ -83,7 +83,7 @@ def _products(stored: Sequence[Profile], wanted: Profile) -> tuple[Array, Array,
 
 
 def inner_products(t_a: Array | float, gamma_a: Array | float, t_b: Array | float, gamma_b: Array | float) -> Array:
-    """Integrate the product of two profiles (EDM2, App. C.3).
+    """Compute the integral of the product of two profiles (EDM2, App. C.3).
 
     integral of p_a(tau) * p_b(tau) = (gamma_a + 1) * (gamma_b + 1) * min(t_a, t_b)**(gamma_a + gamma_b + 1)
                                       / ((gamma_a + gamma_b + 1) * t_a**(gamma_a + 1) * t_b**(gamma_b + 1))
