@@ -14,7 +14,7 @@ VERBS = frozenset(
     accept add adjust annotate answer append ask average begin bound bring build call change check choose classify
     clip close collect compare compile compute convert convolve count create declare decode define denoise derive
     describe detect distil divide do double download draw drive drop edit embed end enlarge estimate examine explain export
-    fill find flatten flush fold follow forget free gather give go group guard guide halve hand handle have hide
+    fill find fit flatten flush fold follow forget free gather give go group guard guide halve hand handle have hide
     hold interpolate join judge keep kill know lay learn leave let limit list load log look make map match measure merge
     move multiply name nest noise note notice offer open own parse plan plot precondition predict prepare print put
     raise read receive reckon recognise record refuse rehearse remember remove rename render repeat replace resize
