@@ -46,7 +46,7 @@ def resume(
 
     --set changes how the run goes on, such as its learning rate. The model stays as it is. So do the images, unless pictures were
     added to their folder: then --data-changed goes on with all of them, and says what changed. For other data there is
-    `ddpm train --from RUN`.
+    `--from` of `ddpm train`.
 
     For example:
 

@@ -27,7 +27,6 @@ from ddpm_cli.cli.parsing.requests import (
 )
 from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.core.names import as_known
-from ddpm_cli.sampling.guide import find_guide, guide_facts, load_guide
 from ddpm_cli.sampling.request import Drawing, class_names_for, settings_of
 
 if TYPE_CHECKING:
@@ -139,6 +138,7 @@ def sample(
     from ddpm_cli.core.compute.device import check_device
     from ddpm_cli.render.terminal.console import print_json, show_line, show_notices
     from ddpm_cli.render.terminal.sampling import show_guide, show_model
+    from ddpm_cli.sampling.guide import find_guide, guide_facts, load_guide
     from ddpm_cli.sampling.stored_model import find_model
 
     check_device(device or "auto")

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from ddpm_cli.config.schema.data import ArraysData, FashionMnist10kData, FashionMnistData, FolderData
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_regular
-from ddpm_cli.data.images import pixel_sums
 from ddpm_cli.errors import RunError
 from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
 from ddpm_cli.runs.directory import data_facts, read_info, write_info
@@ -20,6 +17,9 @@ from ddpm_cli.runs.provenance import describe_data
 from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.data import DataConfig
     from ddpm_cli.data.images import Dataset
@@ -74,7 +74,7 @@ def _bundled(data: DataConfig) -> DataConfig:
 
 CHANGES = "data_changes"
 """In run.json: each time that a run went on with other images, with the step from which on it has them."""
-_SUMS = np.dtype("<u8")
+_SUMS = "<u8"
 MOST_BYTES = 2**32
 """Of pixels that are summed picture by picture: more would hold up the start of a run."""
 
@@ -99,12 +99,18 @@ def keep_sums(run: RunDirectory, config: Config, dataset: Dataset) -> None:
     Raises:
         OutputError: If they cannot be written.
     """
+    import numpy as np
+
+    from ddpm_cli.data.images import pixel_sums
+
     if isinstance(config.data, FolderData | ArraysData) and dataset.train.images.nbytes <= MOST_BYTES:
         atomic_write(run.pictures_path, np.sort(pixel_sums(dataset.train.images)).astype(_SUMS).tobytes())
 
 
 def kept_sums(run: RunDirectory) -> NDArray[np.uint64] | None:
     """Read what `keep_sums` kept; None if there is nothing of that kind."""
+    import numpy as np
+
     try:
         with open(open_regular(run.pictures_path), "rb") as file:
             return np.frombuffer(file.read(), _SUMS).astype(np.uint64)
@@ -114,6 +120,8 @@ def kept_sums(run: RunDirectory) -> NDArray[np.uint64] | None:
 
 def missing_from(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:
     """Count how many of some sums have no equal among others, each of which is the equal of one."""
+    import numpy as np
+
     values, counts = np.unique(some, return_counts=True)
     known, times = np.unique(others, return_counts=True)
     there = dict(zip(known.tolist(), times.tolist(), strict=True))

@@ -20,11 +20,13 @@ from ddpm_cli.experiments.sweep_plan import plan_sweep
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.request import Drawing
 
-OF_THE_SAMPLER = {"sampler", "steps", "guidance"}
+OF_THE_SAMPLER = {"sampler", "steps", "guidance", "guide_with", "guide_scale"}
 ASKED: Measuring = {
     "sampler": "ddim",
     "steps": 7,
     "guidance": 0.5,
+    "guide_with": "@500",
+    "guide_scale": 1.7,
     "batch_size": 3,
     "n": 40,
     "repeats": 2,
@@ -71,7 +73,8 @@ def test_a_sweep_asks_for_the_same(tmp_path: Path) -> None:
     part = load_sweep(file).evaluate
     assert part is not None
     assert part.settings == read_request(ASKED)[0]
-    assert part.flags == {"sample.sampler.kind": "ddim", "sample.sampler.steps": 7, "sample.guidance.scale": 0.5}
+    guide = {"sample.guide.model": "@500", "sample.guide.scale": 1.7}
+    assert part.flags == {"sample.sampler.kind": "ddim", "sample.sampler.steps": 7, "sample.guidance.scale": 0.5, **guide}
 
 
 def toml(value: Any) -> str:

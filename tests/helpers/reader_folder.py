@@ -19,6 +19,7 @@ from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 
 TOY_CONFIG = TINY | {"model.norm_groups": 4, "data.limit": 16, "train.steps": 2}
 TOY_TRAINING = ("--set=schedule.timesteps=100", *as_options(TOY_CONFIG))
+TOY_ON_OWN = tuple(option for option in TOY_TRAINING if not option.startswith("--set=data."))
 SWEEP = {
     "preset": "quick",
     "seeds": [0, 1],
@@ -46,6 +47,7 @@ def make(server: Server, folder: Path, logs: Path) -> None:
     (folder / "schedules.toml").write_text(tomli_w.dumps(SWEEP))
     pipeline_folder(folder / "ddpm-cifar10-32", GOOGLE | {"sample_size": 32})
     commands = [
+        ("train", "--preset=quick", *TOY_ON_OWN, "--data=photos", "--size=32", "--name=photos-001"),
         ("train", "--preset=quick", *TOY_TRAINING, "--name=teacher"),
         ("distill", "teacher", "--steps=2", "--name=fast"),
         *(("train", "--preset=quick", *TOY_TRAINING, f"--name={name}", *sets) for name, sets in RUNS.items()),
@@ -68,3 +70,4 @@ def _write_pictures(folder: Path) -> None:
     Image.fromarray(mask).save(folder / "mask.png")
     write_picture(folder / "photo.jpg", 0, (60, 80, 3))
     write_folder(folder / "photos", 20, shape=(64, 64, 3))
+    write_folder(folder / "letters", 20, shape=images.shape[2:])

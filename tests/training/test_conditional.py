@@ -127,10 +127,10 @@ def test_the_held_out_loss_takes_the_labels(tmp_path: Path) -> None:
     for _ in range(4):
         learning.train_step()
     subject = Measuring(learning, build_dataset(config.data), RunDirectory(tmp_path), Team(), Stopping(Team()))
-    right = subject.held_out_loss()
-    assert right == subject.held_out_loss()
+    right = subject.held_out_losses().mean()
+    assert right == subject.held_out_losses().mean()
     subject.held_out_labels = (subject.held_out_labels + 1) % 10
-    assert right != subject.held_out_loss()
+    assert right != subject.held_out_losses().mean()
 
 
 def images(trained: TrainedModel, seeds: list[int], labels: list[int] | None, **changes: object) -> Tensor:

@@ -146,7 +146,7 @@ def test_micro_batches_teach_the_history_the_same_losses(dataset) -> None:
         (["objective.parameterization=edm", "schedule=learned"], "eps, x0 or v"),
         (["objective.weighting=min-snr", "objective.weighting.gamma=0"], "greater than 0"),
         (["objective.timesteps=logit-normal", "objective.timesteps.std=0"], "greater than 0"),
-        (["objective.loss=vbl"], 'the nearest of simple, vlb, hybrid is "vlb"'),
+        (["objective.loss=vbl"], 'the nearest of simple, vlb, hybrid, consistency is "vlb"'),
     ],
 )
 def test_objectives_that_cannot_work_are_refused(sets: list[str], reason: str) -> None:

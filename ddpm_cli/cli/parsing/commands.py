@@ -29,7 +29,7 @@ OTHER_NAMES = {
     "inspect-schedule": "schedule schedules plot noise betas",
     "info": "show describe details inspect cat status",
     "compare": "diff versus vs",
-    "ema": "average averages post-hoc-ema posthoc-ema swa",
+    "ema": "average averages post-hoc-ema swa",
     "tune-sampler": "tune tune-steps optimize-sampler optimise-sampler align-your-steps",
     "distill": "distil consistency distillation few-steps one-step lcm ect",
     "sweep": "grid search experiment experiments grid-search",

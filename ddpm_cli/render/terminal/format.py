@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.core.wording import counted
 
+if TYPE_CHECKING:
+    from ddpm_cli.results.outlook import Estimate, Outlook
+
 SHA_DIGITS = 12
+FIGURES = {"held_out_loss": "held-out loss", "loss": "training loss"}
+"""What the log calls otherwise than people do."""
 SHORT_SHA256 = 16
 MOST_ITEMS = 8
 """Of a list that is shown in full."""
@@ -78,3 +83,24 @@ def setting(value: Any) -> str:
         return short if float(short) == value else str(value)
     text = str(value)
     return text[:SHA_DIGITS] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def last_tenth(outlook: Outlook) -> str:
+    """Say what the last tenth of the time gained, or why that cannot be told."""
+    if outlook.last_tenth is None or outlook.now is None:
+        return f"of the time: cannot be told, {outlook.why}"
+    return f"of the time gained {gained(outlook, outlook.last_tenth)}"
+
+
+def at_twice(outlook: Outlook) -> str:
+    """Say what twice the time would give, or why that cannot be told."""
+    if outlook.twice is None or outlook.at_twice is None:
+        return f"the time: cannot be told, {outlook.why}"
+    there = f"the time would give {with_error(outlook.at_twice.value, outlook.at_twice.error)}"
+    return f"{there}, a gain of {gained(outlook, outlook.twice)}" + (f"; {outlook.caution}" if outlook.caution else "")
+
+
+def gained(outlook: Outlook, gain: Estimate) -> str:
+    """Say a gain with its error, and what part of the figure it is."""
+    share = f" ({gain.value / abs(outlook.now):.1%})" if outlook.now else ""
+    return f"{with_error(gain.value, gain.error)} of {FIGURES.get(outlook.figure, outlook.figure)}{share}"

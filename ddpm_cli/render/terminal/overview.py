@@ -16,9 +16,19 @@ from rich.text import Text
 
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.render.terminal.console import json_value, results, show_line
-from ddpm_cli.render.terminal.format import SHORT_SHA256, age, duration, loss, number, quantity, setting, shape_text
+from ddpm_cli.render.terminal.format import (
+    SHORT_SHA256,
+    age,
+    at_twice,
+    duration,
+    last_tenth,
+    loss,
+    number,
+    quantity,
+    setting,
+    shape_text,
+)
 from ddpm_cli.render.terminal.tables import show_facts, show_table
-from ddpm_cli.render.terminal.training import at_twice, last_tenth
 from ddpm_cli.render.terminal.tuning import show_tuning
 from ddpm_cli.results.figure import StoredFigure
 from ddpm_cli.results.overview import CheckpointRow, Finding, FindingState, ModelInfo, RunRow

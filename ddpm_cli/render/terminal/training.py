@@ -16,7 +16,7 @@ from ddpm_cli.metrics.registry import in_training
 from ddpm_cli.metrics.verdicts import p_text
 from ddpm_cli.render.terminal.console import messages, show_notice
 from ddpm_cli.render.terminal.data import DataBar
-from ddpm_cli.render.terminal.format import compiling_line, duration, loss, quantity, shape_text, with_error
+from ddpm_cli.render.terminal.format import FIGURES, compiling_line, duration, last_tenth, loss, quantity, shape_text
 from ddpm_cli.render.terminal.tables import show_facts
 from ddpm_cli.results.events import (
     CheckpointSaved,
@@ -35,11 +35,8 @@ from ddpm_cli.results.events import (
     TrainSummary,
     together,
 )
-from ddpm_cli.results.outlook import Estimate, Outlook
 from ddpm_cli.results.start import StartReport
 
-FIGURES = {"held_out_loss": "held-out loss", "loss": "training loss"}
-"""What the log calls otherwise than people do."""
 HOUR = 3600.0
 SECONDS_BETWEEN_LINES = 10.0
 INCIDENTS_TOLD = 3
@@ -140,27 +137,6 @@ def outlook_facts(summary: TrainSummary) -> dict[str, str]:
     if summary.outlook is not None:
         facts["last tenth"] = last_tenth(summary.outlook)
     return facts
-
-
-def last_tenth(outlook: Outlook) -> str:
-    """Say what the last tenth of the time gained, or why that cannot be told."""
-    if outlook.last_tenth is None or outlook.now is None:
-        return f"of the time: cannot be told, {outlook.why}"
-    return f"of the time gained {gained(outlook, outlook.last_tenth)}"
-
-
-def at_twice(outlook: Outlook) -> str:
-    """Say what twice the time would give, or why that cannot be told."""
-    if outlook.twice is None or outlook.at_twice is None:
-        return f"the time: cannot be told, {outlook.why}"
-    there = f"the time would give {with_error(outlook.at_twice.value, outlook.at_twice.error)}"
-    return f"{there}, a gain of {gained(outlook, outlook.twice)}" + (f"; {outlook.caution}" if outlook.caution else "")
-
-
-def gained(outlook: Outlook, gain: Estimate) -> str:
-    """Say a gain with its error, and what part of the figure it is."""
-    share = f" ({gain.value / abs(outlook.now):.1%})" if outlook.now else ""
-    return f"{with_error(gain.value, gain.error)} of {FIGURES.get(outlook.figure, outlook.figure)}{share}"
 
 
 def incident_facts(summary: TrainSummary) -> dict[str, str]:

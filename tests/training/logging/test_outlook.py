@@ -9,7 +9,7 @@ import pytest
 from tiny_configs import tiny_config
 
 from ddpm_cli.metrics.learning_curve import EXPONENTS, fit
-from ddpm_cli.render.terminal.training import at_twice, last_tenth
+from ddpm_cli.render.terminal.format import at_twice, last_tenth
 from ddpm_cli.training.logging.outlook import outlook
 
 TIMES = np.arange(1, 21) * 50.0
@@ -42,7 +42,7 @@ def test_the_gains_are_those_of_the_curve() -> None:
     assert found.twice.value == pytest.approx(B * (1 - 2**-C), rel=0.03)
     assert found.at_twice.value == pytest.approx(A + B * 2**-C, rel=0.01)
     assert (found.figure, found.evaluations, found.caution) == ("held_out_loss", 16, "")
-    assert "would give 0.133" in at_twice(found)
+    assert "would give 0.1329" in at_twice(found)
 
 
 def test_the_error_is_that_of_repeated_runs() -> None:

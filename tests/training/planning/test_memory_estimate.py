@@ -61,7 +61,9 @@ def test_a_graph_is_counted_and_given_back() -> None:
 
 def memory(per_image: int = 10**6, weights: int = 10**6) -> TrainingMemory:
     line, none = PeakMemory(frozenset({(0, per_image)})), PeakMemory(frozenset({(0, 0)}))
-    return TrainingMemory(10**8, weights, 2 * weights, 0, line, none, none, heap=1.0, on_cpu=True, processes=1, passes_at_once=1)
+    return TrainingMemory(
+        10**8, weights, weights, 2 * weights, 0, line, none, none, heap=1.0, on_cpu=True, processes=1, passes_at_once=1
+    )
 
 
 def test_the_parts_add_up() -> None:
