@@ -39,7 +39,6 @@ from ddpm_cli.runs.record import goes_on_otherwise, was_stopped
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.file_bounds import Bounds
 from ddpm_cli.sampling.stored import check_architecture, require_data
-from ddpm_cli.training.averages.snapshots import remove_after
 from ddpm_cli.training.logging.pictures import run_pictures
 from ddpm_cli.training.logging.recorder import guard, recorder
 from ddpm_cli.training.logging.trackers import Trackers
@@ -218,6 +217,7 @@ def resume(
 
         from ddpm_cli.core.compute.determinism import deterministic_algorithms
         from ddpm_cli.core.compute.team import Team
+        from ddpm_cli.training.averages.snapshots import remove_after
         from ddpm_cli.training.metrics import training_metrics
         from ddpm_cli.training.patience.watch import check_patience
         from ddpm_cli.training.planning.plan import make_plan

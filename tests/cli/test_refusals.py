@@ -79,7 +79,7 @@ WRONG = {
     "train --from bare": "usable checkpoint",
     "train --from broken": "usable checkpoint",
     "train --freeze down.0": "names none",
-    "train --set start.from=good": "start.weights",
+    "train --set start.from=good": 'the nearest is "weights"',
     "resume good --set start.weights=other": "cannot change",
     "resume nowhere": "no run",
     "resume good --set model.stem=1": "cannot change",

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpm_cli.core.compute.sharding import gathered
 from ddpm_cli.core.io.files import UnreadableError, make_folder, output_errors, parse_json
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.runs.checkpoint_state import is_count
@@ -80,6 +79,8 @@ def count_snapshots(steps: int) -> int:
 
 def joined(averages: Sequence[PowerEma[Any]], *, keep: bool) -> dict[str, Tensor]:
     """Gather the weights of all averages into one group of tensors; all processes must ask for it, see `sharding.gathered`."""
+    from ddpm_cli.core.compute.sharding import gathered
+
     return {
         f"{number}.{name}": tensor
         for number, average in enumerate(averages)

@@ -9,7 +9,7 @@ from ddpm_cli.config.schema.objective import ConsistencyLoss
 from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import first_few
-from ddpm_cli.errors import ConfigError, DataError
+from ddpm_cli.errors import CheckpointError, ConfigError, DataError
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.sampling.stored import require_data
 from ddpm_cli.sampling.stored_model import StoredModel, find_model
@@ -36,6 +36,8 @@ def find_teacher(path: Path | None, runs: Path = Path("runs"), on_event: Listene
     """
     model = find_model(path, runs=runs, on_event=on_event)
     require_data(model.config, model.origin)
+    if model.checkpoint is not None and not model.checkpoint.has("ema"):
+        raise CheckpointError(f"{model.origin} has no ema tensors.", ANOTHER)
     _require_distillable(model)
     return model
 
