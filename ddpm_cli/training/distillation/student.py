@@ -68,7 +68,7 @@ def _slower(optimizer: OptimizerBase) -> OptimizerBase:
 
 
 def _shorter(train: TrainConfig) -> TrainConfig:
-    """The teacher's training with a part of its budget."""
+    """The teacher's training with a part of its budget; patience was chosen for another loss."""
     budget = {name: value * SHARE_OF_BUDGET for name in ("epochs", "minutes") if (value := getattr(train, name)) is not None}
     steps = {} if train.steps is None else {"steps": math.ceil(train.steps * SHARE_OF_BUDGET)}
-    return train.model_copy(update=budget | steps)
+    return train.model_copy(update=budget | steps | {"patience": None})

@@ -202,6 +202,11 @@ def test_what_was_distilled_is_not_distilled_again(runs: Path, tmp_path: Path) -
     assert not (tmp_path / "faster").exists()
 
 
+def test_the_patience_of_a_teacher_is_not_taken_over(runs: Path, tmp_path: Path) -> None:
+    train(teacher_config("train.patience=5"), runs=tmp_path, name="patient")
+    assert read_config(distilled(tmp_path / "patient", tmp_path, steps=1)).train.patience is None
+
+
 def test_without_a_budget_it_takes_three_fifths_of_the_teachers(runs: Path, tmp_path: Path) -> None:
     plan = distill_run(runs / "plain", runs=tmp_path, name="fast", dry_run=True)
     assert plan is not None
