@@ -97,7 +97,7 @@ def guided_by(
     interval: tuple[float, float] | None = None,
     schedule: NoiseSchedule | None = None,
 ) -> Predict:
-    """Guide a prediction away from that of a weaker model (Karras et al. 2024, autoguidance, Eq. 3 and Sec. 4).
+    """Guide a prediction away from that of a weaker model (Karras et al. 2024, Guiding ... with a Bad Version of Itself).
 
     x0_hat = guide.x0_hat + scale * (x0_hat - guide.x0_hat), and eps_hat likewise
 

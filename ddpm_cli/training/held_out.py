@@ -14,6 +14,8 @@ from ddpm_cli.diffusion.objectives.losses import Loss
 from ddpm_cli.diffusion.objectives.timestep_draws import draw_timesteps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
+Ends = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""ends(x_0, t, eps, labels), see `consistency.moved_ends`."""
 SEED = 0  # the same noise in every run, so that runs can be compared
 CHUNK = 64
 """Images whose noise is drawn at once, whatever the batch size, which therefore changes nothing."""
@@ -29,6 +31,7 @@ def held_out_losses(
     part: slice,
     labels: Tensor | None = None,
     before_batch: Callable[[], None] = lambda: None,
+    ends: Ends | None = None,
 ) -> Tensor:
     """Measure the training loss of each held-out image, with noise and steps that never change.
 
@@ -41,6 +44,7 @@ def held_out_losses(
         part: The images that this process takes; every process draws the noise of all.
         labels: Class of each image, int64 [N], for a network that takes them.
         before_batch: Called before each batch; what it raises ends the measurement.
+        ends: Moves images and noise as training does, where a teacher leads it elsewhere.
 
     Returns:
         float32 [N], with 0 for the images of other parts; the mean of the sum over all parts is the held-out loss.
@@ -59,5 +63,7 @@ def held_out_losses(
             x_0 = normalise(images[rows].to(device))
             of_batch = None if labels is None else labels[rows].to(device)
             noise = eps[rows.start - first : rows.stop - first]
+            if ends is not None:
+                x_0, noise = ends(x_0, t[rows], noise, of_batch)
             losses[rows] = loss(with_labels(network, of_batch), x_0, t[rows], noise, schedule).float()
     return losses

@@ -76,6 +76,7 @@ class Measuring:
                     self._team.share(count),
                     self.held_out_labels,
                     self._stopping.check,
+                    self._trainer.guide.ends if self._trainer.guide else None,
                 )
             )
         losses: Tensor = self._trainer.accelerator.reduce(own, "sum")

@@ -251,7 +251,7 @@ def resume(
             loop = _loop(config, dataset, accelerator, run, listen, metrics, folder, start, since)
             if checkpoint:
                 loop.restore(checkpoint, other_data=data_change is not None)
-                if new_budget or goes_on_otherwise(checkpoint, config):
+                if new_budget or data_change is not None or goes_on_otherwise(checkpoint, config):
                     loop.watch.restart()
             if folder:
                 folder.check()  # decoding the data may have taken minutes

@@ -16,7 +16,7 @@ from tiny_configs import FEW_IMAGES, TINY, as_sets
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.errors import DataError, InterruptedRunError
-from ddpm_cli.results.events import Event, Notice
+from ddpm_cli.results.events import Event, Notice, TrainSummary
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.run_directory import RunDirectory
@@ -132,3 +132,16 @@ def test_pictures_of_another_size_want_a_new_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="images of 12x12") as refused:
         resume(tmp_path / "runs" / "run", budget={"steps": 4}, data_changed=True)
     assert "train --from" in refused.value.remedy
+
+
+def test_patience_begins_anew_with_other_pictures(tmp_path: Path) -> None:
+    """A run that was stopped because it no longer paid is to learn from the new ones."""
+    photos = write_photos(tmp_path / "photos", range(30))
+    still = ("optimizer.lr=1e-12", "model.dropout=0", "train.patience=5", "train.steps=14")
+    first = train(config_of(photos, *still), runs=tmp_path / "runs", name="run")
+    assert isinstance(first, TrainSummary)
+    assert first.step == 10
+    write_photos(photos, range(30, 60))
+    again = resume(first.run, data_changed=True)
+    assert again is not None
+    assert again.step == 14

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.metrics import TrainingMetrics
 from ddpm_cli.training.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("cache_of_its_own")
 STEPS = 12  # of 8 images out of 40: the run crosses two epochs
 MODES: dict[str, list[str]] = {
     "plain": [],
@@ -81,13 +81,6 @@ def everything(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     tensors = {f"{group}/{name}": value for group in groups for name, value in checkpoint.tensors(group).items()}
     state = {key: value for key, value in checkpoint.state.items() if key != "seconds"}
     return tensors, state | {"history": without_times(state["history"])}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

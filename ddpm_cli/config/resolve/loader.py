@@ -152,15 +152,22 @@ def _add_what_was_meant(tree: dict[str, Any]) -> None:
             spacing.setdefault("max_sigma", "none")  # they began at the schedule's largest sigma
 
 
-def override(config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None) -> Config:
+def override(
+    config: Config, *, sets: Sequence[str] = (), flags: Mapping[str, tuple[Any, str]] | None = None, stored: bool = True
+) -> Config:
     """Replace some values of a config by `--set` and flags (see `load_config`).
 
+    Args:
+        config: That of a model, or of a run that goes on.
+        sets: `section.key=value` texts.
+        flags: Dotted key to (value, flag's name).
+        stored: See `validate_layers`; not so where the result is to be trained anew.
     Raises:
         ConfigError: With all faults.
     """
     faults: list[Fault] = []
     layers = [layer_from_tree(config.model_dump(mode="json"), "the run's config", []), layer_from_user(sets, flags or {}, faults)]
-    return _resolve(layers, faults, stored=True).config
+    return _resolve(layers, faults, stored=stored).config
 
 
 def _resolve(layers: Sequence[Layer], faults: Sequence[Fault], *, stored: bool = False) -> Resolved:

@@ -409,6 +409,12 @@ class ObjectiveConfig(Section):
         0.1, ge=0, le=1, description="Share of labels that training hides, for guidance. Only with model.num_classes."
     )
 
+    @property
+    def further_networks(self) -> int:
+        """Count the networks that training keeps beside the one that learns and its average: an earlier self, a teacher."""
+        asks = isinstance(self.loss, ConsistencyLoss) and self.loss.needs_teacher
+        return int(self.autoguidance.scale > 1) + int(asks)
+
     def build_prediction(self) -> Prediction:
         """Build what turns the network's output into x_0 and eps."""
         return self.parameterization.build()

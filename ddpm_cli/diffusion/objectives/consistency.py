@@ -134,9 +134,10 @@ def _goal(network: Network, x_0: Tensor, eps: Tensor, ratio: Tensor, schedule: N
 def _unmoved_randomness(device: torch.device) -> Iterator[None]:
     """Put the random state of a device back, so that dropout leaves out the same once more."""
     of_device = torch if device.type == "cpu" else torch.get_device_module(device)
-    before = of_device.get_rng_state()
+    which = (device,) if device.type == "cuda" else ()  # else that of the first one
+    before = of_device.get_rng_state(*which)
     yield
-    of_device.set_rng_state(before)
+    of_device.set_rng_state(before, *which)
 
 
 End = Callable[[Tensor, Tensor, Levels], Tensor]

@@ -105,15 +105,15 @@ def make_averages(
     goals = [Profile(updates, width) for width in widths]
     shares = [combination(profiles, goal) for goal in goals]
     made = [out or run.averages_folder / f"width-{width:g}-step-{wanted:08d}.safetensors" for width in widths]
-    for goal, of_goal in zip(goals, shares, strict=True):
-        if (off := misfit(profiles, of_goal, goal)) > FITTING:
+    offs = [misfit(profiles, of_goal, goal) for goal, of_goal in zip(goals, shares, strict=True)]
+    for goal, off in zip(goals, offs, strict=True):
+        if off > FITTING:
             on_event(Notice(f"What the run kept makes an average of width {goal.width:g} only to {off:.0%}.", important=True))
     sums = _summed(before, shares)
     if out is None:
         make_folder(run.averages_folder)
     for target, weights, goal in zip(made, sums, goals, strict=True):
         _write(model, weights, goal.width, target)
-    offs = [misfit(profiles, of_goal, goal) for goal, of_goal in zip(goals, shares, strict=True)]
     return [AverageMade(*facts, wanted, len(profiles)) for facts in zip(made, widths, offs, strict=True)]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_cli.core.asking import as_option
-from ddpm_cli.core.launch import is_main
+from ddpm_cli.core.launch import is_main, launch_key
+from ddpm_cli.errors import RequestError
 from ddpm_cli.results.events import Listener, TrainPlan, TrainSummary, ignore
 from ddpm_cli.runs.directory import check_new_run
 from ddpm_cli.training.distillation.student import student_config
@@ -47,7 +48,12 @@ def distill_run(
         RequestError: If something asked for cannot be had; nothing was written then. For the others see `train`.
     """
     tell = on_event if is_main() else ignore
-    if is_main():
+    if path is None and launch_key():
+        raise RequestError(
+            "Under a launcher, which may start it again, `ddpm distill` must be told the run: the newest may be its own by then.",
+            "Name it: ddpm distill RUN",
+        )
+    if is_main() and not launch_key():  # else the run may be there already, and `train` goes on with it
         check_new_run(runs, name, PREFIX)
     teacher = find_teacher(path, runs, tell)
     flags = {**(flags or {}), "objective.loss.guidance.scale": (guidance, spelt("guidance"))}

@@ -52,7 +52,7 @@ def student_config(
             "sample": theirs.sample.model_copy(update={"sampler": sampler, "guidance": GuidanceConfig()}),
         }
     )
-    config = override(config, sets=sets, flags=flags)
+    config = override(config, sets=sets, flags=flags, stored=False)
     if not isinstance(config.objective.loss, ConsistencyLoss):
         raise ConfigError(
             f'objective.loss "{config.objective.loss.kind}" distils nothing; `ddpm distill` trains by "consistency".',

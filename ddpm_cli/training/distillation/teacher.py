@@ -51,10 +51,15 @@ def require_whole(config: Config, source: Source, image_shape: tuple[int, int, i
         image_shape: Of the new run's images.
         transfer: Which weights are taken.
     Raises:
-        ConfigError: If the schedule, the prediction or the network is another.
+        ConfigError: If the schedule, the prediction or the network is another, or the teacher is a consistency model itself.
         DataError: If the images have another shape.
     """
     theirs = source.config
+    if isinstance(theirs.objective.loss, ConsistencyLoss):
+        raise ConfigError(
+            f"{source.origin} is a consistency model already, and no teacher of one.",
+            "Start from its teacher, or train another loss: --set objective.loss=simple --set objective.timesteps=uniform",
+        )
     parts = {
         "schedule": (config.schedule, theirs.schedule),
         "objective.parameterization": (config.objective.parameterization, theirs.objective.parameterization),

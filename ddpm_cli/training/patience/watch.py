@@ -9,9 +9,9 @@ import numpy as np
 from ddpm_cli.config.schema.config import HELD_OUT_LOSS
 from ddpm_cli.errors import CheckpointError, RequestError
 from ddpm_cli.metrics.registry import in_training
+from ddpm_cli.metrics.trend import paired_trend, rank_trend
 from ddpm_cli.results.events import Listener, Notice
 from ddpm_cli.results.outlook import Trend
-from ddpm_cli.training.patience.trend import paired_trend, rank_trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

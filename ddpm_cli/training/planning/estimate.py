@@ -194,7 +194,7 @@ class TrainingMemory:
             self.sampling.at(_sampled_at_once(config)),
             COPIES_FOR_CHECKPOINT * max(self.moments, averages * self.weights) + self.weights if self.on_cpu else 0,
         )
-        kept = KEPT_OF_WEIGHTS + averages + (config.objective.autoguidance.scale > 1)
+        kept = KEPT_OF_WEIGHTS + averages + config.objective.further_networks
         return self.base + kept * self.weights + self.moments + max(for_a_while)
 
 

@@ -14,6 +14,7 @@ from ddpm_cli.build.passes import build_side_by_side
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
+from ddpm_cli.diffusion.forward import at_least_float32
 from ddpm_cli.diffusion.guidance import with_labels
 from ddpm_cli.models.base import freeze, recompute_blocks
 from ddpm_cli.training.distillation.guide import build_guide
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.core.compute.side_by_side import SideBySide
+    from ddpm_cli.diffusion.denoise import Network
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.training.distillation.guide import Guide
@@ -103,14 +105,22 @@ class Rehearsal:
             twin: Takes the place of the network, whose weights it has.
         """
         x_0, t, labels = self._inputs(images)
-        network, eps = with_labels(twin or self.network, labels), torch.zeros_like(x_0)
+        network, eps = with_labels(self._cast(twin or self.network), labels), torch.zeros_like(x_0)
         if self.guide:
             with self.accelerator.autocast():
                 x_0, eps = self.guide.ends(x_0, t, eps, labels)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
-        with self.accelerator.autocast():
-            losses = self.config.objective.build_loss()(probe or network, x_0, t, eps, self.schedule)
+        losses = self.config.objective.build_loss()(probe or network, x_0, t, eps, self.schedule)
         torch.autograd.backward(losses.mean())
+
+    def _cast(self, network: Network) -> Network:
+        """Let autocast reach each pass by itself, as Accelerate does: what it keeps of a pass without gradients has none."""
+
+        def passed(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+            with self.accelerator.autocast():
+                return at_least_float32(network(x_t, t, *labels))
+
+        return passed
 
     @torch.no_grad()
     def held_out_pass(self, images: int) -> None:

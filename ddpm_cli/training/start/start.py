@@ -107,7 +107,14 @@ def start_again(config: Config, dataset: Dataset, run: RunDirectory, on_event: L
     """
     if config.start.weights is None:
         return None
-    start = prepare_start(config, dataset, find_source(config.start.weights), on_event)
+    try:
+        source = find_source(config.start.weights)
+    except RequestError as error:
+        raise RunError(
+            f"{run.path} has no checkpoint to go on from, and what it was started from cannot be read any more: {error.message}",
+            "Start a new run.",
+        ) from error
+    start = prepare_start(config, dataset, source, on_event)
     said = read_info(run).get(START)
     if not isinstance(said, dict) or said.get("sha256") != start.report.sha256:
         raise RunError(

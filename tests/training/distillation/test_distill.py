@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,18 @@ from torch import Tensor
 
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.objective import ConsistencyLoss
+from ddpm_cli.config.schema.start import StartConfig
 from ddpm_cli.errors import ConfigError, InterruptedRunError, RequestError, RunError
 from ddpm_cli.results.events import Event, Notice
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.directory import read_info
+from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.record import read_config
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.distillation.distill import distill_run
 from ddpm_cli.training.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("cache_of_its_own")
 STEPS = 6
 CLASSES = ("model.num_classes=auto", "model.norm_groups=4", "objective.label_dropout=0.3", "ema.decay=0.5")
 
@@ -31,13 +33,6 @@ def teacher_config(*sets: str) -> Config:
     return tiny_config(
         "schedule.timesteps=20", "model.dropout=0.2", "objective.parameterization=v", "train.steps=10", "optimizer.lr=1e-2", *sets
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +195,44 @@ def test_what_was_distilled_is_not_distilled_again(runs: Path, tmp_path: Path) -
         distill_run(run.path, runs=tmp_path, name="faster")
     assert str(latest_checkpoint(RunDirectory(runs / "plain")).path.absolute()) in refused.value.remedy
     assert not (tmp_path / "faster").exists()
+
+
+def test_a_consistency_model_starts_no_other_one_by_its_own_loss(runs: Path, tmp_path: Path) -> None:
+    """`train --from` takes its objective over, and what it says is no teacher's estimate."""
+    run = distilled(runs / "plain", tmp_path, steps=1)
+    config = read_config(run)
+    again = config.model_copy(update={"start": StartConfig(weights=run.path)})
+    with pytest.raises(ConfigError, match="is a consistency model already"):
+        train(again, runs=tmp_path, name="again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_what_is_set_is_checked_as_for_any_training(runs: Path, tmp_path: Path) -> None:
+    """A config that names a guide could not be read again."""
+    with pytest.raises(ConfigError, match="has no place in a training"):
+        distilled(runs / "plain", tmp_path, "sample.guide.model=other@3")
+    assert not (tmp_path / "fast").exists()
+
+
+def test_under_a_launcher_it_goes_on_with_what_it_began(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a launch")
+    with pytest.raises(RequestError, match="must be told the run"):
+        distill_run(None, runs=runs, name="fast")
+    with pytest.raises(InterruptedRunError):
+        distilled(runs / "plain", tmp_path, on_event=stop_at(3))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    run = distilled(runs / "plain", tmp_path)
+    assert latest_checkpoint(run).step == STEPS
+
+
+def test_the_held_out_loss_is_that_of_the_trajectories_that_are_trained(runs: Path, tmp_path: Path) -> None:
+    """A rate of next to nothing leaves the weights equal, so that the ends alone differ."""
+    slow = ("optimizer.lr=1e-30",)
+    at_images, at_teacher = (
+        read_rows(distilled(runs / "plain", tmp_path / ends, *slow, f"objective.loss.ends={ends}", steps=1).metrics_log)[-1]
+        for ends in ("images", "teacher")
+    )
+    assert at_images["held_out_loss"] != at_teacher["held_out_loss"]
 
 
 def test_the_patience_of_a_teacher_is_not_taken_over(runs: Path, tmp_path: Path) -> None:

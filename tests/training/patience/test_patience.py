@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,9 @@ from ddpm_cli.runs.record import read_run
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.training.train import plan_training, resume, train
 
+pytestmark = pytest.mark.usefixtures("cache_of_its_own")
 STILL = ("optimizer.lr=1e-12", "model.dropout=0", "train.eval_every=2", "train.patience=5", "checkpoint.every=7")
 """Nothing is learned, so that the fifth evaluation, after 10 steps, stops the run."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

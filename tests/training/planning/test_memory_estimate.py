@@ -69,6 +69,12 @@ def memory(per_image: int = 10**6, weights: int = 10**6) -> TrainingMemory:
 def test_the_parts_add_up() -> None:
     config = load_config(sets=["train.batch_size=64"]).config
     assert memory().peak(config) == 10**8 + 4 * 10**6 + 64 * 10**6
+    led = load_config(sets=["train.batch_size=64", "objective.autoguidance.scale=2"]).config
+    assert memory().peak(led) == 10**8 + 5 * 10**6 + 64 * 10**6  # and an earlier self
+    distilled = load_config(
+        sets=["train.batch_size=64", "objective.loss={kind='consistency', ends='teacher'}", "start.weights=teacher.safetensors"]
+    ).config
+    assert memory().peak(distilled) == 10**8 + 5 * 10**6 + 64 * 10**6  # and a teacher
     accumulated = load_config(sets=["train.batch_size=64", "train.micro_batch_size=16"]).config
     assert memory().peak(accumulated) == 10**8 + 4 * 10**6 + (16 + 1) * 10**6  # beside gradients that are there already
     assert memory(weights=10**9).peak(config) == 10**8 + (4 + 7) * 10**9  # a checkpoint's copies

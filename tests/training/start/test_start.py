@@ -198,6 +198,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_with_the_same_weights(r
     (tmp_path / "other" / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="other weights by now"):
         resume(tmp_path / "other")
+    config = tmp_path / "other" / "config.toml"
+    config.write_text(config.read_text().replace("/runs/clothes", "/runs/nowhere"))
+    with pytest.raises(RunError, match="cannot be read any more"):
+        resume(tmp_path / "other")
 
 
 REFUSED = {

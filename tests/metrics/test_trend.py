@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ddpm_cli.config.resolve.loader import load_config
-from ddpm_cli.training.patience.trend import paired_trend, rank_trend
+from ddpm_cli.metrics.trend import paired_trend, rank_trend
 from ddpm_cli.training.patience.watch import Watch, no_longer_pays
 
 PATIENCE, LOOKS, RUNS = 10, 40, 200
