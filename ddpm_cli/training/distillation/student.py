@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.config.schema.objective import AutoguidanceConfig, ConsistencyLoss, LogNormalTimesteps
-from ddpm_cli.config.schema.sample import ConsistencySampler, GuidanceConfig
+from ddpm_cli.config.schema.sample import ConsistencySampler, GuidanceConfig, ListSpacing
 from ddpm_cli.config.schema.start import StartConfig
 from ddpm_cli.errors import ConfigError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHARE_OF_BUDGET = 0.6
 """Of the teacher's own: three minutes after five."""
 SHARE_OF_LR = 0.25
+SECOND_LEVEL = 0.7
+"""Part of the steps of the schedule."""
 LEVELS = LogNormalTimesteps(p_mean=-1.1, p_std=2.0)
 """Of both papers (Song & Dhariwal 2023, Sec. 3.5; Geng et al. 2024)."""
 
@@ -39,7 +41,7 @@ def student_config(
         ConfigError: With all faults of what is set; or if that is no distillation.
     """
     theirs = teacher.config
-    sampler = ConsistencySampler()
+    sampler = ConsistencySampler(spacing=_two_levels(theirs.schedule.timesteps))
     has_learned_guidance = theirs.objective.autoguidance.scale > 1
     loss = ConsistencyLoss(guidance=theirs.sample.guidance, ends="teacher" if has_learned_guidance else "images")
     objective = {"loss": loss, "variance": "auto", "timesteps": LEVELS, "autoguidance": AutoguidanceConfig()}
@@ -59,6 +61,11 @@ def student_config(
             "Leave it out.",
         )
     return config
+
+
+def _two_levels(timesteps: int) -> ListSpacing:
+    """Draw from pure noise, and again from `SECOND_LEVEL`: better than from the half (examples/experiments/distillation)."""
+    return ListSpacing(timesteps=tuple(sorted({timesteps - 1, int(SECOND_LEVEL * timesteps)}, reverse=True)))
 
 
 def _slower(optimizer: OptimizerBase) -> OptimizerBase:
