@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.data_change import FROM_THE_START, Since
 
@@ -21,12 +22,12 @@ WHOLE = slice(None)
 
 def normalise(pixels: Tensor) -> Tensor:
     """Map pixels, uint8 in [0, 255], to float32 in [-1, 1] (DDPM, Sec. 3.3)."""
-    return pixels.float() / 127.5 - 1.0
+    return USUAL.normalise(pixels)
 
 
 def to_uint8(x: Tensor) -> Tensor:
     """Map images in [-1, 1] to the nearest pixels, uint8 in [0, 255]; what lies outside is clamped. Undoes `normalise`."""
-    return ((x.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return USUAL.restore(x)
 
 
 def fits_on_device(nbytes: int, device: torch.device) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.scale import USUAL, Scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Dataset:
         stands_in_for: The data set that was asked for and could not be had, if these images took its place.
         repeats: Held-out images with the same pixels as images to train on, of which a notice tells.
         label_columns: Columns that may hold classes and are not read, the likeliest first.
+        scale: Which values of the pixels are black and white.
         by_content: Whether the images are in the order of sums of their content, which is random.
     """
 
@@ -59,6 +61,7 @@ class Dataset:
     repeats: int = 0
     by_content: bool = False
     label_columns: tuple[str, ...] = ()
+    scale: Scale = USUAL
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -318,7 +318,7 @@ def test_a_run_on_dark_images_goes_on_though_a_new_one_is_refused(
         Image.fromarray(mask).save(here / "dark" / f"{number}.png")
     data = "--data=dark.npy" if kind == "array" else "--data=dark"
     with monkeypatch.context() as patch:
-        patch.setattr("ddpm_cli.data.sources.arrays.LEAST_BRIGHT", 0)
+        patch.setattr("ddpm_cli.data.sources.array_sets.LEAST_BRIGHT", 0)
         patch.setattr("ddpm_cli.data.pictures.cache.LEAST_BRIGHT", 0)
         patch.setattr("ddpm_cli.data.pictures.white_level.LEAST_SHARE", 0)
         assert train(data) == 0
