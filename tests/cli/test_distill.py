@@ -47,6 +47,7 @@ def test_it_makes_a_run_that_can_do_what_every_run_can(ddpm_here: Ddpm, runs: Pa
         assert json.loads(done.stdout)["sampler"]["evaluations"] == steps
     done = ddpm_here("export", "fast", "--format=torch-export", "--out=fast.pt2")
     assert done.returncode == 0, done.stderr
+    assert_refused(ddpm_here("tune-sampler", "fast", "--steps=5"), "was distilled", "Tune the run that it was distilled from")
     done = ddpm_here("info", "fast")
     flat = " ".join(done.stdout.split())
     assert "consistency" in flat

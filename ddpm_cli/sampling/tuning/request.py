@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddpm_cli.config.schema.objective import ConsistencyLoss
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.compute.device import check_device, resolve_device
 from ddpm_cli.errors import RequestError
@@ -90,6 +91,11 @@ def tune_run(
             "Name a run; what is exported of it later holds them too.",
         )
     checked_run(run)
+    if isinstance(found.config.objective.loss, ConsistencyLoss):
+        raise RequestError(
+            f"{found.origin} was distilled: it says where trajectories end, and has none of its own to come close to.",
+            "Tune the run that it was distilled from.",
+        )
     settings = settings_of(found, drawing or {}, sets, spelt)
     if settings.guide.model is not None:
         raise RequestError(f"{GUIDE} has no place here: a sampler is tuned for one model alone.", "Leave it out.")
