@@ -21,7 +21,7 @@ from fake_runs import add_figure, fake_run
 from fuzzing import Attack, dumped, mutated_file, mutated_tree
 from picture_files import write_folder
 from safetensors.torch import load, save
-from tiny_configs import tiny_config
+from tiny_configs import as_sets, tiny_config
 from torch import Tensor
 from trained_models import trained_model
 
@@ -46,16 +46,20 @@ from ddpm_cli.render.terminal.compare_tables import sheets
 from ddpm_cli.render.terminal.evaluate import figure_lines
 from ddpm_cli.render.terminal.overview import info_json, runs_json, show_info
 from ddpm_cli.runs.checkpoints import latest_checkpoint, load_checkpoint
+from ddpm_cli.runs.data_used import kept_sums, missing_from
 from ddpm_cli.runs.directory import list_runs
 from ddpm_cli.runs.figures import stored_figures
 from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.metrics_log import MetricsLog
+from ddpm_cli.runs.model_file import load_model_file, save_model_file
 from ddpm_cli.runs.record import find_runs, read_run
 from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.runs.sweep_state import read_failures, write_failures
+from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.sampling.stored import check_architecture
 from ddpm_cli.sampling.tuning.store import write_tuning
 from ddpm_cli.sampling.tuning.tune import tune
+from ddpm_cli.training.averages.making import make_averages
 from ddpm_cli.training.state import restore_training
 from ddpm_cli.training.train import train
 from ddpm_cli.training.trainer import Trainer
@@ -64,8 +68,9 @@ CPU = torch.device("cpu")
 FORGIVING = {"run folder", "image cache"}
 """Readers that pass over torn lines, or make a damaged file anew: most inputs are read."""
 
+SMALLEST = {"data.limit": 8, "model.base_channels": 4, "model.channel_mult": [1], "schedule.timesteps": 6}
 TINY = tiny_config(
-    *("data.limit=8", "model.base_channels=4", "model.channel_mult=[1]", "schedule.timesteps=6"),
+    *as_sets(SMALLEST),
     *("objective.timesteps.kind=loss-aware", "objective.timesteps.history=1"),
     *("train.steps=3", "train.eval_images=4", "train.sample_n=1", "train.sampler.steps=1"),
 )
@@ -76,6 +81,7 @@ def run_attacks(scratch: Path) -> dict[str, Attack]:
     return {
         "training state": _on_training_state(scratch),
         "run folder": _on_run_folder(scratch),
+        "averages": _on_averages(scratch),
         "parts of an evaluation": _on_parts(scratch),
         "image cache": _on_image_cache(scratch),
         "extractor weights": _on_extractor(scratch),
@@ -172,9 +178,11 @@ def _on_run_folder(scratch: Path) -> Attack:
     with locked(run):
         pass
     write_tuning(run, tune(trained_model(), [2], images=1))
+    run.pictures_path.write_bytes(np.arange(8, dtype="<u8").tobytes())
     figures = run.evaluations_folder / "figures.jsonl"
     key = json.loads(figures.read_text().splitlines()[0])["key"]
-    paths = (run.metrics_log, run.info_path, run.config_path, figures, run.lock_path, run.tuned_path, root / "sweep.json")
+    paths = (run.metrics_log, run.info_path, run.config_path, figures, run.lock_path, run.tuned_path)
+    paths = (*paths, run.pictures_path, root / "sweep.json")
     good = {path: path.read_bytes() for path in paths}
 
     def one(dice: random.Random) -> None:
@@ -193,9 +201,44 @@ def _on_run_folder(scratch: Path) -> Attack:
             json.dumps(comparison_json(comparison))
             sheets(comparison)
             read_run(run)
+            if (sums := kept_sums(run)) is not None:
+                assert missing_from(sums, sums) == 0
             MetricsLog(run.metrics_log).truncate_after(50)
 
     return one
+
+
+def _on_averages(scratch: Path) -> Attack:
+    widths = ("train.steps=10", "ema.widths=[0.05,0.1]", "objective.timesteps.kind=uniform")
+    config = tiny_config(*as_sets(SMALLEST), *widths)
+    train(config, runs=scratch / "averaged", name="run")
+    run = RunDirectory(scratch / "averaged" / "run")
+    good = {path: path.read_bytes() for path in sorted(run.averages_folder.iterdir())}
+    assert len(good) == 3  # steps 8, 9 and 10
+
+    def one(dice: random.Random) -> None:
+        path = dice.choice(list(good))
+        changed = _resaved(path, dice) if dice.random() < 0.8 else mutated_file(path.name, good[path], dice)
+        with _changed({path: (changed, good[path])}):
+            (made,) = make_averages(run.path, [0.07], out=scratch / "average.safetensors")
+            load_trained(made.path, CPU)
+
+    return one
+
+
+def _resaved(path: Path, dice: random.Random) -> bytes:
+    """A whole snapshot with a tensor or a fact that is another; its checksum holds."""
+    tensors, metadata = load_model_file(path)
+    if dice.random() < 0.5:
+        name = dice.choice(list(tensors))
+        tensors[name] = _other(tensors[name], dice)
+    else:
+        metadata["averages"] = json.dumps(mutated_tree(json.loads(metadata["averages"]), dice))
+    changed = path.with_name("changed.safetensors")
+    save_model_file(changed, tensors, metadata)
+    content = changed.read_bytes()
+    changed.unlink()
+    return content
 
 
 def _take_lock_twice(run: RunDirectory) -> None:

@@ -15,6 +15,7 @@ INPUTS = {
     **{
         "training state": 60,
         "run folder": 60,
+        "averages": 60,
         "parts of an evaluation": 100,
         "image cache": 60,
         "extractor weights": 60,

@@ -30,6 +30,7 @@ MOST_LOSSES = 10_000_000
 
 WIDEST = 0.28
 """Width of a power-function average: just below that of a plain mean over the whole training, 12**-0.5."""
+MOST_WIDTHS = 4
 
 Width = Annotated[float, Field(gt=0, le=WIDEST)]
 
@@ -39,7 +40,7 @@ class EmaConfig(Section):
     warmup: bool = Field(True, description="Start with a short average, with decay = min(decay, (1 + n) / (10 + n)) at update n.")
     widths: tuple[Width, ...] = Field(
         (),
-        max_length=4,
+        max_length=MOST_WIDTHS,
         description="Also keep power-function averages of these widths (Karras et al. 2024), as [0.05, 0.1], of which `ddpm ema` "
         "makes any other afterwards. Each is one more copy of the weights in memory, and of some steps on disk.",
     )

@@ -141,11 +141,13 @@ def _files(run: RunDirectory) -> list[tuple[int, Path]]:
 
 
 def _snapshot(path: Path) -> Snapshot:
+    from ddpm_cli.config.schema.config import MOST_WIDTHS
+
     try:
         facts = parse_json(read_model_header(path).metadata[_KEY])
         step, updates, widths = facts["step"], facts["updates"], facts["widths"]
-        if not (is_count(step) and is_count(updates) and updates > 0 and widths):
-            raise UnreadableError("has no step")
+        if not (is_count(step) and is_count(updates) and updates > 0 and 0 < len(widths) <= MOST_WIDTHS):
+            raise UnreadableError("has no step, or no such widths")
         profiles = tuple(Profile(updates, checked_width(width)) for width in widths)
     except (KeyError, TypeError, ValueError, UnreadableError) as error:
         raise CheckpointError(f"{path} is no snapshot of averages.", "Remove it, and make the average of the others.") from error
