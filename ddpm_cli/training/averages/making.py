@@ -172,7 +172,7 @@ def _summed(stored: Sequence[Stored], shares: Sequence[Array]) -> list[dict[str,
     """Add up what is stored, in float64 and one file after the other, for each of some lists of shares.
 
     Raises:
-        CheckpointError: If one file holds the weights of another network than the others.
+        CheckpointError: If one file holds the weights of another network than the others, or no weights.
     """
     sums: list[dict[str, Tensor]] = [{} for _ in shares]
     place = 0
@@ -180,6 +180,8 @@ def _summed(stored: Sequence[Stored], shares: Sequence[Array]) -> list[dict[str,
         for weights in one.weights():
             if sums[0] and _shapes(weights) != _shapes(sums[0]):
                 raise CheckpointError(f"{one.path} holds averages of another network than the others.", "Remove it.")
+            if not all(tensor.is_floating_point() for tensor in weights.values()):
+                raise CheckpointError(f"{one.path} holds numbers that are no weights.", "Remove it.")
             for total, of_goal in zip(sums, shares, strict=True):
                 for name, tensor in weights.items():
                     total[name] = total.get(name, 0.0) + tensor.double() * float(of_goal[place])
