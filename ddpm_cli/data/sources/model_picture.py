@@ -113,7 +113,7 @@ def _deep_png(content: bytes) -> NDArray[np.float64]:
     from torchvision.io import ImageReadMode, decode_png
 
     try:
-        pixels = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+        pixels: torch.Tensor = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
     except RuntimeError as error:
         raise UnreadableError("is damaged") from error
     return pixels.numpy().astype(np.float64)

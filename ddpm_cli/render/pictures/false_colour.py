@@ -30,7 +30,8 @@ def false_colour(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return values[:, :3]
     colours = OF_TWO if channels == 2 else _hues(channels)
     mixed = np.einsum("nchw,cd->ndhw", values.astype(np.float64), colours / colours.sum(0))
-    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.rint(mixed).clip(0, 255).astype(np.uint8)
+    return shown
 
 
 def _hues(channels: int) -> NDArray[np.float64]:
