@@ -53,8 +53,8 @@ def sample(
             "-o",
             parser=path_of("--out"),
             metavar="FILE",
-            help="File for the grid of the images. An older file is replaced as a whole. samples.png if left out; no grid then beside "
-            "--npz.",
+            help="File for the grid of the images. An older file is replaced as a whole. samples.png if left out, and no grid "
+            "then beside --npz.",
             show_default=False,
         ),
     ] = None,
