@@ -28,6 +28,7 @@ from ddpm_cli.data.pictures.classes import find_class
 from ddpm_cli.data.sources.model_picture import read_model_picture
 from ddpm_cli.data.sources.one_picture import read_mask
 from ddpm_cli.errors import RequestError, ShapeError
+from ddpm_cli.render.pictures.npz import npz_of, require_npz
 from ddpm_cli.render.terminal.console import show_notices
 from ddpm_cli.render.terminal.sampling import SamplingView
 from ddpm_cli.results.events import Listener, ignore, together
@@ -35,7 +36,7 @@ from ddpm_cli.sampling.bounds import Demand, require_affordable
 from ddpm_cli.sampling.courses import Course, FromNoise
 from ddpm_cli.sampling.edits import Edit, Filling, Interpolation, Variation
 from ddpm_cli.sampling.file_bounds import Bounds
-from ddpm_cli.sampling.generate import Frames, load_trained
+from ddpm_cli.sampling.generate import Frames, labels_from_seeds, load_trained
 from ddpm_cli.sampling.guide import guided_model
 from ddpm_cli.sampling.parallel import shared_samples
 from ddpm_cli.sampling.request import (
@@ -143,6 +144,7 @@ class Model:
         *,
         seeds: Sequence[int] | None = None,
         labels: Labels | None = None,
+        npz: str | Path | None = None,
         set: Settings | None = None,
         no_limits: bool = False,
         progress: bool = True,
@@ -156,6 +158,8 @@ class Model:
             seeds: One for each image instead, each in [0, 10**18).
             labels: Class by number or name, one for all images or one for each; class number seed modulo the number of classes
                 if None. For a model that was trained with classes.
+            npz: File to write them to as well: `arr_0`, uint8 [N, H, W, 3], and classes as `arr_1`, int64 [N], as the evaluator of
+                guided-diffusion and `ddpm_cli.evaluate` read them. Grey is repeated in three channels.
             set: Fields of the config's section `sample` by dotted key, such as {"sample.threshold": "dynamic"}.
             no_limits: Lift the limits on the images, time and memory that the run or file may ask for.
             progress: Show a bar on stderr if that is a terminal.
@@ -172,11 +176,20 @@ class Model:
             RequestError: If a number is out of its range, there is no such sampler, class or field, or the model asks for more
                 images, time or memory than it may.
             OutOfMemoryError: With the largest batch that there is memory for.
+            OutputError: If `npz` cannot be written, or the images are neither grey nor RGB.
         """
         settings = self._settings(drawing, set)
-        model = self._with_guide(settings)
+        model, path = self._with_guide(settings), as_path(npz, "npz")
         chosen = model._affordable_seeds(n, seeds, settings, no_limits, on_event)
-        return model._draw(chosen, labels, settings, progress, on_event)
+        if path is not None:
+            require_npz(path, len(chosen), self.image_shape)
+        images = model._draw(chosen, labels, settings, progress, on_event)
+        if path is not None:
+            by_seed = labels_from_seeds(chosen, self._trained.num_classes) or None
+            classes = by_seed if labels is None else self._labels(labels, len(chosen))
+            with npz_of(path, len(chosen), self.image_shape, classes) as add:
+                add(images.transpose(0, 3, 1, 2))
+        return images
 
     def trajectory(
         self,

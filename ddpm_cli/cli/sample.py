@@ -49,15 +49,17 @@ def sample(
     run: RunArgument = None,
     n: Annotated[int | None, typer.Option("--n", "-n", metavar="N", help="Images to draw.", show_default=False)] = None,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             "-o",
             parser=path_of("--out"),
             metavar="FILE",
-            help="File for the grid of the images. An older file is replaced as a whole.",
+            help="File for the grid of the images. An older file is replaced as a whole. samples.png if left out, and no grid "
+            "then beside --npz.",
+            show_default=False,
         ),
-    ] = Path("samples.png"),
+    ] = None,
     *,
     drawing: Drawing,
     label: Annotated[
@@ -91,6 +93,17 @@ def sample(
             "--format",
             metavar="FORMAT",
             help="Format of --each: png, tiff or npy. If left out, png, or tiff where PNG does not hold the values of the images.",
+            show_default=False,
+        ),
+    ] = None,
+    npz: Annotated[
+        Path | None,
+        typer.Option(
+            "--npz",
+            parser=path_of("--npz"),
+            metavar="FILE",
+            help="Write all images as arr_0, uint8 [N, H, W, 3], and classes as arr_1, as guided-diffusion's evaluator and `ddpm "
+            "evaluate` read them. Grey is repeated in three channels.",
             show_default=False,
         ),
     ] = None,
@@ -135,6 +148,8 @@ def sample(
       ddpm sample model.safetensors --trajectory denoising.gif --each images
 
       ddpm sample --n 4 --trajectory filmstrip.png --no-preview
+
+      ddpm sample runs/quick-001 --n 50000 --npz samples.npz
     """
     from ddpm_cli.errors import RequestError
 
@@ -144,6 +159,8 @@ def sample(
     require_positive("--nrow", nrow)
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
+    if out is None and npz is None:
+        out = Path("samples.png")
     require_writable_pictures(out, each)
     if form is not None and each is None:
         raise RequestError("--format is of single images, which --each asks for.", "Add --each DIR, or leave --format out.")
@@ -164,7 +181,7 @@ def sample(
     guide = find_guide(found, settings, on_event=show_notices)
     classes = pick_classes(label, found)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
-    outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
+    outputs = Outputs(out, nrow, each, trajectory, npz, preview=preview and not json)
     outputs = replace(outputs, suffix=suffix_of(format_of_values(found.scale, found.image_shape[0], form)))
     if label == ALL:
         outputs = replace(outputs, columns=len(numbers), row_names=found.class_names)
@@ -199,7 +216,7 @@ def sample(
 
     with team.watched():
         singles = draw(team, trained, settings, numbers, labels or None, outputs)
-    written = [path for path in (out, trajectory) if path is not None]
+    written = [path for path in (out, trajectory, npz) if path is not None]
     for path in written:
         show_line("wrote:", "green", f"{path}{'' if trained.scale == USUAL else VIEW}")
     if each is not None:
@@ -216,26 +233,31 @@ def sample(
 
 @dataclass(frozen=True)
 class Outputs:
-    """Say what to write: a grid, its rows named or not, and on request single images and the denoising; what to show."""
+    """Say what to write: a grid, its rows named or not, and on request single images, the denoising and an array; what to show."""
 
-    grid: Path
+    grid: Path | None
     columns: int | None
     each: Path | None
     trajectory: Path | None
+    npz: Path | None = None
     row_names: tuple[str, ...] | None = None
     preview: bool = False
     suffix: str = ".png"
 
     def require(self, count: int, steps: int, image_shape: tuple[int, int, int]) -> None:
-        """Refuse pictures that could not be written once `count` images are drawn in so many steps.
+        """Refuse files that could not be written once `count` images are drawn in so many steps.
 
         Raises:
-            OutputError: See `require_grid`.
+            OutputError: See `require_grid`, `require_trajectory` and `require_npz`.
         """
         from ddpm_cli.config.schema.sample import MAX_FRAMES
         from ddpm_cli.render.pictures.limits import require_grid, require_trajectory
+        from ddpm_cli.render.pictures.npz import require_npz
 
-        require_grid(self.grid, count, image_shape, self.columns, self.row_names)
+        if self.grid is not None:
+            require_grid(self.grid, count, image_shape, self.columns, self.row_names)
+        if self.npz is not None:
+            require_npz(self.npz, count, image_shape)
         if self.trajectory is not None:
             frames = min(steps, MAX_FRAMES)
             require_trajectory(self.trajectory, count, frames, image_shape, self.columns, self.row_names)
@@ -260,16 +282,19 @@ def draw(
 ) -> list[Path]:
     """Draw one image for each seed, and class if there are any, and write what was asked for.
 
-    All processes draw, the main one writes; each file appears whole or not at all.
+    All processes draw, the main one writes; each file appears whole or not at all. Images are kept in memory for a grid alone.
 
     Returns:
         The files of the single images.
     """
+    from contextlib import ExitStack
+
     import numpy as np
 
     from ddpm_cli.core.io.files import make_folder
     from ddpm_cli.data.pictures.classes import file_names
     from ddpm_cli.render.pictures.images import grid, picture, save_grid, save_single, save_trajectory
+    from ddpm_cli.render.pictures.npz import npz_of
     from ddpm_cli.render.terminal.picture import show_picture
     from ddpm_cli.render.terminal.sampling import SamplingView
     from ddpm_cli.sampling.generate import Frames
@@ -279,28 +304,36 @@ def draw(
     images: list[NDArray[np.uint8]] = []
     scale = trained.scale
     singles: list[Path] = []
-    rows = file_names(outputs.row_names or ())
-    with SamplingView() as view:
+    done, rows = 0, file_names(outputs.row_names or ())
+    with SamplingView() as view, ExitStack() as stack:
+        add = None
+        if outputs.npz is not None and team.is_main:
+            add = stack.enter_context(npz_of(outputs.npz, len(seeds), trained.image_shape, labels))
         for batch in shared_samples(team, trained, seeds, settings, labels=labels, on_event=view, on_frame=frames):
+            if add is not None:
+                add(scale.view_array(batch.numpy()))
             for image in batch.numpy():
                 if outputs.each is not None:
                     make_folder(outputs.each)
-                    row = f"{rows[labels[len(images)]]}-" if labels and rows else ""
-                    singles.append(outputs.each / f"{row}{seeds[len(images)]}{outputs.suffix}")
+                    row = f"{rows[labels[done]]}-" if labels and rows else ""
+                    singles.append(outputs.each / f"{row}{seeds[done]}{outputs.suffix}")
                     save_single(singles[-1], image, scale)
-                images.append(scale.view_array(image[None])[0])
+                if outputs.grid is not None:
+                    images.append(scale.view_array(image[None])[0])
+                done += 1
     moments = shared_frames(team, frames, len(seeds)) if frames is not None else []
     if not team.is_main:
         return []
-    save_grid(outputs.grid, np.stack(images), outputs.columns, outputs.row_names)
     if outputs.trajectory is not None:
         save_trajectory(outputs.trajectory, moments, outputs.columns, outputs.row_names)
-    if outputs.preview:
-        show_picture(picture(grid(np.stack(images), outputs.columns)))
+    if outputs.grid is not None:
+        save_grid(outputs.grid, np.stack(images), outputs.columns, outputs.row_names)
+        if outputs.preview:
+            show_picture(picture(grid(np.stack(images), outputs.columns)))
     return singles
 
 
-def check_trajectory(path: Path, grid: Path) -> None:
+def check_trajectory(path: Path, grid: Path | None) -> None:
     """Refuse a file for the denoising before the work that would be lost with it.
 
     Raises:
@@ -312,5 +345,5 @@ def check_trajectory(path: Path, grid: Path) -> None:
 
     require_writable_parent(path)
     require_trajectory_name(path)
-    if path.resolve() == grid.resolve():
+    if grid is not None and path.resolve() == grid.resolve():
         raise OutputError(f"--out and --trajectory both name {grid}.", "Give them two names.")

@@ -27,6 +27,7 @@ class Said(NamedTuple):
         least: Smallest whole number that it can be.
         bits: Bits that must hold it; None for any number.
         more: Names that are values beside those kinds.
+        names: Names that are values beside paths; a path of such a name is written with its folder, as in ./test.
     """
 
     metavar: str | None
@@ -36,6 +37,7 @@ class Said(NamedTuple):
     least: int = 1
     bits: int | None = None
     more: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -121,7 +123,10 @@ def _checked(field: Asked, value: Any, name: str) -> Any:
         return _chosen(field.choices, value, name)
     if int in field.kinds:
         _require_in_bounds(field.said, value, name)
-    return user_path(value, name) if Path in field.kinds else value
+    if Path not in field.kinds:
+        return value
+    named = as_known(value, field.said.names) if isinstance(value, str) else value
+    return named if named in field.said.names else user_path(value, name)
 
 
 def _chosen(choices: tuple[str, ...], value: str, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.extras import require_packages
+from ddpm_cli.core.io.files import require_writable_folder, require_writable_parent
 from ddpm_cli.core.names import nearest
 from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import DataError, RequestError
@@ -14,6 +15,8 @@ from ddpm_cli.evaluation.settings import USUALLY
 from ddpm_cli.metrics.registry import known_metrics, likelihoods, of_samples
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ddpm_cli.data.images import Dataset
     from ddpm_cli.evaluation.settings import EvaluateSettings, Measuring
 
@@ -63,6 +66,40 @@ def check_sets(sets: Iterable[str]) -> None:
     for key in (text.partition("=")[0] for text in sets):
         if key in ("sample.n", "sample.batch_size"):
             raise RequestError(f"{key} has no effect on a metric.", f"Say {key.rpartition('.')[2]} beside the metrics instead.")
+
+
+def require_of_sampling(sets: Iterable[str]) -> None:
+    """Refuse settings of anything that sampling does not read.
+
+    Raises:
+        RequestError: Naming the first of them.
+    """
+    for text in sets:
+        if not text.startswith("sample."):
+            raise RequestError(
+                f"{text.partition('=')[0]} belongs to training; the model is trained.", "Only sample.* can be set here."
+            )
+
+
+def check_outputs(
+    metrics: Sequence[str], out: Path | None, write_statistics: Path | None, spelt: Callable[[str], str] = as_option
+) -> None:
+    """Refuse a folder or a file of statistics that cannot be written, or that nothing would be written to.
+
+    Raises:
+        RequestError: If no metric asks for statistics, or their file is not called .npz.
+        OutputError: If the folder or file cannot be written.
+    """
+    if out is not None:
+        require_writable_folder(out)
+    if write_statistics is None:
+        return
+    name = spelt("write_statistics")
+    if "fid" not in metrics:
+        raise RequestError(f"{name} has no effect on {', '.join(metrics)}: it is for fid.", f"Add fid to {spelt('metrics')}.")
+    if write_statistics.suffix.lower() != ".npz":
+        raise RequestError(f"{name} {write_statistics} is not called .npz, as others expect it.", f"Name {name} FILE.npz.")
+    require_writable_parent(write_statistics)
 
 
 def check_numbers(metrics: Sequence[str], settings: EvaluateSettings, spelt: Callable[[str], str] = as_option) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.compute.device import check_device
-from ddpm_cli.core.io.files import require_writable_folder
 from ddpm_cli.core.launch import is_main
 from ddpm_cli.errors import RequestError
-from ddpm_cli.evaluation.check import check_effects, check_metrics, check_numbers, check_sets
+from ddpm_cli.evaluation.check import check_effects, check_metrics, check_numbers, check_outputs, check_sets, require_of_sampling
+from ddpm_cli.evaluation.given.asking import check_given, data_of, require_reference
+from ddpm_cli.evaluation.given.kinds import is_given
 from ddpm_cli.evaluation.settings import EvaluateSettings, Measuring, read_request
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Listener, Notice, ignore
@@ -33,22 +34,25 @@ from ddpm_cli.sampling.stored_model import find_model
 if TYPE_CHECKING:
     from ddpm_cli.core.compute.team import Team
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.evaluation.given.images import GivenImages
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hold what came of evaluating a run.
+    """Hold what came of evaluating a run, or images that were given.
 
     Attributes:
         figures: In the order of the metrics; none on processes other than the main one.
-        trained: The model.
-        folder: Where figures and pictures are kept; None for an exported file without a folder of its own.
+        measured: The model, or the images.
+        folder: Where figures and pictures are kept; None for what has no folder of its own.
+        statistics: Where the statistics of the reference were written; None if they were not asked for.
     """
 
     figures: list[Figure]
-    trained: TrainedModel
+    measured: TrainedModel | GivenImages
     folder: Path | None
+    statistics: Path | None = None
 
 
 def evaluate_run(
@@ -60,6 +64,8 @@ def evaluate_run(
     device: str = "auto",
     ema: bool = True,
     out: Path | None = None,
+    data: str | None = None,
+    write_statistics: Path | None = None,
     sets: Sequence[str] = (),
     bounds: Bounds = USUAL,
     spelt: Callable[[str], str] = as_option,
@@ -67,33 +73,48 @@ def evaluate_run(
 ) -> Evaluation:
     """Measure a run, a checkpoint or an exported file on its own data; under `torchrun` all processes draw the samples.
 
+    A folder of pictures that is no run, or an .npz or .npy file, is measured as it is, see `evaluation/given/`.
+
     Args:
-        path: See `load_trained`.
+        path: See `load_trained`; or images.
         metrics: Names, see `known_metrics`.
         asked: What is not measured as usual.
         runs: The folder of runs.
         device: auto, cpu, cuda, cuda:N or mps.
         ema: Take the averaged weights.
-        out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file.
-        sets: `sample.key=value` texts that change how the run samples.
+        out: Folder for figures and pictures; `<run>/evaluations` if None, nothing for an exported file and for images.
+        data: What given images are measured against, as `--data` names it; a model has its own.
+        write_statistics: File for mean and covariance of what fid is measured against; None for none.
+        sets: `sample.key=value` texts that change how the run samples; for images, `data.key=value` texts.
         bounds: On what the model may ask for.
         spelt: See `checked`.
         on_event: Told of progress, notices and pictures.
     Raises:
         RequestError: If something asked for cannot be had; nothing was written then.
     """
-    settings, drawing = read_request(asked or {}, spelt)
+    asked = asked or {}
+    settings, drawing = read_request(asked, spelt)
     settings = replace(settings, bounds=bounds)
     if not metrics:
         raise RequestError("There is no metric to measure.", f"Name one or more: {', '.join(known_metrics())}.")
     check_metrics(metrics)
-    check_effects(metrics, asked or {}, spelt)
-    check_sets(sets)
-    check_numbers(metrics, settings, spelt)
-    if out is not None:
-        require_writable_folder(out)
+    check_effects(metrics, asked, spelt)
+    if isinstance(settings.reference, Path):
+        require_reference(settings.reference, spelt, runs)
+    check_outputs(metrics, out, write_statistics, spelt)
     check_device(device)
     on_event = on_event if is_main() else ignore
+    if path is not None and is_given(path, runs):
+        check_given(path, metrics, asked, spelt, ema=ema)
+        return _evaluate_given(path, metrics, settings, data, sets, device, out, write_statistics, spelt, on_event)
+    if data is not None:
+        raise RequestError(
+            f"{spelt('data')} {data} has no place beside a model, which is measured on the data that it was trained on.",
+            f"Give {spelt('reference')} to measure its samples against other images.",
+        )
+    require_of_sampling(sets)
+    check_sets(sets)
+    check_numbers(metrics, settings, spelt)
     found = find_model(path, ema=ema, runs=runs, on_event=on_event)
     if sets or drawing:
         settings = replace(settings, sample=settings_of(found, drawing, sets, spelt, on_event=on_event))
@@ -114,8 +135,56 @@ def evaluate_run(
         on_event(Notice(notice, important=True))
     folder = out or (run.evaluations_folder if run else None)
     with team.watched():
-        figures = evaluate(trained, dataset, metrics, settings, out=folder, ema=ema, team=team, on_event=on_event)
-    return Evaluation(figures, trained, folder)
+        figures = evaluate(
+            trained,
+            dataset,
+            metrics,
+            settings,
+            out=folder,
+            write_statistics=write_statistics,
+            ema=ema,
+            team=team,
+            on_event=on_event,
+        )
+    return Evaluation(figures, trained, folder, write_statistics)
+
+
+def _evaluate_given(
+    path: Path,
+    metrics: Sequence[str],
+    settings: EvaluateSettings,
+    data: str | None,
+    sets: Sequence[str],
+    device: str,
+    out: Path | None,
+    write_statistics: Path | None,
+    spelt: Callable[[str], str],
+    on_event: Listener,
+) -> Evaluation:
+    """Measure a folder or file of images; the main process does it alone, as there is nothing to draw."""
+    config = data_of(data, sets, spelt)
+
+    from ddpm_cli.core.compute.device import resolve_device
+    from ddpm_cli.core.compute.out_of_memory import measuring_error, out_of_memory
+    from ddpm_cli.evaluation.given.images import read_images
+    from ddpm_cli.evaluation.given.measure import GivenJob
+
+    images = read_images(path, on_event)
+    images = images if settings.n is None else images.first(settings.n)
+    on_event(Notice(f"Evaluating {images.count:,} images of {path}."))
+    dataset = build_dataset(config, on_event) if config else None
+    for notice in dataset.notices if dataset else ():
+        on_event(Notice(notice, important=True))
+    if not is_main():
+        return Evaluation([], images, out, write_statistics)
+    torch_device = resolve_device(device)
+    job = GivenJob(images, dataset, replace(settings, n=images.count), out, torch_device, on_event)
+    with out_of_memory(lambda: measuring_error(settings.batch_size, torch_device)):
+        job.check(metrics)
+        figures = job.figures(metrics)
+        if write_statistics is not None:
+            job.save_statistics(write_statistics)
+    return Evaluation(figures, images, out, write_statistics)
 
 
 def run_of(trained: TrainedModel) -> RunDirectory | None:
@@ -144,6 +213,7 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     *,
     out: Path | None = None,
+    write_statistics: Path | None = None,
     ema: bool = True,
     team: Team | None = None,
     on_event: Listener = ignore,
@@ -159,6 +229,7 @@ def evaluate(
         metrics: Names, see `known_metrics`.
         settings: How to measure.
         out: Folder that figures are appended to and pictures belong in; None keeps nothing.
+        write_statistics: File for mean and covariance of what fid is measured against; None for none.
         ema: Whether the weights are the averaged ones, to be stored with the figures.
         team: The processes.
         on_event: Told of progress, notices and pictures.
@@ -188,4 +259,6 @@ def evaluate(
     if missing:
         with out_of_memory(lambda: measuring_error(settings.batch_size, trained.device)):
             known |= job.measure(missing, keys)
+    if write_statistics is not None and team.is_main:
+        job.save_statistics(write_statistics)
     return [figure for metric in metrics for figure in known[metric]] if team.is_main else []

@@ -30,7 +30,7 @@ class Extractors:
     """Load the networks that look at the images of one data set, each when it is first asked for.
 
     Args:
-        dataset: The data.
+        dataset: The data; None where there are none, and no classifier of them.
         device: Where they work.
         weights: File of the Inception network; None downloads it.
         fit: Train a classifier on the data if there is none for it.
@@ -40,7 +40,7 @@ class Extractors:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | None,
         device: torch.device,
         *,
         weights: Path | None = None,
@@ -73,32 +73,40 @@ class Extractors:
         """
         if kind == "inception":
             require_inception(self._weights)
-        elif not self._fit and not has_bundled(self._dataset) and not fitted_path(self._dataset).exists():
+            return
+        dataset = self._data
+        if not self._fit and not has_bundled(dataset) and not fitted_path(dataset).exists():
             raise RequestError(
-                f"There is no classifier yet that knows {self._dataset.name}, and metrics such as fcd look through one.",
+                f"There is no classifier yet that knows {dataset.name}, and metrics such as fcd look through one.",
                 "Train one, once for these images, by adding --fit-extractor.",
             )
 
+    @property
+    def _data(self) -> Dataset:
+        if self._dataset is None:
+            raise RequestError("Metrics such as fcd look through a classifier of a data set.", "Name the data set.")
+        return self._dataset
+
     def _classifier(self) -> FeatureExtractor:
-        bundled = has_bundled(self._dataset)
+        bundled = has_bundled(self._data)
         if self._fit:
-            self._fit_classifier(bundled)
+            self._fit_classifier(self._data, bundled)
         if bundled:
             return load_bundled(self._device)
-        return load_classifier(fitted_path(self._dataset), self._device)
+        return load_classifier(fitted_path(self._data), self._device)
 
-    def _fit_classifier(self, bundled: bool) -> None:
-        path = fitted_path(self._dataset)
+    def _fit_classifier(self, dataset: Dataset, bundled: bool) -> None:
+        path = fitted_path(dataset)
         known = "the one that comes with ddpm-cli" if bundled else f"{path}, fitted before"
         if bundled or path.exists():
-            self._on_event(Notice(f"The classifier for {self._dataset.name} is {known}."))
+            self._on_event(Notice(f"The classifier for {dataset.name} is {known}."))
         elif self._team.is_main:
-            self._on_event(Notice(f"Training a classifier on {self._dataset.name}, once; metrics such as fcd look through it."))
-            accuracy = fit_to(self._dataset, path, self._device, self._on_event)
+            self._on_event(Notice(f"Training a classifier on {dataset.name}, once; metrics such as fcd look through it."))
+            accuracy = fit_to(dataset, path, self._device, self._on_event)
             right = (
                 "no images are held out to test it" if accuracy is None else f"it is right about {accuracy:.1%} of held-out images"
             )
-            self._on_event(Notice(f"Classifier of {self._dataset.name}: {right}; kept as {path}."))
+            self._on_event(Notice(f"Classifier of {dataset.name}: {right}; kept as {path}."))
         self._team.wait()
 
 

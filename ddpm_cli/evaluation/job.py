@@ -4,48 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.core.io.downloads import cache_directory
-from ddpm_cli.core.io.files import make_folder, sweep_temporaries
+from ddpm_cli.core.io.files import make_folder
 from ddpm_cli.core.io.space import require_space, sample_files_bytes
 from ddpm_cli.data.images import images_sha256
-from ddpm_cli.errors import DdpmError, RunError, RunLockedError
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.evaluation.check import check_images, check_numbers
 from ddpm_cli.evaluation.extractors import Extractors, require_logits
+from ddpm_cli.evaluation.given.drawn import given_reference
 from ddpm_cli.evaluation.likelihood import check_likelihood
-from ddpm_cli.evaluation.references import RealImages, real_images
+from ddpm_cli.evaluation.reference_choice import ReferenceChoice
 from ddpm_cli.evaluation.sample_metrics import SampleMeasurement
 from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts, part_size
-from ddpm_cli.evaluation.settings import Split
+from ddpm_cli.evaluation.settings import SPLITS
+from ddpm_cli.evaluation.work_folder import WORK, alone, refuse_links, remove, require_finite
 from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Listener
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.figures import append_figures
-from ddpm_cli.runs.lock import locked
-from ddpm_cli.runs.run_directory import RunDirectory
 from ddpm_cli.sampling.bounds import Demand, require_affordable
-from ddpm_cli.sampling.drawing import sampler_notices, with_learned_variance
+from ddpm_cli.sampling.drawing import drawing_facts, sampler_notices, with_learned_variance
+from ddpm_cli.sampling.trained_model import model_sha256
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.evaluation.given.reference import GivenReference
     from ddpm_cli.evaluation.settings import EvaluateSettings
     from ddpm_cli.metrics.features import FeatureExtractor
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-WORK = "work"
 FEW_EVALUATIONS = 100
 """Of the usual ODE, and more than those of a loss."""
 
@@ -72,6 +68,8 @@ class Job:
         check_numbers(metrics, settings)
         check_images(self.dataset, trained.image_shape, metrics, settings, trained.scale)
         of_samples = _of_samples(metrics)
+        if self.given:
+            self.given.check(metrics, trained.image_shape, self.on_event)
         for metric in metrics:
             if known_metrics()[metric].is_likelihood:
                 check_likelihood(metric, trained.schedule, settings.likelihood_steps, trained.scale)
@@ -123,18 +121,25 @@ class Job:
     @cached_property
     def model_sha256(self) -> str:
         """Sum all of the model that a figure depends on."""
-        return _model_sha256(self.trained)
+        return model_sha256(self.trained)
 
     @cached_property
     def folder(self) -> Path:
         """Tell where the work goes: beside the figures, or in the cache where none are kept."""
         return self.out or cache_directory() / "evaluations" / self.model_sha256[:24]
 
-    def real(self, split: Split) -> RealImages | None:
-        """Take all images of a split; None if it has none."""
-        if len(self.dataset.train if split == "train" else self.dataset.test) == 0:
+    @cached_property
+    def given(self) -> GivenReference | None:
+        """Read what samples are measured against in the place of a split; None for a split."""
+        settings = self.settings
+        if settings.reference in SPLITS:
             return None
-        return real_images(self.dataset, split, self.settings.batch_size, self.on_event)
+        return given_reference(Path(settings.reference), settings, self.trained.device, self.team, self.on_event)
+
+    @cached_property
+    def references(self) -> ReferenceChoice:
+        """Choose what samples are measured against."""
+        return ReferenceChoice(self.dataset, self.given, self.settings, self.on_event)
 
     # ----------------------------------------------------------------------------------------------------------- what is known
 
@@ -143,7 +148,7 @@ class Job:
         settings, record = self.settings, known_metrics()[metric]
         facts = [metric, *record.versions, self.model_sha256, settings.n_of(metric), settings.seed, *self._splits]
         if record.is_of_samples:
-            facts += [self._drawing, settings.repeats, settings.reference, self._extractor(metric).sha256]
+            facts += [self._drawing, settings.repeats, self.references.key(record), self._extractor(metric).sha256]
         else:
             facts += [settings.batch_size, self.sample.threshold.model_dump(mode="json")]
         if record.is_likelihood:
@@ -160,7 +165,7 @@ class Job:
         drawing = self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
         if self.trained.guide is not None:  # by its weights: names stay when a run is trained anew
             guide = self.sample.guide.model_dump(mode="json", include={"scale", "interval"})
-            drawing["guide"] = guide | {"sha256": _model_sha256(self.trained.guide.model)}
+            drawing["guide"] = guide | {"sha256": model_sha256(self.trained.guide.model)}
         return drawing
 
     def _extractor(self, metric: str) -> FeatureExtractor:
@@ -179,7 +184,7 @@ class Job:
         if self.out or of_samples:
             make_folder(self.folder)
         busy = self.team.is_main and (self.out or of_samples)
-        with self._alone() if busy else nullcontext():
+        with alone(self.folder) if busy else nullcontext():
             by_n = {n: self._sample_sets(n) for n in self._numbers(of_samples)}
             sets = [samples for of_n in by_n.values() for samples in of_n]
             if sets:
@@ -189,20 +194,8 @@ class Job:
             if not self.team.is_main:
                 return {}
             found = {metric: self._store(self._measured(metric, by_n), keys[metric]) for metric in metrics}
-            _remove(sets)
+            remove(sets)
             return found
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other evaluations out of the folder, whose parts they would take away."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(RunDirectory(self.folder)))
-            except RunLockedError as error:
-                remedy = "Wait for it, or give another folder by --out."
-                raise RunLockedError(f"Another evaluation is at work in {self.folder}.", remedy) from error
-            sweep_temporaries(self.folder)
-            yield
 
     def _numbers(self, of_samples: Sequence[str]) -> list[int]:
         """How many samples a set has; several numbers where metrics are asked for that are usually measured with different ones."""
@@ -215,7 +208,7 @@ class Job:
         firsts = [settings.seed + number * n for number in range(settings.repeats)]
         sets = [SampleSet(work / f"{first}-{n}", range(first, first + n), size) for first in firsts]
         for samples in sets:
-            _refuse_links(self.folder, samples.folder)
+            refuse_links(self.folder, samples.folder)
             make_folder(samples.folder)
         return sets
 
@@ -224,19 +217,23 @@ class Job:
         if not record.is_of_samples:
             assert record.measure is not None  # there is nothing to compute it of
             return [record.measure(self.trained, self.dataset, self.settings, self.out, self.on_event)]
-        reference: Split = "train" if record.reference == "training" else self.settings.reference
-        sets = by_n[self.settings.n_of(metric)]
-        known, other = self.real(reference), self.real("test" if reference == "train" else "train")
-        assert known is not None  # check has seen to it
-        measurement = SampleMeasurement(sets, known, other, self.sample, self.trained.schedule.timesteps, self.out, self.on_event)
+        scale = self.trained.scale
+        depth = {} if scale == USUAL else {"depth": f"8-bit view of {scale}"}
+        measurement = SampleMeasurement(
+            by_n[self.settings.n_of(metric)],
+            *self.references.of(record, self.trained.image_shape[0]),
+            depth | drawing_facts(self.sample, self.trained.schedule.timesteps),
+            self.out,
+            self.on_event,
+        )
         return measurement.figures(record, self._extractor(metric))
 
+    def save_statistics(self, path: Path) -> None:
+        """Write the statistics of what fid is measured against, see `ReferenceChoice.save_statistics`."""
+        self.references.save_statistics(path, self.trained.image_shape[0], self._extractor("fid"))
+
     def _store(self, figures: list[Figure], key: str) -> list[Figure]:
-        for figure in figures:
-            if not math.isfinite(figure.value):
-                raise DdpmError(
-                    f"{figure.metric} is not a finite number.", "Look at the model's samples: its training may have diverged."
-                )
+        require_finite(figures, "Look at the model's samples: its training may have diverged.")
         if (width := self.trained.width) is not None:
             figures = [replace(figure, details=figure.details | {"ema_width": width}) for figure in figures]
         if self.out:
@@ -244,31 +241,5 @@ class Job:
         return figures
 
 
-def _model_sha256(trained: TrainedModel) -> str:
-    """Sum weights, schedule and what the network predicts."""
-    digest = hashlib.sha256(json.dumps(trained.config.objective.model_dump(mode="json")).encode())
-    digest.update(np.ascontiguousarray(trained.schedule.alphas_cumprod).tobytes())
-    digest.update("".join(map(str, trained.scale.facts().values())).encode())
-    for name, weight in trained.network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _of_samples(metrics: Sequence[str]) -> list[str]:
     return [metric for metric in metrics if known_metrics()[metric].is_of_samples]
-
-
-def _refuse_links(root: Path, folder: Path) -> None:
-    """Keep the parts below `root`: whoever made its folders could have us write anywhere."""
-    if folder.resolve() != root.resolve() / folder.relative_to(root):
-        raise RunError(f"{root / WORK} leads elsewhere by a symbolic link.", "Remove that link.")
-
-
-def _remove(sets: Sequence[SampleSet]) -> None:
-    """Remove the work that went into figures, and the folders above it that hold no other."""
-    for samples in sets:
-        shutil.rmtree(samples.folder, ignore_errors=True)
-        for folder in (samples.folder.parent, samples.folder.parent.parent):
-            with suppress(OSError):
-                folder.rmdir()

@@ -38,11 +38,11 @@ LARGEST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class RealImages:
-    """Hold images of one split of a data set, all or some of them.
+    """Hold images of one split of a data set, or images that were given, all or some of them.
 
     Attributes:
-        data: Name of the data set.
-        split: train or test.
+        data: Name of the data set, or of the file or folder.
+        split: train or test, or all of what was given.
         pixels: The whole split as it is stored, [M, C, H, W], perhaps mapped from a file.
         rows: Which of them, int64 [N].
         split_sha256: Of the bytes of the whole split.
@@ -52,7 +52,7 @@ class RealImages:
     """
 
     data: str
-    split: Split
+    split: str
     pixels: NDArray[Any]
     rows: NDArray[np.int64]
     split_sha256: str

@@ -6,19 +6,17 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, make_folder, read_json_object, to_json
-from ddpm_cli.data.scale import USUAL
 from ddpm_cli.evaluation.check import no_held_out
 from ddpm_cli.evaluation.memorisation import measure_memorisation
 from ddpm_cli.evaluation.references import RealImages, references_folder
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.results.figure import Figure
-from ddpm_cli.sampling.drawing import drawing_facts
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.evaluation.reference_choice import Reference
     from ddpm_cli.evaluation.sample_parts import SampleSet
     from ddpm_cli.metrics.features import FeatureExtractor
     from ddpm_cli.metrics.registry import Details, Metric, Values
@@ -30,19 +28,18 @@ class SampleMeasurement:
 
     Attributes:
         sets: Independent sets of samples, drawn and looked at.
-        reference: The split that they are measured against, or, for nearest, the training images.
-        held_out: The other split, for the floor; None if it is empty.
-        sample: How the samples were drawn.
-        timesteps: T of the model's schedule.
+        reference: The split or given images that they are measured against, or, for nearest, the training images; None
+            where the metric needs none and there is none.
+        held_out: The other split, for the floor; None if it is empty, or nothing is held out of what was given.
+        drawing: Where the samples come from: how they were drawn, or which images were given.
         folder: Where pictures belong; None for none.
         on_event: Told of progress, and given pictures to draw.
     """
 
     sets: Sequence[SampleSet]
-    reference: RealImages
+    reference: Reference | None
     held_out: RealImages | None
-    sample: SampleConfig
-    timesteps: int
+    drawing: Details
     folder: Path | None = None
     on_event: Listener = ignore
 
@@ -54,12 +51,12 @@ class SampleMeasurement:
         """
         if metric.measure is not None:
             return [metric.measure(self, extractor)]
-        n = self.sets[0].count
-        used = None if metric.reference == "none" else metric.used_reference(self.reference, n)
-        found = [metric.values_of(self.reference, samples, extractor) for samples in self.sets]
+        n, reference = self.sets[0].count, cast("Reference", self.reference)  # a metric that looks at it has one
+        used = None if metric.reference == "none" else metric.used_reference(reference, n)
+        found = [metric.values_of(reference, samples, extractor) for samples in self.sets]
         floor = self._floor(metric, extractor, n)
-        details = self.details(extractor) | ({} if used is None else {"reference_images": used.count})
-        details |= metric.facts(self.reference, self.sets[0], extractor) if metric.facts else {}
+        details = self.details(extractor) | ({"reference_images": used.count} if used and used.count else {})
+        details |= metric.facts(reference, self.sets[0], extractor) if metric.facts else {}
         figures = []
         for name in metric.values:
             figure = self.figure(name, metric.unit, [values[name] for values in found], details, used)
@@ -68,7 +65,7 @@ class SampleMeasurement:
             figures.append(replace(figure, notes=self._notes(metric, n)))
         return figures
 
-    def figure(self, name: str, unit: str, values: Sequence[float], details: Details, reference: RealImages | None) -> Figure:
+    def figure(self, name: str, unit: str, values: Sequence[float], details: Details, reference: Reference | None) -> Figure:
         """Take the mean over the sets, and its spread."""
         return Figure(
             metric=name,
@@ -79,7 +76,7 @@ class SampleMeasurement:
             details=details,
             n=self.sets[0].count,
             split=reference.split if reference else "none",
-            data=self.reference.data,
+            data=self.reference.data if self.reference else "none",
             sha256=reference.sha256 if reference else "",
             seed=self.sets[0].seeds.start,
             spread=statistics.stdev(values) if len(values) > 1 else None,
@@ -89,31 +86,30 @@ class SampleMeasurement:
     def details(self, extractor: FeatureExtractor) -> Details:
         """List what every figure of these samples depends on."""
         of_extractor: Details = {"extractor": extractor.name, "extractor_sha256": extractor.sha256}
-        scale = self.reference.scale
-        depth: Details = {} if scale == USUAL else {"depth": f"8-bit view of {scale}"}
-        return of_extractor | depth | drawing_facts(self.sample, self.timesteps)
+        return of_extractor | self.drawing
 
     def _notes(self, metric: Metric, n: int) -> tuple[str, ...]:
         notes = []
         if n < metric.reliable_n:
             notes.append(f"n = {n:,} is small (below {metric.reliable_n:,}): {metric.note}.")
-        if self.held_out is None:
+        if self.reference is not None and self.held_out is None:
             notes.append(f"No floor: {self.reference.data} has no other real images to measure.")
-        elif self.held_out.count < n:
+        elif self.held_out is not None and self.held_out.count < n:
             notes.append(f"The floor is of {self.held_out.count:,} real images, all that there are; at n = {n:,} it would differ.")
         return tuple(notes)
 
     def _floor(self, metric: Metric, extractor: FeatureExtractor, n: int) -> Values | None:
         """The metric of real images that are not the reference, from the cache if it is there."""
-        if self.held_out is None or self.held_out.count < metric.smallest_n:
+        reference = self.reference
+        if self.held_out is None or self.held_out.count < metric.smallest_n or not isinstance(reference, RealImages):
             return None
         real = self.held_out.some(n)
-        facts: list[str | int] = [metric.name, self.reference.split_sha256, self.reference.count, extractor.name, extractor.sha256]
+        facts: list[str | int] = [metric.name, reference.split_sha256, reference.count, extractor.name, extractor.sha256]
         key = real.key("floor", *facts, *metric.versions)
         path = references_folder() / f"{key}-floor.json"
         if (known := _read_floor(path)) is not None:
             return known
-        floor = metric.values_of(self.reference, real, extractor)
+        floor = metric.values_of(reference, real, extractor)
         make_folder(path.parent)
         atomic_write(path, to_json(floor))
         return floor
@@ -125,8 +121,8 @@ def measure_nearest(measurement: SampleMeasurement, extractor: FeatureExtractor)
     Raises:
         DataError: If there are no held-out images.
     """
-    if measurement.held_out is None:
-        raise no_held_out(measurement.reference.data)
+    if measurement.held_out is None or not isinstance(measurement.reference, RealImages):
+        raise no_held_out(measurement.reference.data if measurement.reference else "the reference")
     found = measure_memorisation(
         measurement.sets, measurement.reference, measurement.held_out, extractor, measurement.folder, measurement.on_event
     )

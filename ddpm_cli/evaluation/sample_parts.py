@@ -153,7 +153,7 @@ def draw_parts(
         progress = _progress(on_event, sum(batches[:number]) * steps, sum(batches) * steps)
         _draw_part(samples, part, trained, sample, progress)
         for extractor in extractors:
-            _look_at_part(samples, part, extractor, sample.batch_size)
+            look_at_part(samples, part, extractor, sample.batch_size)
 
 
 def _is_missing(samples: SampleSet, part: int, extractors: Sequence[FeatureExtractor]) -> bool:
@@ -175,7 +175,12 @@ def _draw_part(samples: SampleSet, part: int, trained: TrainedModel, sample: Sam
         atomic_write(samples.images_path(part), summed({"images": trained.scale.view(images).contiguous()}))
 
 
-def _look_at_part(samples: SampleSet, part: int, extractor: FeatureExtractor, batch_size: int) -> None:
+def look_at_part(samples: SampleSet, part: int, extractor: FeatureExtractor, batch_size: int) -> None:
+    """Keep what an extractor says of the samples of a part, unless it is there.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
     path = samples.features_path(part, extractor)
     if path.exists():
         return

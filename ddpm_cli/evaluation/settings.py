@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class Measuring(Drawing, total=False):
@@ -54,7 +55,15 @@ class Measuring(Drawing, total=False):
         ModelVariance | None,
         Said("NAME", "For bits-per-dim: fixed-small, fixed-large or learned-range. The model's own if left out."),
     ]
-    reference: Annotated[Split | None, Said("SPLIT", "Images that samples are measured against: train or test.")]
+    reference: Annotated[
+        str | Path | None,
+        Said(
+            "REF",
+            "What samples are measured against: train or test of the data, a folder of pictures, an .npz or .npy file of images, "
+            "an .npz file with mu and sigma (fid alone), or another run, whose samples are drawn.",
+            names=SPLITS,
+        ),
+    ]
     extractor_weights: Annotated[
         str | Path | None, Said("FILE", "Weights of the Inception network as .safetensors. They are downloaded if left out.")
     ]
@@ -79,7 +88,7 @@ class EvaluateSettings:
         repeats: Independent sets of samples.
         variance: Of the reverse steps in bits-per-dim; None for the model's own.
         sample: Sampler, guidance and threshold; None for the model's own.
-        reference: The split that samples are measured against.
+        reference: The split that samples are measured against, or the path of images, statistics or a run.
         extractor_weights: File of the Inception network; None downloads it.
         fit_extractor: Train a classifier on the data where none is at hand for metrics such as fcd.
         bounds: On what the model may ask for.
@@ -93,7 +102,7 @@ class EvaluateSettings:
     repeats: int = 1
     variance: ModelVariance | None = None
     sample: SampleConfig | None = None
-    reference: Split = "train"
+    reference: Split | Path = "train"
     extractor_weights: Path | None = None
     fit_extractor: bool = False
     bounds: Bounds = USUAL

@@ -101,7 +101,7 @@ def _field(field: Asked) -> tuple[Any, Any]:
     hint = field.hint
     if field.choices:
         hint = Annotated[hint, BeforeValidator(lambda name: as_known(name, field.choices) if isinstance(name, str) else name)]
-    elif Path in field.kinds:
+    elif Path in field.kinds and not field.said.names:
         hint = FilePath | None
     elif int in field.kinds:
         below = MOST_IMAGES if field.said.bits is None else 2**field.said.bits

@@ -83,6 +83,16 @@ class FrechetStatistics:
         statistics.count, statistics.mean, statistics._scatter = int(count), mean.clone(), scatter.clone()
         return statistics
 
+    @classmethod
+    def of_gaussian(cls, mean: Tensor, covariance: Tensor) -> FrechetStatistics:
+        """Make statistics of a mean, float64 [D], and a covariance, float64 [D, D], where nothing else is known.
+
+        They count as two vectors, so that `covariance` comes out bit for bit.
+        """
+        statistics = cls(len(mean))
+        statistics.count, statistics.mean, statistics._scatter = 2, mean.clone(), covariance.clone()
+        return statistics
+
     def _absorb(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         total = self.count + count
         shift = mean - self.mean

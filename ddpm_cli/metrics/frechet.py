@@ -43,13 +43,17 @@ def frechet_distance(a: FrechetStatistics, b: FrechetStatistics) -> float:
     covariances = a.covariance, b.covariance
     if not all(tensor.isfinite().all() for tensor in (a.mean, b.mean, *covariances)):
         raise ShapeError("The features are not all finite, so that they have no Fréchet distance.", "Look at the images.")
-    overlap = torch.linalg.svdvals(_root(covariances[0]).T @ _root(covariances[1])).sum()
+    overlap = torch.linalg.svdvals(root_of(covariances[0]).T @ root_of(covariances[1])).sum()
     spread = covariances[0].trace() + covariances[1].trace()
     return max(0.0, float((a.mean - b.mean).square().sum() + spread - 2 * overlap))
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """A matrix, [D, rank], whose product with its own transpose is the covariance, by Cholesky with pivots (Higham 1990)."""
+def root_of(covariance: Tensor) -> Tensor:
+    """Find a matrix, [D, rank], whose product with its own transpose is the covariance, by Cholesky with pivots (Higham 1990).
+
+    Args:
+        covariance: Symmetric and positive semidefinite, float64 [D, D]; of another matrix the product is something else.
+    """
     triangle, pivots, rank, _ = dpstrf(covariance.numpy(), lower=1)
     root = np.zeros((len(covariance), rank))
     root[pivots - 1] = np.tril(triangle)[:, :rank]

@@ -51,6 +51,7 @@ class Metric:
         unit: Of the values.
         reference: The real images that samples are compared with: those of the split that is asked for, as many of them as there
             are samples, none, or the training images, for which held-out ones are needed too.
+        of_gaussians: Whether mean and covariance of the features are all that it needs of the real images.
         needs_logits: Whether it needs class scores, which some extractors lack.
         is_likelihood: Whether `likelihood_steps` and `variance` are settings of it.
         sample_bytes: Memory that it needs for each sample.
@@ -72,6 +73,7 @@ class Metric:
     note: str = ""
     unit: str = ""
     reference: Reference = "split"
+    of_gaussians: bool = False
     needs_logits: bool = False
     is_likelihood: bool = False
     sample_bytes: int = 0
@@ -149,6 +151,7 @@ _OF_THIS_PACKAGE = (
         smallest_n=2,
         reliable_n=10_000,
         note=_BIASED,
+        of_gaussians=True,
     ),
     Metric(
         name="kid",
@@ -202,6 +205,7 @@ _OF_THIS_PACKAGE = (
         smallest_n=2,
         reliable_n=2000,
         note=_BIASED,
+        of_gaussians=True,
     ),
     Metric(
         name="nearest",

@@ -20,7 +20,9 @@ FILE = "figures.jsonl"
 OF_SAMPLES = frozenset({"steps", "evaluations", "guidance"})
 """Numbers among the details of every figure of samples."""
 TEXTS_OF_SAMPLES = frozenset({"sampler", "threshold", "extractor", "extractor_sha256"})
-"""The other details that each of them has."""
+"""The other details that each of them has, but for figures of images that were given, which no sampler has drawn."""
+UNCOUNTED = frozenset({"none", "statistics"})
+"""Splits of no reference, and of statistics of images that may not be counted."""
 OF_A_ROW = frozenset({"t_first", "t_last", "loss", "standard_error"})
 
 
@@ -111,7 +113,7 @@ def _is_sound(figure: Figure) -> bool:
 
 
 def _tells_of_samples(details: Mapping[str, Any], split: str) -> bool:
-    needed = OF_SAMPLES if split == "none" else OF_SAMPLES | {"reference_images"}
+    needed = OF_SAMPLES if split in UNCOUNTED else OF_SAMPLES | {"reference_images"}
     return details.keys() >= TEXTS_OF_SAMPLES and all(finite(details.get(name)) is not None for name in needed)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +91,17 @@ class Guide:
 
     model: TrainedModel
     name: str
+
+
+def model_sha256(trained: TrainedModel) -> str:
+    """Sum weights, schedule and what the network predicts, hexadecimal: all of a model that its samples depend on."""
+    digest = hashlib.sha256(json.dumps(trained.config.objective.model_dump(mode="json")).encode())
+    digest.update(np.ascontiguousarray(trained.schedule.alphas_cumprod).tobytes())
+    digest.update("".join(map(str, trained.scale.facts().values())).encode())
+    for name, weight in trained.network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def guided_predictor(trained: TrainedModel, settings: SampleConfig) -> Predict:

@@ -34,8 +34,8 @@ def require_sample_settings(sets: Sequence[str]) -> None:
         raise RequestError(f"--set {foreign[0]} belongs to training; the model is trained.", "Only sample.* can be set here.")
 
 
-def require_writable_pictures(out: Path, each: Path | None) -> None:
-    """Refuse a picture, and a folder for single images if there is to be one, that cannot be written.
+def require_writable_pictures(out: Path | None, each: Path | None) -> None:
+    """Refuse a picture, if there is to be one, and a folder for single images if there is to be one, that cannot be written.
 
     Raises:
         OutputError: Naming the file or the folder.
@@ -43,8 +43,9 @@ def require_writable_pictures(out: Path, each: Path | None) -> None:
     from ddpm_cli.core.io.files import require_writable_folder, require_writable_parent
     from ddpm_cli.render.pictures.limits import require_picture_name
 
-    require_picture_name(out)
-    require_writable_parent(out)
+    if out is not None:
+        require_picture_name(out)
+        require_writable_parent(out)
     if each is not None:
         require_writable_folder(each)
 

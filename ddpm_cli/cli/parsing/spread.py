@@ -57,7 +57,7 @@ def _option(name: str, field: Asked, usual: Any) -> inspect.Parameter:
         help=said.help,
         show_default=usual is not None,
         autocompletion=_completion(field),
-        parser=path_of(spelled) if Path in field.kinds else None,
+        parser=path_of(spelled) if Path in field.kinds and not said.names else None,
     )
     kind: Any = _kind(field)
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=usual, annotation=Annotated[kind, option])
@@ -66,7 +66,7 @@ def _option(name: str, field: Asked, usual: Any) -> inspect.Parameter:
 def _kind(field: Asked) -> Any:
     if bool in field.kinds:
         return bool
-    if field.choices:
+    if field.choices or field.said.names:
         return str | None
     return Path | None if Path in field.kinds else field.hint
 
@@ -74,4 +74,5 @@ def _kind(field: Asked) -> Any:
 def _completion(field: Asked) -> Callable[[str], list[str]] | None:
     if field.said.choices:
         return kinds(field.said.choices, *field.said.more)
-    return one_of(*field.choices) if field.choices else None
+    names = field.choices or field.said.names
+    return one_of(*names) if names else None

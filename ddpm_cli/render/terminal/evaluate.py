@@ -19,6 +19,7 @@ from ddpm_cli.results.figure import Figure
 SHOWN_ELSEWHERE = {
     *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
     *("sampler_options", "threshold_options", "guidance_options", "guide", "guide_scale", "guide_options"),
+    *("samples", "samples_sha256"),
 }
 
 
@@ -64,19 +65,16 @@ def _value(figure: Figure) -> str:
 
 def _circumstances(figure: Figure) -> Iterator[tuple[str, str]]:
     details = figure.details
-    if "sampler" not in details:
+    if "extractor" not in details:
         yield "images", f"{figure.n:,} of {figure.data} ({figure.split}), sha256 {figure.sha256[:SHORT_SHA256]}, seed {figure.seed}"
     else:
         if figure.floor is not None:
             yield "floor", f"{figure.floor:.4f} (the same of {figure.floor_n:,} real images)"
-        yield "samples", f"{_sets(figure)}, seed {figure.seed}"
-        if figure.split == "none":
-            yield "reference", "none is needed"
-        else:
-            count, sha256 = int(details["reference_images"]), figure.sha256[:SHORT_SHA256]
-            yield "reference", f"{count:,} images of {figure.data} ({figure.split}), sha256 {sha256}"
+        yield "samples", _samples(figure)
+        yield "reference", "none is needed" if figure.split == "none" else _reference(figure)
         yield "extractor", f"{details['extractor']}, sha256 {str(details['extractor_sha256'])[:SHORT_SHA256]}"
-        yield "sampler", _sampler(figure)
+        if "sampler" in details:
+            yield "sampler", _sampler(figure)
     shown = {name: value for name, value in details.items() if name not in _shown(figure) and value != NO_OPTIONS}
     rest = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items()]
     if rest:
@@ -84,7 +82,23 @@ def _circumstances(figure: Figure) -> Iterator[tuple[str, str]]:
 
 
 def _shown(figure: Figure) -> set[str]:
-    return SHOWN_ELSEWHERE | {"reference_images"} if "sampler" in figure.details else set()
+    return SHOWN_ELSEWHERE | {"reference_images"} if "extractor" in figure.details else set()
+
+
+def _samples(figure: Figure) -> str:
+    if "samples" in figure.details:
+        return f"{figure.n:,} images of {figure.details['samples']}, sha256 {_start(figure.details['samples_sha256'])}"
+    return f"{_sets(figure)}, seed {figure.seed}"
+
+
+def _reference(figure: Figure) -> str:
+    known = figure.details.get("reference_images")
+    count = "an unknown number of" if known is None else f"{int(known):,}"
+    return f"{count} images of {figure.data} ({figure.split}), sha256 {_start(figure.sha256)}"
+
+
+def _start(sha256: str | int | float) -> str:
+    return str(sha256)[:SHORT_SHA256]
 
 
 def _sets(figure: Figure) -> str:
