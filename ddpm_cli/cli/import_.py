@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,8 +11,13 @@ from ddpm_cli.cli.parsing.options import JsonOption, NameOption, RunsOption, Set
 
 
 def import_(
-    folder: Annotated[
-        Path, typer.Argument(parser=path_of("DIR"), metavar="DIR", help="Folder of a diffusers pipeline with a UNet2DModel.")
+    origin: Annotated[
+        Path,
+        typer.Argument(
+            parser=path_of("PATH"),
+            metavar="PATH",
+            help="Folder of a diffusers pipeline with a UNet2DModel, or file of weights that another program's training wrote.",
+        ),
     ],
     name: NameOption = None,
     size: Annotated[
@@ -20,14 +25,34 @@ def import_(
         typer.Option(
             "--size",
             metavar="HxW",
-            help="Height and width of the images, where the pipeline's sample_size leaves them open.",
+            help="Height and width of the images, where the pipeline or file leaves them open.",
             show_default=False,
         ),
     ] = None,
     variant: Annotated[
         str | None,
         typer.Option(
-            "--variant", metavar="NAME", help="Which of several sets of weights to read, such as fp16 or ema.", show_default=False
+            "--variant",
+            metavar="NAME",
+            help="Which of a pipeline's sets of weights to read, such as fp16 or ema.",
+            show_default=False,
+        ),
+    ] = None,
+    flags: Annotated[
+        str | None,
+        typer.Option(
+            "--flags",
+            metavar="TEXT",
+            help="The other program's own flags that a file's model was trained with, in quotes.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        Literal["ema", "model"] | None,
+        typer.Option(
+            "--weights",
+            help="Averaged weights or those that were trained, of a file that holds both. Without it the averaged ones.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
@@ -43,13 +68,19 @@ def import_(
     sets: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a run of an unconditional diffusers pipeline.
+    """Make a run of a model that another program trained.
 
-    The run can then be sampled, measured, trained further and exported. The package diffusers is not needed.
+    The run can then be sampled, measured, trained further and exported. The other program is not needed.
 
-    The folder is one that `save_pretrained` wrote, or that was downloaded, such as google/ddpm-cifar10-32. It holds unet/ and
-    scheduler/, or the files of both themselves. Weights are read from .safetensors alone: one file or shards, of full precision
-    or a variant such as fp16. The command says what the pipeline's scheduler does otherwise than ddpm.
+    A folder is a diffusers pipeline that `save_pretrained` wrote, or that was downloaded, such as google/ddpm-cifar10-32. It holds
+    unet/ and scheduler/, or the files of both themselves. Weights are read from .safetensors, one file or shards, of full
+    precision or a variant such as fp16, or else from .bin. The command says what the pipeline's scheduler does otherwise.
+
+    A file is a checkpoint of improved-diffusion, guided-diffusion, pytorch-ddpm or smalldiffusion (.pt, .pth). What its weights do
+    not say, such as the number of heads and the schedule, --flags says as that program's command did.
+
+    Files that torch.save wrote are read by a process of its own that runs nothing of them: it takes tensors in dicts, lists and
+    tuples, and refuses all else.
 
     Without --data the run can be sampled and exported. `ddpm evaluate` and `ddpm resume`, which trains it further, need images of
     its size.
@@ -59,6 +90,8 @@ def import_(
       ddpm import ddpm-cifar10-32 --name cifar
 
       ddpm import ddpm-cifar10-32 --data photos --set optimizer.lr=1e-5
+
+      ddpm import ema_0.9999_500000.pt --flags "--image_size 64 --num_heads 4 --diffusion_steps 1000 --noise_schedule cosine"
     """
     from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
 
@@ -72,13 +105,15 @@ def import_(
     for notice in data_notices(data):
         show_notice(Notice(notice, important=True))
     result = import_model(
-        folder,
+        origin,
         name,
         data=flags,
         sets=sets or [],
         runs=out,
         size=None if size is None else _height_and_width(size),
         variant=variant,
+        flags=flags,
+        which=weights,
         on_event=show_notices,
     )
     show_imported(result)

@@ -7,7 +7,7 @@ worth. A new kind is one class more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, check_same_shape
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError, ShapeError
+
+LevelInput = Literal["step", "log-sigma"]
 
 
 class Denoised(NamedTuple):
@@ -84,11 +86,17 @@ def v_from_x_0_eps(x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
 
 @dataclass(frozen=True)
 class Eps:
-    """Predict the noise (DDPM, Sec. 3.2)."""
+    """Predict the noise (DDPM, Sec. 3.2).
+
+    Attributes:
+        level_input: Whether the network is told the step, or log(sigma / alpha).
+    """
+
+    level_input: LevelInput = "step"
 
     def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
-        """Give x_t and its step themselves."""
-        return x_t, at.step
+        """Give x_t itself, and its step or log(sigma / alpha)."""
+        return x_t, at.step if self.level_input == "step" else -at.half_logsnr.flatten()
 
     def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
         """Give the noise itself."""

@@ -25,7 +25,8 @@ def sinusoidal_embedding(t: Tensor, channels: int, frequencies: Frequencies = "d
 
     Args:
         t: Noise levels, [B], int or float.
-        channels: Length of the embedding, at least 4; the last entry of an odd one is 0.
+        channels: Length of the embedding, at least 4, or 2 with "transformer", whose only frequency is 1; the last entry of an odd
+            one is 0.
         frequencies: "ddpm" or "transformer".
     Returns:
         Embedding in [-1, 1], float32, [B, channels].
@@ -42,20 +43,21 @@ class TimeEmbedding(nn.Module):
     """Embed t by sines and cosines, then Linear, SiLU, Linear (Ho et al. 2020, App. B).
 
     Args:
-        base_channels: Length of the sinusoidal embedding, at least 4.
+        channels: Length of the sinusoidal embedding, see there.
         embedding_channels: Length of the result.
         frequencies: See `sinusoidal_embedding`.
+        scale: Factor of t before it is embedded, above 0.
     """
 
-    def __init__(self, base_channels: int, embedding_channels: int, frequencies: Frequencies = "ddpm") -> None:
+    def __init__(self, channels: int, embedding_channels: int, frequencies: Frequencies = "ddpm", scale: float = 1.0) -> None:
         super().__init__()
-        self.base_channels = base_channels
+        self.scale = scale
+        self.channels = channels
         self.frequencies: Frequencies = frequencies
-        self.mlp = nn.Sequential(
-            linear(base_channels, embedding_channels), nn.SiLU(), linear(embedding_channels, embedding_channels)
-        )
+        self.mlp = nn.Sequential(linear(channels, embedding_channels), nn.SiLU(), linear(embedding_channels, embedding_channels))
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed noise levels: t [B], int or float -> [B, embedding_channels]."""
-        embedding: Tensor = self.mlp(sinusoidal_embedding(t, self.base_channels, self.frequencies))
+        scaled = t if self.scale == 1 else t.float() * self.scale
+        embedding: Tensor = self.mlp(sinusoidal_embedding(scaled, self.channels, self.frequencies))
         return embedding

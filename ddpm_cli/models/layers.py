@@ -17,6 +17,7 @@ from ddpm_cli.errors import ConfigError
 M = TypeVar("M", bound=nn.Module)
 
 NORM_EPS = 1e-6
+Resampling = Literal["none", "down", "up"]
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -56,6 +57,9 @@ class ResidualBlock(nn.Module):
     With scale_shift the embedding acts on the normalised features instead (Dhariwal & Nichol 2021, Sec. 4.3, AdaGN):
     h = norm_out(h) * (1 + scale) + shift.
 
+    With a resampling, silu(norm_in(x)) and x are halved by the mean of 2x2 pixels, or doubled by repeating each, before the first
+    convolution and the shortcut (Dhariwal & Nichol 2021, Sec. 3, after BigGAN).
+
     Args:
         in_channels: Channels of x.
         out_channels: Channels of the result; where they differ from those of x the shortcut is a 1x1 convolution.
@@ -63,6 +67,7 @@ class ResidualBlock(nn.Module):
         dropout: Probability that an activation is dropped in training.
         scale_shift: Whether the embedding scales and shifts instead of being added.
         norm_groups: Groups of each GroupNorm at most.
+        resampling: "down" halves H and W, "up" doubles them.
     """
 
     def __init__(
@@ -74,9 +79,11 @@ class ResidualBlock(nn.Module):
         dropout: float,
         scale_shift: bool,
         norm_groups: int,
+        resampling: Resampling = "none",
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
+        self.resampling: Resampling = resampling
         self.norm_in = group_norm(in_channels, norm_groups)
         self.conv_in = conv(in_channels, out_channels)
         self.project = linear(embedding_channels, 2 * out_channels if scale_shift else out_channels)
@@ -86,8 +93,8 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W]."""
-        h: Tensor = self.conv_in(functional.silu(self.norm_in(x)))
+        """Map x [B, in_channels, H, W] and an embedding [B, embedding_channels] to [B, out_channels, H, W], if not resampled."""
+        h: Tensor = self.conv_in(_resampled(functional.silu(self.norm_in(x)), self.resampling))
         condition = self.project(functional.silu(embedding))[:, :, None, None]
         # What a convolution returns is added to in place: nothing else needs it, not even its gradient.
         if self.scale_shift:
@@ -96,7 +103,13 @@ class ResidualBlock(nn.Module):
         else:
             h = self.norm_out(h.add_(condition))
         result: Tensor = self.conv_out(self.dropout(functional.silu(h)))
-        return result.add_(self.shortcut(x))
+        return result.add_(self.shortcut(_resampled(x, self.resampling)))
+
+
+def _resampled(x: Tensor, resampling: Resampling) -> Tensor:
+    if resampling == "down":
+        return functional.avg_pool2d(x, kernel_size=2)
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest") if resampling == "up" else x
 
 
 class SelfAttention(nn.Module):
@@ -109,12 +122,19 @@ class SelfAttention(nn.Module):
         channels: Channels of x and of the result.
         heads: Attention heads.
         norm_groups: Groups of the GroupNorm at most.
+        head_channels: Channels of each head, which then say how many there are; None leaves that to heads.
     Raises:
-        ConfigError: If heads does not divide channels.
+        ConfigError: If heads, or head_channels, does not divide channels.
     """
 
-    def __init__(self, channels: int, heads: int, norm_groups: int) -> None:
+    def __init__(self, channels: int, heads: int, norm_groups: int, head_channels: int | None = None) -> None:
         super().__init__()
+        if head_channels is not None and channels % head_channels:
+            raise ConfigError(
+                f"model.attention_head_channels ({head_channels}) does not divide the {channels} channels that get attention.",
+                f"Choose a divisor of {channels}.",
+            )
+        heads = heads if head_channels is None else channels // head_channels
         if channels % heads:
             raise ConfigError(
                 f"model.attention_heads ({heads}) does not divide the {channels} channels that get attention.",

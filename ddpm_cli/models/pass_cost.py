@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ddpm_cli.models.base import Denoiser
 from ddpm_cli.models.cost import forward_flops
 from ddpm_cli.models.layers import Downsample, SelfAttention, Upsample
-from ddpm_cli.models.unet import DownLevel, Stage, UNet
+from ddpm_cli.models.stages import DownLevel, Stage
+from ddpm_cli.models.unet import UNet
 
 FLOAT32 = 4
 

@@ -3,122 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_cli.errors import ConfigError, ShapeError
-from ddpm_cli.models.base import Block, Denoiser, ImageAxis
+from ddpm_cli.models.base import Denoiser, ImageAxis
 from ddpm_cli.models.embeddings import Frequencies, TimeEmbedding
-from ddpm_cli.models.layers import (
-    NORM_EPS,
-    Downsample,
-    DownsamplePadding,
-    ResidualBlock,
-    SelfAttention,
-    Upsample,
-    conv,
-    group_norm,
-    zeroed,
-)
+from ddpm_cli.models.layers import NORM_EPS, DownsamplePadding, conv, group_norm, zeroed
+from ddpm_cli.models.stages import DownLevel, LevelResampling, Stage, StageOptions, UpLevel
 
 LEAST_BASE_CHANNELS = 4
 LARGEST_SMALL_PADDING = 32  # tiny images may be padded beyond their own size
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """Hold what all stages have in common; the fields are those of `ResidualBlock`, `SelfAttention` and `Downsample`."""
-
-    embedding_channels: int
-    dropout: float
-    scale_shift: bool
-    norm_groups: int
-    heads: int
-    downsample_padding: DownsamplePadding
-
-
-class Stage(Block):
-    """Compute a residual block, followed by self-attention where asked for.
-
-    x is [B, in_channels, H, W], the embedding [B, embedding_channels], the result [B, out_channels, H, W]. Where there is a skip,
-    x and it have in_channels together.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, options: StageOptions, *, attention: bool) -> None:
-        super().__init__()
-        self.block = ResidualBlock(
-            in_channels,
-            out_channels,
-            options.embedding_channels,
-            dropout=options.dropout,
-            scale_shift=options.scale_shift,
-            norm_groups=options.norm_groups,
-        )
-        self.attention = SelfAttention(out_channels, options.heads, options.norm_groups) if attention else nn.Identity()
-
-    def compute(self, x: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Map x, an embedding and perhaps a skip to the next feature maps."""
-        whole = x if skip is None else torch.cat([x, skip], dim=1)
-        result: Tensor = self.attention(self.block(whole, embedding))
-        return result
-
-
-class DownLevel(nn.Module):
-    """Compute the stages of one resolution on the way down, then halve, except at the lowest.
-
-    `skip_channels` lists the channels of each feature map that `forward` returns.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, stages: int, options: StageOptions, *, attention: bool, halves: bool
-    ) -> None:
-        super().__init__()
-        inputs = [in_channels, *[out_channels] * (stages - 1)]
-        self.stages = nn.ModuleList(Stage(channels, out_channels, options, attention=attention) for channels in inputs)
-        self.downsample = Downsample(out_channels, options.downsample_padding) if halves else None
-        self.skip_channels = [out_channels] * (stages + halves)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """List every feature map on the way, the last of which goes on downwards."""
-        features: list[Tensor] = []
-        for stage in self.stages:
-            x = stage(x, embedding)
-            features.append(x)
-        if self.downsample is not None:
-            features.append(self.downsample(x))
-        return features
-
-
-class UpLevel(nn.Module):
-    """Compute the stages of one resolution on the way up, each fed a map from the way down, then double, except at the top."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        skip_channels: Sequence[int],
-        options: StageOptions,
-        *,
-        attention: bool,
-        doubles: bool,
-    ) -> None:
-        super().__init__()
-        inputs = [in_channels, *[out_channels] * (len(skip_channels) - 1)]
-        self.stages = nn.ModuleList(
-            Stage(channels + skip, out_channels, options, attention=attention)
-            for channels, skip in zip(inputs, skip_channels, strict=True)
-        )
-        self.upsample = Upsample(out_channels) if doubles else nn.Identity()
-
-    def forward(self, x: Tensor, skips: Sequence[Tensor], embedding: Tensor) -> Tensor:
-        """Map x [B, in_channels, H, W] and a skip [B, C_i, H, W] per stage to [B, out_channels, 2 H, 2 W] (H, W at the top)."""
-        for stage, skip in zip(self.stages, skips, strict=True):
-            x = stage(x, embedding, skip)
-        result: Tensor = self.upsample(x)
-        return result
 
 
 class UNet(Denoiser):
@@ -147,10 +44,15 @@ class UNet(Denoiser):
         downsample_padding: See `Downsample`.
         time_frequencies: See `sinusoidal_embedding`.
         out_channels: Channels of the result; those of x if None.
+        attention_head_channels: Channels of each head, instead of a number of heads that is the same everywhere; None for that.
+        resampling: Whether levels are halved and doubled by a convolution or within a residual block.
+        time_scale: Factor of the step before it is embedded.
+        time_channels: Sines and cosines that the step is embedded as, at least 4, or 2 with the frequencies "transformer"; None for
+            base_channels.
         num_classes: Classes of the images, each with a learned vector that is added to the time embedding (Nichol & Dhariwal 2021,
             Sec. 2.3). Label `num_classes` is the null label, an image of any class, with a vector of its own. None: no labels.
     Raises:
-        ConfigError: If an attention resolution is the height of no feature map, if attention_heads does not divide the channels
+        ConfigError: If an attention resolution is the height of no feature map, if the heads do not divide the channels
             that get attention, if base_channels is less than 4, or if a group of a norm has a single value.
     """
 
@@ -172,6 +74,10 @@ class UNet(Denoiser):
         norm_eps: float = NORM_EPS,
         downsample_padding: DownsamplePadding = "symmetric",
         time_frequencies: Frequencies = "ddpm",
+        attention_head_channels: int | None = None,
+        resampling: LevelResampling = "convolution",
+        time_scale: float = 1.0,
+        time_channels: int | None = None,
         out_channels: int | None = None,
         num_classes: int | None = None,
     ) -> None:
@@ -190,9 +96,20 @@ class UNet(Denoiser):
         _check_attention(attention_resolutions, heights)
         attention = [height in attention_resolutions for height in heights]
         channels = [base_channels * multiple for multiple in channel_mult]
-        options = StageOptions(4 * base_channels, dropout, scale_shift_norm, norm_groups, attention_heads, downsample_padding)
+        options = StageOptions(
+            4 * base_channels,
+            dropout,
+            scale_shift_norm,
+            norm_groups,
+            attention_heads,
+            attention_head_channels,
+            downsample_padding,
+            resampling,
+        )
 
-        self.time_embedding = TimeEmbedding(base_channels, options.embedding_channels, time_frequencies)
+        self.time_embedding = TimeEmbedding(
+            time_channels or base_channels, options.embedding_channels, time_frequencies, time_scale
+        )
         self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
         self.conv_in = conv(in_channels * stem**2, base_channels)
 

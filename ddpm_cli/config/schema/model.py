@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
 from ddpm_cli.config.schema.section import Choice, OneOf, PositiveInt, Share
 from ddpm_cli.core.names import plain
@@ -90,6 +90,10 @@ class UNetConfig(NetworkBase):
         (), description="Heights of the feature maps, after stem and padding, that get self-attention."
     )
     attention_heads: PositiveInt = Field(1, description="Heads of each self-attention. The number must divide its channels.")
+    attention_head_channels: PositiveInt | None = Field(
+        None,
+        description="Channels of each head, instead of attention_heads, so that wider levels have more (Dhariwal & Nichol 2021).",
+    )
     middle_attention: bool = Field(True, description="Use self-attention between the two middle blocks.")
     dropout: Share = Field(0.0, description="Dropout in the residual blocks.")
     scale_shift_norm: bool = Field(False, description="Let the time embedding scale and shift the norm, instead of adding it.")
@@ -104,9 +108,32 @@ class UNetConfig(NetworkBase):
         "symmetric",
         description="Where halving convolutions see zeros: on all sides, or right and below, as in the code of Ho et al. 2020.",
     )
+    resampling: Literal["convolution", "residual"] = Field(
+        "convolution",
+        description="What halves and doubles feature maps: a convolution, or a residual block around a mean of pixels, or around "
+        "repeated ones (Dhariwal & Nichol 2021).",
+    )
     time_frequencies: Literal["ddpm", "transformer"] = Field(
         "ddpm", description="The time embedding's lowest frequency: 1/10000 (Ho et al. 2020), or the last before it."
     )
+    time_scale: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        description="Factor of the step before it is embedded. With 1000/T the embedding sees the same range whatever T is.",
+    )
+    time_channels: int | None = Field(
+        None,
+        ge=2,
+        le=16_384,
+        description="Sines and cosines that the step is embedded as, instead of base_channels. 2 go with transformer alone.",
+    )
+
+    @model_validator(mode="after")
+    def _one_frequency_has_no_range(self) -> UNetConfig:
+        if self.time_channels is not None and self.time_channels < 4 and self.time_frequencies == "ddpm":
+            raise ValueError('time_channels below 4 needs time_frequencies "transformer", whose only frequency is then 1')
+        return self
 
     @property
     def called(self) -> str:

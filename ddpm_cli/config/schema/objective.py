@@ -132,12 +132,15 @@ TimestepsConfig = Annotated[
 class ParameterizationBase(Choice):
     """Predict one thing or another by the network."""
 
-    knows_any_level: ClassVar[bool] = False
-    """Whether the network is told how much noise there is, not which step of a table it is."""
     keeps_images: ClassVar[bool] = True
     """Whether x0_hat of an image without noise is the image, whatever the network says, as a consistency model wants it."""
     lets_schedule_learn: ClassVar[bool] = False
     """Whether it is known how its error depends on the schedule, which a learned one is trained by."""
+
+    @property
+    def knows_any_level(self) -> bool:
+        """Tell whether the network is told how much noise there is, not which step of a table it is."""
+        return False
 
     @abstractmethod
     def build(self) -> Prediction:
@@ -149,12 +152,20 @@ class EpsParameterization(ParameterizationBase):
 
     kind: Literal["eps"] = "eps"
     lets_schedule_learn: ClassVar[bool] = True
+    level_input: Literal["step", "log-sigma"] = Field(
+        "step", description="What the network is told of the noise: its step in the table, or log(sigma/alpha)."
+    )
+
+    @property
+    def knows_any_level(self) -> bool:
+        """Tell whether the network is told log(sigma/alpha)."""
+        return self.level_input == "log-sigma"
 
     def build(self) -> Eps:
         """Build what turns the network's output into x_0 and eps."""
         from ddpm_cli.diffusion.prediction import Eps
 
-        return Eps()
+        return Eps(self.level_input)
 
 
 class X0Parameterization(ParameterizationBase):
@@ -188,8 +199,12 @@ class EdmParameterization(ParameterizationBase):
     """Predict EDM's preconditioned mixture of image and noise (Karras et al. 2022). Train it with timesteps = log-normal."""
 
     kind: Literal["edm"] = "edm"
-    knows_any_level: ClassVar[bool] = True
     sigma_data: float = Field(0.5, gt=0, le=10, description="Standard deviation of the images in [-1, 1].")
+
+    @property
+    def knows_any_level(self) -> bool:
+        """Tell that it is told log(sigma/alpha)."""
+        return True
 
     def build(self) -> Edm:
         """Build what turns the network's output into x_0 and eps."""

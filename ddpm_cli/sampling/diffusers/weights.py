@@ -1,4 +1,7 @@
-"""Find and read the weights of a model of diffusers: one file or shards, of full precision or of a variant such as fp16."""
+"""Find and read the weights of a model of diffusers: one file or shards, of full precision or of a variant such as fp16.
+
+Safetensors are preferred; where there are none, the pickles of torch.save are read, without running any of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.core.io.files import input_errors, printable, read_json_object
+from ddpm_cli.core.io.pickled_weights import read_pickled_weights
 from ddpm_cli.core.io.tensor_files import read_tensor_file, read_tensor_header
 from ddpm_cli.errors import CheckpointError, RequestError
 
@@ -17,9 +21,10 @@ if TYPE_CHECKING:
 STEM = "diffusion_pytorch_model"
 WEIGHTS = f"{STEM}.safetensors"
 DAMAGED = "Download it again from where it is whole."
-_WHOLE = re.compile(rf"{STEM}(?:\.(?P<variant>[\w-]+?))?\.safetensors")
-_INDEX = re.compile(rf"{STEM}\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
-_SHARD = re.compile(r"(?:\.[\w-]+?)?-\d{5}-of-\d{5}\.safetensors$")
+PICKLED = ".bin"
+_SUFFIXES = (PICKLED, ".safetensors")
+"""The later is preferred."""
+_SHARD = re.compile(r"(?:\.[\w-]+?)?-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 MOST_SHARDS = 1000
 
 
@@ -52,8 +57,11 @@ def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in files:
         with input_errors(path, CheckpointError, DAMAGED):
-            read_tensor_header(path)  # without torch, which takes long to import
-            found = read_tensor_file(path).tensors
+            if path.suffix == PICKLED:
+                found = read_pickled_weights(path).tensors
+            else:
+                read_tensor_header(path)  # without torch, which takes long to import
+                found = read_tensor_file(path).tensors
         twice = sorted(found.keys() & tensors.keys())
         if twice:
             raise CheckpointError(f"{path} holds {printable(twice[0])}, which another of the files holds too.", DAMAGED)
@@ -64,11 +72,14 @@ def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
 def _variants(folder: Path) -> dict[str, Path]:
     """By the name of each variant, empty for the usual weights, the file or the index of its shards; a whole file is preferred."""
     found: dict[str, Path] = {}
-    for pattern in (_INDEX, _WHOLE):
-        for path in sorted(folder.iterdir()):
-            match = pattern.fullmatch(path.name)
-            if match is not None and _SHARD.search(path.name) is None:
-                found[match["variant"] or ""] = path
+    for suffix in _SUFFIXES:
+        index = rf"{STEM}\{suffix}\.index(?:\.(?P<variant>[\w-]+))?\.json"
+        whole = rf"{STEM}(?:\.(?P<variant>[\w-]+?))?\{suffix}"
+        for pattern in (index, whole):
+            for path in sorted(folder.iterdir()):
+                match = re.fullmatch(pattern, path.name)
+                if match is not None and _SHARD.search(path.name) is None:
+                    found[match["variant"] or ""] = path
     return found
 
 
@@ -78,13 +89,7 @@ def _none_found(folder: Path, variant: str | None, found: Sequence[str]) -> Requ
         return RequestError(f"{folder} holds no weights of the variant {printable(variant)}, but {named}.", "Correct --variant.")
     if found:
         return RequestError(f"{folder} holds several sets of weights: {named}.", f"Choose one: --variant {found[0]}")
-    pickled = sorted(folder.glob("*.bin"))
-    reason = f"its weights are in {pickled[0].name}, a pickle, which can run a stranger's code" if pickled else "it is missing"
-    return RequestError(
-        f"{folder / WEIGHTS} cannot be read: {reason}.",
-        "Download the .safetensors file, or convert it where you trust it: UNet2DModel.from_pretrained(DIR)"
-        ".save_pretrained(DIR, safe_serialization=True)",
-    )
+    return RequestError(f"{folder / WEIGHTS} cannot be read: it is missing.", "Download the .safetensors file, or the .bin file.")
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
