@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_cli.data.augmentation import Augmentation, augmented, condition
 from ddpm_cli.data.scale import USUAL
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.data_change import FROM_THE_START, Since
@@ -62,6 +63,7 @@ class Batches:
         device: Where batches are wanted; by default where the images are.
         labels: Class of each image, int64, [N]; only for `labels_at`.
         since: From where on the images are these; their permutations are others than those of the images before.
+        augmentation: Transforms images, after they were mirrored, and tells of it by `vectors_at`; None does neither.
     Raises:
         DataError: If there are no images.
     """
@@ -76,6 +78,7 @@ class Batches:
         device: torch.device | None = None,
         labels: NDArray[np.int64] | None = None,
         since: Since = FROM_THE_START,
+        augmentation: Augmentation | None = None,
     ) -> None:
         if len(images) == 0:
             raise DataError("The training set holds no images.", "Choose another data set.")
@@ -85,6 +88,7 @@ class Batches:
         self.horizontal_flip = horizontal_flip
         self.labels = labels
         self.since = since
+        self.augmentation = augmentation
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
         # And of a function that knows not this object, which would otherwise hold itself and its images.
@@ -115,10 +119,18 @@ class Batches:
         indices, flips = self._take(step, part)
         pixels = self.images.index_select(0, _move(torch.from_numpy(indices), self.images.device))
         x_0 = normalise(_move(pixels, self.device))
-        if not self.horizontal_flip:
-            return x_0
-        mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]
-        return torch.where(mask, x_0.flip(-1), x_0)
+        if self.horizontal_flip:
+            mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]
+            x_0 = torch.where(mask, x_0.flip(-1), x_0)
+        if self.augmentation is not None:
+            x_0 = augmented(x_0, self.augmentation.draw(self.seed, step, self.batch_size)[part])
+        return x_0
+
+    def vectors_at(self, step: int, part: slice = WHOLE) -> Tensor | None:
+        """Tell how `images_at` has augmented these rows, float32, [B, 9], on `device`; None without augmentation."""
+        if self.augmentation is None:
+            return None
+        return _move(condition(self.augmentation.draw(self.seed, step, self.batch_size)[part]), self.device)
 
     def labels_at(self, step: int) -> Tensor:
         """Take the classes of batch `step`, int64, [batch_size], on `device`.
