@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.config.schema.data import HuggingFaceData
 from ddpm_cli.core.io.paths import user_path
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import ConfigError, DataError
 from ddpm_cli.results.events import Listener, ignore
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.data import DataConfig
+    from ddpm_cli.data.augmentation import Augmentation
     from ddpm_cli.data.images import Dataset
 
 
@@ -32,6 +33,22 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on
     from ddpm_cli.data.images import with_limit
 
     return with_limit(dataset, config.limit, evenly=config.limit_keeps_classes_even)
+
+
+def build_augmentation(config: DataConfig, image_shape: tuple[int, int, int]) -> Augmentation | None:
+    """Build what augments images of [C, H, W]; None where nothing is to.
+
+    Raises:
+        ConfigError: If the images have nothing that could be moved.
+    """
+    if not config.augment:
+        return None
+    from ddpm_cli.data.augmentation import Augmentation
+
+    height, width = image_shape[1:]
+    if 1 in (height, width):
+        raise ConfigError(f"data.augment has nothing to turn in pictures of {height}x{width}.", "Set data.augment=0.")
+    return Augmentation(config.augment, config.augment_by)
 
 
 def with_absolute_paths(config: DataConfig) -> DataConfig:

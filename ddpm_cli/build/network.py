@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from ddpm_cli.build.data import build_augmentation
 from ddpm_cli.core.wording import first_few
 from ddpm_cli.errors import ConfigError
 
@@ -21,8 +22,17 @@ if TYPE_CHECKING:
 
 
 def build_network(config: Config, image_shape: tuple[int, int, int]) -> Denoiser:
-    """Build the network of a whole config, which predicts its variance too if the objective trains that; see `build_model`."""
-    return build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+    """Build the network of a whole config, see `build_model`.
+
+    It predicts its variance too if the objective trains that, and takes the vector of the augmentation if there is one.
+
+    Raises:
+        ConfigError: As `build_model` does, or if the network or images of this size cannot be augmented.
+    """
+    network = build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
+    if (augmentation := build_augmentation(config.data, image_shape)) is not None:
+        network.take_augmentation(augmentation.vector_size)
+    return network
 
 
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learned_variance: bool = False) -> Denoiser:

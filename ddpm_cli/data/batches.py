@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_cli.data.augmentation import Augmentation, augmented, condition
 from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.data_change import FROM_THE_START, Since
@@ -74,6 +75,7 @@ class Batches:
         labels: Class of each image, int64, [N]; only for `labels_at`.
         since: From where on the images are these; their permutations are others than those of the images before.
         scale: Which stored values are -1 and 1.
+        augmentation: Transforms images, after they were mirrored, and tells of it by `vectors_at`; None does neither.
     Raises:
         DataError: If there are no images.
     """
@@ -89,6 +91,7 @@ class Batches:
         labels: NDArray[np.int64] | None = None,
         since: Since = FROM_THE_START,
         scale: Scale = USUAL,
+        augmentation: Augmentation | None = None,
     ) -> None:
         if len(images) == 0:
             raise DataError("The training set holds no images.", "Choose another data set.")
@@ -99,6 +102,7 @@ class Batches:
         self.labels = labels
         self.since = since
         self.scale = scale
+        self.augmentation = augmentation
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
         # And of a function that knows not this object, which would otherwise hold itself and its images.
@@ -129,10 +133,18 @@ class Batches:
         indices, flips = self._take(step, part)
         pixels = rows_of(self.images, _move(torch.from_numpy(indices), self.images.device))
         x_0 = normalise(_move(pixels, self.device), self.scale)
-        if not self.horizontal_flip:
-            return x_0
-        mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]
-        return torch.where(mask, x_0.flip(-1), x_0)
+        if self.horizontal_flip:
+            mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]
+            x_0 = torch.where(mask, x_0.flip(-1), x_0)
+        if self.augmentation is not None:
+            x_0 = augmented(x_0, self.augmentation.draw(self.seed, step, self.batch_size)[part])
+        return x_0
+
+    def vectors_at(self, step: int, part: slice = WHOLE) -> Tensor | None:
+        """Tell how `images_at` has augmented these rows, float32, [B, 9], on `device`; None without augmentation."""
+        if self.augmentation is None:
+            return None
+        return _move(condition(self.augmentation.draw(self.seed, step, self.batch_size)[part]), self.device)
 
     def labels_at(self, step: int) -> Tensor:
         """Take the classes of batch `step`, int64, [batch_size], on `device`.

@@ -19,7 +19,10 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 class Network(Protocol):
-    """Predict from x_t [B, C, H, W], t int64 [B] and, if it was trained with labels, these, int64 [B]."""
+    """Predict from x_t [B, C, H, W], t int64 [B] and, if it was trained with labels, these, int64 [B].
+
+    One that was trained with augmentation takes `augmentation` as well, see `models.base.Denoiser.take_augmentation`.
+    """
 
     def __call__(self, x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor: ...  # noqa: D102
 

@@ -45,6 +45,18 @@ def with_labels(network: Network, labels: Tensor | None) -> Network:
     return conditioned
 
 
+def with_augmentation(network: Callable[..., Tensor], vector: Tensor | None) -> Network:
+    """Fill in how images were augmented, [B, 9]: call it as network(x_t, t, labels). Without that, it is the network itself."""
+    if vector is None:
+        return network
+
+    def conditioned(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+        # Guidance sees the images twice in one call.
+        return network(x_t, t, *labels, augmentation=vector.repeat(len(x_t) // len(vector), 1))
+
+    return conditioned
+
+
 def guided(
     predict: Predict,
     null_label: int,

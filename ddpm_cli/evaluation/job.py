@@ -26,7 +26,7 @@ from ddpm_cli.evaluation.sample_metrics import SampleMeasurement
 from ddpm_cli.evaluation.sample_parts import SampleSet, draw_parts, part_size
 from ddpm_cli.evaluation.settings import SPLITS
 from ddpm_cli.evaluation.work_folder import WORK, alone, refuse_links, remove, require_finite
-from ddpm_cli.metrics.registry import known_metrics
+from ddpm_cli.metrics.registry import Details, known_metrics
 from ddpm_cli.results.events import Listener
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.runs.figures import append_figures
@@ -218,7 +218,7 @@ class Job:
             assert record.measure is not None  # there is nothing to compute it of
             return [record.measure(self.trained, self.dataset, self.settings, self.out, self.on_event)]
         scale = self.trained.scale
-        depth = {} if scale == USUAL else {"depth": f"8-bit view of {scale}"}
+        depth: Details = {} if scale == USUAL else {"depth": f"8-bit view of {scale}"}
         measurement = SampleMeasurement(
             by_n[self.settings.n_of(metric)],
             *self.references.of(record, self.trained.image_shape[0]),

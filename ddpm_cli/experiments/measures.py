@@ -100,11 +100,12 @@ def _learns_its_objective(config: Config) -> bool:
 
 
 def _trained_on(record: RunRecord) -> tuple[Any, ...]:
-    return record.data_sha256, record.config.data.horizontal_flip
+    data = record.config.data
+    return record.data_sha256, data.horizontal_flip, data.augment, data.augment_by if data.augment else ()
 
 
 def _held_out(record: RunRecord) -> tuple[Any, ...]:
-    data = record.config.data.model_dump(exclude={"limit", "horizontal_flip", "root"})
+    data = record.config.data.model_dump(exclude={"limit", "horizontal_flip", "augment", "augment_by", "root"})
     return record.held_out, data, record.config.train.eval_images
 
 

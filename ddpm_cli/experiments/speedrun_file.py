@@ -45,7 +45,7 @@ FIXED = dict.fromkeys(BUDGET, "the clock alone ends a run") | {
     "start.weights": "every record is trained from random weights",
 }
 """Keys that a record may not set, and why."""
-FREE = ("horizontal_flip",)
+FREE = ("horizontal_flip", "augment", "augment_by")
 """What a record may say of the data."""
 OF_A_SWEEP = ("evaluate", "seeds", "base", "grid", "arms")
 REMEDY = "The rules are in examples/speedrun/README.md."

@@ -159,6 +159,8 @@ def _data_lines(trained: TrainedModel, info: dict[str, Any]) -> Iterator[str]:
         yield f"- SHA-256 of the training images: `{_escaped(facts['sha256'])}`"
     if trained.config.data.horizontal_flip:
         yield "- mirrored at random"
+    if trained.config.data.augment:
+        yield f"- augmented ({', '.join(trained.config.data.augment_by)}), each with probability {trained.config.data.augment:g}"
 
 
 def _metric_lines(trained: TrainedModel, run: RunDirectory | None) -> Iterator[str]:

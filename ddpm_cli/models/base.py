@@ -66,6 +66,16 @@ class Denoiser(nn.Module, ABC):
             Prediction, [B, C, H, W], or [B, 2 C, H, W] with a learned variance.
         """
 
+    def take_augmentation(self, size: int) -> None:
+        """Let `forward` take `augmentation` as well, how images were augmented, float32 [B, size]; None stands for 0, not at all.
+
+        Where it is 0 the prediction must be what it is without it, so that a network may be exported as if it took none.
+
+        Raises:
+            ConfigError: If the network cannot, which is so unless a class below says how.
+        """
+        raise ConfigError("data.augment needs a network that can be told of it, and this one cannot.", "Set data.augment=0.")
+
     def image_axes(self) -> Mapping[str, ImageAxis]:
         """List the parameters with an axis over the channels of an image, which a network for other channels can start from.
 

@@ -88,7 +88,7 @@ class UNet(Denoiser):
                 f"Set it to at least {LEAST_BASE_CHANNELS}.",
             )
         self.stateless = dropout == 0
-        self.stem = stem
+        self.stem, self.embedding_channels = stem, 4 * base_channels
         levels = len(channel_mult)
         self.padding = _padding(image_size, stem * 2 ** (levels - 1))
         _check_padding(image_size, self.padding, levels)
@@ -97,7 +97,7 @@ class UNet(Denoiser):
         attention = [height in attention_resolutions for height in heights]
         channels = [base_channels * multiple for multiple in channel_mult]
         options = StageOptions(
-            4 * base_channels,
+            self.embedding_channels,
             dropout,
             scale_shift_norm,
             norm_groups,
@@ -111,6 +111,7 @@ class UNet(Denoiser):
             time_channels or base_channels, options.embedding_channels, time_frequencies, time_scale
         )
         self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
+        self.augmentation_embedding: nn.Linear | None = None
         self.conv_in = conv(in_channels * stem**2, base_channels)
 
         self.down, skip_channels = _way_down(base_channels, channels, blocks_per_level, attention, options)
@@ -126,6 +127,10 @@ class UNet(Denoiser):
         for module in self.modules():
             if isinstance(module, nn.GroupNorm):
                 module.eps = norm_eps
+
+    def take_augmentation(self, size: int) -> None:
+        """Add a linear map of the vector to the time embedding (Karras et al. 2022, App. F.2), without a bias: 0 adds 0."""
+        self.augmentation_embedding = zeroed(nn.Linear(size, self.embedding_channels, bias=False))
 
     def feature_sizes(self) -> list[tuple[int, int]]:
         """List height and width of the feature maps of each level, the first level's first."""
@@ -157,21 +162,24 @@ class UNet(Denoiser):
                 f"Set model.norm_groups={channels // 2} or fewer, give model.channel_mult fewer levels, or lower model.stem.",
             )
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict from noisy images, their noise levels and their classes.
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
+        """Predict from noisy images, their noise levels, their classes and how they were augmented.
 
         Args:
             x: Noisy images x_t, [B, C, H, W].
             t: Noise levels, [B], int or float.
             labels: Classes in [0, num_classes], int64, [B]; None stands for the null label.
+            augmentation: See `take_augmentation`, [B, size]; None stands for 0.
         Returns:
             Prediction, [B, out_channels, H, W].
         Raises:
-            ShapeError: If the images have another size or other channels than the network was built for, or if there are labels and
-                it was built for none.
+            ShapeError: If the images have another size or other channels than the network was built for, or if there are labels or
+                an augmentation and it was built for none.
         """
         self._check_shape(x)
         embedding = self._embed(t, labels)
+        if augmentation is not None:
+            embedding = embedding + self._embed_augmentation(augmentation)
         h = self.conv_in(functional.pixel_unshuffle(functional.pad(x, self.padding), self.stem))
 
         skips = [h]
@@ -196,6 +204,12 @@ class UNet(Denoiser):
         if labels is None:
             labels = torch.full_like(t, self.num_classes, dtype=torch.int64)
         embedding = embedding + self.label_embedding(labels)
+        return embedding
+
+    def _embed_augmentation(self, augmentation: Tensor) -> Tensor:
+        if self.augmentation_embedding is None:
+            raise ShapeError("The network takes no augmentation.", "Build it with data.augment.")
+        embedding: Tensor = self.augmentation_embedding(augmentation)
         return embedding
 
     def _check_shape(self, x: Tensor) -> None:

@@ -67,7 +67,7 @@ def with_bundled(config: Config) -> Config:
 def _bundled(data: DataConfig) -> DataConfig:
     if not isinstance(data, FashionMnistData) or data.root is not None:
         return data
-    return FashionMnist10kData(limit=data.limit, horizontal_flip=data.horizontal_flip)
+    return FashionMnist10kData(**data.model_dump(include={"limit", "horizontal_flip", "augment", "augment_by"}))
 
 
 # -------------------------------------------------------------------------------------------------------- what changes

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.build.budget import Budget, lr_factor
+from ddpm_cli.build.data import build_augmentation
 from ddpm_cli.build.network import build_network, build_optimizer
 from ddpm_cli.build.passes import build_side_by_side
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
@@ -25,7 +26,7 @@ from ddpm_cli.core.compute.side_by_side import SideBySide, computing_threads
 from ddpm_cli.core.compute.skipping import step_if
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.batches import Batches, place
-from ddpm_cli.diffusion.guidance import drop_labels, with_labels
+from ddpm_cli.diffusion.guidance import drop_labels, with_augmentation, with_labels
 from ddpm_cli.diffusion.objectives.noise_draws import nearest_noise
 from ddpm_cli.models.base import freeze, recompute_blocks
 from ddpm_cli.results.data_change import FROM_THE_START, Since
@@ -116,6 +117,7 @@ class Trainer:
             labels=dataset.train.labels,
             since=since,
             scale=dataset.scale,
+            augmentation=build_augmentation(config.data, self.image_shape),
         )
         self.budget = Budget.of(train, len(dataset.train.images), since)
 
@@ -283,13 +285,14 @@ class Trainer:
         x_0, t = self.batches.images_at(self.step, part), draws.t[part]
         eps = nearest_noise(x_0, draws.eps[part]) if draws.eps.shape[1] > 1 else draws.eps[part, 0]
         labels = None if draws.labels is None else draws.labels[part]
+        vector = self.batches.vectors_at(self.step, part)
         if self.autoguidance and self.autoguidance.guides:
             with self.accelerator.autocast():
-                x_0, eps = self.autoguidance.aim(self.ema.model, x_0, t, eps, self.schedule, labels)
+                x_0, eps = self.autoguidance.aim(self.ema.model, x_0, t, eps, self.schedule, labels, vector)
         if self.guide:
             with self.accelerator.autocast():
-                x_0, eps = self.guide.ends(x_0, t, eps, labels)
-        network = with_labels(network, labels)
+                x_0, eps = self.guide.ends(x_0, t, eps, labels, vector)
+        network = with_labels(with_augmentation(network, vector), labels)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         losses = self.loss(probe or network, x_0, t, eps, self.schedule)
         loss = (draws.weights[part] * losses).sum() / len(draws.t)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
+from ddpm_cli.diffusion.guidance import with_augmentation
 from ddpm_cli.diffusion.prediction import Denoised, Prediction, eps_from_x_0
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -78,6 +79,7 @@ class Autoguidance:
         eps: Tensor,
         schedule: NoiseSchedule,
         labels: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Move images away from what the guide predicts, with the noise that makes the same x_t of them.
 
@@ -88,6 +90,7 @@ class Autoguidance:
             eps: Noise, shaped like x_0.
             schedule: The noise schedule.
             labels: Of the images, int64 [B], or None.
+            augmentation: How they were augmented, [B, 9], or None.
         Returns:
             Image and noise that a loss is to be computed of, shaped like x_0.
         """
@@ -95,6 +98,7 @@ class Autoguidance:
         x_0 = at_least_float32(x_0)
         at = Levels.of_steps(schedule, t, x_0)
         x_t = noised(x_0, eps, at)
-        ours, theirs = (predictor(network, schedule, self.prediction)(x_t, at, labels) for network in (own, self.guide))
+        networks = [with_augmentation(network, augmentation) for network in (own, self.guide)]
+        ours, theirs = (predictor(network, schedule, self.prediction)(x_t, at, labels) for network in networks)
         aim = led_away(x_0, ours, theirs, self.scale)
         return aim, eps_from_x_0(x_t, aim, at)

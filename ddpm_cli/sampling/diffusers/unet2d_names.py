@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _FIRST_LINEAR = "time_embedding.mlp.0.weight"
+_OF_AUGMENTATION = "augmentation_embedding.weight"
 _PLACES = (
     (r"^time_embedding\.mlp\.0\.", "time_embedding.linear_1."),
     (r"^time_embedding\.mlp\.2\.", "time_embedding.linear_2."),
@@ -44,8 +45,11 @@ _LINEAR = re.compile(r"\.(to_q|to_k|to_v|to_out\.0)\.weight$")
 
 
 def to_unet2d(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename our weights to diffusers' names; its attention has linear layers, [C, C]."""
-    renamed = {_renamed(name, _PLACES + _PARTS): weight for name, weight in weights.items()}
+    """Rename our weights to diffusers' names; its attention has linear layers, [C, C].
+
+    It is told of no augmentation, and of images as they are ours knows nothing by those weights: the vector is 0.
+    """
+    renamed = {_renamed(name, _PLACES + _PARTS): weight for name, weight in weights.items() if name != _OF_AUGMENTATION}
     return {name: weight.flatten(1) if _LINEAR.search(name) else weight for name, weight in renamed.items()}
 
 

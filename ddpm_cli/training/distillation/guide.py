@@ -11,7 +11,7 @@ from ddpm_cli.config.schema.objective import ConsistencyLoss
 from ddpm_cli.config.schema.sample import GuidanceConfig
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import predictor
-from ddpm_cli.diffusion.guidance import guidance_shift
+from ddpm_cli.diffusion.guidance import guidance_shift, with_augmentation
 from ddpm_cli.diffusion.objectives.consistency import moved_ends
 
 if TYPE_CHECKING:
@@ -44,20 +44,23 @@ class Guide:
         self.network = build_network(config, image_shape).eval().requires_grad_(False)
         place_network(self.network, device)
         self._schedule = schedule
-        self._predict = predictor(self.network, schedule, config.objective.build_prediction())
-        self._ends_at_teacher = loss.ends == "teacher"
-        classes = config.model.resolved_classes()
-        guided = classes is not None and loss.guidance != GuidanceConfig()
-        self._shift = guidance_shift(self._predict, classes or 0, **loss.guidance.model_dump()) if guided else None
+        self._prediction = config.objective.build_prediction()
+        self._loss = loss
+        self._classes = None if loss.guidance == GuidanceConfig() else config.model.resolved_classes()
 
     @torch.no_grad()
-    def ends(self, x_0: Tensor, t: Tensor, eps: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def ends(
+        self, x_0: Tensor, t: Tensor, eps: Tensor, labels: Tensor | None, augmentation: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Move images and noise, see `moved_ends`: to what the teacher makes of x_t, or by what its guidance adds to that."""
+        predict = predictor(with_augmentation(self.network, augmentation), self._schedule, self._prediction)
 
         def end(x_0: Tensor, x_t: Tensor, at: Levels) -> Tensor:
-            if self._ends_at_teacher:
-                x_0 = self._predict(x_t, at, labels).x0_hat
-            return x_0 if self._shift is None or labels is None else x_0 + self._shift(x_t, at, labels)
+            if self._loss.ends == "teacher":
+                x_0 = predict(x_t, at, labels).x0_hat
+            if self._classes is None or labels is None:
+                return x_0
+            return x_0 + guidance_shift(predict, self._classes, **self._loss.guidance.model_dump())(x_t, at, labels)
 
         return moved_ends(end, x_0, t, eps, self._schedule)
 

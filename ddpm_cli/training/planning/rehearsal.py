@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn, optim
 
+from ddpm_cli.build.data import build_augmentation
 from ddpm_cli.build.network import build_network, build_optimizer
 from ddpm_cli.build.passes import build_side_by_side
 from ddpm_cli.build.schedule import build_schedule, build_schedule_learner
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.forward import at_least_float32
-from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.diffusion.guidance import with_augmentation, with_labels
 from ddpm_cli.models.base import freeze, recompute_blocks
 from ddpm_cli.training.distillation.guide import build_guide
 
@@ -105,10 +106,12 @@ class Rehearsal:
             twin: Takes the place of the network, whose weights it has.
         """
         x_0, t, labels = self._inputs(images)
-        network, eps = with_labels(self._cast(twin or self.network), labels), torch.zeros_like(x_0)
+        vector = self._vector(images)
+        network = with_labels(with_augmentation(self._cast(twin or self.network), vector), labels)
+        eps = torch.zeros_like(x_0)
         if self.guide:
             with self.accelerator.autocast():
-                x_0, eps = self.guide.ends(x_0, t, eps, labels)
+                x_0, eps = self.guide.ends(x_0, t, eps, labels, vector)
         probe = self.learner.probe(network, x_0, t, eps) if self.learner else None
         losses = self.config.objective.build_loss()(probe or network, x_0, t, eps, self.schedule)
         torch.autograd.backward(losses.mean())
@@ -116,9 +119,9 @@ class Rehearsal:
     def _cast(self, network: Network) -> Network:
         """Let autocast reach each pass by itself, as Accelerate does: what it keeps of a pass without gradients has none."""
 
-        def passed(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+        def passed(*inputs: Tensor, **conditions: Tensor) -> Tensor:
             with self.accelerator.autocast():
-                return at_least_float32(network(x_t, t, *labels))
+                return at_least_float32(network(*inputs, **conditions))
 
         return passed
 
@@ -140,6 +143,11 @@ class Rehearsal:
     def drop_gradients(self) -> None:
         """Free what `train_pass` left."""
         self.network.zero_grad(set_to_none=True)
+
+    def _vector(self, images: int) -> Tensor | None:
+        """How images of nothing were augmented: not at all, of which the network is told if it takes that."""
+        augmentation = build_augmentation(self.config.data, self.image_shape)
+        return None if augmentation is None else torch.zeros(images, augmentation.vector_size, device=self.accelerator.device)
 
     def _inputs(self, images: int) -> tuple[Tensor, Tensor, Tensor | None]:
         device = self.accelerator.device
