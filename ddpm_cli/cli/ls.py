@@ -46,13 +46,15 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 def datasets() -> dict[str, dict[str, Any]]:
-    """List by name what a data set is, and where it lies."""
+    """List by name what a data set is, and where it lies; of the kind arrays, each format that is recognised."""
     from ddpm_cli.data.places import has_place, place_of
+    from ddpm_cli.data.sources.formats.registry import READERS
 
-    return {
+    kinds = {
         name: about | {"here": (place_of(name) or "downloaded when needed") if has_place(name) else "your own"}
         for name, about in kinds_of("data").items()
     }
+    return kinds | {f"arrays: {reader.title}": {"about": reader.about, "here": "your own"} for reader in READERS}
 
 
 def samplers() -> dict[str, dict[str, Any]]:

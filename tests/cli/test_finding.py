@@ -20,6 +20,7 @@ from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.config.resolve.preset_files import preset_names
 from ddpm_cli.config.resolve.template import template
+from ddpm_cli.data.sources.formats.registry import READERS
 from ddpm_cli.errors import ConfigError, DdpmError, OutputError, RunError
 from ddpm_cli.experiments.run_info import model_info
 from ddpm_cli.experiments.run_list import list_rows
@@ -149,6 +150,7 @@ def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.Captu
     }
     registries = {"presets": preset_names, "metrics": known_metrics, "formats": known_formats}
     expected = tuple(registries[what]() if what in registries else sections()[places[what]])
+    expected += tuple(f"arrays: {reader.title}" for reader in READERS) if what == "datasets" else ()
     found = answer(capsys, "ls", what, "--json")[what]
     assert tuple(item["name"] for item in found) == expected
     assert all(item["about"] for item in found)

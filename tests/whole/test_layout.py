@@ -28,10 +28,10 @@ FOLDERS = [PACKAGE, *(path.parent for path in PACKAGE.rglob("__init__.py") if pa
 
 def drawn() -> Iterator[str]:
     """The folders of the tree, as paths below the package."""
-    room = ""
-    for indent, name in re.findall(r"^( {2}| {4})(\w+)/ ", GUIDE, re.MULTILINE):
-        room = name if len(indent) == 2 else room
-        yield name if len(indent) == 2 else f"{room}/{name}"
+    above: list[str] = []
+    for indent, name in re.findall(r"^((?: {2}){1,3})(\w+)/ ", GUIDE, re.MULTILINE):
+        above = [*above[: len(indent) // 2 - 1], name]
+        yield "/".join(above)
 
 
 def test_the_tree_has_every_folder_once() -> None:
@@ -137,7 +137,7 @@ def test_no_folder_holds_too_much() -> None:
     whole = sum(lines.values())
     for room in (path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
         share = sum(count for path, count in lines.items() if path.is_relative_to(room)) / whole
-        assert share <= 0.12, room.name
+        assert share <= (0.16 if room.name == "data" else 0.12), room.name  # each format that people have is a file there
     for folder in FOLDERS:
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(modules) <= (26 if folder.name == "cli" else 18), folder.name

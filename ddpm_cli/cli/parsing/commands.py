@@ -266,7 +266,7 @@ def _config(word: str) -> str | None:
 
 
 def _data(word: str) -> str | None:
-    from ddpm_cli.config.resolve.data_choice import ARRAY_SUFFIXES, data_flags
+    from ddpm_cli.config.resolve.data_choice import data_flags, is_array_file
     from ddpm_cli.errors import DataError
 
     if is_run(word):
@@ -275,7 +275,7 @@ def _data(word: str) -> str | None:
         kind = data_flags(word)["data.kind"][0]
     except DataError:
         return None
-    return word if kind in ("folder", "arrays") or Path(word).suffix in ARRAY_SUFFIXES else str(kind)
+    return word if kind in ("folder", "arrays") or is_array_file(word) else str(kind)
 
 
 def _device(word: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import meant, nearest
 from ddpm_cli.errors import DataError
 
-ARRAY_SUFFIXES = (".npz", ".npy")
+ARRAY_SUFFIXES = (".npz", ".npy", ".mat", ".h5", ".hdf5", ".bin", ".csv", ".csv.gz")
+PICKLED = re.compile(r"(train_data_batch_\d+|val_data)")
+"""Published files of arrays that their reader names, to refuse them with the reason."""
+BESIDE_ARRAYS = (*ARRAY_SUFFIXES, ".txt", ".md", ".json")
 
 
 def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
@@ -35,10 +40,14 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if not found and (known := meant(text, names)):
         found = {"kind": known}
     if path is not None and not found:
-        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
+        problem = (
+            f"is a file, but none of {', '.join(ARRAY_SUFFIXES)}"
+            if path.exists()
+            else "is no data set, and no folder or file of that name"
+        )
         raise DataError(
             f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
-            f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures, or a file of arrays, such as .npz.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
 
@@ -46,10 +55,27 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
 def _at(path: Path) -> dict[str, Any]:
     """What lies at a path; nothing if that is no data."""
     if path.is_dir():
-        return {"kind": "folder", "root": path}
-    if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
+        return {"kind": "arrays", "path": path} if _is_of_arrays(path) else {"kind": "folder", "root": path}
+    if path.is_file() and is_array_file(path.name):
         return {"kind": "arrays", "path": path}
     return {}
+
+
+def is_array_file(name: str) -> bool:
+    """Tell by its name whether a file is one of arrays."""
+    return name.lower().endswith(ARRAY_SUFFIXES) or PICKLED.fullmatch(name) is not None
+
+
+def _is_of_arrays(folder: Path) -> bool:
+    """Whether a folder is of a format of arrays, and holds nothing but such files and texts; one of pictures is soon left."""
+    from ddpm_cli.data.sources.containers.found import Found
+    from ddpm_cli.data.sources.formats.registry import READERS
+
+    with os.scandir(folder) as entries:
+        shown = (entry for entry in entries if not entry.name.startswith("."))
+        if any(entry.is_dir() or not (entry.name.endswith(BESIDE_ARRAYS) or is_array_file(entry.name)) for entry in shown):
+            return False
+    return any(reader.recognises(Found(folder, {})) for reader in READERS)
 
 
 def data_notices(text: str | None) -> Iterator[str]:

@@ -304,14 +304,18 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
 
 
 class ArraysData(HeldOutShare):
-    """Read uint8 arrays: an .npz file with images, labels, test_images and test_labels, or an .npy file with images."""
+    """Read files of arrays: your own as .npz, .npy, .mat or HDF5, tables of pixels, and published ones, which are recognised."""
 
     kind: Literal["arrays"] = "arrays"
     take: Literal["evenly", "first"] = Field(
         "evenly", description="What limit keeps: evenly of each class, or the first of the file, as in earlier versions."
     )
-    path: FilePath | None = Field(None, description="The file.")
+    path: FilePath | None = Field(None, description="The file, or a folder of QuickDraw's, ImageNet's or STL-10's files.")
     layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
+    images_key: str | None = Field(None, description="Key of the images, where the file is of no format that is known.")
+    labels_key: str | None = Field(None, description="Key or column of the labels; none reads no labels, of any format.")
+    slices: bool = Field(False, description="Take volumes as slices, which 3-D MedMNIST needs.")
+    flat_size: ImageSize | None = Field(None, description="HxW of images that lie flat as rows of pixels, if not square.")
 
     @property
     def limit_keeps_classes_even(self) -> bool:
@@ -321,10 +325,12 @@ class ArraysData(HeldOutShare):
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
         """Read the file."""
         from ddpm_cli.data.sources.arrays import load_arrays
+        from ddpm_cli.data.sources.formats.reader import ArrayOptions
 
         if self.path is None:
             raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
-        return load_arrays(user_path(self.path, "data.path", DataError), self.layout, self.held_out, dark=trained_on)
+        options = ArrayOptions(self.layout, self.images_key, self.labels_key, self.slices, self.flat_size)
+        return load_arrays(user_path(self.path, "data.path", DataError), options, self.held_out, dark=trained_on)
 
 
 class MissingData(DataBase):

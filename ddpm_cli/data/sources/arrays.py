@@ -1,84 +1,76 @@
-"""Read images in NumPy's files: `.npz` with the keys images, labels, test_images, test_labels, or `.npy` with images alone."""
+"""Read images in files of arrays, one's own or those of others, which are recognised by their keys and shapes."""
 
 from __future__ import annotations
 
-import warnings
-import zipfile
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import psutil
-from numpy.typing import NDArray
-
-from ddpm_cli.core.io.array_files import ARRAY_ERRORS, read_array
+from ddpm_cli.core.io.files import printable
 from ddpm_cli.data.images import Dataset
-from ddpm_cli.data.sources.array_sets import AnyLayout, ArrayPart, ArraySet, dataset_of
+from ddpm_cli.data.sources.array_sets import ArraySet, dataset_of
+from ddpm_cli.data.sources.containers.found import Found, Stored
+from ddpm_cli.data.sources.containers.opening import look_into
+from ddpm_cli.data.sources.formats.own import KEYS, read_by_key
+from ddpm_cli.data.sources.formats.reader import WITHOUT_LABELS, ArrayOptions, Reader
+from ddpm_cli.data.sources.formats.registry import READERS
 from ddpm_cli.errors import DataError
 
-KEYS = ("images", "labels", "test_images", "test_labels")
-ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
-SMALL_BYTES = 100_000_000
-MOST_PACKED = 500
-"""Times that a file of images may grow when it is unpacked, if it grows beyond SMALL_BYTES: no pictures are that even."""
-Arrays = Mapping[str, NDArray[np.generic]]
+DEFAULTS = ArrayOptions()
 
 
-def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1, *, dark: bool = False) -> Dataset:
-    """Load images from an `.npz` or `.npy` file; nothing in it is unpickled.
+def load_arrays(path: Path, options: ArrayOptions = DEFAULTS, held_out: float = 0.1, *, dark: bool = False) -> Dataset:
+    """Load images from a file or folder of arrays; nothing in it is unpickled.
 
     Args:
-        path: The file. Images are uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 to 4 channels; labels are whole numbers [N].
-        layout: Where the channels are, if the shape alone does not tell.
+        path: The file or folder.
+        options: What the user knows of it.
         held_out: As for `dataset_of`.
         dark: Likewise.
     Raises:
-        DataError: If the file is missing, damaged, holds something else, or its layout cannot be told.
+        DataError: If it is missing, damaged, of no format that is known, or its layout cannot be told.
     """
-    arrays = _read(path)
-    train = ArrayPart(arrays["images"], arrays.get("labels"))
-    test = None
-    if "test_images" in arrays:
-        test = ArrayPart(arrays["test_images"], arrays.get("test_labels"), "test_images", "test_labels")
-    return dataset_of(ArraySet(path.stem, str(path), train, test, layout), held_out, dark=dark)
+    return dataset_of(read_arrays(path, options), held_out, dark=dark)
 
 
-def _read(path: Path) -> Arrays:
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.", "Name an .npz or .npy file.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(NPY_MAGIC))
-            if not start.startswith(ZIP_MAGIC):
-                if start != NPY_MAGIC:
-                    raise ValueError("it is neither an .npz nor an .npy file")
-                return {"images": read_array(path.resolve(), mapped="c")}
-            _refuse_bombs(path)
-            file.seek(0)
-            with warnings.catch_warnings(), np.load(file, allow_pickle=False) as loaded:
-                warnings.simplefilter("ignore")  # as in read_array
-                if "images" not in loaded.files:
-                    names = ", ".join(loaded.files) or "nothing"
-                    raise DataError(f"{path} has no array images, only {names}.", f"Its keys: {', '.join(KEYS)}.")
-                return {key: _member(loaded, key) for key in KEYS if key in loaded.files}
-    except (OSError, *ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, AttributeError) as error:
+def read_arrays(path: Path, options: ArrayOptions = DEFAULTS) -> ArraySet:
+    """Recognise what a file or folder of arrays holds, and read it; see `load_arrays`.
+
+    Raises:
+        DataError: Likewise.
+    """
+    found = look_into(path)
+    if options.images_key is not None:
+        return read_by_key(found, options)
+    reader = next((reader for reader in READERS if reader.recognises(found)), None)
+    if reader is None:
+        raise DataError(f"{path} is of no format that is known: it holds {found.listed()}.", _remedy(found))
+    _refuse_idle(reader, options, path)
+    return reader.read(found, options)
+
+
+def _refuse_idle(reader: Reader, options: ArrayOptions, path: Path) -> None:
+    """Refuse options that the format does not heed: what they ask for would not come about."""
+    asked = {"slices": options.slices, "flat_size": options.flat_size is not None}
+    for name, is_asked in asked.items():
+        if is_asked and name not in reader.options:
+            raise DataError(f"{path} is recognised as {reader.title}, which has no use for data.{name}.", f"Leave out data.{name}.")
+    if options.labels_key is not None and options.with_labels and reader.title != "tables of pixels":
         raise DataError(
-            f"{path} cannot be read: {str(error).rstrip('.')}.", "Write it with numpy.savez or numpy.save, as uint8."
-        ) from error
+            f"{path} is recognised as {reader.title}, whose labels are known; data.labels_key goes with data.images_key.",
+            f"Name both keys, or train without classes: {WITHOUT_LABELS}",
+        )
 
 
-def _member(loaded: Mapping[str, Any], key: str) -> NDArray[np.generic]:
-    """An array of the archive, of which NumPy hands out as bytes what does not begin like one."""
-    found = loaded[key]
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{key} is no array")
-    return found
+def _remedy(found: Found) -> str:
+    """Which options read it: the likeliest keys stand in them."""
+    images = [key for key, stored in found.arrays.items() if _is_images(stored)]
+    if not images:
+        return f"Its images want the key {KEYS[0]}; `ddpm ls datasets` lists the formats that are known."
+    largest = max(images, key=lambda key: len(found.arrays[key].shape))
+    count = found.shape(largest)[0]
+    labels = [key for key, stored in found.arrays.items() if stored.shape in ((count,), (count, 1)) and not stored.fault]
+    named = "".join(f" --set data.labels_key={printable(key)}" for key in labels[:1])
+    return f"Say which key holds the images: --set data.images_key={printable(largest)}{named}"
 
 
-def _refuse_bombs(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > max(SMALL_BYTES, MOST_PACKED * path.stat().st_size) or unpacked > psutil.virtual_memory().total:
-        raise ValueError(f"it would unpack to {unpacked / 1e9:,.1f} GB")
+def _is_images(stored: Stored) -> bool:
+    return not stored.fault and len(stored.shape) in (2, 3, 4) and stored.dtype.kind in "biuf" and min(stored.shape) > 0

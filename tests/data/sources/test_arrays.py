@@ -11,6 +11,7 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.config.schema.data import ArraysData
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.data.sources.arrays import load_arrays
+from ddpm_cli.data.sources.formats.reader import ArrayOptions
 from ddpm_cli.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -80,17 +81,17 @@ def test_an_ambiguous_layout_must_be_said(tmp_path: Path, layout: str, shape: tu
     with pytest.raises(DataError, match=r"\[9, 4, 4, 3\] may have their channels last or first") as caught:
         load_arrays(tmp_path / "a.npy")
     assert "data.layout=NHWC" in caught.value.remedy
-    assert load_arrays(tmp_path / "a.npy", layout).image_shape == shape  # type: ignore[arg-type] # parametrised
+    assert load_arrays(tmp_path / "a.npy", ArrayOptions(layout=layout)).image_shape == shape  # type: ignore[arg-type] # parametrised
 
 
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
         ({"images": GREY.astype(np.float32)}, "images are float32 from 0 to 255, not uint8"),
-        ({"images": GREY[0]}, r"shape \[6, 5\]"),
+        ({"images": GREY[0]}, "rows of 5 values, which are no square images"),
         ({"images": GREY[:0]}, r"shape \[0, 6, 5\] are empty"),
         ({"images": RNG.integers(0, 256, (4, 6, 5, 7), np.uint8)}, "have no 1 to 4 channels"),
-        ({"pictures": GREY}, "no array images, only pictures"),
+        ({"pictures": GREY}, r"of no format that is known: it holds pictures uint8 \[30, 6, 5\]"),
         ({"images": GREY, "labels": LABELS[:5]}, "not 30 whole numbers"),
         ({"images": GREY, "labels": LABELS / 2}, "not 30 whole numbers"),
         ({"images": GREY, "labels": LABELS - 1}, "labels go from -1 to 1"),
@@ -98,7 +99,7 @@ def test_an_ambiguous_layout_must_be_said(tmp_path: Path, layout: str, shape: tu
         ({"images": GREY, "test_images": GREY[:, :3]}, r"images are \(1, 6, 5\) and test_images \(1, 3, 5\)"),
         ({"images": GREY, "labels": LABELS, "test_images": GREY}, "labels for one"),
         ({"images": GREY[:1]}, "only one image"),
-        ({"images": np.array([{}, 1], dtype=object)}, "cannot be read: .*allow_pickle"),
+        ({"images": np.array([{}, 1], dtype=object)}, "images holds Python objects, which would have to be unpickled"),
     ],
 )
 def test_what_makes_no_data_set_is_named(tmp_path: Path, arrays: dict[str, np.ndarray], reason: str) -> None:
@@ -196,7 +197,7 @@ def test_an_archive_with_something_else_in_place_of_an_array(tmp_path: Path, key
     with zipfile.ZipFile(tmp_path / "good.npz") as good, zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         for name in good.namelist():
             archive.writestr(name, b"text" if name == f"{key}.npy" else good.read(name))
-    with pytest.raises(DataError, match=f"cannot be read: {key} is no array"):
+    with pytest.raises(DataError, match=f"{key} is no array"):
         load_arrays(tmp_path / "a.npz")
 
 
