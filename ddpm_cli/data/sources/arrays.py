@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ddpm_cli.core.io.array_files import ARRAY_ERRORS, read_array
 from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.ranges import Range
 from ddpm_cli.data.sources.array_sets import AnyLayout, ArrayPart, ArraySet, dataset_of
 from ddpm_cli.errors import DataError
 
@@ -26,14 +27,17 @@ MOST_PACKED = 500
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
-def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1, *, dark: bool = False) -> Dataset:
+def load_arrays(
+    path: Path, layout: AnyLayout = "auto", held_out: float = 0.1, *, dark: bool = False, value_range: Range = "auto"
+) -> Dataset:
     """Load images from an `.npz` or `.npy` file; nothing in it is unpickled.
 
     Args:
-        path: The file. Images are uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 to 4 channels; labels are whole numbers [N].
+        path: The file. Images are numbers, [N, H, W], [N, H, W, C] or [N, C, H, W] with 1 to 16 channels; labels whole numbers [N].
         layout: Where the channels are, if the shape alone does not tell.
         held_out: As for `dataset_of`.
         dark: Likewise.
+        value_range: Likewise.
     Raises:
         DataError: If the file is missing, damaged, holds something else, or its layout cannot be told.
     """
@@ -42,7 +46,7 @@ def load_arrays(path: Path, layout: AnyLayout = "auto", held_out: float = 0.1, *
     test = None
     if "test_images" in arrays:
         test = ArrayPart(arrays["test_images"], arrays.get("test_labels"), "test_images", "test_labels")
-    return dataset_of(ArraySet(path.stem, str(path), train, test, layout), held_out, dark=dark)
+    return dataset_of(ArraySet(path.stem, str(path), train, test, layout), held_out, dark=dark, value_range=value_range)
 
 
 def _read(path: Path) -> Arrays:
@@ -65,7 +69,7 @@ def _read(path: Path) -> Arrays:
                 return {key: _member(loaded, key) for key in KEYS if key in loaded.files}
     except (OSError, *ARRAY_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, AttributeError) as error:
         raise DataError(
-            f"{path} cannot be read: {str(error).rstrip('.')}.", "Write it with numpy.savez or numpy.save, as uint8."
+            f"{path} cannot be read: {str(error).rstrip('.')}.", "Write it with numpy.savez or numpy.save, as numbers."
         ) from error
 
 
