@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on: bool = False) -> Dataset:
-    """Load the images of a `[data]` section, uint8, into memory or mapped into it.
+    """Load the images of a `[data]` section into memory or mapped into it.
 
     Args:
         config: The section.
         on_event: Told of downloads and progress.
-        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had, and dark
-            ones are taken as they were.
+        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had, and the
+            range is that of earlier versions if the section names none.
     Raises:
         DataError: If they are nowhere to be had, or unusable.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,12 @@ class ImageSet:
     """Hold images with labels, in memory or mapped into it from a file.
 
     Attributes:
-        images: Pixels in [0, 255], uint8, [N, C, H, W].
+        images: Pixels as they are stored, of the type and in the range of the data set's scale, [N, C, H, W].
         labels: Classes in [0, len(class_names)), int64, [N].
         class_names: Name of each class; one or none where there is nothing to tell apart.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
 
@@ -70,17 +71,17 @@ class Dataset:
         return channels, height, width
 
 
-def images_sha256(images: NDArray[np.uint8]) -> str:
+def images_sha256(images: NDArray[Any]) -> str:
     """Sum the bytes of images [N, C, H, W] in C order, hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 
-def pixel_sum(image: NDArray[np.uint8]) -> int:
+def pixel_sum(image: NDArray[Any]) -> int:
     """Take the first 64 bits of the SHA-256 of an image's bytes: random, and equal for equal images of one shape."""
     return int.from_bytes(hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8], "big")
 
 
-def pixel_sums(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def pixel_sums(images: NDArray[Any]) -> NDArray[np.uint64]:
     """Compute `pixel_sum` of each of some images [N, C, H, W]."""
     return np.array([pixel_sum(image) for image in images], np.uint64)
 

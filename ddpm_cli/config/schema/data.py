@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 
+from ddpm_cli.config.schema.data_range import ValueRange
 from ddpm_cli.config.schema.section import Choice, FilePath, OneOf, PositiveInt, Share, one_alone
 from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.io.paths import user_path
@@ -54,7 +55,7 @@ class DataBase(Choice):
         Args:
             on_event: Told of downloads and progress.
             trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had,
-                and dark ones are taken as they were.
+                and the range is that of earlier versions if the config names none.
         Raises:
             DataError: If they are nowhere to be had, or unusable.
         """
@@ -176,12 +177,12 @@ def parse_size(value: Any) -> Any:
 
 
 def parse_channels(value: Any) -> int | str:
-    """Parse 1, 3, 4 or "auto"; text, as a flag gives it, may hold the number."""
+    """Parse 1 to 16 or "auto"; text, as a flag gives it, may hold the number."""
     if isinstance(value, str) and plain(value) == "auto":
         return "auto"
-    if str(value) in ("1", "3", "4") and not isinstance(value, bool):
+    if str(value) in map(str, range(1, MOST_CHANNELS + 1)) and not isinstance(value, bool):
         return int(value)
-    raise ValueError(f'must be 1, 3, 4 or "auto", not {value}')
+    raise ValueError(f'must be 1 to {MOST_CHANNELS} or "auto", not {value}')
 
 
 def check_colour(value: str) -> str:
@@ -199,13 +200,29 @@ ImageSize = Annotated[
 ]
 
 
-class PicturesBase(DataBase):
+MOST_CHANNELS = 16
+
+
+class RangedData(DataBase):
+    range: ValueRange = Field(
+        "auto",
+        description='Values that become black and white: [LOW, HIGH], "dtype" (all that its numbers can be, 0 to 1 of floats), '
+        'percentiles ("1%..99%"). auto takes what the files say, else the usual values, else the extremes of the set.',
+    )
+
+    def keeps_dark(self, *, trained_on: bool) -> bool:
+        """Tell whether a model of an earlier version was trained on the images: its config names no range, and white was 255."""
+        return trained_on and "range" not in self.model_fields_set
+
+
+class PicturesBase(RangedData):
     size: ImageSize | None = Field(
         None,
         description="HxW or one number. The short side is resized, the long one is cut. Unset if all pictures have one size.",
     )
     channels: Annotated[int | str, PlainValidator(parse_channels)] = Field(
-        "auto", description="1 is grey, 3 is colour, 4 is colour and alpha. auto takes what all pictures have."
+        "auto",
+        description="1 is grey, 2 is grey and alpha, 3 is colour, 4 is colour and alpha. auto takes what all pictures have.",
     )
     background: Annotated[str, AfterValidator(check_colour)] = Field(
         "white", description="Colour that shows through transparent parts: white, black or #rrggbb."
@@ -218,7 +235,7 @@ class PicturesBase(DataBase):
 
         Args:
             held_out: Share that is held out where the collection has no split of its own.
-            dark: Whether pictures that all are almost black are taken.
+            dark: Whether those of 8 bits are taken from 0 to 255 though all are almost black.
         """
         from ddpm_cli.data.pictures.settings import PictureSettings
 
@@ -230,6 +247,7 @@ class PicturesBase(DataBase):
             held_out=held_out,
             dark=dark,
             strict=self.strict,
+            range=self.range,
         )
 
 
@@ -267,7 +285,8 @@ class FolderData(PicturesBase, HeldOutShare):
         """Read the pictures of the folder."""
         from ddpm_cli.data.pictures.cache import load_pictures
 
-        return load_pictures(self.find_pictures(), self.picture_settings(held_out=self.held_out, dark=trained_on), on_event)
+        settings = self.picture_settings(held_out=self.held_out, dark=self.keeps_dark(trained_on=trained_on))
+        return load_pictures(self.find_pictures(), settings, on_event)
 
     def find_pictures(self) -> Pictures:
         """Find the pictures, still encoded.
@@ -300,10 +319,11 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
         if self.name is None:
             raise DataError("The kind huggingface needs the name of a data set.", "Name it: --set data.name=NAME")
         query = HubQuery(self.name, self.subset, self.split, self.held_out_split, self.image_column, self.label_column)
-        return load_huggingface(query, self.picture_settings(held_out=self.held_out, dark=trained_on), on_event)
+        settings = self.picture_settings(held_out=self.held_out, dark=self.keeps_dark(trained_on=trained_on))
+        return load_huggingface(query, settings, on_event)
 
 
-class ArraysData(HeldOutShare):
+class ArraysData(HeldOutShare, RangedData):
     """Read files of arrays: your own as .npz, .npy, .mat or HDF5, tables of pixels, and published ones, which are recognised."""
 
     kind: Literal["arrays"] = "arrays"
@@ -330,7 +350,8 @@ class ArraysData(HeldOutShare):
         if self.path is None:
             raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
         options = ArrayOptions(self.layout, self.images_key, self.labels_key, self.slices, self.flat_size)
-        return load_arrays(user_path(self.path, "data.path", DataError), options, self.held_out, dark=trained_on)
+        path, dark = user_path(self.path, "data.path", DataError), self.keeps_dark(trained_on=trained_on)
+        return load_arrays(path, options, self.held_out, dark=dark, value_range=self.range)
 
 
 class MissingData(DataBase):

@@ -4,12 +4,12 @@ What is found is checked against the sums that were written with it; damage is t
 
 An entry is a folder below `cache_directory()/images`, named after the content of the pictures and the settings:
 
-    images.u8     the pixels, uint8 [N, C, H, W], held-out images first
+    images.u8     the pixels, uint8 [N, C, H, W], held-out images first; images.u16 where they are uint16, images.f32 of float32
     labels.npy    int64 [N]
-    entry.json    shape, number held out, class names, what could not be read; sums of the training images, of all else, and of
-                  this description itself
+    entry.json    shape, scale if it is not 0 to 255, number held out, class names, what could not be read; sums of the training
+                  images, of all else, and of this description itself
 
-`fingerprints/` beside the entries says which content a fingerprint stood for, so that nothing is read at a second start.
+`contents/` beside the entries says which content a fingerprint stood for, so that nothing is read at a second start.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +55,11 @@ from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum, repeats_notice
 from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, too_small, without_repeats
+from ddpm_cli.data.pictures.set_scale import SetScale, choose_set_scale, skipped_bits_notice
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable, shown
 from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
-from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT, require_one_scale
+from ddpm_cli.data.ranges import LEAST_BRIGHT, clipped_notice
+from ddpm_cli.data.scale import USUAL, Scale, Stored
 from ddpm_cli.errors import DataError, OutputError
 from ddpm_cli.results.events import DataProgress, Listener, Notice, ignore
 
@@ -64,7 +67,9 @@ VERSION = 2
 """Of an entry's layout."""
 KEY_VERSION = 1
 """Of its name, which goes by what the pixels are: an entry of an older layout is found, and made anew in its place."""
-PIXELS, LABELS, ENTRY = "images.u8", "labels.npy", "entry.json"
+PIXELS: dict[Stored, str] = {"uint8": "images.u8", "uint16": "images.u16", "float32": "images.f32"}
+LABELS, ENTRY, FINGERPRINTS = "labels.npy", "entry.json", "contents"
+"""Earlier versions, which kept but 8 bits, have another folder of fingerprints: the key of a deep set is not theirs."""
 COPY_BYTES = 1 << 24
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_UNREADABLE = 20_000
@@ -88,6 +93,7 @@ class Entry:
         labels_sha256: Of the file of labels.
         remarks: What else the user must know of the pictures: pages that are not used, colours that are converted.
         repeats: See `layout.Layout`.
+        scale: Low and high of the `Scale`, and how the values are stored.
     """
 
     version: int
@@ -101,6 +107,12 @@ class Entry:
     labels_sha256: str
     remarks: tuple[str, ...]
     repeats: int = 0
+    scale: tuple[float, float, Stored] = astuple(USUAL)
+
+    @property
+    def stored(self) -> Stored:
+        """Tell how the values are stored."""
+        return self.scale[2]
 
 
 def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Listener = ignore) -> Dataset:
@@ -118,8 +130,8 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
     """
     root = cache_directory() / "images"
     with output_errors(root):
-        (root / "fingerprints").mkdir(parents=True, exist_ok=True)
-    remembered = root / "fingerprints" / pictures.fingerprint
+        (root / FINGERPRINTS).mkdir(parents=True, exist_ok=True)
+    remembered = root / FINGERPRINTS / pictures.fingerprint
     content = _read_content(remembered)
     folder = known = root / _key(content, pictures, settings) if content else None
     entry = _open_entry(known, pictures.source, on_event) if known else None
@@ -150,7 +162,9 @@ def _read_content(remembered: Path) -> str | None:
 
 
 def _key(content: str, pictures: Pictures, settings: PictureSettings) -> str:
-    of_pixels = {key: value for key, value in asdict(settings).items() if key not in ("strict", "dark")}
+    of_pixels = {key: value for key, value in asdict(settings).items() if key not in ("strict", "dark", "range")}
+    if settings.range != "auto":  # which older keys do not name
+        of_pixels["range"] = settings.range
     versions = {"version": KEY_VERSION, "decoder": DECODER_VERSION}
     about = to_json({**versions, "content": content, "classes": list(pictures.class_names), **of_pixels})
     return hashlib.sha256(about.encode()).hexdigest()[:32]
@@ -177,8 +191,8 @@ def _checked_entry(folder: Path, on_event: Listener) -> Entry:
         OSError: If one cannot be read.
     """
     entry = _read_description(folder / ENTRY)
-    with _named(PIXELS):
-        _check_pixels(folder / PIXELS, entry, on_event)
+    with _named(PIXELS[entry.stored]):
+        _check_pixels(folder / PIXELS[entry.stored], entry, on_event)
     with _named(LABELS):
         content = read_bytes(folder / LABELS, NPY_HEADER_BYTES + 8 * entry.shape[0])
         if hashlib.sha256(content).hexdigest() != entry.labels_sha256 or not _are_labels(read_array(folder / LABELS), entry):
@@ -193,7 +207,7 @@ def _read_description(path: Path) -> Entry:
             raise UnreadableError("was written by another version of ddpm, with other sums or none")
         seal = values.pop("seal", None)
         try:
-            values |= {key: tuple(values[key]) for key in ("shape", "class_names", "remarks")}
+            values |= {key: tuple(values[key]) for key in ("shape", "class_names", "remarks", "scale") if key in values}
             entry = Entry(**values)
         except (KeyError, TypeError) as error:
             raise UnreadableError("does not describe an entry") from error
@@ -212,7 +226,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _check_pixels(path: Path, entry: Entry, on_event: Listener) -> None:
-    descriptor, size = open_regular(path), math.prod(entry.shape)
+    descriptor, size = open_regular(path), math.prod(entry.shape) * np.dtype(entry.stored).itemsize
     try:
         if (found := os.fstat(descriptor).st_size) != size:
             raise UnreadableError(f"has {found:,} bytes, not {size:,}")
@@ -225,11 +239,19 @@ def _check_pixels(path: Path, entry: Entry, on_event: Listener) -> None:
 
 def described(entry: Entry) -> str:
     """Write the text of entry.json: what an entry says, and the sum of that."""
-    return to_json({**asdict(entry), "seal": _seal(entry)})
+    return to_json({**_facts(entry), "seal": _seal(entry)})
 
 
 def _seal(entry: Entry) -> str:
-    return hashlib.sha256(to_json(asdict(entry)).encode()).hexdigest()
+    return hashlib.sha256(to_json(_facts(entry)).encode()).hexdigest()
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """What an entry says; its scale only if it is another than that of all entries of earlier versions."""
+    facts = asdict(entry)
+    if entry.scale == astuple(USUAL):
+        del facts["scale"]
+    return facts
 
 
 def _is_sound(entry: Entry) -> bool:
@@ -242,6 +264,10 @@ def _is_sound(entry: Entry) -> bool:
         len(entry.shape) == 4
         and all(isinstance(count, int) and count >= 0 for count in counts)
         and math.prod(entry.shape) > 0
+        and len(entry.scale) == 3
+        and all(isinstance(end, int | float) for end in entry.scale[:2])
+        and entry.scale[0] < entry.scale[1]
+        and entry.stored in PIXELS
         and entry.held_out <= entry.shape[0]
         and all(isinstance(text, str) for text in texts)
     )
@@ -279,15 +305,29 @@ def _wait_for(descriptor: int, on_event: Listener) -> None:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
+class Plan(NamedTuple):
+    """Hold what pictures become.
+
+    Attributes:
+        shape: Of all images.
+        layout: Which images there are.
+        scale: Which values are black and white.
+    """
+
+    shape: Shape
+    layout: Layout
+    scale: SetScale
+
+
 def build_entry(folder: Path, pictures: Pictures, settings: PictureSettings, found: Survey, on_event: Listener) -> Entry:
     """Decode all pictures into a folder, and describe them in its entry."""
-    shape, layout = plan(pictures, found, settings, on_event)
-    _require_space(folder.parent, len(layout.rows), shape)
+    shape, layout, scale = plan(pictures, found, settings, on_event)
+    _require_space(folder.parent, len(layout.rows), shape, np.dtype(scale.scale.stored).itemsize)
     with output_errors(folder):
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{folder.name}-", dir=folder.parent))
     try:
         with output_errors(folder):
-            entry = _write(temporary, pictures, settings, found, shape, layout, on_event)
+            entry = _write(temporary, pictures, settings, found, shape, layout, scale, on_event)
             publish(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -295,8 +335,8 @@ def build_entry(folder: Path, pictures: Pictures, settings: PictureSettings, fou
     return entry
 
 
-def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener = ignore) -> tuple[Shape, Layout]:
-    """Plan shape and layout of the images; before pictures are refused, those that are damaged are set aside.
+def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener = ignore) -> Plan:
+    """Plan shape, layout and scale of the images; before pictures are refused, those that are damaged are set aside.
 
     Raises:
         DataError: If the pictures and the settings make no data set.
@@ -308,17 +348,16 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
     return _planned(pictures, found, settings, on_event)
 
 
-def _planned(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener) -> tuple[Shape, Layout]:
+def _planned(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener) -> Plan:
     shape = choose_shape(pictures, found, settings)
     layout = choose_layout(pictures, found, shape, settings)
-    if not settings.dark:
+    if not settings.dark and settings.range == "auto":
         look_for_bright(pictures, found, layout.rows, LEAST_BRIGHT, on_event)
-    require_one_scale(pictures, found, layout.rows)
-    return shape, layout
+    return Plan(shape, layout, choose_set_scale(pictures, found, layout.rows, shape, settings))
 
 
-def _require_space(folder: Path, count: int, shape: Shape) -> None:
-    wanted, free = count * int(np.prod(shape)), shutil.disk_usage(folder).free
+def _require_space(folder: Path, count: int, shape: Shape, value_bytes: int) -> None:
+    wanted, free = count * int(np.prod(shape)) * value_bytes, shutil.disk_usage(folder).free
     if wanted > free:
         raise OutputError(
             f"Cannot write {count:,} images into {folder}: they need {wanted / 1e9:,.2f} GB and {free / 1e9:,.2f} GB are free.",
@@ -333,18 +372,21 @@ def _write(
     found: Survey,
     shape: Shape,
     layout: Layout,
+    scale: SetScale,
     on_event: Listener,
 ) -> Entry:
     # By write_at and not through a mapping, in which a full disk is a signal that kills, and whose pages count as memory in use.
-    descriptor = open_descriptor(folder / PIXELS, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    stored = scale.scale.stored
+    image_bytes = int(np.prod(shape)) * np.dtype(stored).itemsize
+    descriptor = open_descriptor(folder / PIXELS[stored], os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        sums = _decode_all(descriptor, pictures, settings, found, shape, layout.rows, on_event)
+        sums, outside = _decode_all(descriptor, pictures, settings, found, shape, scale, layout.rows, on_event)
         whole = choose_layout(pictures, found, shape, settings)  # without those that turned out to be damaged
         kept = np.isin(layout.rows, whole.rows)
         whole, kept[kept] = without_repeats(whole, sums[kept], pictures)
-        _close_gaps(descriptor, kept, int(np.prod(shape)))
-        sha256 = _sum_from(descriptor, whole.held_out * int(np.prod(shape)))
-        pixel_sums = block_sums(descriptor, len(whole.rows) * int(np.prod(shape)))
+        _close_gaps(descriptor, kept, image_bytes)
+        sha256 = _sum_from(descriptor, whole.held_out * image_bytes)
+        pixel_sums = block_sums(descriptor, len(whole.rows) * image_bytes)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -359,8 +401,9 @@ def _write(
         0 if settings.small == "enlarge" else int(too_small(found, shape).sum()),
         pixel_sums,
         hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(),
-        tuple(remarks(pictures, found, whole.rows)),
+        (*remarks(pictures, found, whole.rows), *scale_remarks(scale, int(outside[kept].sum()))),
         whole.repeats,
+        astuple(scale.scale),
     )
     write_new(folder / ENTRY, described(entry))
     return entry
@@ -390,6 +433,8 @@ def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Itera
         numbers = rows[which[rows]]
         return first_few([shown(pictures.names[number]) for number in np.sort(numbers).tolist()]) if len(numbers) else ""
 
+    if cut := skipped_bits_notice(found, rows, pictures.source):
+        yield cut
     if names := named(found.several):
         yield (
             f"Took only the first page or frame of {counted(int(found.several[rows].sum()))} of {pictures.source}: {names}. "
@@ -405,25 +450,34 @@ def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Itera
         )
 
 
+def scale_remarks(scale: SetScale, outside: int, where: str = "") -> Iterator[str]:
+    """Tell of a set's scale, and how many values it cuts off, of all pictures or of some."""
+    if scale.notice:
+        yield scale.notice
+    if outside:
+        yield clipped_notice(outside, scale.scale, where)
+
+
 def _decode_all(
     descriptor: int,
     pictures: Pictures,
     settings: PictureSettings,
     found: Survey,
     shape: Shape,
+    scale: SetScale,
     rows: NDArray[np.int64],
     on_event: Listener,
-) -> NDArray[np.uint64]:
-    """Write the image of each row, and return the first 64 bits of the sum of its pixels, uint64 [N]."""
-    sums = np.zeros(len(rows), np.uint64)
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Write the image of each row; return the first 64 bits of the sum of its pixels, and how many are cut to the range, [N]."""
+    sums, outside = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int64)
     decoders = Decoders()
-    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows, decoders, sums)
+    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, scale, rows, decoders, sums, outside)
     with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)), decoders.close)) as reasons:
         for row, reason in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason
             on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
-    return sums
+    return sums, outside
 
 
 def _decode_row(
@@ -432,18 +486,35 @@ def _decode_row(
     found: Survey,
     background: str,
     shape: Shape,
+    scale: SetScale,
     rows: NDArray[np.int64],
     decoders: Decoders,
     sums: NDArray[np.uint64],
+    outside: NDArray[np.int64],
     row: int,
 ) -> str:
+    number = int(rows[row])
     try:
-        image = decoders.decode(read_again(pictures, found, int(rows[row])), shape, background)
+        image, outside[row] = decoded(decoders, read_again(pictures, found, number), shape, background, scale, found.depths[number])
     except UnreadableError as error:
         return str(error)
     write_at(descriptor, image.data.cast("B"), row * image.nbytes)
     sums[row] = pixel_sum(image)
     return ""
+
+
+def decoded(
+    decoders: Decoders, content: bytes, shape: Shape, background: str, scale: SetScale, depth: int
+) -> tuple[NDArray[Any], int]:
+    """Decode a picture with the scale of its set; say how many of its values were cut off.
+
+    Raises:
+        UnreadableError: If it is damaged.
+    """
+    wanted = scale.wanted(depth)
+    if wanted is None:
+        return decoders.decode(content, shape, background), 0
+    return decoders.decode_deep(content, shape, background, wanted)
 
 
 def _close_gaps(descriptor: int, kept: NDArray[np.bool_], image_bytes: int) -> None:
@@ -481,7 +552,7 @@ def publish(temporary: Path, folder: Path) -> None:
 def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSettings) -> Dataset:
     if settings.strict:
         require_all_readable(pictures, entry.unreadable)
-    pixels = np.memmap(folder / PIXELS, np.uint8, mode="c", shape=entry.shape)
+    pixels = np.memmap(folder / PIXELS[entry.stored], np.dtype(entry.stored), mode="c", shape=entry.shape)
     labels = read_array(folder / LABELS)
     held_out, training = slice(0, entry.held_out), slice(entry.held_out, None)
     return Dataset(
@@ -494,6 +565,7 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         tuple(entry.unreadable),
         repeats=0 if pictures.held_out is None else entry.repeats,
         by_content=True,
+        scale=Scale(*entry.scale),
     )
 
 

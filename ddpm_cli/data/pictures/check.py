@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_cli.core.wording import counted
 from ddpm_cli.data.images import Dataset, repeats_notice
-from ddpm_cli.data.pictures.cache import plan, remarks, unreadable
+from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_remarks, unreadable
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
+from ddpm_cli.data.pictures.set_scale import LOOKED_AT, SetScale
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.data.pictures.survey import Survey, read_again, survey
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import Listener, ignore
 
 FREQUENT = 5
 PREVIEW_IMAGES = 36
 PREVIEW_BYTES = 1 << 28
+HISTOGRAM_PARTS = 32
 
 Size = tuple[int, int]
 
@@ -42,6 +47,27 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """Hold how often values occur in some images, as training would see them.
+
+    Attributes:
+        low: Value that is black.
+        high: Value that is white.
+        stored: Type that the values are kept in.
+        smallest: Value of the images that were looked at.
+        largest: Likewise.
+        counts: Values in each of 32 equal parts from low to high.
+    """
+
+    low: float
+    high: float
+    stored: str
+    smallest: float
+    largest: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Training:
     """Hold what training would do.
 
@@ -53,6 +79,7 @@ class Training:
         held_out_images: Images held out.
         skipped_small: Pictures left out because they are too small.
         notices: What training would say of its images.
+        values: How often values occur in up to 200 of the images.
     """
 
     refused: str | None = None
@@ -62,6 +89,7 @@ class Training:
     held_out_images: int = 0
     skipped_small: int = 0
     notices: tuple[str, ...] = ()
+    values: Histogram | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +146,8 @@ def check_pictures(
         limit: Images to train on, at most.
         preview: Also decode some images as training would see them.
     Returns:
-        The report, and up to 36 images that would be trained on, fewer if they are large, uint8 [N, C, H, W]; None if no preview
-        was asked for or training would refuse.
+        The report, and up to 36 images that would be trained on, fewer if they are large, as 8 bits show them, uint8 [N, C, H, W];
+        None if no preview was asked for or training would refuse.
     Raises:
         DataError: If a preview was asked for and one image alone is too large for it.
     """
@@ -150,7 +178,7 @@ def _training(
     pictures: Pictures, found: Survey, settings: PictureSettings, limit: int | None, preview: bool
 ) -> tuple[Training, NDArray[np.uint8] | None]:
     try:
-        shape, layout = plan(pictures, found, settings)
+        shape, layout, scale = plan(pictures, found, settings)
         if found.pixel_hashes is not None:
             layout, _ = without_repeats(layout, found.pixel_hashes[layout.rows], pictures)
             layout = _with_limit(layout, limit, pictures, found.pixel_hashes)
@@ -158,8 +186,18 @@ def _training(
         return Training(error.message, error.remedy), None
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
     notices = (repeats_notice(layout.repeats, left_out=pictures.held_out is None),) if layout.repeats else ()
-    training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped, notices)
-    return training, _preview(pictures, found, settings, shape, layout) if preview else None
+    some, outside = _some_images(pictures, found, settings, shape, layout, scale)
+    notices = (*notices, *scale_remarks(scale, outside, f" of {counted(len(some), 'picture')} that were looked at"))
+    values = _histogram(some, scale.scale)
+    training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped, notices, values)
+    return training, scale.scale.view_array(some[: min(_fitting(shape), PREVIEW_IMAGES)]) if preview else None
+
+
+def _histogram(images: NDArray[Any], scale: Scale) -> Histogram:
+    counts, _ = np.histogram(images, HISTOGRAM_PARTS, (scale.low, scale.high))
+    return Histogram(
+        scale.low, scale.high, scale.stored, float(images.min()), float(images.max()), tuple(int(count) for count in counts)
+    )
 
 
 def _with_limit(layout: Layout, limit: int | None, pictures: Pictures, sums: NDArray[np.uint64]) -> Layout:
@@ -174,6 +212,7 @@ def check_images(dataset: Dataset, *, preview: bool = False) -> tuple[Report, ND
     """Say what is in a data set whose images are decoded already; see `check_pictures`."""
     train, test = dataset.train, dataset.test
     shape, count = dataset.image_shape, len(train) + len(test)
+    some = train.images[:: max(1, len(train) // LOOKED_AT)]
     counts = np.bincount(np.concatenate([train.labels, test.labels]), minlength=len(train.class_names)).tolist()
     report = Report(
         source=dataset.source,
@@ -188,10 +227,11 @@ def check_images(dataset: Dataset, *, preview: bool = False) -> tuple[Report, ND
         classes=dict(zip(train.class_names, counts, strict=False)),
         duplicates=None,
         same_pixels=None,
-        training=Training(None, None, shape, len(train), len(test)),
+        training=Training(None, None, shape, len(train), len(test), values=_histogram(some, dataset.scale)),
         notices=dataset.notices,
     )
-    return report, train.images[: min(_fitting(shape), PREVIEW_IMAGES)] if preview else None
+    seen = dataset.scale.view_array(train.images[: min(_fitting(shape), PREVIEW_IMAGES)]) if preview else None
+    return report, seen
 
 
 def _fitting(shape: Shape) -> int:
@@ -204,10 +244,18 @@ def _fitting(shape: Shape) -> int:
     return fit
 
 
-def _preview(pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
-    rows = layout.rows[layout.held_out :][: min(_fitting(shape), PREVIEW_IMAGES)].tolist()
+def _some_images(
+    pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout, scale: SetScale
+) -> tuple[NDArray[Any], int]:
+    """The first images to train on, as they are stored, as many as a preview has room for; and how many values were cut off."""
+    rows = layout.rows[layout.held_out :][: min(max(PREVIEW_BYTES // int(np.prod(shape)), 1), LOOKED_AT)].tolist()
+    images, outside = np.empty((len(rows), *shape), scale.scale.stored), 0
     with quiet_decoders(), Decoders() as decoders:
-        return np.stack([decoders.decode(read_again(pictures, found, row), shape, settings.background) for row in rows])
+        for place, row in enumerate(rows):
+            content = read_again(pictures, found, row)
+            images[place], cut = decoded(decoders, content, shape, settings.background, scale, int(found.depths[row]))
+            outside += cut
+    return images, outside
 
 
 def _sizes(found: Survey) -> Sizes | None:

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from ddpm_cli.core.compute.allocator import return_freed_memory
 from ddpm_cli.core.io.colour import convert_to_srgb, profile_use
 from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.data.pictures.deep import deep_values, depth_of, keeps_all_bits, raw_mode, said_range
+from ddpm_cli.data.pictures.resizing import TURNED, Wanted, as_wanted, fitted
 
 # Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -49,7 +51,7 @@ TURNS = {
 }
 STRIP_ROWS = 256
 MOST_PIXELS = 50_000_000
-"""Of a picture, as many as large cameras make: decoding takes up to nine bytes for each, beside its file."""
+"""Of a picture, as many as large cameras make: decoding takes up to nine bytes for each, beside its file; 40 of deep colours."""
 
 START_BYTES, SPARE_BYTES, BYTES_PER_PIXEL = 1 << 20, 1 << 24, 8
 """Of a large file: what is looked at first; what may be there beside the pixels, such as a preview; and four of 16 bits each."""
@@ -59,12 +61,6 @@ LARGE_PIXELS = 4_000_000
 
 HUNGRY = frozenset({"WEBP", "JPEG2000", "AVIF"})
 """Formats whose decoders hold as much again for themselves, so that half as many pixels are read."""
-CUT_TO_8 = 168
-"""As a `Levels.depth`: colours of 16 bits, of which Pillow keeps 8."""
-
-_WHITES_OF_32 = (65535.0, 2147483647.0)
-WHITES = {8: (255.0,), 16: (65535.0,), CUT_TO_8: (65535.0,), 32: _WHITES_OF_32, 0: (1.0, 255.0, *_WHITES_OF_32)}
-"""What white may be, by `Levels.depth`: of 32 bits and floats no file says it."""
 
 NEW_SUBFILE_TYPE, REDUCED_OR_MASK = 254, 0b101
 """A tag of TIFF, and its bits: a page with one of them is no further picture."""
@@ -107,19 +103,16 @@ class Levels(NamedTuple):
     """Hold the values that a picture holds; of 8 bits, those that are seen.
 
     Attributes:
-        depth: Bits of a whole number, 8, 16 or 32; 0 for floats; CUT_TO_8.
+        depth: Of its header.
         low: The smallest.
         high: The largest.
+        said: What the file says of the range of such values; None if it says nothing.
     """
 
     depth: int
     low: float
     high: float
-
-    @property
-    def white(self) -> float:
-        """Tell the value that becomes 255: the smallest of WHITES that is no less than the largest value, else that value."""
-        return next((white for white in WHITES[self.depth] if self.high <= white), self.high)
+    said: tuple[float, float] | None = None
 
 
 class Header(NamedTuple):
@@ -131,10 +124,11 @@ class Header(NamedTuple):
         channels: 1 if it is grey, 3 if it is colour, whether or not it is transparent.
         mode: Pillow's name of how its pixels are stored.
         format: Such as "PNG".
-        depth: Bits of each value, 8, 16 or 32; 0 for floats. What is stored in less counts as 8.
+        depth: A key of `deep.KINDS`. What is stored in less than 8 bits counts as 8.
         several: Whether there are further pages or frames, which are not looked at.
         profile: Name of the colour profile that it is converted from; empty if it is taken to be sRGB.
-        strange_profile: Whether it holds a colour profile that cannot be used.
+        strange_profile: Whether it holds a colour profile that cannot be used, as none is with more than 8 bits.
+        cut: Whether only 8 bits are read of values that have more.
     """
 
     height: int
@@ -146,6 +140,7 @@ class Header(NamedTuple):
     several: bool = False
     profile: str = ""
     strange_profile: bool = False
+    cut: bool = False
 
 
 class Whole(NamedTuple):
@@ -194,13 +189,17 @@ def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
     """
     header = read_header(content, most_pixels)
     with _decoded(content, most_pixels) as image:
-        levels = _levels(image)
-        seen = _upright(image, levels, content)
+        if header.depth != 8:
+            said = said_range(image, content)
+            values = _upright_values(image, content)
+            digest = hashlib.sha256(f"{header.height} {header.width} {values.shape[2]} {values.dtype} ".encode())
+            digest.update(np.ascontiguousarray(values).data)
+            return Whole(header, digest.digest(), _levels(header.depth, values, said))
+        seen = _upright(image, content)
         digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
         for strip in _strips(seen):
             digest.update(strip.convert("RGBA").tobytes())
-        seen_levels = _seen_levels(seen)
-    return Whole(header, digest.digest(), levels or seen_levels)
+        return Whole(header, digest.digest(), _seen_levels(seen))
 
 
 def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None:
@@ -213,16 +212,17 @@ def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None
         UnreadableError: If any part of it cannot be read, or not all of its values are finite.
     """
     with _decoded(content, most_pixels) as image:
-        return _levels(image)
+        depth = depth_of(image)
+        return None if depth == 8 else _levels(depth, said=said_range(image, content), values=deep_values(image, content))
 
 
 def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
-    """Decode the pixels as training wants them.
+    """Decode the pixels of a picture of 8 bits as training wants them.
 
     Args:
         content: The encoded picture; of an animation the first frame counts.
-        shape: Channels (1 grey, 3 colour, 4 colour and alpha), height and width; see `fitted`.
-        background: What shows through where it is transparent; not for 4 channels, which keep their alpha.
+        shape: Channels (1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha), height and width; see `fitted`.
+        background: What shows through where it is transparent; not for 2 and 4 channels, which keep their alpha.
         most_pixels: As for `read_whole`.
     Returns:
         uint8, shaped as `shape` says.
@@ -231,29 +231,29 @@ def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pi
     """
     channels, height, width = shape
     with _decoded(content, most_pixels) as image:
-        pixels = np.asarray(fitted(_flattened(_upright(image, _levels(image), content), channels, background), height, width))
+        pixels = np.asarray(fitted(_flattened(_upright(image, content), channels, background), height, width))
     return np.ascontiguousarray(pixels.reshape(height, width, channels).transpose(2, 0, 1))
 
 
-def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resize the short side and cut the long one about the middle; proportions stay.
-
-    Lanczos as Pillow does it: the filter widens with the reduction, so that nothing aliases (Parmar et al. 2022, "On Aliased
-    Resizing"), it keeps more detail than a box or bilinear filter, and it gives the same pixels on every machine. The part that
-    stays is resized in one pass, its borders at fractions of a pixel; so a long panorama costs no more than a square.
+def decode_deep(
+    content: bytes, shape: tuple[int, int, int], background: str, wanted: Wanted, most_pixels: int = MOST_PIXELS
+) -> tuple[NDArray[Any], int]:
+    """Decode the values of a picture, of whatever depth, without a detour over 8 bits; see `decode`.
 
     Args:
-        image: Mode L, RGB or RGBA.
-        height: Of the result.
-        width: Of the result.
+        content: The encoded picture.
+        shape: As for `decode`.
+        background: Likewise.
+        wanted: How the values are kept.
+        most_pixels: As for `read_whole`.
+    Returns:
+        Values of the type `wanted.stored`, shaped as `shape` says, and how many values of the picture lie outside of the range.
+    Raises:
+        UnreadableError: If any part of it cannot be read, or not all of its values are finite.
     """
-    scale = max(height / image.height, width / image.width)
-    kept_width, kept_height = width / scale, height / scale
-    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
-    if scale == 1:
-        return image.crop((int(left), int(top), int(left) + width, int(top) + height))
-    box = (left, top, min(left + kept_width, image.width), min(top + kept_height, image.height))
-    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    with _decoded(content, most_pixels) as image:
+        values = _upright_values(image, content) if (deep := depth_of(image) != 8) else _seen_values(_upright(image, content))
+    return as_wanted(values, 65535 if deep else 255, shape, background, wanted)
 
 
 class _Glance(io.RawIOBase):
@@ -343,12 +343,15 @@ def _formats() -> list[str]:
 
 
 def _header(image: Image.Image, content: bytes) -> Header:
-    mode, format_name, channels, depth = image.mode, image.format or "", _channels(image), _depth(image)
+    mode, format_name, channels, depth = image.mode, image.format or "", _channels(image), depth_of(image)
     width, height = _stored_size(image)
+    cut = depth != 8 and not keeps_all_bits(image)
     if _orientation(image, content) >= 5:  # these swap the sides
         width, height = height, width
-    profile = profile_use(image, channels)
-    return Header(height, width, channels, mode, format_name, depth, _has_several(image), *profile)
+    profile, strange = profile_use(image, channels)
+    if depth != 8:  # profiles are applied to 8 bits alone
+        profile, strange = "", strange or bool(profile)
+    return Header(height, width, channels, mode, format_name, depth, _has_several(image), profile, strange, cut)
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
@@ -364,23 +367,7 @@ def _channels(image: Image.Image) -> Literal[1, 3]:
     if image.mode in ("P", "PA") and (palette := image.getpalette()):
         colours = np.array(palette).reshape(-1, 3)
         return 1 if (colours == colours[:, :1]).all() else 3
-    return 1 if _raw_mode(image).startswith("LA") else 3
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """How a file's values are packed, which Pillow's mode hides: `LA;16B`, grey with alpha of 16 bits, is opened as RGBA."""
-    tiles = getattr(image, "tile", ())
-    arguments = tiles[0][3] if tiles else ""
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-
-
-def _depth(image: Image.Image) -> int:
-    """Bits of each value, 8 of all that are stored in less; 0 for floats."""
-    if image.mode == "F":
-        return 0
-    if image.mode == "I":
-        return 32
-    return 16 if image.mode.startswith("I;") or ";16" in _raw_mode(image) else 8
+    return 1 if raw_mode(image).startswith("LA") else 3
 
 
 def _has_several(image: Image.Image) -> bool:
@@ -407,13 +394,22 @@ def _orientation(image: Image.Image, content: bytes) -> int:
     return found if isinstance(found, int) and found in TURNS else 1
 
 
-def _upright(image: Image.Image, levels: Levels | None, content: bytes) -> Image.Image:
+def _upright_values(image: Image.Image, content: bytes) -> NDArray[Any]:
+    """Values of more than 8 bits, turned as EXIF says, [H, W, C]."""
+    values = deep_values(image, content)
+    return TURNED[_orientation(image, content)](values)
+
+
+def _seen_values(image: Image.Image) -> NDArray[np.uint8]:
+    values = np.asarray(image)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def _upright(image: Image.Image, content: bytes) -> Image.Image:
     """Eight bits a channel of sRGB and turned as EXIF says; RGBA if it is transparent, else L or RGB."""
     image.load()
     channels, turn, profile = _channels(image), TURNS.get(_orientation(image, content)), image.info.get("icc_profile")
-    if levels is not None and image.mode[0] in "IF":
-        image = _instead_of(image, _from_deep(image, levels.white))
-    elif image.has_transparency_data:
+    if image.has_transparency_data:
         image = _converted(image, "RGBA")
     elif image.mode == "LAB":
         image = _instead_of(image, ImageCms.applyTransform(image, _lab_to_srgb()) or image)
@@ -441,38 +437,15 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
 
 
-def _levels(image: Image.Image) -> Levels | None:
-    """The values of a picture of more than 8 bits; of colours, of which Pillow keeps 8 bits, about what they were."""
-    depth = _depth(image)
-    if depth == 8:
-        return None
-    grey = _raw_mode(image).startswith("LA")
-    image.load()
-    if image.mode[0] not in "IF":
-        bands = [image.getchannel(band) for band in image.getbands()[: 1 if grey else None] if band != "A"]
-        histograms = [np.flatnonzero(band.histogram()) for band in bands]
-        return Levels(CUT_TO_8, *(257.0 * end for end in (min(h[0] for h in histograms), max(h[-1] for h in histograms))))
-    extremes = [(float(strip.min()), float(strip.max())) for strip in map(_floats, _strips(image))]
-    if not np.isfinite(extremes).all():  # NaN is both of them
-        raise UnreadableError("holds values that are not finite")
-    return Levels(depth, min(low for low, _ in extremes), max(high for _, high in extremes))
+def _levels(depth: int, values: NDArray[Any], said: tuple[float, float] | None) -> Levels:
+    """The smallest and largest value; of what is transparent, those of the colours."""
+    colours = values[..., : values.shape[2] - (values.shape[2] in (2, 4))]
+    return Levels(depth, float(colours.min()), float(colours.max()), said)
 
 
 def _seen_levels(image: Image.Image) -> Levels:
     ends = np.array(image.getextrema(), float).reshape(-1, 2)[:3]  # of L, RGB or RGBA
     return Levels(8, float(ends.min()), float(ends.max()))
-
-
-def _from_deep(image: Image.Image, white: float) -> Image.Image:
-    """Grey of 8 bits from 16 bits, 32 bits or floats, scaled and never clipped above."""
-    scaled = np.empty((image.height, image.width), np.uint8)
-    for number, strip in enumerate(map(_floats, _strips(image))):
-        scaled[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = np.rint(np.maximum(strip, 0) * (255 / white))
-    return Image.fromarray(scaled)
-
-
-def _floats(image: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(image, np.float32)
 
 
 @cache
@@ -481,8 +454,8 @@ def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
 
 
 def _flattened(image: Image.Image, channels: int, background: str) -> Image.Image:
-    if channels == 4:
-        return _converted(image, "RGBA")
+    if channels in (2, 4):
+        return _converted(image, "RGBA" if channels == 4 else "LA")
     mode = "L" if channels == 1 else "RGB"
     return _over(image, background, mode) if image.mode == "RGBA" else _converted(image, mode)
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.pictures import decode as picture
 from ddpm_cli.data.pictures.decoders import FRAME, IDLE_SECONDS, READY, receive
+from ddpm_cli.data.pictures.resizing import Wanted
 
 MOST_BYTES = 4 << 30
 """Of addresses: nine for each pixel of the largest picture, its file, and what a format's decoder holds for itself."""
@@ -77,6 +78,10 @@ def _answered(content: bytes, what: str, arguments: list[Any], seconds: float) -
     try:
         if what == "decode":
             return {"found": None}, picture.decode(content, tuple(arguments[0]), arguments[1]).tobytes()
+        if what == "decode_deep":
+            shape, background, wanted = arguments
+            values, outside = picture.decode_deep(content, tuple(shape), background, Wanted(*wanted))
+            return {"found": outside}, values.tobytes()
         return {"found": getattr(picture, what)(content)}, b""
     except (UnreadableError, MemoryError) as error:
         lacks_memory = MemoryError in (type(error), type(error.__cause__))

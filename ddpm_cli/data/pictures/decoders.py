@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.pictures import decode as picture
 from ddpm_cli.data.pictures.decode import IN_MEMORY, Header, Levels, TooManyPixelsError, Whole
+from ddpm_cli.data.pictures.resizing import Wanted
 from ddpm_cli.errors import DdpmError
 
 SECONDS = 30.0
@@ -85,7 +86,7 @@ class Decoders:
             with contextlib.suppress(TooManyPixelsError):
                 return picture.read_whole(content, QUICK_PIXELS)
         (header, digest, levels), _ = self._ask(content, "read_whole")
-        return Whole(Header(*header), bytes.fromhex(digest), Levels(*levels))
+        return Whole(Header(*header), bytes.fromhex(digest), _levels(levels))
 
     def read_levels(self, content: bytes) -> Levels | None:
         """Read as `decode.read_levels` does."""
@@ -93,7 +94,7 @@ class Decoders:
             with contextlib.suppress(TooManyPixelsError):
                 return picture.read_levels(content, QUICK_PIXELS)
         levels, _ = self._ask(content, "read_levels")
-        return levels and Levels(*levels)
+        return levels and _levels(levels)
 
     def decode(self, content: bytes, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
         """Decode as `decode.decode` does."""
@@ -101,6 +102,14 @@ class Decoders:
             with contextlib.suppress(TooManyPixelsError):
                 return picture.decode(content, shape, background, QUICK_PIXELS)
         return np.frombuffer(self._ask(content, "decode", shape, background)[1], np.uint8).reshape(shape).copy()
+
+    def decode_deep(self, content: bytes, shape: tuple[int, int, int], background: str, wanted: Wanted) -> tuple[NDArray[Any], int]:
+        """Decode as `decode.decode_deep` does."""
+        if _is_quick(content):
+            with contextlib.suppress(TooManyPixelsError):
+                return picture.decode_deep(content, shape, background, wanted, QUICK_PIXELS)
+        outside, values = self._ask(content, "decode_deep", shape, background, wanted)
+        return np.frombuffer(values, wanted.stored).reshape(shape).copy(), outside
 
     def _ask(self, content: bytes, what: str, *arguments: object) -> tuple[Any, bytes]:
         process = self._taken()
@@ -127,6 +136,12 @@ class Decoders:
         with self._lock:
             self._all.discard(process)
         process.end()
+
+
+def _levels(about: Sequence[Any]) -> Levels:
+    """Levels that were written as JSON, which knows no tuples."""
+    depth, low, high, said = about
+    return Levels(depth, low, high, said and (said[0], said[1]))
 
 
 _spare: list[_Process] = []

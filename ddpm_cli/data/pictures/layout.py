@@ -16,6 +16,7 @@ from ddpm_cli.errors import DataError
 Shape = tuple[int, int, int]
 
 
+MOST_CHANNELS = 4
 FEW_OUTLIERS = 20
 """A size is for all pictures but one in so many, or but one, if the others are far larger."""
 FAR_SMALLER = 4
@@ -49,6 +50,11 @@ def choose_shape(pictures: Pictures, found: Survey, settings: PictureSettings) -
         raise DataError(
             f"Of {counted(len(pictures))} in {pictures.source} none can be read: {first_few(reasons, 3)}.",
             "Check the files; PNG, JPEG, WebP, GIF, BMP, TIFF and PPM are read.",
+        )
+    if settings.channels is not None and settings.channels > MOST_CHANNELS:
+        raise DataError(
+            f"The pictures in {pictures.source} have at most {MOST_CHANNELS} channels, not {settings.channels}.",
+            "Choose data.channels of up to 4; images of more channels are arrays (.npy, .npz).",
         )
     height, width = settings.size or _common_size(pictures, found)
     channels = _common_channels(pictures, found) if settings.channels is None else settings.channels

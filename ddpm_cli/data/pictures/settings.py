@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddpm_cli.core.io.files import readable
 from ddpm_cli.core.io.paths import LONGEST_SHOWN
+from ddpm_cli.data.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +20,12 @@ class PictureSettings:
 
     Attributes:
         size: Height and width; None if all have the same already.
-        channels: 1 grey, 3 colour, 4 colour and alpha; None takes what all of them have.
+        channels: 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha; None takes what all of them have.
         background: What shows through transparent parts: white, black or #rrggbb.
         small: What becomes of pictures smaller than `size`.
         held_out: Share of the pictures that are not trained on, in [0, 1), where the collection has no split of its own.
-        dark: Take pictures that all are almost black, as a model was trained on them.
+        dark: Take pictures of 8 bits from 0 to 255 though all are almost black, as a model of an earlier version was trained.
+        range: Which values are black and white; see `ranges.Range`.
         strict: Refuse a collection in which some cannot be read, instead of leaving these out.
     """
 
@@ -34,6 +36,7 @@ class PictureSettings:
     held_out: float = 0.1
     dark: bool = False
     strict: bool = False
+    range: Range = "auto"
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,8 @@ from ddpm_cli.results.events import DataProgress, Listener, ignore
 
 NO_HASH = b"\0" * 32
 UNKNOWN = -1.0
+DEEP_VERSION = b"\0depth kept"
+"""In the sum of collections with more than 8 bits, of which earlier versions kept 8."""
 
 
 @dataclass(eq=False)
@@ -37,9 +39,12 @@ class Survey:
         broken: Why a picture cannot be read, by its number.
         modes: How many pictures there are of each of Pillow's modes.
         formats: How many there are of each file format.
-        depths: As `Levels.depth`, uint8 [N].
+        depths: As `Header.depth`, uint8 [N].
         lows: The smallest value of each picture, float64 [N].
         highs: The largest; UNKNOWN of those of 8 bits that nobody looked into.
+        said_lows: What each file says that the smallest of its values may be, float64 [N]; NaN if it says nothing.
+        said_highs: Likewise the largest.
+        cut: Of which fewer bits are read than they have, bool [N].
         several: Which hold further pages or frames, bool [N].
         converted: Which are converted from a colour profile, bool [N].
         strange_profiles: Which hold a colour profile that cannot be used, bool [N].
@@ -58,6 +63,9 @@ class Survey:
     depths: NDArray[np.uint8]
     lows: NDArray[np.float64]
     highs: NDArray[np.float64]
+    said_lows: NDArray[np.float64]
+    said_highs: NDArray[np.float64]
+    cut: NDArray[np.bool_]
     several: NDArray[np.bool_]
     converted: NDArray[np.bool_]
     strange_profiles: NDArray[np.bool_]
@@ -101,6 +109,9 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
         np.full(count, 8, np.uint8),
         np.zeros(count),
         np.full(count, UNKNOWN),
+        np.full(count, np.nan),
+        np.full(count, np.nan),
+        np.zeros(count, np.bool_),
         np.zeros(count, np.bool_),
         np.zeros(count, np.bool_),
         np.zeros(count, np.bool_),
@@ -117,6 +128,8 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
             content.update(pictures.names[number].encode("utf-8", "surrogateescape") + about.encode() + look.digest)
             _note(found, number, look)
             on_event(DataProgress(number + 1, count, "reading pictures"))
+    if (found.depths != 8).any():
+        content.update(DEEP_VERSION)
     found.content = content.hexdigest()
     return found
 
@@ -151,8 +164,11 @@ def _note(found: Survey, number: int, look: _Look) -> None:
     if look.header.profile:
         found.converted[number] = True
         found.profiles[look.header.profile] += 1
+    found.cut[number] = look.header.cut
     if look.levels is not None:
-        found.depths[number], found.lows[number], found.highs[number] = look.levels
+        found.depths[number], found.lows[number], found.highs[number], said = look.levels
+        if said:
+            found.said_lows[number], found.said_highs[number] = said
 
 
 def _short(digest: bytes) -> int:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.data.images import Dataset, ImageSet, count_repeats, images_sha256, pixel_sums, repeats_notice
 from ddpm_cli.data.pictures.layout import cut_at
-from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT
+from ddpm_cli.data.ranges import LEAST_BRIGHT, Range, Values, choose_scale, clipped_notice, kind_of, to_stored
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import DataError
 
-MAX_CHANNELS = 4
+USUAL_CHANNELS, MAX_CHANNELS = 4, 16
+"""Of these the fewer go first where a shape may have its channels last or first."""
 LOOKED_AT = 1000
 """Images whose values are looked at to say what they are."""
-OVERSHOOT = 0.05
-DARK = 25
 AnyLayout = Literal["auto", "NHWC", "NCHW"]
 
 
@@ -63,117 +64,125 @@ class ArraySet:
     said_range: tuple[float, float] | None = None
 
 
-def dataset_of(found: ArraySet, held_out: float = 0.1, *, dark: bool = False) -> Dataset:
+def dataset_of(found: ArraySet, held_out: float = 0.1, *, dark: bool = False, value_range: Range = "auto") -> Dataset:
     """Make a data set of arrays.
 
     Args:
         found: What a reader found.
         held_out: Share of the images that is held out where the file has no such images. As for folders, the sum of an image's
             bytes decides, and the images are put into the order of these sums.
-        dark: Take images that all are almost black, as a model was trained on them.
+        dark: Take images of 8 bits from 0 to 255 though all are almost black, as a model of an earlier version was trained.
+        value_range: Which values are black and white; see `ranges.Range`.
     Returns:
         The images in memory; those that are mapped from a file and not split stay mapped.
     Raises:
         DataError: If the arrays are no images, or their layout cannot be told, or labels do not fit.
     """
-    images = _images(found.train, found)
-    labels, names = _labels(found.train, len(images), found)
-    source, notices = f"the file {found.origin}", found.notices
-    is_split = found.test is None and held_out > 0
-    if found.test is not None:
-        test_images = _images(found.test, found)
-        if test_images.shape[1:] != images.shape[1:]:
-            raise DataError(
-                f"{found.origin}: {found.train.key} are {images.shape[1:]} and {found.test.key} {test_images.shape[1:]}.",
-                "Make them equal.",
-            )
-        test_labels, test_names = _labels(found.test, len(test_images), found)
-        if (found.train.labels is None) != (found.test.labels is None):
-            raise DataError(
-                f"{found.origin} has labels for one of {found.train.key} and {found.test.key} only.", "Give both labels, or none."
-            )
-        names = max(names, test_names, key=len)
-        if not dark:
-            _require_bright([images, test_images], found)
-        train, test = ImageSet(images, labels, names), ImageSet(test_images, test_labels, names)
+    parts = [found.train] if found.test is None else [found.train, found.test]
+    arrays = [_images(part, found) for part in parts]
+    if arrays[0].shape[1:] != arrays[-1].shape[1:]:
+        raise DataError(
+            f"{found.origin}: {parts[0].key} are {arrays[0].shape[1:]} and {parts[-1].key} {arrays[-1].shape[1:]}.",
+            "Make them equal.",
+        )
+    if (parts[0].labels is None) != (parts[-1].labels is None):
+        raise DataError(
+            f"{found.origin} has labels for one of {parts[0].key} and {parts[-1].key} only.", "Give both labels, or none."
+        )
+    labels = [_labels(part, len(array), found) for part, array in zip(parts, arrays, strict=True)]
+    names = max((own for _, own in labels), key=len)
+    scale, notice = _scale(arrays, found, dark=dark, value_range=value_range)
+    kept = [_kept(array, scale) for array in arrays]
+    outside = sum(count for _, count in kept)
+    notices = (*found.notices, *([notice] if notice else []), *([clipped_notice(outside, scale)] if outside else []))
+    sets = [ImageSet(images, numbers, names) for (images, _), (numbers, _) in zip(kept, labels, strict=True)]
+    source, repeats, is_split = f"the file {found.origin}", 0, found.test is None and held_out > 0
+    if found.test is None:
+        train, test = _split(sets[0], held_out, source)
+    else:
+        train, test = sets
         repeats = count_repeats(train, test)
         notices = (*notices, repeats_notice(repeats, left_out=False)) if repeats else notices
-    else:
-        repeats = 0
-        if not dark:
-            _require_bright([images], found)
-        train, test = _split(ImageSet(images, labels, names), held_out, source)
-    return Dataset(found.name, source, train, test, images_sha256(train.images), notices, repeats=repeats, by_content=is_split)
+    sha256 = images_sha256(train.images)
+    return Dataset(found.name, source, train, test, sha256, notices, repeats=repeats, by_content=is_split, scale=scale)
 
 
-def _images(part: ArrayPart, found: ArraySet) -> NDArray[np.uint8]:
+def _images(part: ArrayPart, found: ArraySet) -> NDArray[np.generic]:
     """The images as [N, C, H, W]."""
     array, key, path = part.images, part.key, found.origin
     if not array.size:
         raise DataError(f"{path}: {key} of shape {list(array.shape)} are empty.", "Name a file that holds images.")
-    if array.dtype != np.uint8:
-        raise _no_pixels(array, key, path)
+    if not (array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
+        raise DataError(f"{path}: {key} are {array.dtype}, no numbers that are pixels.", "Store whole numbers or floats.")
     if array.ndim not in (3, 4):
         wanted = "[N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise DataError(f"{path}: {key} have the shape {list(array.shape)}, not {wanted}.", "Reshape them.")
-    pixels = array.astype(np.uint8, copy=False)
+    if array.dtype == np.float16:  # whose largest value is close
+        array = array.astype(np.float32)
     if array.ndim == 3:
-        return pixels[:, None]
-    return pixels if _layout(array.shape, key, path, found.layout) == "NCHW" else pixels.transpose(0, 3, 1, 2)
+        return array[:, None]
+    return array if _layout(array.shape, key, path, found.layout) == "NCHW" else array.transpose(0, 3, 1, 2)
 
 
-def _no_pixels(array: NDArray[np.generic], key: str, path: str) -> DataError:
-    """What to say of images that are no uint8, with the line of Python that makes them so without losing what they show."""
-    numbers = array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
-    if not numbers:
-        return DataError(f"{path}: {key} are {array.dtype}, not uint8.", "Store pixels from 0 to 255 as uint8.")
-    some = array[:: max(1, len(array) // LOOKED_AT)].astype(np.float64)
-    low, high = float(some.min()), float(some.max())
-    if not np.isfinite([low, high]).all():
-        return DataError(
-            f"{path}: {key} are {array.dtype} with values that are not finite.", "Replace these, and store pixels as uint8."
-        )
-    return DataError(
-        f"{path}: {key} are {array.dtype} from {low:g} to {high:g}, not uint8.",
-        f"Store pixels from 0 to 255: {key} = {_as_pixels(key, low, high)}",
-    )
+def _scale(arrays: list[NDArray[np.generic]], found: ArraySet, *, dark: bool, value_range: Range) -> tuple[Scale, str]:
+    """Which values are black and white, and what to say of it."""
+    kinds = {kind_of(array.dtype) for array in arrays}
+    if len(kinds) > 1 and found.test is not None:
+        kept = f"{found.train.key} are {arrays[0].dtype} and {found.test.key} {arrays[1].dtype}"
+        raise DataError(f"{found.origin}: {kept}.", "Store both as the same numbers.")
+    if arrays[0].dtype == np.uint8 and (dark or (value_range == "auto" and _has_bright(arrays))):
+        return USUAL, ""
+    extremes = [_extremes(array, found) for array in arrays]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
+    return choose_scale(value_range, Values(kinds.pop(), low, high, found.said_range, lambda: _some(arrays)))
 
 
-def _require_bright(arrays: list[NDArray[np.uint8]], found: ArraySet) -> None:
-    """Refuse images that all use less than a tenth of the greys, such as masks of 0 and 1; of nearly every set a few tell."""
+def _has_bright(arrays: list[NDArray[np.generic]]) -> bool:
+    """Whether images of 8 bits use more than a tenth of the greys; of nearly every set a few tell."""
     for step in (max(1, len(arrays[0]) // LOOKED_AT), 1):
-        high = max(int(array[::step].max()) for array in arrays)
-        if high >= LEAST_BRIGHT:
-            return
-    if high > 0:
-        key, others = found.train.key, f", and {found.test.key} likewise" if found.test is not None else ""
+        if any(int(array[::step].max()) >= LEAST_BRIGHT for array in arrays):
+            return True
+    return False
+
+
+def _extremes(array: NDArray[np.generic], found: ArraySet) -> tuple[float, float]:
+    ends = [(float(part.min()), float(part.max())) for part in _parts(array)]
+    if not np.isfinite(ends).all():
         raise DataError(
-            f"{found.origin}: {key} are uint8 up to {high}, but white would be 255: all would be almost black.",
-            f"Store pixels from 0 to 255: {key} = ({key} * {255 / high:.6g}).round().astype(numpy.uint8){others}",
+            f"{found.origin}: {found.train.key} are {array.dtype} with values that are not finite.",
+            "Replace these, such as by numpy.nan_to_num, or leave out the images that hold them.",
         )
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def _as_pixels(x: str, low: float, high: float) -> str:
-    """A line of Python for values of the usual ranges; filters that sharpen overshoot these by a little, which is cut."""
-    if low >= 0 and high in (2**16 - 1, 2**32 - 1):
-        return f"({x} / {int(high) // 255}).round().astype(numpy.uint8)"
-    ranges = [(0, 1, "({} * 255)"), (-1, 1, "(({} + 1) * 127.5)")]
-    if low >= 0 or high > DARK:  # else they are centred somewhere
-        ranges.append((0, 255, "{}"))
-    for bottom, top, scaled in ranges:
-        margin = OVERSHOOT * (top - bottom)
-        if bottom - margin <= low and high <= top + margin:
-            within = bottom <= low and high <= top
-            clipped = x if within else f"{x}.clip({bottom}, {top})"
-            return f"{scaled.format(clipped)}.round().astype(numpy.uint8)"
-    scale = 255 / ((high - low) or 1)
-    return f"(({x} - {low:g}) * {scale:.6g}).round().clip(0, 255).astype(numpy.uint8), or undo how they were scaled"
+def _parts(array: NDArray[np.generic]) -> Iterator[NDArray[Any]]:
+    """An array in parts of many images, so that memory holds no second copy of it."""
+    for first in range(0, len(array), LOOKED_AT):
+        yield array[first : first + LOOKED_AT]
+
+
+def _some(arrays: list[NDArray[np.generic]]) -> NDArray[np.float64]:
+    """Values of some of the images, evenly from all of them."""
+    return np.concatenate([array[:: max(1, len(array) // LOOKED_AT)].astype(np.float64).ravel() for array in arrays])
+
+
+def _kept(array: NDArray[np.generic], scale: Scale) -> tuple[NDArray[Any], int]:
+    """The values as the scale keeps them, mapped from their file if they are that already, and how many are cut off."""
+    outside = sum(int(((part < scale.low) | (part > scale.high)).sum()) for part in _parts(array)) if scale != USUAL else 0
+    if array.dtype == scale.stored and not outside:
+        return array, 0
+    kept = np.empty(array.shape, scale.stored)
+    for number, part in enumerate(_parts(array)):
+        kept[number * LOOKED_AT :][: len(part)] = to_stored(part, scale)
+    return kept, outside
 
 
 def _layout(shape: tuple[int, ...], key: str, path: str, layout: AnyLayout) -> str:
-    fits = [name for name, channels in (("NHWC", shape[3]), ("NCHW", shape[1])) if channels <= MAX_CHANNELS]
+    found = (("NHWC", shape[3]), ("NCHW", shape[1]))
+    fits = [name for name, channels in found if channels <= USUAL_CHANNELS]
+    fits = fits or [name for name, channels in found if channels <= MAX_CHANNELS]
     if layout != "auto":
-        fits = [name for name in fits if name == layout]
+        fits = [name for name, channels in found if channels <= MAX_CHANNELS and name == layout]
     if len(fits) == 1:
         return fits[0]
     if not fits:

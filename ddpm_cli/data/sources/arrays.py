@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.ranges import Range
 from ddpm_cli.data.sources.array_sets import ArraySet, dataset_of
 from ddpm_cli.data.sources.containers.found import Found, Stored
 from ddpm_cli.data.sources.containers.opening import look_into
@@ -17,7 +18,9 @@ from ddpm_cli.errors import DataError
 DEFAULTS = ArrayOptions()
 
 
-def load_arrays(path: Path, options: ArrayOptions = DEFAULTS, held_out: float = 0.1, *, dark: bool = False) -> Dataset:
+def load_arrays(
+    path: Path, options: ArrayOptions = DEFAULTS, held_out: float = 0.1, *, dark: bool = False, value_range: Range = "auto"
+) -> Dataset:
     """Load images from a file or folder of arrays; nothing in it is unpickled.
 
     Args:
@@ -25,10 +28,11 @@ def load_arrays(path: Path, options: ArrayOptions = DEFAULTS, held_out: float = 
         options: What the user knows of it.
         held_out: As for `dataset_of`.
         dark: Likewise.
+        value_range: Likewise.
     Raises:
         DataError: If it is missing, damaged, of no format that is known, or its layout cannot be told.
     """
-    return dataset_of(read_arrays(path, options), held_out, dark=dark)
+    return dataset_of(read_arrays(path, options), held_out, dark=dark, value_range=value_range)
 
 
 def read_arrays(path: Path, options: ArrayOptions = DEFAULTS) -> ArraySet:

@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.io.array_files import read_array
 from ddpm_cli.core.io.files import UnreadableError, input_errors
-from ddpm_cli.data.pictures.decode import fitted, quiet_decoders
+from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
+from ddpm_cli.data.pictures.resizing import fitted
 from ddpm_cli.data.pictures.settings import printable
 from ddpm_cli.data.scale import USUAL
 from ddpm_cli.data.sources.folder import read_file

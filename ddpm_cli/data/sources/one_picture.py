@@ -14,8 +14,10 @@ from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.io.files import input_errors
 from ddpm_cli.data.pictures.decode import Header, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
+from ddpm_cli.data.pictures.resizing import Wanted
+from ddpm_cli.data.pictures.set_scale import scale_of_one
 from ddpm_cli.data.pictures.settings import printable
-from ddpm_cli.data.pictures.white_level import require_scale
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.data.sources.folder import read_file
 from ddpm_cli.errors import DataError
 
@@ -103,15 +105,21 @@ def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
 
 
 class _Picture(NamedTuple):
-    """Hold an encoded picture, and what its header says."""
+    """Hold an encoded picture, what its header says, and which of its values are black and white."""
 
     header: Header
     content: bytes
     decoders: Decoders
+    scale: Scale
 
     def decoded(self, shape: tuple[int, int, int], background: str) -> NDArray[np.uint8]:
-        """Decode it, as `picture.decode` does."""
-        return self.decoders.decode(self.content, shape, background)
+        """Decode it to 8 bits, from black to white."""
+        if self.header.depth == 8:
+            return self.decoders.decode(self.content, shape, background)
+        wanted = Wanted(self.scale.low, self.scale.high, "float32")
+        values, _ = self.decoders.decode_deep(self.content, shape, background, wanted)
+        pixels: NDArray[np.uint8] = self.scale.view_array(values[None])[0]
+        return pixels
 
 
 @contextmanager
@@ -124,9 +132,8 @@ def _opened(path: Path) -> Iterator[_Picture]:
     ):
         content = read_file(path.parent, path.name)
         header = decoders.read_header(content)
-        if header.depth != 8:
-            require_scale(str(path), decoders.read_levels(content))
-        yield _Picture(header, content, decoders)
+        levels = decoders.read_levels(content) if header.depth != 8 else None
+        yield _Picture(header, content, decoders, scale_of_one(str(path), header, levels))
 
 
 def _require_size(path: Path, header: Header, size: tuple[int, int], spelt: Callable[[str], str]) -> None:

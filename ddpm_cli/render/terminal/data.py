@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.check import Report, Training
+from ddpm_cli.data.pictures.check import Histogram, Report, Training
 from ddpm_cli.data.pictures.settings import shown
 from ddpm_cli.render.terminal.console import messages
 from ddpm_cli.render.terminal.format import shape_text
@@ -18,6 +19,7 @@ SECONDS_BETWEEN_LINES = 10.0
 GROUPS_SHOWN = 5
 NAMES_SHOWN = 10
 CLASSES_SHOWN = 100
+BARS = " ▁▂▃▄▅▆▇█"
 
 
 class DataBar:
@@ -76,6 +78,7 @@ def report_facts(report: Report) -> dict[str, str]:
         "classes": _counts(report.classes, CLASSES_SHOWN) or "none",
         **_file_facts(report),
         "unreadable": "\n".join(f"{shown(name)}: {reason}" for name, reason in report.unreadable.items()) or "none",
+        "values": _values(report.training.values),
         "note": "\n".join((*report.notices, *report.training.notices)),
         "training": training_text(report.training),
     }
@@ -104,6 +107,17 @@ def training_text(training: Training) -> str:
         f"{counted(training.train_images, 'image')} to train on, {training.held_out_images:,} held out, each "
         f"{shape_text(height, width, channels)}{small}"
     )
+
+
+def _values(values: Histogram | None) -> str:
+    """The extremes, and a bar for each part from black to white, as high as the root of its share, so that rare values show."""
+    if values is None:
+        return ""
+    most = max(*values.counts, 1)
+    heights = [math.ceil((len(BARS) - 1) * math.sqrt(count / most)) for count in values.counts]
+    bars = "".join(BARS[height] for height in heights)
+    kept = f"from {values.smallest:,.7g} to {values.largest:,.7g}, kept as {values.stored}"
+    return f"{kept}\n{values.low:,.7g} (black) |{bars}| {values.high:,.7g} (white)"
 
 
 def _sizes(report: Report) -> str:
