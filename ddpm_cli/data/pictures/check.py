@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.images import Dataset, repeats_notice
-from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_remarks, unreadable
+from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_notices, unreadable
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
@@ -187,7 +187,7 @@ def _training(
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
     notices = (repeats_notice(layout.repeats, left_out=pictures.held_out is None),) if layout.repeats else ()
     some, outside = _some_images(pictures, found, settings, shape, layout, scale)
-    notices = (*notices, *scale_remarks(scale, outside, f" of {counted(len(some), 'picture')} that were looked at"))
+    notices = (*notices, *scale_notices(scale, outside, f" of {counted(len(some), 'picture')} that were looked at"))
     values = _histogram(some, scale.scale)
     training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped, notices, values)
     return training, scale.scale.view_array(some[: min(_fitting(shape), PREVIEW_IMAGES)]) if preview else None
