@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ddpm_cli.api.arguments import Settings, as_sets, as_text, as_whole
 from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.names import as_known
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import RequestError, ShapeError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
-MOST_CHANNELS = 4
+MOST_CHANNELS = 16
 SPLITS = ("train", "test")
 
 
@@ -27,14 +28,16 @@ class Images(NamedTuple):
     """Hold images with their labels.
 
     Attributes:
-        images: NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
+        images: NumPy [N, H, W, C], uint8 in [0, 255] unless `scale` says otherwise; C is 1 for grey ones.
         labels: Classes in [0, len(class_names)), int64 [N].
         class_names: Name of each class; one or none where there is nothing to tell apart.
+        scale: How the values are stored, and which of them are black and white; `scale.view_array(images)` shows them in 8 bits.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
+    scale: Scale = USUAL
 
 
 def load_images(
@@ -64,7 +67,7 @@ def load_images(
         show_notice(Notice(notice, important=True))
     chosen = dataset.train if part == "train" else dataset.test
     images = np.ascontiguousarray(chosen.images[:n].transpose(0, 2, 3, 1))
-    return Images(images, chosen.labels[:n], chosen.class_names)
+    return Images(images, chosen.labels[:n], chosen.class_names, dataset.scale)
 
 
 def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule:
@@ -93,7 +96,8 @@ def make_grid(images: NDArray[np.uint8], columns: int | None = None) -> Image:
     """Put images side by side in one picture, which notebooks display and `.save("grid.png")` writes.
 
     Args:
-        images: uint8 [N, H, W, C]; N at least 1, C in [1, 4].
+        images: uint8 [N, H, W, C]; N at least 1, C in [1, 16], of which 2 and more than 4 are shown in false colours. Of other
+            depths see `scale.view_array`.
         columns: Images in a row, at least 1; as near to a square as possible if None.
     Raises:
         ShapeError: If they are no such images.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Union, Unpack
+from typing import TYPE_CHECKING, Any, Union, Unpack
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from ddpm_cli.api.training import Run
 from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.data.pictures.classes import find_class
-from ddpm_cli.data.sources.one_picture import read_mask, read_picture
+from ddpm_cli.data.sources.model_picture import read_model_picture
+from ddpm_cli.data.sources.one_picture import read_mask
 from ddpm_cli.errors import RequestError, ShapeError
 from ddpm_cli.render.terminal.console import show_notices
 from ddpm_cli.render.terminal.sampling import SamplingView
@@ -56,12 +57,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.sampling.generate import FrameListener
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 Labels = int | str | Sequence[int | str]
-Picture = Union[str, Path, "NDArray[np.uint8]"]
+Picture = Union[str, Path, "NDArray[Any]"]
 ALL_NOISE = FromNoise()
 
 
@@ -121,6 +123,11 @@ class Model:
         return () if self._trained.num_classes is None else self._trained.class_names
 
     @property
+    def scale(self) -> Scale:
+        """Tell how the values of its images are stored, and which of them are black and white."""
+        return self._trained.scale
+
+    @property
     def step(self) -> int:
         """Count the optimizer steps that it was trained for."""
         return self._trained.step
@@ -141,7 +148,7 @@ class Model:
         progress: bool = True,
         on_event: Listener = ignore,
         **drawing: Unpack[Drawing],
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         """Draw images out of noise (DDPM, Alg. 2), as `ddpm sample` does.
 
         Args:
@@ -159,7 +166,8 @@ class Model:
                 out (Karras et al. 2024, autoguidance); `batch_size`, images at a time, at least 1, which does not change them.
                 Each is as in the run's config if None or left out.
         Returns:
-            Images in the order of the seeds, NumPy uint8 [N, H, W, C] in [0, 255]; C is 1 for grey ones.
+            Images in the order of the seeds, NumPy [N, H, W, C], uint8 in [0, 255] unless `scale` says otherwise; C is 1 for grey
+            ones. `scale.view_array(images)` shows those of other depths in 8 bits.
         Raises:
             RequestError: If a number is out of its range, there is no such sampler, class or field, or the model asks for more
                 images, time or memory than it may.
@@ -179,7 +187,7 @@ class Model:
         set: Settings | None = None,
         no_limits: bool = False,
         **drawing: Unpack[Drawing],
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         """Draw the images that `sample` draws, and keep how they came out of noise.
 
         Args:
@@ -190,7 +198,8 @@ class Model:
             no_limits: Lift the limits.
             drawing: Sampler, steps, guidance, guide and batch size.
         Returns:
-            x_s after up to 60 of the steps, evenly spread; the last are the images. NumPy uint8 [F, N, H, W, C].
+            The view in 8 bits of x_s after up to 60 of the steps, evenly spread; the last are the images. NumPy uint8
+            [F, N, H, W, C].
         Raises:
             RequestError: See `sample`.
             OutOfMemoryError: See `sample`.
@@ -214,11 +223,11 @@ class Model:
         progress: bool = True,
         on_event: Listener = ignore,
         **drawing: Unpack[Drawing],
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         """Draw the way from one image to another (DDPM, Fig. 8; DDIM, Sec. 5.3), as `ddpm interpolate` does.
 
         Args:
-            first: A picture file, an image uint8 [H, W, C], or the seed of an image.
+            first: A picture file, an image [H, W, C] as `sample` returns it, or the seed of an image.
             last: Likewise.
             n: Images on the way, both ends included, at least 2.
             label: Class of all images, by number or name; any class if None.
@@ -229,7 +238,7 @@ class Model:
             on_event: Told of `SampleProgress`.
             drawing: `steps` of DDIM, 50 if left out, and all else as for `sample`; the sampler is DDIM.
         Returns:
-            Images from first to last, NumPy uint8 [n, H, W, C].
+            Images from first to last, NumPy [n, H, W, C], see `sample`.
         Raises:
             RequestError: If a number, class or field cannot be; see `sample`.
             DataError: If a picture cannot be read or is not what the model makes.
@@ -255,11 +264,11 @@ class Model:
         progress: bool = True,
         on_event: Listener = ignore,
         **drawing: Unpack[Drawing],
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         """Fill a part of an image so that it goes with the rest (RePaint, Lugmayr et al. 2022), as `ddpm inpaint` does.
 
         Args:
-            image: A picture file, or an image uint8 [H, W, C].
+            image: A picture file, or an image [H, W, C] as `sample` returns it.
             mask: A picture file of the same size, white where to fill, or bool [H, W].
             n: Fillings, at least 1, with the seeds 0 to n - 1; one if there are no seeds either.
             seeds: One for each filling instead.
@@ -273,7 +282,7 @@ class Model:
             on_event: Told of `SampleProgress`.
             drawing: `steps` from noise to image, 100 if left out, and all else as for `sample`; the sampler is ancestral.
         Returns:
-            Fillings in the order of the seeds, NumPy uint8 [N, H, W, C].
+            Fillings in the order of the seeds, NumPy [N, H, W, C], see `sample`.
         Raises:
             RequestError: If a number, class or field cannot be; see `sample`.
             DataError: If a picture cannot be read, is not what the model makes, or the mask is white nowhere.
@@ -299,11 +308,11 @@ class Model:
         progress: bool = True,
         on_event: Listener = ignore,
         **drawing: Unpack[Drawing],
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         """Make an image anew that keeps what is coarse in a given one (SDEdit, Meng et al. 2022), as `ddpm img2img` does.
 
         Args:
-            image: A picture file, or an image uint8 [H, W, C].
+            image: A picture file, or an image [H, W, C] as `sample` returns it.
             strength: Share of the sampler's steps that are taken, in [0, 1]: 0 keeps the image, 1 forgets it.
             n: Variants, at least 1, with the seeds 0 to n - 1; one if there are no seeds either.
             seeds: One for each variant instead.
@@ -315,7 +324,7 @@ class Model:
             on_event: Told of `SampleProgress`.
             drawing: See `sample`.
         Returns:
-            Variants in the order of the seeds, NumPy uint8 [N, H, W, C].
+            Variants in the order of the seeds, NumPy [N, H, W, C], see `sample`.
         Raises:
             RequestError: If a number, class or field cannot be; see `sample`.
             DataError: If the picture cannot be read or is not what the model makes.
@@ -333,7 +342,7 @@ class Model:
 
     def _edited(
         self, edit: Edit, editing: Editing, seeds: list[int], no_limits: bool, progress: bool, on_event: Listener
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         model = self._with_guide(editing.settings)
         model._require(edit.demand(model._trained, editing), editing.settings, no_limits, on_event)
         with SamplingView("looking for the noise of the pictures") as view:
@@ -349,22 +358,25 @@ class Model:
             self._trained, settings, demand, Bounds(lifted=no_limits, spelt=as_argument), together(show_notices, on_event)
         )
 
-    def _end(self, end: Picture | int, name: str, resize: bool) -> NDArray[np.uint8] | int:
+    def _end(self, end: Picture | int, name: str, resize: bool) -> NDArray[Any] | int:
         """Take an end of an interpolation: a picture, or the seed of an image."""
         return self._picture(end, resize, name) if isinstance(end, str | Path | np.ndarray) else as_whole(end, name, 0, MAX_SEED)
 
-    def _picture(self, image: Picture, resize: bool, name: str = "image") -> NDArray[np.uint8]:
-        """Take an image as the model has it, uint8 [C, H, W]."""
+    def _picture(self, image: Picture, resize: bool, name: str = "image") -> NDArray[Any]:
+        """Take an image as the model has it, [C, H, W] as stored."""
         if isinstance(image, np.ndarray):
             channels, height, width = self.image_shape
-            if image.dtype != np.uint8 or image.shape != (height, width, channels):
+            stored = self.scale.stored
+            if image.dtype != np.dtype(stored) or image.shape != (height, width, channels):
                 raise ShapeError(
-                    f"The model makes images uint8 {[height, width, channels]}, not {image.dtype} {list(image.shape)}.",
+                    f"The model makes images {stored} {[height, width, channels]}, not {image.dtype} {list(image.shape)}.",
                     "Give one of that shape, or a picture file with resize=True.",
                 )
             return np.ascontiguousarray(image.transpose(2, 0, 1))
         background = getattr(self._trained.config.data, "background", "white")
-        return read_picture(as_given_path(image, name), self.image_shape, resize=resize, background=background, spelt=as_argument)
+        return read_model_picture(
+            as_given_path(image, name), self.image_shape, self.scale, resize=resize, background=background, spelt=as_argument
+        )
 
     def _mask(self, mask: str | Path | NDArray[np.bool_], resize: bool) -> NDArray[np.bool_]:
         if not isinstance(mask, np.ndarray):
@@ -421,7 +433,7 @@ class Model:
         on_event: Listener = ignore,
         on_frame: FrameListener | None = None,
         course: Course = ALL_NOISE,
-    ) -> NDArray[np.uint8]:
+    ) -> NDArray[Any]:
         classes = None if labels is None else self._labels(labels, len(seeds))
         with SamplingView() as view:
             listen = together(view if progress else ignore, on_event)
@@ -431,5 +443,5 @@ class Model:
             return _channels_last(np.concatenate([batch.numpy() for batch in batches]))
 
 
-def _channels_last(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _channels_last(images: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))

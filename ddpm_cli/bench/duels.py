@@ -14,7 +14,6 @@ from ddpm_cli.bench.networks import Nearest, OneResult
 from ddpm_cli.bench.peers import PEERS, Loop, nearest_network
 from ddpm_cli.bench.subject import Setting, subject
 from ddpm_cli.bench.timing import Work, rates
-from ddpm_cli.data.batches import normalise
 from ddpm_cli.models.cost import forward_flops, parameter_count
 from ddpm_cli.results.benchmark import UNDER_OUR_LOOP, Duel, Network, Spread
 
@@ -116,7 +115,7 @@ def _loop(nearest: Nearest, setting: Setting) -> Loop:
 
 def _padded(dataset: Dataset, shape: tuple[int, int, int]) -> Tensor:
     """The training images as a peer takes them, in [-1, 1], float32, [N, *shape]."""
-    images = normalise(torch.from_numpy(dataset.train.images))
+    images = dataset.scale.normalise(torch.from_numpy(dataset.train.images))
     _, height, width = dataset.image_shape
     return functional.pad(images, (0, shape[2] - width, 0, shape[1] - height))
 

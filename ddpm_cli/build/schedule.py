@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.build.data import with_absolute_paths
 from ddpm_cli.config.schema.schedule import LearnedSchedule
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted
 from ddpm_cli.errors import ConfigError
 
@@ -63,11 +64,12 @@ def build_gamma(
     return gamma
 
 
-def build_schedule_learner(config: Config) -> ScheduleLearner | None:
-    """Build what trains a learned schedule beside the model; None if the schedule is not learned."""
+def build_schedule_learner(config: Config, levels: int | None = USUAL.levels) -> ScheduleLearner | None:
+    """Build what trains a learned schedule beside the model, of pixels of so many values; None if the schedule is not learned."""
     if not isinstance(config.schedule, LearnedSchedule):
         return None
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
+    from ddpm_cli.diffusion.objectives.vlb import LEVELS
     from ddpm_cli.diffusion.prediction import X0, Eps, V
 
     prediction = config.objective.build_prediction()
@@ -77,5 +79,10 @@ def build_schedule_learner(config: Config) -> ScheduleLearner | None:
             f'A learned schedule cannot train with the parameterization "{kind}".', 'Set objective.parameterization = "v".'
         )
     return ScheduleLearner(
-        build_gamma(config.schedule), config.schedule.timesteps, prediction, config.schedule.learning_rate, config.train.batch_size
+        build_gamma(config.schedule),
+        config.schedule.timesteps,
+        prediction,
+        config.schedule.learning_rate,
+        config.train.batch_size,
+        levels or LEVELS,  # of floats, whose endpoints do not move
     )

@@ -15,7 +15,6 @@ from ddpm_cli.cli.parsing.requests import require_sample_settings
 from ddpm_cli.sampling.request import Drawing, Editing, Way, editing_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from ddpm_cli.core.compute.team import Team
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling.stored_model import StoredModel
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-    Pixels = NDArray[np.uint8]
+    Pixels = NDArray[Any]
 
 RunOption = Annotated[
     Path | None,
@@ -49,7 +48,11 @@ EditOption = Annotated[
 EachOption = Annotated[
     Path | None,
     typer.Option(
-        "--each", parser=path_of("--each"), metavar="DIR", help="Also write each image to DIR/SEED.png.", show_default=False
+        "--each",
+        parser=path_of("--each"),
+        metavar="DIR",
+        help="Also write each image to DIR/SEED.png, or .tif where PNG does not hold its values.",
+        show_default=False,
     ),
 ]
 LabelOption = Annotated[
@@ -69,6 +72,10 @@ ResizeOption = Annotated[
 SideBySideOption = Annotated[
     bool, typer.Option("--side-by-side", help="Put the given pictures in front of the result, in one picture.")
 ]
+
+
+VIEW = ", a view in 8 bits"
+"""What is said of a picture that does not hold the values of its images."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +122,11 @@ class Found:
     guide: StoredModel | None
 
     def read_picture(self, path: Path, resize: bool) -> Pixels:
-        """Read a picture as an image of this model, uint8 [C, H, W] (see `data.one_picture`)."""
-        from ddpm_cli.data.sources.one_picture import read_picture
+        """Read a picture as an image of this model, [C, H, W] as it stores them (see `data.model_picture`)."""
+        from ddpm_cli.data.sources.model_picture import read_model_picture
 
         background = getattr(self.model.config.data, "background", "white")
-        return read_picture(path, self.model.image_shape, resize=resize, background=background)
+        return read_model_picture(path, self.model.image_shape, self.model.scale, resize=resize, background=background)
 
     def require_picture(self, out: Path, shown: int) -> None:
         """Refuse a picture of so many images that could not be written once they are drawn.
@@ -216,13 +223,16 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
     """Draw an image for each seed; all processes draw, the main one writes single images where these are asked for.
 
     Returns:
-        Images, uint8 [C, H, W] each, none on other processes than the main one; and the files of the single ones.
+        Images, [C, H, W] each as stored, none on other processes than the main one; and the files of the single ones.
     """
     from ddpm_cli.core.io.files import make_folder
-    from ddpm_cli.render.pictures.images import save_picture
+    from ddpm_cli.render.pictures.images import save_single
+    from ddpm_cli.render.pictures.values import format_of_values, suffix_of
     from ddpm_cli.render.terminal.sampling import SamplingView
     from ddpm_cli.sampling.parallel import shared_samples
 
+    scale = opened.trained.scale
+    suffix = suffix_of(format_of_values(scale, opened.trained.image_shape[0]))
     label, settings = opened.editing.label, opened.editing.settings
     labels = None if label is None else [label] * len(seeds)
     with opened.team.watched(), SamplingView() as view:
@@ -232,8 +242,8 @@ def draw(opened: Opened, course: Course, seeds: Sequence[int], each: Path | None
     if each is not None and opened.team.is_main:
         make_folder(each)
         for seed, image in zip(seeds, images, strict=True):
-            singles.append(each / f"{seed}.png")
-            save_picture(singles[-1], image)
+            singles.append(each / f"{seed}{suffix}")
+            save_single(singles[-1], image, scale)
     return images, singles
 
 
@@ -242,7 +252,7 @@ def finish(opened: Opened, images: Sequence[Pixels], out: Path, singles: list[Pa
 
     Args:
         opened: The model.
-        images: All that the picture shows, uint8 [C, H, W] each.
+        images: All that the picture shows, [C, H, W] each as stored.
         out: The picture.
         singles: Files that are written already.
         facts: For --json, besides those of the model; None prints nothing.
@@ -252,8 +262,8 @@ def finish(opened: Opened, images: Sequence[Pixels], out: Path, singles: list[Pa
 
     if not opened.team.is_main:
         return
-    save_images(out, images)
-    show_line("wrote:", "green", str(out))
+    whole = save_images(out, images, opened.trained.scale)
+    show_line("wrote:", "green", f"{out}{'' if whole else VIEW}")
     if singles:
         show_line("wrote:", "green", f"{len(singles)} images to {singles[0].parent}")
     if facts is not None:

@@ -117,5 +117,5 @@ def inpaint(
     images, singles = draw(opened, course, numbers, each)
     facts = {"image": image, "mask": mask, "filled_pixels": int(unknown.sum())}
     facts |= {"resample": course.resample, "jump": course.jump, "steps_taken": taken, "seeds": numbers}
-    shown = [pixels, hidden(pixels, unknown), *images] if side_by_side else images
+    shown = [pixels, hidden(pixels, unknown, opened.trained.scale), *images] if side_by_side else images
     finish(opened, shown, out, singles, facts if json else None)

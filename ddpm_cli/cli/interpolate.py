@@ -33,6 +33,7 @@ from ddpm_cli.sampling.request import BETWEEN_SEEDS, Drawing, way_between
 
 if TYPE_CHECKING:
     from ddpm_cli.cli.editing import Pixels
+    from ddpm_cli.data.scale import Scale
 
 LONGEST_SEED = 18
 
@@ -112,18 +113,20 @@ def interpolate(
     images, singles = draw(opened, course, range(n), each)
     before, after = ([end] if side_by_side and not isinstance(end, int) else [] for end in ends)
     facts = {"ends": [seeds.get(end, end) for end in (first, last)], "n": n}
-    if opened.team.is_main and (differences := _way_back(ends, images)):
+    if opened.team.is_main and (differences := _way_back(ends, images, opened.trained.scale)):
         show_line("way back:", "cyan", f"{', '.join(f'{value:.2g}' for value in differences)} of 255 grey levels off on average")
         facts["grey_levels_off"] = differences
     finish(opened, [*before, *images, *after], out, singles, facts if json else None)
 
 
-def _way_back(ends: Sequence[Pixels | int], images: Sequence[Pixels]) -> list[float]:
+def _way_back(ends: Sequence[Pixels | int], images: Sequence[Pixels], scale: Scale) -> list[float]:
     """How far the first and the last of the images are from the pictures that they are made from: mean |difference| of 255.
 
     Args:
-        ends: Two, each a picture, uint8 [C, H, W], or a seed, which is left out.
-        images: All of the way, uint8 [C, H, W] each.
+        ends: Two, each a picture as stored, [C, H, W], or a seed, which is left out.
+        images: All of the way, [C, H, W] each as stored.
+        scale: Of their values.
     """
+    grey = 255 / (scale.high - scale.low)
     pairs = zip(ends, (images[0], images[-1]), strict=True)
-    return [float(abs(end.astype(int) - image.astype(int)).mean()) for end, image in pairs if not isinstance(end, int)]
+    return [grey * float(abs(end.astype(float) - image.astype(float)).mean()) for end, image in pairs if not isinstance(end, int)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddpm_cli.cli.editing import VIEW
 from ddpm_cli.cli.parsing.options import (
     DeviceOption,
     EmaOption,
@@ -27,6 +28,7 @@ from ddpm_cli.cli.parsing.requests import (
 )
 from ddpm_cli.cli.parsing.spread import with_request
 from ddpm_cli.core.names import as_known
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.sampling.request import Drawing, class_names_for, settings_of
 
 if TYPE_CHECKING:
@@ -83,6 +85,15 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Format of --each: png, tiff or npy. If left out, png, or tiff where PNG does not hold the values of the images.",
+            show_default=False,
+        ),
+    ] = None,
     trajectory: Annotated[
         Path | None,
         typer.Option(
@@ -102,6 +113,9 @@ def sample(
     """Draw images from a run, a checkpoint or an exported file into one grid.
 
     An image depends on its seed and its class alone. Neither the other images nor the batch size change it.
+
+    The images of --each have the values of the data that the model was trained on: of 16 bits, floats, or up to 16 channels. The
+    grid shows them in 8 bits, and two channels or more than four in false colours.
 
     Without --label, a model that was trained with class labels takes the class from the seed: seed 0 draws class 0, seed 1
     class 1, and so on. After the last class it starts again with class 0.
@@ -131,11 +145,14 @@ def sample(
     if nrow is not None and label == ALL:
         raise RequestError("--nrow has no place beside --label all, where each class is a row.", "Leave it out; --n is per row.")
     require_writable_pictures(out, each)
+    if form is not None and each is None:
+        raise RequestError("--format is of single images, which --each asks for.", "Add --each DIR, or leave --format out.")
     if trajectory is not None:
         check_trajectory(trajectory, out)
     require_sample_settings(sets or [])
 
     from ddpm_cli.core.compute.device import check_device
+    from ddpm_cli.render.pictures.values import format_of_values, suffix_of
     from ddpm_cli.render.terminal.console import print_json, show_line, show_notices
     from ddpm_cli.render.terminal.sampling import show_guide, show_model
     from ddpm_cli.sampling.guide import find_guide, guide_facts, load_guide
@@ -148,6 +165,7 @@ def sample(
     classes = pick_classes(label, found)
     numbers = numbers or list(range(seed or 0, (seed or 0) + (IMAGES_PER_CLASS if label == ALL else settings.n)))
     outputs = Outputs(out, nrow, each, trajectory, preview=preview and not json)
+    outputs = replace(outputs, suffix=suffix_of(format_of_values(found.scale, found.image_shape[0], form)))
     if label == ALL:
         outputs = replace(outputs, columns=len(numbers), row_names=found.class_names)
     T = found.config.schedule.timesteps
@@ -183,11 +201,12 @@ def sample(
         singles = draw(team, trained, settings, numbers, labels or None, outputs)
     written = [path for path in (out, trajectory) if path is not None]
     for path in written:
-        show_line("wrote:", "green", str(path))
+        show_line("wrote:", "green", f"{path}{'' if trained.scale == USUAL else VIEW}")
     if each is not None:
         show_line("wrote:", "green", f"{len(singles)} images to {each}")
     if json:
         facts = {"model": trained.origin, "step": trained.step, "ema": ema, "sampler": described, "seeds": numbers}
+        facts |= trained.scale.facts()
         if labels:
             facts |= {"labels": labels, "guidance": settings.guidance.model_dump()}
         if guide is not None:
@@ -205,6 +224,7 @@ class Outputs:
     trajectory: Path | None
     row_names: tuple[str, ...] | None = None
     preview: bool = False
+    suffix: str = ".png"
 
     def require(self, count: int, steps: int, image_shape: tuple[int, int, int]) -> None:
         """Refuse pictures that could not be written once `count` images are drawn in so many steps.
@@ -249,7 +269,7 @@ def draw(
 
     from ddpm_cli.core.io.files import make_folder
     from ddpm_cli.data.pictures.classes import file_names
-    from ddpm_cli.render.pictures.images import grid, picture, save_grid, save_picture, save_trajectory
+    from ddpm_cli.render.pictures.images import grid, picture, save_grid, save_single, save_trajectory
     from ddpm_cli.render.terminal.picture import show_picture
     from ddpm_cli.render.terminal.sampling import SamplingView
     from ddpm_cli.sampling.generate import Frames
@@ -257,6 +277,7 @@ def draw(
 
     frames = Frames() if outputs.trajectory is not None else None
     images: list[NDArray[np.uint8]] = []
+    scale = trained.scale
     singles: list[Path] = []
     rows = file_names(outputs.row_names or ())
     with SamplingView() as view:
@@ -265,9 +286,9 @@ def draw(
                 if outputs.each is not None:
                     make_folder(outputs.each)
                     row = f"{rows[labels[len(images)]]}-" if labels and rows else ""
-                    singles.append(outputs.each / f"{row}{seeds[len(images)]}.png")
-                    save_picture(singles[-1], image)
-                images.append(image)
+                    singles.append(outputs.each / f"{row}{seeds[len(images)]}{outputs.suffix}")
+                    save_single(singles[-1], image, scale)
+                images.append(scale.view_array(image[None])[0])
     moments = shared_frames(team, frames, len(seeds)) if frames is not None else []
     if not team.is_main:
         return []

@@ -7,26 +7,30 @@ processes takes its own rows of the one global batch.
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_cli.data.scale import USUAL
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.data_change import FROM_THE_START, Since
 
 WHOLE = slice(None)
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Map pixels, uint8 in [0, 255], to float32 in [-1, 1] (DDPM, Sec. 3.3)."""
-    return USUAL.normalise(pixels)
+def normalise(pixels: Tensor, scale: Scale = USUAL) -> Tensor:
+    """Map stored pixels, of 8 bits unless the scale says otherwise, to float32 in [-1, 1] (DDPM, Sec. 3.3)."""
+    return scale.normalise(pixels)
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Map images in [-1, 1] to the nearest pixels, uint8 in [0, 255]; what lies outside is clamped. Undoes `normalise`."""
+    """Map images in [-1, 1] to the nearest of 256 greys, uint8, for screens; what lies outside is clamped.
+
+    It undoes `normalise` for data of 8 bits; values of other depths are brought back by their own `Scale.restore`.
+    """
     return USUAL.restore(x)
 
 
@@ -41,10 +45,17 @@ def fits_on_device(nbytes: int, device: torch.device) -> bool:
     return 3 * nbytes <= free
 
 
-def place(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Put images into a tensor, uint8 [N, C, H, W], on the device if they fit there and else on the CPU."""
+def place(images: NDArray[Any], device: torch.device) -> Tensor:
+    """Put images into a tensor [N, C, H, W] of their own type, on the device if they fit there and else on the CPU."""
     tensor = torch.from_numpy(np.require(images, requirements=["C", "W"]))
     return tensor.to(device) if fits_on_device(tensor.nbytes, device) else tensor
+
+
+def rows_of(images: Tensor, rows: Tensor) -> Tensor:
+    """Take some images by their numbers; of 16 bits by way of the signed type, which more devices can move."""
+    if images.dtype == torch.uint16:
+        return images.view(torch.int16).index_select(0, rows).view(torch.uint16)
+    return images.index_select(0, rows)
 
 
 class Batches:
@@ -55,13 +66,14 @@ class Batches:
     an epoch, none is ever partial, and a set of fewer images than a batch works.
 
     Args:
-        images: Pixels, uint8, [N, C, H, W], where `place` left them.
+        images: Stored pixels, [N, C, H, W], where `place` left them.
         batch_size: Images of a batch, over all processes.
         seed: Fixes the permutations and the flips, in [0, 2**32).
         horizontal_flip: Mirror each image with probability 1/2, drawn anew in each epoch.
         device: Where batches are wanted; by default where the images are.
         labels: Class of each image, int64, [N]; only for `labels_at`.
         since: From where on the images are these; their permutations are others than those of the images before.
+        scale: Which stored values are -1 and 1.
     Raises:
         DataError: If there are no images.
     """
@@ -76,6 +88,7 @@ class Batches:
         device: torch.device | None = None,
         labels: NDArray[np.int64] | None = None,
         since: Since = FROM_THE_START,
+        scale: Scale = USUAL,
     ) -> None:
         if len(images) == 0:
             raise DataError("The training set holds no images.", "Choose another data set.")
@@ -85,6 +98,7 @@ class Batches:
         self.horizontal_flip = horizontal_flip
         self.labels = labels
         self.since = since
+        self.scale = scale
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
         # And of a function that knows not this object, which would otherwise hold itself and its images.
@@ -113,8 +127,8 @@ class Batches:
             x_0 in [-1, 1], float32, [B, C, H, W], on `device`.
         """
         indices, flips = self._take(step, part)
-        pixels = self.images.index_select(0, _move(torch.from_numpy(indices), self.images.device))
-        x_0 = normalise(_move(pixels, self.device))
+        pixels = rows_of(self.images, _move(torch.from_numpy(indices), self.images.device))
+        x_0 = normalise(_move(pixels, self.device), self.scale)
         if not self.horizontal_flip:
             return x_0
         mask = _move(torch.from_numpy(flips), self.device)[:, None, None, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict, Threshold, clamp, thresholded
 from ddpm_cli.diffusion.forward import Levels, q_sample
-from ddpm_cli.diffusion.objectives.vlb import prior_term, vlb_term
+from ddpm_cli.diffusion.objectives.vlb import LEVELS, prior_term, vlb_term
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.variances import ModelVariance
@@ -47,6 +47,7 @@ def bits_per_dim(
     steps: int | None = None,
     threshold: Threshold | None = clamp,
     labels: Tensor | None = None,
+    levels: int = LEVELS,
 ) -> Bound:
     """Estimate the variational bound on the negative log-likelihood (DDPM, Eq. 5; Nichol & Dhariwal 2021, Sec. 3).
 
@@ -57,13 +58,14 @@ def bits_per_dim(
 
     Args:
         predict: The network's estimates, not clipped.
-        x_0: Images on the grid of 256 values in [-1, 1], real pixels only, [B, C, H, W].
+        x_0: Images on the grid of `levels` values in [-1, 1], real pixels only, [B, C, H, W].
         schedule: The noise schedule.
         variance: Of the reverse steps.
         generator: Draws noise and steps; on the device of x_0.
         steps: Network evaluations for each image, in [2, T]; None takes all T.
         threshold: Applied to each estimate of x_0, as in sampling; None leaves it alone.
         labels: The class of each image, int64, [B], or None.
+        levels: Values that a pixel has.
     Returns:
         The terms of each image.
     Raises:
@@ -75,7 +77,7 @@ def bits_per_dim(
         eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
         x_t = q_sample(x_0, t, eps, schedule)
         estimate = within_range(x_t, Levels.of_steps(schedule, t, x_t), labels)
-        return vlb_term(estimate, x_0, x_t, t, schedule, variance)
+        return vlb_term(estimate, x_0, x_t, t, schedule, variance, levels)
 
     check_steps(schedule.timesteps, steps)
     within_range = thresholded(predict, threshold)

@@ -18,13 +18,11 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
 from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.objectives.vlb import LEVELS
 from ddpm_cli.diffusion.prediction import v_from_x_0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import MAX_SIGMA, noisiest_spaced
 from ddpm_cli.errors import ScheduleError
-
-BIN = 2.0 / 255.0
-"""Distance between neighbouring pixel values, of which 256 lie in [-1, 1]."""
 
 Field = Callable[[Tensor], Tensor]
 """A vector field: [B, C, H, W] -> [B, C, H, W], each image by itself."""
@@ -127,26 +125,33 @@ def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
     return [*grid, last]
 
 
-def dequantised(x_0: Tensor, generator: torch.Generator) -> Tensor:
+def bin_width(levels: int) -> float:
+    """Give the distance between neighbouring values of a pixel, of which so many lie in [-1, 1]: 2/255 of 256."""
+    return 2.0 / (levels - 1)
+
+
+def dequantised(x_0: Tensor, generator: torch.Generator, levels: int = LEVELS) -> Tensor:
     """Spread each pixel evenly over its bin, which makes pixels continuous (Theis et al. 2016, Sec. 3.1).
 
     Args:
-        x_0: Images on the grid of 256 values in [-1, 1], [B, C, H, W].
+        x_0: Images on the grid of `levels` values in [-1, 1], [B, C, H, W].
         generator: On the device of x_0.
+        levels: Values that a pixel has, at least 2.
     Returns:
-        Images in [-1 - 1/255, 1 + 1/255], shaped like x_0.
+        Images in [-1 - h, 1 + h], h = 1 / (levels - 1), shaped like x_0.
     """
     u = torch.rand(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
-    return x_0 + BIN * (u - 0.5)
+    return x_0 + bin_width(levels) * (u - 0.5)
 
 
-def density_bits(log_density: Tensor, dimensions: int) -> Tensor:
+def density_bits(log_density: Tensor, dimensions: int, levels: int = LEVELS) -> Tensor:
     """Turn the log density of dequantised pixels into bits per dimension; on average at least those of the pixels themselves.
 
-    -(log_density + D * log(2/255)) / (D * log 2)
+    -(log_density + D * log(2 / (levels - 1))) / (D * log 2)
 
     Args:
         log_density: In nats, [B].
         dimensions: D, the number of pixels times channels.
+        levels: Values that a pixel has.
     """
-    return -(log_density / dimensions + math.log(BIN)) / math.log(2.0)
+    return -(log_density / dimensions + math.log(bin_width(levels))) / math.log(2.0)

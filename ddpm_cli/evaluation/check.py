@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.names import nearest
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.evaluation.settings import USUALLY
 from ddpm_cli.metrics.registry import known_metrics, likelihoods, of_samples
@@ -90,8 +91,14 @@ def check_numbers(metrics: Sequence[str], settings: EvaluateSettings, spelt: Cal
             )
 
 
-def check_images(dataset: Dataset, image_shape: tuple[int, int, int], metrics: Sequence[str], settings: EvaluateSettings) -> None:
-    """Refuse images of another size than the model's, and metrics that need held-out ones where there are none.
+def check_images(
+    dataset: Dataset,
+    image_shape: tuple[int, int, int],
+    metrics: Sequence[str],
+    settings: EvaluateSettings,
+    scale: Scale = USUAL,
+) -> None:
+    """Refuse images of another size or range than the model's, and metrics that need held-out ones where there are none.
 
     Raises:
         RequestError: Naming what differs.
@@ -101,6 +108,11 @@ def check_images(dataset: Dataset, image_shape: tuple[int, int, int], metrics: S
         raise RequestError(
             f"The images of {dataset.name} have the shape {dataset.image_shape}, those of the model {image_shape}.",
             "Name the model's own data set.",
+        )
+    if dataset.scale != scale:
+        raise RequestError(
+            f"The pixels of {dataset.name} go from {dataset.scale}, those of the model from {scale}.",
+            "Measure it with the range of its own data.",
         )
     asked = [known_metrics()[name] for name in metrics]
     against_test = settings.reference == "test" and any(metric.is_of_samples for metric in asked)

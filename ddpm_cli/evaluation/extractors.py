@@ -10,6 +10,7 @@ import torch
 from ddpm_cli.core.compute.team import Team
 from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import make_folder
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.errors import RequestError
 from ddpm_cli.metrics.classifier import load_bundled, load_classifier, save_classifier
 from ddpm_cli.metrics.classifier_fit import fit_classifier, held_out_accuracy
@@ -103,12 +104,13 @@ class Extractors:
 
 def has_bundled(dataset: Dataset) -> bool:
     """Tell whether the classifier that comes with the package was made for these images."""
-    return dataset.name in BUNDLED_FOR and dataset.image_shape == BUNDLED_SHAPE
+    return dataset.name in BUNDLED_FOR and dataset.image_shape == BUNDLED_SHAPE and dataset.scale == USUAL
 
 
 def fitted_path(dataset: Dataset) -> Path:
     """Tell where the classifier that was fitted to a data set is kept."""
-    return cache_directory() / "extractors" / f"{dataset.sha256[:24]}.safetensors"
+    scale = "".join(f"-{which.low:g}-{which.high:g}" for which in [dataset.scale] if which != USUAL)
+    return cache_directory() / "extractors" / f"{dataset.sha256[:24]}{scale}.safetensors"
 
 
 def fit_to(dataset: Dataset, path: Path, device: torch.device, on_event: Listener = ignore) -> float | None:
@@ -122,8 +124,9 @@ def fit_to(dataset: Dataset, path: Path, device: torch.device, on_event: Listene
     make_folder(path.parent)
     classes = len(dataset.train.class_names) > 1
     train, test = dataset.train, dataset.test
-    fitted = fit_classifier(train.images, train.labels if classes else None, device=device, on_event=on_event)
-    accuracy = held_out_accuracy(fitted, test.images, test.labels if classes else None)
+    seen, held_out = dataset.scale.view_array(train.images), dataset.scale.view_array(test.images)
+    fitted = fit_classifier(seen, train.labels if classes else None, device=device, on_event=on_event)
+    accuracy = held_out_accuracy(fitted, held_out, test.labels if classes else None)
     name = f"{dataset.name}-classifier-{dataset.sha256[:8]}"
     save_classifier(path, fitted, name=name, accuracy=accuracy, data_sha256=dataset.sha256)
     return accuracy

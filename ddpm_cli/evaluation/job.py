@@ -70,11 +70,11 @@ class Job:
         """
         trained, settings = self.trained, self.settings
         check_numbers(metrics, settings)
-        check_images(self.dataset, trained.image_shape, metrics, settings)
+        check_images(self.dataset, trained.image_shape, metrics, settings, trained.scale)
         of_samples = _of_samples(metrics)
         for metric in metrics:
             if known_metrics()[metric].is_likelihood:
-                check_likelihood(metric, trained.schedule, settings.likelihood_steps)
+                check_likelihood(metric, trained.schedule, settings.likelihood_steps, trained.scale)
         for metric in metrics:
             require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
         if of_samples:
@@ -248,6 +248,7 @@ def _model_sha256(trained: TrainedModel) -> str:
     """Sum weights, schedule and what the network predicts."""
     digest = hashlib.sha256(json.dumps(trained.config.objective.model_dump(mode="json")).encode())
     digest.update(np.ascontiguousarray(trained.schedule.alphas_cumprod).tobytes())
+    digest.update("".join(map(str, trained.scale.facts().values())).encode())
     for name, weight in trained.network.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.core.compute.seeds import generator
-from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
 from ddpm_cli.diffusion.timesteps import select_timesteps
-from ddpm_cli.errors import ScheduleError
+from ddpm_cli.errors import RequestError, ScheduleError
 from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
 from ddpm_cli.results.figure import Figure
 from ddpm_cli.sampling.drawing import drawing_facts
 
 if TYPE_CHECKING:
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.diffusion.denoise import Predict
     from ddpm_cli.diffusion.forward import Levels
     from ddpm_cli.diffusion.prediction import Denoised
@@ -33,12 +34,29 @@ if TYPE_CHECKING:
 ODE_STEPS = 100
 
 
-def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None) -> None:
-    """Refuse `likelihood_steps` that the schedule does not have.
+def levels_of(scale: Scale, metric: str) -> int:
+    """Count the values that a pixel has, among which a likelihood shares out the probability.
 
     Raises:
-        ScheduleError: Naming those that it has.
+        RequestError: If they are floats.
     """
+    if scale.levels is None:
+        raise RequestError(
+            f"{metric} is of pixels that have countable values, and those of this model are floats, {scale}: between any two there "
+            "are others, so that none has a probability of its own.",
+            "Measure loss-per-timestep instead, or train on the data stored as whole numbers.",
+        )
+    return scale.levels
+
+
+def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None, scale: Scale = USUAL) -> None:
+    """Refuse floats, and `likelihood_steps` that the schedule does not have.
+
+    Raises:
+        RequestError: If pixels of this scale have no likelihood.
+        ScheduleError: Naming the steps that the schedule has.
+    """
+    levels_of(scale, metric)
     try:
         if metric == "bits-per-dim":
             check_steps(schedule.timesteps, steps)
@@ -59,6 +77,7 @@ class _Measurement:
         self.device = trained.device
         self._dataset = dataset
         n = settings.n_of(metric)
+        self.levels = levels_of(trained.scale, metric)
         self._images = torch.from_numpy(dataset.test.images[:n])
         self._labels = torch.from_numpy(dataset.test.labels[:n]) if trained.num_classes is not None else None
         self._on_event = on_event
@@ -71,7 +90,7 @@ class _Measurement:
             rows = slice(start, start + size)
             labels = None if self._labels is None else self._labels[rows].to(self.device)
             draws = generator(self.device, self.settings.seed, self.metric, number)
-            yield normalise(self._images[rows].to(self.device)), labels, draws
+            yield self.trained.scale.normalise(self._images[rows].to(self.device)), labels, draws
 
     def predict(self, evaluations: int) -> Predict:
         """Give the model's estimates; `evaluations` is how often each batch asks for them."""
@@ -95,7 +114,7 @@ class _Measurement:
             value=float(value.mean()),
             standard_error=float(value.std()) / n**0.5 if n > 1 else None,
             terms={name: float(term.mean()) for name, term in terms.items()} if len(terms) > 1 else {},
-            details=details,
+            details=details | ({} if self.trained.scale == USUAL else {"levels": self.levels}),
             n=n,
             split="test",
             data=self._dataset.name,
@@ -129,7 +148,17 @@ def measure_bits_per_dim(
         predict, process = respaced(predict, schedule, select_timesteps(schedule.timesteps, steps, "linspace"))
         asked = None
     bounds = [
-        bits_per_dim(predict, x_0, process, variance=variance, generator=draws, steps=asked, threshold=threshold, labels=labels)
+        bits_per_dim(
+            predict,
+            x_0,
+            process,
+            variance=variance,
+            generator=draws,
+            steps=asked,
+            threshold=threshold,
+            labels=labels,
+            levels=measurement.levels,
+        )
         for x_0, labels, draws in measurement.batches()
     ]
     terms = {name: torch.cat([getattr(bound, name) for bound in bounds]) for name in ("prior", "steps", "decoder")}
@@ -150,9 +179,9 @@ def measure_nll_ode(
     predict = measurement.predict(2 * intervals)
     found = []
     for x_0, labels, draws in measurement.batches():
-        x = dequantised(x_0, draws)
+        x = dequantised(x_0, draws, measurement.levels)
         signs = torch.randint(2, x.shape, generator=draws, device=x.device).to(x.dtype) * 2 - 1
         log_density = ode_log_density(predict, x, schedule, grid, hutchinson_divergence(signs), labels=labels)
-        found.append(density_bits(log_density, x[0].numel()))
+        found.append(density_bits(log_density, x[0].numel(), measurement.levels))
     details: dict[str, str | int | float] = {"solver": "heun", "intervals": intervals, "divergence": "hutchinson, 1 probe"}
     return measurement.figure({"nll-ode": torch.cat(found)}, details | {"dequantisation": "uniform"})

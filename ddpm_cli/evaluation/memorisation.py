@@ -155,7 +155,7 @@ def _nearest_by_space(
     """Nearest training images by pixels in [0, 255] and by features; images come as uint8 [B, C, H, W]."""
     pixels = _counted((batch.flatten(1) for batch in images), count, on_event)
     return {
-        "pixels": _Nearest.of(pixels, torch.from_numpy(training.pixels).flatten(1)),
+        "pixels": _Nearest.of(pixels, torch.from_numpy(training.view).flatten(1)),
         "features": _Nearest.of(in_batches(features), training.features(extractor)),
     }
 
@@ -171,5 +171,5 @@ def _counted(batches: Iterator[Tensor], count: int, on_event: Listener) -> Itera
 def _closest_pairs(samples: SampleSet, found: _Nearest, training: RealImages, folder: Path) -> NearestPairs:
     closest = found.scores.argsort(stable=True)[:PAIRS].tolist()
     images = [samples.images(number // samples.part_size)[number % samples.part_size].numpy() for number in closest]
-    neighbours = training.pixels[found.indices[closest].numpy()]
+    neighbours = training.view[found.indices[closest].numpy()]
     return NearestPairs(np.stack(images), np.ascontiguousarray(neighbours), folder / PICTURE)

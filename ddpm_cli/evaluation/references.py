@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, make_folder
 from ddpm_cli.core.io.tensor_files import read_summed, summed
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import ShapeError
 from ddpm_cli.evaluation.check import no_held_out
 from ddpm_cli.evaluation.feature_sources import in_batches, kept_rows, statistics_of
@@ -42,20 +43,22 @@ class RealImages:
     Attributes:
         data: Name of the data set.
         split: train or test.
-        pixels: The whole split, uint8 [M, C, H, W], perhaps mapped from a file.
+        pixels: The whole split as it is stored, [M, C, H, W], perhaps mapped from a file.
         rows: Which of them, int64 [N].
         split_sha256: Of the bytes of the whole split.
         batch_size: Images at a time.
         on_event: Told of progress.
+        scale: Which stored values are black and white in the view in 8 bits that networks look at.
     """
 
     data: str
     split: Split
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     rows: NDArray[np.int64]
     split_sha256: str
     batch_size: int
     on_event: Listener = ignore
+    scale: Scale = USUAL
 
     @property
     def count(self) -> int:
@@ -64,13 +67,18 @@ class RealImages:
 
     @cached_property
     def sha256(self) -> str:
-        """Sum the bytes of these images."""
+        """Sum the bytes of these images as they are stored."""
         if self.count == len(self.pixels):
             return self.split_sha256
         digest = hashlib.sha256()
-        for batch in self.batches():
-            digest.update(batch.numpy().tobytes())
+        for batch in self._stored():
+            digest.update(batch.tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def view(self) -> NDArray[np.uint8]:
+        """Give the view in 8 bits of the whole split, uint8 [M, C, H, W]; of data of 8 bits the pixels themselves."""
+        return self.scale.view_array(self.pixels)
 
     def some(self, n: int) -> RealImages:
         """Take at most n of these images, drawn at random once and for all.
@@ -84,9 +92,13 @@ class RealImages:
         return replace(self, rows=self.rows[np.sort(chosen)])
 
     def batches(self) -> Iterator[Tensor]:
-        """Read the images, uint8 [B, C, H, W], one batch at a time."""
+        """Read the images' view in 8 bits, uint8 [B, C, H, W], one batch at a time."""
+        for batch in self._stored():
+            yield self.scale.view(torch.from_numpy(batch))
+
+    def _stored(self) -> Iterator[NDArray[Any]]:
         for start in range(0, self.count, self.batch_size):
-            yield torch.from_numpy(np.ascontiguousarray(self.pixels[self.rows[start : start + self.batch_size]]))
+            yield np.ascontiguousarray(self.pixels[self.rows[start : start + self.batch_size]])
 
     def statistics(self, extractor: FeatureExtractor) -> FrechetStatistics:
         """Give mean and covariance of the features, from the cache if they are there."""
@@ -112,7 +124,8 @@ class RealImages:
     def key(self, *more: str | int) -> str:
         """Make the short name of a file about these images."""
         whole = self.count == len(self.pixels)
-        facts = json.dumps([self.split_sha256, self.split, "all" if whole else f"drawn with {DRAW_SEED}", self.count, *more])
+        which = "all" if whole else f"drawn with {DRAW_SEED}"
+        facts = json.dumps([self.split_sha256, self.split, which, self.count, *more, *self.scale.facts().values()])
         return f"{self.split}-{self.count}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}"
 
     def _path(self, extractor: FeatureExtractor, what: str) -> Path:
@@ -140,7 +153,7 @@ def real_images(dataset: Dataset, split: Split, batch_size: int, on_event: Liste
     if len(pixels) == 0:
         raise no_held_out(dataset.name)
     sha256 = dataset.sha256 if split == "train" else images_sha256(pixels)
-    return RealImages(dataset.name, split, pixels, np.arange(len(pixels)), sha256, batch_size, on_event)
+    return RealImages(dataset.name, split, pixels, np.arange(len(pixels)), sha256, batch_size, on_event, dataset.scale)
 
 
 def references_folder() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, make_folder, read_json_object, to_json
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.evaluation.check import no_held_out
 from ddpm_cli.evaluation.memorisation import measure_memorisation
 from ddpm_cli.evaluation.references import RealImages, references_folder
@@ -88,7 +89,9 @@ class SampleMeasurement:
     def details(self, extractor: FeatureExtractor) -> Details:
         """List what every figure of these samples depends on."""
         of_extractor: Details = {"extractor": extractor.name, "extractor_sha256": extractor.sha256}
-        return of_extractor | drawing_facts(self.sample, self.timesteps)
+        scale = self.reference.scale
+        depth: Details = {} if scale == USUAL else {"depth": f"8-bit view of {scale}"}
+        return of_extractor | depth | drawing_facts(self.sample, self.timesteps)
 
     def _notes(self, metric: Metric, n: int) -> tuple[str, ...]:
         notes = []

@@ -1,7 +1,7 @@
 """Draw samples of a model onto disk, in parts: each is written whole, none is drawn twice, and processes share them.
 
     work/<key>/<first seed>/
-      part-000012.safetensors              images of a few seeds, uint8 [N, C, H, W]
+      part-000012.safetensors              images of a few seeds in 8 bits, uint8 [N, C, H, W]
       part-000012-<extractor>.safetensors  their features, and logits if the extractor gives some
 
 After a kill the parts that are there are kept. Memory holds one part, whatever the number of samples.
@@ -74,7 +74,7 @@ class SampleSet:
         return self.folder / f"part-{part:06d}-{extractor.sha256[:16]}.safetensors"
 
     def images(self, part: int) -> Tensor:
-        """Read the images of a part, uint8 [N, C, H, W].
+        """Read the images of a part in 8 bits, uint8 [N, C, H, W].
 
         Raises:
             CheckpointError: If its file is damaged.
@@ -172,7 +172,7 @@ def _progress(on_event: Listener, before: int, total: int) -> Listener:
 def _draw_part(samples: SampleSet, part: int, trained: TrainedModel, sample: SampleConfig, on_event: Listener) -> None:
     if not samples.images_path(part).exists():
         images = torch.cat(list(generate_samples(trained, samples.seeds_of(part), sample, on_event=on_event)))
-        atomic_write(samples.images_path(part), summed({"images": images.contiguous()}))
+        atomic_write(samples.images_path(part), summed({"images": trained.scale.view(images).contiguous()}))
 
 
 def _look_at_part(samples: SampleSet, part: int, extractor: FeatureExtractor, batch_size: int) -> None:

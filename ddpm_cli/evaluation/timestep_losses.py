@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.core.compute.seeds import generator
-from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.diffusion.guidance import with_labels
 from ddpm_cli.render.pictures.evaluate_pictures import save_timestep_losses
@@ -85,9 +84,9 @@ def _losses(
 ) -> Tensor:
     """Loss of each image in each range of t, float64 [B, bins], on the CPU."""
     device = trained.device
-    x_0 = normalise(torch.from_numpy(pixels).to(device))
+    x_0 = trained.scale.normalise(torch.from_numpy(pixels).to(device))
     of_batch = None if trained.num_classes is None else torch.from_numpy(labels).to(device)
-    network, loss = with_labels(trained.network, of_batch), trained.config.objective.build_loss()
+    network, loss = with_labels(trained.network, of_batch), trained.config.objective.build_loss(trained.scale.levels)
     draws = generator(device, seed, METRIC, start)
     columns = []
     for low, high in bins:

@@ -23,7 +23,7 @@ MOST_ROWS = 12
 
 
 class Row(NamedTuple):
-    """Hold images of one run, uint8 [N, C, H, W], and whose they are."""
+    """Hold the view in 8 bits of images of one run, uint8 [N, C, H, W], and whose they are."""
 
     name: str
     images: NDArray[np.uint8]
@@ -75,7 +75,8 @@ def _draw(run: Run, seeds: Sequence[int], device: str, bounds: Bounds | None, fe
     settings = trained.config.sample
     demand = replace(Demand.of(trained, settings, len(seeds)), fewer=fewer)
     require_affordable(trained, settings, demand, bounds, on_event)
-    return Row(run.name, torch.cat(list(generate_samples(trained, seeds, on_event=on_event))).numpy())
+    images = torch.cat(list(generate_samples(trained, seeds, on_event=on_event)))
+    return Row(run.name, trained.scale.view(images).numpy())
 
 
 def _of_all(on_event: Listener, place: int, rows: int) -> Listener:

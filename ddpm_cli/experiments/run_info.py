@@ -11,6 +11,7 @@ from ddpm_cli.config.resolve.changes import differing
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.io.files import bytes_below
+from ddpm_cli.data.scale import USUAL, scale_of
 from ddpm_cli.errors import CheckpointError, DdpmError, ExtensionError, RunError
 from ddpm_cli.experiments.run_list import describe_run
 from ddpm_cli.results.figure import StoredFigure
@@ -89,6 +90,7 @@ def _of_run(run: RunDirectory) -> ModelInfo:
         tuned_for_others=_for_others(tuning, newest.step) if newest else "",
         faults=tuple(dict.fromkeys(faults)),
         bytes=row.bytes,
+        pixels=_pixels(newest.state) if newest else "",
     )
 
 
@@ -134,6 +136,7 @@ def _of_checkpoint(path: Path) -> ModelInfo:
         tuning_fault=tuning_fault,
         tuned_for_others=_for_others(tuning, checkpoint.step),
         bytes=size,
+        pixels=_pixels(checkpoint.state),
     )
 
 
@@ -157,6 +160,7 @@ def _of_file(path: Path) -> ModelInfo:
         tuned_for_others="" if step is None else _for_others(tuning, step),
         bytes=bytes_below(path),
         ema_width=finite(facts.get("ema_width")),
+        pixels=_pixels(facts),
     )
 
 
@@ -187,6 +191,15 @@ def _claims_best(path: Path) -> bool:
 
 def _training(checkpoint: Checkpoint) -> dict[str, Any]:
     return {key: checkpoint.state[key] for key in OF_TRAINING if key in checkpoint.state}
+
+
+def _pixels(facts: Mapping[str, Any]) -> str:
+    """The range of the pixels; empty for the usual one, and for what is none."""
+    try:
+        scale = scale_of(facts.get("scale"))
+    except ValueError:
+        return ""
+    return "" if scale == USUAL else str(scale)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -91,6 +91,7 @@ class TrainPlan:
             long as they go on.
         start: What the weights start from; None for random ones, and for a run that goes on.
         frozen_parameters: How many of the numbers stay as they are.
+        pixels: The range of the pixels and how they are stored, a phrase for people; empty for the usual 8 bits.
     """
 
     run: Path | None
@@ -118,6 +119,7 @@ class TrainPlan:
     lost_to_others: float = 0.0
     start: StartReport | None = None
     frozen_parameters: int = 0
+    pixels: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class SamplesDrawn(Event):
     """Show samples of the EMA weights, taken during training.
 
     Attributes:
-        images: uint8 [N, C, H, W].
+        images: Their view in 8 bits, uint8 [N, C, H, W].
         step: Steps taken so far.
         path: Where the run keeps the picture of this step.
         newest: Where the run keeps the newest picture.

@@ -97,6 +97,7 @@ class ModelInfo:
         tuned_for_others: For which other weights that is; empty if it is for the newest ones.
         faults: What is wrong with it, a sentence each.
         bytes: Of all its files.
+        pixels: The range of its pixels and how they are stored, a phrase for people; empty for the usual 8 bits.
     """
 
     path: Path
@@ -119,6 +120,7 @@ class ModelInfo:
     tuned_for_others: str = ""
     faults: tuple[str, ...] = ()
     bytes: int
+    pixels: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from ddpm_cli.core.io.files import UnreadableError, printable
+from ddpm_cli.data.scale import Scale, scale_of
 from ddpm_cli.errors import CheckpointError
 
 LARGEST_COUNT = 10**15
@@ -120,6 +121,15 @@ class SinceState(TypedDict):
     epochs: Duration
 
 
+@with_config(KNOWN_KEYS_ALONE)
+class ScaleState(TypedDict):
+    """Hold which values pixels are stored in, and which are -1 and 1; one of the usual 8 bits says nothing."""
+
+    low: Finite
+    high: Finite
+    stored: str
+
+
 @with_config(ConfigDict(strict=True, extra="allow"))
 class StateValues(TypedDict, total=False):
     """Hold the keys of state.json that are known, each with the kind of its value in words; leave alone one that is not known."""
@@ -130,6 +140,7 @@ class StateValues(TypedDict, total=False):
     data_sha256: Annotated[str, "text"]
     data_since: Annotated[SinceState, "count of steps and number of epochs"]
     class_names: Annotated[list[str], "list of names"]
+    scale: Annotated[ScaleState, "range of pixels"]
     ema_updates: Annotated[Count, "count"]
     scaler: Annotated[ScalerState | NoState | None, "state of a gradient scaler"]
     loss_sums: Annotated[LossSums, "number for each span"]
@@ -186,6 +197,20 @@ def checked_shape(value: Any, origin: Path) -> tuple[int, int, int]:
             "Name another checkpoint.",
         )
     raise CheckpointError(f"{origin} does not say how large its images are.", "Name another checkpoint.")
+
+
+def checked_scale(value: Any, origin: Path) -> Scale:
+    """Read the range of pixels from a checkpoint's state; the usual one where nothing is said.
+
+    Raises:
+        CheckpointError: If it is none; `origin` is what the message names.
+    """
+    try:
+        return scale_of(value)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{origin} does not say which values its pixels have: 'scale' is {error}.", "Name another checkpoint."
+        ) from error
 
 
 def checked_step(value: Any, origin: Path) -> int:

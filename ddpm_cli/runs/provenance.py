@@ -36,6 +36,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "test_images": len(dataset.test.images),
         "image_shape": list(dataset.image_shape),
         "channels": dataset.image_shape[0],
+        **dataset.scale.facts(),
         "classes": list(dataset.train.class_names),
         "sha256": dataset.sha256,
         "notices": list(dataset.notices),

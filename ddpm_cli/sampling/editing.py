@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ddpm_cli.core.compute.out_of_memory import out_of_memory, sampling_error
-from ddpm_cli.data.batches import normalise
 from ddpm_cli.diffusion.denoise import Denoise, make_denoise
 from ddpm_cli.diffusion.editing.slerp import slerp
 from ddpm_cli.diffusion.levels import Level
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-    Pixels = NDArray[np.uint8]
+    Pixels = NDArray[Any]
 
 INVERSION_ITERATIONS = 3
 """Network evaluations for each step of an inversion, see `ddim_invert`.
@@ -39,12 +38,12 @@ evaluation leaves them 5 off, and evenly spaced steps 3, with however many evalu
 
 
 def edited(trained: TrainedModel, image: Pixels, strength: float) -> Edited:
-    """Vary an image, uint8 [C, H, W]; `strength` is the share of the steps that are taken, in [0, 1]."""
+    """Vary an image [C, H, W] as the model stores them; `strength` is the share of the steps that are taken, in [0, 1]."""
     return Edited(_on_device(trained, image), strength)
 
 
 def filled(trained: TrainedModel, image: Pixels, unknown: NDArray[np.bool_], jump: int, resample: int) -> Filled:
-    """Fill an image, uint8 [C, H, W], where `unknown`, bool [H, W], is true; see `repaint_path` for the numbers."""
+    """Fill a stored image [C, H, W] where `unknown`, bool [H, W], is true; see `repaint_path` for the numbers."""
     x_0 = _on_device(trained, image)
     return Filled(x_0, torch.from_numpy(unknown).to(x_0.device), jump, resample)
 
@@ -62,7 +61,7 @@ def interpolated(
 
     Args:
         trained: The model.
-        ends: Two, each an image, uint8 [C, H, W], or the seed of one.
+        ends: Two, each an image [C, H, W] as the model stores them, or the seed of one.
         frames: Images on the way, the ends included, at least 2.
         settings: Of the sampler, which must be ddim with eta = 0, and of guidance.
         label: Class of all images; None for a model without classes.
@@ -118,4 +117,4 @@ def _inverted(trained: TrainedModel, x_0: Tensor, settings: SampleConfig, label:
 def _on_device(trained: TrainedModel, image: Pixels) -> Tensor:
     """In [-1, 1], [1, C, H, W]."""
     device = trained.device
-    return normalise(torch.tensor(image)[None]).to(device)
+    return trained.scale.normalise(torch.tensor(image)[None]).to(device)

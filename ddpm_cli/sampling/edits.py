@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ddpm_cli.results.events import Listener, ignore
 from ddpm_cli.sampling.bounds import Demand
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-    Pixels = NDArray[np.uint8]
+    Pixels = NDArray[Any]
 
 
 class Edit(Protocol):
@@ -39,7 +39,7 @@ class Interpolation:
     """Go from one image to another, see `interpolated`.
 
     Attributes:
-        ends: Two, each an image, uint8 [C, H, W], or the seed of one.
+        ends: Two, each an image [C, H, W] as the model stores them, or the seed of one.
         images: On the way, both ends included, at least 2.
     """
 
@@ -62,7 +62,7 @@ class Filling:
     """Fill a part of an image, see `filled`.
 
     Attributes:
-        image: It, uint8 [C, H, W].
+        image: It, [C, H, W] as the model stores them.
         unknown: True where it is to be filled, bool [H, W].
         images: Fillings.
         resample: How many times steps are taken, at least 1.
@@ -91,7 +91,7 @@ class Variation:
     """Make an image anew that keeps what is coarse in a given one, see `edited`.
 
     Attributes:
-        image: The given one, uint8 [C, H, W].
+        image: The given one, [C, H, W] as the model stores them.
         strength: Share of the steps that are taken, in [0, 1].
         images: Variants.
     """

@@ -99,6 +99,7 @@ def load_model(found: StoredModel, device: torch.device, *, on_event: Listener =
         schedule_weights=of_schedule,
         runs=found.runs,
         width=found.width,
+        scale=found.scale,
     )
 
 
@@ -126,6 +127,7 @@ def model_facts(trained: TrainedModel, *, half: bool) -> dict[str, str]:
     facts: dict[str, Any] = {"image_shape": trained.image_shape, "step": trained.step, "class_names": trained.class_names}
     if trained.width is not None:
         facts["ema_width"] = trained.width
+    facts |= trained.scale.facts()
     with suppress(RunError):  # damaged, of which `ddpm info` tells; the weights are as good without it
         if (tuning := find_tuning(trained.origin)) is not None:
             facts[KEY] = tuning_json(tuning)
@@ -156,7 +158,7 @@ class Frames:
         self._kept: dict[int, list[Tensor]] = {}
 
     def __call__(self, index: int, total: int, x_s: Tensor) -> None:
-        """Keep x_s [B, C, H, W] after denoising step `index` of `total` if its turn has come."""
+        """Keep the view in 8 bits of x_s [B, C, H, W] after denoising step `index` of `total` if its turn has come."""
         stride = -(-total // MAX_FRAMES)
         if (total - 1 - index) % stride == 0:
             self._kept.setdefault(index, []).append(to_uint8(x_s).cpu())
@@ -188,7 +190,7 @@ def generate_samples(
         on_frame: Given (index of the step, number of steps, x_s [B, C, H, W]) after each denoising step of each batch.
 
     Yields:
-        Images, uint8 [B, C, H, W] on the CPU, in the order of the seeds.
+        Images [B, C, H, W] on the CPU in the order of the seeds, as the model's data are stored (`trained.scale`), usually uint8.
     Raises:
         RequestError: If there are labels that the model does not know, or more or fewer than seeds.
         OutOfMemoryError: If there is no memory for a single image, or no longer for a batch whose first step went well.
@@ -225,7 +227,7 @@ def generate_samples(
             on_event(Notice(f"{error.message} Going on with as many, which changes no image.", important=True))
             continue
         done, start = done + taken, start + len(batch)
-        yield to_uint8(x_s).cpu()
+        yield trained.scale.restore(x_s).cpu()
 
 
 def labels_from_seeds(seeds: Sequence[int], num_classes: int | None) -> list[int]:

@@ -47,7 +47,7 @@ def shared_samples(
         on_event: Told of this process's denoising steps.
         on_frame: Given this process's frames.
     Yields:
-        On the main process images, uint8 [B, C, H, W] on the CPU, in the order of the seeds; nothing on the others.
+        On the main process images [B, C, H, W] on the CPU in the order of the seeds, as stored; nothing on the others.
     Raises:
         RequestError: See `generate_samples`.
     """
@@ -72,10 +72,10 @@ def own_samples(
     on_event: Listener = ignore,
     on_frame: FrameListener | None = None,
 ) -> Tensor:
-    """Draw the share of `shared_samples` that falls to this process, uint8 [B, C, H, W] on the CPU; it waits for no other."""
+    """Draw the share of `shared_samples` that falls to this process, [B, C, H, W] on the CPU; it waits for no other."""
     share = team.share(len(seeds))
     if share.start == share.stop:
-        return torch.empty(0, *trained.image_shape, dtype=torch.uint8)
+        return torch.empty(0, *trained.image_shape, dtype=getattr(torch, trained.scale.stored))
     of_share = None if labels is None else labels[share]
     batches = generate_samples(
         trained, seeds[share], settings, labels=of_share, course=course, on_event=on_event, on_frame=on_frame

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.config.schema.config import WIDEST
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import CheckpointError, RunError
 from ddpm_cli.results.events import Listener, Notice, ignore
-from ddpm_cli.runs.checkpoint_state import checked_shape, checked_step
+from ddpm_cli.runs.checkpoint_state import checked_scale, checked_shape, checked_step
 from ddpm_cli.runs.data_used import with_data_of
 from ddpm_cli.runs.model_file import read_model_header
 from ddpm_cli.runs.run_directory import RunDirectory
@@ -43,6 +44,7 @@ class StoredModel:
         runs: The folder of runs that it was looked for in.
         asked: What was asked for.
         width: Of the power-function average that its weights are; None for others.
+        scale: Which values its images are stored in, and which of them are -1 and 1.
     """
 
     origin: Path
@@ -55,6 +57,7 @@ class StoredModel:
     runs: Path
     asked: Path | None
     width: float | None = None
+    scale: Scale = USUAL
 
     @property
     def num_classes(self) -> int | None:
@@ -98,10 +101,11 @@ def _of_file(path: Path, ema: bool, runs: Path) -> StoredModel:
 
 
 def _model(config: Config, facts: Mapping[str, Any], origin: Path, **found: Any) -> StoredModel:
-    """`facts` holds image_shape and step, and class_names if the data had classes."""
+    """`facts` holds image_shape and step, class_names if the data had classes, and scale if it is not the usual one."""
     image_shape, step = checked_shape(facts["image_shape"], origin), checked_step(facts["step"], origin)
     class_names = _checked_names(facts.get("class_names", []), config.model.num_classes, origin)
-    return StoredModel(origin, config, image_shape, step, class_names, **found)
+    scale = checked_scale(facts.get("scale"), origin)
+    return StoredModel(origin, config, image_shape, step, class_names, scale=scale, **found)
 
 
 def _checked_names(value: Any, num_classes: int | str | None, origin: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.diffusion.denoise import Predict, make_denoise, predictor
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class TrainedModel:
         width: Of the power-function average that its weights are, see `ddpm ema`; None for others.
         guide: The weaker model that its samples are led away from, see `guide.load_guide`.
         runs: The folder of runs that it was looked for in.
+        scale: Which values its images are stored in, and which of them are -1 and 1.
     """
 
     network: nn.Module
@@ -56,6 +58,7 @@ class TrainedModel:
     width: float | None = field(default=None, kw_only=True)
     guide: Guide | None = field(default=None, kw_only=True)
     runs: Path = field(default=Path("runs"), kw_only=True)
+    scale: Scale = field(default=USUAL, kw_only=True)
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import normalise
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.diffusion.guidance import with_labels
 from ddpm_cli.diffusion.objectives.losses import Loss
 from ddpm_cli.diffusion.objectives.timestep_draws import draw_timesteps
@@ -32,12 +33,13 @@ def held_out_losses(
     labels: Tensor | None = None,
     before_batch: Callable[[], None] = lambda: None,
     ends: Ends | None = None,
+    scale: Scale = USUAL,
 ) -> Tensor:
     """Measure the training loss of each held-out image, with noise and steps that never change.
 
     Args:
         network: The denoiser, in evaluation mode.
-        images: uint8 [N, C, H, W].
+        images: Stored pixels [N, C, H, W].
         schedule: The noise schedule.
         loss: What training minimises; t is uniform here, whatever training draws.
         batch_size: Images per forward pass, at most; CHUNK is never exceeded.
@@ -45,6 +47,7 @@ def held_out_losses(
         labels: Class of each image, int64 [N], for a network that takes them.
         before_batch: Called before each batch; what it raises ends the measurement.
         ends: Moves images and noise as training does, where a teacher leads it elsewhere.
+        scale: Which stored values are -1 and 1.
 
     Returns:
         float32 [N], with 0 for the images of other parts; the mean of the sum over all parts is the held-out loss.
@@ -60,7 +63,7 @@ def held_out_losses(
         for here in range(max(first, start), last, batch_size):
             before_batch()
             rows = slice(here, min(here + batch_size, last))
-            x_0 = normalise(images[rows].to(device))
+            x_0 = normalise(images[rows].to(device), scale)
             of_batch = None if labels is None else labels[rows].to(device)
             noise = eps[rows.start - first : rows.stop - first]
             if ends is not None:

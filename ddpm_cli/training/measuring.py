@@ -48,7 +48,7 @@ class Measuring:
     ) -> None:
         self._trainer, self._config = trainer, trainer.config
         self._run, self._team, self._stopping, self._metrics = run, team, stopping, metrics
-        self._loss = self._config.objective.build_loss()
+        self._loss = self._config.objective.build_loss(dataset.scale.levels)
         self._class_names = dataset.train.class_names
         count = self._config.train.eval_images
         self.held_out_images = torch.from_numpy(dataset.test.images[:count])
@@ -77,6 +77,7 @@ class Measuring:
                     self.held_out_labels,
                     self._stopping.check,
                     self._trainer.guide.ends if self._trainer.guide else None,
+                    self._trainer.scale,
                 )
             )
         losses: Tensor = self._trainer.accelerator.reduce(own, "sum")
@@ -95,13 +96,13 @@ class Measuring:
         """Draw `train.sample_n` samples, always from the same seeds, each process its share.
 
         Returns:
-            uint8 [N, C, H, W] on the main process, None on others.
+            Their view in 8 bits, uint8 [N, C, H, W], on the main process, None on others.
         """
         count = self._config.train.sample_n
         with whole(self._trainer.ema.model) as network:
             own = self._stopping.unless_stopped(lambda: self._own_samples(network, count))
         images = list(self._team.collect(own, count))
-        return torch.cat(images).numpy() if self._team.is_main else None
+        return self._trainer.scale.view_array(torch.cat(images).numpy()) if self._team.is_main else None
 
     def _own_samples(self, network: nn.Module, count: int) -> Tensor:
         settings = self._config.sample.model_copy(update={"sampler": self._config.train.sampler})
@@ -112,5 +113,12 @@ class Measuring:
         """The EMA weights as they are now."""
         trainer = self._trainer
         return TrainedModel(
-            network, trainer.schedule, self._config, trainer.image_shape, self._run.path, trainer.step, self._class_names
+            network,
+            trainer.schedule,
+            self._config,
+            trainer.image_shape,
+            self._run.path,
+            trainer.step,
+            self._class_names,
+            scale=trainer.scale,
         )

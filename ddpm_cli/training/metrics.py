@@ -112,7 +112,7 @@ class TrainingMetrics:
             for images in generate_samples(
                 trained, range(first, min(first + size, self._n)), self._settings, on_event=lambda _: check()
             ):
-                own.add(self._extractor(images))
+                own.add(self._extractor(trained.scale.view(images)))
         return own
 
     def values(self, own: Seen) -> dict[str, float]:

@@ -14,6 +14,7 @@ from ddpm_cli.core.wording import counted
 from ddpm_cli.data.images import pixel_sums
 from ddpm_cli.errors import ConfigError, DataError, RunError
 from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
+from ddpm_cli.runs.checkpoint_state import checked_scale
 from ddpm_cli.runs.data_used import data_changes, kept_sums, missing_from, stand_in_notice, stood_in_for, with_data_of
 from ddpm_cli.runs.directory import data_facts, read_info
 from ddpm_cli.runs.record import budget_used, data_sha256, has_ended, read_config
@@ -97,9 +98,10 @@ def data_since(
         dataset: Its images, as they are now.
         data_changed: Whether others than those of the checkpoint are wanted.
     Raises:
-        DataError: If they are others and not wanted, or have another size, other channels or other classes.
+        DataError: If they are others and not wanted, or have another range, another size, other channels or other classes.
     """
     step, state = (checkpoint.step, checkpoint.state) if checkpoint else (0, {})
+    _require_same_scale(run, checkpoint, dataset)
     known = state["data_sha256"] if checkpoint else data_sha256(run)
     since = Since(**state["data_since"]) if "data_since" in state else FROM_THE_START
     if dataset.sha256 == known:
@@ -120,6 +122,20 @@ def data_since(
     before = max(1, before)  # a stranger's record may say anything
     epochs = since.epochs + (step - since.step) * config.train.batch_size / before
     return Since(step, epochs), _change(run, dataset, step, epochs, before, known, said)
+
+
+def _require_same_scale(run: RunDirectory, checkpoint: Checkpoint | None, dataset: Dataset) -> None:
+    """Refuse images whose values mean something else than those that the model was trained on."""
+    if checkpoint is not None:
+        before = checked_scale(checkpoint.state.get("scale"), checkpoint.path)
+    else:
+        before = checked_scale(data_facts(read_info(run)).get("scale"), run.info_path)
+    if dataset.scale != before:
+        raise DataError(
+            f"{dataset.source} has pixels from {dataset.scale} now, and the model of {run.path} was made for {before}.",
+            f"Give the range that it was trained on, or start a new run with its weights: "
+            f"ddpm train --from {run.shell_word} --data DATA",
+        )
 
 
 def _require_same_kind(run: RunDirectory, state: Mapping[str, Any], config: Config, dataset: Dataset) -> None:

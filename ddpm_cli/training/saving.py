@@ -61,6 +61,7 @@ class Saver:
         self._trainer, self._progress, self._watch, self._run, self._config_toml = trainer, progress, watch, run, config_toml
         self._on_event, self._held = on_event, held
         self._about_data: dict[str, Any] = {"data_sha256": dataset.sha256, "class_names": list(dataset.train.class_names)}
+        self._about_data |= dataset.scale.facts()
         if trainer.batches.since.step:
             self._about_data["data_since"] = trainer.batches.since._asdict()
         self._settings = trainer.config.checkpoint

@@ -75,6 +75,7 @@ def state_before_training(image_shape: tuple[int, int, int], dataset: Dataset | 
         "image_shape": list(image_shape),
         "data_sha256": dataset.sha256 if dataset else "",
         "class_names": list(dataset.train.class_names) if dataset else [],
+        **(dataset.scale.facts() if dataset else {}),
         "ema_updates": 0,
         "scaler": None,
         **Health().state(),

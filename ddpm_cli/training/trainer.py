@@ -98,9 +98,10 @@ class Trainer:
         self.accelerator = accelerator
         self.on_event = on_event
         self.device: torch.device = accelerator.device
-        self.learner = build_schedule_learner(config)
+        self.scale = dataset.scale
+        self.learner = build_schedule_learner(config, self.scale.levels)
         self.schedule = self.learner.schedule if self.learner else build_schedule(config.schedule)
-        self.loss = config.objective.build_loss()
+        self.loss = config.objective.build_loss(self.scale.levels)
         self.autoguidance = config.objective.build_autoguidance()
         self.timestep_sampler = config.objective.build_timesteps(self.schedule.timesteps)
         self.image_shape = dataset.image_shape
@@ -114,6 +115,7 @@ class Trainer:
             device=self.device,
             labels=dataset.train.labels,
             since=since,
+            scale=dataset.scale,
         )
         self.budget = Budget.of(train, len(dataset.train.images), since)
 

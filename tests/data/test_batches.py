@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.data.batches import Batches, fits_on_device, normalise, place, to_uint8
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.errors import DataError
 
 
@@ -182,3 +183,12 @@ def test_images_are_freed_with_their_batches() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_deep_images_are_batches_of_their_own_scale() -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (7, 1, 2, 3)).astype(np.uint16)
+    batches = Batches(place(values, torch.device("cpu")), batch_size=4, seed=1, scale=Scale(0, 4095, "uint16"))
+    x_0 = batches.images_at(3)
+    expected = values[batches.indices(3)].astype(np.float64) * 2 / 4095 - 1
+    assert x_0.dtype == torch.float32
+    assert float(abs(x_0.numpy() - expected).max()) < 1e-6

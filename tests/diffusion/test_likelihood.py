@@ -303,3 +303,11 @@ def test_pixels_fill_their_bins_and_even_noise_costs_eight_bits() -> None:
     assert float((x - x_0).mean()) == pytest.approx(0, abs=1e-4)
     width = 2 + 2 / 255  # of all 256 bins together
     assert density_bits(torch.tensor([-256 * math.log(width)]), 256).item() == pytest.approx(8.0, abs=1e-5)
+
+
+def test_values_of_any_depth_fill_their_bins_and_even_noise_costs_their_bits() -> None:
+    x_0 = torch.arange(4096, dtype=torch.float64).view(1, 1, 64, 64) * (2 / 4095) - 1
+    x = torch.cat([dequantised(x_0, source(seed), 4096) for seed in range(30)])
+    assert 0.99 / 4095 < float((x - x_0).abs().max()) <= 1 / 4095 + 1e-12
+    width = 2 + 2 / 4095  # of all bins together
+    assert density_bits(torch.tensor([-64 * math.log(width)]), 64, 4096).item() == pytest.approx(12.0, abs=1e-5)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ddpm_cli.config.schema.sample import GuidanceConfig
 from ddpm_cli.config.schema.section import Choice, OneOf, Section
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.variances import ModelVariance
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class LossBase(Choice):
     """Compute a loss."""
 
     is_bound: ClassVar[bool] = False
-    """Whether it holds the variational bound, which is a mean over all steps alike."""
+    """Whether it holds the variational bound, which is a mean over all steps alike, and takes `levels`, the values of a pixel."""
     is_weighted: ClassVar[bool] = True
     """Whether objective.weighting counts in it."""
     variances: ClassVar[tuple[ModelVariance, ...]] = ("fixed-small", "fixed-large")
@@ -419,9 +420,14 @@ class ObjectiveConfig(Section):
         """Build what turns the network's output into x_0 and eps."""
         return self.parameterization.build()
 
-    def build_loss(self) -> Loss:
-        """Build the loss of each image; of a staged one that of the end of training."""
-        return self.loss.build(self)
+    def build_loss(self, levels: int | None = USUAL.levels) -> Loss:
+        """Build the loss of each image; of a staged one that of the end of training.
+
+        Args:
+            levels: Values that a pixel has, which a bound depends on; None for floats, of which there is no bound.
+        """
+        loss: Any = self.loss.build(self)
+        return partial(loss, levels=levels) if self.loss.is_bound and levels not in (None, USUAL.levels) else loss
 
     def build_loss_at(self, share: float) -> Loss:
         """Build the loss of training when this share of the budget is used, in [0, 1]."""

@@ -82,10 +82,10 @@ class Team:
             for rank in range(1, self.size):
                 share = self.share(count, rank)
                 rows = torch.empty(share.stop - share.start, *own.shape[1:], dtype=own.dtype, device=self.device)
-                torch.distributed.recv(rows, src=rank)
+                torch.distributed.recv(_sendable(rows), src=rank)
                 yield rows.cpu()
         else:
-            torch.distributed.send(own.contiguous().to(self.device), dst=0)
+            torch.distributed.send(_sendable(own.contiguous().to(self.device)), dst=0)
 
     def largest(self, *numbers: float) -> list[float]:
         """Find the largest of each number over all processes, which must all ask; hosts compare, while their devices go on."""
@@ -123,6 +123,11 @@ class Team:
         torch.distributed.all_gather(gathered, own)
         ids = [tensor.tolist() for tensor in gathered]
         return {rank: process for rank, (where, process) in enumerate(ids) if where == machine}
+
+
+def _sendable(tensor: Tensor) -> Tensor:
+    """The same memory as a type that every backend sends, which 16 bits without a sign are not."""
+    return tensor.view(torch.uint8) if tensor.dtype == torch.uint16 else tensor
 
 
 def make_accelerator(device_name: str, precision: str) -> Accelerator:

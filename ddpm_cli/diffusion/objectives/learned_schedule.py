@@ -23,14 +23,13 @@ from torch.nn.functional import softplus
 
 from ddpm_cli.diffusion.denoise import Network
 from ddpm_cli.diffusion.forward import Levels, at_least_float32
+from ddpm_cli.diffusion.objectives.vlb import LEVELS
 from ddpm_cli.diffusion.prediction import X0, Eps, V, v_from_x_0_eps
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 UNITS = 64
 LEAST_SLOPE = 1e-3
 """Share of gamma that always rises evenly, so that no weights can make a step add nothing."""
-LEVELS = 256
-"""Values of a pixel."""
 EPS = torch.linspace(-8.0, 8.0, 49, dtype=torch.float64)
 """Nodes of the trapezoid rule for means over a standard normal eps. For smooth functions it converges faster than any power of the
 distance of the nodes (Trefethen & Weideman 2014); in the reconstruction 32 Gauss-Hermite nodes are 60 times less exact."""
@@ -121,10 +120,10 @@ class Probe:
         self._prediction = prediction
         return prediction
 
-    def pixels(self) -> Tensor:
-        """Count how often each value of a pixel occurs in the images, int64, [256]."""
-        levels = ((self._x_0 + 1.0) * (0.5 * (LEVELS - 1))).round().long().clamp(0, LEVELS - 1)
-        return torch.bincount(levels.flatten(), minlength=LEVELS)
+    def pixels(self, levels: int) -> Tensor:
+        """Count how often each of so many values of a pixel occurs in the images, int64, [levels]."""
+        values = ((self._x_0 + 1.0) * (0.5 * (levels - 1))).round().long().clamp(0, levels - 1)
+        return torch.bincount(values.flatten(), minlength=levels)
 
     def _half_scale(self) -> Tensor:
         return 0.5 * self._at.alpha * self._at.sigma
@@ -185,30 +184,30 @@ def endpoint_losses(endpoints: Tensor, pixels: Tensor) -> Tensor:
     """Compute the terms of the bound that depend on the endpoints alone: prior and reconstruction (VDM, Eq. 4 and 11).
 
     prior = (sigma**2 + alpha**2 * E[x**2] - 1 - log sigma**2) / 2 at the last endpoint
-    reconstruction = -E[log p(x | z_0)] at the first, with p(x | z_0) in proportion to q(z_0 | x) over the 256 values of a pixel
+    reconstruction = -E[log p(x | z_0)] at the first, with p(x | z_0) in proportion to q(z_0 | x) over the L values of a pixel
 
     Args:
         endpoints: gamma at u = 0 and 1, float64, [2].
-        pixels: How often each value of a pixel occurs, float64, [256].
+        pixels: How often each value of a pixel occurs, float64, [L]; L is 256, or what the depth of the data has.
     Returns:
         Their sum in nats per dimension, a scalar.
     """
     first, last = endpoints
-    grid = torch.linspace(-1.0, 1.0, LEVELS, dtype=torch.float64)
+    grid = torch.linspace(-1.0, 1.0, len(pixels), dtype=torch.float64)
     share = pixels / pixels.sum()
     variance = torch.sigmoid(last)
     prior = 0.5 * (variance + torch.sigmoid(-last) * (share @ grid.square()) - 1.0 - nn.functional.logsigmoid(last))
-    return prior + share @ _reconstruction(first)
+    return prior + share @ _reconstruction(first, len(pixels))
 
 
-def _reconstruction(first: Tensor) -> Tensor:
-    """-E[log p(x | z_0)] of each value of a pixel, float64 [256], at the first endpoint.
+def _reconstruction(first: Tensor, levels: int) -> Tensor:
+    """-E[log p(x | z_0)] of each value of a pixel, float64 [levels], at the first endpoint.
 
     -log p = log of the sum over all values x' of exp(-(eps + d)**2 / 2 + eps**2 / 2), d = (x - x') / noise
 
     The values are evenly spaced, so that the sums of all of them are running sums of the same terms to either side.
     """
-    distance = torch.arange(1, LEVELS, dtype=torch.float64)[:, None] * (2.0 / (LEVELS - 1)) * torch.exp(-0.5 * first)
+    distance = torch.arange(1, levels, dtype=torch.float64)[:, None] * (2.0 / (levels - 1)) * torch.exp(-0.5 * first)
     below = torch.exp(-0.5 * distance.square() - distance * EPS).cumsum(0)
     above = torch.exp(-0.5 * distance.square() + distance * EPS).cumsum(0)
     none = torch.zeros_like(EPS)[None]
@@ -228,16 +227,19 @@ class ScheduleLearner:
         kind: What the model predicts.
         lr: Learning rate of its Adam.
         batch: Images of a training step, over all processes.
+        levels: Values that a pixel has, which the endpoints depend on.
     """
 
-    def __init__(self, gamma: GammaNetwork, timesteps: int, kind: LearnablePrediction, lr: float, batch: int) -> None:
+    def __init__(
+        self, gamma: GammaNetwork, timesteps: int, kind: LearnablePrediction, lr: float, batch: int, levels: int = LEVELS
+    ) -> None:
         self.gamma = gamma
         self.timesteps = timesteps
         self.kind: LearnablePrediction = kind
         self.optimizer = torch.optim.Adam([p for p in gamma.parameters() if p.requires_grad], lr=lr)
         self.schedule = gamma.schedule(timesteps)
         self._errors = torch.zeros(batch, 2, dtype=torch.float64)
-        self._pixels = torch.zeros(LEVELS, dtype=torch.float64)
+        self._pixels = torch.zeros(levels, dtype=torch.float64)
 
     def refresh(self) -> None:
         """Draw the schedule anew, after the network's weights were changed from outside."""
@@ -263,7 +265,7 @@ class ScheduleLearner:
         """
         self._errors[rows] = probe.errors().double().cpu()
         if self.gamma.endpoint_range > 0:
-            self._pixels += probe.pixels().double().cpu()
+            self._pixels += probe.pixels(len(self._pixels)).double().cpu()
 
     def step(self, t: Tensor, combine: Callable[[Tensor], Tensor] = lambda x: x) -> None:
         """Take one step of Adam with all that was collected; images whose error is not finite are left out.

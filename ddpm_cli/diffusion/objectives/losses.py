@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
-from ddpm_cli.diffusion.objectives.vlb import vlb_term
+from ddpm_cli.diffusion.objectives.vlb import LEVELS, vlb_term
 from ddpm_cli.diffusion.objectives.weightings import Weighting, loss_weight
 from ddpm_cli.diffusion.prediction import Eps, Prediction, estimated, split_output
 from ddpm_cli.diffusion.schedules import NoiseSchedule
@@ -65,6 +65,7 @@ def vlb_losses(
     schedule: NoiseSchedule,
     prediction: Prediction = EPS,
     variance: ModelVariance = "fixed-small",
+    levels: int = LEVELS,
 ) -> Tensor:
     """Estimate the variational bound from one step of each image (DDPM, Eq. 5; Nichol & Dhariwal 2021, Eq. 4).
 
@@ -72,12 +73,13 @@ def vlb_losses(
 
     Args:
         network: Predicts from x_t and t; [B, 2 C, H, W] if the variance is learned.
-        x_0: Images on the grid of 256 values in [-1, 1], [B, C, H, W].
+        x_0: Images on the grid of `levels` values in [-1, 1], [B, C, H, W].
         t: Steps in [0, T), int64, [B].
         eps: Standard normal noise, shaped like x_0.
         schedule: The noise schedule.
         prediction: What the network predicts.
         variance: Of p(x_{t-1} | x_t).
+        levels: Values that a pixel has.
     Returns:
         The loss of each image, [B].
     Raises:
@@ -89,7 +91,7 @@ def vlb_losses(
     x_t = noised(x_0, eps, at)
     output, fraction = _evaluated(network, x_t, at, prediction)
     estimate = estimated(prediction, output, x_t, at)._replace(variance_fraction=fraction)
-    return schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, variance)
+    return schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, variance, levels)
 
 
 def hybrid_losses(
@@ -101,6 +103,7 @@ def hybrid_losses(
     prediction: Prediction = EPS,
     weighting: Weighting = "simple",
     vlb_share: float = VLB_SHARE,
+    levels: int = LEVELS,
 ) -> Tensor:
     """Add L_simple for the mean and the bound for the learned variance (Nichol & Dhariwal 2021, Eq. 16).
 
@@ -108,13 +111,14 @@ def hybrid_losses(
 
     Args:
         network: Predicts from x_t and t, [B, 2 C, H, W].
-        x_0: Images on the grid of 256 values in [-1, 1], [B, C, H, W].
+        x_0: Images on the grid of `levels` values in [-1, 1], [B, C, H, W].
         t: Steps in [0, T), int64, [B].
         eps: Standard normal noise, shaped like x_0.
         schedule: The noise schedule.
         prediction: What the network predicts.
         weighting: How much each noise level counts in the first part.
         vlb_share: The paper's lambda.
+        levels: Values that a pixel has.
     Returns:
         The loss of each image, [B].
     Raises:
@@ -126,7 +130,7 @@ def hybrid_losses(
     x_t = noised(x_0, eps, at)
     output, fraction = _evaluated(network, x_t, at, prediction)
     estimate = estimated(prediction, output.detach(), x_t, at)._replace(variance_fraction=fraction)
-    bound = schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, "learned-range")
+    bound = schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, "learned-range", levels)
     return _weighted_error(output, x_0, eps, at, prediction, weighting) + vlb_share * bound
 
 

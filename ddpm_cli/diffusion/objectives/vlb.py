@@ -20,8 +20,8 @@ from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.variances import ModelVariance
 from ddpm_cli.errors import ConfigError
 
-HALF_BIN = 1.0 / 255.0
-"""Half the distance between neighbouring pixel values, of which 256 lie in [-1, 1]."""
+LEVELS = 256
+"""Values that a pixel has in [-1, 1], unless the data are of another depth."""
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
@@ -43,24 +43,36 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_lo
     return 0.5 * (distance + torch.expm1(log_ratio) - log_ratio)
 
 
-def discretized_gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+def half_bin(levels: int) -> float:
+    """Give half the distance between neighbouring values of a pixel, of which so many lie in [-1, 1]: 1/255 of 256."""
+    return 1.0 / (levels - 1)
+
+
+def discretized_gaussian_log_likelihood(x_0: Tensor, mean: Tensor, log_variance: Tensor, levels: int = LEVELS) -> Tensor:
     """Give the log probability of pixels under a Gaussian that is integrated over each pixel's bin (DDPM, Eq. 13).
 
-    log(Phi((x_0 + 1/255 - mean) / std) - Phi((x_0 - 1/255 - mean) / std)); the bins of -1 and 1 reach to infinity.
+    log(Phi((x_0 + h - mean) / std) - Phi((x_0 - h - mean) / std)), h = 1 / (levels - 1), which is the paper's 1/255 for 256;
+    the bins of -1 and 1 reach to infinity.
 
     Exact in both tails, however far the mean is from the pixel.
 
     Args:
-        x_0: Pixels on the grid of 256 values in [-1, 1], [B, C, H, W].
+        x_0: Pixels on the grid of `levels` values in [-1, 1], [B, C, H, W].
         mean: Shaped like x_0.
         log_variance: Log of the variance; broadcasts to x_0.
+        levels: Values that a pixel has, at least 2.
     Returns:
         Log probabilities in nats, shaped like x_0; float64 if x_0 is, else float32.
     """
     x_0 = at_least_float32(x_0)
     inverse_std = torch.exp(-0.5 * log_variance)
-    above, below = (x_0 + HALF_BIN - mean) * inverse_std, (x_0 - HALF_BIN - mean) * inverse_std
-    lowest, highest = x_0 < -1.0 + HALF_BIN, x_0 > 1.0 - HALF_BIN
+    half = half_bin(levels)
+    if levels <= LEVELS:
+        above, below = (x_0 + half - mean) * inverse_std, (x_0 - half - mean) * inverse_std
+    else:  # a narrow bin would lose digits beside numbers near 1; the difference of near ones is exact
+        distance = x_0 - mean
+        above, below = (distance + half) * inverse_std, (distance - half) * inverse_std
+    lowest, highest = x_0 < -1.0 + half, x_0 > 1.0 - half
     # Mirrored into the lower tail, where the logarithms of both ends keep their digits.
     mirror = above + below > 0
     upper, lower = torch.where(mirror, -below, above), torch.where(mirror, -above, below)
@@ -109,16 +121,25 @@ def model_log_variance(variance: ModelVariance, estimate: Denoised, t: Tensor, s
     assert_never(variance)
 
 
-def vlb_term(estimate: Denoised, x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule, variance: ModelVariance) -> Tensor:
+def vlb_term(
+    estimate: Denoised,
+    x_0: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    schedule: NoiseSchedule,
+    variance: ModelVariance,
+    levels: int = LEVELS,
+) -> Tensor:
     """Compute L_t for t > 0, the decoder's L_0 for t = 0 (DDPM, Eq. 5).
 
     Args:
         estimate: Of the denoiser at x_t.
-        x_0: Images on the grid of 256 values in [-1, 1], [B, C, H, W].
+        x_0: Images on the grid of `levels` values in [-1, 1], [B, C, H, W].
         x_t: The same images at step t.
         t: Steps in [0, T), int64, [B].
         schedule: The noise schedule.
         variance: Of p(x_{t-1} | x_t).
+        levels: Values that a pixel has.
     Returns:
         Bits per dimension, [B].
     Raises:
@@ -128,7 +149,7 @@ def vlb_term(estimate: Denoised, x_0: Tensor, x_t: Tensor, t: Tensor, schedule: 
     model_mean, _, _ = q_posterior(estimate.x0_hat, x_t, t, schedule)
     model_log = model_log_variance(variance, estimate, t, schedule)
     kl = gaussian_kl(mean, log_variance, model_mean, model_log)
-    decoder = -discretized_gaussian_log_likelihood(x_0, model_mean, model_log)
+    decoder = -discretized_gaussian_log_likelihood(x_0, model_mean, model_log, levels)
     return bits(torch.where(t.view(-1, *[1] * (x_0.ndim - 1)) == 0, decoder, kl))
 
 

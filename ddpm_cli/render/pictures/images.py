@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_cli.core.io.files import replacing
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import OutputError
+from ddpm_cli.render.pictures.false_colour import false_colour
+from ddpm_cli.render.pictures.values import holds_values, is_usual, save_values
 
 Images = NDArray[np.uint8]
 PADDING = 2
@@ -24,21 +28,25 @@ STRIP_FRAMES = 10
 FONT_PIXELS = (8, 24)
 NAME_PIXELS = 14
 NAMED_HEIGHT = 64
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def mode_of(channels: int) -> str:
     """Tell what Pillow calls the pictures that `picture` makes of images with so many channels."""
-    return MODES.get(channels, MODES[1])
+    return MODES.get(channels, MODES[3])
+
+
+def shown_channels(images: Images) -> Images:
+    """Give images, uint8 [N, C, H, W], channels that a picture has: 1, 3 and 4 stay, others become 3, see `false_colour`."""
+    return images if images.shape[1] in MODES else false_colour(images)
 
 
 def picture(image: Images) -> Image.Image:
-    """Make a PIL image of one, uint8 [C, H, W]: grey for one channel, grey with alpha for two, colour for three, RGBA for four.
+    """Make a PIL image of one, uint8 [C, H, W]: grey for one channel, colour for three, RGBA for four.
 
-    Other channel counts show their first channel.
+    Two channels, and more than four, are shown in false colours.
     """
-    if image.shape[0] not in MODES:
-        image = image[:1]
+    image = shown_channels(image[None])[0]
     return Image.fromarray(np.ascontiguousarray(image.squeeze(0) if image.shape[0] == 1 else image.transpose(1, 2, 0)))
 
 
@@ -56,12 +64,13 @@ def grid(images: Images, columns: int | None = None) -> Images:
         columns: Images in a row; as near to a square as possible if None.
 
     Returns:
-        uint8 [C, rows * (H + 2) + 2, columns * (W + 2) + 2].
+        uint8 [C, rows * (H + 2) + 2, columns * (W + 2) + 2]; C is 3 where the images are shown in false colours.
     """
+    images = shown_channels(images)
     count, channels, height, width = images.shape
     columns, rows = grid_layout(count, columns)
     canvas = np.zeros((channels, rows * (height + PADDING) + PADDING, columns * (width + PADDING) + PADDING), np.uint8)
-    if channels in (2, 4):
+    if channels == 4:
         canvas[-1] = 255
     for number, image in enumerate(images):
         top = PADDING + (number // columns) * (height + PADDING)
@@ -118,21 +127,40 @@ def save_grid(path: Path, images: Images, columns: int | None = None, row_names:
         (with_row_names(drawn, row_names) if row_names else drawn).save(temporary, format=picture_format(path))
 
 
-def save_images(path: Path, images: Sequence[Images]) -> None:
-    """Write images, uint8 [C, H, W] each, in rows of at most ROW, or one alone as it is.
+def save_single(path: Path, image: NDArray[Any], scale: Scale = USUAL) -> bool:
+    """Write one image, [C, H, W] as stored, with its values if the format of the file holds them, else its view in 8 bits.
 
+    Returns:
+        Whether its values were written.
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    usual = is_usual(scale, len(image))
+    if holds_values(path, scale, len(image)) and not (usual and format_of(path.suffix)):
+        save_values(path, image, scale)
+        return True
+    save_picture(path, scale.view_array(image[None])[0])
+    return usual
+
+
+def save_images(path: Path, images: Sequence[NDArray[Any]], scale: Scale = USUAL) -> bool:
+    """Write images, [C, H, W] each as stored, in rows of at most ROW, viewed in 8 bits; or one alone, see `save_single`.
+
+    Returns:
+        Whether their values were written, and not only a view of them.
     Raises:
         OutputError: If it cannot be written.
     """
     if len(images) == 1:
-        save_picture(path, images[0])
-    else:
-        save_grid(path, np.stack(images), min(len(images), ROW))
+        return save_single(path, images[0], scale)
+    save_grid(path, scale.view_array(np.stack(images)), min(len(images), ROW))
+    return scale == USUAL
 
 
-def hidden(image: Images, part: NDArray[np.bool_]) -> Images:
-    """Hide a part, bool [H, W], of an image, uint8 [C, H, W], in mid-grey."""
-    return np.where(part, np.uint8(128), image)
+def hidden(image: NDArray[Any], part: NDArray[np.bool_], scale: Scale = USUAL) -> NDArray[Any]:
+    """Hide a part, bool [H, W], of an image as stored, [C, H, W], in mid-grey."""
+    middle = (scale.low + scale.high) / 2
+    return np.where(part, image.dtype.type(middle if image.dtype.kind == "f" else round(middle)), image)
 
 
 def save_named_rows(path: Path, rows: Sequence[tuple[str, Images]]) -> None:
@@ -201,7 +229,7 @@ def animation_format(path: Path) -> str:
 
 def animated_mode(path: Path, channels: int) -> str:
     """Tell what Pillow calls the frames of an animation. GIF has colours but no degrees of transparency."""
-    grey = "L" if channels not in (3, 4) else "RGB"
+    grey = "L" if channels == 1 else "RGB"
     return "RGBA" if channels == 4 and path.suffix.lower() != ".gif" else grey
 
 

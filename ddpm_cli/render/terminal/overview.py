@@ -162,6 +162,8 @@ def _summary(info: ModelInfo) -> dict[str, str | Text]:
     if info.image_shape is not None:
         channels, height, width = info.image_shape
         facts["images"] = shape_text(height, width, channels)
+    if info.pixels:
+        facts["pixels"] = info.pixels
     if info.config:
         facts |= _design(info.config)
     if info.incidents:

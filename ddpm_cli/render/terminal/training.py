@@ -65,6 +65,8 @@ def plan_facts(plan: TrainPlan) -> dict[str, str]:
         "estimate": _estimate(plan),
         "run": "none, a dry run" if plan.run is None else str(plan.run),
     }
+    if plan.pixels:
+        facts["pixels"] = plan.pixels
     if plan.start is not None:
         facts["starts from"] = start_text(plan.start)
     if plan.start_step:

@@ -211,6 +211,7 @@ def _write(model: StoredModel, weights: Mapping[str, Tensor], width: float, out:
         model.class_names,
         schedule_weights=of_schedule,
         width=width,
+        scale=model.scale,
     )
     save_model_file(out, all_weights(trained), model_facts(trained, half=False))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.core.extras import missing_packages, require_packages
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, read_json_object, to_json
 from ddpm_cli.errors import RunError
+from ddpm_cli.render.pictures.images import shown_channels
 from ddpm_cli.results.events import Event, Listener, MetricsLogged, Notice, SamplesDrawn
 from ddpm_cli.training.logging.tracker_kinds import KINDS
 
@@ -116,15 +117,14 @@ def sample_grid(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Put all images into one picture, near-square.
 
     Args:
-        images: uint8 [N, C, H, W]; of channels that make no colours the first is shown.
+        images: uint8 [N, C, H, W]; channels that make no colours are shown in false ones.
     Returns:
         uint8 [height, width, 3], or 4 with alpha.
     """
     import torch
     from torchvision.utils import make_grid
 
-    shown = images if images.shape[1] in (1, 3, 4) else images[:, :1]
-    drawn = make_grid(torch.from_numpy(shown), nrow=math.ceil(math.sqrt(len(shown))))
+    drawn = make_grid(torch.from_numpy(shown_channels(images)), nrow=math.ceil(math.sqrt(len(images))))
     grid: NDArray[np.uint8] = drawn.permute(1, 2, 0).numpy()
     return grid
 

@@ -14,6 +14,7 @@ from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.schema.sample import MOST_PICTURE_PIXELS
 from ddpm_cli.core.compute.device import precision_of
 from ddpm_cli.core.compute.out_of_memory import out_of_memory
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.schedules import clipped_betas
 from ddpm_cli.errors import RequestError
 from ddpm_cli.models.base import freeze
@@ -122,6 +123,7 @@ def make_plan(
         lost_to_others=lost,
         start=start,
         frozen_parameters=_frozen_parameters(network, config.start.freeze),
+        pixels="" if dataset.scale == USUAL else str(dataset.scale),
     )
 
 

@@ -9,6 +9,7 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.network import build_network, with_classes
 from ddpm_cli.build.sampler import check_steps
 from ddpm_cli.build.schedule import build_schedule, self_contained
+from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.core.compute.device import check_device, check_precision
 from ddpm_cli.core.wording import counted
 from ddpm_cli.errors import DataError, RequestError
@@ -132,13 +133,14 @@ def accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Acc
     """Find the device and the processes, after all was checked that torch is needed for.
 
     Raises:
-        RequestError: If schedule, prediction, samplers or network do not fit together.
+        RequestError: If schedule, prediction, samplers or network do not fit together, or a bound is asked for of floats.
     """
     import torch
 
     from ddpm_cli.core.compute.team import make_accelerator
     from ddpm_cli.diffusion.prediction import check_prediction
 
+    _require_values(config, dataset)
     accelerator = make_accelerator(config.train.device, config.train.precision)
     check_processes(config.train, accelerator, on_event)
     schedule = build_schedule(config.schedule)
@@ -148,6 +150,23 @@ def accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Acc
     with torch.device("meta"):
         build_network(config, dataset.image_shape)
     return accelerator
+
+
+def _require_values(config: Config, dataset: Dataset) -> None:
+    """Refuse a likelihood of pixels that are floats: between any two there are others, so that none has a probability."""
+    schedule = config.schedule
+    if dataset.scale.levels is not None:
+        return
+    if config.objective.loss.is_bound:
+        what, remedy = f"The loss {config.objective.loss.kind}", "Set objective.loss = simple"
+    elif isinstance(schedule, LearnedSchedule) and schedule.endpoint_range > 0:
+        what, remedy = "A learned schedule whose endpoints move", "Set schedule.endpoint_range = 0"
+    else:
+        return
+    raise RequestError(
+        f"{what} needs the probability of each pixel, but those of {dataset.name} are floats, {dataset.scale}, which have none.",
+        f"{remedy}, or store the pixels as whole numbers.",
+    )
 
 
 def check_batch_search(config: Config) -> None:

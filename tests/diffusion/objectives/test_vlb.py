@@ -180,3 +180,52 @@ def test_a_variance_that_was_not_learned_is_refused(linear: NoiseSchedule) -> No
     x = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ConfigError, match="did not learn"):
         vlb_term(Denoised(x, x), x, x, torch.tensor([3]), linear, "learned-range")
+
+
+def grid_of(levels: int) -> Tensor:
+    return torch.arange(levels, dtype=torch.float64) * (2.0 / (levels - 1)) - 1.0
+
+
+@pytest.mark.parametrize("levels", [2, 1201, 4096, 65536])
+@pytest.mark.parametrize(("mean", "std"), [(0.2, 0.1), (-0.95, 0.02), (1.4, 0.3), (0.0, 0.001)])
+def test_any_number_of_levels_shares_out_the_probability_as_scipy_does(levels: int, mean: float, std: float) -> None:
+    x = grid_of(levels)
+    log_p = discretized_gaussian_log_likelihood(x, torch.full_like(x, mean), torch.tensor(2 * np.log(std)).double(), levels)
+    edges = np.concatenate([[-np.inf], (x[:-1].numpy() + x[1:].numpy()) / 2, [np.inf]])
+    # An independent way: differences of the upper tail above the mean, of the lower one below it, where neither rounds to 1.
+    lower, upper = stats.norm(mean, std).cdf(edges), stats.norm(mean, std).sf(edges)
+    expected = np.where(edges[:-1] > mean, upper[:-1] - upper[1:], np.diff(lower))
+    np.testing.assert_allclose(log_p.exp().numpy(), expected, rtol=1e-9, atol=1e-14)
+    assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-11)
+
+
+@pytest.mark.parametrize("levels", [4096, 65536])
+def test_narrow_bins_keep_their_digits_in_float32(levels: int) -> None:
+    """Near 1 float32 is spaced by 6e-8, and the bins of 16 bits are 3e-5 wide: edges taken one by one would be off by 0.004."""
+    x = grid_of(levels)[-200:-1]
+    mean, log_variance = torch.full_like(x, 0.995), torch.tensor(2 * np.log(7e-3)).double()
+    exact = discretized_gaussian_log_likelihood(x, mean, log_variance, levels)
+    found = discretized_gaussian_log_likelihood(x.float(), mean.float(), log_variance.float(), levels)
+    assert float((found.double() - exact).abs().max()) < 1e-3
+
+
+def test_256_levels_are_the_formula_of_before_to_the_bit() -> None:
+    x, mean = PIXELS.float(), torch.linspace(-1.3, 1.3, 256)
+    log_variance = torch.linspace(-9, 0, 256)
+    inverse_std = torch.exp(-0.5 * log_variance)
+    above, below = (x + 1.0 / 255.0 - mean) * inverse_std, (x - 1.0 / 255.0 - mean) * inverse_std
+    mirror = above + below > 0
+    upper, lower = (torch.special.log_ndtr(torch.where(mirror, *pair)) for pair in ((-below, above), (-above, below)))
+    between = upper + torch.log(-torch.expm1(-(upper - lower).clamp_min(torch.finfo(x.dtype).tiny)))
+    found = discretized_gaussian_log_likelihood(x, mean, log_variance, 256)
+    assert torch.equal(found[1:-1], between[1:-1])
+    assert torch.equal(found, discretized_gaussian_log_likelihood(x, mean, log_variance))
+    assert torch.equal(found[[0, -1]], torch.special.log_ndtr(torch.stack([above[0], -below[-1]])))
+
+
+def test_a_step_at_zero_takes_the_levels(linear: NoiseSchedule) -> None:
+    """Sixteen times as many values are four bits more for the same error; mean of a pixel and its estimate half a deviation off."""
+    estimate = Denoised(pixel(0.1), pixel(0.0))
+    t = torch.tensor([0])
+    terms = [vlb_term(estimate, pixel(0.1), pixel(0.1), t, linear, "fixed-large", levels) for levels in (4096, 65536)]
+    assert float(terms[1] - terms[0]) == pytest.approx(np.log2(65535 / 4095), abs=1e-3)

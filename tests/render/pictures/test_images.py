@@ -36,7 +36,7 @@ def test_more_columns_than_images_make_one_row() -> None:
     assert grid(images(3), columns=10).shape == (1, 7, 23)
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA"), (5, "L")])
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "RGB"), (3, "RGB"), (4, "RGBA"), (5, "RGB")])
 def test_channels_become_a_mode(channels: int, mode: str) -> None:
     drawn = picture(images(1, channels)[0])
     assert (drawn.mode, drawn.size) == (mode, (5, 3))
