@@ -79,7 +79,7 @@ class Training:
         held_out_images: Images held out.
         skipped_small: Pictures left out because they are too small.
         notices: What training would say of its images.
-        values: How often values occur in up to 200 of the images.
+        values: How often values occur in up to 200 of the images; None if one is too large.
     """
 
     refused: str | None = None
@@ -193,7 +193,10 @@ def _training(
     return training, scale.scale.view_array(some[: min(_fitting(shape), PREVIEW_IMAGES)]) if preview else None
 
 
-def _histogram(images: NDArray[Any], scale: Scale) -> Histogram:
+def _histogram(images: NDArray[Any], scale: Scale) -> Histogram | None:
+    """How often values occur; None of no images, as there is no room for one."""
+    if not len(images):
+        return None
     counts, _ = np.histogram(images, HISTOGRAM_PARTS, (scale.low, scale.high))
     return Histogram(
         scale.low, scale.high, scale.stored, float(images.min()), float(images.max()), tuple(int(count) for count in counts)
@@ -248,7 +251,7 @@ def _some_images(
     pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout, scale: SetScale
 ) -> tuple[NDArray[Any], int]:
     """The first images to train on, as they are stored, as many as a preview has room for; and how many values were cut off."""
-    rows = layout.rows[layout.held_out :][: min(max(PREVIEW_BYTES // int(np.prod(shape)), 1), LOOKED_AT)].tolist()
+    rows = layout.rows[layout.held_out :][: min(PREVIEW_BYTES // int(np.prod(shape)), LOOKED_AT)].tolist()
     images, outside = np.empty((len(rows), *shape), scale.scale.stored), 0
     with quiet_decoders(), Decoders() as decoders:
         for place, row in enumerate(rows):
