@@ -44,9 +44,7 @@ def check(
     size: SizeOption = None,
     channels: Annotated[
         str | None,
-        typer.Option(
-            "--channels", metavar="N", help="Channels of the images: 1, 3, 4 or auto (data.channels).", show_default=False
-        ),
+        typer.Option("--channels", metavar="N", help="Channels of the images: 1 to 4 or auto (data.channels).", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -65,8 +63,9 @@ def check(
 ) -> None:
     """Say what is in a folder of pictures, and what training would do with it.
 
-    Every picture is decoded. The command names those that cannot be read, and those that are copies of each other. With --out it
-    writes a grid of images as training would see them.
+    Every picture is decoded. The command names those that cannot be read, and those that are copies of each other. It tells which
+    values are black and white, and draws how often values occur in between. With --out it writes a grid of images as training would
+    see them, in 8 bits.
 
     If training would refuse the pictures, the command tells the reason and the remedy. That is no error here.
 

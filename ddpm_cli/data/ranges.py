@@ -153,7 +153,7 @@ def clipped_notice(outside: int, scale: Scale, where: str = "") -> str:
 
 
 def to_stored(values: NDArray[Any], scale: Scale) -> NDArray[Any]:
-    """Cut values to a range and keep them as its scale says, whole numbers rounded."""
+    """Clip values to a range and keep them as its scale says, whole numbers rounded."""
     if scale.stored == "float32":
         return np.clip(np.asarray(values, np.float32), np.float32(scale.low), np.float32(scale.high))
     return np.asarray(np.rint(np.clip(values, scale.low, scale.high)), scale.stored)

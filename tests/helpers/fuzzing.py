@@ -32,8 +32,8 @@ from ddpm_cli.config.schema.config import Config
 from ddpm_cli.core.io.beta_table import read_schedule_table
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.pictures.classes import find_class
-from ddpm_cli.data.pictures.decode import decode, quiet_decoders, read_header, read_levels, read_whole
-from ddpm_cli.data.pictures.white_level import require_scale
+from ddpm_cli.data.pictures.decode import decode, decode_deep, quiet_decoders, read_header, read_levels, read_whole
+from ddpm_cli.data.pictures.resizing import Wanted
 from ddpm_cli.data.sources.folder import read_file
 from ddpm_cli.errors import DdpmError
 from ddpm_cli.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -457,8 +457,11 @@ def _on_picture() -> Attack:
             header = read_header(content)
             assert (header.depth == 8) == (read_levels(content) is None)
             assert read_whole(content).header == header
-            decode(content, (dice.choice((1, 3, 4)), 8, 8), "white")
-            require_scale("x", read_levels(content))
+            shape = (dice.choice((1, 2, 3, 4)), 8, 8)
+            decode(content, shape, "white")
+            values, _ = decode_deep(content, shape, "white", Wanted(-5.0, 300.0, "float32"))
+            assert values.shape == shape
+            assert ((values >= -5) & (values <= 300)).all()
 
     return one
 

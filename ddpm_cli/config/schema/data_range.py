@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
+from pydantic import PlainSerializer, PlainValidator
 
 from ddpm_cli.core.names import plain
-from ddpm_cli.data.scale import LARGEST
+from ddpm_cli.data.scale import LARGEST, MOST_WRITTEN_OUT
 
 _PERCENTILES = re.compile(r"(\d+(?:\.\d+)?)%\s*\.\.\s*(\d+(?:\.\d+)?)%")
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
@@ -41,5 +41,12 @@ def _require_rising(low: float, high: float) -> None:
         raise ValueError(f"must begin below where it ends, and {low:g} is not below {high:g}")
 
 
-ValueRange = Annotated[str | tuple[float, float], PlainValidator(parse_range)]
+def range_text(value: str | tuple[float, float]) -> str:
+    """Write a range so that `parse_range` reads the same."""
+    if isinstance(value, str):
+        return value
+    return "..".join(str(int(end)) if float(end).is_integer() and abs(end) < MOST_WRITTEN_OUT else repr(end) for end in value)
+
+
+ValueRange = Annotated[str | tuple[float, float], PlainValidator(parse_range), PlainSerializer(range_text, when_used="json")]
 """Two values, or the text of what finds them."""

@@ -9,7 +9,7 @@ An entry is a folder below `cache_directory()/images`, named after the content o
     entry.json    shape, scale if it is not 0 to 255, number held out, class names, what could not be read; sums of the training
                   images, of all else, and of this description itself
 
-`contents/` beside the entries says which content a fingerprint stood for, so that nothing is read at a second start.
+`fingerprints/` beside the entries says which content a fingerprint stood for, so that nothing is read at a second start.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ VERSION = 2
 KEY_VERSION = 1
 """Of its name, which goes by what the pixels are: an entry of an older layout is found, and made anew in its place."""
 PIXELS: dict[Stored, str] = {"uint8": "images.u8", "uint16": "images.u16", "float32": "images.f32"}
-LABELS, ENTRY, FINGERPRINTS = "labels.npy", "entry.json", "contents"
-"""Earlier versions, which kept but 8 bits, have another folder of fingerprints: the key of a deep set is not theirs."""
+LABELS, ENTRY = "labels.npy", "entry.json"
+KEPT_DEPTH = ".depth"
+"""Ends the names of fingerprints: those of earlier versions, which kept but 8 bits, have another content of a deep set."""
 COPY_BYTES = 1 << 24
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_UNREADABLE = 20_000
@@ -94,6 +95,7 @@ class Entry:
         remarks: What else the user must know of the pictures: pages that are not used, colours that are converted.
         repeats: See `layout.Layout`.
         scale: Low and high of the `Scale`, and how the values are stored.
+        scale_notices: What the user must know of it.
     """
 
     version: int
@@ -108,6 +110,7 @@ class Entry:
     remarks: tuple[str, ...]
     repeats: int = 0
     scale: tuple[float, float, Stored] = astuple(USUAL)
+    scale_notices: tuple[str, ...] = ()
 
     @property
     def stored(self) -> Stored:
@@ -130,8 +133,8 @@ def load_pictures(pictures: Pictures, settings: PictureSettings, on_event: Liste
     """
     root = cache_directory() / "images"
     with output_errors(root):
-        (root / FINGERPRINTS).mkdir(parents=True, exist_ok=True)
-    remembered = root / FINGERPRINTS / pictures.fingerprint
+        (root / "fingerprints").mkdir(parents=True, exist_ok=True)
+    remembered = root / "fingerprints" / f"{pictures.fingerprint}{KEPT_DEPTH}"
     content = _read_content(remembered)
     folder = known = root / _key(content, pictures, settings) if content else None
     entry = _open_entry(known, pictures.source, on_event) if known else None
@@ -207,7 +210,9 @@ def _read_description(path: Path) -> Entry:
             raise UnreadableError("was written by another version of ddpm, with other sums or none")
         seal = values.pop("seal", None)
         try:
-            values |= {key: tuple(values[key]) for key in ("shape", "class_names", "remarks", "scale") if key in values}
+            values |= {
+                key: tuple(values[key]) for key in ("shape", "class_names", "remarks", "scale", "scale_notices") if key in values
+            }
             entry = Entry(**values)
         except (KeyError, TypeError) as error:
             raise UnreadableError("does not describe an entry") from error
@@ -247,10 +252,10 @@ def _seal(entry: Entry) -> str:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """What an entry says; its scale only if it is another than that of all entries of earlier versions."""
+    """What an entry says; of its scale nothing if it is that of all entries of earlier versions."""
     facts = asdict(entry)
-    if entry.scale == astuple(USUAL):
-        del facts["scale"]
+    if entry.scale == astuple(USUAL) and not entry.scale_notices:
+        del facts["scale"], facts["scale_notices"]
     return facts
 
 
@@ -259,7 +264,15 @@ def _is_sound(entry: Entry) -> bool:
     counts = (*entry.shape, entry.held_out, entry.small, entry.repeats)
     if not isinstance(entry.unreadable, dict):
         return False
-    texts = (*entry.class_names, *entry.unreadable.values(), *entry.remarks, entry.sha256, entry.pixel_sums, entry.labels_sha256)
+    texts = (
+        *entry.class_names,
+        *entry.unreadable.values(),
+        *entry.remarks,
+        *entry.scale_notices,
+        entry.sha256,
+        entry.pixel_sums,
+        entry.labels_sha256,
+    )
     return (
         len(entry.shape) == 4
         and all(isinstance(count, int) and count >= 0 for count in counts)
@@ -351,7 +364,7 @@ def plan(pictures: Pictures, found: Survey, settings: PictureSettings, on_event:
 def _planned(pictures: Pictures, found: Survey, settings: PictureSettings, on_event: Listener) -> Plan:
     shape = choose_shape(pictures, found, settings)
     layout = choose_layout(pictures, found, shape, settings)
-    if not settings.dark and settings.range == "auto":
+    if settings.range == "auto":
         look_for_bright(pictures, found, layout.rows, LEAST_BRIGHT, on_event)
     return Plan(shape, layout, choose_set_scale(pictures, found, layout.rows, shape, settings))
 
@@ -401,9 +414,10 @@ def _write(
         0 if settings.small == "enlarge" else int(too_small(found, shape).sum()),
         pixel_sums,
         hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(),
-        (*remarks(pictures, found, whole.rows), *scale_remarks(scale, int(outside[kept].sum()))),
+        tuple(remarks(pictures, found, whole.rows)),
         whole.repeats,
         astuple(scale.scale),
+        tuple(scale_notices(scale, int(outside[kept].sum()))),
     )
     write_new(folder / ENTRY, described(entry))
     return entry
@@ -450,7 +464,7 @@ def remarks(pictures: Pictures, found: Survey, rows: NDArray[np.int64]) -> Itera
         )
 
 
-def scale_remarks(scale: SetScale, outside: int, where: str = "") -> Iterator[str]:
+def scale_notices(scale: SetScale, outside: int, where: str = "") -> Iterator[str]:
     """Tell of a set's scale, and how many values it cuts off, of all pictures or of some."""
     if scale.notice:
         yield scale.notice
@@ -554,6 +568,8 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         require_all_readable(pictures, entry.unreadable)
     pixels = np.memmap(folder / PIXELS[entry.stored], np.dtype(entry.stored), mode="c", shape=entry.shape)
     labels = read_array(folder / LABELS)
+    as_before = settings.dark and entry.stored == "uint8"
+    told = () if as_before else entry.scale_notices
     held_out, training = slice(0, entry.held_out), slice(entry.held_out, None)
     return Dataset(
         pictures.name,
@@ -561,11 +577,11 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         ImageSet(pixels[training], labels[training], entry.class_names),
         ImageSet(pixels[held_out], labels[held_out], entry.class_names),
         entry.sha256,
-        (*pictures.notices, *_notices(entry, pictures, labels[training])),
+        (*pictures.notices, *_notices(entry, pictures, labels[training]), *told),
         tuple(entry.unreadable),
         repeats=0 if pictures.held_out is None else entry.repeats,
         by_content=True,
-        scale=Scale(*entry.scale),
+        scale=USUAL if as_before else Scale(*entry.scale),
     )
 
 

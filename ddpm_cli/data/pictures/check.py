@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.images import Dataset, repeats_notice
-from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_remarks, unreadable
+from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_notices, unreadable
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
@@ -79,7 +79,7 @@ class Training:
         held_out_images: Images held out.
         skipped_small: Pictures left out because they are too small.
         notices: What training would say of its images.
-        values: How often values occur in up to 200 of the images.
+        values: How often values occur in up to 200 of the images; None if one is too large.
     """
 
     refused: str | None = None
@@ -187,13 +187,16 @@ def _training(
     skipped = int(too_small(found, shape).sum()) if settings.small == "skip" else 0
     notices = (repeats_notice(layout.repeats, left_out=pictures.held_out is None),) if layout.repeats else ()
     some, outside = _some_images(pictures, found, settings, shape, layout, scale)
-    notices = (*notices, *scale_remarks(scale, outside, f" of {counted(len(some), 'picture')} that were looked at"))
+    notices = (*notices, *scale_notices(scale, outside, f" of {counted(len(some), 'picture')} that were looked at"))
     values = _histogram(some, scale.scale)
     training = Training(None, None, shape, len(layout.rows) - layout.held_out, layout.held_out, skipped, notices, values)
     return training, scale.scale.view_array(some[: min(_fitting(shape), PREVIEW_IMAGES)]) if preview else None
 
 
-def _histogram(images: NDArray[Any], scale: Scale) -> Histogram:
+def _histogram(images: NDArray[Any], scale: Scale) -> Histogram | None:
+    """How often values occur; None of no images, as there is no room for one."""
+    if not len(images):
+        return None
     counts, _ = np.histogram(images, HISTOGRAM_PARTS, (scale.low, scale.high))
     return Histogram(
         scale.low, scale.high, scale.stored, float(images.min()), float(images.max()), tuple(int(count) for count in counts)
@@ -248,7 +251,7 @@ def _some_images(
     pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout, scale: SetScale
 ) -> tuple[NDArray[Any], int]:
     """The first images to train on, as they are stored, as many as a preview has room for; and how many values were cut off."""
-    rows = layout.rows[layout.held_out :][: min(max(PREVIEW_BYTES // int(np.prod(shape)), 1), LOOKED_AT)].tolist()
+    rows = layout.rows[layout.held_out :][: min(PREVIEW_BYTES // int(np.prod(shape)), LOOKED_AT)].tolist()
     images, outside = np.empty((len(rows), *shape), scale.scale.stored), 0
     with quiet_decoders(), Decoders() as decoders:
         for place, row in enumerate(rows):

@@ -75,8 +75,6 @@ def choose_set_scale(
         DataError: If pictures of several depths have no scale in common.
     """
     depths = np.unique(found.depths[rows]).tolist()
-    if settings.dark and depths == [8]:
-        return SetScale()
     if len(depths) > 1:
         return _mixed(pictures, found, rows, depths, settings)
     kind, known = KINDS[depths[0]], rows[found.highs[rows] != UNKNOWN]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ddpm_cli.core.asking import as_option
 from ddpm_cli.core.io.array_files import read_array
 from ddpm_cli.core.io.files import UnreadableError, input_errors
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.resizing import fitted
+from ddpm_cli.data.pictures.resizing import Wanted, fitted
 from ddpm_cli.data.pictures.settings import printable
 from ddpm_cli.data.scale import USUAL
 from ddpm_cli.data.sources.folder import read_file
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
     from ddpm_cli.data.scale import Scale
 
 ARRAY = ".npy"
-DEEP_GREY = ("I;16", "I;16B", "I;16L", "I", "F")
-"""What Pillow calls grey pictures whose values it keeps as they are."""
-PNG_DEPTH, DEEP_PNG = 24, 16
-"""The byte of a PNG file that tells its bits, and what it says where there are more than 8."""
 
 
 def read_model_picture(
@@ -46,7 +41,7 @@ def read_model_picture(
     """Read a picture as an image of a model.
 
     For a model of the usual 8 bits see `read_picture`. For others its values count as they are: those of a grey picture of 16 bits,
-    32 bits or floats, of a PNG of 16 bits in colour, or of an array [H, W] or [H, W, C] in a .npy file, which any model takes.
+    32 bits or floats, of one of 16 bits in colour, or of an array [H, W] or [H, W, C] in a .npy file, which any model takes.
 
     Args:
         path: The file.
@@ -100,24 +95,13 @@ def _of_picture(
         content = read_file(path.parent, path.name)
         header = decoders.read_header(content)
         _require_size(path, (header.height, header.width), shape[1:], resize, spelt)
-        if header.format == "PNG" and content[PNG_DEPTH] == DEEP_PNG and header.channels > 1:
-            return _deep_png(content)
-        with Image.open(io.BytesIO(content), formats=[header.format]) as image:
-            if image.mode not in DEEP_GREY:
-                raise UnreadableError(f"is of 8 bits, or cannot be read with more, but the pixels of the model go from {scale}")
-            return np.asarray(ImageOps.exif_transpose(image))[None].astype(np.float64)
-
-
-def _deep_png(content: bytes) -> NDArray[np.float64]:
-    """A PNG of 16 bits in colour, which Pillow would cut to 8."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    try:
-        pixels: torch.Tensor = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
-    except RuntimeError as error:
-        raise UnreadableError("is damaged") from error
-    return pixels.numpy().astype(np.float64)
+        levels = decoders.read_levels(content)
+        if levels is None:
+            raise UnreadableError(f"is of 8 bits, but the pixels of the model go from {scale}")
+        wanted = Wanted(min(levels.low, scale.low), max(levels.high, scale.high), "float32")
+        channels = shape[0] if shape[0] - header.channels in (0, 1) else header.channels
+        values, _ = decoders.decode_deep(content, (channels, header.height, header.width), "white", wanted)
+        return values.astype(np.float64)
 
 
 def _resized(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from picture_files import display_p3, linear_grey, srgb, write_folder
 from PIL import Image, ImageCms
 
 from ddpm_cli.data.pictures.cache import load_pictures
-from ddpm_cli.data.pictures.decode import decode, read_header
+from ddpm_cli.data.pictures.decode import decode, decode_deep, read_header
+from ddpm_cli.data.pictures.resizing import Wanted
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.sources.folder import scan_folder
 
@@ -53,15 +54,21 @@ def test_alpha_and_palettes_are_converted_too() -> None:
     np.testing.assert_array_equal(decode(palette, (3, 4, 4), "white"), plain)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "LA"])
 def test_grey_is_converted(mode: str) -> None:
-    value = 100 * 257 if mode == "I;16" else 100
-    image = Image.fromarray(np.full((4, 4), value, np.uint16 if mode == "I;16" else np.uint8))
-    content = encoded(image if mode == "I;16" else image.convert(mode), icc_profile=linear_grey())
+    content = encoded(Image.fromarray(np.full((4, 4), 100, np.uint8)).convert(mode), icc_profile=linear_grey())
     header = read_header(content)
     assert (header.channels, header.profile) == (1, "Linear grey")
     np.testing.assert_allclose(decode(content, (1, 4, 4), "white"), screen(np.array(100 / 255)), atol=1)
     assert read_header(encoded(Image.new("L", (4, 4), 100), icc_profile=display_p3())).profile == ""  # whose greys are sRGB's
+
+
+def test_of_more_than_eight_bits_a_profile_is_not_applied_and_told() -> None:
+    content = encoded(Image.fromarray(np.full((4, 4), 25700, np.uint16)), icc_profile=linear_grey())
+    header = read_header(content)
+    assert (header.profile, header.strange_profile) == ("", True)
+    values, _ = decode_deep(content, (1, 4, 4), "white", Wanted(0, 65535, "uint16"))
+    assert (values == 25700).all()
 
 
 def test_srgb_and_what_is_no_profile_change_nothing() -> None:

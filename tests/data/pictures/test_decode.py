@@ -13,7 +13,6 @@ from ddpm_cli.data.pictures.decode import decode, fitted, quiet_decoders, read_h
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), np.uint8)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), np.uint8)
-DEEP = RNG.integers(0, 65536, (5, 7)).astype(np.uint16)
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -56,36 +55,6 @@ def test_grey_as_colour_and_colour_as_grey() -> None:
 def test_one_bit() -> None:
     bits = GREY > 127
     np.testing.assert_array_equal(grey(encoded(Image.fromarray(bits))), np.where(bits, 255, 0))
-
-
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_sixteen_bits_are_scaled_and_not_clipped(form: str) -> None:
-    content = encoded(Image.fromarray(DEEP), form)
-    np.testing.assert_array_equal(grey(content), np.rint(DEEP / 257))
-    np.testing.assert_array_equal(grey(encoded(Image.fromarray(np.full((5, 7), 300, np.uint16)))), 1)
-    assert read_header(content).channels == 1
-
-
-@pytest.mark.parametrize(
-    ("values", "white"),
-    [
-        (np.linspace(0, 1, 35, dtype=np.float32), 1),
-        (np.linspace(-3, 255, 35, dtype=np.float32), 255),
-        (np.linspace(0, 60_000, 35, dtype=np.float32), 65535),
-        (np.linspace(0, 200, 35).astype(np.int32), 65535),
-        (np.linspace(0, 2_000_000_000, 35).astype(np.int32), 2**31 - 1),
-    ],
-)
-def test_floats_and_32_bits(values: np.ndarray, white: float) -> None:
-    content = encoded(Image.fromarray(values.reshape(5, 7)), "TIFF")
-    np.testing.assert_allclose(grey(content), np.maximum(values.reshape(5, 7), 0) * (255 / white), atol=0.51)
-    assert read_header(content).channels == 1
-
-
-def test_a_float_that_is_no_number_makes_a_picture_unreadable() -> None:
-    values = np.full((5, 7), np.nan, np.float32)
-    with pytest.raises(UnreadableError, match="not finite"):
-        grey(encoded(Image.fromarray(values), "TIFF"))
 
 
 def test_palette() -> None:
@@ -179,13 +148,6 @@ def test_exif_orientation(form: str, orientation: int) -> None:
     height, width = expected.shape
     assert read_header(content)[:2] == (height, width)
     np.testing.assert_allclose(grey(content, height, width), expected, atol=3 if form == "JPEG" else 0)
-
-
-def test_orientation_of_sixteen_bits() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    content = encoded(Image.fromarray(DEEP), exif=exif)
-    np.testing.assert_array_equal(grey(content, 7, 5), np.rot90(np.rint(DEEP / 257), -1))
 
 
 def test_a_nonsense_orientation_is_none() -> None:

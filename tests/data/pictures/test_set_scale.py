@@ -1,29 +1,39 @@
-"""Pictures of 16 bits, 32 bits and floats: of which none would be seen as it is meant, they are refused."""
+"""One scale for all pictures of a set, and their depth kept: what a file holds arrives value for value."""
 
 from __future__ import annotations
 
+import io
 import json
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command import Ddpm
+from deep_files import png_16, ppm_16, tiff
 from picture_files import write_folder
 from PIL import Image
 
-from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.images import Dataset, images_sha256
 from ddpm_cli.data.pictures import survey
 from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.decode import Levels
 from ddpm_cli.data.pictures.settings import PictureSettings
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.data.sources.folder import scan_folder
 from ddpm_cli.data.sources.one_picture import read_mask, read_picture, read_reduced
 from ddpm_cli.errors import DataError
 
 
-def ramp(low: float, high: float, kind: type = np.float32) -> np.ndarray:
-    return np.linspace(low, high, 64).reshape(8, 8).astype(kind)
+def ramp(low: float, high: float, kind: Any = np.float32, *channels: int) -> np.ndarray:
+    """8x8, from the first value to the last."""
+    return np.linspace(low, high, 64 * int(np.prod(channels or 1))).reshape(8, 8, *channels).astype(kind)
+
+
+def png_8(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -33,167 +43,210 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "in"
 
 
-def load(root: Path, **pictures: np.ndarray) -> Dataset:
-    for name, pixels in pictures.items():
-        place, _, suffix = name.rpartition("_")
-        Image.fromarray(pixels).save(root / f"{place}.{suffix}")
-    return load_pictures(scan_folder(root), PictureSettings(held_out=0))
+def load(root: Path, *pictures: bytes, **settings: Any) -> Dataset:
+    for number, content in enumerate(pictures):
+        suffix = "png" if content.startswith(b"\x89PNG") else "ppm" if content.startswith(b"P") else "tif"
+        (root / f"{number}.{suffix}").write_bytes(content)
+    return load_pictures(scan_folder(root), PictureSettings(**({"held_out": 0} | settings)))
 
 
-REFUSED = {
-    "a float above 1 beside others": ({"a_tif": ramp(0, 1), "b_tif": ramp(0, 1.02)}, r"a\.tif holds floats from 0 to 1, .* b\.tif"),
-    "a float above 1 alone": ({"a_tif": ramp(0, 1.02)}, r"a\.tif holds floats from 0 to 1\.01\d*, but white would be 255"),
-    "floats from -1 to 1": ({"a_tif": ramp(0, 1), "b_tif": ramp(-1, 1)}, r"b\.tif holds floats from -1 to 1: those below 0"),
-    "twelve bits in sixteen": ({"a_png": ramp(0, 4095, np.uint16)}, r"from 0 to 4,095, but white would be 65,535"),
-    "a scan up to 1200": ({"a_tif": ramp(0, 1200, np.uint16)}, r"16-bit numbers from 0 to 1,200"),
-    "twelve bits beside eight": (
-        {"a_png": ramp(0, 4095, np.uint16), "b_png": ramp(0, 255, np.uint8)},
-        r"a\.png holds 16-bit numbers from 0 to 4,095",
+def of_grey(values: np.ndarray) -> np.ndarray:
+    return np.dstack([values, np.full_like(values, 65535)])
+
+
+RAMPS: dict[str, tuple[bytes, np.ndarray, Scale]] = {
+    "PNG 16": (png_16(ramp(0, 65535, np.uint16)), ramp(0, 65535, np.uint16), Scale(0, 65535, "uint16")),
+    "PNG 16 in colour": (png_16(ramp(0, 65535, np.uint16, 3)), ramp(0, 65535, np.uint16, 3), Scale(0, 65535, "uint16")),
+    "PNG 16, grey and alpha": (png_16(of_grey(ramp(0, 65535, np.uint16))), ramp(0, 65535, np.uint16), Scale(0, 65535, "uint16")),
+    "PNG with sBIT": (png_16(ramp(0, 1000, np.uint16, 3), 12), ramp(0, 1000, np.uint16, 3), Scale(0, 4095, "uint16")),
+    "PNG with sBIT, scaled up": (png_16(ramp(0, 65520, np.uint16), 12), ramp(0, 65520, np.uint16), Scale(0, 65535, "uint16")),
+    "TIFF 12 in 16": (tiff(ramp(0, 4095, np.uint16)), ramp(0, 4095, np.uint16), Scale(0, 4095, "uint16")),
+    "TIFF that says 12 of 16": (tiff(ramp(9, 900, np.uint16), said=(0, 4095)), ramp(9, 900, np.uint16), Scale(0, 4095, "uint16")),
+    "TIFF that says too little": (tiff(ramp(9, 900, np.uint16), said=(0, 1)), ramp(9, 900, np.uint16), Scale(9, 900, "uint16")),
+    "TIFF 16 in colour": (tiff(ramp(0, 60000, np.uint16, 3)), ramp(0, 60000, np.uint16, 3), Scale(0, 65535, "uint16")),
+    "TIFF, white is 0": (
+        tiff(65535 - ramp(0, 65535, np.uint16), white_is_zero=True),
+        ramp(0, 65535, np.uint16),
+        Scale(0, 65535, "uint16"),
     ),
-    "another order of bytes": ({"a_tif": ramp(0, 1200, np.dtype(">u2"))}, r"16-bit numbers from 0 to 1,200"),
-    "whole numbers of 32 bits": ({"a_tif": ramp(0, 255, np.int32)}, r"32-bit numbers from 0 to 255, but white would be 65,535"),
-    "of two scales": ({"a_tif": ramp(0, 65000, np.int32), "b_tif": ramp(0, 1e9, np.int32)}, r"65,535 would be .* 2,147,483,647"),
-    "eight bits that are labels": ({"a_png": ramp(0, 1, np.uint8), "b_bmp": ramp(0, 1, np.uint8)}, r"8-bit .* 0 to 1, but white"),
-    "eight dark bits": (
-        {"a_png": ramp(0, 20, np.uint8), "b_png": ramp(0, 9, np.uint8)},
-        r"a\.png holds 8-bit numbers from 0 to 20,",
-    ),
-    "below 0": ({"a_tif": ramp(-1000, 30000, np.int32)}, r"from -1,000 to 30,000: those below 0"),
+    "TIFF of floats": (tiff(ramp(-1, 1)), ramp(-1, 1), Scale(-1, 1, "float32")),
+    "TIFF of floats above 1": (tiff(ramp(0, 1.02)), ramp(0, 1.02), Scale(0, float(np.float32(1.02)), "float32")),
+    "TIFF of floats anywhere": (tiff(ramp(-400, 90)), ramp(-400, 90), Scale(-400, 90, "float32")),
+    "TIFF, signed 16": (tiff(ramp(-3000, 3000, np.int16)), ramp(-3000, 3000, np.int16), Scale(-3000, 3000, "float32")),
+    "TIFF, signed 8": (tiff(ramp(-100, 100, np.int8)), ramp(-100, 100, np.int8), Scale(-128, 127, "float32")),
+    "TIFF of 32 bits": (tiff(ramp(0, 2**32 - 256, np.uint32)), ramp(0, 2**32 - 256, np.uint32), Scale(0, 2**32 - 1, "float32")),
+    "TIFF of 32 bits, with 8 in them": (tiff(ramp(0, 200, np.int32)), ramp(0, 200, np.int32), USUAL),
+    "PPM": (ppm_16(ramp(0, 4095, np.uint16, 3), 4095), ramp(0, 4095, np.uint16, 3), Scale(0, 4095, "uint16")),
+    "PGM": (ppm_16(ramp(5, 600, np.uint16), 1023), ramp(5, 600, np.uint16), Scale(0, 1023, "uint16")),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_would_be_seen_wrongly_is_refused_with_a_remedy_that_works(root: Path, tmp_path: Path, case: str) -> None:
-    pictures, message = REFUSED[case]
-    with pytest.raises(DataError, match=message) as refused:
-        load(root, **pictures)
-    snippet = refused.value.remedy.partition("each by: ")[2]
-    (tmp_path / "new").mkdir()
-    for path in root.iterdir():
-        names = {"OLD": path, "NEW": tmp_path / "new" / f"{path.stem}.png"}
-        if path.name != "b.png" or "eight dark" in case:
-            exec(snippet, names)
-    images = load(tmp_path / "new").train.images
-    assert (images.min(), images.max()) == (0, 255)
+@pytest.mark.parametrize("case", RAMPS)
+def test_a_ramp_arrives_value_for_value(root: Path, case: str) -> None:
+    content, values, scale = RAMPS[case]
+    dataset = load(root, content)
+    image = dataset.train.images[0]
+    assert dataset.scale == scale
+    assert image.dtype == scale.stored
+    expected = np.float32(values) if scale.stored == "float32" else values
+    np.testing.assert_array_equal(image.transpose(1, 2, 0).squeeze(), expected)
+    assert dataset.sha256 == images_sha256(dataset.train.images)
+    assert len(dataset.notices) == (scale != USUAL)
+    again = load_pictures(scan_folder(root), PictureSettings(held_out=0))
+    assert (again.scale, again.sha256, again.notices) == (dataset.scale, dataset.sha256, dataset.notices)
 
 
-ACCEPTED = {
-    "sixteen bits beside eight": {"a_png": ramp(0, 65535, np.uint16), "b_png": ramp(0, 255, np.uint8)},
-    "a dark one beside a bright one": {"a_png": ramp(0, 65535, np.uint16), "b_png": ramp(0, 900, np.uint16)},
-    "a black one": {"a_tif": ramp(0, 200), "b_tif": ramp(0, 0)},
-    "all black": {"a_tif": ramp(0, 0), "b_tif": ramp(0, 0, np.uint16)},
-    "a little below 0": {"a_tif": ramp(-0.001, 1)},
-    "each kind with its own white": {"a_tif": ramp(0, 1), "b_tif": ramp(0, 60000, np.int32), "c_png": ramp(0, 65535, np.uint16)},
-    "a dark one of eight bits": {"a_png": ramp(0, 9, np.uint8), "b_png": ramp(0, 255, np.uint8)},
-    "dark ones of eight bits beside others": {"a_png": ramp(0, 9, np.uint8), "b_png": ramp(0, 65535, np.uint16)},
-    "black ones of eight bits": {"a_png": ramp(0, 0, np.uint8)},
-    "sixteen bits, some dark": {f"a{high}_png": ramp(0, high, np.uint16) for high in (65000, 60000, 4000, 3900, 5000)},
+RANGES: dict[str, tuple[Any, tuple[float, float], int]] = {
+    "values": ((100.0, 2000.0), (100, 2000), 24),
+    "dtype": ("dtype", (0, 65535), 0),
+    "percentiles": ("1%..99%", (30, 2970), 2),
+    "below 0": ((-5.0, 3000.0), (-5, 3000), 0),
 }
 
 
-BRIGHTEST = {"a black one": 200, "all black": 0, "black ones of eight bits": 0, "sixteen bits, some dark": 253}
+@pytest.mark.parametrize("case", RANGES)
+def test_a_range_that_is_asked_for_cuts_and_counts(root: Path, case: str) -> None:
+    setting, (low, high), outside = RANGES[case]
+    values = ramp(0, 3000, np.uint16)
+    dataset = load(root, tiff(values), range=setting)
+    assert (dataset.scale.low, dataset.scale.high) == (low, high)
+    np.testing.assert_array_equal(dataset.train.images[0, 0], values.clip(low, high))
+    assert any(f"{outside} values lie outside of" in notice for notice in dataset.notices) == (outside > 0)
+    assert f"black is {low:,} and white is {high:,}" in dataset.notices[0]
 
 
-@pytest.mark.parametrize("case", ACCEPTED)
-def test_what_has_one_white_is_taken(root: Path, case: str) -> None:
-    pictures = ACCEPTED[case]
-    dataset = load(root, **pictures)
-    assert len(dataset.train) == len(pictures)
-    assert dataset.train.images.max() == BRIGHTEST.get(case, 255)
+def test_eight_bits_keep_key_and_bytes_and_a_range_has_its_own_entry(root: Path, tmp_path: Path) -> None:
+    write_folder(root, 3, shape=(8, 8))
+    dataset = load(root)
+    (entry,) = (tmp_path / "cache" / "images").glob("*/entry.json")
+    assert "scale" not in json.loads(entry.read_text())  # so that those of earlier versions are as good
+    assert (dataset.scale, dataset.notices) == (USUAL, ())
+    narrow = load(root, range=(10.0, 200.0))
+    assert narrow.scale == Scale(10, 200, "uint8")
+    np.testing.assert_array_equal(narrow.train.images, dataset.train.images.clip(10, 200))
+    assert load(root, range=(-10.0, 300.0)).train.images.dtype == np.float32
+    assert len(list((tmp_path / "cache" / "images").glob("*/entry.json"))) == 3
 
 
-def test_pictures_that_are_left_out_decide_nothing(root: Path) -> None:
-    write_folder(root, 3, shape=(9, 9))
-    Image.fromarray(np.full((4, 4), 1200, np.uint16)).save(root / "small.png")
-    with pytest.raises(DataError, match="1,200"):
-        load_pictures(scan_folder(root), PictureSettings(size=(4, 4)))
-    assert len(load_pictures(scan_folder(root), PictureSettings(size=(9, 9), small="skip", held_out=0)).train) == 3
-
-
-@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 1), (6, 3)])
-def test_what_pillow_cuts_to_eight_bits_is_held_to_the_same(root: Path, colour_type: int, channels: int) -> None:
-    """Colours and alpha of 16 bits, as PNG holds them; Pillow writes none, so that the bytes are put together here."""
-    (root / "bright.png").write_bytes(deep_png(colour_type, 65535))
-    assert len(load_pictures(scan_folder(root), PictureSettings(held_out=0)).train) == 1
-    (root / "bright.png").write_bytes(deep_png(colour_type, 4095))
-    with pytest.raises(DataError, match=r"bright\.png holds 16-bit numbers from 3,855 to 3,855, but") as refused:
-        load_pictures(scan_folder(root), PictureSettings(held_out=0))
-    exec(refused.value.remedy.partition("each by: ")[2], {"OLD": root / "bright.png", "NEW": root / "bright.png"})
-    images = load_pictures(scan_folder(root), PictureSettings(held_out=0)).train.images
-    assert images.shape[1] == channels
-    assert (images == 255).all()
-
-
-@pytest.mark.parametrize("kind", ["grey", "colour"])
-def test_a_set_of_twelve_and_of_sixteen_bits_is_refused(root: Path, tmp_path: Path, kind: str) -> None:
-    for number, high in enumerate((4095, 4001, 3600, 1200, 65535, 50000)):
-        path = root / f"{number}.png"
-        if kind == "grey":
-            Image.fromarray(ramp(0, high, np.uint16)).save(path)
-        else:
-            path.write_bytes(deep_png(2, high))
-    with pytest.raises(
-        DataError, match=r"4 pictures of 16-bit numbers do not exceed .* \(0\.png, 1\.png, 2\.png and 1 more\)"
-    ) as refused:
-        load_pictures(scan_folder(root), PictureSettings(held_out=0))
-    for number in range(4):
-        path = root / f"{number}.png"
-        exec(refused.value.remedy.partition("each by: ")[2], {"OLD": path, "NEW": path})
-    images = load_pictures(scan_folder(root), PictureSettings(held_out=0)).train.images
-    assert len(images) == 6
-    assert sorted(images.max((1, 2, 3)).tolist())[-3:] == ([249, 255, 255] if kind == "grey" else [255] * 3)
+def test_masks_are_black_and_white_with_a_notice(root: Path) -> None:
+    masks = [np.arange(64).reshape(8, 8) % 2, np.arange(64).reshape(8, 8) % 3 == 0]
+    dataset = load(root, *(png_8(mask.astype(np.uint8)) for mask in masks))
+    assert dataset.scale == Scale(0, 1, "uint8")
+    assert dataset.train.images.max() == 1
+    assert "black is 0 and white is 1, the set's own extremes" in dataset.notices[0]
+    before = load(root, dark=True)
+    assert (before.scale, before.notices) == (USUAL, ())  # as a model of an earlier version was trained
 
 
 def test_of_a_bright_set_one_picture_is_looked_into(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     monkeypatch.setattr(survey, "values_of", lambda *about: looked.append(about[-1]) or Levels(8, 0, 255))
     write_folder(root, 40, shape=(4, 4))
-    load_pictures(scan_folder(root), PictureSettings(held_out=0))
+    load(root)
     assert len(looked) == 1
 
 
-def test_grey_of_sixteen_bits_with_alpha_is_grey(root: Path) -> None:
-    (root / "a.png").write_bytes(deep_png(4, 40_000))
-    write_folder(root, 3, shape=(8, 8))
-    dataset = load_pictures(scan_folder(root), PictureSettings(held_out=0))
-    assert dataset.image_shape == (1, 8, 8)
-    assert (dataset.train.images == 40_000 >> 8).reshape(4, -1).all(1).sum() == 1
+def test_eight_and_sixteen_bits_are_each_taken_from_black_to_white(root: Path) -> None:
+    dataset = load(root, png_16(ramp(0, 65535, np.uint16)), png_8(ramp(0, 255, np.uint8)))
+    assert dataset.scale == Scale(0, 65535, "uint16")
+    found = {image.tobytes() for image in dataset.train.images}
+    assert found == {ramp(0, 65535, np.uint16).tobytes(), (ramp(0, 255, np.uint8) * np.uint16(257)).tobytes()}
 
 
-def deep_png(colour_type: int, value: int) -> bytes:
-    """8x8 pixels of one value, 16 bits each (PNG, section 11.2): 2 is RGB, 4 grey and 6 RGB with alpha, here opaque."""
-    import struct
-    import zlib
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    values = {2: [value] * 3, 4: [value, 65535], 6: [*[value] * 3, 65535]}[colour_type]
-    pixel = struct.pack(f">{len(values)}H", *values)
-    rows = zlib.compress((b"\0" + pixel * 8) * 8)
-    head = struct.pack(">2I5B", 8, 8, 16, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+MIXED = {
+    "twelve bits beside eight": (tiff(ramp(0, 4095, np.uint16)), png_8(ramp(0, 255, np.uint8))),
+    "floats below 0 beside eight bits": (tiff(ramp(-1, 1)), png_8(ramp(0, 255, np.uint8))),
+}
 
 
-def test_a_picture_that_a_person_names_is_held_to_the_same(root: Path) -> None:
+@pytest.mark.parametrize("case", MIXED)
+def test_depths_without_a_scale_in_common_are_refused_until_one_is_given(root: Path, case: str) -> None:
+    with pytest.raises(DataError, match="they have no scale in common") as refused:
+        load(root, *MIXED[case])
+    assert "data.range=LOW..HIGH" in refused.value.remedy
+    dataset = load(root, *MIXED[case], range=(-1.0, 255.0))
+    assert len(dataset.train) == 2
+    assert dataset.scale == Scale(-1, 255, "float32")
+
+
+def test_what_is_not_finite_is_unreadable(root: Path) -> None:
+    values = ramp(0, 1)
+    values[3, 3] = np.inf
+    dataset = load(root, tiff(ramp(0, 1)), tiff(values))
+    assert dataset.unreadable == ("1.tif",)
+    assert len(dataset.train) == 1
+
+
+def test_a_deep_picture_is_resized_without_a_detour_over_eight_bits(root: Path) -> None:
+    values = ramp(1000, 1040, np.uint16).repeat(4, 0).repeat(4, 1)
+    small = load(root, tiff(values), size=(8, 8)).train.images[0, 0]
+    expected = np.asarray(Image.fromarray(values.astype(np.float32)).resize((8, 8), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(small, np.rint(expected.clip(1000, 1040)))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_transparency_of_deep_pictures(root: Path, channels: int) -> None:
+    values = np.dstack([ramp(0, 65535, np.uint16, 3), np.full((8, 8), 13107, np.uint16)])  # a fifth
+    image = load(root, png_16(values), channels=channels, background="black").train.images[0].transpose(1, 2, 0)
+    seen = values[..., :3] @ [0.299, 0.587, 0.114] if channels < 3 else values[..., :3]
+    seen = seen.reshape(8, 8, -1)
+    expected = np.dstack([seen, values[..., 3]]) if channels in (2, 4) else 0.2 * seen
+    np.testing.assert_allclose(image, expected, atol=1)
+
+
+def test_grey_with_alpha_of_eight_bits(root: Path) -> None:
+    values = np.dstack([ramp(0, 255, np.uint8), ramp(255, 0, np.uint8)])
+    np.testing.assert_array_equal(load(root, png_8(values), channels=2).train.images[0].transpose(1, 2, 0), values)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_deep_pictures_are_turned_as_those_of_eight_bits(root: Path, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    images = []
+    for kind, factor in ((np.uint8, 4), (np.uint16, 1000)):
+        folder = root / str(factor)
+        folder.mkdir()
+        Image.fromarray(np.arange(48).reshape(6, 8).astype(kind) * kind(factor)).save(folder / "a.png", exif=exif)
+        images.append(load(folder).train.images[0] // factor)
+    np.testing.assert_array_equal(*images)
+
+
+def test_pictures_of_more_channels_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="at most 4 channels, not 7"):
+        load(root, png_8(ramp(0, 255, np.uint8)), channels=7)
+
+
+def test_a_picture_that_a_person_names_is_seen_from_black_to_white(root: Path) -> None:
     for name, values in (("twelve.png", ramp(0, 4095, np.uint16)), ("signed.tif", ramp(-1, 1)), ("above.tif", ramp(0, 1.02))):
-        Image.fromarray(values).save(root / name)
+        (root / name).write_bytes(png_16(values) if name.endswith("png") else tiff(values))
         for read in (lambda p: read_picture(p, (1, 8, 8)), lambda p: read_mask(p, (8, 8)), lambda p: read_reduced(p, 128)):
-            with pytest.raises(DataError, match=re.escape(name)):
+            with pytest.raises(DataError, match="nothing says what is black and white"):
                 read(root / name)
-    Image.fromarray(ramp(0, 65535, np.uint16)).save(root / "sixteen.png")
-    assert read_picture(root / "sixteen.png", (1, 8, 8)).max() == 255
+    values = ramp(0, 65535, np.uint16, 3)
+    (root / "sixteen.png").write_bytes(png_16(values))
+    np.testing.assert_allclose(read_picture(root / "sixteen.png", (3, 8, 8)).transpose(1, 2, 0), values / 257, atol=0.51)
 
 
-def test_check_and_train_say_the_same(root: Path, ddpm_here: Ddpm) -> None:
-    write_folder(root, 4, shape=(8, 8))
-    Image.fromarray(ramp(-1, 1)).save(root / "signed.tif")
-    checked = ddpm_here("data", "check", str(root), "--json")
-    assert checked.returncode == 0
+def test_check_tells_the_scale_and_how_often_values_occur(root: Path, ddpm_here: Ddpm) -> None:
+    for number in range(4):
+        (root / f"{number}.tif").write_bytes(tiff(ramp(0, 1200 + number, np.uint16)))
+    checked = ddpm_here("data", "check", str(root), "--set=data.range=100..1203", "--json")
+    assert checked.returncode == 0, checked.stderr
     training = json.loads(checked.stdout)["training"]
-    trained = ddpm_here("train", "--data", str(root), "--device=cpu", "--dry-run")
-    assert trained.returncode == 2
-    flat = " ".join(trained.stderr.split())
-    assert training["refused"] in flat
-    assert "signed.tif holds floats from -1 to 1: those below 0 would be cut off." in flat
-    assert " ".join(training["remedy"].split()) in flat
+    values = training["values"]
+    assert (values["low"], values["high"], values["stored"]) == (100, 1203, "uint16")
+    assert sum(values["counts"]) == 64 * training["train_images"]
+    assert values["counts"][0] > 2 * values["counts"][5]  # what lies below 100 is cut to it
+    assert "values of 3 pictures that were looked at lie outside of 100 to 1,203" in " ".join(training["notices"])
+    shown = ddpm_here("data", "check", str(root)).stdout
+    assert "0 (black) |" in shown
+    assert "| 1,203 (white)" in shown
+
+
+def test_a_range_that_does_not_rise_is_refused(root: Path, ddpm_here: Ddpm) -> None:
+    write_folder(root, 3)
+    for text in ("[200, 100]", "200..100", "90%..10%"):
+        refused = ddpm_here("train", "--data", str(root), f"--set=data.range={text}", "--dry-run")
+        assert refused.returncode == 2
+        assert "is not below" in " ".join(refused.stderr.split())
