@@ -11,6 +11,7 @@ from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import meant, nearest
+from ddpm_cli.data.volumes.recognise import format_of, holds_scans
 from ddpm_cli.errors import DataError
 
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -25,7 +26,7 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
         text: As typed; None was not given.
         origin: The flag or argument that it was given by.
     Raises:
-        DataError: If it is neither a name nor the path of a folder or of an array file.
+        DataError: If it is neither a name nor the path of a folder, an array file or a scan.
     """
     if text is None:
         return {}
@@ -35,10 +36,12 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if not found and (known := meant(text, names)):
         found = {"kind": known}
     if path is not None and not found:
-        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
+        problem = (
+            "is a file, but no .npz or .npy, nor a scan" if path.exists() else "is no data set, and no folder or file of that name"
+        )
         raise DataError(
             f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
-            f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures or scans, a file .npz or .npy, or a scan.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
 
@@ -46,10 +49,10 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
 def _at(path: Path) -> dict[str, Any]:
     """What lies at a path; nothing if that is no data."""
     if path.is_dir():
-        return {"kind": "folder", "root": path}
+        return {"kind": "slices", "path": path} if holds_scans(path) else {"kind": "folder", "root": path}
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return {"kind": "arrays", "path": path}
-    return {}
+    return {"kind": "slices", "path": path} if path.is_file() and format_of(path, pages=False) else {}
 
 
 def data_notices(text: str | None) -> Iterator[str]:

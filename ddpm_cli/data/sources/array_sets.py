@@ -50,6 +50,7 @@ class ArraySet:
         layout: Where the channels are: what the format says, or what the user did; auto if the shape has to tell.
         class_names: Name of each class; empty if they are called by their numbers.
         notices: What the user must know, such as which format was recognised.
+        said_range: Which values are black and white, as the format says; None if it does not.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ArraySet:
     layout: AnyLayout = "auto"
     class_names: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    said_range: tuple[float, float] | None = None
 
 
 def dataset_of(found: ArraySet, held_out: float = 0.1, *, dark: bool = False) -> Dataset:
