@@ -37,7 +37,7 @@ def check(
         str,
         typer.Argument(
             metavar="DATA",
-            help="Folder of pictures, or another data set that `ddpm train --data` takes.",
+            help="Folder of pictures or scans, a scan, or another data set that `ddpm train --data` takes.",
             autocompletion=kinds("data"),
         ),
     ],

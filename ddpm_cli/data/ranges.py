@@ -55,6 +55,7 @@ class Values(NamedTuple):
         high: The largest.
         said: Black and white as the files themselves say; None if they do not.
         some: Gives some of the values, for percentiles.
+        is_window: Whether `said` is a window, beyond which values are cut; else a value beyond it shows that the files err.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Values(NamedTuple):
     high: float
     said: tuple[float, float] | None = None
     some: Callable[[], NDArray[np.floating]] | None = None
+    is_window: bool = False
 
 
 def kind_of(dtype: np.dtype[np.generic]) -> Kind:
@@ -120,6 +122,8 @@ def _ends(setting: Range, values: Values) -> tuple[float, float, str]:
 
 def _auto(values: Values) -> tuple[float, float, str]:
     kind, low, high = values.kind, values.low, values.high
+    if values.said and values.is_window:
+        return *values.said, "as the files say"
     if kind in (BITS_8, BITS_1):
         if kind == BITS_8 and (high >= LEAST_BRIGHT or high == 0):
             return 0.0, 255.0, ""

@@ -13,6 +13,7 @@ from ddpm_cli.config.resolve.outline import sections
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.core.names import meant, nearest
+from ddpm_cli.data.volumes.recognise import format_of, holds_scans
 from ddpm_cli.errors import DataError
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".mat", ".h5", ".hdf5", ".bin", ".csv", ".csv.gz")
@@ -30,7 +31,7 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
         text: As typed; None was not given.
         origin: The flag or argument that it was given by.
     Raises:
-        DataError: If it is neither a name nor the path of a folder or of an array file.
+        DataError: If it is neither a name nor the path of a folder, an array file or a scan.
     """
     if text is None:
         return {}
@@ -41,13 +42,13 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
         found = {"kind": known}
     if path is not None and not found:
         problem = (
-            f"is a file, but none of {', '.join(ARRAY_SUFFIXES)}"
+            f"is a file, but none of {', '.join(ARRAY_SUFFIXES)}, nor a scan"
             if path.exists()
             else "is no data set, and no folder or file of that name"
         )
         raise DataError(
             f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
-            f"Data sets: {', '.join(names)}; or a folder of pictures, or a file of arrays, such as .npz.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures or scans, a file of arrays, such as .npz, or a scan.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
 
@@ -55,10 +56,12 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
 def _at(path: Path) -> dict[str, Any]:
     """What lies at a path; nothing if that is no data."""
     if path.is_dir():
-        return {"kind": "arrays", "path": path} if _is_of_arrays(path) else {"kind": "folder", "root": path}
+        if _is_of_arrays(path):
+            return {"kind": "arrays", "path": path}
+        return {"kind": "slices", "path": path} if holds_scans(path) else {"kind": "folder", "root": path}
     if path.is_file() and is_array_file(path.name):
         return {"kind": "arrays", "path": path}
-    return {}
+    return {"kind": "slices", "path": path} if path.is_file() and format_of(path, pages=False) else {}
 
 
 def is_array_file(name: str) -> bool:

@@ -15,6 +15,7 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
         '"folder"': "directory imagefolder images pictures",
         '"huggingface"': "hf hub datasets",
         '"arrays"': "npz npy numpy array",
+        '"slices"': "nifti nii dicom dcm volume volumes scan scans stack medical",
     },
     "schedule": {'"cosine"': "squaredcos_cap_v2 squaredcos cosine_beta", '"learned"': "vdm", '"linear"': "ddpm linear_beta"},
     "sampler": {

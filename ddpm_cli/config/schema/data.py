@@ -354,6 +354,39 @@ class ArraysData(HeldOutShare, RangedData):
         return load_arrays(path, options, self.held_out, dark=dark, value_range=self.range)
 
 
+class SlicesData(HeldOutShare, RangedData):
+    """Read the slices of scans: NIfTI, DICOM and TIFF of several pages or up to 16 channels; needs the extra medical."""
+
+    kind: Literal["slices"] = "slices"
+    path: FilePath | None = Field(None, description="A scan, or a folder of scans, or of a subfolder for each class.")
+    size: ImageSize | None = Field(
+        None, description="HxW or one number. The short side is resized, the long one is cut. Unset if all slices have one size."
+    )
+    axis: Literal["auto", 0, 1, 2] = Field(
+        "auto",
+        description="Axis that is cut. Of NIfTI 0 makes sagittal, 1 coronal, 2 axial slices (auto). Of stacks 0 takes the pages "
+        "(auto), 1 their rows, 2 their columns.",
+    )
+    skip_empty: bool = Field(True, description="Leave out slices of one value, such as those outside of the body.")
+    strict: bool = Field(False, description="Refuse to train if any scan cannot be read, instead of leaving it out.")
+
+    @property
+    def limit_keeps_classes_even(self) -> bool:
+        """Tell whether `limit` takes images evenly of each class, not the first ones, which are those of one scan."""
+        return True
+
+    def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
+        """Read the scans."""
+        from ddpm_cli.data.volumes.slices import SliceSettings, load_slices
+
+        if self.path is None:
+            raise DataError("The kind slices needs a scan or a folder of scans.", "Name it: --data PATH (data.path).")
+        axis = None if isinstance(self.axis, str) else self.axis
+        settings = SliceSettings(self.size, axis, self.skip_empty, self.held_out, self.strict)
+        path, dark = user_path(self.path, "data.path", DataError), self.keeps_dark(trained_on=trained_on)
+        return load_slices(path, settings, on_event, dark=dark, value_range=self.range)
+
+
 class MissingData(DataBase):
     """Stand, in the config of a stored model, for a data set that no installed package adds; the model can be sampled from."""
 
@@ -385,6 +418,7 @@ DataConfig = Annotated[
         FolderData,
         HuggingFaceData,
         ArraysData,
+        SlicesData,
         stand_in=MissingData,
     ),
 ]

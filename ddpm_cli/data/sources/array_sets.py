@@ -130,11 +130,11 @@ def _scale(arrays: list[NDArray[np.generic]], found: ArraySet, *, dark: bool, va
     if len(kinds) > 1 and found.test is not None:
         kept = f"{found.train.key} are {arrays[0].dtype} and {found.test.key} {arrays[1].dtype}"
         raise DataError(f"{found.origin}: {kept}.", "Store both as the same numbers.")
-    if arrays[0].dtype == np.uint8 and (dark or (value_range == "auto" and _has_bright(arrays))):
+    if arrays[0].dtype == np.uint8 and (dark or (value_range == "auto" and not found.said_range and _has_bright(arrays))):
         return USUAL, ""
     extremes = [_extremes(array, found) for array in arrays]
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
-    return choose_scale(value_range, Values(kinds.pop(), low, high, found.said_range, lambda: _some(arrays)))
+    return choose_scale(value_range, Values(kinds.pop(), low, high, found.said_range, lambda: _some(arrays), is_window=True))
 
 
 def _has_bright(arrays: list[NDArray[np.generic]]) -> bool:
