@@ -6,7 +6,7 @@ From Python, as from the command line:
 
     run = ddpm_cli.train("quick", minutes=5)
     model = ddpm_cli.load(run)
-    images = model.sample(36)                     # uint8 [N, H, W, C]
+    images = model.sample(36)                     # [N, H, W, C], uint8 unless the data were deeper
     ddpm_cli.make_grid(images).save("grid.png")
     print(ddpm_cli.evaluate(run, "fcd")[0].value)
 

@@ -24,8 +24,14 @@ MOST_CHANNELS = 16
 SPLITS = ("train", "test")
 
 
-class Images(NamedTuple):
-    """Hold images with their labels.
+class _Parts(NamedTuple):
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+class Images(_Parts):
+    """Hold images with their labels; to be taken apart as `images, labels, class_names = load_images()`.
 
     Attributes:
         images: NumPy [N, H, W, C], uint8 in [0, 255] unless `scale` says otherwise; C is 1 for grey ones.
@@ -34,9 +40,6 @@ class Images(NamedTuple):
         scale: How the values are stored, and which of them are black and white; `scale.view_array(images)` shows them in 8 bits.
     """
 
-    images: NDArray[Any]
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
     scale: Scale = USUAL
 
 
@@ -67,7 +70,9 @@ def load_images(
         show_notice(Notice(notice, important=True))
     chosen = dataset.train if part == "train" else dataset.test
     images = np.ascontiguousarray(chosen.images[:n].transpose(0, 2, 3, 1))
-    return Images(images, chosen.labels[:n], chosen.class_names, dataset.scale)
+    found = Images(images, chosen.labels[:n], chosen.class_names)
+    found.scale = dataset.scale
+    return found
 
 
 def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule:

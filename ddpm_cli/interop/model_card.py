@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.core.io.files import printable
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.errors import RunError
 from ddpm_cli.interop.diffusers.config import derives_noise, solver_overrides
 from ddpm_cli.interop.registry import UNKNOWN_LICENSE
@@ -150,6 +151,8 @@ def _data_lines(trained: TrainedModel, info: dict[str, Any]) -> Iterator[str]:
             return
     facts = data_facts(info)
     name = facts.get("name")
+    if trained.scale != USUAL:
+        yield f"Pixels go from {trained.scale}; the network knows the ends of this range as -1 and 1, and a pipeline as 0 and 1.\n"
     further = " further" if IMPORTED_FROM in info else ""
     yield f"Trained{further} on {_escaped(name if isinstance(name, str) else trained.config.data.kind)}."
     for key, text in (("train_images", "training images"), ("test_images", "images held out")):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import ddpm_cli
+from ddpm_cli.data.images import Dataset, ImageSet
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.diffusion.schedules import cosine_betas
 
@@ -53,7 +55,7 @@ def test_a_grid_has_rows_and_colours() -> None:
 
 def test_what_is_no_grid_is_refused() -> None:
     images = np.zeros((2, 4, 4, 1), np.uint8)
-    for wrong in (images[0], images[:0], images.astype(np.float32), images.transpose(0, 2, 3, 1).repeat(2, axis=3)):
+    for wrong in (images[0], images[:0], images.astype(np.float32), images.transpose(0, 2, 3, 1).repeat(5, axis=3)):
         with pytest.raises(ddpm_cli.DdpmError, match="uint8"):
             ddpm_cli.make_grid(wrong)
     for columns in (0, 1.5):
@@ -65,3 +67,14 @@ def test_what_is_no_grid_is_refused() -> None:
         ddpm_cli.load_images("fashion-mnist-10k", n=0)
     with pytest.raises(ddpm_cli.DdpmError, match="n must"):
         ddpm_cli.load_images("fashion-mnist-10k", n=2.5)  # type: ignore[arg-type]
+
+
+def test_deep_images_come_with_their_scale_and_many_channels_have_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = Scale(0, 4095, "uint16")
+    part = ImageSet(np.full((2, 5, 4, 4), 4095, np.uint16), np.zeros(2, np.int64), ())
+    dataset = Dataset("five", "made for the test", part, part, "", scale=scale)
+    monkeypatch.setattr("ddpm_cli.build.data.build_dataset", lambda *arguments, **named: dataset)
+    found = ddpm_cli.load_images()
+    assert (found.scale, found.images.dtype, found.images.shape) == (scale, np.dtype(np.uint16), (2, 4, 4, 5))
+    drawn = ddpm_cli.make_grid(found.scale.view_array(found.images))
+    assert (drawn.mode, drawn.getpixel((3, 3))) == ("RGB", (255, 255, 255))

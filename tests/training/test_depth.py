@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tiny_configs import NETWORK, as_sets
 
 import ddpm_cli.bench.subject as bench_subject
 import ddpm_cli.evaluation.evaluate as evaluation
-import ddpm_cli.metrics.classifier_fit as classifier_fit
+import ddpm_cli.evaluation.extractors as extractors
 import ddpm_cli.training.planning.prepare as preparing
 from ddpm_cli import load
 from ddpm_cli.cli.app import run as command
@@ -29,6 +30,7 @@ from ddpm_cli.diffusion.likelihood import bits_per_dim
 from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.evaluation.evaluate import evaluate, evaluate_run
 from ddpm_cli.evaluation.settings import EvaluateSettings
+from ddpm_cli.metrics.classifier_fit import fit_classifier
 from ddpm_cli.results.events import Event, SamplesDrawn, TrainPlanned
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.run_directory import RunDirectory
@@ -163,7 +165,7 @@ def test_likelihoods_are_of_the_levels_and_metrics_say_the_depth(tmp_path: Path,
     give(dataset, monkeypatch)
     train(config_of(), runs=tmp_path / "runs", name="deep")
     run = tmp_path / "runs" / "deep"
-    monkeypatch.setattr(classifier_fit, "_FEWEST_SEEN", 500)  # what it learns is no matter here
+    monkeypatch.setattr(extractors, "fit_classifier", partial(fit_classifier, epochs=2))  # what it learns is no matter here
     names = ["bits-per-dim", "nll-ode", "fcd", "nearest"]
     found = evaluate_run(run, names, {"n": 4, "fit_extractor": True, "likelihood_steps": 4}, device="cpu").figures
     figures = {figure.metric: figure for figure in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_cli.core.io.files import atomic_write
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.errors import CheckpointError
 from ddpm_cli.interop.half import HalfWeights
 from ddpm_cli.interop.same_noise import prediction_difference
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 TOLERANCE = 1e-4
+SCALE_FILE = "scale.json"
+"""What `torch.export.load` gives by this name in `extra_files`: which values of pixels are -1 and 1, and how they are stored."""
 
 
-def save_program(model: nn.Module, example_x: Tensor, path: Path, *, with_labels: bool = False) -> None:
+def save_program(model: nn.Module, example_x: Tensor, path: Path, *, with_labels: bool = False, scale: Scale = USUAL) -> None:
     """Write the denoiser as a `.pt2` program for the CPU, in evaluation mode, with a batch of any size.
 
     The program is called as program(x, t) or program(x, t, labels): x as example_x but for the batch, t and labels int64 [B].
@@ -34,6 +38,7 @@ def save_program(model: nn.Module, example_x: Tensor, path: Path, *, with_labels
         example_x: Images of the right shape and dtype, [B, C, H, W].
         path: File to create or replace, as a whole; its folder must exist.
         with_labels: Whether the program takes class labels.
+        scale: Which pixels x stands for; one that is not usual is kept in the file as the extra file SCALE_FILE.
     Raises:
         OutputError: If the file cannot be written; what was there before stays.
     """
@@ -45,7 +50,7 @@ def save_program(model: nn.Module, example_x: Tensor, path: Path, *, with_labels
     inputs = (x, t, torch.zeros_like(t)) if with_labels else (x, t)
     program = torch.export.export(on_cpu, inputs, dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs))
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    torch.export.save(program, buffer, extra_files={SCALE_FILE: json.dumps(told)} if (told := scale.facts()) else None)
     atomic_write(path, buffer.getvalue())
 
 
@@ -76,5 +81,7 @@ def load_program(path: Path) -> nn.Module:
 def write(trained: TrainedModel, path: Path, options: ExportOptions) -> list[Comparison]:
     """Write the program, load it again, and compare what both predict."""
     network = HalfWeights(trained.network) if options.half else trained.network
-    save_program(network, torch.zeros(2, *trained.image_shape), path, with_labels=trained.num_classes is not None)
+    save_program(
+        network, torch.zeros(2, *trained.image_shape), path, with_labels=trained.num_classes is not None, scale=trained.scale
+    )
     return [Comparison("prediction in torch.export", prediction_difference(trained, load_program(path)), TOLERANCE)]

@@ -32,7 +32,7 @@ BLOCK = 300
 """Pixels of a side beyond which no format cares for one side because of the other; icons, which come in set sizes, end before."""
 STDERR = 2
 HALF, OPAQUE = 128, 255
-HALF_TRANSPARENT: dict[str, int | tuple[int, ...]] = {"L": 0, "LA": (0, HALF), "RGB": 0, "RGBA": (0, 0, 0, HALF)}
+HALF_TRANSPARENT: dict[str, int | tuple[int, ...]] = {"L": 0, "RGB": 0, "RGBA": (0, 0, 0, HALF)}
 """What tries a format: GIF has alpha, but of one bit, as good as none."""
 
 
@@ -119,7 +119,7 @@ def _require(path: Path, form: str, mode: str, width: int, height: int, frames: 
 
 
 def _named(mode: str) -> str:
-    return {"L": "grey pixels", "LA": "transparency", "RGB": "colours", "RGBA": "transparency"}[mode]
+    return {"L": "grey pixels", "RGB": "colours", "RGBA": "transparency"}[mode]
 
 
 def _fault(form: str, mode: str, width: int, height: int) -> str:

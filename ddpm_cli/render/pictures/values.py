@@ -95,9 +95,9 @@ def save_values(path: Path, image: NDArray[Any], scale: Scale) -> None:
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
     match SUFFIXES[path.suffix.lower()]:
         case "png":
-            content = _png(pixels)
+            content = _encoded_png(pixels)
         case "tiff":
-            content = _tiff(pixels, scale)
+            content = _encoded_tiff(pixels, scale)
         case _:
             file = io.BytesIO()
             np.save(file, pixels, allow_pickle=False)
@@ -112,7 +112,7 @@ def _not_in_png(scale: Scale, channels: int) -> str:
     return "" if channels in PNG_COLOURS else f"{channels} channels"
 
 
-def _png(pixels: NDArray[Any]) -> bytes:
+def _encoded_png(pixels: NDArray[Any]) -> bytes:
     """A PNG file of pixels [H, W, C] of 8 or 16 bits."""
     height, width, channels = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, PNG_COLOURS[channels], 0, 0, 0)
@@ -126,7 +126,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _tiff(pixels: NDArray[Any], scale: Scale) -> bytes:
+def _encoded_tiff(pixels: NDArray[Any], scale: Scale) -> bytes:
     """A TIFF file of pixels [H, W, C] of any number of channels and any type, in one strip, little-endian."""
     height, width, channels = pixels.shape
     colours = 3 if channels in (3, 4) else 1

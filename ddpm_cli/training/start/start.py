@@ -20,6 +20,7 @@ from ddpm_cli.models.base import freeze
 from ddpm_cli.results.events import Listener, Notice
 from ddpm_cli.results.start import StartReport
 from ddpm_cli.runs.directory import read_info
+from ddpm_cli.sampling.stored_model import StoredModel
 from ddpm_cli.training.distillation.teacher import require_whole
 from ddpm_cli.training.start.source import Source, Weights, find_source, read_source
 from ddpm_cli.training.start.transfer import Transfer, plan_transfer
@@ -94,7 +95,7 @@ def prepare_start(config: Config, dataset: Dataset, source: Source, on_event: Li
         )
     _note_schedule(transfer, weights, config)
     report = _report(weights, transfer, {name: shape.numel() for name, shape in shapes.items()}, frozen)
-    for notice in _notices(report, weights.source, config):
+    for notice in _notices(report, weights.source, config, dataset):
         on_event(notice)
     return Start(weights, transfer, report)
 
@@ -150,7 +151,7 @@ def _report(weights: Weights, transfer: Transfer, numbers: dict[str, int], froze
     )
 
 
-def _notices(report: StartReport, source: Source, config: Config) -> Iterator[Notice]:
+def _notices(report: StartReport, source: Source, config: Config, dataset: Dataset) -> Iterator[Notice]:
     """Say in a few lines what run.json lists."""
     adapted = [f"{name} ({how})" for name, how in report.adapted.items()]
     yield Notice(
@@ -163,3 +164,8 @@ def _notices(report: StartReport, source: Source, config: Config) -> Iterator[No
     was, now = (one.objective.parameterization.kind for one in (source.config, config))
     if was != now:
         yield Notice(f"The source predicts {was}, and this run {now}: its last layers have to learn anew.", important=True)
+    if isinstance(source.stored, StoredModel) and source.stored.scale != dataset.scale:
+        yield Notice(
+            f"The source has pixels from {source.stored.scale}, and this run from {dataset.scale}; the network sees -1 to 1 of both.",
+            important=True,
+        )
