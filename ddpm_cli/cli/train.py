@@ -35,7 +35,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Name of a data set (see below), a folder of your own pictures, or an .npz or .npy file. "
+        help="Name of a data set (see below), a folder or archive (.zip, .tar ...) of your own pictures, or an .npz or .npy file. "
         "Write ./NAME for a folder that is called like a data set.",
         autocompletion=kinds("data"),
         show_default=False,

@@ -426,7 +426,7 @@ def test_refusals(here: Path, capsys: pytest.CaptureFixture[str], make: Any, arg
     [
         ("fashion", ["--data fashion is no data set", "fashion-mnist", "celeba", "folder of pictures"]),
         ("missing/folder", ["no data set, and no folder or file of that name"]),
-        ("note.txt", ["is a file, but no .npz or .npy"]),
+        ("note.txt", ["is a file, but no .npz, .npy, .zip"]),
         ("bad.npz", ["cannot be read"]),
         ("folder", ["needs a folder", "--data DIR"]),
         ("arrays", ["needs a file", "--data FILE.npz"]),

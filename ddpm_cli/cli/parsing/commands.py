@@ -275,7 +275,7 @@ def _data(word: str) -> str | None:
         kind = data_flags(word)["data.kind"][0]
     except DataError:
         return None
-    return word if kind in ("folder", "arrays") or Path(word).suffix in ARRAY_SUFFIXES else str(kind)
+    return word if kind in ("folder", "archive", "arrays") or Path(word).suffix in ARRAY_SUFFIXES else str(kind)
 
 
 def _device(word: str) -> str | None:

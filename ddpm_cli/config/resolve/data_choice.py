@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,11 @@ from ddpm_cli.core.names import meant, nearest
 from ddpm_cli.errors import DataError
 
 ARRAY_SUFFIXES = (".npz", ".npy")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+ARCHIVE_SUFFIXES = (".zip", ".parquet", *TAR_SUFFIXES)
+SHARDS = re.compile(r"\{\d+\.\.\d+\}")
+LOOKED_AT = 100
+"""Names in a folder, which tell whether it is one of shards."""
 
 
 def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
@@ -35,10 +43,15 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if not found and (known := meant(text, names)):
         found = {"kind": known}
     if path is not None and not found:
-        problem = "is a file, but no .npz or .npy" if path.exists() else "is no data set, and no folder or file of that name"
+        known_suffixes = (*ARRAY_SUFFIXES, *ARCHIVE_SUFFIXES)
+        problem = (
+            f"is a file, but no {', '.join(known_suffixes[:-1])} or {known_suffixes[-1]}"
+            if path.exists()
+            else "is no data set, and no folder or file of that name"
+        )
         raise DataError(
             f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
-            f"Data sets: {', '.join(names)}; or a folder of pictures, or an .npz or .npy file.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures, an archive of them, or an .npz or .npy file.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
 
@@ -46,10 +59,24 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
 def _at(path: Path) -> dict[str, Any]:
     """What lies at a path; nothing if that is no data."""
     if path.is_dir():
-        return {"kind": "folder", "root": path}
+        return {"kind": "archive", "path": path} if _holds_shards(path) else {"kind": "folder", "root": path}
+    is_archive = path.name.lower().endswith(ARCHIVE_SUFFIXES)
+    if is_archive and (path.is_file() or SHARDS.search(path.name)):
+        return {"kind": "archive", "path": path}
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return {"kind": "arrays", "path": path}
     return {}
+
+
+def _holds_shards(folder: Path) -> bool:
+    """Whether a folder holds numbered .tar files, and beside them no folders."""
+    try:
+        with os.scandir(folder) as entries:
+            some = [(entry.name.lower(), entry.is_dir()) for entry in islice(entries, LOOKED_AT)]
+    except OSError:
+        return False
+    tars = sum(name.endswith(TAR_SUFFIXES) and any(map(str.isdigit, name)) for name, _ in some)
+    return tars > len(some) / 2 and not any(is_dir for _, is_dir in some)
 
 
 def data_notices(text: str | None) -> Iterator[str]:

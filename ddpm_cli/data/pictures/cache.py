@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -48,12 +48,12 @@ from ddpm_cli.core.io.files import (
     write_new,
 )
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX, remove
-from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum, repeats_notice
 from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, too_small, without_repeats
+from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable, shown
 from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
 from ddpm_cli.data.pictures.white_level import LEAST_BRIGHT, require_one_scale
@@ -417,12 +417,13 @@ def _decode_all(
     """Write the image of each row, and return the first 64 bits of the sum of its pixels, uint64 [N]."""
     sums = np.zeros(len(rows), np.uint64)
     decoders = Decoders()
-    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, rows, decoders, sums)
-    with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)), decoders.close)) as reasons:
-        for row, reason in enumerate(reasons):
+    row_of = {number: row for row, number in enumerate(rows.tolist())}
+    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, row_of, decoders, sums)
+    with quiet_decoders(), contextlib.closing(over_pictures(work, pictures, rows.tolist(), decoders.close)) as reasons:
+        for done, (row, reason) in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason
-            on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
+            on_event(DataProgress(done + 1, len(rows), "decoding pictures"))
     return sums
 
 
@@ -432,13 +433,15 @@ def _decode_row(
     found: Survey,
     background: str,
     shape: Shape,
-    rows: NDArray[np.int64],
+    row_of: Mapping[int, int],
     decoders: Decoders,
     sums: NDArray[np.uint64],
-    row: int,
+    read: Read,
+    number: int,
 ) -> str:
+    row = row_of[number]
     try:
-        image = decoders.decode(read_again(pictures, found, int(rows[row])), shape, background)
+        image = decoders.decode(read_again(pictures, found, read, number), shape, background)
     except UnreadableError as error:
         return str(error)
     write_at(descriptor, image.data.cast("B"), row * image.nbytes)

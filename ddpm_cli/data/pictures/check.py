@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from ddpm_cli.data.pictures.cache import plan, remarks, unreadable
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
+from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.data.pictures.survey import Survey, read_again, survey
 from ddpm_cli.errors import DataError
@@ -206,8 +208,16 @@ def _fitting(shape: Shape) -> int:
 
 def _preview(pictures: Pictures, found: Survey, settings: PictureSettings, shape: Shape, layout: Layout) -> NDArray[np.uint8]:
     rows = layout.rows[layout.held_out :][: min(_fitting(shape), PREVIEW_IMAGES)].tolist()
-    with quiet_decoders(), Decoders() as decoders:
-        return np.stack([decoders.decode(read_again(pictures, found, row), shape, settings.background) for row in rows])
+    images = np.empty((len(rows), *shape), np.uint8)
+    decoders = Decoders()
+
+    def decode(read: Read, number: int) -> NDArray[np.uint8]:
+        return decoders.decode(read_again(pictures, found, read, number), shape, settings.background)
+
+    with quiet_decoders(), closing(over_pictures(decode, pictures, rows, decoders.close)) as decoded:
+        for place, image in decoded:
+            images[place] = image
+    return images
 
 
 def _sizes(found: Survey) -> Sizes | None:
