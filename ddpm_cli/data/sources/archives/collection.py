@@ -6,16 +6,18 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 from ddpm_cli.core.io.downloads import cache_directory
-from ddpm_cli.core.io.files import UnreadableError, atomic_write, read_bytes
+from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_descriptor, read_bytes
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.decode import require_in_proportion
@@ -193,8 +195,9 @@ class _Reader:
 
     def __init__(self, files: list[Path], listed: list[Contents], members: list[Member]) -> None:
         self._files, self._listed, self._members = files, listed, members
-        self._open: dict[int, BinaryIO] = {}
+        self._kept: dict[int, int] = {}
         self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._kept)
 
     def __call__(self, number: int) -> bytes:
         member = self._members[number]
@@ -202,24 +205,36 @@ class _Reader:
         size, place = contents.sizes[member.row], contents.places[member.row]
         if is_packed(path):
             return next(content for _, content in stream_tar(path, [place], [size], [0]))
-        descriptor = self._descriptor(member.file)
-        if contents.facts:
-            content = read_member(descriptor, size, place, contents.facts[member.row])
-        else:
-            if size > MOST_PICTURE_BYTES:
-                raise UnreadableError(f"is of {size:,} bytes, more than the {MOST_PICTURE_BYTES:,} that the largest picture takes")
-            content = read_exactly(descriptor, size, place)
+        if size > MOST_PICTURE_BYTES:
+            raise UnreadableError(f"is of {size:,} bytes, more than the {MOST_PICTURE_BYTES:,} that the largest picture takes")
+        with self._opened(member.file) as descriptor:
+            if contents.facts:
+                content = read_member(descriptor, size, place, contents.facts[member.row])
+            else:
+                content = read_exactly(descriptor, size, place)
         if size > UNSEEN_BYTES:
             require_in_proportion(io.BytesIO(content), size)
         return content
 
-    def _descriptor(self, file: int) -> int:
+    @contextlib.contextmanager
+    def _opened(self, file: int) -> Iterator[int]:
+        """The descriptor of an archive, kept open for the next picture unless there are very many archives."""
         with self._lock:
-            if file not in self._open:
-                if len(self._open) >= MOST_OPEN:
-                    self._open.clear()
-                self._open[file] = self._files[file].open("rb", buffering=0)
-            return self._open[file].fileno()
+            if file not in self._kept and len(self._kept) < MOST_OPEN:
+                self._kept[file] = open_descriptor(self._files[file], os.O_RDONLY, follow=True)
+        if file in self._kept:
+            yield self._kept[file]
+            return
+        descriptor = open_descriptor(self._files[file], os.O_RDONLY, follow=True)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _close(descriptors: dict[int, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)
 
 
 def _in_order(files: list[Path], listed: list[Contents], members: list[Member]) -> Iterator[tuple[int, bytes]]:
