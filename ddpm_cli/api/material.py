@@ -49,7 +49,8 @@ def load_images(
     """Load the images that a model would be trained on, or the held-out ones.
 
     Args:
-        data: Name of a data set, a folder of pictures or scans, an .npz or .npy file, or a scan; Fashion-MNIST if None.
+        data: Name of a data set, a folder or archive of pictures, a folder of scans, a file of arrays such as .npz, or a scan;
+            Fashion-MNIST if None.
         n: The first n of them, at least 1; all if None.
         split: "train" or "test".
         set: Fields of the config's section `data` by dotted key, such as {"data.size": 64}.

@@ -87,7 +87,7 @@ def train(
 
     Args:
         config: Name of a preset, such as "quick"; or a TOML file, as a Path or as text that ends in .toml.
-        data: Name of a data set, a folder of pictures or scans, an .npz or .npy file, or a scan.
+        data: Name of a data set, a folder or archive of pictures, a folder of scans, a file of arrays such as .npz, or a scan.
         from_: Start from the weights of a run, its name below `runs`, its folder, a checkpoint, an exported file, or a folder of
             diffusers, wherever shapes fit; run.json lists which were taken, and why the others were not. Without a preset the
             schedule, model and objective are taken over too.

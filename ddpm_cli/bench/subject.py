@@ -13,7 +13,7 @@ from torch import nn
 from ddpm_cli.bench.peaks import DTYPES
 from ddpm_cli.bench.timing import Work
 from ddpm_cli.build.data import build_dataset
-from ddpm_cli.config.schema.data import CelebaData, FolderData, HuggingFaceData
+from ddpm_cli.config.schema.data import PicturesBase
 from ddpm_cli.config.schema.sample import GuidanceConfig
 from ddpm_cli.core.compute.compilation import wants_compiling
 from ddpm_cli.data.images import Dataset, ImageSet
@@ -55,7 +55,7 @@ def image_shape(config: DataConfig, on_event: Listener = ignore) -> tuple[int, i
     """
     if config.kind in SHAPES:
         return SHAPES[config.kind]
-    if isinstance(config, CelebaData | FolderData | HuggingFaceData) and config.size and isinstance(config.channels, int):
+    if isinstance(config, PicturesBase) and config.size and isinstance(config.channels, int):
         return config.channels, *config.size
     return build_dataset(config, on_event).image_shape
 

@@ -120,7 +120,7 @@ def check(
 def _examine(config: DataConfig, *, preview: bool) -> tuple[Report, NDArray[np.uint8] | None]:
     """What is in a data set, with the notices of a download; files are looked at where there are some."""
     from ddpm_cli.build.data import build_dataset
-    from ddpm_cli.config.schema.data import FolderData
+    from ddpm_cli.config.schema.data import OwnPictures
     from ddpm_cli.data.pictures.cache import require_all_readable
     from ddpm_cli.data.pictures.check import check_images, check_pictures
     from ddpm_cli.render.terminal.console import show_notices
@@ -128,7 +128,7 @@ def _examine(config: DataConfig, *, preview: bool) -> tuple[Report, NDArray[np.u
     from ddpm_cli.results.events import together
 
     with DataBar() as bar:
-        if not isinstance(config, FolderData):
+        if not isinstance(config, OwnPictures):
             return check_images(build_dataset(config, together(show_notices, bar)), preview=preview)
         pictures, settings = config.find_pictures(), config.picture_settings(held_out=config.held_out)
         report, images = check_pictures(pictures, settings, bar, limit=config.limit, preview=preview)

@@ -35,8 +35,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Name of a data set (see below), a folder of your own pictures or scans, an .npz or .npy file, or a scan "
-        "(.nii, .nii.gz, .dcm, a .tif of several pages). "
+        help="Name of a data set (see below), a folder or archive (.zip, .tar ...) of your own pictures, a file of arrays "
+        "(.npz ...), or a scan or folder of scans (.nii, .nii.gz, .dcm, a .tif of several pages). "
         "Write ./NAME for a folder that is called like a data set.",
         autocompletion=kinds("data"),
         show_default=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
@@ -29,6 +29,19 @@ def in_parallel(
         items: What to work on.
         stop: Ends what threads are at; called at the end, which waits for them, also if that is an error or a signal.
     """
+    return chunks_in_parallel(function, (items[start : start + CHUNK] for start in range(0, len(items), CHUNK)), stop)
+
+
+def chunks_in_parallel(
+    function: Callable[[Item], Result], chunks: Iterable[Sequence[Item]], stop: Callable[[], None] | None = None
+) -> Generator[Result]:
+    """Compute results as `in_parallel` does, of items that come in chunks, of which a few are held at any time.
+
+    Args:
+        function: As there.
+        chunks: Taken one after the other, by the thread that asks for the results.
+        stop: As there.
+    """
     workers = processors()
     waiting: deque[Future[list[Result]]] = deque()
     stopped = Event()
@@ -38,8 +51,8 @@ def in_parallel(
 
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for start in range(0, len(items), CHUNK):
-                waiting.append(pool.submit(work_on, items[start : start + CHUNK]))
+            for chunk in chunks:
+                waiting.append(pool.submit(work_on, chunk))
                 if len(waiting) >= CHUNKS_AHEAD * workers:
                     yield from waiting.popleft().result()
             while waiting:

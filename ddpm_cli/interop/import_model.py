@@ -11,7 +11,7 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.schedule import build_schedule, self_contained
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.toml_text import to_toml
-from ddpm_cli.config.schema.data import CelebaData, FolderData, HuggingFaceData
+from ddpm_cli.config.schema.data import ArchiveData, CelebaData, FolderData, HuggingFaceData
 from ddpm_cli.core.io.files import atomic_write
 from ddpm_cli.core.io.paths import path_text
 from ddpm_cli.errors import DataError, RequestError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ddpm_cli.interop.peers.peer_model import PeerModel
 
 PREFIX = "imported"
-PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, HuggingFaceData)}
+PICTURES = {kind.model_fields["kind"].default for kind in (CelebaData, FolderData, ArchiveData, HuggingFaceData)}
 """Data sets whose pictures are brought to the size of the network's."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ddpm_cli.config.schema.data import ArraysData, FashionMnist10kData, FashionMnistData, FolderData, SlicesData
+from ddpm_cli.config.schema.data import ArraysData, FashionMnist10kData, FashionMnistData, OwnPictures, SlicesData
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_regular
 from ddpm_cli.errors import RunError
 from ddpm_cli.results.data_change import FROM_THE_START, DataChange, Since
@@ -103,7 +103,7 @@ def keep_sums(run: RunDirectory, config: Config, dataset: Dataset) -> None:
 
     from ddpm_cli.data.images import pixel_sums
 
-    if isinstance(config.data, FolderData | ArraysData | SlicesData) and dataset.train.images.nbytes <= MOST_BYTES:
+    if isinstance(config.data, OwnPictures | ArraysData | SlicesData) and dataset.train.images.nbytes <= MOST_BYTES:
         atomic_write(run.pictures_path, np.sort(pixel_sums(dataset.train.images)).astype(_SUMS).tobytes())
 
 

@@ -57,7 +57,7 @@ def _time(kind: str, data: Path, count: int) -> None:
     with tempfile.TemporaryDirectory(dir=data.parent) as cache:
         found, _, seconds, own, workers, sha256 = _started(data, cache)
         print(
-            f"{kind:6} first start: {float(seconds):6.1f} s, {count / float(seconds):7,.0f} pictures/s, at most {float(own):,.0f} MB "
+            f"{kind:6} first start: {float(seconds):6.1f} s, {count / float(seconds):7,.0f} pictures/s, {float(own):,.0f} MB "
             f"and {float(workers):,.0f} MB in a process of its own; {found} images, training images {sha256}",
             flush=True,
         )

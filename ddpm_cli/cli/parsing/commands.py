@@ -275,7 +275,7 @@ def _data(word: str) -> str | None:
         kind = data_flags(word)["data.kind"][0]
     except DataError:
         return None
-    return word if kind in ("folder", "arrays", "slices") or is_array_file(word) else str(kind)
+    return word if kind in ("folder", "archive", "arrays", "slices") or is_array_file(word) else str(kind)
 
 
 def _device(word: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ ARRAY_SUFFIXES = (".npz", ".npy", ".mat", ".h5", ".hdf5", ".bin", ".csv", ".csv.
 PICKLED = re.compile(r"(train_data_batch_\d+|val_data)")
 """Published files of arrays that their reader names, to refuse them with the reason."""
 BESIDE_ARRAYS = (*ARRAY_SUFFIXES, ".txt", ".md", ".json")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+ARCHIVE_SUFFIXES = (".zip", ".parquet", *TAR_SUFFIXES)
+SHARDS = re.compile(r"\{\d+\.\.\d+\}")
+LOOKED_AT = 100
+"""Names in a folder, which tell whether it is one of shards."""
 
 
 def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any, str]]:
@@ -41,14 +47,16 @@ def data_flags(text: str | None, origin: str = "--data") -> dict[str, tuple[Any,
     if not found and (known := meant(text, names)):
         found = {"kind": known}
     if path is not None and not found:
+        known_suffixes = (*ARRAY_SUFFIXES, *ARCHIVE_SUFFIXES)
         problem = (
-            f"is a file, but none of {', '.join(ARRAY_SUFFIXES)}, nor a scan"
+            f"is a file, but none of {', '.join(known_suffixes)}, nor a scan"
             if path.exists()
             else "is no data set, and no folder or file of that name"
         )
         raise DataError(
             f"{origin} {printable(text)} {problem}; {nearest(text, names, kinds_called_otherwise('data'))}.",
-            f"Data sets: {', '.join(names)}; or a folder of pictures or scans, a file of arrays, such as .npz, or a scan.",
+            f"Data sets: {', '.join(names)}; or a folder of pictures or scans, an archive of pictures, a file of arrays such "
+            "as .npz, or a scan.",
         )
     return {f"data.{key}": (value, origin) for key, value in found.items()}
 
@@ -58,7 +66,12 @@ def _at(path: Path) -> dict[str, Any]:
     if path.is_dir():
         if _is_of_arrays(path):
             return {"kind": "arrays", "path": path}
+        if _holds_shards(path):
+            return {"kind": "archive", "path": path}
         return {"kind": "slices", "path": path} if holds_scans(path) else {"kind": "folder", "root": path}
+    is_archive = path.name.lower().endswith(ARCHIVE_SUFFIXES)
+    if is_archive and (path.is_file() or SHARDS.search(path.name)):
+        return {"kind": "archive", "path": path}
     if path.is_file() and is_array_file(path.name):
         return {"kind": "arrays", "path": path}
     return {"kind": "slices", "path": path} if path.is_file() and format_of(path, pages=False) else {}
@@ -79,6 +92,17 @@ def _is_of_arrays(folder: Path) -> bool:
         if any(entry.is_dir() or not (entry.name.endswith(BESIDE_ARRAYS) or is_array_file(entry.name)) for entry in shown):
             return False
     return any(reader.recognises(Found(folder, {})) for reader in READERS)
+
+
+def _holds_shards(folder: Path) -> bool:
+    """Whether a folder holds numbered .tar files, and beside them no folders."""
+    try:
+        with os.scandir(folder) as entries:
+            some = [(entry.name.lower(), entry.is_dir()) for entry in islice(entries, LOOKED_AT)]
+    except OSError:
+        return False
+    tars = sum(name.endswith(TAR_SUFFIXES) and any(map(str.isdigit, name)) for name, _ in some)
+    return tars > len(some) / 2 and not any(is_dir for _, is_dir in some)
 
 
 def data_notices(text: str | None) -> Iterator[str]:

@@ -270,35 +270,64 @@ class CelebaData(PicturesBase):
         return load_celeba(self.root, self.picture_settings(), on_event)
 
 
-class FolderData(PicturesBase, HeldOutShare):
-    """Read a folder of your own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
-
-    kind: Literal["folder"] = "folder"
-    root: FilePath | None = Field(None, description="The folder.")
+class OwnPictures(PicturesBase, HeldOutShare):
     splits: Literal["auto", "none", "old"] = Field(
         "auto",
         description="auto tells train/, val/ and test/ from classes. none takes all as classes. old does as earlier versions did.",
     )
-    follow_links: bool = Field(False, description="Follow links that lead out of the folder.")
+    label_column: str | None = Field(
+        None,
+        description="Column of the classes in metadata.csv, metadata.jsonl, parquet or samples' .json. If unset, folders tell.",
+    )
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
-        """Read the pictures of the folder."""
+        """Read the pictures."""
         from ddpm_cli.data.pictures.cache import load_pictures
 
         settings = self.picture_settings(held_out=self.held_out, dark=self.keeps_dark(trained_on=trained_on))
         return load_pictures(self.find_pictures(), settings, on_event)
 
+    @abstractmethod
     def find_pictures(self) -> Pictures:
         """Find the pictures, still encoded.
 
         Raises:
-            DataError: If there is no folder, or one that makes no data set.
+            DataError: If there are none, or they make no data set.
         """
+
+
+class FolderData(OwnPictures):
+    """Read a folder of your own pictures: flat, a subfolder for each class, or either below train/, val/ and test/."""
+
+    kind: Literal["folder"] = "folder"
+    root: FilePath | None = Field(None, description="The folder.")
+    follow_links: bool = Field(False, description="Follow links that lead out of the folder.")
+
+    def find_pictures(self) -> Pictures:
+        """Find the pictures in the folder."""
         from ddpm_cli.data.sources.folder import scan_folder
+        from ddpm_cli.data.sources.folder_tables import with_classes_of_tables
 
         if self.root is None:
             raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
-        return scan_folder(user_path(self.root, "data.root", DataError), self.splits, follow_links=self.follow_links)
+        root = user_path(self.root, "data.root", DataError)
+        found = scan_folder(root, self.splits, follow_links=self.follow_links)
+        return found if self.splits == "old" else with_classes_of_tables(found, root, self.label_column)
+
+
+class ArchiveData(OwnPictures):
+    """Read your own pictures in a .zip, .tar, .tar.gz, .tar.zst or .parquet file, or WebDataset's shards, without unpacking."""
+
+    kind: Literal["archive"] = "archive"
+    path: FilePath | None = Field(None, description="The file, a pattern such as shard-{000..010}.tar, or a folder of shards.")
+
+    def find_pictures(self) -> Pictures:
+        """Find the pictures in the archive."""
+        from ddpm_cli.data.sources.archives.collection import open_archive
+
+        if self.path is None:
+            raise DataError("The kind archive needs a file.", "Name it: --data FILE.zip (data.path).")
+        return open_archive(user_path(self.path, "data.path", DataError), self.splits, self.label_column)
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
@@ -416,6 +445,7 @@ DataConfig = Annotated[
         SvhnData,
         CelebaData,
         FolderData,
+        ArchiveData,
         HuggingFaceData,
         ArraysData,
         SlicesData,

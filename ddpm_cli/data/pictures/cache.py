@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -49,12 +49,12 @@ from ddpm_cli.core.io.files import (
     write_new,
 )
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX, remove
-from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.images import Dataset, ImageSet, pixel_sum, repeats_notice
 from ddpm_cli.data.pictures.decode import DECODER_VERSION, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, choose_layout, choose_shape, too_small, without_repeats
+from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.set_scale import SetScale, choose_set_scale, skipped_bits_notice
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable, shown
 from ddpm_cli.data.pictures.survey import Survey, find_damaged, look_for_bright, read_again, survey
@@ -485,12 +485,13 @@ def _decode_all(
     """Write the image of each row; return the first 64 bits of the sum of its pixels, and how many are cut to the range, [N]."""
     sums, outside = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int64)
     decoders = Decoders()
-    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, scale, rows, decoders, sums, outside)
-    with quiet_decoders(), contextlib.closing(in_parallel(work, range(len(rows)), decoders.close)) as reasons:
-        for row, reason in enumerate(reasons):
+    row_of = {number: row for row, number in enumerate(rows.tolist())}
+    work = partial(_decode_row, descriptor, pictures, found, settings.background, shape, scale, row_of, decoders, sums, outside)
+    with quiet_decoders(), contextlib.closing(over_pictures(work, pictures, rows.tolist(), decoders.close)) as reasons:
+        for done, (row, reason) in enumerate(reasons):
             if reason:
                 found.broken[int(rows[row])] = reason
-            on_event(DataProgress(row + 1, len(rows), "decoding pictures"))
+            on_event(DataProgress(done + 1, len(rows), "decoding pictures"))
     return sums, outside
 
 
@@ -501,15 +502,17 @@ def _decode_row(
     background: str,
     shape: Shape,
     scale: SetScale,
-    rows: NDArray[np.int64],
+    row_of: Mapping[int, int],
     decoders: Decoders,
     sums: NDArray[np.uint64],
     outside: NDArray[np.int64],
-    row: int,
+    read: Read,
+    number: int,
 ) -> str:
-    number = int(rows[row])
+    row = row_of[number]
     try:
-        image, outside[row] = decoded(decoders, read_again(pictures, found, number), shape, background, scale, found.depths[number])
+        content = read_again(pictures, found, read, number)
+        image, outside[row] = decoded(decoders, content, shape, background, scale, found.depths[number])
     except UnreadableError as error:
         return str(error)
     write_at(descriptor, image.data.cast("B"), row * image.nbytes)

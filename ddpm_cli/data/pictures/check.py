@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_notices, 
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
+from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.set_scale import LOOKED_AT, SetScale
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.data.pictures.survey import Survey, read_again, survey
@@ -253,10 +255,15 @@ def _some_images(
     """The first images to train on, as they are stored, as many as a preview has room for; and how many values were cut off."""
     rows = layout.rows[layout.held_out :][: min(PREVIEW_BYTES // int(np.prod(shape)), LOOKED_AT)].tolist()
     images, outside = np.empty((len(rows), *shape), scale.scale.stored), 0
-    with quiet_decoders(), Decoders() as decoders:
-        for place, row in enumerate(rows):
-            content = read_again(pictures, found, row)
-            images[place], cut = decoded(decoders, content, shape, settings.background, scale, int(found.depths[row]))
+    decoders = Decoders()
+
+    def decode(read: Read, number: int) -> tuple[NDArray[Any], int]:
+        content = read_again(pictures, found, read, number)
+        return decoded(decoders, content, shape, settings.background, scale, int(found.depths[number]))
+
+    with quiet_decoders(), closing(over_pictures(decode, pictures, rows, decoders.close)) as found_images:
+        for place, (image, cut) in found_images:
+            images[place] = image
             outside += cut
     return images, outside
 

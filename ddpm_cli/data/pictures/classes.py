@@ -1,4 +1,4 @@
-"""Find classes by name, as people type them."""
+"""Find classes by name, as people type them, and number those of a table."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from ddpm_cli.errors import RequestError
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_cli.data.pictures.settings import printable
+from ddpm_cli.errors import DataError, RequestError
 
 PARTING = "\0"
 LONGEST_NUMBER = 18
 LONGEST_FILE_NAME = 100
 """Bytes of a class's part of a file name, which may have 255 in all."""
 MOST_LISTED, MOST_COMPARED = 50, 5_000
+USUAL_NAMES = frozenset({"label", "labels", "class", "classes", "category", "target", "fine_label"})
+"""Of columns that hold classes."""
+
+ANOTHER_COLUMN = "Name a column of whole numbers or texts with --set data.label_column=COLUMN."
 
 
 def find_class(text: str, class_names: Sequence[str]) -> int:
@@ -77,3 +85,29 @@ def _plain(name: str) -> str:
 def _composed(name: str) -> str:
     """Accents in one with their letters, as keyboards write them; folders' names on macOS may hold them apart."""
     return unicodedata.normalize("NFC", name)
+
+
+def numbered(found: Sequence[int | str], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Number the classes of a table from 0 without gaps, in their order.
+
+    Args:
+        found: Class of each picture, as it is stored.
+        names: Name of each number, if there are names.
+        where: The table, for messages.
+    Returns:
+        The number of each, int64 [N], and the name of each class; none if there is one class.
+    Raises:
+        DataError: If some are numbers and some are texts.
+    """
+    if len({isinstance(value, str) for value in found}) > 1:
+        raise DataError(f"{where} holds both numbers and texts.", ANOTHER_COLUMN)
+    present = sorted(set(found))
+    if len(present) < 2:
+        return np.zeros(len(found), np.int64), ()
+    numbers = {value: number for number, value in enumerate(present)}
+    labels = np.fromiter((numbers[value] for value in found), np.int64, len(found))
+
+    def name(value: int | str) -> str:
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else str(value)
+
+    return labels, tuple(printable(name(value)) for value in present)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.pictures.decode import Header, Levels, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.deep import KINDS
+from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.resizing import Wanted
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import UNKNOWN, Survey, read_again
@@ -136,8 +136,9 @@ def some_values(
     colours = (3 if shape[0] in (3, 4) else 1, *shape[1:])
     decoders = Decoders()
     work = partial(_values_of, pictures, found, decoders, colours, background, Wanted(low, high, "float32"))
-    with quiet_decoders(), closing(in_parallel(work, chosen, decoders.close)) as parts:
-        values = [part for part in parts if part is not None]
+    with quiet_decoders(), closing(over_pictures(work, pictures, chosen, decoders.close)) as parts:
+        found_values = {place: part for place, part in parts if part is not None}
+    values = [part for _, part in sorted(found_values.items())]
     return np.concatenate(values) if values else np.zeros(1, np.float32)
 
 
@@ -148,10 +149,11 @@ def _values_of(
     shape: tuple[int, int, int],
     background: str,
     wanted: Wanted,
+    read: Read,
     number: int,
 ) -> NDArray[np.float32] | None:
     try:
-        values, _ = decoders.decode_deep(read_again(pictures, found, number), shape, background, wanted)
+        values, _ = decoders.decode_deep(read_again(pictures, found, read, number), shape, background, wanted)
     except UnreadableError:
         return None
     return values.ravel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +57,8 @@ class Pictures:
         notices: What the user must know about the collection.
         ignored_files: Files beside the pictures that are none.
         layout: What was recognised in the names of folders, a phrase for people; empty if they are classes or there are none.
+        in_order: Reads all pictures from the first to the last as they lie in a file, each with its number, for a collection of
+            which no picture can be read alone without what lies before it; a picture that is missing has no bytes. None otherwise.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Pictures:
     notices: tuple[str, ...] = ()
     ignored_files: int = 0
     layout: str = ""
+    in_order: Callable[[], Iterator[tuple[int, bytes]]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)

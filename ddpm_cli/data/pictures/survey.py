@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.data.pictures.decode import Header, Levels, quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
+from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.settings import Pictures, shown
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import DataProgress, Listener, ignore
@@ -118,26 +118,34 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
         Counter(),
         np.zeros(count, np.uint64) if thorough else None,
     )
-    content = hashlib.sha256()
+    digests = bytearray(count * len(NO_HASH))
     decoders = Decoders()
-    work = partial(_look, pictures, thorough, decoders)
-    with quiet_decoders(), closing(in_parallel(work, range(count), decoders.close)) as looks:
-        for number, look in enumerate(looks):
-            held_out = pictures.held_out is not None and pictures.held_out[number]
-            about = f"\0{pictures.labels[number]}\0{int(held_out)}\0"
-            content.update(pictures.names[number].encode("utf-8", "surrogateescape") + about.encode() + look.digest)
+    work = partial(_look, thorough, decoders)
+    with quiet_decoders(), closing(over_pictures(work, pictures, range(count), decoders.close)) as looks:
+        for done, (number, look) in enumerate(looks):
+            digests[number * len(NO_HASH) : (number + 1) * len(NO_HASH)] = look.digest
             _note(found, number, look)
-            on_event(DataProgress(number + 1, count, "reading pictures"))
-    if (found.depths != 8).any():
-        content.update(DEEP_VERSION)
-    found.content = content.hexdigest()
+            on_event(DataProgress(done + 1, count, "reading pictures"))
+    found.content = _content(pictures, digests, is_deep=bool((found.depths != 8).any()))
     return found
 
 
-def _look(pictures: Pictures, thorough: bool, decoders: Decoders, number: int) -> _Look:
+def _content(pictures: Pictures, digests: bytearray, *, is_deep: bool) -> str:
+    content = hashlib.sha256()
+    held_outs = [False] * len(pictures) if pictures.held_out is None else pictures.held_out.tolist()
+    for number, (name, label, held_out) in enumerate(zip(pictures.names, pictures.labels.tolist(), held_outs, strict=True)):
+        about = f"\0{label}\0{int(held_out)}\0"
+        content.update(name.encode("utf-8", "surrogateescape") + about.encode())
+        content.update(digests[number * len(NO_HASH) : (number + 1) * len(NO_HASH)])
+    if is_deep:
+        content.update(DEEP_VERSION)
+    return content.hexdigest()
+
+
+def _look(thorough: bool, decoders: Decoders, read: Read, number: int) -> _Look:
     digest = NO_HASH
     try:
-        content = pictures.read(number)
+        content = read()
         digest = hashlib.sha256(content).digest()
         if thorough:
             whole = decoders.read_whole(content)
@@ -175,15 +183,20 @@ def _short(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def read_again(pictures: Pictures, found: Survey, number: int) -> bytes:
+def read_again(pictures: Pictures, found: Survey, read: Read, number: int) -> bytes:
     """Read the bytes of a picture that the survey could read, if they are still those that it saw.
 
+    Args:
+        pictures: The collection.
+        found: What is known of it.
+        read: Gives the bytes.
+        number: Of the picture.
     Raises:
         DataError: If they are not: what is made of others must not go by the name of these.
     """
     name = f"{shown(pictures.names[number])} in {pictures.source}"
     try:
-        content = pictures.read(number)
+        content = read()
     except (OSError, UnreadableError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
@@ -210,27 +223,28 @@ def look_for_bright(pictures: Pictures, found: Survey, rows: NDArray[np.int64], 
     if (found.depths[rows] != 8).any() or (found.highs[rows] >= least).any():
         return
     numbers = rows[found.highs[rows] == UNKNOWN].tolist()
-    if not _is_one_bright(pictures, found, numbers[:1], least):  # before threads look into many ahead
-        _is_one_bright(pictures, found, numbers[1:], least, on_event)
+    alone = 0 if pictures.in_order else 1  # before threads look into many ahead; it may lie far back in an archive
+    if not (alone and _is_one_bright(pictures, found, numbers[:alone], least)):
+        _is_one_bright(pictures, found, numbers[alone:], least, on_event)
 
 
 def _is_one_bright(pictures: Pictures, found: Survey, numbers: list[int], least: float, on_event: Listener = ignore) -> bool:
     decoders = Decoders()
     work = partial(values_of, pictures, found, decoders)
-    with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as values:
-        for done, levels in enumerate(values):
+    with quiet_decoders(), closing(over_pictures(work, pictures, numbers, decoders.close)) as values:
+        for done, (place, levels) in enumerate(values):
             if levels is not None:
-                found.lows[numbers[done]], found.highs[numbers[done]] = levels.low, levels.high
+                found.lows[numbers[place]], found.highs[numbers[place]] = levels.low, levels.high
                 if levels.high >= least:
                     return True
             on_event(DataProgress(done + 1, len(numbers), "looking for a bright picture"))
     return False
 
 
-def values_of(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> Levels | None:
+def values_of(pictures: Pictures, found: Survey, decoders: Decoders, read: Read, number: int) -> Levels | None:
     """Read the values of a picture; None of one that is damaged, which is told when it is decoded."""
     try:
-        return decoders.read_whole(read_again(pictures, found, number)).levels
+        return decoders.read_whole(read_again(pictures, found, read, number)).levels
     except UnreadableError:
         return None
 
@@ -244,16 +258,16 @@ def find_damaged(pictures: Pictures, found: Survey, on_event: Listener = ignore)
     numbers = np.flatnonzero(found.readable).tolist()
     decoders = Decoders()
     work = partial(_damage, pictures, found, decoders)
-    with quiet_decoders(), closing(in_parallel(work, numbers, decoders.close)) as reasons:
-        for done, reason in enumerate(reasons):
+    with quiet_decoders(), closing(over_pictures(work, pictures, numbers, decoders.close)) as reasons:
+        for done, (place, reason) in enumerate(reasons):
             if reason:
-                found.broken[numbers[done]] = reason
+                found.broken[numbers[place]] = reason
             on_event(DataProgress(done + 1, len(numbers), "checking pictures"))
 
 
-def _damage(pictures: Pictures, found: Survey, decoders: Decoders, number: int) -> str:
+def _damage(pictures: Pictures, found: Survey, decoders: Decoders, read: Read, number: int) -> str:
     try:
-        decoders.decode(read_again(pictures, found, number), (1, 1, 1), "white")
+        decoders.decode(read_again(pictures, found, read, number), (1, 1, 1), "white")
     except UnreadableError as error:
         return str(error)
     return ""

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.decode import SUFFIXES, require_in_proportion
 from ddpm_cli.data.pictures.settings import Pictures, printable, shown
 from ddpm_cli.data.pictures.splits import Arrangement, Folders, Splits, arrange
+from ddpm_cli.data.sources.litter import LITTER, PACKERS_LITTER
 from ddpm_cli.errors import DataError
 
 NOWHERE, OUTSIDE = "leads nowhere", "leads out of it"
@@ -28,12 +30,6 @@ _REMEDIES = {
     OUTSIDE: "Follow links that lead out of it with --set data.follow_links=true, name the folder that they lead to, or copy the "
     "pictures.",
 }
-PACKERS_LITTER = "__macosx"
-LITTER = frozenset(
-    {PACKERS_LITTER, "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "lost+found"}
-    | {"$recycle.bin", "recycler", "system volume information", "__pycache__"}
-)
-"""Folders that systems, network drives and programs leave behind, in small letters; hidden ones are never looked into."""
 UNSEEN_BYTES = 1 << 24
 """Of a file, which is read without a look at its beginning."""
 
@@ -171,28 +167,76 @@ def _why_not_followed(link: str, name: str, real_root: Path, seen: dict[tuple[in
     return "" if first == name else f"leads where {shown(first)} does"
 
 
-def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
+class Placed(NamedTuple):
+    """Hold what becomes of pictures by the folders that they lie in.
+
+    Attributes:
+        used: Numbers of those that are trained on or held out.
+        labels: Class of each of these, int64 [n].
+        class_names: Name of each class; empty if there is but one.
+        held_out: Which of them are held out, bool [n]; None if there is no split.
+        notices: What was left out.
+    """
+
+    used: list[int]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    held_out: NDArray[np.bool_] | None
+    notices: tuple[str, ...]
+
+
+def placed(root: Path, tree: Tree, found: Arrangement) -> Placed:
+    """Give pictures the classes and the side of the split that their folders stand for.
+
+    Args:
+        root: For messages.
+        tree: The names.
+        found: What the folders stand for.
+    """
     numbers = {name: number for number, name in enumerate(found.classes)}
     labels = np.fromiter((_label(name, found, numbers) for name in tree.pictures), np.int64, len(tree.pictures))
     used = np.flatnonzero(labels >= 0).tolist()
-    names = [tree.pictures[place] for place in used]
-    held_out = None if found.held_out is None else np.array([name.startswith(found.held_out) for name in names], np.bool_)
+    loose = [tree.pictures[place] for place in np.flatnonzero(labels == LOOSE).tolist()]
+    held_out = None
+    if found.held_out is not None:
+        held_out = np.array([tree.pictures[place].startswith(found.held_out) for place in used], np.bool_)
     class_names = tuple(printable(name) for name in found.classes) if len(found.classes) > 1 else ()
+    return Placed(used, labels[used], class_names, held_out, tuple(_notices(root, tree, found, loose)))
+
+
+def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
+    where = placed(root, tree, found)
+    names = [tree.pictures[place] for place in where.used]
     return Pictures(
         name=root.name or "folder",
         source=f"the folder {root}" + (f" ({found.text})" if found.text else ""),
         names=names,
-        labels=labels[used],
-        class_names=class_names,
-        held_out=held_out,
-        fingerprint=fingerprint(root, names, labels[used], held_out),
+        labels=where.labels,
+        class_names=where.class_names,
+        held_out=where.held_out,
+        fingerprint=fingerprint(root, names, where.labels, where.held_out),
         read=lambda number: read_file(root, names[number]),
-        fingerprint_now=lambda: fingerprint(root, names, labels[used], held_out),
+        fingerprint_now=lambda: fingerprint(root, names, where.labels, where.held_out),
         check=f"ddpm data check {shell_word(root)}",
-        notices=tuple(_notices(root, tree, found, [tree.pictures[place] for place in np.flatnonzero(labels == LOOSE).tolist()])),
+        notices=where.notices,
         ignored_files=tree.others,
         layout=found.text,
     )
+
+
+def in_order_of_a_walk(names: Sequence[str]) -> list[int]:
+    """Order names as those below a folder are found: the files of each folder, sorted, then the folders in it.
+
+    Args:
+        names: Relative, with "/" between folders.
+    Returns:
+        Their numbers in that order.
+    """
+    by_folder: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        by_folder.setdefault(name[: name.rfind("/") + 1], []).append(number)
+    folders = sorted(by_folder, key=lambda folder: [f"{part}/" for part in folder.split("/")[:-1]])
+    return [number for folder in folders for number in sorted(by_folder[folder], key=lambda number: names[number])]
 
 
 ELSEWHERE, LOOSE = -1, -2

@@ -18,15 +18,14 @@ from ddpm_cli.core.io.paths import is_text, user_path
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN, USUAL_NAMES, numbered
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import Listener, Notice, ignore
 
 UNLABELLED = -1
 """What data sets of the Hub hold where a class is not known, as in the test split of a contest."""
-USUAL_NAMES = frozenset({"label", "labels", "class", "classes", "category", "target", "fine_label"})
 CLASS_TYPES = ("int", "uint", "bool", "string", "large_string")
-ANOTHER_COLUMN = "Name a column of whole numbers or texts with --set data.label_column=COLUMN."
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _read_classes(
     if column is None:
         return np.zeros(sum(map(len, parts)), np.int64), ()
     found = [value for part, split in zip(parts, splits, strict=True) for value in _classes_of_rows(part, column, query, split)]
-    return _numbered(found, _names(parts[0], column), f"The column {column} of {query.name}")
+    return numbered(found, _names(parts[0], column), f"The column {column} of {query.name}")
 
 
 def _names(part: Any, column: str | None) -> Sequence[str]:
@@ -166,22 +165,6 @@ def _classes_of_rows(part: Any, column: str, query: HubQuery, split: str) -> lis
 
 def _shown(value: Any) -> str:
     return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)
-
-
-def _numbered(found: list[int | str], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Classes numbered from 0 without gaps, in their order, and the name of each; none if there is one class.
-
-    Raises:
-        DataError: If some are numbers and some are texts.
-    """
-    if len({isinstance(value, str) for value in found}) > 1:
-        raise DataError(f"{where} holds both numbers and texts.", ANOTHER_COLUMN)
-    present = sorted(set(found))
-    if len(present) < 2:
-        return np.zeros(len(found), np.int64), ()
-    numbers = {value: number for number, value in enumerate(present)}
-    labels = np.fromiter((numbers[value] for value in found), np.int64, len(found))
-    return labels, tuple(printable(names[value] if names and isinstance(value, int) else str(value)) for value in present)
 
 
 def _unread_labels(part: Any) -> list[str]:

@@ -1,0 +1,256 @@
+"""Make a collection of pictures of archives: what is in them, which class each picture is of, what is held out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from ddpm_cli.core.io.downloads import cache_directory
+from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_descriptor, read_bytes
+from ddpm_cli.core.io.paths import shell_word
+from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.pictures.decode import require_in_proportion
+from ddpm_cli.data.pictures.settings import Pictures, shown
+from ddpm_cli.data.pictures.splits import Splits
+from ddpm_cli.data.sources.archives.arranging import arranged
+from ddpm_cli.data.sources.archives.contents import MOST_PICTURE_BYTES, Contents, facts_of, fingerprint, stem
+from ddpm_cli.data.sources.archives.labels import given_classes, one_picture_a_sample, unread_columns
+from ddpm_cli.data.sources.archives.parquet import open_parquet
+from ddpm_cli.data.sources.archives.shards import shards
+from ddpm_cli.data.sources.archives.tars import is_packed, list_tar, stream_tar
+from ddpm_cli.data.sources.archives.zips import list_zip, read_exactly, read_member
+from ddpm_cli.data.sources.folder import UNSEEN_BYTES, in_order_of_a_walk
+from ddpm_cli.errors import DataError, DdpmError
+
+ZIP, PARQUET = ".zip", ".parquet"
+LISTING_VERSION = 1
+MOST_OPEN = 200
+MOST_LISTING_BYTES = 1 << 32
+UNPACK = "Copy or download it again; or unpack it, and name the folder."
+
+
+@dataclass(eq=False)
+class Member:
+    """Say where a picture lies.
+
+    Attributes:
+        name: In its archive, without the folder around all.
+        file: Number of its archive.
+        row: Number in the lists of that archive's contents.
+    """
+
+    name: str
+    file: int
+    row: int
+
+
+def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None) -> Pictures:
+    """Find the pictures in an archive, or in numbered shards of one; nothing is unpacked, and no picture is decoded.
+
+    Its names count as those of a folder that it was made from: classes are folders, and folders named as splits are told from
+    them, see `splits.arrange`. A dataset.json, WebDataset's `.cls` files or a column of a metadata table say otherwise.
+
+    Args:
+        path: A .zip, .tar, .tar.gz, .tgz, .tar.zst or .parquet file; a pattern such as `shard-{000..010}.tar`; a folder of shards.
+        splits: How folders are told from classes.
+        label_column: Of the classes, in metadata.csv, metadata.jsonl, a sample's .json, or parquet; None for those that are found.
+    Raises:
+        DataError: If it is missing, damaged, encrypted, or makes no data set.
+        RequestError: If a package that reads it is missing.
+    """
+    files = shards(path)
+    if files[0].name.lower().endswith(PARQUET):
+        return open_parquet(files[0], splits, label_column)
+    listed = [_contents(file, wants_json=label_column is not None) for file in files]
+    members = _members(files, listed)
+    if not members:
+        _refuse_empty(path, listed)
+    return _pictures(path, files, listed, members, splits, label_column)
+
+
+# ------------------------------------------------------------------------------------------------------------- listing
+
+
+def _contents(path: Path, *, wants_json: bool) -> Contents:
+    """What is in an archive, as an earlier start found it, if the file is the same."""
+    about = f"{LISTING_VERSION} {int(wants_json)} {facts_of(path)}"
+    kept = (
+        cache_directory() / "images" / "listings" / f"{hashlib.sha256(about.encode('utf-8', 'surrogateescape')).hexdigest()}.json"
+    )
+    with contextlib.suppress(OSError, UnreadableError, ValueError, TypeError):
+        seal, _, text = read_bytes(kept, MOST_LISTING_BYTES).partition(b"\n")
+        if seal.decode() == hashlib.sha256(text).hexdigest():
+            return Contents(**json.loads(text))
+    try:
+        found = (list_zip if path.name.lower().endswith(ZIP) else list_tar)(path, wants_json=wants_json)
+    except UnreadableError as error:
+        raise DataError(f"The archive {path} {error}.", UNPACK) from error
+    except OSError as error:
+        raise DataError(f"The archive {path} cannot be read: {error.strerror or error}.", "Check the disk.") from error
+    text = json.dumps(asdict(found)).encode()
+    with contextlib.suppress(OSError, DdpmError):  # it is only to save time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(kept, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    return found
+
+
+def _refuse_empty(path: Path, listed: list[Contents]) -> NoReturn:
+    arrays = [name for contents in listed for name in contents.arrays]
+    others = sum(contents.others for contents in listed)
+    left_out = ", ".join(_left_out(listed))
+    if arrays:
+        raise DataError(
+            f"There are no pictures in the archive {path}, but arrays: {first_few([shown(name) for name in arrays])}.",
+            "Unpack it, and name the .npz or .npy file: --data FILE.npz",
+        )
+    only = f", only {counted(others, 'file')} of other kinds" if others else ""
+    raise DataError(
+        f"There are no pictures in the archive {path}{only}{f'; left out: {left_out}' if left_out else ''}.",
+        "Pictures are files named .png, .jpg, .webp, .gif, .bmp, .tif ...",
+    )
+
+
+def _left_out(listed: list[Contents]) -> list[str]:
+    counts = sum((Counter(contents.left_out) for contents in listed), Counter[str]())
+    return [f"{count:,} {reason}" for reason, count in counts.most_common()]
+
+
+# ------------------------------------------------------------------------------------------------------------- members
+
+
+def _members(files: list[Path], listed: list[Contents]) -> list[Member]:
+    """The pictures of all files, without a folder around all that is in one."""
+    members = []
+    for number, contents in enumerate(listed):
+        top = _top(contents)
+        members += [Member(name[len(top) :], number, row) for row, name in enumerate(contents.names)]
+        contents.folders = [folder[len(top) :] for folder in contents.folders if folder.startswith(top) and folder != top]
+        for held in (contents.tables, contents.marks):
+            renamed = {name[len(top) :]: text for name, text in held.items() if name.startswith(top)}
+            held.clear()
+            held.update(renamed)
+    return members
+
+
+def _top(contents: Contents) -> str:
+    """The folder that all pictures and tables lie in, as when a folder is packed from beside it; empty if there is none."""
+    names = [*contents.names, *contents.tables]
+    first = names[0].partition("/")[0] + "/" if names else ""
+    return first if first and all(name.startswith(first) for name in names) else ""
+
+
+def _pictures(
+    path: Path, files: list[Path], listed: list[Contents], members: list[Member], splits: Splits, label_column: str | None
+) -> Pictures:
+    source = f"the archive {path}" if len(files) == 1 else f"the {counted(len(files), 'archive')} {path}"
+    prefixes = [""] if len(files) == 1 else [f"{stem(file)}/" for file in files]
+    tables = {f"{prefixes[number]}{name}": text for number, one in enumerate(listed) for name, text in one.tables.items()}
+    marks = {f"{prefixes[number]}{name}": text for number, one in enumerate(listed) for name, text in one.marks.items()}
+    names = [f"{prefixes[member.file]}{member.name}" for member in members]
+    order = in_order_of_a_walk(names)
+    notices = [f"Left out of {source}: {', '.join(reasons)}."] if (reasons := _left_out(listed)) else []
+    if marks and len(chosen := one_picture_a_sample(names)) < len(names):
+        notices.append(f"Took one picture of each sample in {source}, not {counted(len(names) - len(chosen))} beside them.")
+        order = [place for place in order if place in set(chosen)]
+    members, names = [members[place] for place in order], [names[place] for place in order]
+    given = given_classes(names, tables, marks, label_column, source)
+    inside = [member.name for member in members]
+    place, found = arranged(path, inside, {folder for one in listed for folder in one.folders}, splits, given)
+    members = [members[number] for number in place.used]
+    notices += unread_columns(tables) if given is None else given.notices
+    return Pictures(
+        name=stem(path),
+        source=source + (f" ({found.text})" if found.text else ""),
+        names=[names[number] for number in place.used],
+        labels=place.labels,
+        class_names=place.class_names,
+        held_out=place.held_out,
+        fingerprint=fingerprint(files, splits, label_column),
+        read=_Reader(files, listed, members),
+        check=f"ddpm data check {shell_word(path)}",
+        fingerprint_now=lambda: fingerprint(files, splits, label_column),
+        notices=(*place.notices, *notices),
+        ignored_files=sum(one.others for one in listed),
+        layout=found.text,
+        in_order=partial(_in_order, files, listed, members) if any(map(is_packed, files)) else None,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+class _Reader:
+    """Read any picture of archives that need not be unpacked from their start, for several threads at once."""
+
+    def __init__(self, files: list[Path], listed: list[Contents], members: list[Member]) -> None:
+        self._files, self._listed, self._members = files, listed, members
+        self._kept: dict[int, int] = {}
+        self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._kept)
+
+    def __call__(self, number: int) -> bytes:
+        member = self._members[number]
+        contents, path = self._listed[member.file], self._files[member.file]
+        size, place = contents.sizes[member.row], contents.places[member.row]
+        if is_packed(path):
+            return next(content for _, content in stream_tar(path, [place], [size], [0]))
+        if size > MOST_PICTURE_BYTES:
+            raise UnreadableError(f"is of {size:,} bytes, more than the {MOST_PICTURE_BYTES:,} that the largest picture takes")
+        with self._opened(member.file) as descriptor:
+            if contents.facts:
+                content = read_member(descriptor, size, place, contents.facts[member.row])
+            else:
+                content = read_exactly(descriptor, size, place)
+        if size > UNSEEN_BYTES:
+            require_in_proportion(io.BytesIO(content), size)
+        return content
+
+    @contextlib.contextmanager
+    def _opened(self, file: int) -> Iterator[int]:
+        """The descriptor of an archive, kept open for the next picture unless there are very many archives."""
+        with self._lock:
+            if file not in self._kept and len(self._kept) < MOST_OPEN:
+                self._kept[file] = open_descriptor(self._files[file], os.O_RDONLY, follow=True)
+        if file in self._kept:
+            yield self._kept[file]
+            return
+        descriptor = open_descriptor(self._files[file], os.O_RDONLY, follow=True)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _close(descriptors: dict[int, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)
+
+
+def _in_order(files: list[Path], listed: list[Contents], members: list[Member]) -> Iterator[tuple[int, bytes]]:
+    """All pictures, as they lie in the archives."""
+    by_file: dict[int, list[int]] = {}
+    for number, member in enumerate(members):
+        by_file.setdefault(member.file, []).append(number)
+    for file, numbers in sorted(by_file.items()):
+        contents = listed[file]
+        numbers.sort(key=lambda number: contents.places[members[number].row])
+        places = [contents.places[members[number].row] for number in numbers]
+        sizes = [contents.sizes[members[number].row] for number in numbers]
+        try:
+            for place, content in stream_tar(files[file], places, sizes, range(len(numbers))):
+                yield numbers[place], content
+        except UnreadableError as error:
+            raise DataError(f"The archive {files[file]} {error}.", UNPACK) from error
+        except OSError as error:
+            raise DataError(f"The archive {files[file]} cannot be read: {error.strerror or error}.", "Check the disk.") from error
