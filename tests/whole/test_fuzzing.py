@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fuzzing import Attack, attack, attacks, written_outside
+from fuzzing_formats import format_attacks
 from fuzzing_pipelines import pipeline_attacks
 from fuzzing_runs import FORGIVING, run_attacks
 
@@ -20,6 +21,11 @@ INPUTS = {
         "image cache": 60,
         "extractor weights": 60,
         "arrays of images": 150,
+        "MATLAB files": 100,
+        "HDF5 files": 100,
+        "archives of others": 100,
+        "tables of pixels": 100,
+        "raw pixels": 60,
         "pipeline": 60,
     },
 }
@@ -32,7 +38,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(scratch: Path) -> dict[str, Attack]:
-    return attacks(scratch) | run_attacks(scratch) | pipeline_attacks(scratch)
+    return attacks(scratch) | run_attacks(scratch) | format_attacks(scratch) | pipeline_attacks(scratch)
 
 
 @pytest.mark.parametrize("reader", INPUTS)

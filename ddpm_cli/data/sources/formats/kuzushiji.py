@@ -32,7 +32,7 @@ def _read(found: Found, options: ArrayOptions) -> ArraySet:
         raise DataError(f"{found.path} has labels, but {name[1]}-{name[2]}-imgs.npz is not beside it.", "Put the images there.")
     held_out = f"{name[1]}-test-imgs.npz held out" if test else "no other images beside it"
     labels = "with the labels beside it" if train.labels is not None else "without labels"
-    return array_set(found.path.with_name(f"{name[1]}.npz"), f"Kuzushiji: {train.key} {labels}, {held_out}", train, test)
+    return array_set(found.path, f"Kuzushiji: {train.key} {labels}, {held_out}", train, test, name=name[1])
 
 
 def _part(path: Path, name: str, split: str, options: ArrayOptions) -> ArrayPart | None:

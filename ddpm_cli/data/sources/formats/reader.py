@@ -82,6 +82,7 @@ def array_set(
     layout: AnyLayout = "auto",
     class_names: tuple[str, ...] = (),
     said_range: tuple[float, float] | None = None,
+    name: str | None = None,
 ) -> ArraySet:
     """Make a set that says what it was recognised as; see `ArraySet`.
 
@@ -93,12 +94,13 @@ def array_set(
         layout: Where the channels are.
         class_names: Name of each class.
         said_range: What the format says is black and white.
+        name: What the set is called; None calls it as the file.
     """
     from ddpm_cli.data.sources.array_sets import ArraySet
 
     names = class_names if train.labels is not None else ()
     notice = f"{printable(path.name)} is recognised as {said}."
-    return ArraySet(name_of(path), str(path), train, test, layout, names, (notice,), said_range)
+    return ArraySet(name or name_of(path), str(path), train, test, layout, names, (notice,), said_range)
 
 
 def name_of(path: Path) -> str:
