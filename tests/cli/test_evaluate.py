@@ -140,3 +140,60 @@ def test_edm_trains_and_draws_its_grids_by_the_command(ddpm: Ddpm, tmp_path: Pat
     done = ddpm("train", *TINY, "--steps=3", "--name=edm", *(f"--set={item}" for item in sets))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "edm" / "samples.png").is_file()
+
+
+def test_samples_measured_as_files_have_the_figures_of_the_run(ddpm: Ddpm, tiny: Path) -> None:
+    """Drawn by sample as pictures and as an array, and by evaluate itself: the same seeds, the same figure to the last bit."""
+    drawing = ("--sampler=ddim", "--steps=2", "-n", "12", "--batch-size=4")
+    assert ddpm("sample", "tiny", *drawing, "--each=each", "--npz=a.npz", "--no-preview").returncode == 0
+    assert {path.name for path in tiny.iterdir()} >= {"a.npz", "each"}
+    assert not (tiny / "samples.png").exists()
+    wanted, *others = (
+        json.loads(ddpm("evaluate", *arguments, "--json").stdout)["figures"][0]
+        for arguments in (
+            ("tiny", *drawing),
+            ("each", "--batch-size=4", "--data=fashion-mnist-10k"),
+            ("a.npz", "--batch-size=4", "--data=fashion-mnist-10k"),
+        )
+    )
+    for figure in others:
+        assert {name: figure[name] for name in ("value", "floor", "n", "sha256")} == {
+            name: wanted[name] for name in ("value", "floor", "n", "sha256")
+        }
+
+
+def test_another_run_is_a_reference(ddpm: Ddpm, tiny: Path) -> None:
+    shutil.copytree(tiny / "runs" / "tiny", tiny / "runs" / "other")
+    done = ddpm("evaluate", "tiny", *QUICK, "--reference=other", "--json")
+    assert done.returncode == 0, done.stderr
+    (figure,) = json.loads(done.stdout)["figures"]
+    assert (figure["data"], figure["split"], figure["details"]["reference_images"]) == ("other", "all", 12)
+    assert "with the seeds 12 to 23" in " ".join(done.stderr.split())
+    assert figure["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["each", "--metrics=bits-per-dim", "--data=fashion-mnist-10k"], ["bits-per-dim is measured of a model", "Name a run"]),
+        (["each", "--metrics=loss-per-timestep"], ["loss-per-timestep is measured of a model"]),
+        (["each"], ["fcd looks through a classifier", "--data DATA"]),
+        (["each", "--steps=3", "--data=fashion-mnist-10k"], ["--steps has no effect on each", "drawn already"]),
+        (["each", "--no-ema", "--data=fashion-mnist-10k"], ["--ema has no effect"]),
+        (["each", "-n", "9", "--data=fashion-mnist-10k"], ["each holds 2 pictures, not 9"]),
+        (["each", "--data=fashion-mnist-10k", "--set=sample.threshold=none"], ["sample.threshold has no effect"]),
+        (["runs/tiny/samples", "--data=fashion-mnist-10k"], ["holds grids of samples", "ddpm sample tiny"]),
+        (["tiny", "--data=mnist"], ["--data mnist has no place beside a model", "--reference"]),
+        (["tiny", "--reference=nothing"], ["There is no --reference nothing", "train, test, a folder"]),
+        (["tiny", "--reference=torn.npz"], ["torn.npz is truncated or no archive"]),
+        (["tiny", "--write-statistics=s.npz"], ["--write-statistics has no effect on fcd: it is for fid"]),
+    ],
+)
+def test_images_and_references_that_cannot_be_measured_are_refused(
+    ddpm: Ddpm, tiny: Path, arguments: list[str], words: list[str]
+) -> None:
+    (tiny / "each").mkdir()
+    for number in range(2):
+        shutil.copy(tiny / "runs" / "tiny" / "samples.png", tiny / "each" / f"{number}.png")
+    (tiny / "torn.npz").write_bytes(b"PK\3\4")
+    assert_refused(ddpm("evaluate", *arguments), *words)

@@ -14,7 +14,7 @@ from ddpm_cli.config.schema.sample import SampleConfig
 from ddpm_cli.core.asking import as_option, fields_of
 from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.check import check_effects, check_sets
-from ddpm_cli.evaluation.settings import USUALLY, EvaluateSettings, Measuring, read_request
+from ddpm_cli.evaluation.settings import USUALLY, EvaluateSettings, Measuring, Split, read_request
 from ddpm_cli.experiments.sweep_file import load_sweep
 from ddpm_cli.experiments.sweep_plan import plan_sweep
 from ddpm_cli.sampling.file_bounds import Bounds
@@ -48,8 +48,9 @@ def test_the_request_and_its_settings_have_the_same_fields_of_the_same_types() -
     for name, field in fields_of(Measuring).items():
         if name in settings:
             kinds = set(field.kinds) - {str} if Path in field.kinds else set(field.kinds)
+            kinds |= {Split} if field.said.names else set()
             own = settings[name]
-            assert kinds == ({own} if isinstance(own, type) or name == "reference" else set(own.__args__) - {type(None)}), name
+            assert kinds == ({own} if isinstance(own, type) else set(own.__args__) - {type(None)}), name
 
 
 def test_all_that_can_be_asked_for_arrives() -> None:
@@ -60,6 +61,14 @@ def test_all_that_can_be_asked_for_arrives() -> None:
         if name not in OF_THE_SAMPLER:
             assert getattr(settings, name) == (Path("/weights.safetensors") if name == "extractor_weights" else value)
             assert value != USUALLY[name]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("test", "test"), ("Test", "test"), ("./test", Path("test")), (Path("test"), Path("test")), ("a.npz", Path("a.npz"))],
+)
+def test_a_reference_is_a_split_or_a_path(said: str | Path, meant: str | Path) -> None:
+    assert read_request({"reference": said})[0].reference == meant
 
 
 def test_nothing_asked_for_is_the_usual() -> None:

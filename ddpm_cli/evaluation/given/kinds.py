@@ -13,6 +13,7 @@ from ddpm_cli.runs.run_directory import RunDirectory
 Kind = Literal["arrays", "folder", "model"]
 ARRAYS = (".npz", ".npy")
 PIPELINE = "model_index.json"
+RUN_FILE = RunDirectory(Path()).info_path.name
 
 
 def kind_at(path: Path, runs: Path = Path("runs")) -> Kind | None:
@@ -31,7 +32,7 @@ def kind_at(path: Path, runs: Path = Path("runs")) -> Kind | None:
         return "arrays" if path.suffix.lower() in ARRAYS else "model"
     if not os.path.isdir(path):
         return None
-    if _is_model(path):
+    if _is_model(path) or any(path.glob(f"*/{RUN_FILE}")):  # a sweep, or a folder of runs: what they hold are grids
         return "model"
     above = RunDirectory(path.absolute().parent)
     if _is_model(above.path) and path.absolute() == above.samples_folder:
