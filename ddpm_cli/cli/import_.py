@@ -95,7 +95,7 @@ def import_(
     """
     from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
 
-    flags = data_flags(data)
+    of_data = data_flags(data)
 
     from ddpm_cli.interop.import_model import import_model
     from ddpm_cli.render.terminal.console import print_json, show_notice, show_notices
@@ -107,7 +107,7 @@ def import_(
     result = import_model(
         origin,
         name,
-        data=flags,
+        data=of_data,
         sets=sets or [],
         runs=out,
         size=None if size is None else _height_and_width(size),

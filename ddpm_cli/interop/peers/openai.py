@@ -116,6 +116,7 @@ def read_openai(weights: Weights, flags: Flags, size: tuple[int, int] | None, fi
         raise missing(PROGRAM, {flag: what for flag, (what, lacks) in needs.items() if lacks})
     assert size is not None
     assert steps is not None
+    _check_heads(weights, "num_heads" if width is None else "num_head_channels", width or heads or 1)
     settings = {
         "model.base_channels": found.base,
         "model.channel_mult": [count // found.base for count in found.channels],
@@ -242,6 +243,12 @@ def _check_flags(found: Structure, flags: Flags, size: tuple[int, int] | None) -
     up, down = flags.count("num_heads_upsample"), flags.count("num_heads")
     if up is not None and up != down and flags.count("num_head_channels") is None:
         raise inexpressible(PROGRAM, [f"it has {up} heads on the way up (num_heads_upsample) and {down} on the way down"])
+
+
+def _check_heads(weights: Weights, flag: str, said: int) -> None:
+    widths = sorted({weight.shape[0] // 3 for name, weight in weights.items() if name.endswith(".qkv.weight")})
+    if any(width % said for width in widths):
+        raise contradiction(flag, said, f"attention over {' and '.join(map(str, widths))} channels, which that does not divide")
 
 
 def _heights(height: int, found: Structure) -> list[int]:
