@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,23 @@ from command import assert_refused, run_ddpm
 from peer_networks import OpenAiNetwork, OpenAiSize, PytorchDdpmNetwork, randomise
 from torch import Tensor, nn
 
+from ddpm_cli.build.network import build_network
+from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler
+from ddpm_cli.core.compute.weights import check_weights
 from ddpm_cli.core.io import pickled_weights, pickled_weights_process
+from ddpm_cli.core.io.pickled_weights import PickledWeights
 from ddpm_cli.errors import CheckpointError, DataError, DdpmError, RequestError
 from ddpm_cli.interop.import_model import import_model
+from ddpm_cli.interop.peers import find
+from ddpm_cli.interop.peers.flags import read_flags
 from ddpm_cli.interop.same_noise import sample_from, seeded_noise
+from ddpm_cli.results.events import ignore
 from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.sampling.trained_model import TrainedModel
 
 T = 100
+SMALL_FLAGS = "--in_dim 16 --scaled True --schedule"
 OPENAI_FLAGS = f"--image_size 16 --num_heads 2 --diffusion_steps {T} --noise_schedule linear --rescale_timesteps True"
 
 
@@ -322,3 +331,46 @@ def test_the_command_makes_a_run_that_samples(openai_file: Path, tmp_path: Path)
     (tmp_path / "plain.pt").write_bytes(b"\x80\x04N.")
     with pytest.raises(CheckpointError, match="pickle, which can run code"):
         import_model(tmp_path / "plain.pt", "new", runs=tmp_path)
+
+
+def damaged(weights: dict[str, Tensor], dice: random.Random) -> dict[str, Tensor]:
+    """With a weight or two left out, renamed, or of another shape."""
+    found = dict(weights)
+    for _ in range(dice.randint(1, 2)):
+        name = dice.choice(list(found))
+        weight = found.pop(name)
+        match dice.randrange(4):
+            case 0:
+                found[name.replace(dice.choice("0123"), dice.choice("0123"))] = weight
+            case 1:
+                found[name] = weight.flatten()
+            case 2:
+                found[name] = weight[: dice.randrange(weight.shape[0] + 1)] if weight.ndim else weight
+    return found
+
+
+@pytest.mark.parametrize("program", ["openai", "pytorch-ddpm", "smalldiffusion"])
+def test_damaged_weights_are_refused_or_make_a_network(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smalldiffusion import Unet
+
+    weights, flags = {
+        "openai": (openai(classes=3), OPENAI_FLAGS),
+        "pytorch-ddpm": (PytorchDdpmNetwork(10, 32, (1, 2), (1,), 1).state_dict(), "--img_size 16"),
+        "smalldiffusion": (
+            Unet(16, 1, 1, ch=32, ch_mult=(1, 2)).state_dict(),
+            "--in_dim 16 --N 9 --scaled True --schedule ScheduleLDM",
+        ),
+    }[program]
+    dice, refused = random.Random(0), []
+    for _ in range(40):
+        found = PickledWeights(damaged(weights, dice), {}, bounded=True)
+        monkeypatch.setattr(find, "read_pickled_weights", lambda path, skip, found=found: found)
+        try:
+            peer = find.find_peer(tmp_path, flags=read_flags(flags), size=None, which=None, on_event=ignore)
+            config = load_config(flags={key: (value, "") for key, value in peer.settings.items()}).config
+            with torch.device("meta"):
+                check_weights(build_network(config, peer.image_shape), peer.weights, tmp_path)
+        except DdpmError as error:
+            refused.append(error.exit_status)
+    assert len(refused) > 30
+    assert set(refused) == {2}
