@@ -103,8 +103,11 @@ def read_openai(weights: Weights, flags: Flags, size: tuple[int, int] | None, fi
     heads, width = flags.count("num_heads"), flags.count("num_head_channels")
     rescaled = flags.truth("rescale_timesteps")
     needs = {
-        "image_size 64": ("the size of the images, or --size", size is None),
-        "num_heads 4": ("the number of attention heads, or their channels (--num_head_channels)", heads is None and width is None),
+        "image_size 64": ("the size of the images", size is None),
+        "num_heads 4": (
+            "the number of attention heads, or the channels of each, num_head_channels",
+            heads is None and width is None,
+        ),
         "diffusion_steps 1000": ("the number of noise levels", steps is None),
         "noise_schedule linear": ("the schedule, linear or cosine", schedule is None),
         "rescale_timesteps True": (

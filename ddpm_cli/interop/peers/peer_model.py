@@ -59,7 +59,7 @@ def missing(program: str, needs: Mapping[str, str]) -> RequestError:
     """Say which settings a file leaves open: what each is, and the flag of the other program that says it."""
     told = "; ".join(f"{what} (--{flag.split()[0]})" for flag, what in needs.items())
     flags = " ".join(f"--{flag}" for flag in needs)
-    return RequestError(f"The file does not say all that {program} needs: {told} is missing.", f'Add it: {OPTION} "{flags}"')
+    return RequestError(f"The file holds weights of {program}, which leave open {told}.", f'Add it: {OPTION} "{flags}"')
 
 
 def contradiction(flag: str, said: object, found: object) -> RequestError:
