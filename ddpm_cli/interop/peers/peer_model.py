@@ -81,7 +81,7 @@ def image_size(asked: tuple[int, int] | None, flagged: int | None) -> tuple[int,
 
 
 def sines_first(weight: Tensor, *, interleaved: bool) -> Tensor:
-    """Order the columns of the first linear layer of a time embedding as ours has them, sines and then cosines.
+    """Bring the columns of the first linear layer of a time embedding into our order, sines and then cosines.
 
     Args:
         weight: [out, channels], channels even or odd (then the last one reads a zero).

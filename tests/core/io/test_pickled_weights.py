@@ -44,7 +44,7 @@ def refused(content: bytes, folder: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickled_weights_process, "_set_bounds", lambda size: True)
+    monkeypatch.setattr(pickled_weights_process, "set_bounds", lambda size: True)
 
 
 def rezipped(content: bytes, compression: int = zipfile.ZIP_STORED, *, without: str = "", more: str = "") -> bytes:
@@ -164,6 +164,6 @@ def test_memory_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     asked: dict[int, int] = {}
     monkeypatch.setattr(resource, "setrlimit", lambda what, bounds: asked.update({what: bounds[0]}))
-    pickled_weights_process._set_bounds(1000)
+    pickled_weights_process.set_bounds(1000)
     assert asked[resource.RLIMIT_CPU] == pickled_weights_process.CPU_SECONDS
     assert pickled_weights_process.SPARE_BYTES < asked[resource.RLIMIT_AS] < 1 << 40

@@ -43,8 +43,8 @@ def _read_here(monkeypatch: pytest.MonkeyPatch) -> None:
         path, out, skip = command[-3:]
         return pickled_weights_process.main(Path(path), Path(out), json.loads(skip))
 
-    monkeypatch.setattr(pickled_weights_process, "_set_bounds", lambda size: True)
-    monkeypatch.setattr(pickled_weights, "_answer", answer)
+    monkeypatch.setattr(pickled_weights_process, "set_bounds", lambda size: True)
+    monkeypatch.setattr(pickled_weights, "read_apart", answer)
 
 
 def saved(path: Path, found: object) -> Path:
@@ -372,5 +372,5 @@ def test_damaged_weights_are_refused_or_make_a_network(program: str, tmp_path: P
                 check_weights(build_network(config, peer.image_shape), peer.weights, tmp_path)
         except DdpmError as error:
             refused.append(error.exit_status)
-    assert len(refused) > 30
+    assert len(refused) > 20  # others leave the network whole
     assert set(refused) == {2}
