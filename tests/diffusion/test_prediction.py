@@ -145,3 +145,11 @@ def test_a_network_with_the_wrong_number_of_channels_is_refused(linear: NoiseSch
         make_denoise(predictor(lambda x, _: x[:, :1], linear, Eps()), linear, threshold=clamp)(
             torch.zeros(2, 3, 4, 4), linear.at(5)
         )
+
+
+def test_a_network_that_predicts_eps_can_be_told_the_noise_itself(linear: NoiseSchedule) -> None:
+    x_t = torch.randn(6, 1, 4, 4)
+    levels = at(linear, T, x_t)
+    assert torch.equal(Eps().network_input(x_t, levels)[1], levels.step)
+    told = Eps("log-sigma").network_input(x_t, levels)[1]
+    torch.testing.assert_close(told, (levels.sigma / levels.alpha).log().flatten(), rtol=1e-5, atol=1e-5)

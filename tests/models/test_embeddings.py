@@ -22,6 +22,15 @@ def test_sinusoidal_embedding_is_hos_formula(channels: int) -> None:
     torch.testing.assert_close(actual, torch.tensor(expected), atol=2e-4, rtol=0)
 
 
+def test_two_channels_are_the_sine_and_cosine_of_a_scaled_level() -> None:
+    embedding = TimeEmbedding(2, 16, "transformer", 0.5)
+    seen: list[torch.Tensor] = []
+    embedding.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    embedding(torch.tensor([0.0, 3.0, -2.5]))
+    expected = [[math.sin(0.5 * level), math.cos(0.5 * level)] for level in (0.0, 3.0, -2.5)]
+    torch.testing.assert_close(seen[0], torch.tensor(expected))
+
+
 def test_fractional_noise_levels_are_not_rounded() -> None:
     embedded = sinusoidal_embedding(torch.tensor([0.25]), 8)
     assert embedded[0, 0].item() == pytest.approx(math.sin(0.25), abs=1e-6)

@@ -8,6 +8,7 @@ import torch
 from diffusers import UNet2DModel
 
 from ddpm_cli.errors import ConfigError, ShapeError
+from ddpm_cli.models.base import recompute_blocks
 from ddpm_cli.models.cost import parameter_count
 from ddpm_cli.models.unet import UNet
 
@@ -24,12 +25,13 @@ DIFFUSERS_NAMES = (
     (r"^(down|up)\.(\d+)\.stages\.(\d+)\.block", r"\1_blocks.\2.resnets.\3"),
     (r"^(down|up)\.(\d+)\.stages\.(\d+)\.attention", r"\1_blocks.\2.attentions.\3"),
     (r"^(down|up)\.(\d+)\.(down|up)sample\.conv", r"\1_blocks.\2.\3samplers.0.conv"),
-    (r"(resnets\.\d+)\.norm_in", r"\1.norm1"),
-    (r"(resnets\.\d+)\.conv_in", r"\1.conv1"),
-    (r"(resnets\.\d+)\.project", r"\1.time_emb_proj"),
-    (r"(resnets\.\d+)\.norm_out", r"\1.norm2"),
-    (r"(resnets\.\d+)\.conv_out", r"\1.conv2"),
-    (r"(resnets\.\d+)\.shortcut", r"\1.conv_shortcut"),
+    (r"^(down|up)\.(\d+)\.(down|up)sample\.block", r"\1_blocks.\2.\3samplers.0"),
+    (r"(resnets\.\d+|samplers\.0)\.norm_in", r"\1.norm1"),
+    (r"(resnets\.\d+|samplers\.0)\.conv_in", r"\1.conv1"),
+    (r"(resnets\.\d+|samplers\.0)\.project", r"\1.time_emb_proj"),
+    (r"(resnets\.\d+|samplers\.0)\.norm_out", r"\1.norm2"),
+    (r"(resnets\.\d+|samplers\.0)\.conv_out", r"\1.conv2"),
+    (r"(resnets\.\d+|samplers\.0)\.shortcut", r"\1.conv_shortcut"),
     (r"(attentions\.\d+)\.norm", r"\1.group_norm"),
     (r"(attentions\.\d+)\.query", r"\1.to_q"),
     (r"(attentions\.\d+)\.key", r"\1.to_k"),
@@ -76,6 +78,56 @@ def test_same_weights_give_what_diffusers_gives(make_unet: MakeUnet, scale_shift
         expected = oracle(x, t).sample
         assert expected.std() > 0.1
         torch.testing.assert_close(network(x, t), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_residual_resampling_and_heads_of_one_width_give_what_diffusers_gives(make_unet: MakeUnet) -> None:
+    network = make_unet(
+        in_channels=3,
+        image_size=(16, 16),
+        attention_resolutions=(8, 16),
+        attention_head_channels=4,
+        resampling="residual",
+        time_scale=0.25,
+        time_frequencies="transformer",
+    )
+    oracle = UNet2DModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D"),
+        attention_head_dim=4,
+        norm_num_groups=4,
+        norm_eps=1e-6,
+        freq_shift=0,
+        flip_sin_to_cos=False,
+        downsample_type="resnet",
+        upsample_type="resnet",
+    ).eval()
+    oracle.load_state_dict({diffusers_name(name): tensor for name, tensor in network.state_dict().items()})
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([0, 731])
+    with torch.no_grad():
+        expected = oracle(x, t * 0.25).sample
+        assert expected.std() > 0.1
+        torch.testing.assert_close(network(x, t), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_heads_that_do_not_divide_the_channels_are_refused(make_unet: MakeUnet) -> None:
+    with pytest.raises(ConfigError, match=r"attention_head_channels \(5\) does not divide the 16 channels"):
+        make_unet(attention_head_channels=5)
+
+
+def test_recomputing_a_residual_resampling_changes_no_gradient(make_unet: MakeUnet) -> None:
+    network = make_unet(resampling="residual").train()
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([0, 731])
+    gradients = []
+    for recompute in (False, True):
+        recompute_blocks(network, recompute)
+        network.zero_grad()
+        network(x, t).square().sum().backward()
+        gradients.append(network.down[0].downsample.block.conv_in.weight.grad.clone())
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 def test_hos_cifar10_model_has_its_number_of_parameters(make_unet: MakeUnet) -> None:

@@ -62,7 +62,7 @@ def read_pickled_weights(path: Path, *, skip: Sequence[str] = ()) -> PickledWeig
         size = os.fstat(file.fileno()).st_size
     with tempfile.TemporaryDirectory(prefix="ddpm-import-") as folder:
         out = Path(folder, TENSORS_NAME)
-        answer = _answer([*COMMAND, str(target), str(out), json.dumps(list(skip))], BASE_SECONDS + size / BYTES_PER_SECOND)
+        answer = read_apart([*COMMAND, str(target), str(out), json.dumps(list(skip))], BASE_SECONDS + size / BYTES_PER_SECOND)
         if "refused" in answer:
             raise UnreadableError(answer["refused"])
         tensors, metadata = read_tensor_file(out)
@@ -71,7 +71,12 @@ def read_pickled_weights(path: Path, *, skip: Sequence[str] = ()) -> PickledWeig
     return PickledWeights(owned, json.loads(metadata[SCALARS]), answer["bounded"])
 
 
-def _answer(command: Sequence[str], seconds: float) -> dict[str, Any]:
+def read_apart(command: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Run the process that reads, and take its answer.
+
+    Raises:
+        UnreadableError: If it takes longer than `seconds`, or ends without an answer.
+    """
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}  # threads' stacks would count as memory
     try:

@@ -64,7 +64,7 @@ def main(path: Path, out: Path, skip: list[str]) -> dict[str, Any]:
         _check_names(path, size)
         import torch
 
-        bounded = _set_bounds(size)
+        bounded = set_bounds(size)
         found = torch.load(path, map_location="cpu", weights_only=True)
         _write(found, size, out, skip)
     except UnreadableError as error:
@@ -132,7 +132,7 @@ def _check_pickle(file: IO[bytes]) -> None:
         raise UnreadableError(f"is cut off or damaged ({printable(str(error))})") from error
 
 
-def _set_bounds(size: int) -> bool:
+def set_bounds(size: int) -> bool:
     """Bound memory and time of this process from here on; tell whether memory has a bound."""
     try:
         import resource

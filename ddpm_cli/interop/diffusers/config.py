@@ -108,7 +108,8 @@ def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
     if not isinstance(model, UNetConfig):
         return [f'its network is a U-Net, not of the kind "{model.kind}" (model.kind)']
     multiple = 2 ** (len(model.channel_mult) - 1)
-    kind = config.objective.parameterization.kind
+    parameterization = config.objective.parameterization
+    kind = parameterization.kind
     faults = {
         f"its U-Net has no space-to-depth stem (model.stem = {model.stem})": model.stem > 1,
         f"its U-Net does not pad images of {height}x{width} to multiples of {multiple}": bool(
@@ -124,7 +125,15 @@ def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
         f"its heads have one width, not one number (model.attention_heads = {model.attention_heads})": (
             has_uneven_heads(model, height)
         ),
+        f"its blocks halve and double by convolutions (model.resampling = {model.resampling})": model.resampling == "residual",
+        f"it embeds the step as it is (model.time_scale = {model.time_scale:g})": model.time_scale != 1,
+        "it embeds the step as as many numbers as the first level has channels (model.time_channels)": (
+            model.time_channels not in (None, model.base_channels)
+        ),
         f'its schedulers know no parameterization "{kind}"': kind not in PREDICTION_TYPES,
+        "its schedulers tell a network the step alone (objective.parameterization.level_input)": (
+            kind in PREDICTION_TYPES and parameterization.knows_any_level
+        ),
         "its DDIM and DPM-Solver++ take no learned variance": config.objective.reverse_variance == "learned-range",
     }
     return [reason for reason, holds in faults.items() if holds]
@@ -168,7 +177,7 @@ def attended_levels(model: UNetConfig, height: int) -> list[bool]:
 
 def has_uneven_heads(model: UNetConfig, height: int) -> bool:
     """Tell whether the heads, of which there are as many everywhere, are wider in one place than in another."""
-    return model.attention_heads > 1 and len(_attended_channels(model, height)) > 1
+    return model.attention_head_channels is None and model.attention_heads > 1 and len(_attended_channels(model, height)) > 1
 
 
 def norm_groups(model: UNetConfig, shape: tuple[int, int, int]) -> set[int]:
@@ -186,5 +195,7 @@ def _attended_channels(model: UNetConfig, height: int) -> set[int]:
 
 def _head_channels(model: UNetConfig, height: int) -> int | None:
     """Channels of each head, the fewest if they differ; None for one head whatever the channels."""
+    if model.attention_head_channels is not None:
+        return model.attention_head_channels
     widths = _attended_channels(model, height)
     return None if model.attention_heads == 1 or not widths else min(widths) // model.attention_heads

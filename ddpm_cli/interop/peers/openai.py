@@ -103,8 +103,11 @@ def read_openai(weights: Weights, flags: Flags, size: tuple[int, int] | None, fi
     heads, width = flags.count("num_heads"), flags.count("num_head_channels")
     rescaled = flags.truth("rescale_timesteps")
     needs = {
-        "image_size 64": ("the size of the images, or --size", size is None),
-        "num_heads 4": ("the number of attention heads, or their channels (--num_head_channels)", heads is None and width is None),
+        "image_size 64": ("the size of the images", size is None),
+        "num_heads 4": (
+            "the number of attention heads, or the channels of each, num_head_channels",
+            heads is None and width is None,
+        ),
         "diffusion_steps 1000": ("the number of noise levels", steps is None),
         "noise_schedule linear": ("the schedule, linear or cosine", schedule is None),
         "rescale_timesteps True": (
@@ -116,6 +119,7 @@ def read_openai(weights: Weights, flags: Flags, size: tuple[int, int] | None, fi
         raise missing(PROGRAM, {flag: what for flag, (what, lacks) in needs.items() if lacks})
     assert size is not None
     assert steps is not None
+    _check_heads(weights, "num_heads" if width is None else "num_head_channels", width or heads or 1)
     settings = {
         "model.base_channels": found.base,
         "model.channel_mult": [count // found.base for count in found.channels],
@@ -242,6 +246,12 @@ def _check_flags(found: Structure, flags: Flags, size: tuple[int, int] | None) -
     up, down = flags.count("num_heads_upsample"), flags.count("num_heads")
     if up is not None and up != down and flags.count("num_head_channels") is None:
         raise inexpressible(PROGRAM, [f"it has {up} heads on the way up (num_heads_upsample) and {down} on the way down"])
+
+
+def _check_heads(weights: Weights, flag: str, said: int) -> None:
+    widths = sorted({weight.shape[0] // 3 for name, weight in weights.items() if name.endswith(".qkv.weight")})
+    if any(width % said for width in widths):
+        raise contradiction(flag, said, f"attention over {' and '.join(map(str, widths))} channels, which that does not divide")
 
 
 def _heights(height: int, found: Structure) -> list[int]:

@@ -59,7 +59,7 @@ def missing(program: str, needs: Mapping[str, str]) -> RequestError:
     """Say which settings a file leaves open: what each is, and the flag of the other program that says it."""
     told = "; ".join(f"{what} (--{flag.split()[0]})" for flag, what in needs.items())
     flags = " ".join(f"--{flag}" for flag in needs)
-    return RequestError(f"The file does not say all that {program} needs: {told} is missing.", f'Add it: {OPTION} "{flags}"')
+    return RequestError(f"The file holds weights of {program}, which leave open {told}.", f'Add it: {OPTION} "{flags}"')
 
 
 def contradiction(flag: str, said: object, found: object) -> RequestError:
@@ -81,7 +81,7 @@ def image_size(asked: tuple[int, int] | None, flagged: int | None) -> tuple[int,
 
 
 def sines_first(weight: Tensor, *, interleaved: bool) -> Tensor:
-    """Order the columns of the first linear layer of a time embedding as ours has them, sines and then cosines.
+    """Bring the columns of the first linear layer of a time embedding into our order, sines and then cosines.
 
     Args:
         weight: [out, channels], channels even or odd (then the last one reads a zero).

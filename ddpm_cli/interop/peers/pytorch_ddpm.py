@@ -78,7 +78,7 @@ def read_pytorch_ddpm(
     if noise is not None and noise.ndim == 4:
         size = size or (noise.shape[2], noise.shape[3])
     if size is None:
-        raise missing(PROGRAM, {"img_size 32": "the size of the images, or --size"})
+        raise missing(PROGRAM, {"img_size 32": "the size of the images"})
     downs, ups = _kinds(weights, "downblocks"), _kinds(weights, "upblocks")
     levels = downs.count("sample") + 1
     blocks = (len(downs) - levels + 1) // levels

@@ -53,7 +53,7 @@ def read_small_diffusion(weights: Weights, flags: Flags, size: tuple[int, int] |
     size = image_size(size, flags.count("in_dim"))
     schedule, steps, scaled = flags.text("schedule", SCHEDULES), flags.count("N"), flags.truth("scaled")
     needs = {
-        "in_dim 28": ("the size of the images, or --size", size is None),
+        "in_dim 28": ("the size of the images", size is None),
         "schedule ScheduleDDPM": (f"the class of its schedule, {' or '.join(SCHEDULES)}", schedule is None),
         "N 1000": ("the number of noise levels", steps is None),
         "scaled True": ("whether the network is Scaled(Unet)", scaled is None),

@@ -93,12 +93,13 @@ def read_unet(
     if faults:
         raise RequestError(f"ddpm has no network as {source} describes it: {'; '.join(faults)}.", "Another model can be imported.")
     attended = [DOWN_BLOCKS[kind] for kind in down]
+    heads = _heads(given, channels, attended)
     model = {
         "base_channels": channels[0],
         "channel_mult": [count // channels[0] for count in channels],
         "blocks_per_level": given["layers_per_block"],
         "attention_resolutions": [size[0] // 2**level for level, yes in enumerate(attended) if yes],
-        "attention_heads": _heads(given, channels, attended)[0],
+        "attention_heads": heads[0] if len(heads) == 1 else 1,
         "middle_attention": given["add_attention"],
         "dropout": given["dropout"],
         "scale_shift_norm": given["resnet_time_scale_shift"] == "scale_shift",
@@ -108,6 +109,8 @@ def read_unet(
         "downsample_padding": "symmetric" if given["downsample_padding"] == 1 else "asymmetric",
         "time_frequencies": "ddpm" if given["freq_shift"] == 1 else "transformer",
     }
+    if len(heads) > 1:
+        model["attention_head_channels"] = given["attention_head_dim"]
     shape = (given["in_channels"], size[0], size[1])
     return {f"model.{key}": value for key, value in model.items()}, shape, bool(given["flip_sin_to_cos"])
 
@@ -136,8 +139,8 @@ def _unfit(
         yield f"time_embedding_dim is {printable(str(given['time_embedding_dim']))}, which is {4 * channels[0]} here"
     if given["add_attention"] and _middle_groups(given) != given["norm_num_groups"]:
         yield "the norm of its middle attention is another than the others"
-    if len(_heads(given, channels, [bool(yes) for yes in attended])) != 1:
-        yield f"attention_head_dim {printable(str(given['attention_head_dim']))} gives its levels different numbers of heads"
+    if not _heads(given, channels, [bool(yes) for yes in attended]):
+        yield f"attention_head_dim {printable(str(given['attention_head_dim']))} does not divide the channels of its levels"
 
 
 def _size(sample_size: Any, asked: tuple[int, int] | None, source: Path) -> list[Any]:

@@ -21,6 +21,7 @@ from ddpm_cli.config.schema.sample import DdimSampler
 from ddpm_cli.data.sources import fashion_mnist
 from ddpm_cli.errors import DdpmError, RequestError, RunError
 from ddpm_cli.experiments.run_list import list_rows
+from ddpm_cli.interop.diffusers.config import unet2d_arguments
 from ddpm_cli.interop.diffusers.export import compare_diffusers, load_pipeline, sample_diffusers, write_diffusers
 from ddpm_cli.interop.import_model import import_model
 from ddpm_cli.interop.model_card import model_card
@@ -330,7 +331,10 @@ UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: (folder / "unet" / WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin"), "a pickle"),
+        (
+            lambda folder: (folder / "unet" / WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin"),
+            "no file of torch.save",
+        ),
         (lambda folder: (folder / "unet" / WEIGHTS).unlink(), "missing"),
         (lambda folder: (folder / SCHEDULER).unlink(), "no scheduler_config.json"),
         (lambda folder: (folder / UNET).write_text("[" * 100_000), "nested too deeply"),
@@ -378,6 +382,26 @@ def test_a_strangers_folder_is_refused_and_nothing_is_written(
     assert caught.value.exit_status == 2
     assert caught.value.remedy
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_pickled_weights_makes_the_same_images(tutorial: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tutorial, tmp_path / "pipeline")
+    weights = load_file(folder / "unet" / WEIGHTS)
+    torch.save(weights, folder / "unet" / "diffusion_pytorch_model.bin")
+    assert import_model(folder, "both", runs=tmp_path / "runs").weights == WEIGHTS
+    (folder / "unet" / WEIGHTS).unlink()
+    result = import_model(folder, "pickled", runs=tmp_path / "runs")
+    assert result.weights == "diffusion_pytorch_model.bin"
+    assert_same_images(load_trained(result.run, torch.device("cpu")), tutorial)
+
+
+def test_heads_of_one_width_in_levels_of_different_channels_make_the_same_images(tmp_path: Path) -> None:
+    kinds = {"down_block_types": ("AttnDownBlock2D",) * 2, "up_block_types": ("AttnUpBlock2D",) * 2}
+    folder = pipeline_folder(tmp_path / "pipeline", TUTORIAL | kinds | {"block_out_channels": (32, 64)}, num_train_timesteps=20)
+    model = imported(folder, tmp_path)
+    assert model.config.model.attention_head_channels == 8
+    assert_same_images(model, folder)
+    assert unet2d_arguments(model.config.model, model.image_shape)["attention_head_dim"] == 8
 
 
 def test_a_scheduler_without_betas_is_refused() -> None:
