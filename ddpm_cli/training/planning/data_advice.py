@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PRESET = "quick"
 MEASURED_IMAGES, MEASURED_SEEN = 1_000, 51_200
 """`quick` with 800 steps of 64 images, on 1,000 clothes: 0 of 300 samples flagged by `nearest`, with both seeds."""
-MEASURED_IN = "examples/experiments/metrics (quick on 1,000 clothes)"
+MEASURED_IN = "examples/experiments/metrics (the first quick, 1,000 clothes)"
 LARGE_SET, LARGE_SET_IN = 50_000, "Ho et al. 2020, App. B: 35.7 million parameters on the 50,000 images of CIFAR-10"
 KARRAS = "Karras et al. 2022, Tables 6 and 7"
 
