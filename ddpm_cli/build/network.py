@@ -29,8 +29,9 @@ def build_network(config: Config, image_shape: tuple[int, int, int]) -> Denoiser
     Raises:
         ConfigError: As `build_model` does, or if the network or images of this size cannot be augmented.
     """
+    augmentation = build_augmentation(config.data, image_shape)
     network = build_model(config.model, image_shape, learned_variance=config.objective.reverse_variance == "learned-range")
-    if (augmentation := build_augmentation(config.data, image_shape)) is not None:
+    if augmentation is not None:
         network.take_augmentation(augmentation.vector_size)
     return network
 

@@ -28,6 +28,8 @@ def data() -> None:
     For example:
 
       ddpm data check photos --size 64
+
+      ddpm data advise photos --size 64
     """
 
 
@@ -115,6 +117,56 @@ def check(
         show_line("wrote:", "green", str(out))
     elif out is not None:
         show_notice(Notice(f"{out} is not written: there is nothing that training would see.", important=True))
+
+
+@data_app.command("advise", cls=Command)
+def advise(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder of pictures, or another data set that `ddpm train --data` takes.",
+            autocompletion=kinds("data"),
+        ),
+    ],
+    size: SizeOption = None,
+    sets: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say how to train on so many pictures, and what to expect.
+
+    It counts pictures, copies and classes. From that follow epochs, augmentation, dropout, and when samples may become copies of
+    the pictures. Each number has its source beside it. What is not known is said too. The last line is a command that trains so.
+
+    For example:
+
+      ddpm data advise photos --size 64
+
+      ddpm data advise fashion-mnist --set data.limit=300 --json
+    """
+    from dataclasses import asdict
+
+    from ddpm_cli.build.data import build_dataset
+    from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
+    from ddpm_cli.config.resolve.loader import load_config
+    from ddpm_cli.render.terminal.console import print_json, show_notice, show_notices
+    from ddpm_cli.render.terminal.data import DataBar, show_advice
+    from ddpm_cli.results.events import Notice, together
+    from ddpm_cli.training.planning.data_advice import PRESET
+    from ddpm_cli.training.planning.data_advice import advise as advise_on
+
+    named = data_flags(data, "DATA") | {"data.size": (size, "--size")}
+    config = load_config(preset=PRESET, sets=sets or (), flags=named).config
+    for notice in data_notices(data):
+        show_notice(Notice(notice, important=True))
+    with DataBar() as bar:
+        dataset = build_dataset(config.data, together(show_notices, bar))
+    words = ["--data", data, *(["--size", size] if size else []), *(f"--set={text}" for text in sets or ())]
+    advice = advise_on(dataset, config, words)
+    if json:
+        print_json(asdict(advice))
+    else:
+        show_advice(advice)
 
 
 def _examine(config: DataConfig, *, preview: bool) -> tuple[Report, NDArray[np.uint8] | None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shlex
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -454,3 +456,60 @@ def test_refusals_of_check(
     make(here / "pics")
     message = refused(capsys, "data", "check", "pics", *arguments)
     assert [word for word in words if word not in message] == []
+
+
+def advise(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The JSON of `ddpm data advise`, run in this process."""
+    capsys.readouterr()
+    assert run(["data", "advise", *arguments, "--json"], debug=False) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_advice_counts_copies_and_its_command_is_one_that_trains(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(30):
+        for name in (f"{number}.png", f"{number} again.png") if number < 5 else (f"{number}.png",):
+            write_picture(here / "my pics" / name, number)
+    advice = advise(capsys, "my pics", "--set=data.held_out=0")
+    assert (advice["train_images"], advice["distinct_images"], advice["held_out_images"]) == (35, 30, 0)
+    assert advice["steps"] == -(-advice["epochs"] * 35 // advice["batch_size"])
+    assert (advice["augment"], advice["classes"], advice["smallest_class"]) == (0.15, 0, None)
+    about = {point["about"]: point["advice"] for point in advice["points"]}
+    assert "5 of 35 images" in about["copies among the images"]
+    assert "none" in about["held-out images"]
+    assert all(point["reason"] for point in advice["points"])
+    command = shlex.split(advice["command"])
+    assert command[:6] == ["ddpm", "train", "--preset", "quick", "--data", "my pics"]
+    assert run([*command[1:], *SMALL, "--steps=2", "--name=advised"], debug=False) == 0
+    config = tomllib.loads(Path("runs/advised/config.toml").read_text())
+    assert (config["data"]["augment"], config["data"]["held_out"], config["train"]["epochs"]) == (0.15, 0, advice["epochs"])
+
+
+def test_advice_says_less_of_copies_the_more_images_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    few, more = (advise(capsys, "fashion-mnist-10k", f"--set=data.limit={limit}") for limit in (100, 2000))
+    assert few["epochs"] == 512
+    assert more["epochs"] == 52
+    assert (few["classes"], few["smallest_class"], more["smallest_class"]) == (10, 10, 200)
+    when = [{point["about"]: point["advice"] for point in advice["points"]}["when samples become copies"] for advice in (few, more)]
+    assert when[0].startswith("perhaps")
+    assert when[1].startswith("not within 51 epochs")
+    assert any("below 1,000 images" in line for line in few["unknown"])
+    assert not any("below 1,000 images" in line for line in more["unknown"])
+
+
+def test_advice_is_printed_with_its_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "advise", "fashion-mnist-10k", "--set=data.limit=100"], debug=False) == 0
+    out = capsys.readouterr().out
+    line = out.splitlines()[-1]
+    assert line == "  ddpm train --preset quick --data fashion-mnist-10k --set=data.limit=100 --epochs=512 --set=data.augment=0.15"
+    assert "Karras et al. 2022" in out
+    assert "not known:" in out
+
+
+def test_advice_on_nothing_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is no data set, and no folder or file" in refused(capsys, "data", "advise", "nowhere")
+
+
+def test_single_pixels_are_not_augmented(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("dots.npy", np.arange(60, dtype=np.uint8).reshape(60, 1, 1))
+    assert "nothing to turn in pictures of 1x1" in refused(capsys, "train", "--data=dots.npy", *SMALL, "--set=data.augment=0.1")

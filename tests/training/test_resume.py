@@ -61,6 +61,8 @@ MORE_MODES: dict[str, list[str]] = {
     "muon": ["optimizer.kind=muon", "optimizer.decay=linear", "train.micro_batch_size=3"],
     "warm-up, ema without": ["optimizer.warmup_steps=5", "ema.warmup=false", "train.max_grad_norm=none"],
     "flips and dropout in parts": ["data.horizontal_flip=true", "train.micro_batch_size=3", "model.dropout=0.5"],
+    "autoguidance of augmented images": ["objective.autoguidance={scale=2, kept_at=0.2, start=0.6}", "data.augment=0.5"],
+    "augmented": ["data.augment=0.5", "model.num_classes=auto", "train.micro_batch_size=3", "data.horizontal_flip=true"],
     "deterministic": ["train.deterministic=true", "model.attention_resolutions=[7]"],
 }
 FEW_STEPS = 8

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.check import Histogram, Report, Training
 from ddpm_cli.data.pictures.settings import shown
-from ddpm_cli.render.terminal.console import messages
+from ddpm_cli.render.terminal.console import messages, results
 from ddpm_cli.render.terminal.format import shape_text
-from ddpm_cli.render.terminal.tables import show_facts
+from ddpm_cli.render.terminal.tables import show_facts, show_table
+from ddpm_cli.results.advice import DataAdvice
 from ddpm_cli.results.events import DataProgress, Event
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -148,3 +149,16 @@ def _groups(groups: tuple[tuple[str, ...], ...], what: str) -> str:
 def show_report(report: Report) -> None:
     """Print a report on stdout: a table on a terminal, and lines that are never wrapped in a pipe or file."""
     show_facts(report.source, report_facts(report))
+
+
+def show_advice(advice: DataAdvice) -> None:
+    """Print advice on stdout: a table of points with their sources, what is unknown, and the command, in one line."""
+    channels, height, width = advice.image_shape
+    held_out = f"{advice.held_out_images:,} held out"
+    title = f"{advice.source}: {counted(advice.train_images, 'image')}, {held_out}, {shape_text(height, width, channels)}"
+    show_table(title, ("about", "advice", "from"), [(point.about, point.advice, point.reason) for point in advice.points])
+    results.print("not known:")
+    for line in advice.unknown:
+        results.print(f"  {line}", markup=False)
+    results.print("train:")
+    results.print(f"  {advice.command}", markup=False, soft_wrap=True)

@@ -49,7 +49,9 @@ def folder_of(model: TrainedModel, path: Path, *, half: bool = False) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("sets", [(), ODD, ("objective.parameterization=x0", "sample.threshold=none", "schedule.logsnr_shift=-1")])
+@pytest.mark.parametrize(
+    "sets", [(), ODD, ("objective.parameterization=x0", "sample.threshold=none", "schedule.logsnr_shift=-1"), ("data.augment=0.1",)]
+)
 def test_diffusers_makes_the_same_of_it(sets: tuple[str, ...], tmp_path: Path) -> None:
     model = trained_model(*sets)
     found = compare_diffusers(model, folder_of(model, tmp_path), images=True)

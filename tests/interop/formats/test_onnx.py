@@ -32,6 +32,14 @@ def stored_bytes(path: Path) -> Counter[int]:
     return found
 
 
+def test_a_model_that_was_told_of_augmentation_is_asked_of_images_as_they_are(folder: Path) -> None:
+    model = trained_model("data.augment=0.1")
+    (comparison,) = write_onnx(model, folder / "told.onnx", half=False)
+    assert comparison.holds
+    names = {tensor.name for tensor in onnx.load(folder / "told.onnx").graph.input}
+    assert names == {"x", "t"}
+
+
 def test_half_of_the_bytes_and_any_batch(folder: Path) -> None:
     model, _ = rounded(trained_model("model.stem=2", "model.attention_resolutions=[4]", shape=(1, 7, 6)))
     path = folder / "denoiser.onnx"

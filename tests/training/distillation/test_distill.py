@@ -41,6 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     train(teacher_config(), runs=folder, name="plain")
     train(teacher_config(*CLASSES), runs=folder, name="classes")
+    train(teacher_config(*CLASSES, "data.augment=0.5"), runs=folder, name="augmented")
     return folder
 
 
@@ -88,6 +89,7 @@ def test_it_trains_by_other_distances_as_it_goes_on(runs: Path, tmp_path: Path) 
         ("plain", ()),
         ("plain", ("objective.loss.ends=teacher",)),
         ("classes", ("objective.loss.guidance.scale=2.5",)),
+        ("augmented", ("objective.loss.guidance.scale=2.5", "objective.loss.ends=teacher")),
     ],
 )
 def test_a_stopped_one_ends_with_the_same_bits_also_without_its_teacher(
