@@ -172,7 +172,7 @@ def scale_of_one(name: str, header: Header, levels: Levels | None) -> Scale:
     if levels is None:
         return USUAL
     kind = KINDS[header.depth]
-    ends = levels.said or (ENDS.get(header.depth, WHOLE_16) if kind.low == 0 else (kind.low, kind.high))
+    ends = levels.said or (ENDS.get(header.depth, WHOLE_16) if levels.low >= 0 else (kind.low, kind.high))
     share = (levels.high - max(levels.low, 0)) / (ends[1] - ends[0])
     if levels.low < ends[0] or levels.high > ends[1] or (0 < share < 0.1 and levels.said is None):
         raise DataError(

@@ -10,6 +10,7 @@ import pytest
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.config.schema.data import ArraysData
 from ddpm_cli.data.images import images_sha256
+from ddpm_cli.data.pictures.check import check_images
 from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.data.sources.arrays import load_arrays
 from ddpm_cli.data.sources.formats.reader import ArrayOptions
@@ -228,3 +229,15 @@ def test_damaged_files(tmp_path: Path, content: bytes) -> None:
         assert "pickle" not in caught.value.message
     with pytest.raises(DataError, match="no file"):
         load_arrays(tmp_path / "absent.npz")
+
+
+def test_check_counts_the_values_of_arrays_and_shows_them_in_eight_bits(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.linspace(-1000, 3000, 400, dtype=np.int16).reshape(4, 10, 10))
+    report, seen = check_images(load_arrays(tmp_path / "a.npy", held_out=0), preview=True)
+    values = report.training.values
+    assert values is not None
+    assert (values.low, values.high, values.smallest, values.largest) == (-1000, 3000, -1000, 3000)
+    assert sum(values.counts) == 400
+    assert max(values.counts) - min(values.counts) <= 1
+    assert seen is not None
+    assert (seen.dtype, seen.min(), seen.max()) == (np.uint8, 0, 255)
