@@ -18,7 +18,7 @@ from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.pictures.decode import fitted
 from ddpm_cli.data.pictures.layout import cut_at
-from ddpm_cli.data.pictures.settings import shown
+from ddpm_cli.data.pictures.settings import printable, shown
 from ddpm_cli.data.sources.array_sets import AnyLayout, ArrayPart, ArraySet, dataset_of
 from ddpm_cli.data.volumes.dicom import read_dicom
 from ddpm_cli.data.volumes.finding import Scan, Scans, find_scans, reason_of
@@ -167,7 +167,7 @@ def _read(scan: Scan, settings: SliceSettings, found: _Found) -> Volume:
         try:
             part = _read_file(scan, file, settings)
         except (UnreadableError, OSError) as error:
-            name = scan.name if len(scan.files) == 1 else Path(scan.name).with_name(file.name).as_posix()
+            name = scan.name if len(scan.files) == 1 else Path(scan.name).with_name(printable(file.name)).as_posix()
             found.unreadable[name] = reason_of(error)
             continue
         slices += part.slices
@@ -286,7 +286,7 @@ def _split(scans: Scans, cuts: list[_Cut], share: float, path: Path) -> tuple[li
     return (
         train,
         held_out,
-        [f"Held out {counted(len(held_out), 'scan')} of {len(cuts):,}, with all {counted(count, 'slice')} of it."],
+        [f"Held out {counted(len(held_out), 'scan')} of {len(cuts):,}, {counted(count, 'slice')}."],
     )
 
 
