@@ -47,9 +47,11 @@ def _faults_named() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except (UnreadableError, OSError, RequestError):
+        except (UnreadableError, RequestError):
             raise
-        except Exception as error:  # noqa: BLE001 - pydicom meets damage with errors of every kind
+        except Exception as error:  # pydicom meets damage with errors of every kind
+            if isinstance(error, OSError) and error.errno:  # else one of Pillow's, which unpacks some kinds
+                raise
             raise UnreadableError(f"is damaged ({type(error).__name__})") from None
 
 

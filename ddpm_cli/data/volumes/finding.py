@@ -111,7 +111,7 @@ def _walk(root: Path) -> tuple[dict[str, list[str]], int]:
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in LITTER)
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(below, name)
-            kind = format_of(path) if not path.is_symlink() or path.resolve().is_relative_to(real_root) else None
+            kind = format_of(path) if not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(real_root) else None
             if kind is None:
                 others += 1
             else:
@@ -139,7 +139,7 @@ def _series(root: Path, names: list[str], unreadable: dict[str, str], looked: Ca
 
 def reason_of(error: UnreadableError | OSError) -> str:
     """Say why a file cannot be read, to follow its name."""
-    return f"cannot be opened ({error.strerror})" if isinstance(error, OSError) else str(error)
+    return f"cannot be opened ({error.strerror or type(error).__name__})" if isinstance(error, OSError) else str(error)
 
 
 def _arranged(root: Path, scans: list[Scan], unreadable: dict[str, str], notices: list[str]) -> Scans:

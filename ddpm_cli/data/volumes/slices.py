@@ -19,7 +19,7 @@ from ddpm_cli.data import ranges as data_ranges
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.pictures.layout import cut_at
 from ddpm_cli.data.pictures.resizing import fitted
-from ddpm_cli.data.pictures.settings import shown
+from ddpm_cli.data.pictures.settings import printable, shown
 from ddpm_cli.data.sources.array_sets import AnyLayout, ArrayPart, ArraySet, dataset_of
 from ddpm_cli.data.volumes.dicom import read_dicom
 from ddpm_cli.data.volumes.finding import Scan, Scans, find_scans, reason_of
@@ -55,7 +55,7 @@ class SliceSettings:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """One scan as it will be used: its slices [n, H, W] or [n, H, W, C], and a sum of what they were before they were resized."""
+    """Hold one scan as it will be used: slices [n, H, W] or [n, H, W, C], and a sum of what they were before they were resized."""
 
     scan: Scan
     slices: NDArray[np.generic]
@@ -64,12 +64,13 @@ class _Cut:
 
 @dataclass
 class _Found:
-    """What is known of the scans so far."""
+    """Hold what is known of the scans so far."""
 
     cuts: list[_Cut] = field(default_factory=list)
     ranges: set[Range] = field(default_factory=set)
     silent: int = 0
     empty: int = 0
+    enlarged: int = 0
     unoriented: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
@@ -159,6 +160,8 @@ def _cut(scan: Scan, settings: SliceSettings, found: _Found) -> None:
     found.silent += not volume.says_all
     if not volume.oriented:
         found.unoriented.append(scan.name)
+    if settings.size is not None:
+        found.enlarged += sum(values.shape[0] < settings.size[0] or values.shape[1] < settings.size[1] for values in kept)
     if kept:
         found.cuts.append(_Cut(scan, _stacked(kept, settings.size, scan), _content_sum(kept)))
 
@@ -172,7 +175,7 @@ def _read(scan: Scan, settings: SliceSettings, found: _Found) -> Volume:
         try:
             part = _read_file(scan, file, settings)
         except (UnreadableError, OSError) as error:
-            name = scan.name if len(scan.files) == 1 else Path(scan.name).with_name(file.name).as_posix()
+            name = scan.name if len(scan.files) == 1 else Path(scan.name).with_name(printable(file.name)).as_posix()
             found.unreadable[name] = reason_of(error)
             continue
         slices += part.slices
@@ -291,7 +294,7 @@ def _split(scans: Scans, cuts: list[_Cut], share: float, path: Path) -> tuple[li
     return (
         train,
         held_out,
-        [f"Held out {counted(len(held_out), 'scan')} of {len(cuts):,}, with all {counted(count, 'slice')} of it."],
+        [f"Held out {counted(len(held_out), 'scan')} of {len(cuts):,}, {counted(count, 'slice')}."],
     )
 
 
@@ -352,6 +355,8 @@ def _notices(found: _Found, path: Path) -> Iterator[str]:
         yield f"Left out {counted(len(listed), 'scan file')} in {path} that cannot be read: {first_few(listed)}."
     if found.empty:
         yield f"Left out {counted(found.empty, 'slice')} of one value each (data.skip_empty)."
+    if found.enlarged:
+        yield f"Enlarged {counted(found.enlarged, 'slice')} smaller than the size asked for, which adds no detail."
     if found.unoriented:
         yield (
             f"{counted(len(found.unoriented), 'scan says', 'scans say')} nothing of orientation and may be mirrored: "
