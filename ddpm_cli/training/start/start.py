@@ -166,7 +166,6 @@ def _notices(report: StartReport, source: Source, config: Config, dataset: Datas
         yield Notice(f"The source predicts {was}, and this run {now}: its last layers have to learn anew.", important=True)
     if isinstance(source.stored, StoredModel) and source.stored.scale != dataset.scale:
         yield Notice(
-            f"The source has pixels from {source.stored.scale}, and this run from {dataset.scale}; its network "
-            "sees -1 to 1 of both.",
+            f"Pixels of the source are {source.stored.scale}, of this run {dataset.scale}: both are -1 to 1 to the network.",
             important=True,
         )
