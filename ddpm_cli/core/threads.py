@@ -33,7 +33,10 @@ def in_parallel(
 
 
 def chunks_in_parallel(
-    function: Callable[[Item], Result], chunks: Iterable[Sequence[Item]], stop: Callable[[], None] | None = None
+    function: Callable[[Item], Result],
+    chunks: Iterable[Sequence[Item]],
+    stop: Callable[[], None] | None = None,
+    workers: int | None = None,
 ) -> Generator[Result]:
     """Compute results as `in_parallel` does, of items that come in chunks, of which a few are held at any time.
 
@@ -41,8 +44,9 @@ def chunks_in_parallel(
         function: As there.
         chunks: Taken one after the other, by the thread that asks for the results.
         stop: As there.
+        workers: How many threads; None takes one for each processor.
     """
-    workers = processors()
+    workers = workers or processors()
     waiting: deque[Future[list[Result]]] = deque()
     stopped = Event()
 
