@@ -33,10 +33,7 @@ def in_parallel(
 
 
 def chunks_in_parallel(
-    function: Callable[[Item], Result],
-    chunks: Iterable[Sequence[Item]],
-    stop: Callable[[], None] | None = None,
-    workers: int | None = None,
+    function: Callable[[Item], Result], chunks: Iterable[Sequence[Item]], stop: Callable[[], None] | None = None
 ) -> Generator[Result]:
     """Compute results as `in_parallel` does, of items that come in chunks, of which a few are held at any time.
 
@@ -44,9 +41,8 @@ def chunks_in_parallel(
         function: As there.
         chunks: Taken one after the other, by the thread that asks for the results.
         stop: As there.
-        workers: How many threads; None takes one for each processor.
     """
-    workers = workers or processors()
+    workers = processors()
     waiting: deque[Future[list[Result]]] = deque()
     stopped = Event()
 

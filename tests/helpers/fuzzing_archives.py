@@ -14,8 +14,8 @@ from fuzzing import ODD, Attack, dumped, mutated, mutated_tree
 from picture_files import write_folder
 
 from ddpm_cli.core.io.files import UnreadableError
+from ddpm_cli.data.archives.collection import open_archive
 from ddpm_cli.data.pictures.survey import survey
-from ddpm_cli.data.sources.archives.collection import open_archive
 
 KINDS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, b"S", b"x", b"L")
 NAMES = ("../x.png", "/etc/x.png", "a/../../x.png", "C:\\x.png", "a/x.png", "x\x1b[2J.png", "a" * 300 + ".png", ".x.png", "x.cls")
@@ -44,12 +44,10 @@ def _on_archive(scratch: Path, suffix: str, files: dict[str, bytes]) -> Attack:
         elif way < 0.8:
             write(path, files | {"dataset.json": dumped(mutated_tree(tree, dice))})
         elif suffix == "zip":
-            write(
-                path,
-                files | {dice.choice(NAMES).replace("\x1b", "?"): dice.choice(list(files.values()))[: dice.choice((0, 40, 999))]},
-            )
+            odd = dice.choice(list(files.values()))[: dice.choice((0, 40, 999))]
+            write_zip(path, files | {dice.choice(NAMES).replace("\x1b", "?"): odd})
         else:
-            write(path, files, *(_odd_member(dice) for _ in range(dice.choice((1, 3)))))
+            write_tar(path, files, *(_odd_member(dice) for _ in range(dice.choice((1, 3)))))
         _look_at(path, scratch)
 
     return one

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain
 from typing import TypeVar
 
 from ddpm_cli.core.io.files import UnreadableError
@@ -20,10 +19,6 @@ Read = Callable[[], bytes]
 CHUNK_BYTES = 1 << 20
 """Of pictures that wait to be worked on together."""
 
-SMALL_BYTES = 1 << 14
-"""Of pictures that one thread decodes faster than several, which would wait for each other all the time."""
-
-SAMPLES = 3
 Item = tuple[int, int, Read]
 
 
@@ -46,10 +41,8 @@ def over_pictures(
     def work(item: Item) -> tuple[int, Result]:
         return item[0], function(item[2], item[1])
 
-    seen, chunks = 0, _chunks(pictures, numbers)
-    first = next(chunks, [])
-    workers = 1 if _are_small(first) else None
-    with closing(chunks_in_parallel(work, chain([first], chunks), stop, workers)) as results:
+    seen = 0
+    with closing(chunks_in_parallel(work, _chunks(pictures, numbers), stop)) as results:
         for result in results:
             seen += 1
             yield result
@@ -57,13 +50,6 @@ def over_pictures(
         raise DataError(
             f"{pictures.source} was changed while it was read.", "Wait until nothing writes there any more, and start again."
         )
-
-
-def _are_small(items: Sequence[Item]) -> bool:
-    try:
-        return sum(len(read()) for _, _, read in items[:SAMPLES]) <= SAMPLES * SMALL_BYTES
-    except (OSError, UnreadableError):
-        return False
 
 
 def _chunks(pictures: Pictures, numbers: Sequence[int]) -> Iterator[list[Item]]:

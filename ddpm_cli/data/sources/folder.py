@@ -245,7 +245,7 @@ ELSEWHERE, LOOSE = -1, -2
 
 
 def _label(name: str, found: Arrangement, numbers: dict[str, int]) -> int:
-    """The number of the class of the pictures in a folder; ELSEWHERE if it lies in none of the folders, LOOSE if beside the classes in one of them."""
+    """The number of a folder's class; ELSEWHERE if it lies in none of those used, LOOSE if beside the classes in one of them."""
     base = next((base for base in (found.train, found.held_out) if base is not None and name.startswith(base)), None)
     if base is None:
         return ELSEWHERE

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from ddpm_cli.core.io.files import UnreadableError, open_descriptor, read_at
-from ddpm_cli.data.sources.archives.contents import (
+from ddpm_cli.data.archives.contents import (
     MOST_MARK_BYTES,
     MOST_PICTURE_BYTES,
     MOST_TABLE_BYTES,
