@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from fuzzing import Attack, attack, attacks, written_outside
+from fuzzing_archives import archive_attacks
 from fuzzing_formats import format_attacks
 from fuzzing_pipelines import pipeline_attacks
 from fuzzing_runs import run_attacks
@@ -44,7 +45,7 @@ def main() -> int:
 @contextmanager
 def _prepared(folder: Path) -> Iterator[tuple[dict[str, Attack], set[str]]]:
     # Before the watch begins, because torch makes a cache of its own meanwhile.
-    prepared = attacks(folder) | run_attacks(folder) | format_attacks(folder) | pipeline_attacks(folder)
+    prepared = attacks(folder) | run_attacks(folder) | format_attacks(folder) | archive_attacks(folder) | pipeline_attacks(folder)
     with written_outside(folder) as outside:
         yield prepared, outside
 

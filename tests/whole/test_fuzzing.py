@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fuzzing import Attack, attack, attacks, written_outside
+from fuzzing_archives import archive_attacks
 from fuzzing_formats import format_attacks
 from fuzzing_pipelines import pipeline_attacks
 from fuzzing_runs import FORGIVING, run_attacks
@@ -27,6 +28,10 @@ INPUTS = {
         "tables of pixels": 100,
         "raw pixels": 60,
         "pipeline": 60,
+        "zip": 100,
+        "tar": 100,
+        "packed tar": 100,
+        "parquet": 60,
     },
 }
 
@@ -38,7 +43,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(scratch: Path) -> dict[str, Attack]:
-    return attacks(scratch) | run_attacks(scratch) | format_attacks(scratch) | pipeline_attacks(scratch)
+    return attacks(scratch) | run_attacks(scratch) | format_attacks(scratch) | archive_attacks(scratch) | pipeline_attacks(scratch)
 
 
 @pytest.mark.parametrize("reader", INPUTS)

@@ -305,8 +305,8 @@ class FolderData(OwnPictures):
 
     def find_pictures(self) -> Pictures:
         """Find the pictures in the folder."""
+        from ddpm_cli.data.archives.folder_tables import with_classes_of_tables
         from ddpm_cli.data.sources.folder import scan_folder
-        from ddpm_cli.data.sources.folder_tables import with_classes_of_tables
 
         if self.root is None:
             raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
@@ -323,7 +323,7 @@ class ArchiveData(OwnPictures):
 
     def find_pictures(self) -> Pictures:
         """Find the pictures in the archive."""
-        from ddpm_cli.data.sources.archives.collection import open_archive
+        from ddpm_cli.data.archives.collection import open_archive
 
         if self.path is None:
             raise DataError("The kind archive needs a file.", "Name it: --data FILE.zip (data.path).")

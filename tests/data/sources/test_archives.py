@@ -19,11 +19,11 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.data import ArchiveData, FolderData
+from ddpm_cli.data.archives import contents
+from ddpm_cli.data.archives.collection import open_archive
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.pictures.check import check_pictures
 from ddpm_cli.data.pictures.survey import survey
-from ddpm_cli.data.sources.archives import contents
-from ddpm_cli.data.sources.archives.collection import open_archive
 from ddpm_cli.errors import DataError
 
 
@@ -84,7 +84,7 @@ def test_a_second_start_neither_lists_nor_decodes(suffix: str, tmp_path: Path, m
     archive = pack(write_folder(tmp_path / "photos", 20, ("a", "b")), suffix, tmp_path)
     first = load(archive)
     for name in ("list_zip", "list_tar", "stream_tar", "read_member"):
-        monkeypatch.setattr(f"ddpm_cli.data.sources.archives.collection.{name}", None)
+        monkeypatch.setattr(f"ddpm_cli.data.archives.collection.{name}", None)
     assert load(archive).sha256 == first.sha256
     write_zip(archive, files_below(write_folder(tmp_path / "others", 20))) if suffix == "zip" else write_tar(archive, {})
     with pytest.raises(TypeError, match="not callable"):

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.data.sources.archives.contents import (
+from ddpm_cli.data.archives.contents import (
     DEVICE,
     LINK,
     MOST_MARK_BYTES,

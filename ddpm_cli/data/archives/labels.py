@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from ddpm_cli.core.io.files import UnreadableError, parse_json
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.archives.contents import CLASS_SUFFIX, JSON_SUFFIX, sample_of
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN
 from ddpm_cli.data.pictures.settings import printable, shown
-from ddpm_cli.data.sources.archives.contents import CLASS_SUFFIX, JSON_SUFFIX, sample_of
 from ddpm_cli.errors import DataError
 
 FILE_NAME = "file_name"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ddpm_cli.data.archives.contents import folders_of
+from ddpm_cli.data.archives.labels import Given
 from ddpm_cli.data.pictures.classes import numbered
 from ddpm_cli.data.pictures.splits import Arrangement, Folders, Splits, arrange
-from ddpm_cli.data.sources.archives.contents import folders_of
-from ddpm_cli.data.sources.archives.labels import Given
 from ddpm_cli.data.sources.folder import Placed, Tree, placed
 from ddpm_cli.errors import DataError
 

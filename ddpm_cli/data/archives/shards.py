@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.archives.tars import SUFFIXES as TAR_SUFFIXES
 from ddpm_cli.data.pictures.settings import shown
-from ddpm_cli.data.sources.archives.tars import SUFFIXES as TAR_SUFFIXES
 from ddpm_cli.errors import DataError
 
 MOST_SHARDS = 100_000

@@ -15,11 +15,11 @@ from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.archives.arranging import arranged
+from ddpm_cli.data.archives.contents import MOST_PICTURE_BYTES, fingerprint, plain_name, require_modest, stem
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN, USUAL_NAMES, numbered
 from ddpm_cli.data.pictures.settings import Pictures, printable
 from ddpm_cli.data.pictures.splits import Splits
-from ddpm_cli.data.sources.archives.arranging import arranged
-from ddpm_cli.data.sources.archives.contents import MOST_PICTURE_BYTES, fingerprint, plain_name, require_modest, stem
 from ddpm_cli.data.sources.folder import Placed, in_order_of_a_walk
 from ddpm_cli.errors import DataError
 

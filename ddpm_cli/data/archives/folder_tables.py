@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddpm_cli.core.io.files import UnreadableError, read_text
+from ddpm_cli.data.archives.contents import MOST_TABLE_BYTES, TABLES, facts_of
+from ddpm_cli.data.archives.labels import given_classes, unread_columns
 from ddpm_cli.data.pictures.classes import numbered
 from ddpm_cli.data.pictures.settings import Pictures
-from ddpm_cli.data.sources.archives.contents import MOST_TABLE_BYTES, TABLES, facts_of
-from ddpm_cli.data.sources.archives.labels import given_classes, unread_columns
 from ddpm_cli.errors import DataError
 
 

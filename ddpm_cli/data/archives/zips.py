@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from ddpm_cli.core.io.files import UnreadableError, open_descriptor, read_at
-from ddpm_cli.data.sources.archives.contents import (
+from ddpm_cli.data.archives.contents import (
     MOST_MARK_BYTES,
     MOST_PICTURE_BYTES,
     MOST_TABLE_BYTES,
@@ -24,6 +24,9 @@ STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ENCRYPTED = 1
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LINK_MODE = 0o120000
+SLACK = 1 << 16
+"""Bytes by which packing may enlarge a picture."""
+
 ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, struct.error, ValueError, OverflowError, EOFError)
 
 
@@ -122,10 +125,6 @@ def read_member(descriptor: int, size: int, place: int, facts: list[int]) -> byt
     if len(content) != size or zlib.crc32(content) != crc:
         raise UnreadableError("is damaged: its bytes do not match its sum")
     return content
-
-
-SLACK = 1 << 16
-"""Bytes by which packing may enlarge a picture."""
 
 
 def _inflated(packed: bytes, size: int) -> bytes:

@@ -20,16 +20,16 @@ from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_descriptor, read_bytes
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.archives.arranging import arranged
+from ddpm_cli.data.archives.contents import MOST_PICTURE_BYTES, Contents, facts_of, fingerprint, stem
+from ddpm_cli.data.archives.labels import given_classes, one_picture_a_sample, unread_columns
+from ddpm_cli.data.archives.parquet import open_parquet
+from ddpm_cli.data.archives.shards import shards
+from ddpm_cli.data.archives.tars import is_packed, list_tar, stream_tar
+from ddpm_cli.data.archives.zips import list_zip, read_exactly, read_member
 from ddpm_cli.data.pictures.decode import require_in_proportion
 from ddpm_cli.data.pictures.settings import Pictures, shown
 from ddpm_cli.data.pictures.splits import Splits
-from ddpm_cli.data.sources.archives.arranging import arranged
-from ddpm_cli.data.sources.archives.contents import MOST_PICTURE_BYTES, Contents, facts_of, fingerprint, stem
-from ddpm_cli.data.sources.archives.labels import given_classes, one_picture_a_sample, unread_columns
-from ddpm_cli.data.sources.archives.parquet import open_parquet
-from ddpm_cli.data.sources.archives.shards import shards
-from ddpm_cli.data.sources.archives.tars import is_packed, list_tar, stream_tar
-from ddpm_cli.data.sources.archives.zips import list_zip, read_exactly, read_member
 from ddpm_cli.data.sources.folder import UNSEEN_BYTES, in_order_of_a_walk
 from ddpm_cli.errors import DataError, DdpmError
 
