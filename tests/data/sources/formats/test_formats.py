@@ -464,7 +464,7 @@ def test_files_that_are_cut_off(tmp_path: Path, name: str, size: int) -> None:
 def test_hdf5_without_h5py_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_73(tmp_path / "a.mat", images=GREY)
     monkeypatch.setattr("ddpm_cli.core.extras.missing_packages", lambda *packages: list(packages))
-    with pytest.raises(RequestError, match="a.mat, an HDF5 file, needs h5py") as caught:
+    with pytest.raises(RequestError, match=r"a\.mat, an HDF5 file, needs h5py") as caught:
         load_arrays(tmp_path / "a.mat")
     assert "[hdf5]" in caught.value.remedy
 
@@ -476,8 +476,8 @@ def test_one_word_for_the_data_finds_files_and_folders_of_arrays(tmp_path: Path)
     for name in ("a.mat", "a.h5", "a.HDF5", "train_X.bin", "a.csv", "a.csv.gz", "train_data_batch_1", "a.npz"):
         (tmp_path / name).touch()
         assert kind(tmp_path / name) == "arrays"
+    (tmp_path / "a.txt").touch()
     with pytest.raises(DataError, match=r"is a file, but none of .npz, "):
-        (tmp_path / "a.txt").touch()
         kind(tmp_path / "a.txt")
     folders = {
         "cat.npy": "arrays",
