@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.data.images import Dataset
 from ddpm_cli.data.sources.arrays import load_arrays, read_arrays
 from ddpm_cli.data.sources.formats.reader import ArrayOptions
 from ddpm_cli.data.sources.formats.registry import READERS
-from ddpm_cli.errors import DataError
+from ddpm_cli.errors import DataError, RequestError
 
 RNG = np.random.default_rng(0)
 WITHOUT = ArrayOptions(labels_key="none")
@@ -458,3 +459,37 @@ def test_files_that_are_cut_off(tmp_path: Path, name: str, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"cannot be read|holds nothing|of no format"):
         load_arrays(path)
+
+
+def test_hdf5_without_h5py_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_73(tmp_path / "a.mat", images=GREY)
+    monkeypatch.setattr("ddpm_cli.core.extras.missing_packages", lambda *packages: list(packages))
+    with pytest.raises(RequestError, match=r"a\.mat, an HDF5 file, needs h5py") as caught:
+        load_arrays(tmp_path / "a.mat")
+    assert "[hdf5]" in caught.value.remedy
+
+
+def test_one_word_for_the_data_finds_files_and_folders_of_arrays(tmp_path: Path) -> None:
+    def kind(path: Path) -> str:
+        return data_flags(str(path))["data.kind"][0]
+
+    for name in ("a.mat", "a.h5", "a.HDF5", "train_X.bin", "a.csv", "a.csv.gz", "train_data_batch_1", "a.npz"):
+        (tmp_path / name).touch()
+        assert kind(tmp_path / name) == "arrays"
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match=r"is a file, but none of .npz, "):
+        kind(tmp_path / "a.txt")
+    folders = {
+        "cat.npy": "arrays",
+        "train_data_batch_1.npz": "arrays",
+        "train_X.bin": "arrays",
+        "a.txt": "folder",
+        "a.csv": "folder",
+    }
+    for number, (name, expected_kind) in enumerate(folders.items()):
+        folder = tmp_path / f"folder {number}"
+        folder.mkdir()
+        (folder / name).touch()
+        assert kind(folder) == expected_kind
+        (folder / "picture.png").touch()
+        assert kind(folder) == "folder"
