@@ -30,7 +30,7 @@ from ddpm_cli.interop.import_model import import_model
 from ddpm_cli.interop.same_noise import sample_from, seeded_noise
 from ddpm_cli.sampling.generate import load_trained
 
-SIZE, STEPS = 32, 100
+SIZE, STEPS = 32, 40
 COMMON = {
     "image_size": SIZE,
     "num_channels": 32,
@@ -96,7 +96,7 @@ def compare(name: str, script_util: Any, folder: Path) -> float:
     model = load_trained(import_model(file, None, runs=folder / "runs", flags=text).run, torch.device("cpu"))
 
     x_T = seeded_noise((2, 3, SIZE, SIZE), 5)()
-    t, y = torch.tensor([3, 77]), labels.get("y")
+    t, y = torch.tensor([3, STEPS - 3]), labels.get("y")
     scale = 1000 / STEPS if given["rescale_timesteps"] else 1.0
     own = OpenAiNetwork(size).eval()
     own.load_state_dict({key: weight.reshape(own.state_dict()[key].shape) for key, weight in network.state_dict().items()})
