@@ -73,7 +73,7 @@ class Imported:
 
     Attributes:
         run: The new run.
-        origin: The folder that it was made from.
+        origin: The folder or file that it was made from.
         weights: Name of the file that its weights were in, of the first if there are several.
         parameters: Of its network.
         image_shape: Channels, height and width of its images.

@@ -29,7 +29,7 @@ from ddpm_cli.runs.lock import locked
 from ddpm_cli.runs.run_directory import RunDirectory
 
 IMPORTED_FROM = "imported_from"
-"""In run.json: the folder of diffusers' that the run was made from, see `ddpm import`."""
+"""In run.json: the folder or file of another program that the run was made from, see `ddpm import`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 """Names that Windows keeps for devices, or loses the end of."""
