@@ -147,13 +147,13 @@ def advise(
     from dataclasses import asdict
 
     from ddpm_cli.build.data import build_dataset
+    from ddpm_cli.build.data_advice import PRESET
+    from ddpm_cli.build.data_advice import advise as advise_on
     from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
     from ddpm_cli.config.resolve.loader import load_config
     from ddpm_cli.render.terminal.console import print_json, show_notice, show_notices
     from ddpm_cli.render.terminal.data import DataBar, show_advice
     from ddpm_cli.results.events import Notice, together
-    from ddpm_cli.training.planning.data_advice import PRESET
-    from ddpm_cli.training.planning.data_advice import advise as advise_on
 
     named = data_flags(data, "DATA") | {"data.size": (size, "--size")}
     config = load_config(preset=PRESET, sets=sets or (), flags=named).config

@@ -1,4 +1,4 @@
-"""Augment images in ways that samples do not show (Karras et al. 2022, App. F.2).
+"""Change images in ways that samples do not show (Karras et al. 2022, App. F.2).
 
 Each geometric transformation is applied to an image with the same probability. The network is told which by a vector, so that it
 learns the images as they are beside the transformed ones; samples are drawn with the vector 0. Written from the paper alone.
@@ -82,7 +82,7 @@ def condition(a: Tensor) -> Tensor:
 
 
 def augmented(x_0: Tensor, a: Tensor) -> Tensor:
-    """Apply transformations to images; what none is applied to stays as it is, to the bit, and flips move pixels alone.
+    """Change images by transformations; what none is applied to stays as it is, to the bit, and flips move pixels alone.
 
     The other transformations of an image are one affine map, through which it is sampled once, by cubic interpolation, which keeps
     what is enlarged smooth. Where the map makes an image smaller along some axis, details finer than a pixel would turn up as
