@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
 from ddpm_cli.core.io.beta_table import read_schedule_table
@@ -184,3 +187,17 @@ def test_an_archive_of_arrays_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> 
     assert path.stat().st_size < 1_000_000
     with pytest.raises(DataError, match=r"would unpack to 0\.8 GB"):
         load_arrays(path)
+
+
+def test_a_matlab_file_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """What its header declares is harmless: one element holds far more than that."""
+    path = tmp_path / "bomb.mat"
+    savemat(path, {"images": np.zeros((9, 8, 8), np.uint8)}, do_compression=True)
+    bomb = zlib.compress(bytes(150_000_000), 9)
+    path.write_bytes(path.read_bytes() + (15).to_bytes(4, "little") + len(bomb).to_bytes(4, "little") + bomb)
+    with pytest.raises(DataError, match=r"would unpack to more than 0\.1 GB"):
+        load_arrays(path)
+    table = tmp_path / "bomb.csv.gz"
+    table.write_bytes(gzip.compress(b"0,1,2,3\n" * 20_000_000, 9))
+    with pytest.raises(DataError, match="would unpack to far more"):
+        load_arrays(table)

@@ -362,7 +362,7 @@ class ArraysData(HeldOutShare, RangedData):
     path: FilePath | None = Field(None, description="The file, or a folder of QuickDraw's, ImageNet's or STL-10's files.")
     layout: Literal["auto", "NHWC", "NCHW"] = Field("auto", description="Where the channels are, if the shape does not tell.")
     images_key: str | None = Field(None, description="Key of the images, where the file is of no format that is known.")
-    labels_key: str | None = Field(None, description="Key or column of the labels; none reads no labels, of any format.")
+    labels_key: str | None = Field(None, description="Key or column of the labels; ignore reads none, of any format.")
     slices: bool = Field(False, description="Take volumes as slices, which 3-D MedMNIST needs.")
     flat_size: ImageSize | None = Field(None, description="HxW of images that lie flat as rows of pixels, if not square.")
 

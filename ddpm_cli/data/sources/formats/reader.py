@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.data.sources.array_sets import AnyLayout, ArrayPart, ArraySet
 
-NONE = "none"
+NONE = "ignore"
 """The key of labels that are not to be read."""
 WITHOUT_LABELS = f"--set data.labels_key={NONE}"
 
@@ -30,7 +30,7 @@ class ArrayOptions:
     Attributes:
         layout: Where the channels are; auto if the format or the shape tells.
         images_key: Key of the images, where the format is none that is known.
-        labels_key: Key of the labels; none reads no labels of any format.
+        labels_key: Key of the labels; ignore reads no labels of any format.
         slices: Take volumes [N, D, H, W] as N * D images.
         flat_size: Height and width of images that lie flat as rows of pixels; None if they are square.
     """

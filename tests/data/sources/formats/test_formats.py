@@ -19,7 +19,7 @@ from ddpm_cli.data.sources.formats.registry import READERS
 from ddpm_cli.errors import DataError, RequestError
 
 RNG = np.random.default_rng(0)
-WITHOUT = ArrayOptions(labels_key="none")
+WITHOUT = ArrayOptions(labels_key="ignore")
 
 
 def pictures(count: int, side: int = 8, channels: int = 3) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_several_classes_of_one_image_are_refused_and_can_be_left_out(tmp_path: 
     path = medmnist(tmp_path / "chestmnist.npz", GREY, RNG.integers(0, 2, (12, 14), np.uint8))
     with pytest.raises(DataError, match=r"train_labels are uint8 \[6, 14\], 14 for each image") as caught:
         load_arrays(path)
-    assert "data.labels_key=none" in caught.value.remedy
+    assert "data.labels_key=ignore" in caught.value.remedy
     dataset = load_arrays(path, WITHOUT)
     assert dataset.train.class_names == ()
     assert len(dataset.train) == 6
