@@ -118,7 +118,7 @@ def compare(name: str, script_util: Any, folder: Path) -> float:
     )
     assert predicted < 1e-5
     assert anew < 1e-5
-    assert of_ddim < 1e-3  # the cosine case has 3.5e-4 at T = 40; what of it is rounding, and where, was not traced
+    assert of_ddim < 1e-3  # noise of 1e-6 in its own predictions changes its own images by 7.7e-4 (cosine, T = 40)
     return of_ddpm
 
 
