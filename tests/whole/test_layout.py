@@ -137,7 +137,7 @@ def test_no_folder_holds_too_much() -> None:
     whole = sum(lines.values())
     for room in (path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
         share = sum(count for path, count in lines.items() if path.is_relative_to(room)) / whole
-        assert share <= (0.16 if room.name == "data" else 0.12), room.name  # each format that people have is a file there
+        assert share <= (0.2 if room.name == "data" else 0.12), room.name  # each format that people have is a file there
     for folder in FOLDERS:
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(modules) <= (26 if folder.name == "cli" else 18), folder.name
