@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,12 @@ from ddpm_cli.core.io.array_files import read_array
 from ddpm_cli.core.io.files import UnreadableError, input_errors
 from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.pictures.cache import decoded
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
-from ddpm_cli.data.pictures.settings import Pictures, shown
-from ddpm_cli.data.pictures.survey import survey
+from ddpm_cli.data.pictures.set_scale import SetScale, choose_set_scale
+from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
+from ddpm_cli.data.pictures.survey import Survey, survey
 from ddpm_cli.data.sources.folder import scan_folder
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import EvaluateProgress, Listener, Notice, ignore
@@ -195,8 +198,18 @@ def _of_folder(root: Path, on_event: Listener) -> GivenImages:
         )
     shape = (int(found.channels.max()), *sizes[0])
     order = sorted(range(len(pictures)), key=lambda number: _place(pictures.names[number]))
-    reader = _Reader(pictures, np.array(order, np.int64), shape)
+    scale = _scale(pictures, found, shape, on_event)
+    reader = _Reader(pictures, np.array(order, np.int64), shape, scale, found.depths)
     return GivenImages(root.name or str(root), root, len(pictures), shape, reader, on_event)
+
+
+def _scale(pictures: Pictures, found: Survey, shape: tuple[int, int, int], on_event: Listener) -> SetScale:
+    """The scale of pictures of more than 8 bits, of which 8 are looked at; those of 8 are judged as they are."""
+    if (found.depths == 8).all():
+        return SetScale()
+    scale = choose_set_scale(pictures, found, np.arange(len(pictures)), shape, PictureSettings())
+    on_event(Notice(f"{scale.notice} 8 bits of them are looked at.", important=True))
+    return scale
 
 
 def _place(name: str) -> list[tuple[int, int | str]]:
@@ -212,14 +225,17 @@ class _Reader:
     pictures: Pictures
     order: NDArray[np.int64]
     shape: tuple[int, int, int]
+    scale: SetScale
+    depths: NDArray[np.uint8]
 
     def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         with quiet_decoders(), Decoders() as decoders:
 
-            def decoded(number: int) -> NDArray[np.uint8]:
+            def image(number: int) -> NDArray[Any]:
                 try:
-                    return decoders.decode(self.pictures.read(number), self.shape, BACKGROUND)
+                    content = self.pictures.read(number)
+                    return decoded(decoders, content, self.shape, BACKGROUND, self.scale, int(self.depths[number]))[0]
                 except (UnreadableError, OSError) as error:
                     raise DataError(f"{shown(self.pictures.names[number])} {error}.", "Remove or repair it.") from error
 
-            return np.stack(list(in_parallel(decoded, self.order[rows].tolist())))
+            return self.scale.scale.view_array(np.stack(list(in_parallel(image, self.order[rows].tolist()))))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deep_files import png_16
 from PIL import Image
 from torch import Tensor
 
@@ -98,6 +99,19 @@ def test_an_archive_an_array_and_a_folder_hold_the_same_images(tmp_path: Path, p
         assert (images.count, images.shape, images.is_grey) == (SAMPLES, (3, 28, 28), True)
         assert images.sha256 == images_sha256(pixels.transpose(0, 3, 1, 2))
         assert np.array_equal(images[np.array([12, 3])], pixels[[12, 3]].transpose(0, 3, 1, 2))  # 12.png lies after 3.png
+
+
+def test_twelve_bits_in_sixteen_are_seen_from_black_to_white(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
+    for number, picture in enumerate((ramp, ramp[::-1])):
+        (tmp_path / f"{number}.png").write_bytes(png_16(picture, significant=12))
+    told: list[Event] = []
+    images = read_images(tmp_path, told.append)
+    seen = np.rint(ramp / 4095 * 255)
+    assert np.array_equal(images[np.arange(2)][:, 0], [seen, seen[::-1]])
+    (notice,) = [event.message for event in told if isinstance(event, Notice)]
+    assert "white is 4,095" in notice
+    assert "8 bits of them are looked at" in notice
 
 
 def test_colours_are_not_lost_and_grey_is_repeated(tmp_path: Path, pixels: np.ndarray) -> None:
