@@ -66,7 +66,7 @@ WRONG = {
     "train --data nowhere": "no data set",
     "train --data empty": "no pictures",
     "train --data photos --size 9000": "",
-    "train --data notes.txt": "no .npz",
+    "train --data notes.txt": "none of .npz",
     "train --data fashion-mnist-10k --set model.num_classes=7": "10 classes",
     "train --set schedule=table": "needs a table",
     "train --batch-size auto --set train.micro_batch_size=2": "micro_batch_size",

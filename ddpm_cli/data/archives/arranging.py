@@ -16,7 +16,7 @@ from ddpm_cli.errors import DataError
 def arranged(
     path: Path, names: Sequence[str], folders: Iterable[str], splits: Splits, given: Given | None = None
 ) -> tuple[Placed, Arrangement]:
-    """Arrange the pictures of an archive as those of a folder are.
+    """Group the pictures of an archive as those of a folder are.
 
     Args:
         path: The archive, for messages.

@@ -60,7 +60,7 @@ class Forward:
         return self._at
 
     def seek(self, place: int, whence: int = 0) -> int:
-        """Skip to a place ahead."""
+        """Move to a place ahead."""
         if whence or place < self._at:
             raise UnreadableError("is damaged: a member begins before the end of the one before")
         while self._at < place and self._take(min(STEP, place - self._at)):

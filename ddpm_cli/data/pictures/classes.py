@@ -88,7 +88,7 @@ def _composed(name: str) -> str:
 
 
 def numbered(found: Sequence[int | str], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Number the classes of a table from 0 without gaps, in their order.
+    """Give the classes of a table numbers from 0 without gaps, in their order.
 
     Args:
         found: Class of each picture, as it is stored.

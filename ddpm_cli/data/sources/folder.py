@@ -227,7 +227,7 @@ def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
 
 
 def in_order_of_a_walk(names: Sequence[str]) -> list[int]:
-    """Order names as those below a folder are found: the files of each folder, sorted, then the folders in it.
+    """List names in the order in which those below a folder are found: the files of each folder, sorted, then the folders in it.
 
     Args:
         names: Relative, with "/" between folders.

@@ -62,7 +62,7 @@ class StatisticsReference:
         return self.known.gaussian
 
     def features(self, extractor: FeatureExtractor) -> Tensor:
-        """Refuse: `GivenReference.check` lets no metric come here that asks for them."""
+        """Refuse to give any: `GivenReference.check` lets no metric come here that asks for them."""
         self._refuse()
 
     def logits(self, extractor: FeatureExtractor) -> Tensor:
