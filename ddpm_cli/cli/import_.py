@@ -91,7 +91,7 @@ def import_(
 
       ddpm import ddpm-cifar10-32 --data photos --set optimizer.lr=1e-5
 
-      ddpm import model500000.pt --flags "--num_heads 4 --noise_schedule cosine"
+      ddpm import ckpt.pt --flags "--img_size 32"
     """
     from ddpm_cli.config.resolve.data_choice import data_flags, data_notices
 

@@ -99,9 +99,9 @@ class EvaluatePart(Section):
 def _field(field: Asked) -> tuple[Any, Any]:
     """Make a field of the file of a field of a request; it is left out by None."""
     hint = field.hint
-    if field.choices:
-        hint = Annotated[hint, BeforeValidator(lambda name: as_known(name, field.choices) if isinstance(name, str) else name)]
-    elif Path in field.kinds and not field.said.names:
+    if names := field.choices or field.said.names:
+        hint = Annotated[hint, BeforeValidator(lambda name: as_known(name, names) if isinstance(name, str) else name)]
+    elif Path in field.kinds:
         hint = FilePath | None
     elif int in field.kinds:
         below = MOST_IMAGES if field.said.bits is None else 2**field.said.bits

@@ -110,7 +110,7 @@ def test_an_exported_file_leaves_nothing_behind(ddpm: Ddpm, tiny: Path) -> None:
         (["--metrics=bits-per-dim", "--variance=learned-range", "--n=1"], ["did not learn its variance"]),
         (["--n=0"], ["--n must be at least 1"]),
         (["--n=1000000000000"], ["bytes of disk", "bytes free", "Lower --n"]),
-        (["--reference=valid"], ["no --reference 'valid'", "train, test"]),
+        (["--reference=valid"], ["no --reference valid", "train, test"]),
         (["--set=train.seed=1"], ["belongs to training"]),
         (["--metrics=fid", "--extractor-weights=runs/tiny/checkpoints/step-00000006/ema.safetensors"], ["ema.safetensors"]),
     ],

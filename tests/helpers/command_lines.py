@@ -29,7 +29,8 @@ PLACEHOLDERS = {
     "FILE.toml": "schedules.toml",
     "RECORD.toml": "examples/speedrun/quick.toml",
     "check DATA": "check photos",
-    "import DIR": "import ddpm-cifar10-32",
+    "advise DATA": "advise photos",
+    "import PATH": "import ddpm-cifar10-32",
     "DIR": "photos",
     "FOLDER": "photos",
 }

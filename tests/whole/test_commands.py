@@ -52,6 +52,8 @@ APPENDED_TO_LINE: dict[str, Sequence[str]] = {
     "ddpm sample quick-001 --guide-with @1000 --guide-scale 1.5 --out guided.png": ("--guide-with=@1", "--steps=2"),
     "ddpm evaluate quick-001 --guide-with @1000 --guide-scale 1.5": ("--guide-with=@1", *APPENDED["evaluate"]),
     "ddpm ema runs/quick-001 --width 0.1 --step 2000 --out early.safetensors": ("--step=1",),
+    "ddpm sample first --n 50000 --npz samples.npz": ("--n=4", "--steps=2"),
+    "ddpm sample runs/quick-001 --n 50000 --npz samples.npz": ("--n=4", "--steps=2"),
     "ddpm sweep examples/experiments/quick-recipe/final.toml": ("--dry-run",),  # an hour otherwise
 }
 # Lines that start several processes and are run, with what makes them quick.

@@ -224,7 +224,7 @@ def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path:
             capture_output=True,
             text=True,
         )
-        assert (done.returncode, done.stdout.strip()) == (0, "13"), done.stderr
+        assert (done.returncode, done.stdout.strip()) == (0, "15"), done.stderr
 
 
 def test_the_sampler_is_of_second_order_with_two_evaluations_a_step() -> None:

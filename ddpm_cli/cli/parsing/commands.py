@@ -123,7 +123,7 @@ OPTIONS = {
     "schedule.kind": "--kind",
 }
 """The option that sets a key, where a command has one."""
-RUN_ARGUMENTS = ("RUN", "[RUN]", "RUN...")
+RUN_ARGUMENTS = ("RUN", "[RUN]", "RUN...", "RUN|IMAGES", "[RUN|IMAGES]")
 
 
 def _keys_called(name: str, command: str) -> Sequence[str]:

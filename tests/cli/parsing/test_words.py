@@ -51,7 +51,7 @@ STRAY = [
     ("train help", "train takes no 'help' by itself. Write --help."),
     ("sample help", "Write --help."),
     ("train --sampler DIM", "No such option: --sampler. Write --set train.sampler=..."),
-    ("import pixels.npz", "pixels.npz is a file, not a folder."),
+    ("import pixels.npz", "pixels.npz is no file of torch.save."),
     ("report pixels.npz", "pixels.npz is a file, and what is needed here is a run"),
     ("sample run\udcff", "There are: xtrunc, mine-001."),
     ("train --set b\udce9d=3 --dry-run", '"b\\xe9d" is no key: it is not UTF-8 text'),

@@ -150,7 +150,7 @@ def test_bounds_and_bad_files_are_told_by_the_process_of_its_own(tmp_path: Path,
         read_pickled_weights(path)
     with pytest.raises(UnreadableError, match="missing"):
         read_pickled_weights(tmp_path / "absent.pt")
-    monkeypatch.setattr(pickled_weights, "BASE_SECONDS", 0.05)
+    monkeypatch.setattr(pickled_weights, "BASE_SECONDS", 1e-6)
     with pytest.raises(UnreadableError, match="not read within"):
         read_pickled_weights(path)
     monkeypatch.setattr(pickled_weights, "BASE_SECONDS", 600.0)

@@ -170,7 +170,7 @@ def test_many_channels_and_few(tmp_path: Path) -> None:
     assert load_arrays(tmp_path / "a.npy").image_shape == (16, 40, 30)
     np.save(tmp_path / "b.npy", RNG.integers(0, 256, (9, 16, 12, 3), np.uint8))
     assert load_arrays(tmp_path / "b.npy").image_shape == (3, 16, 12)
-    assert load_arrays(tmp_path / "b.npy", "NCHW").image_shape == (16, 12, 3)
+    assert load_arrays(tmp_path / "b.npy", ArrayOptions("NCHW")).image_shape == (16, 12, 3)
 
 
 @pytest.mark.parametrize("bad", [np.full((3, 4, 4), 1j), np.full((3, 4, 4), "a")])
