@@ -84,7 +84,7 @@ ddpm_cli.evaluate("run").value
 ddpm_cli.load("run").sample(4, stepps=3)
 ddpm_cli.load("run").sample(4, steps="ten")
 ddpm_cli.evaluate("run", repeets=2)
-ddpm_cli.evaluate("run", reference="valid")
+ddpm_cli.evaluate("run", reference=3)
 """
 # Nothing that the two scripts speak of has torch's types, which take minutes to read.
 MYPY = """
