@@ -105,7 +105,7 @@ def evaluate(
 
       ddpm evaluate --metrics nearest,loss-per-timestep,bits-per-dim --json
 
-      ddpm evaluate pictures --data fashion-mnist --metrics fid,kid
+      ddpm evaluate pictures --data photos --metrics fid,kid
 
       ddpm evaluate samples.npz --reference statistics.npz --metrics fid
     """
