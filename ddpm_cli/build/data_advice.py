@@ -160,7 +160,9 @@ def _held_out_point(held_out: int) -> Point:
 
 
 def _class_point(sizes: NDArray[np.int64]) -> Point:
-    advice = f"{len(sizes)} classes of {sizes.min():,} to {sizes.max():,} images; --set model.num_classes=auto draws by class"
+    least, most = f"{sizes.min():,}", f"{sizes.max():,}"
+    advice = f"{len(sizes)} classes of {least if least == most else f'{least} to {most}'} images; "
+    advice += "--set model.num_classes=auto draws by class"
     return Point("classes", advice, "counted")
 
 
