@@ -188,7 +188,7 @@ class Model:
             by_seed = labels_from_seeds(chosen, self._trained.num_classes) or None
             classes = by_seed if labels is None else self._labels(labels, len(chosen))
             with npz_of(path, len(chosen), self.image_shape, classes) as add:
-                add(images.transpose(0, 3, 1, 2))
+                add(self.scale.view_array(images.transpose(0, 3, 1, 2)))
         return images
 
     def trajectory(

@@ -51,6 +51,8 @@ def run_bench(config: Config, request: BenchRequest, on_event: Listener = ignore
     precisions = request.precisions or (("fp32", "bf16") if device.type == "cuda" else ("fp32",))
     for precision in precisions:
         resolve_precision(precision, device)
+    # Peers know no vector of augmentation, and what is timed is the network.
+    config = config.model_copy(update={"data": config.data.model_copy(update={"augment": 0.0})})
     config, dataset = _prepared(config, max(request.batch_sizes), on_event)
     network = _our_network(config, dataset)
     peers = peer_networks(config, dataset.image_shape, request.against)

@@ -100,7 +100,7 @@ def evaluate_run(
     check_metrics(metrics)
     check_effects(metrics, asked, spelt)
     if isinstance(settings.reference, Path):
-        require_reference(settings.reference, spelt, runs)
+        settings = replace(settings, reference=require_reference(settings.reference, spelt, runs))
     check_outputs(metrics, out, write_statistics, spelt)
     check_device(device)
     on_event = on_event if is_main() else ignore
@@ -169,10 +169,10 @@ def _evaluate_given(
     from ddpm_cli.evaluation.given.images import read_images
     from ddpm_cli.evaluation.given.measure import GivenJob
 
-    images = read_images(path, on_event)
+    dataset = build_dataset(config, on_event) if config else None
+    images = read_images(path, on_event, dataset.scale if dataset else None)
     images = images if settings.n is None else images.first(settings.n)
     on_event(Notice(f"Evaluating {images.count:,} images of {path}."))
-    dataset = build_dataset(config, on_event) if config else None
     for notice in dataset.notices if dataset else ():
         on_event(Notice(notice, important=True))
     if not is_main():

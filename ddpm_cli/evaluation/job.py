@@ -134,7 +134,9 @@ class Job:
         settings = self.settings
         if settings.reference in SPLITS:
             return None
-        return given_reference(Path(settings.reference), settings, self.trained.device, self.team, self.on_event)
+        return given_reference(
+            Path(settings.reference), settings, self.trained.device, self.team, self.on_event, self.trained.scale
+        )
 
     @cached_property
     def references(self) -> ReferenceChoice:

@@ -46,6 +46,8 @@ class ReferenceChoice:
         Returns:
             None for either that there is not: a metric may need no reference, and of what was given nothing is held out.
         """
+        if self.given and metric.reference == "none":
+            return None, None
         if self.given and metric.reference != "training":
             return self.given.of(metric, channels, self.settings.batch_size, self.on_event), None
         split: Split = "test" if self.settings.reference == "test" and metric.reference != "training" else "train"

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from ddpm_cli.runs.record import RunRecord
 
 DATA = "data.sha256"
-NO_SETTINGS = ("train.seed", "train.device", "train.trackers", "data.root")  # where the data lie says less than their checksum
+NO_SETTINGS = (
+    "train.seed",
+    "train.device",
+    "train.trackers",
+    "data.root",
+    "data.path",
+)  # where the data lie says less than their checksum
 
 Settings = dict[str, Any]
 

@@ -54,6 +54,9 @@ def find_guide(
         sizes = [f"{height}x{width}x{channels}" for channels, height, width in (guide.image_shape, model.image_shape)]
         message = f"{option} {named} makes images of {sizes[0]}, and {model.origin} of {sizes[1]}."
         raise RequestError(message, "Name a run, or an earlier checkpoint, whose images have the same shape.")
+    if guide.scale != model.scale:
+        message = f"{option} {named} has pixels from {guide.scale}, and {model.origin} from {model.scale}."
+        raise RequestError(message, "Name a run of the same data and range.")
     _require_classes(guide, model, f"{option} {named}")
     return guide
 

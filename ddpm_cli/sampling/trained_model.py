@@ -95,7 +95,10 @@ class Guide:
 
 def model_sha256(trained: TrainedModel) -> str:
     """Sum weights, schedule and what the network predicts, hexadecimal: all of a model that its samples depend on."""
-    digest = hashlib.sha256(json.dumps(trained.config.objective.model_dump(mode="json")).encode())
+    objective = trained.config.objective.model_dump(mode="json")
+    if objective["parameterization"].get("level_input") == "step":  # as where nothing was said of it, whose sums stay
+        del objective["parameterization"]["level_input"]
+    digest = hashlib.sha256(json.dumps(objective).encode())
     digest.update(np.ascontiguousarray(trained.schedule.alphas_cumprod).tobytes())
     digest.update("".join(map(str, trained.scale.facts().values())).encode())
     for name, weight in trained.network.state_dict().items():

@@ -133,7 +133,7 @@ def _require_same_scale(run: RunDirectory, checkpoint: Checkpoint | None, datase
     if dataset.scale != before:
         raise DataError(
             f"{dataset.source} has pixels from {dataset.scale} now, and the model of {run.path} was made for {before}.",
-            f"Give the range that it was trained on, or start a new run with its weights: "
+            f"Bring back the pictures that it was trained on, or start a new run with its weights: "
             f"ddpm train --from {run.shell_word} --data DATA",
         )
 

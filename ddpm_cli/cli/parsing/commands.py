@@ -118,6 +118,7 @@ OPTIONS = {
     "sample.guidance.scale": "--guidance",
     "data.kind": "--data",
     "data.root": "--data",
+    "data.path": "--data",
     "data.size": "--size",
     "schedule.timesteps": "--timesteps",
     "schedule.kind": "--kind",

@@ -136,7 +136,12 @@ def from_toml_text(text: str, source: str = "config") -> Config:
     return config
 
 
-MEANT_BEFORE = {"folder": {"splits": "old"}, "arrays": {"take": "first"}}
+MEANT_BEFORE = {
+    "folder": {"splits": "old", "range": "dtype"},
+    "arrays": {"take": "first", "range": "dtype"},
+    "huggingface": {"range": "dtype"},
+    "celeba": {"range": "dtype"},
+}
 """Keys of `[data]` that the configs of older runs lack, with what was done when they were written, by kind."""
 
 

@@ -47,9 +47,15 @@ class ImageArchive:
         self._written = 0
 
     def add(self, images: NDArray[np.uint8]) -> None:
-        """Write the next images, uint8 [B, H, W, C]."""
+        """Write the next images, uint8 [B, H, W, C].
+
+        Raises:
+            ValueError: If they are other numbers.
+        """
         import numpy as np
 
+        if images.dtype != np.uint8:
+            raise ValueError(f"images of {images.dtype} where uint8 was announced")
         self._member.write(np.ascontiguousarray(images).data)
         self._written += len(images)
 

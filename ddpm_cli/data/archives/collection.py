@@ -71,6 +71,11 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
     """
     files = shards(path)
     if files[0].name.lower().endswith(PARQUET):
+        if len(files) > 1:
+            raise DataError(
+                f"{path} stands for {len(files):,} parquet files, of which one can be read at a time.",
+                "Name one file, or write one of all: pyarrow.dataset.dataset(FILES).to_table() and pyarrow.parquet.write_table.",
+            )
         return open_parquet(files[0], splits, label_column)
     listed = [_contents(file, wants_json=label_column is not None) for file in files]
     members = _members(files, listed)
@@ -132,8 +137,8 @@ def _left_out(listed: list[Contents]) -> list[str]:
 def _members(files: list[Path], listed: list[Contents]) -> list[Member]:
     """The pictures of all files, without a folder around all that is in one."""
     members = []
+    top = _top(listed)
     for number, contents in enumerate(listed):
-        top = _top(contents)
         members += [Member(name[len(top) :], number, row) for row, name in enumerate(contents.names)]
         contents.folders = [folder[len(top) :] for folder in contents.folders if folder.startswith(top) and folder != top]
         for held in (contents.tables, contents.marks):
@@ -143,9 +148,9 @@ def _members(files: list[Path], listed: list[Contents]) -> list[Member]:
     return members
 
 
-def _top(contents: Contents) -> str:
+def _top(listed: list[Contents]) -> str:
     """The folder that all pictures and tables lie in, as when a folder is packed from beside it; empty if there is none."""
-    names = [*contents.names, *contents.tables]
+    names = [name for contents in listed for name in (*contents.names, *contents.tables)]
     first = names[0].partition("/")[0] + "/" if names else ""
     return first if first and all(name.startswith(first) for name in names) else ""
 
@@ -162,7 +167,8 @@ def _pictures(
     notices = [f"Left out of {source}: {', '.join(reasons)}."] if (reasons := _left_out(listed)) else []
     if marks and len(chosen := one_picture_a_sample(names)) < len(names):
         notices.append(f"Took one picture of each sample in {source}, not {counted(len(names) - len(chosen))} beside them.")
-        order = [place for place in order if place in set(chosen)]
+        kept = set(chosen)
+        order = [place for place in order if place in kept]
     members, names = [members[place] for place in order], [names[place] for place in order]
     given = given_classes(names, tables, marks, label_column, source)
     inside = [member.name for member in members]

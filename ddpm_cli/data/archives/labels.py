@@ -66,8 +66,8 @@ def given_classes(
             f"There is no metadata.csv, metadata.jsonl or .json of a sample in {source}, and so no column {printable(column)}.",
             "Leave out data.label_column, and folders are the classes.",
         )
-    if (text := tables.get(DATASET_JSON)) is not None and (found := _of_dataset_json(names, text, source)) is not None:
-        return found
+    if (text := tables.get(DATASET_JSON)) is not None:
+        return _of_dataset_json(names, text, source)
     classes = {sample_of(name): text for name, text in marks.items() if name.lower().endswith(CLASS_SUFFIX)}
     if classes:
         numbers = {key: _whole(text.strip(), f"{shown(key)}{CLASS_SUFFIX}", source) for key, text in classes.items()}
@@ -91,14 +91,14 @@ def unread_columns(tables: Mapping[str, str]) -> Iterator[str]:
             )
 
 
-def _of_dataset_json(names: Sequence[str], text: str, source: str) -> Given | None:
+def _of_dataset_json(names: Sequence[str], text: str, source: str) -> Given:
     try:
         whole = parse_json(text)
         labels = whole.get("labels") if isinstance(whole, dict) else whole
     except UnreadableError as error:
         raise DataError(f"{DATASET_JSON} in {source} {error}.", "Write it anew as EDM's dataset_tool.py does.") from error
     if labels is None:
-        return None
+        return _without_classes(names)
     if not isinstance(labels, list) or not all(
         isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) for one in labels
     ):
@@ -108,7 +108,7 @@ def _of_dataset_json(names: Sequence[str], text: str, source: str) -> Given | No
         )
     by_name = {name.lstrip("./"): label for name, label in labels}
     if all(label is None for label in by_name.values()):
-        return None
+        return _without_classes(names)
     for name, label in by_name.items():
         if isinstance(label, list):
             raise DataError(
@@ -116,6 +116,11 @@ def _of_dataset_json(names: Sequence[str], text: str, source: str) -> Given | No
                 "A model of classes needs one whole number for each picture; several at once, or real numbers, are not trained on.",
             )
     return _complete(names, names, by_name, DATASET_JSON, source, in_folders=False)
+
+
+def _without_classes(names: Sequence[str]) -> Given:
+    """What a file says that gives no picture a class: folders, which the tools number, are none then."""
+    return Given([0] * len(names), DATASET_JSON, in_folders=False)
 
 
 def _complete(

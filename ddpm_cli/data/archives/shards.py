@@ -12,6 +12,7 @@ from ddpm_cli.data.pictures.settings import shown
 from ddpm_cli.errors import DataError
 
 MOST_SHARDS = 100_000
+_NUMBER = re.compile(r"\d+")
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 
 
@@ -27,6 +28,7 @@ def shards(path: Path) -> list[Path]:
         found = sorted(path / name for name in os.listdir(path) if name.lower().endswith(TAR_SUFFIXES))
         if not found:
             raise DataError(f"There are no .tar files in the folder {path}.", "Name a folder of shards, or one archive.")
+        _require_one_series(path, [one.name for one in found])
         return found
     if not _RANGE.search(path.name):
         raise DataError(
@@ -41,6 +43,16 @@ def shards(path: Path) -> list[Path]:
             "Correct the numbers, or bring the shards here.",
         )
     return found
+
+
+def _require_one_series(path: Path, names: list[str]) -> None:
+    """Refuse a folder of several series of shards, such as those of training and of validation, whose names are no folders."""
+    series = {_NUMBER.sub("#", name): name for name in names}
+    if len(series) > 1:
+        raise DataError(
+            f"The folder {path} holds {len(series):,} series of shards: {first_few([shown(name) for name in series.values()])}.",
+            "Name those to train on by a pattern, such as --data 'FOLDER/train-{000..010}.tar'.",
+        )
 
 
 def _expanded(name: str) -> list[str]:

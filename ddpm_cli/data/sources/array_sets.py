@@ -89,7 +89,8 @@ def dataset_of(found: ArraySet, held_out: float = 0.1, *, dark: bool = False, va
         raise DataError(
             f"{found.origin} has labels for one of {parts[0].key} and {parts[-1].key} only.", "Give both labels, or none."
         )
-    labels = [_labels(part, len(array), found) for part, array in zip(parts, arrays, strict=True)]
+    labels = [_labels(parts[0], len(arrays[0]), found)]
+    labels += [_labels(part, len(array), found, len(labels[0][1])) for part, array in zip(parts[1:], arrays[1:], strict=True)]
     names = max((own for _, own in labels), key=len)
     scale, notice = _scale(arrays, found, dark=dark, value_range=value_range)
     kept = [_kept(array, scale) for array in arrays]
@@ -194,8 +195,11 @@ def _layout(shape: tuple[int, ...], key: str, path: str, layout: AnyLayout) -> s
     )
 
 
-def _labels(part: ArrayPart, count: int, found: ArraySet) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The labels, and the names of the classes, their numbers if the format has no names; zeros and none without labels."""
+def _labels(part: ArrayPart, count: int, found: ArraySet, known: int = 0) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The labels, and the names of the classes, their numbers if the format has no names; zeros and none without labels.
+
+    There may be as many classes as images, or as are `known` already.
+    """
     labels, key = part.labels, part.label_key
     if labels is None:
         return np.zeros(count, np.int64), ()
@@ -203,7 +207,7 @@ def _labels(part: ArrayPart, count: int, found: ArraySet) -> tuple[NDArray[np.in
         kind = f"{labels.dtype} {list(labels.shape)}"
         raise DataError(f"{found.origin}: {key} are {kind}, not {count:,} whole numbers.", "Store one for each image.")
     numbers = labels.astype(np.int64)
-    most = len(found.class_names) or count
+    most = len(found.class_names) or max(count, known)
     if numbers.min() < 0 or numbers.max() >= most:
         between = f"{numbers.min()} to {numbers.max()}, for {count:,} images"
         raise DataError(f"{found.origin}: {key} go from {between}.", "Number the classes 0, 1, 2 and so on, without large gaps.")

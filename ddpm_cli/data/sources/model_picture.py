@@ -60,7 +60,7 @@ def read_model_picture(
     elif scale == USUAL and shape[0] in READ_CHANNELS:
         return read_picture(path, shape, resize=resize, background=background, spelt=spelt)
     else:
-        values = _of_picture(path, shape, scale, resize, spelt)
+        values = _of_picture(path, shape, scale, resize, background, spelt)
     if len(values) != shape[0]:
         raise DataError(
             f"{_named(path)} has {len(values)} channels, but the model makes images of {shape[0]}.", "Give one of those."
@@ -83,7 +83,7 @@ def _of_array(path: Path) -> NDArray[np.float64]:
 
 
 def _of_picture(
-    path: Path, shape: tuple[int, int, int], scale: Scale, resize: bool, spelt: Callable[[str], str]
+    path: Path, shape: tuple[int, int, int], scale: Scale, resize: bool, background: str, spelt: Callable[[str], str]
 ) -> NDArray[np.float64]:
     """The values of an encoded picture as they are, [C, H, W]; its size is looked at before it is decoded."""
     if shape[0] not in READ_CHANNELS:
@@ -96,11 +96,13 @@ def _of_picture(
         header = decoders.read_header(content)
         _require_size(path, (header.height, header.width), shape[1:], resize, spelt)
         levels = decoders.read_levels(content)
+        if levels is None and scale.stored == "uint8":
+            levels = decoders.read_whole(content).levels
         if levels is None:
             raise UnreadableError(f"is of 8 bits, but the pixels of the model go from {scale}")
         wanted = Wanted(min(levels.low, scale.low), max(levels.high, scale.high), "float32")
         channels = shape[0] if shape[0] - header.channels in (0, 1) else header.channels
-        values, _ = decoders.decode_deep(content, (channels, header.height, header.width), "white", wanted)
+        values, _ = decoders.decode_deep(content, (channels, header.height, header.width), background, wanted)
         return values.astype(np.float64)
 
 

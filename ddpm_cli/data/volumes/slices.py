@@ -305,7 +305,7 @@ def _split_one(cut: _Cut, share: float, path: Path) -> tuple[list[_Cut], list[_C
             f"There is only one slice in {path}, so none can be held out.",
             "Add others, or train without held-out images: --set data.held_out=0",
         )
-    kept = count - max(1, math.floor(share * count + 0.5))
+    kept = max(1, count - max(1, math.floor(share * count + 0.5)))
     sides = [replace(cut, slices=cut.slices[:kept]), replace(cut, slices=cut.slices[kept:])]
     return (
         sides[:1],

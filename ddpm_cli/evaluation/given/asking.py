@@ -20,8 +20,8 @@ OF_A_MODEL = ("sampler", "steps", "guidance", "guide_with", "guide_scale", "seed
 """What can be asked of a model alone, by its name."""
 
 
-def require_reference(path: Path, spelt: Callable[[str], str], runs: Path = Path("runs")) -> None:
-    """Refuse a reference where there is nothing.
+def require_reference(path: Path, spelt: Callable[[str], str], runs: Path = Path("runs")) -> Path:
+    """Find a reference, which may be the name of a run below `runs`; refuse one where there is nothing.
 
     Raises:
         RequestError: With what can be named.
@@ -31,6 +31,8 @@ def require_reference(path: Path, spelt: Callable[[str], str], runs: Path = Path
             f"There is no {spelt('reference')} {path}.",
             "Give train, test, a folder of pictures, an .npz or .npy file, or a run.",
         )
+    below = runs / path
+    return below if len(path.parts) <= 2 and kind_at(path, runs) == "model" and below.exists() else path
 
 
 def check_given(path: Path, metrics: Sequence[str], asked: Measuring, spelt: Callable[[str], str], *, ema: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ddpm_cli.core.io.array_archives import image_archive
 from ddpm_cli.core.io.files import make_folder
+from ddpm_cli.errors import RequestError
 from ddpm_cli.evaluation.given.images import read_images
 from ddpm_cli.evaluation.given.kinds import kind_at
 from ddpm_cli.evaluation.given.reference import GivenReference, read_reference
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.core.compute.team import Team
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.evaluation.settings import EvaluateSettings
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 
-def given_reference(path: Path, settings: EvaluateSettings, device: torch.device, team: Team, on_event: Listener) -> GivenReference:
+def given_reference(
+    path: Path, settings: EvaluateSettings, device: torch.device, team: Team, on_event: Listener, scale: Scale | None = None
+) -> GivenReference:
     """Read images or statistics, or draw as many samples of a run as there are of what is measured.
 
     Args:
@@ -42,12 +46,13 @@ def given_reference(path: Path, settings: EvaluateSettings, device: torch.device
         device: Where to draw.
         team: The processes, which draw together.
         on_event: Told of progress.
+        scale: See `read_images`.
     Raises:
         RequestError: If there is nothing of use.
     """
     if kind_at(path) == "model":
         return _of_run(path, settings, device, team, on_event)
-    return read_reference(path, on_event)
+    return read_reference(path, on_event, scale)
 
 
 def _of_run(path: Path, settings: EvaluateSettings, device: torch.device, team: Team, on_event: Listener) -> GivenReference:
@@ -56,14 +61,20 @@ def _of_run(path: Path, settings: EvaluateSettings, device: torch.device, team: 
     sample = with_learned_variance(found.config, found.config.sample).model_copy(update={"batch_size": settings.batch_size})
     guide = find_guide(found, sample, on_event=on_event)
     trained = load_guide(load_model(found, device, on_event=on_event), guide, sample, on_event)
+    if trained.image_shape[0] not in (1, 3):
+        raise RequestError(
+            f"{trained.origin} draws images of {trained.image_shape[0]} channels, and a reference has grey or RGB ones.",
+            "Name another reference.",
+        )
     n = settings.n or USUAL_SAMPLES
     first = settings.seed + settings.repeats * n
     require_affordable(trained, sample, Demand.of(trained, sample, n), settings.bounds, on_event)
     name = path.name
     seeds = f"{first} to {first + n - 1}"
     on_event(Notice(f"The reference: {n:,} samples of {trained.origin} by its own sampler, with the seeds {seeds}."))
-    facts = json.dumps([model_sha256(trained), drawing_facts(sample, trained.schedule.timesteps), first, n])
-    kept = references_folder() / f"samples-{n}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.npz"
+    models = [model_sha256(trained), *([model_sha256(trained.guide.model)] if trained.guide else [])]
+    facts = json.dumps([*models, drawing_facts(sample, trained.schedule.timesteps), first, n])
+    kept = references_folder() / f"drawn-{n}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.npz"
     if not kept.exists():
         _draw(kept, trained, sample, range(first, first + n), team, on_event)
     images = read_images(kept, on_event)
@@ -82,7 +93,7 @@ def _draw(path: Path, trained: TrainedModel, sample: SampleConfig, seeds: range,
         make_folder(path.parent)
         with image_archive(path, len(seeds), (height, width, channels)) as archive:
             for batch in batches:
-                archive.add(batch.permute(0, 2, 3, 1).numpy())
+                archive.add(trained.scale.view(batch).permute(0, 2, 3, 1).numpy())
     else:
         for _ in batches:
             pass

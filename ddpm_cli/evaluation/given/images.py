@@ -24,6 +24,7 @@ from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.set_scale import SetScale, choose_set_scale
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import Survey, survey
+from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.data.sources.folder import scan_folder
 from ddpm_cli.errors import DataError
 from ddpm_cli.results.events import EvaluateProgress, Listener, Notice, ignore
@@ -118,7 +119,7 @@ class GivenImages:
         return replace(self, shape=(channels, *self.shape[1:]), read=lambda rows: read(rows).repeat(channels, axis=1))
 
 
-def read_images(path: Path, on_event: Listener = ignore) -> GivenImages:
+def read_images(path: Path, on_event: Listener = ignore, scale: Scale | None = None) -> GivenImages:
     """Read the images of a folder, or of an .npz or .npy file.
 
     Those of a folder are in the order of their names, in which numbers count as such: 2.png comes before 10.png.
@@ -126,10 +127,11 @@ def read_images(path: Path, on_event: Listener = ignore) -> GivenImages:
     Args:
         path: The folder or file.
         on_event: Told of the progress.
+        scale: Of what they are compared with; pictures of more than 8 bits are seen by it. None sees them by their own.
     Raises:
         DataError: If there are none, or they are not all of one size, uint8, and grey or RGB.
     """
-    return _of_folder(path, on_event) if path.is_dir() else _of_file(path, on_event)
+    return _of_folder(path, on_event, scale) if path.is_dir() else _of_file(path, on_event)
 
 
 def has_images(path: Path) -> bool:
@@ -179,7 +181,7 @@ def _as_images(array: NDArray[np.generic], path: Path, key: str) -> NDArray[np.u
 # --------------------------------------------------------------------------------------------------------------- pictures
 
 
-def _of_folder(root: Path, on_event: Listener) -> GivenImages:
+def _of_folder(root: Path, on_event: Listener, wanted: Scale | None) -> GivenImages:
     pictures = scan_folder(root, "none")
     for notice in pictures.notices:
         on_event(Notice(notice, important=True))
@@ -198,15 +200,17 @@ def _of_folder(root: Path, on_event: Listener) -> GivenImages:
         )
     shape = (int(found.channels.max()), *sizes[0])
     order = sorted(range(len(pictures)), key=lambda number: _place(pictures.names[number]))
-    scale = _scale(pictures, found, shape, on_event)
+    scale = _scale(pictures, found, shape, wanted, on_event)
     reader = _Reader(pictures, np.array(order, np.int64), shape, scale, found.depths)
     return GivenImages(root.name or str(root), root, len(pictures), shape, reader, on_event)
 
 
-def _scale(pictures: Pictures, found: Survey, shape: tuple[int, int, int], on_event: Listener) -> SetScale:
+def _scale(pictures: Pictures, found: Survey, shape: tuple[int, int, int], wanted: Scale | None, on_event: Listener) -> SetScale:
     """The scale of pictures of more than 8 bits, of which 8 are looked at; those of 8 are judged as they are."""
     if (found.depths == 8).all():
         return SetScale()
+    if wanted not in (None, USUAL):
+        return SetScale(wanted)
     scale = choose_set_scale(pictures, found, np.arange(len(pictures)), shape, PictureSettings())
     on_event(Notice(f"{scale.notice} 8 bits of them are looked at.", important=True))
     return scale

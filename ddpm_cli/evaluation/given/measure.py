@@ -124,7 +124,8 @@ class GivenJob:
         """Read what they are measured against in the place of a split; None for a split."""
         if self.settings.reference in SPLITS:
             return None
-        return given_reference(Path(self.settings.reference), self.settings, self.device, Team(), self.on_event)
+        scale = self.dataset.scale if self.dataset else None
+        return given_reference(Path(self.settings.reference), self.settings, self.device, Team(), self.on_event, scale)
 
     @cached_property
     def references(self) -> ReferenceChoice:
@@ -173,7 +174,7 @@ class GivenJob:
     def _key(self, metric: str) -> str:
         """Sum all that the figures of a metric depend on."""
         record, data = known_metrics()[metric], self.dataset
-        splits = [data.sha256, images_sha256(data.test.images)] if data else []
+        splits = [data.sha256, images_sha256(data.test.images), *data.scale.facts().values()] if data else []
         facts = [metric, *record.versions, "given", self.images.sha256, list(self.images.shape), self.images.count, *splits]
         facts += [self.settings.batch_size, self.references.key(record), self._extractor(record).sha256]
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()

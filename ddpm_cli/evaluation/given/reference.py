@@ -19,6 +19,7 @@ from ddpm_cli.metrics.registry import known_metrics
 from ddpm_cli.results.events import Listener, Notice, ignore
 
 if TYPE_CHECKING:
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.metrics.feature_statistics import FrechetStatistics
     from ddpm_cli.metrics.features import FeatureExtractor
     from ddpm_cli.metrics.registry import Metric
@@ -130,7 +131,8 @@ class GivenReference:
     def key(self, metric: Metric) -> list[str | int | None]:
         """List what a figure of a metric depends on: name, sum and number of the images or statistics."""
         given = self.statistics if self._takes_statistics(metric) else self.images
-        return [given.name, given.sha256, given.count] if given else []
+        shape = [*self.images.shape] if self.images and given is self.images else []
+        return [given.name, given.sha256, given.count, *shape] if given and metric.reference != "none" else []
 
     def _takes_statistics(self, metric: Metric) -> bool:
         return self.statistics is not None and metric.extractor == "inception" and metric.of_gaussians
@@ -148,19 +150,20 @@ class GivenReference:
         self.images.with_channels(samples[0])
 
 
-def read_reference(path: Path, on_event: Listener = ignore) -> GivenReference:
+def read_reference(path: Path, on_event: Listener = ignore, scale: Scale | None = None) -> GivenReference:
     """Read what was given as a reference.
 
     Args:
         path: A folder of pictures, an .npy or .npz file of images, or an .npz file with `mu` and `sigma`.
         on_event: Told of progress.
+        scale: See `read_images`.
     Raises:
         RequestError: If it is none of these.
         DataError: If its images cannot be used.
     """
     if path.is_dir() or not holds_statistics(path):
-        return GivenReference(path, read_images(path, on_event), None)
-    return GivenReference(path, read_images(path, on_event) if has_images(path) else None, read_statistics_file(path))
+        return GivenReference(path, read_images(path, on_event, scale), None)
+    return GivenReference(path, read_images(path, on_event, scale) if has_images(path) else None, read_statistics_file(path))
 
 
 def require_size(images: GivenImages, wanted: tuple[int, int, int], why: str) -> None:

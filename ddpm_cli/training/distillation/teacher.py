@@ -16,6 +16,7 @@ from ddpm_cli.sampling.stored_model import StoredModel, find_model
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.training.start.source import Source
     from ddpm_cli.training.start.transfer import Transfer
 
@@ -42,17 +43,18 @@ def find_teacher(path: Path | None, runs: Path = Path("runs"), on_event: Listene
     return model
 
 
-def require_whole(config: Config, source: Source, image_shape: tuple[int, int, int], transfer: Transfer) -> None:
+def require_whole(config: Config, source: Source, image_shape: tuple[int, int, int], scale: Scale, transfer: Transfer) -> None:
     """Refuse a distillation that would not start from all of its teacher, or give its weights another meaning.
 
     Args:
         config: Of the new run.
         source: The teacher.
         image_shape: Of the new run's images.
+        scale: Of their pixels.
         transfer: Which weights are taken.
     Raises:
         ConfigError: If the schedule, the prediction or the network is another, or the teacher is a consistency model itself.
-        DataError: If the images have another shape.
+        DataError: If the images have another shape, or another range.
     """
     theirs = source.config
     if isinstance(theirs.objective.loss, ConsistencyLoss):
@@ -72,10 +74,15 @@ def require_whole(config: Config, source: Source, image_shape: tuple[int, int, i
     if source.image_shape != image_shape:
         sizes = [f"{channels} x {height} x {width}" for channels, height, width in (image_shape, source.image_shape)]
         raise DataError(f"The images are {sizes[0]}, but those of the teacher {sizes[1]}.", "Distil on the teacher's own data.")
+    if isinstance(source.stored, StoredModel) and source.stored.scale != scale:
+        raise DataError(
+            f"The pixels go from {scale}, but those of the teacher from {source.stored.scale}.",
+            "Distil on the teacher's own data, with its data.range.",
+        )
     if others := [*transfer.new, *transfer.left, *transfer.adapted]:
         raise ConfigError(
             f"The network is not that of the teacher {source.origin}: {first_few(others)}.",
-            "Leave model.* out: it is the teacher's.",
+            "Leave model.* and data.augment out: they are the teacher's.",
         )
 
 

@@ -81,7 +81,7 @@ def prepare_start(config: Config, dataset: Dataset, source: Source, on_event: Li
     transfer = plan_transfer(before, after, source.class_names, names)
     shapes = {name: value.shape for name, value in after.state_dict().items()}
     if isinstance(config.objective.loss, ConsistencyLoss):
-        require_whole(config, source, dataset.image_shape, transfer)
+        require_whole(config, source, dataset.image_shape, dataset.scale, transfer)
     if not any(len(shapes[name]) > 1 for name in transfer.fits):
         raise RequestError(
             f"Nothing of {weights.source.origin} fits: no convolution and no matrix of the new network has the shape of one there.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ddpm_cli.data.sources.containers.found import Found
 from ddpm_cli.data.sources.formats.pixels import as_images, images_first
 from ddpm_cli.data.sources.formats.reader import ArrayOptions, Reader, array_set, labels_of, name_of, part
+from ddpm_cli.errors import DataError
 
 if TYPE_CHECKING:
     from ddpm_cli.data.sources.array_sets import AnyLayout, ArrayPart, ArraySet
@@ -34,6 +35,10 @@ def read_by_key(found: Found, options: ArrayOptions) -> ArraySet:
     Raises:
         DataError: If there are none.
     """
+    if options.slices:
+        raise DataError(
+            f"{found.path}: data.slices goes with formats that are recognised, not with data.images_key.", "Leave out one of both."
+        )
     key, label_key = options.images_key or KEYS[0], options.labels_key if options.with_labels else None
     if label_key is not None and label_key not in found.arrays:
         found.read(label_key)  # says which keys there are
