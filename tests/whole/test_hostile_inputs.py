@@ -197,7 +197,10 @@ def test_a_matlab_file_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + (15).to_bytes(4, "little") + len(bomb).to_bytes(4, "little") + bomb)
     with pytest.raises(DataError, match=r"would unpack to more than 0\.1 GB"):
         load_arrays(path)
+
+
+def test_a_packed_table_that_is_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     table = tmp_path / "bomb.csv.gz"
-    table.write_bytes(gzip.compress(b"0,1,2,3\n" * 14_000_000, 6))
+    table.write_bytes(gzip.compress((b"0," * 4_095 + b"0\n") * 14_000, 6))
     with pytest.raises(DataError, match="would unpack to far more"):
         load_arrays(table)

@@ -120,3 +120,9 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, make: Callable[[Path], None
     make(path)
     with pytest.raises(UnreadableError, match=words):
         read_member(path, "a")
+
+
+def test_images_of_more_than_8_bits_are_no_bytes_of_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="images of uint16"), image_archive(tmp_path / "a.npz", 2, (4, 4, 3)) as archive:
+        archive.add(np.zeros((2, 4, 4, 3), np.uint16))
+    assert not (tmp_path / "a.npz").exists()

@@ -241,3 +241,16 @@ def test_check_counts_the_values_of_arrays_and_shows_them_in_eight_bits(tmp_path
     assert max(values.counts) - min(values.counts) <= 1
     assert seen is not None
     assert (seen.dtype, seen.min(), seen.max()) == (np.uint8, 0, 255)
+
+
+def test_a_small_test_part_may_have_the_classes_of_the_training_part(tmp_path: Path) -> None:
+    labels = np.arange(30) % 10
+    np.savez(tmp_path / "a.npz", images=GREY, labels=labels, test_images=GREY[:5] // 2, test_labels=np.array([9, 1, 2, 3, 4]))
+    dataset = load_arrays(tmp_path / "a.npz")
+    assert dataset.test.class_names == dataset.train.class_names == tuple("0123456789")
+
+
+def test_slices_are_of_formats_that_are_recognised(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", volumes=np.zeros((9, 4, 6, 5), np.uint8))
+    with pytest.raises(DataError, match="data.slices goes with formats that are recognised"):
+        load_arrays(tmp_path / "a.npz", ArrayOptions(images_key="volumes", slices=True))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import ddpm_cli.evaluation.extractors as extractors
 from ddpm_cli.data.images import Dataset, ImageSet, images_sha256
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
 from ddpm_cli.errors import DataError, RequestError
 from ddpm_cli.evaluation.given.images import read_images
@@ -273,3 +274,11 @@ def test_half_of_the_statistics_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", mu=np.zeros(DIMENSIONS))
     with pytest.raises(RequestError, match="has no array sigma"):
         read_reference(tmp_path / "a.npz")
+
+
+def test_deep_pictures_are_seen_by_the_scale_of_what_they_are_compared_with(tmp_path: Path) -> None:
+    dark = np.linspace(400, 800, 64).round().astype(np.uint16).reshape(8, 8)
+    (tmp_path / "0.png").write_bytes(png_16(dark))
+    (tmp_path / "1.png").write_bytes(png_16(dark[::-1]))
+    images = read_images(tmp_path, scale=Scale(0.0, 4095.0, "uint16"))
+    assert np.array_equal(images[np.arange(1)][0, 0], np.rint(dark / 4095 * 255))
