@@ -252,5 +252,5 @@ def test_a_small_test_part_may_have_the_classes_of_the_training_part(tmp_path: P
 
 def test_slices_are_of_formats_that_are_recognised(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", volumes=np.zeros((9, 4, 6, 5), np.uint8))
-    with pytest.raises(DataError, match="data.slices goes with formats that are recognised"):
+    with pytest.raises(DataError, match=r"data\.slices goes with formats that are recognised"):
         load_arrays(tmp_path / "a.npz", ArrayOptions(images_key="volumes", slices=True))
