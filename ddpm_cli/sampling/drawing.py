@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import GuideConfig, SampleConfig, SamplerConfig
     from ddpm_cli.config.schema.section import Section
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
 
 NO_OPTIONS = "{}"
 
 
-def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str) -> Iterator[Notice]:
+def sampler_notices(sampler: SamplerConfig, schedule: Schedule, where: str) -> Iterator[Notice]:
     """Say where a sampler's steps do not serve it.
 
     Args:

@@ -16,7 +16,7 @@ from ddpm_cli.render.terminal.schedule import selected_steps, snr_decibels
 from ddpm_cli.runs.directory import data_facts
 
 if TYPE_CHECKING:
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.results.comparison import Run
     from ddpm_cli.results.events import Incident
     from ddpm_cli.results.figure import StoredFigure
@@ -67,7 +67,7 @@ def _logged(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value)
 
 
-def schedule_table(schedule: NoiseSchedule) -> Table:
+def schedule_table(schedule: Schedule) -> Table:
     """Choose steps of the schedule, evenly."""
     steps = selected_steps(schedule.timesteps, STEPS_SHOWN)
     decibels = snr_decibels(schedule)

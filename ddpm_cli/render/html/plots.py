@@ -16,7 +16,7 @@ from ddpm_cli.runs.metrics_log import NO_LONGER_PAYS
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.results.figure import StoredFigure
 
     Log = Sequence[Mapping[str, float]]
@@ -91,7 +91,7 @@ def _over_widths(label: str, points: Mapping[float, float]) -> Scatter:
     return _line(widths, [points[width] for width in widths], label)
 
 
-def schedule_plots(schedule: NoiseSchedule) -> list[Plot]:
+def schedule_plots(schedule: Schedule) -> list[Plot]:
     """Plot alpha_bar and the signal-to-noise ratio over t."""
     t = _thinned(range(schedule.timesteps))
     decibels = snr_decibels(schedule)

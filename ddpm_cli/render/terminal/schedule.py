@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from ddpm_cli.config.schema.schedule import ScheduleConfig
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.render.pictures.canvas import Canvas
 from ddpm_cli.render.terminal.console import print_json, print_text, results
 from ddpm_cli.render.terminal.tables import fits, show_table
@@ -32,7 +32,7 @@ class NamedSchedule:
     """Hold a schedule with the config it was built from."""
 
     config: ScheduleConfig
-    schedule: NoiseSchedule
+    schedule: Schedule
 
     @property
     def kind(self) -> str:
@@ -53,7 +53,7 @@ def _written(option: tuple[str, Any]) -> str:
     return name if value is True else f"{name} = {value:g}"
 
 
-def snr_decibels(schedule: NoiseSchedule) -> NDArray[np.float64]:
+def snr_decibels(schedule: Schedule) -> NDArray[np.float64]:
     """Compute SNR in dB, [T]; -inf where no signal is left."""
     with np.errstate(divide="ignore"):
         return np.asarray(10.0 * np.log10(schedule.snr))
@@ -88,7 +88,7 @@ def _tables(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> list[tu
     return tables
 
 
-def _alone(schedule: NoiseSchedule, steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+def _alone(schedule: Schedule, steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     decibels = snr_decibels(schedule)
     rows = [
         [
