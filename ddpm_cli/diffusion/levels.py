@@ -124,6 +124,16 @@ class Schedule(ABC):
 
     @property
     @abstractmethod
+    def signal_scales(self) -> Table:
+        """Give the scale of the data in x_t of each step, alpha, float64 [T]."""
+
+    @property
+    @abstractmethod
+    def noise_scales(self) -> Table:
+        """Give the scale of the noise in x_t of each step, sigma, float64 [T]."""
+
+    @property
+    @abstractmethod
     def sigmas(self) -> Table:
         """Give noise over signal, sigma / alpha, of each step, float64 [T]; infinite where no signal is left."""
 

@@ -276,6 +276,16 @@ class NoiseSchedule(Schedule):
         return np.sqrt(1.0 - self.alphas_cumprod)
 
     @property
+    def signal_scales(self) -> Table:
+        """Give the scale of the data in x_t, as `sqrt_alphas_cumprod`."""
+        return self.sqrt_alphas_cumprod
+
+    @property
+    def noise_scales(self) -> Table:
+        """Give the scale of the noise in x_t, as `sqrt_one_minus_alphas_cumprod`."""
+        return self.sqrt_one_minus_alphas_cumprod
+
+    @property
     def snr(self) -> Table:
         """Give the signal-to-noise ratio abar / (1 - abar), a ratio of variances."""
         return self.alphas_cumprod / (1.0 - self.alphas_cumprod)

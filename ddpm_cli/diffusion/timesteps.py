@@ -40,6 +40,21 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
     return [timesteps - 1, *reversed(below_last)]
 
 
+def even_levels(schedule: Schedule, steps: int | None, spacing: Spacing) -> list[Level]:
+    """List the levels of `select_timesteps`; where t is continuous, without rounding to whole steps of the grid.
+
+    Raises:
+        ScheduleError: If n is not in 1 to T.
+    """
+    T = schedule.timesteps
+    whole = select_timesteps(T, steps, spacing)
+    if not schedule.is_continuous:
+        return [schedule.at(t) for t in whole]
+    n = len(whole)
+    real = [_real_step(T, n, spacing, i) for i in range(n - 1)]
+    return [schedule.at(T - 1), *(schedule.level((step + 1.0) / T) for step in reversed(real))]
+
+
 def logsnr_levels(schedule: Schedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[Level]:
     """Space the levels to visit evenly in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
 
@@ -126,4 +141,16 @@ def _step(timesteps: int, n: int, spacing: Spacing, i: int) -> int:
             return round(timesteps * (i + 1) / n) - 1
         case "linspace":
             return round((timesteps - 1) * i / (n - 1))
+    assert_never(spacing)
+
+
+def _real_step(timesteps: int, n: int, spacing: Spacing, i: int) -> float:
+    """The same without rounding."""
+    match spacing:
+        case "leading":
+            return i * (timesteps / n)
+        case "trailing":
+            return timesteps * (i + 1) / n - 1
+        case "linspace":
+            return (timesteps - 1) * i / (n - 1)
     assert_never(spacing)

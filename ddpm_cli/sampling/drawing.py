@@ -43,7 +43,7 @@ def sampler_notices(sampler: SamplerConfig, schedule: Schedule, where: str) -> I
             f"half of {T}. Set {where}.spacing.kind = trailing.",
             important=True,
         )
-    if isinstance(sampler, HeunSampler):
+    if isinstance(sampler, HeunSampler) and sampler.line(schedule) == "sigma":
         euler, heun = errors_on_gaussian_data([level.ratio for level in sampler.spacing.build(schedule, steps)])
         if heun > euler:
             yield Notice(

@@ -39,9 +39,9 @@ class EvenSpacing(SpacingBase):
 
     def build(self, schedule: Schedule, steps: int) -> list[Level]:
         """Build the levels of noise that a sampler of so many steps visits."""
-        from ddpm_cli.diffusion.timesteps import select_timesteps
+        from ddpm_cli.diffusion.timesteps import even_levels
 
-        return [schedule.at(t) for t in select_timesteps(schedule.timesteps, steps, self.kind)]
+        return even_levels(schedule, steps, self.kind)
 
 
 class LeadingSpacing(EvenSpacing):
@@ -228,10 +228,21 @@ class EulerSampler(ChurnedSampler):
 
 
 class HeunSampler(ChurnedSampler):
-    """Follow Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2). n steps are 2n - 1 network evaluations."""
+    """Follow Heun's method, with churn (Karras et al. 2022, Alg. 2). n steps are 2n - 1 network evaluations."""
 
     kind: Literal["heun"] = "heun"
     usual_steps: ClassVar[int | None] = 20
+    along: Literal["auto", "sigma", "path"] = Field(
+        "auto",
+        description="What a step is straight in: sigma = noise over signal (Karras et al. 2022), or image and noise themselves, as "
+        "flow matching steps in t. auto is path for schedules without betas, else sigma.",
+    )
+
+    def line(self, schedule: Schedule) -> Literal["sigma", "path"]:
+        """Resolve what is "auto" in `along`."""
+        if self.along == "auto":
+            return "path" if schedule.is_continuous else "sigma"
+        return self.along
 
     def evaluations(self, timesteps: int) -> int:
         """Count network evaluations, at most, under a schedule of T = `timesteps` steps."""
@@ -241,7 +252,7 @@ class HeunSampler(ChurnedSampler):
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.heun import heun
 
-        return heun(churn=self.churn(schedule, steps))
+        return heun(churn=self.churn(schedule, steps), along=self.line(schedule))
 
 
 class DpmSolverSampler(SamplerBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.flows import Flow, TrigFlow
     from ddpm_cli.diffusion.levels import Schedule, Table
     from ddpm_cli.diffusion.schedules import NoiseSchedule
+
+
+UNSHIFTED_SIZE = 64
+"""Pixels on a side of images whose shift by resolution is 1, as in Hoogeboom et al. 2023 (Simple diffusion)."""
 
 
 class ProcessBase(Choice):
@@ -31,6 +36,10 @@ class ProcessBase(Choice):
         Raises:
             ScheduleError: If what it says makes no schedule.
         """
+
+    def for_images(self, shape: tuple[int, int, int]) -> ProcessBase:
+        """Say the same with what is left to the size of the images, (C, H, W), as numbers."""
+        return self
 
     def self_contained(self) -> ProcessBase:
         """Say the same without a file that may be gone tomorrow.
@@ -196,18 +205,23 @@ class FlowSchedule(PathBase):
     """Go straight from image to noise: flow matching, rectified flow (Lipman et al. 2023, Liu et al. 2023)."""
 
     kind: Literal["flow"] = "flow"
-    shift: float = Field(
+    shift: Annotated[float, Field(gt=0, le=1000)] | Literal["resolution"] = Field(
         1.0,
-        gt=0,
-        le=1000,
-        description="Factor on sigma/alpha at each t (Esser et al. 2024, Eq. 23). Above 1 gives more steps to much noise.",
+        description="Factor on sigma/alpha at each t (Esser et al. 2024, Eq. 23). Above 1 gives more steps to much noise. "
+        "resolution is sqrt(height * width) / 64.",
     )
 
     def build(self) -> Flow:
-        """Build the straight path."""
+        """Build the straight path; one for images of 64 pixels where their size is not known yet."""
         from ddpm_cli.diffusion.flows import Flow
 
-        return Flow(self.timesteps, self.shift)
+        return Flow(self.timesteps, 1.0 if self.shift == "resolution" else self.shift)
+
+    def for_images(self, shape: tuple[int, int, int]) -> FlowSchedule:
+        """Take the shift from the size of the images, (C, H, W), if it is left to that."""
+        if self.shift != "resolution":
+            return self
+        return self.model_copy(update={"shift": math.sqrt(shape[1] * shape[2]) / UNSHIFTED_SIZE})
 
 
 class TrigFlowSchedule(PathBase):

@@ -30,8 +30,8 @@ def ddpm(*, variance: Variance = "auto") -> Step:
     auto: learned-range if the network predicts its variance, else fixed-small
 
     Where s is the step before t, alpha and beta are the schedule's own. fixed-large is exact for standard normal data; if variance
-    is not preserved, it is beta * (alpha_s**2 + sigma_s**2) / (alpha_t**2 + sigma_t**2). No variance adds noise in the last step, to
-    CLEAN.
+    is not preserved, it is beta * (alpha_s**2 + sigma_s**2) / (alpha_t**2 + sigma_t**2). No variance adds noise in the last step,
+    to CLEAN.
 
     Args:
         variance: "auto", "fixed-small", "fixed-large" or "learned-range".
