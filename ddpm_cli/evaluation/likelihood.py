@@ -15,6 +15,7 @@ from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
+from ddpm_cli.diffusion.schedules import as_table
 from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.errors import RequestError, ScheduleError
 from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from ddpm_cli.data.scale import Scale
     from ddpm_cli.diffusion.denoise import Predict
     from ddpm_cli.diffusion.forward import Levels
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.diffusion.prediction import Denoised
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.evaluation.settings import EvaluateSettings
     from ddpm_cli.sampling.trained_model import TrainedModel
 
@@ -49,7 +50,7 @@ def levels_of(scale: Scale, metric: str) -> int:
     return scale.levels
 
 
-def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None, scale: Scale = USUAL) -> None:
+def check_likelihood(metric: str, schedule: Schedule, steps: int | None, scale: Scale = USUAL) -> None:
     """Refuse floats, and `likelihood_steps` that the schedule does not have.
 
     Raises:
@@ -57,11 +58,12 @@ def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None, sc
         ScheduleError: Naming the steps that the schedule has.
     """
     levels_of(scale, metric)
+    table = as_table(schedule)
     try:
         if metric == "bits-per-dim":
             check_steps(schedule.timesteps, steps)
         elif steps is not None:
-            logsnr_grid(schedule, steps)
+            logsnr_grid(table, steps)
     except ScheduleError as error:
         raise ScheduleError(error.message, "Change --likelihood-steps.") from error
 
@@ -138,7 +140,7 @@ def measure_bits_per_dim(
         RequestError: If the settings do not fit the model.
     """
     measurement = _Measurement(trained, dataset, settings, "bits-per-dim", on_event)
-    schedule = trained.schedule
+    schedule = as_table(trained.schedule)
     variance = settings.variance or trained.config.objective.reverse_variance
     steps = settings.likelihood_steps or schedule.timesteps
     sample = settings.sample or trained.config.sample
@@ -173,7 +175,7 @@ def measure_nll_ode(
 ) -> Figure:
     """Measure the likelihood of the first test images by the probability-flow ODE; see `measure_bits_per_dim`."""
     measurement = _Measurement(trained, dataset, settings, "nll-ode", on_event)
-    schedule = trained.schedule
+    schedule = as_table(trained.schedule)
     intervals = settings.likelihood_steps or min(ODE_STEPS, schedule.timesteps - 1)
     grid = logsnr_grid(schedule, intervals)
     predict = measurement.predict(2 * intervals)
