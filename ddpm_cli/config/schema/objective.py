@@ -505,6 +505,11 @@ class ObjectiveConfig(Section):
         asks = isinstance(self.loss, ConsistencyLoss) and self.loss.needs_teacher
         return int(self.autoguidance.scale > 1) + int(asks)
 
+    @property
+    def chooses_noise(self) -> bool:
+        """Tell whether the noise of an image depends on the image in training, so that samplers must not add any on their way."""
+        return self.coupling.chooses or self.noise_candidates > 1
+
     def build_prediction(self) -> Prediction:
         """Build what turns the network's output into x_0 and eps."""
         return self.parameterization.build()
@@ -538,10 +543,9 @@ class ObjectiveConfig(Section):
     @model_validator(mode="after")
     def _noise_may_be_chosen(self) -> ObjectiveConfig:
         loss, chosen = self.loss.kind, f'"{self.coupling.kind}"'
-        if self.loss.is_bound and self.noise_candidates > 1:
-            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave noise_candidates at 1')
-        if self.loss.is_bound and self.coupling.chooses:
-            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave coupling at "independent"')
+        if self.loss.is_bound and self.chooses_noise:
+            remedy = 'coupling at "independent"' if self.coupling.chooses else "noise_candidates at 1"
+            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave {remedy}')
         if self.coupling.chooses and self.noise_candidates > 1:
             raise ValueError(f'noise is chosen twice; leave noise_candidates at 1, or coupling at "independent", not {chosen}')
         if isinstance(self.loss, ConsistencyLoss) and self.loss.needs_teacher and self.coupling.chooses:
