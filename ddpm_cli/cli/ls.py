@@ -105,6 +105,7 @@ LISTINGS = {
     "losses": Listing("loss", partial(kinds_of, "objective.loss", "options")),
     "parameterizations": Listing("parameterization", partial(kinds_of, "objective.parameterization", "options")),
     "weightings": Listing("weighting", partial(kinds_of, "objective.weighting", "options")),
+    "couplings": Listing("coupling", partial(kinds_of, "objective.coupling", "options")),
     "timesteps": Listing("timesteps", partial(kinds_of, "objective.timesteps", "options")),
     "optimizers": Listing("optimizer", partial(kinds_of, "optimizer", "options")),
     "spacings": Listing("spacing", partial(kinds_of, "sample.sampler.spacing", "options")),

@@ -196,7 +196,7 @@ def sample(
 
     team = sampling_team(device or "auto")
     trained = load_guide(load_model(found, team.device, on_event=show_notices), guide, settings, show_notices)
-    for notice in sampler_notices(settings.sampler, trained.schedule, "sample.sampler"):
+    for notice in sampler_notices(settings.sampler, trained.schedule, trained.config.objective, "sample.sampler"):
         show_notices(notice)
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)

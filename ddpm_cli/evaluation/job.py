@@ -76,7 +76,7 @@ class Job:
         for metric in metrics:
             require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
         if of_samples:
-            for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
+            for notice in sampler_notices(self.sample.sampler, trained.schedule, trained.config.objective, "sample.sampler"):
                 self.on_event(notice)
             self.sample.sampler.prepare(trained.schedule)
             asked = [known_metrics()[metric] for metric in of_samples]

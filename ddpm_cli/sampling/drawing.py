@@ -11,6 +11,7 @@ from ddpm_cli.results.events import Notice
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
+    from ddpm_cli.config.schema.objective import ObjectiveConfig
     from ddpm_cli.config.schema.sample import GuideConfig, SampleConfig, SamplerConfig
     from ddpm_cli.config.schema.section import Section
     from ddpm_cli.diffusion.levels import Schedule
@@ -18,17 +19,25 @@ if TYPE_CHECKING:
 NO_OPTIONS = "{}"
 
 
-def sampler_notices(sampler: SamplerConfig, schedule: Schedule, where: str) -> Iterator[Notice]:
-    """Say where a sampler's steps do not serve it.
+def sampler_notices(sampler: SamplerConfig, schedule: Schedule, objective: ObjectiveConfig, where: str) -> Iterator[Notice]:
+    """Say where a sampler's steps do not serve it, or the sampler the model.
 
     Args:
         sampler: The sampler.
         schedule: The model's.
+        objective: That the model was trained by.
         where: The section that it stands in, such as "sample.sampler".
     """
     from ddpm_cli.diffusion.samplers.heun import errors_on_gaussian_data
 
     steps, T = sampler.number_of_steps(schedule.timesteps), schedule.timesteps
+    if objective.chooses_noise and sampler.adds_noise:
+        yield Notice(
+            f"The sampler {sampler.kind} adds noise on its way, which is right where noise does not depend on the image. This "
+            "model chose its noise in training (objective.coupling, noise_candidates), and such samples vary too little. Set "
+            f"{where}.kind = ddim, which adds none.",
+            important=True,
+        )
     listed = sampler.spacing.timesteps if isinstance(sampler.spacing, ListSpacing) else None
     if listed and listed[0] < T - 1:
         first = listed[0]

@@ -42,6 +42,9 @@ def training_tensors(trainer: Trainer) -> dict[str, Mapping[str, Tensor]]:
     if trainer.learner:
         tensors["schedule"] = trainer.learner.gamma.state_dict()
         tensors["schedule-optimizer"] = flatten_optimizer(trainer.learner.optimizer.state_dict())
+    if trainer.uncertainty:
+        tensors["uncertainty"] = trainer.uncertainty.network.state_dict()
+        tensors["uncertainty-optimizer"] = flatten_optimizer(trainer.uncertainty.optimizer.state_dict())
     if trainer.autoguidance and trainer.autoguidance.guide:
         tensors[GUIDE] = trainer.autoguidance.guide.state_dict()
     if history := trainer.timestep_sampler.state_dict():
@@ -110,6 +113,10 @@ def restore_training(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.learner:
         _restore_schedule(trainer.learner, checkpoint)
         trainer.schedule = trainer.learner.schedule
+    if trainer.uncertainty:
+        load_weights(trainer.uncertainty.network, checkpoint.tensors("uncertainty"), checkpoint.path)
+        moments = checkpoint.tensors("uncertainty-optimizer")
+        trainer.uncertainty.optimizer.load_state_dict(unflatten_optimizer(moments, trainer.uncertainty.optimizer))
     if trainer.autoguidance and checkpoint.has(GUIDE):
         load_weights(trainer.autoguidance.load(trainer.ema.model), checkpoint.tensors(GUIDE), checkpoint.path)
     if trainer.timestep_sampler.state_dict():

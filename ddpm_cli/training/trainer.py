@@ -105,6 +105,8 @@ class Trainer:
         self.loss = config.objective.build_loss(self.scale.levels)
         self.autoguidance = config.objective.build_autoguidance()
         self.timestep_sampler = config.objective.build_timesteps(self.schedule.timesteps)
+        self.coupling = config.objective.coupling.build()
+        self.uncertainty = config.objective.weighting.build_uncertainty(self.device)
         self.image_shape = dataset.image_shape
         self.num_classes = config.model.resolved_classes()
         train = config.train
@@ -192,11 +194,16 @@ class Trainer:
 
         if self.autoguidance:
             self.autoguidance.follow(self.ema.model, self.share)
-        losses = self.accumulate_gradients(t, weights, eps)
+        shares = weights * self.uncertainty.weights(t, self.schedule) if self.uncertainty else weights
+        losses = self.accumulate_gradients(t, shares, eps)
         self.timestep_sampler.update(t, losses)
         weighted = weights * losses
         loss = weighted.mean()
         norm, taken = self._optimizer_step(loss)
+        if self.uncertainty:
+            self.uncertainty.backward(t, self.schedule, losses, weights)
+            step_if(taken, self.uncertainty.optimizer)
+            self.uncertainty.optimizer.zero_grad()
         if self.learner:
             self.learner.step(t, self._sum) if taken else self.learner.discard()
             self.schedule = self.learner.schedule
@@ -263,7 +270,8 @@ class Trainer:
         Returns:
             The loss of each image of all processes, [B].
         """
-        draws = Draws(t, weights, eps, self.draw_labels())
+        labels = self.draw_labels()
+        draws = Draws(t, weights, self._coupled(eps, labels), labels)
         losses = torch.zeros(len(t), device=self.device)
         parts = self._parts()
         for number, part in enumerate(parts, 1):
@@ -275,6 +283,17 @@ class Trainer:
                 losses[part] = self.run_pass(self.predict, part, draws)
         total: Tensor = self.accelerator.reduce(losses, "sum")
         return total
+
+    def _coupled(self, eps: Tensor, labels: Tensor | None) -> Tensor:
+        """The draws of noise, [B, K, C, H, W], in the order in which the images of the global batch get them."""
+        if self.coupling is None:
+            return eps
+        told = labels
+        vectors = self.batches.vectors_at(self.step)
+        if vectors is not None:  # samples are drawn with the vector 0: these must be told apart, not the others from each other
+            changed = (vectors != 0).any(1).long()
+            told = changed if labels is None else 2 * labels + changed
+        return self.coupling(self.batches.images_at(self.step), eps[:, 0], told)[:, None]
 
     def _passes_at_once(self, side_by_side: SideBySide, rows: slice, draws: Draws) -> Tensor:
         parts = even_parts(rows, len(side_by_side.networks))

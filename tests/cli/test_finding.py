@@ -141,6 +141,7 @@ def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.Captu
         "losses": "objective.loss",
         "parameterizations": "objective.parameterization",
         "weightings": "objective.weighting",
+        "couplings": "objective.coupling",
         "optimizers": "optimizer",
         "timesteps": "objective.timesteps",
         "samplers": "sample.sampler",

@@ -12,7 +12,12 @@ from launched import ARGUMENTS, killing, largest_difference, torchrun
 from picture_files import pixels
 from safetensors.numpy import load_file
 
-TRAIN = ("train", *ARGUMENTS, "--steps=12", "--name=run", "--set=checkpoint.every=4", "--set=ema.widths=[0.05,0.1]")
+# With noise that is handed out over the whole batch, and a weighting that is learned of all its losses.
+OF_THE_WHOLE_BATCH = ("--set=objective.coupling=optimal-transport", "--set=objective.weighting=learned")
+TRAIN = (
+    *("train", *ARGUMENTS, "--steps=12", "--name=run", "--set=checkpoint.every=4", "--set=ema.widths=[0.05,0.1]"),
+    *OF_THE_WHOLE_BATCH,
+)
 
 
 @pytest.fixture(scope="module")

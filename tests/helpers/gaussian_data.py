@@ -34,6 +34,21 @@ def best_denoise() -> Denoise:
     return denoise
 
 
+def coupled_denoise() -> Denoise:
+    """E[x_0 | x_t] where x_0 = m + R eps, the optimal transport of the noise to the data, R R = C: x_t tells both.
+
+    x_t = alpha m + (alpha R + sigma I) eps
+    """
+    values, vectors = torch.linalg.eigh(COVARIANCE)
+    root = vectors @ torch.diag(values.sqrt()) @ vectors.T
+
+    def denoise(x_t: Tensor, t: Level) -> Denoised:
+        eps_hat = torch.linalg.solve(t.alpha * root + t.sigma * EYE, (x_t.flatten(1) - t.alpha * MEAN).T).T
+        return Denoised((MEAN + eps_hat @ root).view_as(x_t), eps_hat.view_as(x_t))
+
+    return denoise
+
+
 def affine(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """The map x -> A x + b from what it makes of 0 and of the unit vectors."""
     flat = outputs.flatten(1)

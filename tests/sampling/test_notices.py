@@ -13,6 +13,7 @@ from ddpm_cli.config.resolve.loader import from_toml_text, load_config, override
 from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.sample import DdimSampler, SampleConfig
 from ddpm_cli.errors import ConfigError
+from ddpm_cli.sampling.drawing import sampler_notices
 
 
 def flat(text: str) -> str:
@@ -114,3 +115,21 @@ def test_a_respaced_bound_asks_for_its_steps(trained_folder: Path, ddpm_here: Dd
     (figure,) = json.loads(done.stdout)["metrics"] if "metrics" in json.loads(done.stdout) else json.loads(done.stdout)["figures"]
     assert figure["details"]["process"] == "respaced"
     assert figure["details"]["evaluations"] == 5
+
+
+@pytest.mark.parametrize("chosen", ["objective.coupling=optimal-transport", "objective.noise_candidates=2"])
+def test_noise_that_was_chosen_and_a_sampler_that_adds_some(chosen: str) -> None:
+    """Of every sampler; what the notice rests on is in `test_gaussian_data`."""
+
+    def told(sampler: str, *sets: str) -> list[str]:
+        config = load_config(sets=[f"sample.sampler={sampler}", *sets]).config
+        schedule = build_schedule(config.schedule)
+        found = sampler_notices(config.sample.sampler, schedule, config.objective, "sample.sampler")
+        return [notice.message for notice in found if "adds noise on its way" in notice.message]
+
+    adding = ("ddpm", "{kind='ddim',eta=0.5}", "{kind='heun',s_churn=1.0}", "{kind='dpm-solver++',sde=true}", "consistency")
+    for sampler in adding:
+        assert len(told(sampler, chosen)) == 1
+        assert told(sampler) == []
+    for sampler in ("ddim", "euler", "heun", "dpm-solver++", "unipc", "deis", "ipndm", "{kind='consistency',steps=1}"):
+        assert told(sampler, chosen) == []

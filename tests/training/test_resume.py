@@ -53,6 +53,12 @@ MORE_MODES: dict[str, list[str]] = {
     "learned schedule with its endpoints": ["schedule={kind='learned', endpoint_range=1.0}", VLB, "train.micro_batch_size=3"],
     "labels": ["model.num_classes=auto", "objective.label_dropout=0.3", "train.micro_batch_size=5"],
     "laplace, chosen noise": ["objective.timesteps=laplace", "objective.noise_candidates=3", "train.micro_batch_size=3"],
+    "learned weighting, noise by optimal transport": [
+        "objective.weighting=learned",
+        "objective.coupling=optimal-transport",
+        "model.num_classes=auto",
+        "train.micro_batch_size=3",
+    ],
     "autoguidance": [
         "objective.autoguidance={scale=2, kept_at=0.2, start=0.6}",
         "model.num_classes=auto",

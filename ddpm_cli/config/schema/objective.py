@@ -14,9 +14,13 @@ from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.variances import ModelVariance
 
 if TYPE_CHECKING:
+    import torch
+
     from ddpm_cli.diffusion.objectives.autoguidance import Autoguidance
     from ddpm_cli.diffusion.objectives.losses import Loss
+    from ddpm_cli.diffusion.objectives.noise_draws import Coupling
     from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
+    from ddpm_cli.diffusion.objectives.uncertainty import Uncertainty
     from ddpm_cli.diffusion.objectives.weightings import Weighting
     from ddpm_cli.diffusion.prediction import X0, Edm, Eps, FlowVelocity, Prediction, V
 
@@ -373,7 +377,11 @@ class WeightingBase(Choice):
 
     @abstractmethod
     def build(self) -> Weighting:
-        """Build what says how much each level of noise counts."""
+        """Build what says how much each level of noise counts, in training and where losses are compared."""
+
+    def build_uncertainty(self, device: torch.device) -> Uncertainty | None:
+        """Build what learns in training how much more each level counts, on a device, for one run; None where nothing does."""
+        return None
 
 
 class SimpleWeighting(WeightingBase):
@@ -422,9 +430,72 @@ class VelocityWeighting(WeightingBase):
         return Velocity(self.least_sigma)
 
 
+class LearnedWeighting(WeightingBase):
+    """Divide by the loss that a level of noise has, as a small network learns it (Kendall et al. 2018; Karras et al. 2024)."""
+
+    kind: Literal["learned"] = "learned"
+    learning_rate: float = Field(1e-2, gt=0, le=1, description="Learning rate of that network's own Adam.")
+
+    def build(self) -> Weighting:
+        """Build the weighting of the losses that are told, which is that of "simple", so that they compare."""
+        return "simple"
+
+    def build_uncertainty(self, device: torch.device) -> Uncertainty:
+        """Build the network and its optimizer."""
+        from ddpm_cli.core.compute.skipping import SKIPPING_DEVICES
+        from ddpm_cli.diffusion.objectives.uncertainty import Uncertainty
+
+        return Uncertainty(self.learning_rate, device, fused=device.type in SKIPPING_DEVICES)
+
+
 WeightingConfig = Annotated[
-    WeightingBase, OneOf("ddpm.weightings", SimpleWeighting, SnrWeighting, MinSnrWeighting, VelocityWeighting)
+    WeightingBase, OneOf("ddpm.weightings", SimpleWeighting, SnrWeighting, MinSnrWeighting, VelocityWeighting, LearnedWeighting)
 ]
+
+
+class CouplingBase(Choice):
+    """Pair the images of a batch with its noise."""
+
+    chooses: ClassVar[bool] = True
+    """Whether the noise of an image depends on the image, so that there is no bound, and that of a teacher would be another."""
+
+    @abstractmethod
+    def build(self) -> Coupling | None:
+        """Build what hands the noise of a batch to its images; None leaves each with its own."""
+
+    def memory(self, batch_size: int, image_bytes: int) -> int:
+        """Tell the bytes that it takes for a batch of images of so many bytes in float32."""
+        return 0
+
+
+class IndependentCoupling(CouplingBase):
+    """Give each image noise of its own (Ho et al. 2020, Alg. 1)."""
+
+    kind: Literal["independent"] = "independent"
+    chooses: ClassVar[bool] = False
+
+    def build(self) -> None:
+        """Build nothing."""
+        return None
+
+
+class OptimalTransportCoupling(CouplingBase):
+    """Hand a batch's noise to its images by optimal transport, within each class (Pooladian et al. 2023; Tong et al. 2023)."""
+
+    kind: Literal["optimal-transport"] = "optimal-transport"
+
+    def build(self) -> Coupling:
+        """Build what finds the permutation with the least sum of squared distances."""
+        from ddpm_cli.diffusion.objectives.noise_draws import transported_noise
+
+        return transported_noise
+
+    def memory(self, batch_size: int, image_bytes: int) -> int:
+        """Count images, images and noise in float64, the noise in its new order, and three matrices of products in float64."""
+        return 6 * batch_size * image_bytes + 3 * 8 * batch_size**2
+
+
+CouplingConfig = Annotated[CouplingBase, OneOf("ddpm.couplings", IndependentCoupling, OptimalTransportCoupling)]
 
 
 class AutoguidanceConfig(Section):
@@ -467,6 +538,7 @@ class ObjectiveConfig(Section):
     noise_candidates: int = Field(
         1, ge=1, le=64, description="Draws of noise for each image, of which training takes the nearest to it (Li et al. 2024)."
     )
+    coupling: CouplingConfig = Field(IndependentCoupling(), description="Which noise of a batch each of its images gets.")
     autoguidance: AutoguidanceConfig = Field(
         AutoguidanceConfig(), description="Guidance by an earlier self that the network learns, so that samples cost no more."
     )
@@ -479,6 +551,11 @@ class ObjectiveConfig(Section):
         """Count the networks that training keeps beside the one that learns and its average: an earlier self, a teacher."""
         asks = isinstance(self.loss, ConsistencyLoss) and self.loss.needs_teacher
         return int(self.autoguidance.scale > 1) + int(asks)
+
+    @property
+    def chooses_noise(self) -> bool:
+        """Tell whether the noise of an image depends on the image in training, so that samplers must not add any on their way."""
+        return self.coupling.chooses or self.noise_candidates > 1
 
     def build_prediction(self) -> Prediction:
         """Build what turns the network's output into x_0 and eps."""
@@ -511,6 +588,20 @@ class ObjectiveConfig(Section):
         return self.loss.variances[0] if self.variance == "auto" else self.variance
 
     @model_validator(mode="after")
+    def _noise_may_be_chosen(self) -> ObjectiveConfig:
+        loss, chosen = self.loss.kind, f'"{self.coupling.kind}"'
+        if self.loss.is_bound and self.chooses_noise:
+            remedy = 'coupling at "independent"' if self.coupling.chooses else "noise_candidates at 1"
+            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave {remedy}')
+        if self.coupling.chooses and self.noise_candidates > 1:
+            raise ValueError(f'noise is chosen twice; leave noise_candidates at 1, or coupling at "independent", not {chosen}')
+        if isinstance(self.loss, ConsistencyLoss) and self.loss.needs_teacher and self.coupling.chooses:
+            raise ValueError(
+                f'the coupling {chosen} shows a teacher noisy images that it has not learned; leave it at "independent"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _every_part_is_trained(self) -> ObjectiveConfig:
         variance, loss = self.reverse_variance, self.loss.kind
         if variance == "learned-range" and variance not in self.loss.variances:
@@ -523,8 +614,8 @@ class ObjectiveConfig(Section):
             raise ValueError(
                 f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
             )
-        if self.loss.is_bound and self.noise_candidates > 1:
-            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave noise_candidates at 1')
+        if self.loss.is_bound and isinstance(self.weighting, LearnedWeighting):
+            raise ValueError(f'the weighting "learned" makes no bound of the loss "{loss}"; choose another one')
         if self.autoguidance.scale > 1 and (self.loss.is_bound or self.loss.is_staged):
             raise ValueError(f'autoguidance does not go with the loss "{loss}"; set objective.autoguidance.scale = 1')
         if isinstance(self.loss, ConsistencyLoss) and not self.parameterization.keeps_images:

@@ -151,6 +151,11 @@ class SamplerBase(Choice):
         levels = self.spacing.build(schedule, self.number_of_steps(schedule.timesteps))
         return self.build(schedule, len(levels)), levels
 
+    @property
+    def adds_noise(self) -> bool:
+        """Tell whether it adds noise on its way, which is drawn whatever the image."""
+        return False
+
     def number_of_steps(self, timesteps: int) -> int:
         """Count the steps visited under a schedule of T = `timesteps` steps."""
         if isinstance(self.spacing, ListSpacing) and self.spacing.timesteps:
@@ -179,6 +184,11 @@ class DdpmSampler(SamplerBase):
         "says. auto is the last for such networks, beta-tilde for others.",
     )
 
+    @property
+    def adds_noise(self) -> bool:
+        """Tell that it does in every step."""
+        return True
+
     def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.ddpm import ddpm
@@ -193,6 +203,11 @@ class DdimSampler(SamplerBase):
     usual_steps: ClassVar[int | None] = 50
     eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic. 1 has DDPM's posterior variance.")
 
+    @property
+    def adds_noise(self) -> bool:
+        """Tell whether eta is above 0."""
+        return self.eta > 0
+
     def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.ddim import ddim
@@ -205,6 +220,11 @@ class ChurnedSampler(SamplerBase):
     s_min: float = Field(0.0, ge=0, description="Noise is added only from this sigma = sqrt((1-abar)/abar) on.")
     s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma. none sets no limit.")
     s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
+
+    @property
+    def adds_noise(self) -> bool:
+        """Tell whether there is churn."""
+        return self.s_churn > 0
 
     def churn(self, schedule: Schedule, steps: int) -> Churn:
         """Build the noise that is added before each of so many steps."""
@@ -263,6 +283,11 @@ class DpmSolverSampler(SamplerBase):
     order: Literal[1, 2, 3] = Field(2, description="Order of the solver. 1 equals ddim.")
     sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
 
+    @property
+    def adds_noise(self) -> bool:
+        """Tell whether it solves the SDE."""
+        return self.sde
+
     def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
@@ -318,6 +343,11 @@ class ConsistencySampler(SamplerBase):
 
     kind: Literal["consistency"] = "consistency"
     usual_steps: ClassVar[int | None] = 2
+
+    @property
+    def adds_noise(self) -> bool:
+        """Tell that it does, unless there is but one step."""
+        return self.steps != 1
 
     def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""

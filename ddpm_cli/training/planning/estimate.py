@@ -189,6 +189,7 @@ class TrainingMemory:
         noise = config.train.batch_size * config.objective.noise_candidates * self.image
         for_a_while = (
             round(self.heap * self.training.at(micro)) + copies_of_gradients * self.gradients + noise,
+            noise + config.objective.coupling.memory(config.train.batch_size, self.image),
             2 * self.gradients,  # these, and the denominators of Adam where it is not fused
             self.held_out.at(min(CHUNK, micro)),
             self.sampling.at(_sampled_at_once(config)),

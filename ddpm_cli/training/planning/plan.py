@@ -197,8 +197,8 @@ def _notices(config: Config, budget: Budget) -> Iterator[Notice]:
             "Raise schedule.timesteps, or lower schedule.beta_end.",
             important=True,
         )
-    yield from sampler_notices(config.sample.sampler, schedule, "sample.sampler")
-    yield from sampler_notices(config.train.sampler, schedule, "train.sampler")
+    yield from sampler_notices(config.sample.sampler, schedule, config.objective, "sample.sampler")
+    yield from sampler_notices(config.train.sampler, schedule, config.objective, "train.sampler")
 
 
 def _of_averages(config: Config, budget: Budget, network: Denoiser) -> Iterator[Notice]:
