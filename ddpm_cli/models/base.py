@@ -14,6 +14,7 @@ from torch import Tensor, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
 from ddpm_cli.errors import ConfigError
+from ddpm_cli.models.cost import PassCost, traced_cost
 
 LISTED_BLOCKS = 40
 """In a message: the groups come first."""
@@ -86,6 +87,10 @@ class Denoiser(nn.Module, ABC):
     def class_tables(self) -> Sequence[str]:
         """List the parameters with a row for each class and a last one for the null label; none if it takes no labels."""
         return ()
+
+    def pass_cost(self) -> PassCost:
+        """Tell the cost of a pass: from a pass on the meta device, unless a class below knows it from its sizes."""
+        return traced_cost(self, (self.in_channels, *self.image_size))
 
 
 class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""Embed the noise level as a vector that every residual block reads."""
+"""Embed the noise level as a vector that every block reads, and places of a grid as vectors of their own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def sinusoidal_embedding(t: Tensor, channels: int, frequencies: Frequencies = "d
     phases = t.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * exponents)
     embedding = torch.cat([phases.sin(), phases.cos()], dim=1)
     return nn.functional.pad(embedding, (0, channels % 2))
+
+
+def grid_embedding(rows: int, columns: int, channels: int) -> Tensor:
+    """Embed the places of a grid, half by its column and half by its row (Peebles & Xie 2023; Vaswani et al. 2017, Sec. 3.5).
+
+    quarter = channels // 4;  frequency[i] = 10000 ** (-i / quarter)
+    embedding = [sin(column * frequency), cos(column * frequency), sin(row * frequency), cos(row * frequency)]
+
+    Args:
+        rows: Of the grid.
+        columns: Of the grid.
+        channels: Length of the embedding, a multiple of 4.
+    Returns:
+        Embedding in [-1, 1], float32, [rows * columns, channels], row by row.
+    """
+    half = channels // 2
+    of_rows = sinusoidal_embedding(torch.arange(rows), half, "transformer")[:, None].expand(rows, columns, half)
+    of_columns = sinusoidal_embedding(torch.arange(columns), half, "transformer")[None].expand(rows, columns, half)
+    return torch.cat([of_columns, of_rows], dim=2).flatten(0, 1)
 
 
 class TimeEmbedding(nn.Module):

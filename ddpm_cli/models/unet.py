@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddpm_cli.errors import ConfigError, ShapeError
-from ddpm_cli.models.base import Denoiser, ImageAxis
+from ddpm_cli.errors import ConfigError
+from ddpm_cli.models.base import ImageAxis
+from ddpm_cli.models.conditioned import Conditioned
+from ddpm_cli.models.cost import FLOAT32, PassCost
 from ddpm_cli.models.embeddings import Frequencies, TimeEmbedding
-from ddpm_cli.models.layers import NORM_EPS, DownsamplePadding, conv, group_norm, zeroed
+from ddpm_cli.models.layers import NORM_EPS, Downsample, DownsamplePadding, Upsample, conv, group_norm, zeroed
 from ddpm_cli.models.stages import DownLevel, LevelResampling, Stage, StageOptions, UpLevel
+from ddpm_cli.models.unet_cost import flops_at, pairs_at, working_channels
 
 LEAST_BASE_CHANNELS = 4
 LARGEST_SMALL_PADDING = 32  # tiny images may be padded beyond their own size
 
 
-class UNet(Denoiser):
+class UNet(Conditioned):
     """Predict by the U-Net of Ho et al. 2020, App. B, from images of one size.
 
     An image is padded with zeros, half of them on each side, to a multiple of stem * 2 ** (levels - 1), and the result is cropped
@@ -49,8 +51,7 @@ class UNet(Denoiser):
         time_scale: Factor of the step before it is embedded.
         time_channels: Sines and cosines that the step is embedded as, at least 4, or 2 with the frequencies "transformer"; None for
             base_channels.
-        num_classes: Classes of the images, each with a learned vector that is added to the time embedding (Nichol & Dhariwal 2021,
-            Sec. 2.3). Label `num_classes` is the null label, an image of any class, with a vector of its own. None: no labels.
+        num_classes: See `Conditioned`.
     Raises:
         ConfigError: If an attention resolution is the height of no feature map, if the heads do not divide the channels
             that get attention, if base_channels is less than 4, or if a group of a norm has a single value.
@@ -81,14 +82,20 @@ class UNet(Denoiser):
         out_channels: int | None = None,
         num_classes: int | None = None,
     ) -> None:
-        super().__init__(in_channels=in_channels, image_size=image_size, num_classes=num_classes)
         if base_channels < LEAST_BASE_CHANNELS:
             raise ConfigError(
                 f"model.base_channels ({base_channels}) is too small for a time embedding.",
                 f"Set it to at least {LEAST_BASE_CHANNELS}.",
             )
+        super().__init__(
+            in_channels=in_channels,
+            image_size=image_size,
+            num_classes=num_classes,
+            time_embedding=TimeEmbedding(time_channels or base_channels, 4 * base_channels, time_frequencies, time_scale),
+            embedding_channels=4 * base_channels,
+        )
         self.stateless = dropout == 0
-        self.stem, self.embedding_channels = stem, 4 * base_channels
+        self.stem = stem
         levels = len(channel_mult)
         self.padding = _padding(image_size, stem * 2 ** (levels - 1))
         _check_padding(image_size, self.padding, levels)
@@ -107,11 +114,6 @@ class UNet(Denoiser):
             resampling,
         )
 
-        self.time_embedding = TimeEmbedding(
-            time_channels or base_channels, options.embedding_channels, time_frequencies, time_scale
-        )
-        self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, options.embedding_channels)
-        self.augmentation_embedding: nn.Linear | None = None
         self.conv_in = conv(in_channels * stem**2, base_channels)
 
         self.down, skip_channels = _way_down(base_channels, channels, blocks_per_level, attention, options)
@@ -128,10 +130,6 @@ class UNet(Denoiser):
             if isinstance(module, nn.GroupNorm):
                 module.eps = norm_eps
 
-    def take_augmentation(self, size: int) -> None:
-        """Add a linear map of the vector to the time embedding (Karras et al. 2022, App. F.2), without a bias: 0 adds 0."""
-        self.augmentation_embedding = zeroed(nn.Linear(size, self.embedding_channels, bias=False))
-
     def feature_sizes(self) -> list[tuple[int, int]]:
         """List height and width of the feature maps of each level, the first level's first."""
         left, right, top, bottom = self.padding
@@ -145,9 +143,28 @@ class UNet(Denoiser):
         writes = ImageAxis(0, self.in_channels, pixels, parts)
         return {"conv_in.weight": ImageAxis(1, self.in_channels, pixels), "conv_out.weight": writes, "conv_out.bias": writes}
 
-    def class_tables(self) -> Sequence[str]:
-        """Name the table of labels."""
-        return () if self.label_embedding is None else ("label_embedding.weight",)
+    def pass_cost(self) -> PassCost:
+        """Reckon it from sizes; a trace of the memory and `forward_flops` say nearly the same, if the network can be afforded."""
+        pixels = [height * width for height, width in self.feature_sizes()]
+        located = list(self._located(pixels))
+        skips = sum(
+            count * sum(level.skip_channels) for level, count in zip(self.down, pixels, strict=True) if isinstance(level, DownLevel)
+        )
+        working = max(count * working_channels(module) for module, count in located if isinstance(module, Stage))
+        ends = pixels[0] * (2 * self.conv_in.in_channels + self.conv_in.out_channels + 2 * self.conv_out.out_channels)
+        flops = sum(flops_at(module, count) for module, count in located)
+        flops += 2 * pixels[0] * (self.conv_in.weight.numel() + self.conv_out.weight.numel())
+        pairs = sum(pairs_at(module, count) for module, count in located)
+        return PassCost(FLOAT32 * (skips + working + ends), flops, pairs)
+
+    def _located(self, pixels: list[int]) -> Iterator[tuple[nn.Module, int]]:
+        """Stages, halvings and doublings, each with the pixels of the feature maps that it works on."""
+        for level, count in zip(self.down, pixels, strict=True):
+            yield from ((module, count) for module in level.modules() if isinstance(module, Stage))
+            yield from ((module, count // 4) for module in level.modules() if isinstance(module, Downsample))
+        yield from ((module, pixels[-1]) for module in (self.middle_in, self.middle_out))
+        for level, count in zip(self.up, reversed(pixels), strict=True):
+            yield from ((module, count) for module in level.modules() if isinstance(module, Stage | Upsample))
 
     def _check_norms(self) -> None:
         """Refuse norms of a single value, which are 0 whatever the value, and which torch refuses for one image alone."""
@@ -176,10 +193,8 @@ class UNet(Denoiser):
             ShapeError: If the images have another size or other channels than the network was built for, or if there are labels or
                 an augmentation and it was built for none.
         """
-        self._check_shape(x)
-        embedding = self._embed(t, labels)
-        if augmentation is not None:
-            embedding = embedding + self._embed_augmentation(augmentation)
+        self.check_images(x)
+        embedding = self.embed(t, labels, augmentation)
         h = self.conv_in(functional.pixel_unshuffle(functional.pad(x, self.padding), self.stem))
 
         skips = [h]
@@ -193,32 +208,6 @@ class UNet(Denoiser):
 
         h = self.conv_out(functional.silu(self.norm_out(h)))
         return self._crop(functional.pixel_shuffle(h, self.stem))
-
-    def _embed(self, t: Tensor, labels: Tensor | None) -> Tensor:
-        """The vector that all residual blocks read, [B, embedding_channels]."""
-        embedding: Tensor = self.time_embedding(t)
-        if self.label_embedding is None or self.num_classes is None:
-            if labels is not None:
-                raise ShapeError("The network takes no class labels.", "Build it with num_classes.")
-            return embedding
-        if labels is None:
-            labels = torch.full_like(t, self.num_classes, dtype=torch.int64)
-        embedding = embedding + self.label_embedding(labels)
-        return embedding
-
-    def _embed_augmentation(self, augmentation: Tensor) -> Tensor:
-        if self.augmentation_embedding is None:
-            raise ShapeError("The network takes no augmentation.", "Build it with data.augment.")
-        embedding: Tensor = self.augmentation_embedding(augmentation)
-        return embedding
-
-    def _check_shape(self, x: Tensor) -> None:
-        expected = (self.in_channels, *self.image_size)
-        if tuple(x.shape[1:]) != expected:
-            raise ShapeError(
-                f"The network takes images of [C, H, W] = {list(expected)}, not {list(x.shape[1:])}.",
-                "Resize the images, or build the network for them.",
-            )
 
     def _crop(self, x: Tensor) -> Tensor:
         left, _, top, _ = self.padding

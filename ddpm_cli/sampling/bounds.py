@@ -16,7 +16,7 @@ import torch
 from ddpm_cli.core.compute.machine_memory import local_processes, machine_memory
 from ddpm_cli.errors import RequestError
 from ddpm_cli.models.base import Denoiser
-from ddpm_cli.models.pass_cost import PassCost, pass_cost
+from ddpm_cli.models.cost import PassCost
 from ddpm_cli.results.events import Listener, Notice, ignore
 from ddpm_cli.sampling.file_bounds import DAY, HOUR, USUAL, Bounds
 
@@ -109,7 +109,7 @@ def _passes(settings: SampleConfig) -> int:
 
 def _cost(trained: TrainedModel) -> PassCost:
     """Of a pass; of other networks than ours nothing is known."""
-    return pass_cost(trained.network) if isinstance(trained.network, Denoiser) else PassCost(0, 0, 0)
+    return trained.network.pass_cost() if isinstance(trained.network, Denoiser) else PassCost(0, 0, 0)
 
 
 def with_fitting_batch(trained: TrainedModel, settings: SampleConfig, images: int, on_event: Listener = ignore) -> SampleConfig:
@@ -182,7 +182,7 @@ def require_trainable(network: Denoiser, origin: Path, bounds: Bounds, on_event:
         RequestError: Naming what it takes.
     """
     weights = sum(parameter.nbytes for parameter in network.parameters())
-    wanted, total = 4 * weights + FEW_IMAGES * pass_cost(network).bytes, machine_memory().total // local_processes()
+    wanted, total = 4 * weights + FEW_IMAGES * network.pass_cost().bytes, machine_memory().total // local_processes()
     if wanted > total:
         height, width = network.image_size
         message = f"Training {origin} on images of {height}x{width} takes more than {_gigabytes(wanted)} of memory"

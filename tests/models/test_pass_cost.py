@@ -9,7 +9,6 @@ from ddpm_cli.build.network import build_network
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.compute.memory_format import place_network
 from ddpm_cli.models.cost import forward_flops
-from ddpm_cli.models.pass_cost import pass_cost
 from ddpm_cli.training.planning.memory_trace import peak_memory
 
 CPU = torch.device("cpu")
@@ -35,7 +34,7 @@ def test_the_cost_of_a_pass_is_known_from_its_sizes(config: tuple[str, ...]) -> 
     def compute(images: int) -> None:
         network(torch.zeros(images, channels, height, width), torch.zeros(images, dtype=torch.int64))
 
-    found = pass_cost(network)
+    found = network.pass_cost()
     traced = peak_memory(compute, CPU)
     assert 1.0 <= found.bytes / ((traced.at(2000) - traced.at(1000)) / 1000) <= 1.6
     assert found.flops == pytest.approx(forward_flops(network, (channels, height, width)), rel=0.005)

@@ -13,6 +13,7 @@ from ddpm_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from ddpm_cli.models.base import Denoiser
+    from ddpm_cli.models.dit import DiT
     from ddpm_cli.models.unet import UNet
 
 MOST_CLASSES = 1_000_000
@@ -170,4 +171,35 @@ class UNetConfig(NetworkBase):
             return [height for height, _ in plain.build(image_shape, image_shape[0]).feature_sizes()]
 
 
-ModelConfig = Annotated[NetworkBase, OneOf("ddpm.networks", UNetConfig, default="unet")]
+class DitConfig(NetworkBase):
+    """Predict by a transformer on patches of the image (Peebles & Xie 2023)."""
+
+    kind: Literal["dit"] = "dit"
+    patch_size: int = Field(4, ge=1, le=1024, description="Side of a patch, in pixels. Patches must divide the image.")
+    width: int = Field(192, ge=4, le=16_384, description="Channels of a token, a multiple of 4 and of heads.")
+    depth: int = Field(6, ge=1, le=256, description="Blocks, each of self-attention and a perceptron.")
+    heads: PositiveInt = Field(3, description="Heads of each self-attention. The number must divide the width.")
+    mlp_ratio: float = Field(4.0, gt=0, le=64, description="Channels inside the perceptrons, as a multiple of the width.")
+    registers: int = Field(0, ge=0, le=4096, description="Learned tokens beside those of the patches (Darcet et al. 2024).")
+    dropout: Share = Field(0.0, description="Dropout in the blocks.")
+
+    @property
+    def called(self) -> str:
+        """Say what people call it."""
+        return "DiT"
+
+    def build(self, image_shape: tuple[int, int, int], out_channels: int) -> DiT:
+        """Build the transformer."""
+        from ddpm_cli.models.dit import DiT
+
+        channels, height, width = image_shape
+        return DiT(
+            in_channels=channels,
+            image_size=(height, width),
+            out_channels=out_channels,
+            num_classes=self.resolved_classes(),
+            **self.model_dump(exclude={"kind", "num_classes"}),
+        )
+
+
+ModelConfig = Annotated[NetworkBase, OneOf("ddpm.networks", UNetConfig, DitConfig, default="unet")]
