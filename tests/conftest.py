@@ -7,10 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import TINY, Ddpm, run_ddpm
+from command import TINY, Ddpm, run_ddpm, run_ddpm_anew
+from command_server import end_the_server
 from limits import within_limits
 
 from ddpm_cli.cli.app import run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_server() -> Iterator[None]:
+    """End the process that commands are forked from, if any was asked for."""
+    yield
+    end_the_server()
 
 
 @pytest.fixture
@@ -48,6 +56,6 @@ def cost() -> Iterator[None]:
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run `runs/tiny` of 6 steps; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run_ddpm("train", *TINY, "--steps=6", "--name=tiny", "--set=schedule.timesteps=50", cwd=folder)
+    done = run_ddpm_anew("train", *TINY, "--steps=6", "--name=tiny", "--set=schedule.timesteps=50", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,9 @@ def _be_the_command(
         main()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # noqa: BLE001 - as Python would at its end
+        traceback.print_exc()
+        status = 1
     finally:
         sys.stderr.flush()
         os._exit(status)
