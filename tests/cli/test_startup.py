@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command import run_ddpm
+from command import TINY, run_ddpm
+from command_server import Server
 from fake_runs import fake_run
-from picture_files import write_folder
+from picture_files import write_folder, write_picture
 
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
@@ -84,6 +86,36 @@ def test_light_commands_import_nothing_heavy(tmp_path):
         assert status == "0", (line, done.stderr)
         assert "ddpm_cli.cli.app" in modules
         assert sorted(set(modules) & set(absent.split())) == [], line
+
+
+IMPORTING = (
+    "resume tiny --steps=7",
+    "sample tiny --n=1 --steps=1 --npz=images.npz",
+    "interpolate 1 2 --n=2 --steps=1",
+    "inpaint photo.png photo.png --steps=2",
+    "img2img photo.png --steps=2",
+    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --steps=1",
+    "tune-sampler tiny --steps=2 --n=2",
+    "distill tiny --steps=1 --name=fast --set=train.sample_n=2",
+    "compare tiny fast --n=1",
+    "report tiny",
+    "export tiny --format=onnx --out=model.onnx",
+    "export tiny --format=diffusers --out=pipeline",
+    "import pipeline --name=theirs --data=fashion-mnist-10k",
+    "bench --seconds=0.01 --batch-sizes=1 --set=model.base_channels=8 --set=model.norm_groups=4",
+    " ".join(("train", *TINY, "--steps=2", "--name=kept", "--set=ema.widths=[0.05,0.1]", "--set=checkpoint.every=1")),
+    "ema kept --width=0.1",
+)
+"""A line of each command that needs torch, but for those that other tests start anew."""
+
+
+def test_each_command_imports_what_it_needs(trained_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_folder / "runs", tmp_path / "runs")
+    write_picture(tmp_path / "photo.png", 0, (28, 28))
+    server = Server(os.environ.get("PYTHONPATH", ""), bare=True)
+    ended = {line: server.run(line.split(), tmp_path, {**ENVIRONMENT, "DDPM_CACHE": str(tmp_path / "cache")}) for line in IMPORTING}
+    server.end()
+    assert {line: done.stderr for line, done in ended.items() if done.returncode} == {}
 
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):

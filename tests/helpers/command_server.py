@@ -47,11 +47,12 @@ class Server:
 
     Args:
         path: Its PYTHONPATH, for packages that add choices.
+        bare: Whether it has imported torch alone, so that a command has to import the rest as if a shell had started it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, bare: bool = False) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": path}
-        command = [sys.executable, __file__]
+        command = [sys.executable, __file__, *["bare"] * bare]
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._logs = tempfile.TemporaryDirectory()
 
@@ -85,11 +86,17 @@ def end_the_server() -> None:
 
 
 def import_everything() -> None:
-    """Import this package and what single commands import, and leave all that to no child's garbage collector."""
+    """Import this package and what single commands import, have its images unpacked, and leave all that to no garbage collector."""
+    from quicker import be_quicker
+
+    from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
+
     package = importlib.import_module("ddpm_cli")
     own = (found.name for found in pkgutil.walk_packages(package.__path__, "ddpm_cli."))
     for module in (*MODULES, *own):
         importlib.import_module(module)
+    be_quicker()
+    load_fashion_mnist_10k()
     gc.collect()
     gc.freeze()
 
@@ -98,7 +105,8 @@ def serve() -> None:
     """Run each command that is read from stdin, and answer with its exit status."""
     from forked import Speaker, fork_command
 
-    import_everything()
+    if "bare" not in sys.argv:
+        import_everything()
     for line in sys.stdin:
         request = json.loads(line)
 
