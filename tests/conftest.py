@@ -7,10 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import TINY, Ddpm, run_ddpm
+from command import TINY, Ddpm, run_ddpm, run_ddpm_anew
+from command_server import end_the_server
 from limits import within_limits
+from quicker import be_quicker
 
 from ddpm_cli.cli.app import run
+
+LONGEST = {"whole", "cli", "training"}
+"""Folders of files that take longest. They come first, so that two workers end together; by itself xdist begins with many tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.isdisjoint(item.path.parts))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_by_all_tests() -> Iterator[None]:
+    """Spare trainings what they would do anew; in the end, end the process that commands are forked from, if any was asked for."""
+    be_quicker()
+    yield
+    end_the_server()
 
 
 @pytest.fixture
@@ -48,6 +65,6 @@ def cost() -> Iterator[None]:
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run `runs/tiny` of 6 steps; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run_ddpm("train", *TINY, "--steps=6", "--name=tiny", "--set=schedule.timesteps=50", cwd=folder)
+    done = run_ddpm_anew("train", *TINY, "--steps=6", "--name=tiny", "--set=schedule.timesteps=50", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import TINY, run_ddpm
+from command_server import Server
 from fake_runs import fake_run
-from picture_files import write_folder
+from picture_files import write_folder, write_picture
 
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
@@ -38,58 +42,87 @@ def ddpm(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=120)
 
 
-def modules_after(*arguments: str, cwd: Path) -> set[str]:
-    """The modules that are loaded when the command line is done."""
-    code = (
-        "import sys; from ddpm_cli.cli.app import run; status = run(sys.argv[1:], False); "
-        "print('\\nMODULES', *sys.modules); sys.exit(status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.rpartition("\nMODULES ")[2].split())
+AFTER_EACH = """
+import json, sys
+from ddpm_cli.cli.app import run
+for arguments in json.loads(sys.argv[1]):
+    status = run(arguments, False)
+    print("\\nMODULES", status, *sys.modules, flush=True)
+"""
+LIGHT = {
+    "--help": "torch numpy pydantic PIL matplotlib",
+    "train --help": "torch numpy PIL matplotlib",
+    "interpolate --help": "torch numpy PIL matplotlib",
+    "inpaint --help": "torch numpy PIL matplotlib",
+    "img2img --help": "torch numpy PIL matplotlib",
+    "bench --help": "torch numpy PIL matplotlib",
+    "tune-sampler --help": "torch numpy PIL matplotlib",
+    "distill --help": "torch numpy PIL matplotlib",
+    "import --help": "torch numpy PIL matplotlib diffusers",
+    "export --help": "torch numpy PIL matplotlib diffusers onnx",
+    "config init": "torch numpy PIL matplotlib",
+    "config show --preset quick": "torch PIL matplotlib",
+    "config diff default own": "torch PIL matplotlib",
+    "ls": "torch PIL matplotlib",
+    "ls datasets": "torch PIL matplotlib",
+    "info own": "torch PIL matplotlib",
+    "inspect-schedule --kind linear": "torch PIL matplotlib",
+    "inspect-schedule --kind linear --json": "torch PIL matplotlib",
+    "data check pictures": "torch matplotlib",
+    "inspect-schedule --on pictures/000.png": "torch matplotlib textual_image",
+    "inspect-schedule --compare linear,cosine --out plot.png": "torch matplotlib.pyplot",
+}
+"""Command lines, and what they must not import; a later one may import more, because one process runs them in this order."""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "absent"),
-    [
-        ("--help", "torch numpy pydantic PIL matplotlib"),
-        ("train --help", "torch numpy PIL matplotlib"),
-        ("interpolate --help", "torch numpy PIL matplotlib"),
-        ("inpaint --help", "torch numpy PIL matplotlib"),
-        ("img2img --help", "torch numpy PIL matplotlib"),
-        ("bench --help", "torch numpy PIL matplotlib"),
-        ("tune-sampler --help", "torch numpy PIL matplotlib"),
-        ("distill --help", "torch numpy PIL matplotlib"),
-        ("import --help", "torch numpy PIL matplotlib diffusers"),
-        ("export --help", "torch numpy PIL matplotlib diffusers onnx"),
-        ("config show --preset quick", "torch PIL matplotlib"),
-        ("config init", "torch numpy PIL matplotlib"),
-        ("config diff default own", "torch PIL matplotlib"),
-        ("ls", "torch PIL matplotlib"),
-        ("ls datasets", "torch PIL matplotlib"),
-        ("info own", "torch PIL matplotlib"),
-        ("data check pictures", "torch matplotlib"),
-        ("inspect-schedule --kind linear", "torch PIL matplotlib"),
-        ("inspect-schedule --kind linear --json", "torch PIL matplotlib"),
-        ("inspect-schedule --compare linear,cosine --out plot.png", "torch matplotlib.pyplot"),
-        ("inspect-schedule --on pictures/000.png", "torch matplotlib textual_image"),
-    ],
-)
-def test_a_light_command_imports_nothing_heavy(arguments, absent, tmp_path):
+def test_light_commands_import_nothing_heavy(tmp_path):
     write_folder(tmp_path / "pictures", 2)
     fake_run(tmp_path / "runs", "own")
-    modules = modules_after(*arguments.split(), cwd=tmp_path)
-    assert "ddpm_cli.cli.app" in modules
-    assert sorted(modules & set(absent.split())) == []
+    lines = json.dumps([line.split() for line in LIGHT])
+    command = [sys.executable, "-c", AFTER_EACH, lines]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    after = [words.splitlines()[0].split() for words in done.stdout.split("\nMODULES ")[1:]]
+    for (line, absent), (status, *modules) in zip(LIGHT.items(), after, strict=True):
+        assert status == "0", (line, done.stderr)
+        assert "ddpm_cli.cli.app" in modules
+        assert sorted(set(modules) & set(absent.split())) == [], line
+
+
+IMPORTING = (
+    "resume tiny --steps=7",
+    "sample tiny --n=1 --steps=1 --npz=images.npz",
+    "interpolate 1 2 --n=2 --steps=1",
+    "inpaint photo.png photo.png --steps=2",
+    "img2img photo.png --steps=2",
+    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --steps=1",
+    "tune-sampler tiny --steps=2 --n=2",
+    "distill tiny --steps=1 --name=fast --set=train.sample_n=2",
+    "compare tiny fast --n=1",
+    "report tiny",
+    "export tiny --format=onnx --out=model.onnx",
+    "export tiny --format=diffusers --out=pipeline",
+    "import pipeline --name=theirs --data=fashion-mnist-10k",
+    "bench --seconds=0.01 --batch-sizes=1 --set=model.base_channels=8 --set=model.norm_groups=4",
+    " ".join(("train", *TINY, "--steps=2", "--name=kept", "--set=ema.widths=[0.05,0.1]", "--set=checkpoint.every=1")),
+    "ema kept --width=0.1",
+)
+"""A line of each command that needs torch, but for those that other tests start anew."""
+
+
+def test_each_command_imports_what_it_needs(trained_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_folder / "runs", tmp_path / "runs")
+    write_picture(tmp_path / "photo.png", 0, (28, 28))
+    server = Server(os.environ.get("PYTHONPATH", ""), bare=True)
+    ended = {line: server.run(line.split(), tmp_path, {**ENVIRONMENT, "DDPM_CACHE": str(tmp_path / "cache")}) for line in IMPORTING}
+    server.end()
+    assert {line: done.stderr for line, done in ended.items() if done.returncode} == {}
 
 
 def test_help_lists_every_command_and_each_has_examples(tmp_path):
-    text = ddpm("--help", cwd=tmp_path).stdout
+    text = run_ddpm("--help", cwd=tmp_path).stdout
     for command in COMMANDS:
         assert f"\n  {command} " in text
-        assert f"For example:\n\n    ddpm {command}" in ddpm(command, "--help", cwd=tmp_path).stdout
+        assert f"For example:\n\n    ddpm {command}" in run_ddpm(command, "--help", cwd=tmp_path).stdout
 
 
 def test_version(tmp_path):

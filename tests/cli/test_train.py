@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import TINY, Ddpm, assert_refused, environment, files_below
+from command import TINY, Ddpm, assert_refused, environment, files_below, run_ddpm
 from picture_files import write_picture
 from PIL import Image
 from safetensors.numpy import load_file
@@ -117,9 +117,8 @@ def test_a_dry_run_says_what_it_starts_from_and_a_wrong_block_lists_them(ddpm: D
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
-    process = start(folder, "train", *STOPPED)
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    done = run_ddpm("train", *STOPPED, cwd=folder)
+    assert done.returncode == 0, done.stderr
     return weights(folder / "runs/run")
 
 
@@ -133,10 +132,9 @@ def test_stopped_by_a_signal_and_resumed_equals_never_stopped(number: int, tmp_p
     if number != signal.SIGKILL:
         assert "Go on with: ddpm resume runs/run" in errors
         assert "Traceback" not in errors
-    resumed = start(tmp_path, "resume", "run", "--json")
-    summary, errors = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, errors
-    assert json.loads(summary)["step"] == 30
+    resumed = run_ddpm("resume", "run", "--json", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["step"] == 30
     assert weights(tmp_path / "runs/run") == never_stopped
     steps = [json.loads(line)["step"] for line in (tmp_path / "runs/run/metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 31))

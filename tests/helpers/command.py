@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tiny_configs
+from command_server import the_server
 from tiny_configs import as_options
 
 # Before any test imports torch: two workers with two threads each would fight for two cores.
@@ -29,9 +30,15 @@ def environment() -> dict[str, str]:
     return os.environ | {"COLUMNS": "100", "PYTHONWARNINGS": "default"}
 
 
-def run_ddpm(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_ddpm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, forked off one that has imported everything; see command_server.py."""
+    return the_server().run(arguments, cwd, environment())
+
+
+def run_ddpm_anew(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a shell starts it: it has to import all that it needs."""
     command = [sys.executable, "-m", "ddpm_cli", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False)
 
 
 def files_below(folder: Path) -> dict[str, int]:

@@ -6,14 +6,17 @@ might wait for a lock for ever.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 MOST_SECONDS = 240
@@ -40,51 +43,81 @@ MODULES = (
 
 
 class Server:
-    """Runs commands.
+    """Runs commands, in a process that executes this file.
 
     Args:
-        process: That executes this file.
+        path: Its PYTHONPATH, for packages that add choices.
+        bare: Whether it has imported torch alone, so that a command has to import the rest as if a shell had started it.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, path: str, bare: bool = False) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": path}
+        command = [sys.executable, __file__, *["bare"] * bare]
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._logs = tempfile.TemporaryDirectory()
 
-    def run(self, arguments: Sequence[str], folder: Path, logs: Path) -> subprocess.CompletedProcess[str]:
-        """`ddpm ARGUMENTS` in `folder`; what it says passes through files in `logs`."""
-        out, err = logs / "stdout", logs / "stderr"
+    def run(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """`ddpm ARGUMENTS` in `folder`; what it says passes through files."""
+        out, err = Path(self._logs.name, "stdout"), Path(self._logs.name, "stderr")
         request = {"arguments": list(arguments), "folder": str(folder), "out": str(out), "err": str(err)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
+        print(json.dumps(request | {"environment": dict(environment)}), file=self._process.stdin, flush=True)
         status = int(self._process.stdout.readline())
         return subprocess.CompletedProcess(["ddpm", *arguments], status, out.read_text(), err.read_text())
 
+    def end(self) -> None:
+        """Let it go, and wait for its end."""
+        with self._process:
+            self._logs.cleanup()
 
-@contextmanager
-def command_server(**variables: str) -> Iterator[Server]:
-    """A server with these variables in its environment."""
-    environment = os.environ | {"COLUMNS": "100", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | variables
-    command = [sys.executable, __file__]
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
-        yield Server(process)
+
+@cache
+def the_server() -> Server:
+    """The one server of this process, started when the first command is asked for; conftest.py ends it."""
+    return Server(os.environ.get("PYTHONPATH", ""))
+
+
+def end_the_server() -> None:
+    """End it, if it was ever started."""
+    if the_server.cache_info().currsize:
+        the_server().end()
+        the_server.cache_clear()
+
+
+def import_everything() -> None:
+    """Import this package and what single commands import, have its images unpacked, and leave all that to no garbage collector."""
+    from quicker import be_quicker
+
+    from ddpm_cli.data.sources.fashion_mnist import load_fashion_mnist_10k
+
+    package = importlib.import_module("ddpm_cli")
+    own = (found.name for found in pkgutil.walk_packages(package.__path__, "ddpm_cli."))
+    for module in (*MODULES, *own):
+        importlib.import_module(module)
+    be_quicker()
+    load_fashion_mnist_10k()
+    gc.collect()
+    gc.freeze()
 
 
 def serve() -> None:
     """Run each command that is read from stdin, and answer with its exit status."""
     from forked import Speaker, fork_command
 
-    for module in MODULES:
-        importlib.import_module(module)
+    if "bare" not in sys.argv:
+        import_everything()
     for line in sys.stdin:
         request = json.loads(line)
 
-        def redirect(_: Speaker, out: str = request["out"]) -> None:
+        def prepare(_: Speaker, request: dict[str, str | dict[str, str]] = request) -> None:
+            os.environ.clear()
+            os.environ.update(request["environment"])
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+            os.dup2(os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
             signal.alarm(MOST_SECONDS)
 
-        child = fork_command(request["arguments"], Path(request["folder"]), Path(request["err"]), redirect)
+        child = fork_command(request["arguments"], Path(request["folder"]), Path(request["err"]), prepare)
         sys.stdout.write(f"{child.wait()}\n")
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The command in a forked child of a process that has imported everything, for proofs that start it hundreds of times.
+"""The command in a forked child of a process that has imported torch, for proofs that start it hundreds of times.
 
 A child is a process of its own: it gets the command line, runs the installed command's entry point, and a SIGKILL ends it as it
 would end one started by a shell; the kernel closes its files and frees its lock in both. Only the seconds of importing torch are
@@ -12,13 +12,13 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import accelerate  # noqa: F401 - imported here once, for all children
 import torch
 
 from ddpm_cli.cli.app import main
@@ -123,6 +123,9 @@ def _be_the_command(
         main()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # noqa: BLE001 - as Python would at its end
+        traceback.print_exc()
+        status = 1
     finally:
         sys.stderr.flush()
         os._exit(status)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 import torch
+from command import run_ddpm
 from command_lines import README
-from command_server import Server
 from foreign_models import GOOGLE, pipeline_folder, random_weights
 from peer_networks import OpenAiNetwork, OpenAiSize, PytorchDdpmNetwork
 from picture_files import write_folder, write_picture
@@ -38,12 +38,12 @@ RUNS = {  # the last is the newest
 }
 
 
-def make(server: Server, folder: Path, logs: Path) -> None:
-    """All that a command of README.md or of a help may ask for, in `folder`."""
+def make(folder: Path, weights: Path) -> None:
+    """All that a command of README.md or of a help may ask for, in `folder`, which points to an extractor in `weights`."""
     _write_pictures(folder)
     images = torch.from_numpy(load_fashion_mnist_10k().test.images[:6].copy())
-    save_file(random_weights(images), logs / "inception.safetensors")
-    (folder / "inception.safetensors").symlink_to(logs / "inception.safetensors")
+    save_file(random_weights(images), weights / "inception.safetensors")
+    (folder / "inception.safetensors").symlink_to(weights / "inception.safetensors")
     (folder / "examples").symlink_to(README.parent / "examples")
     (folder / "betas.csv").write_text("\n".join(["betas", *map(str, np.linspace(1e-4, 0.02, 250))]))
     (folder / "schedules.toml").write_text(tomli_w.dumps(SWEEP))
@@ -61,7 +61,7 @@ def make(server: Server, folder: Path, logs: Path) -> None:
         ("config", "init", "recipe.toml", "--preset=quick"),
     ]
     for command in commands:
-        done = server.run(command, folder, logs)
+        done = run_ddpm(*command, cwd=folder)
         assert done.returncode == 0, (command, done.stderr)
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 import reader_folder
-from command import environment
+from command import environment, run_ddpm
 from command_lines import README, Line, all_lines, helps, in_help, in_readme, line_of
-from command_server import Server, command_server
 from launchers import handed_on, parse
 
 # What makes a command quick; of an option that is given twice the last counts.
@@ -90,17 +89,19 @@ WRITTEN = ("--out", "--each", "--trajectory")
 LINES = all_lines()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with command_server(DDPM_CACHE=str(tmp_path_factory.mktemp("cache"))) as server:
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
 
 
 @pytest.fixture(scope="module")
-def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a reader; tests must not change it."""
     folder = tmp_path_factory.mktemp("reader")
-    reader_folder.make(server, folder, tmp_path_factory.mktemp("logs"))
+    reader_folder.make(folder, tmp_path_factory.mktemp("weights"))
     return folder
 
 
@@ -152,9 +153,9 @@ def of(*programs: str) -> pytest.MarkDecorator:
 
 
 @of("ddpm")
-def test_the_command_does_what_it_says(line: Line, folder: Path, server: Server, tmp_path: Path) -> None:
+def test_the_command_does_what_it_says(line: Line, folder: Path) -> None:
     remove_what_it_makes(line.words[1:], folder)
-    assert_done(line, server.run(toy(line), folder, tmp_path), folder)
+    assert_done(line, run_ddpm(*toy(line), cwd=folder), folder)
 
 
 @of(*LAUNCHERS)

@@ -8,13 +8,16 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 import torch
-from command import environment
+from command import environment, run_ddpm
+from command_server import Server
 from exact_flow import STEPS, error, even_schedule, no_noise, order_of
 from plane_mixture import best_denoise
 from repository import ROOT
@@ -70,26 +73,46 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ddpm(site: Path, *arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+def path_with(site: Path) -> str:
+    return os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+
+
+def ddpm_anew(site: Path, *arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """The command beside the packages of a folder that no other test has."""
     command = [sys.executable, "-m", "ddpm_cli", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment() | {"PYTHONPATH": path} | more, capture_output=True, text=True, timeout=240, check=False
-    )
+    variables = environment() | {"PYTHONPATH": path_with(site)} | more
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240, check=False)
+
+
+class Extended(Protocol):
+    """The command beside the examples."""
+
+    def __call__(self, *arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture(scope="module")
-def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ddpm(site: Path) -> Iterator[Extended]:
+    server = Server(path_with(site))
+
+    def call(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+        return server.run(arguments, cwd, environment() | more)
+
+    yield call
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def trained(ddpm: Extended, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of all of them."""
     folder = tmp_path_factory.mktemp("trained")
-    done = ddpm(site, "train", *SMALL, "--name=toy", cwd=folder)
+    done = ddpm("train", *SMALL, "--name=toy", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "convnet, " in done.stderr
     assert "by the pseudo-huber loss, exponential schedule" in done.stderr
     return folder
 
 
-def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: Path) -> None:
+def test_each_can_be_trained_resumed_sampled_and_exported(ddpm: Extended, trained: Path) -> None:
     for arguments in (
         ["resume", "runs/toy", "--steps=6"],
         ["sample", "runs/toy", "--n=2", "--label=lying", "--guidance=2", "--out=a.png"],
@@ -99,58 +122,55 @@ def test_each_can_be_trained_resumed_sampled_and_exported(site: Path, trained: P
         ["export", "runs/toy", "--format=npz", "--out=toy.npz"],
         ["info", "runs/toy"],
     ):
-        done = ddpm(site, *arguments, cwd=trained)
+        done = ddpm(*arguments, cwd=trained)
         assert done.returncode == 0, (arguments, done.stderr)
-    assert (
-        ddpm(site, "sample", "toy.safetensors", "--n=2", "--label=lying", "--guidance=2", "--out=c.png", cwd=trained).returncode
-        == 0
-    )
+    assert ddpm("sample", "toy.safetensors", "--n=2", "--label=lying", "--guidance=2", "--out=c.png", cwd=trained).returncode == 0
     assert (trained / "a.png").read_bytes() == (trained / "c.png").read_bytes()
     assert (trained / "a.png").read_bytes() != (trained / "b.png").read_bytes()
     with np.load(trained / "toy.npz") as weights:
         assert weights["first.weight"].shape == (8, 1, 3, 3)
-    done = ddpm(site, "export", "runs/toy", "--format=npz", "--half", "--out=half.npz", cwd=trained)
+    done = ddpm("export", "runs/toy", "--format=npz", "--half", "--out=half.npz", cwd=trained)
     assert (done.returncode, "--half is not for the format npz" in done.stderr) == (2, True)
     assert not (trained / "half.npz").exists()
 
 
-def test_a_metric_is_measured_after_training_and_during_it(site: Path, trained: Path) -> None:
+def test_a_metric_is_measured_after_training_and_during_it(ddpm: Extended, trained: Path) -> None:
     rows = [json.loads(line) for line in (trained / "runs" / "toy" / "metrics.jsonl").read_text().splitlines()]
     logged = {row["step"]: row["spread"] for row in rows if "spread" in row}
     assert set(logged) >= {2, 4}
     best = min(("step-00000002", logged[2]), ("step-00000004", logged[4]), key=lambda pair: pair[1])  # the lower the better
-    found = json.loads(ddpm(site, "info", "runs/toy", "--json", cwd=trained).stdout)
+    found = json.loads(ddpm("info", "runs/toy", "--json", cwd=trained).stdout)
     assert next(row["best"] for row in found["checkpoints"] if row["path"].endswith(best[0]))
-    done = ddpm(site, "evaluate", "runs/toy", "--metrics=spread", "--n=4", "--fit-extractor", "--json", cwd=trained)
+    done = ddpm("evaluate", "runs/toy", "--metrics=spread", "--n=4", "--fit-extractor", "--json", cwd=trained)
     assert done.returncode == 0, done.stderr
     (figure,) = json.loads(done.stdout)["figures"]
     assert (figure["metric"], figure["n"]) == ("spread", 4)
     assert figure["value"] > 0
     assert figure["floor"] > 0
-    done = ddpm(site, "evaluate", "runs/toy", "--metrics=sprad", cwd=trained)
+    done = ddpm("evaluate", "runs/toy", "--metrics=sprad", cwd=trained)
     assert 'the nearest is "spread"' in done.stderr
 
 
-def test_a_sweep_can_ask_for_a_metric(site: Path, tmp_path: Path) -> None:
+def test_a_sweep_can_ask_for_a_metric(ddpm: Extended, tmp_path: Path) -> None:
     file = tmp_path / "arms.toml"
     for name, status in (("Spread", 0), ("sprad", 2)):
         file.write_text(
             f'preset = "quick"\n[grid]\nschedule = ["linear", "exponential"]\n[evaluate]\nmetrics = ["fcd", "{name}"]\n'
         )
-        done = ddpm(site, "sweep", "arms.toml", "--dry-run", cwd=tmp_path)
+        done = ddpm("sweep", "arms.toml", "--dry-run", cwd=tmp_path)
         assert done.returncode == status, done.stderr
     assert 'the nearest is "spread"' in done.stderr
 
 
-def test_what_only_a_u_net_can_be_is_refused(site: Path, trained: Path) -> None:
-    done = ddpm(site, "export", "runs/toy", "--format=diffusers", "--out=toy", cwd=trained)
+def test_what_only_a_u_net_can_be_is_refused(ddpm: Extended, trained: Path) -> None:
+    done = ddpm("export", "runs/toy", "--format=diffusers", "--out=toy", cwd=trained)
     assert done.returncode == 2
     assert 'not of the kind "convnet"' in " ".join(done.stderr.split())
     assert not (trained / "toy").exists()
 
 
-def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, tmp_path: Path) -> None:
-    done = ddpm(tmp_path, "sample", "runs/toy", "--n=2", cwd=trained)
+def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path) -> None:
+    done = run_ddpm("sample", "runs/toy", "--n=2", cwd=trained)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     message = " ".join(done.stderr.split())
@@ -158,20 +178,18 @@ def test_without_the_package_a_run_says_which_choice_is_missing(trained: Path, t
     assert "If another package adds what is unknown here, install that package beside ddpm" in message
 
 
-def test_a_model_is_of_use_without_the_packages_that_only_trained_it(site: Path, tmp_path: Path) -> None:
+def test_a_model_is_of_use_without_the_packages_that_only_trained_it(ddpm: Extended, tmp_path: Path) -> None:
     """Data and metrics are not asked for where a model is sampled from, exported or listed; where they are, the message says so."""
     sets = ("--set=train.evaluate_metrics=spread", "--set=train.evaluate_every=2", "--set=train.evaluate_n=4")
     line = ("--data=stripes", *sets, "--set=checkpoint.best_by=spread", "--set=model.base_channels=8", "--set=train.sample_n=2")
-    done = ddpm(site, "train", *line, "--steps=2", "--batch-size=4", "--name=lone", "--device=cpu", cwd=tmp_path)
+    done = ddpm("train", *line, "--steps=2", "--batch-size=4", "--name=lone", "--device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    without = tmp_path / "without"
-    without.mkdir()
     for words in (["sample", "lone", "--n=2", "--steps=2"], ["export", "lone", "--out=lone.safetensors"], ["info", "lone"]):
-        done = ddpm(without, *words, cwd=tmp_path)
+        done = run_ddpm(*words, cwd=tmp_path)
         assert done.returncode == 0, (words, done.stderr)
-    assert ddpm(without, "sample", "lone.safetensors", "--n=1", "--steps=2", cwd=tmp_path).returncode == 0
+    assert run_ddpm("sample", "lone.safetensors", "--n=1", "--steps=2", cwd=tmp_path).returncode == 0
     for words in (["evaluate", "lone"], ["resume", "lone", "--steps=4"]):
-        done = ddpm(without, *words, cwd=tmp_path)
+        done = run_ddpm(*words, cwd=tmp_path)
         assert done.returncode == 2
         assert 'The model was trained on "stripes", a data set that no installed package adds.' in " ".join(done.stderr.split())
 
@@ -188,11 +206,11 @@ def test_a_model_is_of_use_without_the_packages_that_only_trained_it(site: Path,
         ("formats", "npz"),
     ],
 )
-def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, name: str) -> None:
-    listed = json.loads(ddpm(site, "ls", what, "--json", cwd=tmp_path).stdout)[what]
+def test_each_is_listed_and_in_the_help(ddpm: Extended, tmp_path: Path, what: str, name: str) -> None:
+    listed = json.loads(ddpm("ls", what, "--json", cwd=tmp_path).stdout)[what]
     assert name in [row["name"] for row in listed]
     command = {"metrics": "evaluate", "formats": "export"}.get(what, "train")
-    assert name in ddpm(site, command, "--help", cwd=tmp_path).stdout
+    assert name in ddpm(command, "--help", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(
@@ -206,25 +224,28 @@ def test_each_is_listed_and_in_the_help(site: Path, tmp_path: Path, what: str, n
         ("ddpm export --format n", ["npz"]),
     ],
 )
-def test_each_is_offered_by_the_shell(site: Path, tmp_path: Path, words: str, offered: list[str]) -> None:
+def test_each_is_offered_by_the_shell(ddpm: Extended, tmp_path: Path, words: str, offered: list[str]) -> None:
     asked = {"_DDPM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
-    assert ddpm(site, cwd=tmp_path, **asked).stdout.split() == offered
+    assert ddpm(cwd=tmp_path, **asked).stdout.split() == offered
 
 
 def test_a_module_of_another_package_may_be_imported_first(site: Path, tmp_path: Path) -> None:
     """It imports ours, which must not need it before it is there."""
-    for module in ("schedule", "sampler", "network", "objective", "data", "metric", "export_format"):
-        code = (
-            f"import ddpm_extending.{module}; from ddpm_cli.config.resolve.outline import sections; print(len(sections()['data']))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            env=environment() | {"PYTHONPATH": str(site)},
-            capture_output=True,
-            text=True,
-        )
-        assert (done.returncode, done.stdout.strip()) == (0, "15"), done.stderr
+    code = (
+        "import os, sys, numpy, torch\n"  # what takes long to import, once
+        "for module in sys.argv[1:]:\n"
+        "    if os.fork() == 0:\n"
+        "        __import__(f'ddpm_extending.{module}')\n"
+        "        from ddpm_cli.config.resolve.outline import sections\n"
+        "        print(module, len(sections()['data']), flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()"
+    )
+    modules = ("schedule", "sampler", "network", "objective", "data", "metric", "export_format")
+    variables = environment() | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", code, *modules]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == [f"{module} 15" for module in modules], done.stderr
 
 
 def test_the_sampler_is_of_second_order_with_two_evaluations_a_step() -> None:
@@ -271,7 +292,7 @@ def test_a_record_that_cannot_be_used_is_told(
         "ONNX = Format(name='onnx', about='', file_name='', write=print)\n"
     )
     install(tmp_path, "toys", {group: {name: value}})
-    done = ddpm(tmp_path, *command, cwd=tmp_path)
+    done = ddpm_anew(tmp_path, *command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert why in " ".join(done.stderr.split())
@@ -302,7 +323,7 @@ def test_what_cannot_be_used_is_told_with_its_package(tmp_path: Path, name: str,
         "class Other(LinearSchedule):\n    kind: Literal['other'] = 'other'\n"
     )
     install(tmp_path, "toys", {"ddpm.samplers": {name: value}})
-    done = ddpm(tmp_path, "ls", "samplers", cwd=tmp_path)
+    done = ddpm_anew(tmp_path, "ls", "samplers", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     message = " ".join(done.stderr.split())
     assert message.startswith(f"error: The package toys adds {name} to ddpm.samplers, but it cannot be used: ")
@@ -312,8 +333,8 @@ def test_what_cannot_be_used_is_told_with_its_package(tmp_path: Path, name: str,
 
 def test_what_cannot_be_used_is_a_finding_of_doctor_and_no_word_of_completion(tmp_path: Path) -> None:
     install(tmp_path, "toys", {"ddpm.samplers": {"lost": "nowhere:Toy"}})
-    findings = ddpm(tmp_path, "doctor", "--json", cwd=tmp_path).stdout
+    findings = ddpm_anew(tmp_path, "doctor", "--json", cwd=tmp_path).stdout
     assert "The package toys adds lost to ddpm.samplers, but it cannot be used" in findings
     assert "torch" in findings  # the rest is looked at all the same
-    done = ddpm(tmp_path, cwd=tmp_path, _DDPM_COMPLETE="complete_bash", COMP_WORDS="ddpm sample --sampler d", COMP_CWORD="3")
+    done = ddpm_anew(tmp_path, cwd=tmp_path, _DDPM_COMPLETE="complete_bash", COMP_WORDS="ddpm sample --sampler d", COMP_CWORD="3")
     assert (done.stdout.strip(), done.stderr) == ("", "")
