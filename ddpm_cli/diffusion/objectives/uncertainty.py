@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from ddpm_cli.diffusion.forward import Levels
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Schedule
 
 FEATURES = 64
 BETAS = (0.9, 0.99)
@@ -68,14 +68,14 @@ class Uncertainty:
         self.network = LogLossNetwork().to(device)
         self.optimizer = optim.Adam(self.network.parameters(), lr=lr, betas=BETAS, fused=fused)
 
-    def log_losses(self, t: Tensor, schedule: NoiseSchedule) -> Tensor:
+    def log_losses(self, t: Tensor, schedule: Schedule) -> Tensor:
         """Compute u of steps t in [0, T), [B], int64 or real: [B]."""
         at = Levels.of_steps(schedule, t, torch.zeros(len(t), device=t.device))
         u: Tensor = self.network(at.half_logsnr)
         return u
 
     @torch.no_grad()
-    def weights(self, t: Tensor, schedule: NoiseSchedule) -> Tensor:
+    def weights(self, t: Tensor, schedule: Schedule) -> Tensor:
         """Compute what to multiply the loss of each image by, exp(-u), [B].
 
         Args:
@@ -84,7 +84,7 @@ class Uncertainty:
         """
         return torch.exp(-self.log_losses(t, schedule))
 
-    def backward(self, t: Tensor, schedule: NoiseSchedule, losses: Tensor, weights: Tensor) -> None:
+    def backward(self, t: Tensor, schedule: Schedule, losses: Tensor, weights: Tensor) -> None:
         """Leave in u's weights the gradient of the mean of weights * (losses / exp(u) + u) (Karras et al. 2024, Eq. 14).
 
         Args:
