@@ -45,7 +45,7 @@ class DdimStep(nn.Module):
         schedule, settings = trained.schedule, trained.config.sample
         self.network = trained.network
         self.predict = thresholded(guided_predictor(trained, settings), settings.threshold.build())
-        path = sampler.spacing.build(schedule, sampler.number_of_steps(schedule.timesteps))
+        _, path = settings.model_copy(update={"sampler": sampler}).prepare(schedule)
         self.register_buffer("steps", torch.tensor([schedule.step(level) for level in path]))
         self._register("alpha", [level.alpha for level in path])
         self._register("sigma", [level.sigma for level in path])
