@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
 
 MOST_CHANNELS = 16
 SPLITS = ("train", "test")
@@ -76,7 +76,7 @@ def load_images(
     return found
 
 
-def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule:
+def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> Schedule:
     """Make a noise schedule as `ddpm train` would use it; needs no torch.
 
     Args:

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.data.scale import Scale
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.sampling.generate import FrameListener
     from ddpm_cli.sampling.trained_model import TrainedModel
 
@@ -109,7 +109,7 @@ class Model:
         return self._trained.network
 
     @property
-    def schedule(self) -> NoiseSchedule:
+    def schedule(self) -> Schedule:
         """Give the noise schedule that it was trained with."""
         return self._trained.schedule
 

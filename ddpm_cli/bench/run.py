@@ -102,6 +102,7 @@ def _prepared(config: Config, images: int, on_event: Listener) -> tuple[Config, 
     """The config as it trains, and random images of the shape of its data."""
     config = self_contained(config)
     dataset = random_dataset(image_shape(config.data, on_event), 2 * images, number_of_classes(config))
+    config = config.model_copy(update={"schedule": config.schedule.for_images(dataset.image_shape)})
     return with_classes(config, dataset.train.class_names), dataset
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ddpm_cli.build.data import with_absolute_paths
 from ddpm_cli.config.schema.schedule import LearnedSchedule
 from ddpm_cli.data.scale import USUAL
-from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def build_schedule(
     config: ScheduleConfig, weights: Mapping[str, Tensor] | None = None, origin: Path = Path("the weights")
-) -> NoiseSchedule:
+) -> Schedule:
     """Build the noise schedule of a `[schedule]` section; needs no torch, unless it is learned.
 
     Args:
@@ -37,8 +37,7 @@ def build_schedule(
     """
     if isinstance(config, LearnedSchedule):
         return build_gamma(config, weights, origin).schedule(config.timesteps)
-    schedule = NoiseSchedule.from_betas(config.make_betas())
-    return adjusted(schedule, logsnr_shift=config.logsnr_shift, zero_terminal_snr=config.zero_terminal_snr)
+    return config.build()
 
 
 def self_contained(config: Config) -> Config:

@@ -13,9 +13,8 @@ from typing import Protocol
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import Levels
-from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.levels import Level, Schedule
 from ddpm_cli.diffusion.prediction import Denoised, Prediction, check_prediction, eps_from_x_0, estimated, split_output
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 class Network(Protocol):
@@ -59,7 +58,7 @@ class KeptNoise:
         return self.bound(x0_hat)
 
 
-def predictor(network: Network, schedule: NoiseSchedule, prediction: Prediction) -> Predict:
+def predictor(network: Network, schedule: Schedule, prediction: Prediction) -> Predict:
     """Read a network's output as estimates of the image and the noise.
 
     Args:
@@ -81,13 +80,13 @@ def predictor(network: Network, schedule: NoiseSchedule, prediction: Prediction)
 
 
 def make_denoise(
-    predict: Predict, schedule: NoiseSchedule, *, threshold: Threshold | None = clamp, labels: Tensor | None = None
+    predict: Predict, schedule: Schedule, *, threshold: Threshold | None = clamp, labels: Tensor | None = None
 ) -> Denoise:
     """Make the denoiser of one batch.
 
     Args:
         predict: Estimates of the image and the noise, guided or not.
-        schedule: Tells which step the network is told for a level.
+        schedule: Tells what the network is told of a level.
         threshold: Applied to x0_hat; eps_hat is derived anew then, so that the two still make up x_t, unless the threshold is
             KeptNoise. None leaves both alone.
         labels: The class of each image, int64 [B], or None.
@@ -97,7 +96,7 @@ def make_denoise(
     within_range = thresholded(predict, threshold)
 
     def denoise(x_t: Tensor, level: Level) -> Denoised:
-        return within_range(x_t, Levels.all_at(level, schedule.step(level), x_t), labels)
+        return within_range(x_t, Levels.all_at(level, schedule.told(level), x_t), labels)
 
     return denoise
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.levels import Level
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.flows import PathSchedule
+from ddpm_cli.diffusion.levels import Level, Schedule, added_noise
+from ddpm_cli.diffusion.schedules import NoiseSchedule, as_table
 from ddpm_cli.errors import ShapeError
 
 
@@ -23,6 +24,11 @@ def _table(schedule: NoiseSchedule, name: str, device: torch.device, dtype: torc
 def at_least_float32(x: Tensor) -> Tensor:
     """Widen half precision to float32; leave float32 and float64 as they are."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def in_high_precision(t: Tensor) -> Tensor:
+    """Take steps, [B], for float64; for float32 on MPS, which has no float64."""
+    return t.float() if t.device.type == "mps" else t.double()
 
 
 def extract(schedule: NoiseSchedule, name: str, t: Tensor, x: Tensor) -> Tensor:
@@ -48,12 +54,13 @@ class Levels(NamedTuple):
     """Hold the noise level of each image of a batch, x_t = alpha * x_0 + sigma * eps, shaped to multiply x_t [B, C, H, W].
 
     Attributes:
-        step: What a network is told of it, [B]: int64 for steps of a table, float32 between them.
+        step: What a network is told of it, [B]: int64 for steps of a table, float32 between them and on paths, see `Schedule.told`.
         alpha: Scale of the data, [B, 1, 1, 1].
         sigma: Scale of the noise, [B, 1, 1, 1].
         snr: (alpha / sigma)**2, [B, 1, 1, 1].
         half_logsnr: log(alpha / sigma), [B, 1, 1, 1].
         common: The level of all of them, where that is known.
+        power: alpha**2 + sigma**2, [B, 1, 1, 1]; the number 1 where variance is preserved, so that nothing is rounded there.
     """
 
     step: Tensor
@@ -62,14 +69,19 @@ class Levels(NamedTuple):
     snr: Tensor
     half_logsnr: Tensor
     common: Level | None = None
+    power: Tensor | float = 1.0
 
     @classmethod
-    def of_steps(cls, schedule: NoiseSchedule, t: Tensor, x: Tensor) -> Levels:
+    def of_steps(cls, schedule: Schedule, t: Tensor, x: Tensor) -> Levels:
         """Look up steps t in [0, T), [B]; x gives device, shape and precision, see extract.
 
         Args:
-            t: int64, or real steps, float32 or float64, between which the log SNR is interpolated as in `NoiseSchedule.level`.
+            t: int64, or real steps, float32 or float64, between which the log SNR of a table is interpolated as in
+                `NoiseSchedule.level`; a path has a level at each, from -1, no noise, on.
         """
+        if isinstance(schedule, PathSchedule):
+            return cls._on_path(schedule, (in_high_precision(t) + 1.0) / schedule.timesteps, x)
+        schedule = as_table(schedule)
         if t.is_floating_point():
             return cls._between_steps(schedule, t, x)
         names = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "snr", "half_logsnr")
@@ -84,12 +96,30 @@ class Levels(NamedTuple):
         return cls._of_half_logsnr(t, torch.lerp(table[below], table[above], t - below), x)
 
     @classmethod
-    def of_ratios(cls, schedule: NoiseSchedule, ratio: Tensor, x: Tensor) -> Levels:
+    def _on_path(cls, schedule: PathSchedule, t: Tensor, x: Tensor) -> Levels:
+        """The levels at times t in [0, 1], [B]."""
+        if t.shape != x.shape[:1]:
+            raise ShapeError(f"t must hold one step for each of {x.shape[0]} images, but has shape {tuple(t.shape)}.")
+        alpha, sigma = schedule.scales(t, torch)
+        ratio = alpha / sigma
+        shape = (-1, *[1] * (x.ndim - 1))
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        each = (value.to(x.device, dtype).view(shape) for value in (alpha, sigma, ratio**2, ratio.log(), alpha**2 + sigma**2))
+        alpha, sigma, snr, half_logsnr, power = each
+        told = schedule.network_time(t).float().to(x.device)
+        return cls(told, alpha, sigma, snr, half_logsnr, power=1.0 if schedule.preserves_variance else power)
+
+    @classmethod
+    def of_ratios(cls, schedule: Schedule, ratio: Tensor, x: Tensor) -> Levels:
         """Find the levels with these noise over signal, sigma / alpha; x as in of_steps.
 
         Args:
-            ratio: At least 0, float32 or float64, [B]; beyond the schedule's finite ones the nearest of these is taken.
+            ratio: At least 0, float32 or float64, [B]; beyond the finite ones of the steps the nearest of these is taken.
         """
+        if isinstance(schedule, PathSchedule):
+            T, t = schedule.timesteps, schedule.time_of_ratio(ratio, torch)
+            return cls._on_path(schedule, t.clamp(1.0 / T, max(T - 1.0, 1.0) / T), x)
+        schedule = as_table(schedule)
         table = _table(schedule, "half_logsnr", ratio.device, ratio.dtype)
         table = table[:-1] if schedule.alphas_cumprod[-1] == 0.0 else table
         if len(table) == 1:
@@ -117,18 +147,19 @@ class Levels(NamedTuple):
         values = (level.alpha, level.sigma, level.signal / level.noise, level.half_logsnr)
         shape = (x.shape[0], *[1] * (x.ndim - 1))
         alpha, sigma, snr, half_logsnr = (torch.full(shape, value, dtype=dtype, device=x.device) for value in values)
-        return cls(t, alpha, sigma, snr, half_logsnr, level)
+        return cls(t, alpha, sigma, snr, half_logsnr, level, 1.0 if level.power == 1.0 else torch.full_like(alpha, level.power))
 
     def twice(self) -> Levels:
         """Repeat the levels for a batch that is there twice."""
         step, alpha, sigma, snr, half_logsnr = (torch.cat([part, part]) for part in self[:5])
-        return Levels(step, alpha, sigma, snr, half_logsnr, self.common)
+        power = torch.cat([self.power, self.power]) if isinstance(self.power, Tensor) else self.power
+        return Levels(step, alpha, sigma, snr, half_logsnr, self.common, power)
 
 
-def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
+def q_sample(x_0: Tensor, t: Tensor, eps: Tensor, schedule: Schedule) -> Tensor:
     """Noise clean images to step t (DDPM, Eq. 4).
 
-    x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * eps
+    x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * eps; on a path, alpha * x_0 + sigma * eps
 
     Computed in float32 or float64, also under autocast.
 
@@ -158,7 +189,9 @@ def noised(x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
 def noise_further(x_s: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:
     """Noise images that are at level s already to level t (DDPM, Eq. 2 from s to t at once).
 
-    x_t = sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z
+    x_t = alpha_t / alpha_s * x_s + sqrt(sigma_t**2 - (alpha_t / alpha_s)**2 * sigma_s**2) * z
+
+    Where variance is preserved, that is sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z.
 
     Args:
         x_s: Images at level s, [B, C, H, W].
@@ -168,8 +201,7 @@ def noise_further(x_s: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:
     Returns:
         x_t, shaped like x_s.
     """
-    ratio = t.signal / s.signal
-    return math.sqrt(ratio) * x_s + math.sqrt(1.0 - ratio) * z
+    return math.sqrt(t.signal / s.signal) * x_s + math.sqrt(added_noise(s, t)) * z
 
 
 def q_posterior(x_0: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ddpm_cli.diffusion.schedules import NoiseSchedule, Table
+from ddpm_cli.diffusion.levels import Schedule, Table
 
 
-def q_sample_numpy(x_0: Table, t: int, eps: Table, schedule: NoiseSchedule) -> Table:
+def q_sample_numpy(x_0: Table, t: int, eps: Table, schedule: Schedule) -> Table:
     """Noise an image to step t (DDPM, Eq. 4), in float64; the same as `forward.q_sample`.
 
-    x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * eps
+    x_t = alpha_t * x_0 + sigma_t * eps
 
     Args:
         x_0: An image in [-1, 1], of any shape.
@@ -18,5 +18,6 @@ def q_sample_numpy(x_0: Table, t: int, eps: Table, schedule: NoiseSchedule) -> T
     Returns:
         x_t, float64, shaped like x_0.
     """
-    x_t: Table = schedule.sqrt_alphas_cumprod[t] * x_0 + schedule.sqrt_one_minus_alphas_cumprod[t] * eps
+    level = schedule.at(t)
+    x_t: Table = level.alpha * x_0 + level.sigma * eps
     return x_t

@@ -7,6 +7,7 @@ network also learns images of any class. `guided` then extrapolates from the unc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,9 +15,8 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network, Predict
 from ddpm_cli.diffusion.forward import Levels
-from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.levels import ROUNDING, Level, Schedule
 from ddpm_cli.diffusion.prediction import Denoised, eps_from_x_0
-from ddpm_cli.diffusion.schedules import ROUNDING, NoiseSchedule
 
 
 def drop_labels(labels: Tensor, null_label: int, probability: float, generator: torch.Generator) -> Tensor:
@@ -107,7 +107,7 @@ def guided_by(
     *,
     scale: float,
     interval: tuple[float, float] | None = None,
-    schedule: NoiseSchedule | None = None,
+    schedule: Schedule | None = None,
 ) -> Predict:
     """Guide a prediction away from that of a weaker model (Karras et al. 2024, Guiding ... with a Bad Version of Itself).
 
@@ -134,22 +134,23 @@ def guided_by(
         own = predict(x_t, at, labels)
         if not _guides(interval, at) or not (schedule is None or reaches(schedule, _common(at))):
             return own
-        seen = at if schedule is None else _at_ratio_of(at, schedule, x_t)
-        return _extrapolated(guide(x_t, seen, labels), own, scale)
+        seen = (x_t, at) if schedule is None else _as_seen_by(schedule, x_t, _common(at))
+        return _extrapolated(guide(*seen, labels), own, scale)
 
     return predict_guided
 
 
-def reaches(schedule: NoiseSchedule, level: Level) -> bool:
+def reaches(schedule: Schedule, level: Level) -> bool:
     """Tell whether a schedule has a level with as much noise over signal as another schedule's has."""
     first, last = schedule.at(0).ratio, schedule.at(schedule.timesteps - 1).ratio
     return first * (1 - ROUNDING) <= level.ratio <= last * (1 + ROUNDING)
 
 
-def _at_ratio_of(at: Levels, schedule: NoiseSchedule, x_t: Tensor) -> Levels:
-    """The level of a schedule that has the same noise over signal; alpha and sigma follow from that, so that x_t is the same."""
-    level = schedule.level_of_ratio(_common(at).ratio)
-    return Levels.all_at(level, schedule.step(level), x_t)
+def _as_seen_by(schedule: Schedule, x_t: Tensor, at: Level) -> tuple[Tensor, Levels]:
+    """Images as they are in another schedule, with the same noise over signal; unchanged if both preserve variance."""
+    level = schedule.level_of_ratio(at.ratio)
+    x = x_t if level.power == at.power else math.sqrt(level.power / at.power) * x_t
+    return x, Levels.all_at(level, schedule.told(level), x)
 
 
 def _guides(interval: tuple[float, float] | None, at: Levels) -> bool:

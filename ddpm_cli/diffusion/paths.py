@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -60,9 +61,9 @@ class Exploding:
 class Seen(Schedule):
     """Show a model's schedule along another path: the same range of sigma / alpha, in other coordinates and with other spacing.
 
-    Steps 0 to T - 1 are even in the path's time between the first and the last level of the schedule, which they keep. Where noise is
-    infinite and that time too, step T - 1 has it, and those before are even up to a sigma of 164. The t of a level is that of the
-    model's own schedule: it says what the network is told.
+    Steps 0 to T - 1 are even in the path's time between the first and the last level of the schedule, which they keep. Where a path
+    takes forever to noise without end, step T - 1 is the last level all the same, and those before are even up to a sigma of 164.
+    The t of a level that it gives is that of the model's own schedule, which says what the network is told.
 
     Args:
         own: The model's schedule.
@@ -71,10 +72,16 @@ class Seen(Schedule):
 
     def __init__(self, own: Schedule, path: Path) -> None:
         self.own, self.path = own, path
-        most = own.at(own.timesteps - 1).ratio
-        if math.isinf(path.time_of_ratio(math.inf, math)):
-            most = min(most, MAX_SIGMA)
-        self._times = tuple(path.time_of_ratio(ratio, math) for ratio in (own.at(0).ratio, most))
+        self._arrives = math.isfinite(path.time_of_ratio(math.inf, math))
+        last = own.at(own.timesteps - 1).ratio
+        self._first_time, self._last_time = (
+            path.time_of_ratio(ratio, math) for ratio in (own.at(0).ratio, last if self._arrives else min(last, MAX_SIGMA))
+        )
+
+    @property
+    def is_continuous(self) -> bool:
+        """Tell whether any t counts: where the path reaches noise alone in finite time."""
+        return self._arrives
 
     def seen(self, level: Level) -> Level:
         """Give a level of the model's own schedule in the coordinates of the path.
@@ -103,20 +110,20 @@ class Seen(Schedule):
         Raises:
             ScheduleError: If it is no step of this schedule.
         """
-        last = self.timesteps - 1
-        if not 0 < step < last:
-            return self.seen(self.own.at(step))
-        first, most = self._times
-        alpha, sigma = self.path.scales(first + step / last * (most - first), math)
-        return self.level_of_ratio(sigma / alpha)
+        return self._between(step) if 0 < step < self.timesteps - 1 else self.seen(self.own.at(step))
 
     def level(self, t: float) -> Level:
-        """Give the level at a real t in [0, 1] of the model's own schedule.
+        """Give the level at a real t in [0, 1] of this grid; below that of step 0 there is none but clean data."""
+        step = t * self.timesteps - 1.0
+        if step < 0.0:
+            return CLEAN if t == 0.0 else self.at(0)
+        return self._between(step) if step < self.timesteps - 1 else self.at(self.timesteps - 1)
 
-        Raises:
-            ScheduleError: If t is outside of [0, 1].
-        """
-        return self.seen(self.own.level(t))
+    def _between(self, step: float) -> Level:
+        """The level of a real step between 0 and T - 1."""
+        time = self._first_time + step / (self.timesteps - 1) * (self._last_time - self._first_time)
+        alpha, sigma = self.path.scales(time, math)
+        return self.level_of_ratio(sigma / alpha)
 
     def level_of_ratio(self, ratio: float) -> Level:
         """Find the level with this noise over signal, sigma / alpha, above 0; the nearest if there is none."""
@@ -127,9 +134,23 @@ class Seen(Schedule):
         return self.own.told(level)
 
     @property
+    def signal_scales(self) -> Table:
+        """Give the scale of the data in x_t of each step, alpha, float64 [T]."""
+        return np.array([level.alpha for level in self._grid])
+
+    @property
+    def noise_scales(self) -> Table:
+        """Give the scale of the noise in x_t of each step, sigma, float64 [T]."""
+        return np.array([level.sigma for level in self._grid])
+
+    @cached_property
+    def _grid(self) -> list[Level]:
+        return [self.at(step) for step in range(self.timesteps)]
+
+    @property
     def sigmas(self) -> Table:
         """Give noise over signal, sigma / alpha, of each step, float64 [T]; infinite where no signal is left."""
-        return np.array([self.at(step).ratio for step in range(self.timesteps)])
+        return np.array([level.ratio for level in self._grid])
 
     @property
     def snr(self) -> Table:

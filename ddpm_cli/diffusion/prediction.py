@@ -1,4 +1,4 @@
-"""Say what a network predicts: the noise eps, the image x_0, the velocity v, or EDM's mixture of image and noise.
+"""Say what a network predicts: the noise eps, the image x_0, the velocities v and u, or EDM's mixture of image and noise.
 
 Each kind is a class: what the network is given, what it should say, how image and noise follow from that, and what its error is
 worth. A new kind is one class more.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, check_same_shape
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.errors import ScheduleError, ShapeError
 
 LevelInput = Literal["step", "log-sigma"]
@@ -155,12 +155,47 @@ class V:
         return v_from_x_0_eps(x_0, eps, at)
 
     def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
-        """Solve for both: x_0 = alpha * x_t - sigma * v    eps = sigma * x_t + alpha * v    (Salimans & Ho 2022, App. D)."""
-        return Denoised(at.alpha * x_t - at.sigma * output, at.sigma * x_t + at.alpha * output)
+        """Solve for both: x_0 = alpha * x_t - sigma * v    eps = sigma * x_t + alpha * v    (Salimans & Ho 2022, App. D).
+
+        Where variance is not preserved, both are divided by alpha**2 + sigma**2.
+        """
+        x0_hat, eps_hat = at.alpha * x_t - at.sigma * output, at.sigma * x_t + at.alpha * output
+        return Denoised(x0_hat / at.power, eps_hat / at.power)
 
     def error_factor(self, at: Levels) -> Tensor:
-        """Give SNR + 1: v_hat - v = -(x0_hat - x_0) / sigma."""
-        return at.snr + 1.0
+        """Give (SNR + 1) * (alpha**2 + sigma**2): v_hat - v = -(alpha**2 + sigma**2) / sigma * (x0_hat - x_0)."""
+        return (at.snr + 1.0) * at.power
+
+    @property
+    def unknown_without_signal(self) -> str | None:
+        """Tell that nothing is unknown."""
+        return None
+
+
+@dataclass(frozen=True)
+class FlowVelocity:
+    """Predict the velocity of the straight path from image to noise, u = eps - x_0 (Lipman et al. 2023; Liu et al. 2023, Eq. 1).
+
+    On the schedule Flow it is dx / dt without a shift. On another schedule it is that of the straight path between the same two:
+    x_t = alpha * x_0 + sigma * eps and u make up both, as alpha + sigma is never 0.
+    """
+
+    def network_input(self, x_t: Tensor, at: Levels) -> tuple[Tensor, Tensor]:
+        """Give x_t and its step themselves."""
+        return x_t, at.step
+
+    def target(self, x_0: Tensor, eps: Tensor, at: Levels) -> Tensor:
+        """Give the velocity."""
+        return at_least_float32(eps) - x_0
+
+    def estimate(self, output: Tensor, x_t: Tensor, at: Levels) -> Denoised:
+        """Solve for both: x_0 = (x_t - sigma * u) / (alpha + sigma)    eps = (x_t + alpha * u) / (alpha + sigma)."""
+        whole = at.alpha + at.sigma
+        return Denoised((x_t - at.sigma * output) / whole, (x_t + at.alpha * output) / whole)
+
+    def error_factor(self, at: Levels) -> Tensor:
+        """Give (alpha / sigma + 1)**2: u_hat - u = -(alpha / sigma + 1) * (x0_hat - x_0)."""
+        return (at.alpha / at.sigma + 1.0) ** 2
 
     @property
     def unknown_without_signal(self) -> str | None:
@@ -267,12 +302,16 @@ def estimated(prediction: Prediction, output: Tensor, x_t: Tensor, at: Levels) -
     return prediction.estimate(at_least_float32(output), at_least_float32(x_t), at)
 
 
-def check_prediction(prediction: Prediction, schedule: NoiseSchedule) -> None:
+def check_prediction(prediction: Prediction, schedule: Schedule) -> None:
     """Refuse what needs some signal in x_T where there is none.
 
     Raises:
         ScheduleError: If the schedule's terminal SNR is zero, and the prediction says nothing there.
     """
     reason = prediction.unknown_without_signal
-    if reason is not None and schedule.alphas_cumprod[-1] == 0.0:
-        raise ScheduleError(f"With zero terminal SNR {reason}.", 'Set objective.parameterization = "v".')
+    if reason is not None and schedule.at(schedule.timesteps - 1).signal == 0.0:
+        raise ScheduleError(f"With zero terminal SNR {reason}.", f'Set objective.parameterization = "{_remedy(schedule)}".')
+
+
+def _remedy(schedule: Schedule) -> str:
+    return "v" if schedule.at(0).power == 1.0 else "flow"

@@ -1,4 +1,4 @@
-"""Make noise schedules: the betas and all that follows from them. NumPy only, so that they can be inspected without torch.
+"""Make noise schedules of T steps: betas and all that follows from them. NumPy only, so that they can be inspected without torch.
 
 Steps are 0-based: t = 0 is the paper's t = 1, and t = -1 stands for clean data.
 """
@@ -11,17 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddpm_cli.diffusion.levels import CLEAN, Level
+from ddpm_cli.diffusion.levels import CLEAN, Level, Schedule, Table
 from ddpm_cli.errors import ScheduleError
-
-Table = NDArray[np.float64]
 
 REFERENCE_TIMESTEPS = 1000
 MAX_BETA = 0.999
-ROUNDING = 1e-6
-"""Of a step, by which a real t may miss it and still mean it."""
 
 
 def linear_betas(timesteps: int, beta_start: float = 1e-4, beta_end: float = 0.02) -> Table:
@@ -210,7 +205,7 @@ def compute_alphas(betas: Table) -> tuple[Table, Table, Table]:
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseSchedule:
+class NoiseSchedule(Schedule):
     """Hold the tables of a diffusion process of T steps; all float64, [T], read-only.
 
     Attributes:
@@ -279,6 +274,16 @@ class NoiseSchedule:
     def sqrt_one_minus_alphas_cumprod(self) -> Table:
         """Give the scale of the noise in x_t."""
         return np.sqrt(1.0 - self.alphas_cumprod)
+
+    @property
+    def signal_scales(self) -> Table:
+        """Give the scale of the data in x_t, as `sqrt_alphas_cumprod`."""
+        return self.sqrt_alphas_cumprod
+
+    @property
+    def noise_scales(self) -> Table:
+        """Give the scale of the noise in x_t, as `sqrt_one_minus_alphas_cumprod`."""
+        return self.sqrt_one_minus_alphas_cumprod
 
     @property
     def snr(self) -> Table:
@@ -355,15 +360,28 @@ class NoiseSchedule:
         step = float(np.interp(math.log(ratio), np.log(finite), np.arange(len(finite))))
         return Level((step + 1.0) / self.timesteps, 1.0 / (1.0 + ratio**2), ratio**2 / (1.0 + ratio**2))
 
-    def step(self, level: Level) -> int | float:
-        """Tell which step a level is, as a network is told it: an int in the table, real between two; -1 is clean data."""
-        step = self._step(level.t)
-        return int(step) if step.is_integer() else step
+    def told(self, level: Level) -> int | float:
+        """Tell what a network is told of a level: its step, see `step`."""
+        return self.step(level)
 
-    def _step(self, t: float) -> float:
-        step = t * self.timesteps - 1.0
-        nearest = float(round(step))
-        return nearest if abs(step - nearest) < ROUNDING else step
+    @property
+    def identity(self) -> Table:
+        """Give abar, from which all else follows."""
+        return self.alphas_cumprod
+
+
+def as_table(schedule: Schedule) -> NoiseSchedule:
+    """Take a schedule for the table of betas that it is.
+
+    Raises:
+        ScheduleError: If it is none, as flow matching has no betas.
+    """
+    if isinstance(schedule, NoiseSchedule):
+        return schedule
+    raise ScheduleError(
+        "This schedule is a path for any real t. It has no betas, which the variational bound and a learned variance are made of.",
+        "Train with a schedule of betas, such as schedule.kind = cosine.",
+    )
 
 
 def adjusted(schedule: NoiseSchedule, *, logsnr_shift: float = 0.0, zero_terminal_snr: bool = False) -> NoiseSchedule:
@@ -388,13 +406,15 @@ def clipped_betas(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> lis
     return np.flatnonzero(np.isclose(schedule.betas, max_beta, rtol=1e-9, atol=0.0)).tolist()
 
 
-def schedule_warnings(schedule: NoiseSchedule, *, max_beta: float = MAX_BETA) -> list[str]:
+def schedule_warnings(schedule: Schedule, *, max_beta: float = MAX_BETA) -> list[str]:
     """List what a user should know about a schedule; nothing if there is nothing.
 
     Args:
         schedule: Any schedule.
         max_beta: Where its betas were clipped.
     """
+    if not isinstance(schedule, NoiseSchedule):
+        return []
     warnings = []
     last = float(schedule.alphas_cumprod[-1])
     if last > 0.0:

@@ -8,8 +8,7 @@ from typing import Literal, assert_never
 
 import numpy as np
 
-from ddpm_cli.diffusion.levels import Level
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.levels import Level, Schedule
 from ddpm_cli.errors import ScheduleError
 
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -41,7 +40,22 @@ def select_timesteps(timesteps: int, steps: int | None, spacing: Spacing) -> lis
     return [timesteps - 1, *reversed(below_last)]
 
 
-def logsnr_levels(schedule: NoiseSchedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[Level]:
+def even_levels(schedule: Schedule, steps: int | None, spacing: Spacing) -> list[Level]:
+    """List the levels of `select_timesteps`; where t is continuous, without rounding to whole steps of the grid.
+
+    Raises:
+        ScheduleError: If n is not in 1 to T.
+    """
+    T = schedule.timesteps
+    whole = select_timesteps(T, steps, spacing)
+    if not schedule.is_continuous:
+        return [schedule.at(t) for t in whole]
+    n = len(whole)
+    real = [_real_step(T, n, spacing, i) for i in range(n - 1)]
+    return [schedule.at(T - 1), *(schedule.level((step + 1.0) / T) for step in reversed(real))]
+
+
+def logsnr_levels(schedule: Schedule, steps: int | None, *, max_sigma: float | None = MAX_SIGMA) -> list[Level]:
     """Space the levels to visit evenly in the logarithm of the SNR (Lu et al. 2022, DPM-Solver, Sec. 3.3).
 
     log(sigma) = linspace(log(sigma_max), log(sigma_min), n); the first level is the schedule's last, whatever its sigma
@@ -62,9 +76,7 @@ def logsnr_levels(schedule: NoiseSchedule, steps: int | None, *, max_sigma: floa
     )
 
 
-def karras_levels(
-    schedule: NoiseSchedule, steps: int | None, *, rho: float = 7.0, max_sigma: float | None = MAX_SIGMA
-) -> list[Level]:
+def karras_levels(schedule: Schedule, steps: int | None, *, rho: float = 7.0, max_sigma: float | None = MAX_SIGMA) -> list[Level]:
     """Space the levels to visit evenly in sigma**(1 / rho) (Karras et al. 2022, Eq. 5).
 
     sigma = linspace(sigma_max**(1 / rho), sigma_min**(1 / rho), n)**rho; the first level is the schedule's last, whatever its sigma
@@ -85,13 +97,13 @@ def karras_levels(
     )
 
 
-def noisiest_spaced(schedule: NoiseSchedule, max_sigma: float) -> int:
+def noisiest_spaced(schedule: Schedule, max_sigma: float) -> int:
     """Find the noisiest step from which steps are spaced by noise: the last with a sigma up to max_sigma."""
     return max(int(np.count_nonzero(schedule.sigmas <= max_sigma)) - 1, 0)
 
 
 def _by_sigma(
-    schedule: NoiseSchedule, steps: int | None, max_sigma: float | None, spaced: Callable[[float, float, float], float]
+    schedule: Schedule, steps: int | None, max_sigma: float | None, spaced: Callable[[float, float, float], float]
 ) -> list[Level]:
     """Levels with sigmas between the most and the least; `spaced` takes these two and a share of the way in [0, 1]."""
     T = schedule.timesteps
@@ -129,4 +141,16 @@ def _step(timesteps: int, n: int, spacing: Spacing, i: int) -> int:
             return round(timesteps * (i + 1) / n) - 1
         case "linspace":
             return round((timesteps - 1) * i / (n - 1))
+    assert_never(spacing)
+
+
+def _real_step(timesteps: int, n: int, spacing: Spacing, i: int) -> float:
+    """The same without rounding."""
+    match spacing:
+        case "leading":
+            return i * (timesteps / n)
+        case "trailing":
+            return timesteps * (i + 1) / n - 1
+        case "linspace":
+            return (timesteps - 1) * i / (n - 1)
     assert_never(spacing)

@@ -15,6 +15,7 @@ from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
+from ddpm_cli.diffusion.schedules import NoiseSchedule, as_table
 from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.errors import RequestError, ScheduleError
 from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from ddpm_cli.data.scale import Scale
     from ddpm_cli.diffusion.denoise import Predict
     from ddpm_cli.diffusion.forward import Levels
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.diffusion.prediction import Denoised
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.evaluation.settings import EvaluateSettings
     from ddpm_cli.sampling.trained_model import TrainedModel
 
@@ -49,7 +50,7 @@ def levels_of(scale: Scale, metric: str) -> int:
     return scale.levels
 
 
-def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None, scale: Scale = USUAL) -> None:
+def check_likelihood(metric: str, schedule: Schedule, steps: int | None, scale: Scale = USUAL) -> None:
     """Refuse floats, and `likelihood_steps` that the schedule does not have.
 
     Raises:
@@ -57,6 +58,11 @@ def check_likelihood(metric: str, schedule: NoiseSchedule, steps: int | None, sc
         ScheduleError: Naming the steps that the schedule has.
     """
     levels_of(scale, metric)
+    if metric == "bits-per-dim" and not isinstance(schedule, NoiseSchedule):
+        raise ScheduleError(
+            "bits-per-dim is the variational bound of a chain of steps, each with a beta; this model goes along a path without any.",
+            "Measure nll-ode, the likelihood by its ordinary differential equation.",
+        )
     try:
         if metric == "bits-per-dim":
             check_steps(schedule.timesteps, steps)
@@ -138,7 +144,7 @@ def measure_bits_per_dim(
         RequestError: If the settings do not fit the model.
     """
     measurement = _Measurement(trained, dataset, settings, "bits-per-dim", on_event)
-    schedule = trained.schedule
+    schedule = as_table(trained.schedule)
     variance = settings.variance or trained.config.objective.reverse_variance
     steps = settings.likelihood_steps or schedule.timesteps
     sample = settings.sample or trained.config.sample

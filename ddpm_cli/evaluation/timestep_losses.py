@@ -13,6 +13,7 @@ from torch import Tensor
 from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.images import images_sha256
 from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.diffusion.objectives.timestep_draws import draw_steps_within
 from ddpm_cli.render.pictures.evaluate_pictures import save_timestep_losses
 from ddpm_cli.results.events import EvaluateProgress, Listener, TimestepLosses, ignore
 from ddpm_cli.results.figure import Figure
@@ -90,7 +91,7 @@ def _losses(
     draws = generator(device, seed, METRIC, start)
     columns = []
     for low, high in bins:
-        t = torch.randint(low, high, (len(x_0),), generator=draws, device=device)
+        t = draw_steps_within(low, high, len(x_0), trained.schedule, draws, device)
         eps = torch.randn(x_0.shape, generator=draws, device=device)
         columns.append(loss(network, x_0, t, eps, trained.schedule).double().cpu())
     return torch.stack(columns, dim=1)

@@ -13,6 +13,7 @@ from ddpm_cli.build.schedule import self_contained
 from ddpm_cli.config.resolve.changes import differences
 from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.config.schema.model import UNetConfig
+from ddpm_cli.config.schema.schedule import FlowSchedule
 from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.io.files import require_writable_folder
 from ddpm_cli.core.io.temporaries import TEMPORARY_PREFIX
@@ -166,7 +167,11 @@ def _compared(config: Config, stored: Config) -> Config:
         model = model.model_copy(update={"attention_resolutions": stored.model.attention_resolutions})
     if model.num_classes == "auto":
         model = model.model_copy(update={"num_classes": stored.model.num_classes})
-    return config.model_copy(update={"model": model, "train": config.train.model_copy(update={"device": "auto"})})
+    schedule = config.schedule
+    if isinstance(schedule, FlowSchedule) and schedule.shift == "resolution" and isinstance(stored.schedule, FlowSchedule):
+        schedule = schedule.model_copy(update={"shift": stored.schedule.shift})
+    train = config.train.model_copy(update={"device": "auto"})
+    return config.model_copy(update={"model": model, "schedule": schedule, "train": train})
 
 
 def require_nothing_else(folder: RunDirectory) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.results.comparison import Run
     from ddpm_cli.results.events import Incident
     from ddpm_cli.results.figure import StoredFigure
@@ -83,6 +83,6 @@ class RunReport:
     figures: tuple[StoredFigure, ...]
     grids: tuple[StoredGrid, ...]
     grids_found: int
-    schedule: NoiseSchedule
+    schedule: Schedule
     schedule_kind: str
     trajectory: Trajectory | None

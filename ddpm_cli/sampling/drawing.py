@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import GuideConfig, SampleConfig, SamplerConfig
     from ddpm_cli.config.schema.section import Section
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
 
 NO_OPTIONS = "{}"
 
 
-def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str) -> Iterator[Notice]:
+def sampler_notices(sampler: SamplerConfig, schedule: Schedule, where: str) -> Iterator[Notice]:
     """Say where a sampler's steps do not serve it.
 
     Args:
@@ -43,7 +43,7 @@ def sampler_notices(sampler: SamplerConfig, schedule: NoiseSchedule, where: str)
             f"half of {T}. Set {where}.spacing.kind = trailing.",
             important=True,
         )
-    if isinstance(sampler, HeunSampler):
+    if isinstance(sampler, HeunSampler) and sampler.line(schedule) == "sigma":
         euler, heun = errors_on_gaussian_data([level.ratio for level in sampler.spacing.build(schedule, steps)])
         if heun > euler:
             yield Notice(

@@ -12,10 +12,10 @@ from ddpm_cli.sampling.stored import exported_config, find_checkpoint, stored_sc
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.schedule import ScheduleConfig
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
 
 
-def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConfig, NoiseSchedule]:
+def stored_schedule(path: Path, runs: Path = Path("runs")) -> tuple[ScheduleConfig, Schedule]:
     """Read the noise schedule of a run, checkpoint or exported file, with the config that it was made from.
 
     Only a learned schedule needs torch.

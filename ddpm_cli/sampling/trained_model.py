@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig
     from ddpm_cli.diffusion.denoise import Network
     from ddpm_cli.diffusion.forward import Levels
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.diffusion.prediction import Denoised
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainedModel:
     """
 
     network: nn.Module
-    schedule: NoiseSchedule
+    schedule: Schedule
     config: Config
     image_shape: tuple[int, int, int]
     origin: Path
@@ -73,9 +73,9 @@ class TrainedModel:
         return self.config.model.resolved_classes()
 
     @property
-    def schedule_of_guide(self) -> NoiseSchedule | None:
+    def schedule_of_guide(self) -> Schedule | None:
         """Give the noise schedule of its guide; None if it has none, or its schedule is the same."""
-        if self.guide is None or np.array_equal(self.guide.model.schedule.alphas_cumprod, self.schedule.alphas_cumprod):
+        if self.guide is None or np.array_equal(self.guide.model.schedule.identity, self.schedule.identity):
             return None
         return self.guide.model.schedule
 
@@ -99,7 +99,7 @@ def model_sha256(trained: TrainedModel) -> str:
     if objective["parameterization"].get("level_input") == "step":  # as where nothing was said of it, whose sums stay
         del objective["parameterization"]["level_input"]
     digest = hashlib.sha256(json.dumps(objective).encode())
-    digest.update(np.ascontiguousarray(trained.schedule.alphas_cumprod).tobytes())
+    digest.update(np.ascontiguousarray(trained.schedule.identity).tobytes())
     digest.update("".join(map(str, trained.scale.facts().values())).encode())
     for name, weight in trained.network.state_dict().items():
         digest.update(name.encode())

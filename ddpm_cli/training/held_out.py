@@ -11,9 +11,9 @@ from ddpm_cli.core.compute.seeds import generator
 from ddpm_cli.data.batches import normalise
 from ddpm_cli.data.scale import USUAL, Scale
 from ddpm_cli.diffusion.guidance import with_labels
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.objectives.losses import Loss
-from ddpm_cli.diffusion.objectives.timestep_draws import draw_timesteps
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.objectives.timestep_draws import FlatDraws
 
 Ends = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """ends(x_0, t, eps, labels), see `consistency.moved_ends`."""
@@ -26,7 +26,7 @@ CHUNK = 64
 def held_out_losses(
     network: nn.Module,
     images: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     loss: Loss,
     batch_size: int,
     part: slice,
@@ -54,7 +54,7 @@ def held_out_losses(
     """
     device = next(network.parameters()).device
     draws = generator(device, SEED, "held-out")
-    t = draw_timesteps("stratified", len(images), schedule.timesteps, draws, device)
+    t = FlatDraws("stratified").draw(len(images), schedule, draws, device).t
     losses = torch.zeros(len(images), device=device)
     start, stop, _ = part.indices(len(images))
     for first in range(0, len(images), CHUNK):

@@ -19,6 +19,7 @@ from plane_mixture import best_denoise, best_x_0
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.sampling import Step
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
@@ -47,13 +48,15 @@ def start_and_exact_end() -> tuple[Tensor, Tensor]:
     return x_T, torch.from_numpy(solution.y[:, -1]).view(-1, 2) * schedule.at(0).alpha
 
 
-def error(step: Step, n: int) -> float:
-    """Of a solver that has n steps, one of STEPS, against the exact end."""
+def error(step: Step, n: int, path: Schedule | None = None) -> float:
+    """Of a solver that has n steps, one of STEPS, against the exact end; on another path at the levels of the same ratios."""
     x_t, exact = start_and_exact_end()
-    denoise = best_denoise()
-    for t, s in pairwise(levels(even_schedule(), range(LAST, -1, -LAST // n))):
+    denoise, visited = best_denoise(), levels(even_schedule(), range(LAST, -1, -LAST // n))
+    taken = visited if path is None else [path.level_of_ratio(level.ratio) for level in visited]
+    x_t = x_t * (taken[0].alpha / visited[0].alpha)
+    for t, s in pairwise(taken):
         x_t = step(denoise, x_t, t, s, no_noise).x_s
-    return float((x_t - exact).square().mean().sqrt())
+    return float((x_t * (visited[-1].alpha / taken[-1].alpha) - exact).square().mean().sqrt())
 
 
 def order_of(errors: Sequence[float]) -> float:

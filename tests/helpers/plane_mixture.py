@@ -24,12 +24,11 @@ def best_x_0(y: Tensor, sigma: float) -> Tensor:
 
 def best_denoise() -> Denoise:
     def denoise(x_t: Tensor, t: Level) -> Denoised:
-        abar = t.signal
-        if abar == 0.0:
-            return Denoised((WEIGHTS @ MEANS).expand_as(x_t), x_t)
-        y, sigma = x_t / abar**0.5, ((1 - abar) / abar) ** 0.5
-        x0_hat = best_x_0(y, sigma)
-        return Denoised(x0_hat, (y - x0_hat) / sigma)
+        if t.signal == 0.0:
+            return Denoised((WEIGHTS @ MEANS).expand_as(x_t), x_t / t.sigma)
+        y = x_t / t.alpha
+        x0_hat = best_x_0(y, t.ratio)
+        return Denoised(x0_hat, (y - x0_hat) / t.ratio)
 
     return denoise
 

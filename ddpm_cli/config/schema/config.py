@@ -188,6 +188,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _bound_has_betas(self) -> Config:
+        loss, schedule = self.objective.loss, self.schedule
+        if not schedule.has_betas and (loss.is_bound or self.objective.reverse_variance == "learned-range"):
+            raise ValueError(
+                f'the loss "{loss.kind}" is of betas, which the schedule "{schedule.kind}" does not have; set objective.loss = '
+                "simple, or schedule.kind = cosine"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _autoguidance_fits(self) -> Config:
         if self.objective.autoguidance.scale > 1 and self.train.sharding == "full":
             raise ValueError(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ddpm_cli.diffusion.objectives.losses import Loss
     from ddpm_cli.diffusion.objectives.timestep_draws import TimestepSampler
     from ddpm_cli.diffusion.objectives.weightings import Weighting
-    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, Prediction, V
+    from ddpm_cli.diffusion.prediction import X0, Edm, Eps, FlowVelocity, Prediction, V
 
 
 class TimestepsBase(Choice):
@@ -67,6 +67,20 @@ class LogitNormalTimesteps(TimestepsBase):
         from ddpm_cli.diffusion.objectives.timestep_draws import LogitNormalDraws
 
         return LogitNormalDraws(self.mean, self.std)
+
+
+class ModeTimesteps(TimestepsBase):
+    """Draw more steps from the middle, and still some at both ends (Esser et al. 2024, Stable Diffusion 3, Eq. 20)."""
+
+    kind: Literal["mode"] = "mode"
+    is_weighted: ClassVar[bool] = True
+    scale: float = Field(1.29, ge=-1, le=1.75, description="How strongly. 0 is uniform, below 0 favours the ends.")
+
+    def build(self, objective: ObjectiveConfig, timesteps: int) -> TimestepSampler:
+        """Draw more of the steps in the middle."""
+        from ddpm_cli.diffusion.objectives.timestep_draws import ModeDraws
+
+        return ModeDraws(self.scale)
 
 
 class LogNormalTimesteps(TimestepsBase):
@@ -122,6 +136,7 @@ TimestepsConfig = Annotated[
         UniformTimesteps,
         StratifiedTimesteps,
         LogitNormalTimesteps,
+        ModeTimesteps,
         LogNormalTimesteps,
         LaplaceTimesteps,
         LossAwareTimesteps,
@@ -195,6 +210,18 @@ class VParameterization(ParameterizationBase):
         return V()
 
 
+class FlowParameterization(ParameterizationBase):
+    """Predict the velocity of the straight path, eps - x_0 (Lipman et al. 2023, Liu et al. 2023)."""
+
+    kind: Literal["flow"] = "flow"
+
+    def build(self) -> FlowVelocity:
+        """Build what turns the network's output into x_0 and eps."""
+        from ddpm_cli.diffusion.prediction import FlowVelocity
+
+        return FlowVelocity()
+
+
 class EdmParameterization(ParameterizationBase):
     """Predict EDM's preconditioned mixture of image and noise (Karras et al. 2022). Train it with timesteps = log-normal."""
 
@@ -215,7 +242,14 @@ class EdmParameterization(ParameterizationBase):
 
 ParameterizationConfig = Annotated[
     ParameterizationBase,
-    OneOf("ddpm.parameterizations", EpsParameterization, X0Parameterization, VParameterization, EdmParameterization),
+    OneOf(
+        "ddpm.parameterizations",
+        EpsParameterization,
+        X0Parameterization,
+        VParameterization,
+        EdmParameterization,
+        FlowParameterization,
+    ),
 ]
 
 
@@ -375,7 +409,22 @@ class MinSnrWeighting(WeightingBase):
         return MinSnr(self.gamma)
 
 
-WeightingConfig = Annotated[WeightingBase, OneOf("ddpm.weightings", SimpleWeighting, SnrWeighting, MinSnrWeighting)]
+class VelocityWeighting(WeightingBase):
+    """Take the squared error of the velocity eps - x_0, whatever is predicted (Li & He 2025, JiT). For flow it is simple."""
+
+    kind: Literal["velocity"] = "velocity"
+    least_sigma: float = Field(0.05, gt=0, le=1, description="sigma where it is smaller, as the weight goes with 1/sigma^2.")
+
+    def build(self) -> Weighting:
+        """Build the weighting."""
+        from ddpm_cli.diffusion.objectives.weightings import Velocity
+
+        return Velocity(self.least_sigma)
+
+
+WeightingConfig = Annotated[
+    WeightingBase, OneOf("ddpm.weightings", SimpleWeighting, SnrWeighting, MinSnrWeighting, VelocityWeighting)
+]
 
 
 class AutoguidanceConfig(Section):

@@ -15,11 +15,10 @@ from ddpm_cli.errors import ConfigError, ScheduleError
 
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.denoise import Predict, Threshold
-    from ddpm_cli.diffusion.levels import Level
+    from ddpm_cli.diffusion.levels import Level, Schedule
     from ddpm_cli.diffusion.paths import Path
     from ddpm_cli.diffusion.samplers.churn import Churn
     from ddpm_cli.diffusion.sampling import Step
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 MOST_PICTURE_PIXELS = 178_956_970
 """Of a picture of many images: of more Pillow opens none, as it takes them for an attack."""
@@ -32,18 +31,18 @@ class SpacingBase(Choice):
     """Space the steps of a sampler."""
 
     @abstractmethod
-    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+    def build(self, schedule: Schedule, steps: int) -> list[Level]:
         """Build the levels of noise that a sampler of so many steps visits."""
 
 
 class EvenSpacing(SpacingBase):
     kind: Literal["leading", "trailing", "linspace"]
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+    def build(self, schedule: Schedule, steps: int) -> list[Level]:
         """Build the levels of noise that a sampler of so many steps visits."""
-        from ddpm_cli.diffusion.timesteps import select_timesteps
+        from ddpm_cli.diffusion.timesteps import even_levels
 
-        return [schedule.at(t) for t in select_timesteps(schedule.timesteps, steps, self.kind)]
+        return even_levels(schedule, steps, self.kind)
 
 
 class LeadingSpacing(EvenSpacing):
@@ -77,7 +76,7 @@ class LogsnrSpacing(SpacingByNoise):
 
     kind: Literal["logsnr"] = "logsnr"
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+    def build(self, schedule: Schedule, steps: int) -> list[Level]:
         """Build the levels of noise that a sampler of so many steps visits."""
         from ddpm_cli.diffusion.timesteps import logsnr_levels
 
@@ -90,7 +89,7 @@ class KarrasSpacing(SpacingByNoise):
     kind: Literal["karras"] = "karras"
     rho: float = Field(7.0, ge=1, le=100, description="The larger, the more steps at low noise.")
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+    def build(self, schedule: Schedule, steps: int) -> list[Level]:
         """Build the levels of noise that a sampler of so many steps visits."""
         from ddpm_cli.diffusion.timesteps import karras_levels
 
@@ -108,7 +107,7 @@ class ListSpacing(SpacingBase):
         description="Strictly descending steps. At T-1 images are noise. 0 is the lowest.",
     )
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> list[Level]:
+    def build(self, schedule: Schedule, steps: int) -> list[Level]:
         """Build the levels of the listed steps.
 
         Raises:
@@ -145,10 +144,10 @@ class SamplerBase(Choice):
     spacing: SpacingConfig = Field(TrailingSpacing(), description="Which steps a short sampler visits. Each spacing starts at T-1.")
 
     @abstractmethod
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory of so many steps, of which it may hold the history."""
 
-    def prepare(self, schedule: NoiseSchedule) -> tuple[Step, list[Level]]:
+    def prepare(self, schedule: Schedule) -> tuple[Step, list[Level]]:
         """Build the step and the levels that it visits; it may hold the history of its trajectory: prepare one for each."""
         levels = self.spacing.build(schedule, self.number_of_steps(schedule.timesteps))
         return self.build(schedule, len(levels)), levels
@@ -181,7 +180,7 @@ class DdpmSampler(SamplerBase):
         "says. auto is the last for such networks, beta-tilde for others.",
     )
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.ddpm import ddpm
 
@@ -195,7 +194,7 @@ class DdimSampler(SamplerBase):
     usual_steps: ClassVar[int | None] = 50
     eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic. 1 has DDPM's posterior variance.")
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.ddim import ddim
 
@@ -208,7 +207,7 @@ class ChurnedSampler(SamplerBase):
     s_max: float | None = Field(None, ge=0, description="Noise is added only up to this sigma. none sets no limit.")
     s_noise: float = Field(1.0, ge=0, le=10, description="Standard deviation of the added noise.")
 
-    def churn(self, schedule: NoiseSchedule, steps: int) -> Churn:
+    def churn(self, schedule: Schedule, steps: int) -> Churn:
         """Build the noise that is added before each of so many steps."""
         from ddpm_cli.diffusion.samplers.churn import Churn, churn_share
 
@@ -222,7 +221,7 @@ class EulerSampler(ChurnedSampler):
     kind: Literal["euler"] = "euler"
     usual_steps: ClassVar[int | None] = 50
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.euler import euler
 
@@ -230,20 +229,31 @@ class EulerSampler(ChurnedSampler):
 
 
 class HeunSampler(ChurnedSampler):
-    """Follow Heun's method in sigma, with churn (Karras et al. 2022, Alg. 2). n steps are 2n - 1 network evaluations."""
+    """Follow Heun's method, with churn (Karras et al. 2022, Alg. 2). n steps are 2n - 1 network evaluations."""
 
     kind: Literal["heun"] = "heun"
     usual_steps: ClassVar[int | None] = 20
+    along: Literal["auto", "sigma", "path"] = Field(
+        "auto",
+        description="What a step is straight in: sigma = noise over signal (Karras et al. 2022), or image and noise themselves, as "
+        "flow matching steps in t. auto is path for schedules without betas, else sigma.",
+    )
+
+    def line(self, schedule: Schedule) -> Literal["sigma", "path"]:
+        """Resolve what is "auto" in `along`."""
+        if self.along == "auto":
+            return "path" if schedule.is_continuous else "sigma"
+        return self.along
 
     def evaluations(self, timesteps: int) -> int:
         """Count network evaluations, at most, under a schedule of T = `timesteps` steps."""
         return 2 * self.number_of_steps(timesteps) - 1
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.heun import heun
 
-        return heun(churn=self.churn(schedule, steps))
+        return heun(churn=self.churn(schedule, steps), along=self.line(schedule))
 
 
 class DpmSolverSampler(SamplerBase):
@@ -254,7 +264,7 @@ class DpmSolverSampler(SamplerBase):
     order: Literal[1, 2, 3] = Field(2, description="Order of the solver. 1 equals ddim.")
     sde: bool = Field(False, description="Solve the reverse SDE, with fresh noise in each step.")
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
 
@@ -269,7 +279,7 @@ class UnipcSampler(SamplerBase):
     order: Literal[1, 2, 3] = Field(2, description="Order of the predictor. The corrector adds one.")
     variant: Literal["bh1", "bh2"] = Field("bh2", description="B(h) of the paper: h, or exp(h) - 1.")
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.unipc import unipc
 
@@ -283,7 +293,7 @@ class DeisSampler(SamplerBase):
     usual_steps: ClassVar[int | None] = 20
     order: Literal[1, 2, 3] = Field(3, description="Order of the solver; 1 equals ddim.")
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.adams import deis
 
@@ -297,7 +307,7 @@ class IpndmSampler(SamplerBase):
     usual_steps: ClassVar[int | None] = 20
     order: Literal[1, 2, 3, 4] = Field(4, description="Order of the solver; 1 equals ddim.")
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step for one trajectory, whose last estimates it keeps."""
         from ddpm_cli.diffusion.samplers.adams import ipndm
 
@@ -310,7 +320,7 @@ class ConsistencySampler(SamplerBase):
     kind: Literal["consistency"] = "consistency"
     usual_steps: ClassVar[int | None] = 2
 
-    def build(self, schedule: NoiseSchedule, steps: int) -> Step:
+    def build(self, schedule: Schedule, steps: int) -> Step:
         """Build the sampler's step."""
         from ddpm_cli.diffusion.samplers.consistency import consistency
 
@@ -505,7 +515,7 @@ class GuideConfig(Section):
         None, description="Guide only where low < sqrt((1-abar)/abar) <= high. Everywhere if unset."
     )
 
-    def build(self, predict: Predict, guide: Predict, schedule: NoiseSchedule | None) -> Predict:
+    def build(self, predict: Predict, guide: Predict, schedule: Schedule | None) -> Predict:
         """Guide a prediction by that of a weaker model; `schedule` is the guide's, where it is not that of the model."""
         from ddpm_cli.diffusion.guidance import guided_by
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,13 +13,46 @@ from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.errors import ScheduleError
 
 if TYPE_CHECKING:
-    from ddpm_cli.diffusion.schedules import Table
+    from ddpm_cli.diffusion.flows import Flow, TrigFlow
+    from ddpm_cli.diffusion.levels import Schedule, Table
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
-class ScheduleBase(Choice):
-    """Make a noise schedule."""
+UNSHIFTED_SIZE = 64
+"""Pixels on a side of images whose shift by resolution is 1, as in Hoogeboom et al. 2023 (Simple diffusion)."""
 
+
+class ProcessBase(Choice):
+    """Say how much signal and noise there is at each moment."""
+
+    has_betas: ClassVar[bool] = True
+    """Whether it is a table of betas, which the variational bound and a learned variance are made of."""
     timesteps: int = Field(1000, ge=1, le=100_000, description="T, the number of noise levels.")
+
+    @abstractmethod
+    def build(self) -> Schedule:
+        """Build the noise schedule, without torch.
+
+        Raises:
+            ScheduleError: If what it says makes no schedule.
+        """
+
+    def for_images(self, shape: tuple[int, int, int]) -> ProcessBase:
+        """Say the same with what is left to the size of the images, (C, H, W), as numbers."""
+        return self
+
+    def self_contained(self) -> ProcessBase:
+        """Say the same without a file that may be gone tomorrow.
+
+        Raises:
+            ScheduleError: If there is a file, and it cannot be used.
+        """
+        return self
+
+
+class ScheduleBase(ProcessBase):
+    """Make a noise schedule of betas."""
+
     logsnr_shift: float = Field(
         0.0,
         ge=-20,
@@ -37,13 +71,12 @@ class ScheduleBase(Choice):
             ScheduleError: If they make no schedule.
         """
 
-    def self_contained(self) -> ScheduleBase:
-        """Say the same without a file that may be gone tomorrow.
+    def build(self) -> NoiseSchedule:
+        """Build the tables of the betas, after the changes."""
+        from ddpm_cli.diffusion.schedules import NoiseSchedule, adjusted
 
-        Raises:
-            ScheduleError: If there is a file, and it cannot be used.
-        """
-        return self
+        schedule = NoiseSchedule.from_betas(self.make_betas())
+        return adjusted(schedule, logsnr_shift=self.logsnr_shift, zero_terminal_snr=self.zero_terminal_snr)
 
 
 class FormulaSchedule(ScheduleBase):
@@ -158,8 +191,53 @@ class LearnedSchedule(FormulaSchedule):
         return self
 
 
+class PathBase(ProcessBase):
+    has_betas: ClassVar[bool] = False
+    timesteps: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="T: the network is told T * t, t in [0, 1]. Training draws any t; samplers take at most T steps.",
+    )
+
+
+class FlowSchedule(PathBase):
+    """Go straight from image to noise: flow matching, rectified flow (Lipman et al. 2023, Liu et al. 2023)."""
+
+    kind: Literal["flow"] = "flow"
+    shift: Annotated[float, Field(gt=0, le=1000)] | Literal["resolution"] = Field(
+        1.0,
+        description="Factor on sigma/alpha at each t (Esser et al. 2024, Eq. 23). Above 1 gives more steps to much noise. "
+        "resolution is sqrt(height * width) / 64.",
+    )
+
+    def build(self) -> Flow:
+        """Build the straight path; one for images of 64 pixels where their size is not known yet."""
+        from ddpm_cli.diffusion.flows import Flow
+
+        return Flow(self.timesteps, 1.0 if self.shift == "resolution" else self.shift)
+
+    def for_images(self, shape: tuple[int, int, int]) -> FlowSchedule:
+        """Take the shift from the size of the images, (C, H, W), if it is left to that."""
+        if self.shift != "resolution":
+            return self
+        return self.model_copy(update={"shift": math.sqrt(shape[1] * shape[2]) / UNSHIFTED_SIZE})
+
+
+class TrigFlowSchedule(PathBase):
+    """Go from image to noise on a quarter of a circle (Albergo et al. 2023; Lu & Song 2024, TrigFlow)."""
+
+    kind: Literal["trig-flow"] = "trig-flow"
+
+    def build(self) -> TrigFlow:
+        """Build the path on a circle."""
+        from ddpm_cli.diffusion.flows import TrigFlow
+
+        return TrigFlow(self.timesteps)
+
+
 ScheduleConfig = Annotated[
-    ScheduleBase,
+    ProcessBase,
     OneOf(
         "ddpm.schedules",
         LinearSchedule,
@@ -169,5 +247,7 @@ ScheduleConfig = Annotated[
         SigmoidSchedule,
         TableSchedule,
         LearnedSchedule,
+        FlowSchedule,
+        TrigFlowSchedule,
     ),
 ]

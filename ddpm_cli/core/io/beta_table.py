@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_cli.core.io.files import UnreadableError, input_errors, parse_json, printable, read_text
-from ddpm_cli.diffusion.schedules import Table, betas_from_alphas_cumprod
+from ddpm_cli.diffusion.levels import Table
+from ddpm_cli.diffusion.schedules import betas_from_alphas_cumprod
 from ddpm_cli.errors import ScheduleError
 
 NAMES = {"beta": "betas", "betas": "betas", "alpha_bar": "alpha_bar", "alphas_cumprod": "alpha_bar"}

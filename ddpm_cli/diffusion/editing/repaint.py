@@ -54,7 +54,7 @@ def repaint_steps(
 
     x_s_known = alpha_s * x_0 + sigma_s * z
     x_s = x_s_unknown, the sampler's, where unknown, else x_s_known
-    a jump back from s to t: x_t = sqrt(abar_t / abar_s) * x_s + sqrt(1 - abar_t / abar_s) * z, abar being alpha**2
+    a jump back from s to t: see noise_further
 
     Args:
         denoise: The denoiser, see make_denoise.

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
 from ddpm_cli.diffusion.guidance import with_augmentation
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.prediction import Denoised, Prediction, eps_from_x_0
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
 def led_away(x_0: Tensor, own: Denoised, guide: Denoised, scale: float) -> Tensor:
@@ -77,7 +77,7 @@ class Autoguidance:
         x_0: Tensor,
         t: Tensor,
         eps: Tensor,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         labels: Tensor | None = None,
         augmentation: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:

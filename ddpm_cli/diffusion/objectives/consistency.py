@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.objectives.weightings import Weighting, loss_weight
 from ddpm_cli.diffusion.prediction import Prediction, eps_from_x_0, estimated, split_output
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 PSEUDO_HUBER = 0.00054
 """Of Song & Dhariwal 2023, Sec. 3.3: c = 0.00054 sqrt(D) for the norm over D numbers, 0.00054 for their root mean square."""
@@ -65,7 +65,7 @@ def consistency_losses(
     x_0: Tensor,
     t: Tensor,
     eps: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     prediction: Prediction,
     weighting: Weighting = "simple",
     distance: float = 1.0,
@@ -109,7 +109,7 @@ def consistency_losses(
     return weight.sqrt() / share * ((squared + pseudo_huber**2).sqrt() - pseudo_huber)
 
 
-def finite_ratio(at: Levels, schedule: NoiseSchedule) -> Tensor:
+def finite_ratio(at: Levels, schedule: Schedule) -> Tensor:
     """Give sigma / alpha of each image, [B]; where no signal is left, the largest that the schedule has where some is."""
     most = float(schedule.sigmas[np.isfinite(schedule.sigmas)].max())
     return torch.exp(-at.half_logsnr.flatten()).clamp(max=most)
@@ -121,7 +121,7 @@ def _f(network: Network, x: Tensor, at: Levels, prediction: Prediction) -> Tenso
 
 
 @torch.no_grad()
-def _goal(network: Network, x_0: Tensor, eps: Tensor, ratio: Tensor, schedule: NoiseSchedule, prediction: Prediction) -> Tensor:
+def _goal(network: Network, x_0: Tensor, eps: Tensor, ratio: Tensor, schedule: Schedule, prediction: Prediction) -> Tensor:
     """What the network says at the levels of these ratios, [B]; the images themselves below the first step of the schedule."""
     at = Levels.of_ratios(schedule, ratio, x_0)
     with _unmoved_randomness(x_0.device):
@@ -144,7 +144,7 @@ End = Callable[[Tensor, Tensor, Levels], Tensor]
 """end(x_0, x_t, at), where the trajectory through x_t is to end, shaped like x_0."""
 
 
-def moved_ends(end: End, x_0: Tensor, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
+def moved_ends(end: End, x_0: Tensor, t: Tensor, eps: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """Move images and noise so that the trajectories between them end elsewhere.
 
     x_0' = end(x_0, x_t, t)    eps' = (x_t - alpha x_0') / sigma

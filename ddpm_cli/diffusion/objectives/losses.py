@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Network
 from ddpm_cli.diffusion.forward import Levels, at_least_float32, noised
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.objectives.vlb import LEVELS, vlb_term
 from ddpm_cli.diffusion.objectives.weightings import Weighting, loss_weight
 from ddpm_cli.diffusion.prediction import Eps, Prediction, estimated, split_output
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.schedules import as_table
 from ddpm_cli.diffusion.variances import ModelVariance
 
-Loss = Callable[[Network, Tensor, Tensor, Tensor, NoiseSchedule], Tensor]
+Loss = Callable[[Network, Tensor, Tensor, Tensor, Schedule], Tensor]
 """loss(network, x_0, t, eps, schedule): the loss of each image, [B]; its mean is what is minimised."""
 
 EPS = Eps()
@@ -28,7 +29,7 @@ def p_losses(
     x_0: Tensor,
     t: Tensor,
     eps: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     prediction: Prediction = EPS,
     weighting: Weighting = "simple",
 ) -> Tensor:
@@ -62,7 +63,7 @@ def vlb_losses(
     x_0: Tensor,
     t: Tensor,
     eps: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     prediction: Prediction = EPS,
     variance: ModelVariance = "fixed-small",
     levels: int = LEVELS,
@@ -91,7 +92,7 @@ def vlb_losses(
     x_t = noised(x_0, eps, at)
     output, fraction = _evaluated(network, x_t, at, prediction)
     estimate = estimated(prediction, output, x_t, at)._replace(variance_fraction=fraction)
-    return schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, variance, levels)
+    return schedule.timesteps * vlb_term(estimate, x_0, x_t, t, as_table(schedule), variance, levels)
 
 
 def hybrid_losses(
@@ -99,7 +100,7 @@ def hybrid_losses(
     x_0: Tensor,
     t: Tensor,
     eps: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     prediction: Prediction = EPS,
     weighting: Weighting = "simple",
     vlb_share: float = VLB_SHARE,
@@ -130,7 +131,7 @@ def hybrid_losses(
     x_t = noised(x_0, eps, at)
     output, fraction = _evaluated(network, x_t, at, prediction)
     estimate = estimated(prediction, output.detach(), x_t, at)._replace(variance_fraction=fraction)
-    bound = schedule.timesteps * vlb_term(estimate, x_0, x_t, t, schedule, "learned-range", levels)
+    bound = schedule.timesteps * vlb_term(estimate, x_0, x_t, t, as_table(schedule), "learned-range", levels)
     return _weighted_error(output, x_0, eps, at, prediction, weighting) + vlb_share * bound
 
 

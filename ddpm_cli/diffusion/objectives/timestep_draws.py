@@ -11,17 +11,21 @@ from typing import Literal, NamedTuple, Protocol, assert_never
 import torch
 from torch import Tensor
 
-from ddpm_cli.diffusion.schedules import NoiseSchedule
+from ddpm_cli.diffusion.flows import PathSchedule
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.errors import CheckpointError
 
 TimestepDraws = Literal["uniform", "stratified"]
+
+LEAST_TIME = 1e-5
+"""From which t is drawn where it is continuous (Song et al. 2021, Score-Based Generative Modeling, App. C): at 0 is no noise."""
 
 
 class Draw(NamedTuple):
     """Hold the steps of one batch.
 
     Attributes:
-        t: Steps in [0, T), int64, or real ones between them, float64 (float32 on MPS), [B].
+        t: Steps in [0, T), int64, or real ones between them, float64 (float32 on MPS), [B]. On a path they are real, above -1.
         weights: What each image's loss is multiplied by, float32, [B]; 1 on average.
     """
 
@@ -32,7 +36,7 @@ class Draw(NamedTuple):
 class TimestepSampler(Protocol):
     """Draw the steps of each batch; one that learns from the losses keeps tensors that belong into the checkpoint."""
 
-    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+    def draw(self, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw one step for each image, with randomness from `generator` alone."""
 
     def update(self, t: Tensor, losses: Tensor) -> None:
@@ -77,16 +81,33 @@ def draw_timesteps(
     Returns:
         Steps in [0, T), int64, [B].
     """
+    if kind == "uniform":
+        t = torch.randint(timesteps, (batch,), generator=generator, device=generator.device)
+    else:
+        t = _floored(draw_shares(kind, batch, generator), timesteps)
+    return t.to(device)
+
+
+def draw_shares(kind: TimestepDraws, batch: int, generator: torch.Generator) -> Tensor:
+    """Draw t in [0, 1) for each image of a batch, float64, [B]; each alone is uniform, see draw_timesteps."""
     match kind:
         case "uniform":
-            t = torch.randint(timesteps, (batch,), generator=generator, device=generator.device)
+            return _in_float64(torch.rand(batch, generator=generator, device=generator.device))
         case "stratified":
             u = _in_float64(torch.rand((), generator=generator, device=generator.device))
-            shares = (u + torch.arange(batch, dtype=torch.float64, device=u.device) / batch) % 1.0
-            t = (timesteps * shares).long().clamp_(max=timesteps - 1)
-        case _:
-            assert_never(kind)
-    return t.to(device)
+            return (u + torch.arange(batch, dtype=torch.float64, device=u.device) / batch) % 1.0
+    assert_never(kind)
+
+
+def _floored(share: Tensor, timesteps: int) -> Tensor:
+    return (timesteps * share).long().clamp_(max=timesteps - 1)
+
+
+def _steps(share: Tensor, schedule: Schedule, device: torch.device | str) -> Tensor:
+    """The steps at times t in [0, 1], [B]: real where t is continuous, else those of the table."""
+    if schedule.is_continuous:
+        return _in_float64_unless_mps(schedule.timesteps * _in_float64(share).clamp(LEAST_TIME, 1.0) - 1.0, device)
+    return _floored(share, schedule.timesteps).to(device)
 
 
 def _in_float64(x: Tensor) -> Tensor:
@@ -95,7 +116,7 @@ def _in_float64(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _level_borders(schedule: NoiseSchedule, device: torch.device) -> Tensor:
+def _level_borders(schedule: Schedule, device: torch.device) -> Tensor:
     """Halfway between one log sigma of the schedule and the next, float64, [T - 1].
 
     The last level may be infinite (zero terminal SNR); nothing is nearer to it than to the one before.
@@ -104,7 +125,7 @@ def _level_borders(schedule: NoiseSchedule, device: torch.device) -> Tensor:
     return ((levels[1:] + levels[:-1]) / 2.0).to(device)
 
 
-def _real_steps(schedule: NoiseSchedule, log_sigma: Tensor) -> Tensor:
+def _real_steps(schedule: Schedule, log_sigma: Tensor) -> Tensor:
     """Where the schedule, its log SNR interpolated between steps, has these log sigmas, float64 [B]; at its ends if nowhere."""
     table = torch.tensor(-schedule.half_logsnr, device=log_sigma.device)
     above = torch.searchsorted(table, log_sigma).clamp(1, max(len(table) - 1, 1))
@@ -118,6 +139,21 @@ def _in_float64_unless_mps(t: Tensor, device: torch.device | str) -> Tensor:
     return t.float().to(device) if torch.device(device).type == "mps" else t.to(device)
 
 
+def draw_steps_within(
+    low: int, high: int, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str
+) -> Tensor:
+    """Draw uniformly out of the steps low to high - 1, and where t is continuous out of all between step low - 1 and high - 1.
+
+    Returns:
+        Steps, int64 or float64 (float32 on MPS), [B].
+    """
+    t = torch.randint(low, high, (batch,), generator=generator, device=generator.device)
+    if not schedule.is_continuous:
+        return t.to(device)
+    u = _in_float64(torch.rand(batch, generator=generator, device=generator.device))
+    return _steps((t.to(u.device) + u) / schedule.timesteps, schedule, device)
+
+
 class FlatDraws(_Memoryless):
     """Draw so that each step alone is uniform, see draw_timesteps.
 
@@ -128,16 +164,19 @@ class FlatDraws(_Memoryless):
     def __init__(self, kind: TimestepDraws) -> None:
         self.kind = kind
 
-    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+    def draw(self, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw steps; all weights are 1."""
-        t = draw_timesteps(self.kind, batch, schedule.timesteps, generator, device)
+        if schedule.is_continuous:
+            t = _steps(draw_shares(self.kind, batch, generator), schedule, device)
+        else:
+            t = draw_timesteps(self.kind, batch, schedule.timesteps, generator, device)
         return Draw(t, torch.ones(batch, device=device))
 
 
 class LogitNormalDraws(_Memoryless):
     """Draw more steps from the middle: logit(t / T) is normal (Esser et al. 2024, Stable Diffusion 3, Eq. 19).
 
-    t = floor(T * sigmoid(mean + std * z)), z ~ N(0, 1)
+    t = floor(T * sigmoid(mean + std * z)), z ~ N(0, 1), and not rounded where t is continuous
 
     The weights are 1, so this changes what is minimised: it is a weighting by another means.
 
@@ -149,12 +188,32 @@ class LogitNormalDraws(_Memoryless):
     def __init__(self, mean: float, std: float) -> None:
         self.mean, self.std = mean, std
 
-    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+    def draw(self, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw steps; all weights are 1."""
         z = torch.randn(batch, generator=generator, device=generator.device)
         share = torch.sigmoid(self.mean + self.std * z)
-        t = (schedule.timesteps * share).long().clamp_(max=schedule.timesteps - 1)
-        return Draw(t.to(device), torch.ones(batch, device=device))
+        return Draw(_steps(share, schedule, device), torch.ones(batch, device=device))
+
+
+class ModeDraws(_Memoryless):
+    """Draw more steps from the middle, and still some at both ends (Esser et al. 2024, Stable Diffusion 3, Eq. 20).
+
+    t = 1 - u - scale * (cos(pi * u / 2)**2 - 1 + u), u ~ U(0, 1); floor(T * t) in a table
+
+    The weights are 1, so this changes what is minimised.
+
+    Args:
+        scale: In [-1, 2 / (pi - 2)], where t falls with u; 0 is uniform, below 0 favours the ends.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def draw(self, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+        """Draw steps; all weights are 1."""
+        u = draw_shares("uniform", batch, generator)
+        share = 1.0 - u - self.scale * (torch.cos(0.5 * math.pi * u) ** 2 - 1.0 + u)
+        return Draw(_steps(share.clamp(0.0, 1.0), schedule, device), torch.ones(batch, device=device))
 
 
 class _LevelDraws(_Memoryless, ABC):
@@ -174,9 +233,11 @@ class _LevelDraws(_Memoryless, ABC):
     def _log_sigma(self, batch: int, generator: torch.Generator) -> Tensor:
         """Draw log sigma, float64 (CPU) or as near to it as the generator's device has, [B]."""
 
-    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+    def draw(self, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw steps; all weights are 1."""
         wanted = self._log_sigma(batch, generator)
+        if isinstance(schedule, PathSchedule):
+            return Draw(_steps(schedule.time_of_ratio(wanted.exp(), torch), schedule, device), torch.ones(batch, device=device))
         if self.between_steps:
             t = _real_steps(schedule, wanted)
             return Draw(_in_float64_unless_mps(t, device), torch.ones(batch, device=device))
@@ -239,7 +300,7 @@ class LossAwareDraws:
     weights = 1 / (T * p[t])
 
     The weights undo the preference: the mean loss stays that of uniform t, only with less variance. Until every step has a full
-    history, t is uniform.
+    history, t is uniform. Where t is continuous it is uniform above the step before.
 
     Args:
         timesteps: T.
@@ -261,18 +322,22 @@ class LossAwareDraws:
             return uniform
         return (1.0 - self.uniform_share) * scale / scale.sum() + self.uniform_share * uniform
 
-    def draw(self, batch: int, schedule: NoiseSchedule, generator: torch.Generator, device: torch.device | str) -> Draw:
+    def draw(self, batch: int, schedule: Schedule, generator: torch.Generator, device: torch.device | str) -> Draw:
         """Draw steps with their weights."""
         probabilities = self.probabilities()
         # Not torch.multinomial: its float64 is missing on MPS, and the draw must not depend on the device.
         u = torch.rand(batch, generator=generator, device=generator.device).double().cpu()
         t = torch.searchsorted(probabilities.cumsum(0), u, right=True).clamp_(max=len(probabilities) - 1)
-        weights = 1.0 / (len(probabilities) * probabilities[t])
-        return Draw(t.to(device), weights.float().to(device))
+        weights = (1.0 / (len(probabilities) * probabilities[t])).float().to(device)
+        if schedule.is_continuous:
+            below = torch.rand(batch, generator=generator, device=generator.device).double().cpu()
+            return Draw(_steps((t + 1.0 - below) / len(probabilities), schedule, device), weights)
+        return Draw(t.to(device), weights)
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Keep the losses of a batch, [B]; one that is not finite is left out."""
-        for step, loss in zip(t.tolist(), losses.double().tolist(), strict=True):
+        steps = t.ceil().long().clamp(0, len(self.counts) - 1)
+        for step, loss in zip(steps.tolist(), losses.double().tolist(), strict=True):
             if math.isfinite(loss):
                 self.losses[step] = torch.cat([self.losses[step, 1:], self.losses.new_tensor([loss])])
                 self.counts[step] += 1

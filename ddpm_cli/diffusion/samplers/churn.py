@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.levels import Level, added_noise
 from ddpm_cli.diffusion.sampling import Noise
 
 
@@ -40,7 +40,7 @@ def add_churn(churn: Churn | None, x_t: Tensor, t: Level, noise: Noise) -> tuple
     """Go back to a noisier level by fresh noise (Karras et al. 2022, Alg. 2, lines 4 to 6).
 
     u = the level with sigma_u / alpha_u = (1 + gamma) * sigma_t / alpha_t
-    x_u = sqrt(abar_u / abar_t) * x_t + s_noise * sqrt(1 - abar_u / abar_t) * z, abar being alpha**2
+    x_u = alpha_u / alpha_t * x_t + s_noise * sqrt(added_noise(t, u)) * z
 
     With s_noise = 1 this is the forward process from t to u. No level is noisier than the schedule's last: there nothing is added.
 
@@ -52,5 +52,4 @@ def add_churn(churn: Churn | None, x_t: Tensor, t: Level, noise: Noise) -> tuple
     u = churn.level_of_ratio(t.ratio * (1.0 + churn.gamma))
     if u.t <= t.t:
         return x_t, t
-    kept = u.signal / t.signal
-    return kept**0.5 * x_t + churn.s_noise * (1.0 - kept) ** 0.5 * noise(), u
+    return (u.signal / t.signal) ** 0.5 * x_t + churn.s_noise * added_noise(t, u) ** 0.5 * noise(), u

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.levels import CLEAN, Level
+from ddpm_cli.diffusion.levels import CLEAN, Level, added_noise
 from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 
 
 def ddim(*, eta: float = 0.0) -> Step:
     """Sample by DDIM along any list of levels (Song et al. 2021, Eq. 12 and 16).
 
-    sigma = eta * sqrt((1 - abar_s) / (1 - abar_t)) * sqrt(1 - abar_t / abar_s)
-    x_s = sqrt(abar_s) * x0_hat + sqrt(1 - abar_s - sigma**2) * eps_hat + sigma * z
+    std = eta * sigma_s / sigma_t * sqrt(added_noise(s, t)), where variance is preserved
+        = eta * sqrt((1 - abar_s) / (1 - abar_t)) * sqrt(1 - abar_t / abar_s)
+    x_s = alpha_s * x0_hat + sqrt(sigma_s**2 - std**2) * eps_hat + std * z
 
     Args:
         eta: 0 is deterministic; 1 has the variance of the DDPM posterior and, for a given x0_hat, the same step.
@@ -27,11 +28,11 @@ def ddim(*, eta: float = 0.0) -> Step:
 
     def step(denoise: Denoise, x_t: Tensor, t: Level, s: Level, noise: Noise) -> StepOutput:
         estimate = denoise(x_t, t)
-        sigma = eta * (s.noise / t.noise) ** 0.5 * (1.0 - t.signal / s.signal) ** 0.5
-        # The difference is 0 up to rounding where sigma takes all of the variance.
-        direction = max(s.noise - sigma**2, 0.0) ** 0.5
+        std = eta * (s.noise / t.noise) ** 0.5 * added_noise(s, t) ** 0.5
+        # The difference is 0 up to rounding where std takes all of the variance.
+        direction = max(s.noise - std**2, 0.0) ** 0.5
         x_s = s.alpha * estimate.x0_hat + direction * estimate.eps_hat
-        return StepOutput(x_s + sigma * noise() if sigma > 0.0 else x_s, estimate.x0_hat)
+        return StepOutput(x_s + std * noise() if std > 0.0 else x_s, estimate.x0_hat)
 
     return step
 

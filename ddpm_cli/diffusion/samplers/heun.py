@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +17,7 @@ from ddpm_cli.diffusion.sampling import Noise, Step, StepOutput
 MAX_SIGMA = 200.0
 
 
-def heun(*, churn: Churn | None = None) -> Step:
+def heun(*, churn: Churn | None = None, along: Literal["sigma", "path"] = "sigma") -> Step:
     """Sample by Heun's method on the probability-flow ODE in sigma (Karras et al. 2022, Alg. 2).
 
     ratio = sigma / alpha    y = x / alpha    dy / dratio = (y - x0_hat) / ratio = eps_hat
@@ -28,8 +29,13 @@ def heun(*, churn: Churn | None = None) -> Step:
     schedule and zero terminal SNR have: x_t is noise there but for half a per cent, Euler's step is nearly exact, and the
     correction would multiply the rounding of x0_hat by ratio_t / ratio_s.
 
+    Along the path itself, dx = x0_hat * dalpha + eps_hat * dsigma, and the correction is the mean of both ends too:
+    x_s = x_s' + (alpha_s - alpha_t) / 2 * (x0_hat(x_s') - x0_hat(x_t)) + (sigma_s - sigma_t) / 2 * (eps_hat(x_s') - eps_hat(x_t))
+    Of flow matching that is Heun's method in t. It is finite where no signal is left.
+
     Args:
         churn: Noise that is added before each step; none makes it deterministic.
+        along: "sigma", the ratio sigma / alpha of Karras et al.; or "path".
     Returns:
         The step function.
     """
@@ -38,8 +44,13 @@ def heun(*, churn: Churn | None = None) -> Step:
         x_u, u = add_churn(churn, x_t, t, noise)
         estimate = denoise(x_u, u)
         x_s = s.alpha * estimate.x0_hat + s.sigma * estimate.eps_hat
-        if s == CLEAN or u.ratio > MAX_SIGMA:
+        if s == CLEAN or (along == "sigma" and u.ratio > MAX_SIGMA):
             return StepOutput(x_s, estimate.x0_hat)
+        if along == "path":
+            ahead = denoise(x_s, s)
+            of_image = 0.5 * (s.alpha - u.alpha) * (ahead.x0_hat - estimate.x0_hat)
+            of_noise = 0.5 * (s.sigma - u.sigma) * (ahead.eps_hat - estimate.eps_hat)
+            return StepOutput(x_s + of_image + of_noise, estimate.x0_hat)
         weight = s.alpha * 0.5 * (u.ratio / s.ratio - 1.0)
         return StepOutput(x_s + weight * (denoise(x_s, s).x0_hat - estimate.x0_hat), estimate.x0_hat)
 

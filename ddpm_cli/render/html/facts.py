@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.render.terminal.evaluate import figure_lines
 from ddpm_cli.render.terminal.format import duration, number, quantity
-from ddpm_cli.render.terminal.schedule import selected_steps, snr_decibels
+from ddpm_cli.render.terminal.schedule import columns_of, moment_text, selected_steps, snr_decibels
 from ddpm_cli.runs.directory import data_facts
 
 if TYPE_CHECKING:
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.results.comparison import Run
     from ddpm_cli.results.events import Incident
     from ddpm_cli.results.figure import StoredFigure
@@ -67,12 +67,14 @@ def _logged(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value)
 
 
-def schedule_table(schedule: NoiseSchedule) -> Table:
+def schedule_table(schedule: Schedule) -> Table:
     """Choose steps of the schedule, evenly."""
     steps = selected_steps(schedule.timesteps, STEPS_SHOWN)
-    decibels = snr_decibels(schedule)
-    rows = tuple((f"{t}", f"{schedule.betas[t]:.4g}", f"{schedule.alphas_cumprod[t]:.4g}", f"{decibels[t]:.1f}") for t in steps)
-    return Table(("t", "beta", "alpha_bar", "SNR in dB"), rows, first_number=0, last_number=3)
+    decibels, (first, second, *_) = snr_decibels(schedule), columns_of(schedule)
+    rows = tuple(
+        (moment_text(schedule, t), f"{first.values[t]:.4g}", f"{second.values[t]:.4g}", f"{decibels[t]:.1f}") for t in steps
+    )
+    return Table(("t", first.head, second.head, "SNR in dB"), rows, first_number=0, last_number=3)
 
 
 def key_figures(run: Run) -> Facts:

@@ -26,10 +26,10 @@ from ddpm_cli.render.html.facts import (
 )
 from ddpm_cli.render.html.plots import library, schedule_plots, training_plots, width_plots
 from ddpm_cli.render.pictures.images import grid, picture
-from ddpm_cli.render.terminal.schedule import snr_decibels
+from ddpm_cli.render.terminal.schedule import moment_text, signal_curves, snr_decibels
 
 if TYPE_CHECKING:
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.runs.report import Moment, RunReport
 
 
@@ -96,16 +96,17 @@ def to_html(report: RunReport, written: float) -> str:
     )
 
 
-def _slide(at: Moment, schedule: NoiseSchedule) -> Slide:
+def _slide(at: Moment, schedule: Schedule) -> Slide:
     file = io.BytesIO()
     picture(grid(at.images)).save(file, format="PNG")
     return Slide(_noise_level(at.t, schedule), _data_uri(file.getvalue()))
 
 
-def _noise_level(t: int, schedule: NoiseSchedule) -> str:
+def _noise_level(t: int, schedule: Schedule) -> str:
     if t < 0:
         return "finished images"
-    return f"t = {t}, alpha_bar {schedule.alphas_cumprod[t]:.3g}, SNR {snr_decibels(schedule)[t]:.1f} dB"
+    name, (signal,) = signal_curves([schedule])
+    return f"t = {moment_text(schedule, t)}, {name} {signal[t]:.3g}, SNR {snr_decibels(schedule)[t]:.1f} dB"
 
 
 def _data_uri(png: bytes) -> str:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ddpm_cli.render.terminal.format import duration
-from ddpm_cli.render.terminal.schedule import snr_decibels
+from ddpm_cli.render.terminal.schedule import signal_curves, snr_decibels
 from ddpm_cli.runs.metrics_log import NO_LONGER_PAYS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.results.figure import StoredFigure
 
     Log = Sequence[Mapping[str, float]]
@@ -91,14 +91,15 @@ def _over_widths(label: str, points: Mapping[float, float]) -> Scatter:
     return _line(widths, [points[width] for width in widths], label)
 
 
-def schedule_plots(schedule: NoiseSchedule) -> list[Plot]:
-    """Plot alpha_bar and the signal-to-noise ratio over t."""
+def schedule_plots(schedule: Schedule) -> list[Plot]:
+    """Plot alpha_bar, or alpha where there are no betas, and the signal-to-noise ratio over t."""
     t = _thinned(range(schedule.timesteps))
     decibels = snr_decibels(schedule)
     levels = [float(decibels[at]) if np.isfinite(decibels[at]) else None for at in t]
-    share = _line(t, schedule.alphas_cumprod[t].tolist(), "alpha_bar")
+    name, (signal,) = signal_curves([schedule])
+    what = "share of the image's variance left" if name == "alpha_bar" else "scale of the image"
     return [
-        Plot("alpha_bar: share of the image's variance left", _plot([share], "t")),
+        Plot(f"{name}: {what}", _plot([_line(t, signal[t].tolist(), name)], "t")),
         Plot("Signal-to-noise ratio in dB", _plot([_line(t, levels, "SNR", "%{y:.1f} dB")], "t")),
     ]
 

@@ -9,15 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ddpm_cli.core.io.files import replacing, require_writable_parent
+from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import OutputError
-from ddpm_cli.render.terminal.schedule import NamedSchedule, snr_decibels
+from ddpm_cli.render.terminal.schedule import NamedSchedule, columns_of, signal_curves, snr_decibels
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe & Ito: told apart by colour-blind readers too
 LINES = ("-", "--", "-.", ":")
 
 
 def save_schedule_plot(schedules: Sequence[NamedSchedule], path: Path) -> None:
-    """Draw beta, alpha_bar and SNR over t, beside each other, and replace `path` as a whole.
+    """Draw beta (sigma where there is none), alpha_bar and SNR over t, beside each other, and replace `path` as a whole.
 
     Args:
         schedules: One or more, drawn in the same axes.
@@ -37,19 +38,25 @@ def save_schedule_plot(schedules: Sequence[NamedSchedule], path: Path) -> None:
 
 def _draw(figure: Figure, schedules: Sequence[NamedSchedule]) -> None:
     left, middle, right = figure.subplots(1, 3)
-    for index, named in enumerate(schedules):
+    tables = all(isinstance(named.schedule, NoiseSchedule) for named in schedules)
+    name, signals = signal_curves([named.schedule for named in schedules])
+    for index, (named, signal) in enumerate(zip(schedules, signals, strict=True)):
         schedule = named.schedule
         t = np.arange(schedule.timesteps)
         look = {"color": COLOURS[index % 4], "linestyle": LINES[index % 4], "label": named.title}
         marker = "o" if schedule.timesteps == 1 else ""
-        left.plot(t, schedule.betas, marker=marker, **look)
-        middle.plot(t, schedule.alphas_cumprod, marker=marker, **look)
+        left.plot(t, columns_of(schedule, scales=not tables)[0 if tables else 1].values, marker=marker, **look)
+        middle.plot(t, signal, marker=marker, **look)
         right.plot(t, snr_decibels(schedule), marker=marker, **look)
-    left.set(title="noise added by a step", ylabel="beta", yscale="log")
-    middle.set(title="share of the image's variance left", ylabel="alpha_bar", ylim=(-0.02, 1.02))
+    if tables:
+        left.set(title="noise added by a step", ylabel="beta", yscale="log")
+    else:
+        left.set(title="scale of the noise", ylabel="sigma")
+    of_image = "share of the image's variance left" if tables else "scale of the image"
+    middle.set(title=of_image, ylabel=name, ylim=(-0.02, 1.02))
     right.set(title="signal-to-noise ratio", ylabel="SNR (dB)")
     for axes in (left, middle, right):
-        axes.set_xlabel("t")
+        axes.set_xlabel("t" if tables else "step")
         axes.grid(alpha=0.3)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(2, len(schedules)), frameon=False)

@@ -6,13 +6,14 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
 from ddpm_cli.config.schema.schedule import ScheduleConfig
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.render.pictures.canvas import Canvas
 from ddpm_cli.render.terminal.console import print_json, print_text, results
@@ -32,7 +33,7 @@ class NamedSchedule:
     """Hold a schedule with the config it was built from."""
 
     config: ScheduleConfig
-    schedule: NoiseSchedule
+    schedule: Schedule
 
     @property
     def kind(self) -> str:
@@ -44,16 +45,18 @@ class NamedSchedule:
         """Say kind and options in one line."""
         options = self.config.model_dump(exclude={"kind", "timesteps", *ADJUSTMENTS, *TABLE})
         adjusted = self.config.model_dump(include={*ADJUSTMENTS}, exclude_defaults=True)
-        written = [f"{name} = {value:g}" for name, value in options.items()]
+        written = [_written(option) for option in options.items()]
         return ", ".join([f"{self.kind}: T = {self.config.timesteps}", *written, *map(_written, adjusted.items())])
 
 
 def _written(option: tuple[str, Any]) -> str:
     name, value = option
-    return name if value is True else f"{name} = {value:g}"
+    if value is True:
+        return name
+    return f"{name} = {value}" if isinstance(value, str) else f"{name} = {value:g}"
 
 
-def snr_decibels(schedule: NoiseSchedule) -> NDArray[np.float64]:
+def snr_decibels(schedule: Schedule) -> NDArray[np.float64]:
     """Compute SNR in dB, [T]; -inf where no signal is left."""
     with np.errstate(divide="ignore"):
         return np.asarray(10.0 * np.log10(schedule.snr))
@@ -62,6 +65,43 @@ def snr_decibels(schedule: NoiseSchedule) -> NDArray[np.float64]:
 def selected_steps(timesteps: int, rows: int) -> list[int]:
     """Select at most `rows` steps, evenly spread from 0 to T-1."""
     return sorted({round(step) for step in np.linspace(0, timesteps - 1, min(rows, timesteps)).tolist()})
+
+
+class Column(NamedTuple):
+    """Hold numbers of each step, and what they are called in a table, in JSON and in CSV."""
+
+    head: str
+    key: str
+    name: str
+    values: NDArray[np.float64]
+    digits: str = ".4g"
+
+
+def columns_of(schedule: Schedule, *, scales: bool = False) -> list[Column]:
+    """List what is shown of a schedule: betas and what follows, or with `scales`, and where there are no betas, alpha and sigma."""
+    snr = Column("SNR dB", "snr", "snr", schedule.snr)
+    if scales or not isinstance(schedule, NoiseSchedule):
+        alpha = Column("alpha", "alpha", "alpha", schedule.signal_scales, ".5g")
+        return [alpha, Column("sigma", "sigma", "sigma", schedule.noise_scales, ".5g"), snr]
+    return [
+        Column("beta", "betas", "beta", schedule.betas),
+        Column("alpha_bar", "alphas_cumprod", "alpha_bar", schedule.alphas_cumprod, ".5g"),
+        snr,
+        Column("posterior variance", "posterior_variance", "posterior_variance", schedule.posterior_variance),
+    ]
+
+
+def signal_curves(schedules: Sequence[Schedule]) -> tuple[str, list[NDArray[np.float64]]]:
+    """Tell how much of the image is left, in [0, 1], each [T]: alpha_bar, or alpha if one of them is no table; and its name."""
+    tables = [schedule.alphas_cumprod for schedule in schedules if isinstance(schedule, NoiseSchedule)]
+    if len(tables) == len(schedules):
+        return "alpha_bar", tables
+    return "alpha", [schedule.signal_scales for schedule in schedules]
+
+
+def moment_text(schedule: Schedule, step: int) -> str:
+    """Write t as the schedule counts it: a step, or a real t in [0, 1]."""
+    return f"{(step + 1) / schedule.timesteps:g}" if schedule.is_continuous else f"{step}"
 
 
 def show_schedules(schedules: Sequence[NamedSchedule], rows: int) -> None:
@@ -88,24 +128,20 @@ def _tables(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> list[tu
     return tables
 
 
-def _alone(schedule: NoiseSchedule, steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    decibels = snr_decibels(schedule)
-    rows = [
-        [
-            f"{t}",
-            f"{schedule.betas[t]:.4g}",
-            f"{schedule.alphas_cumprod[t]:.5g}",
-            f"{decibels[t]:.2f}",
-            f"{schedule.posterior_variance[t]:.4g}",
-        ]
-        for t in steps
-    ]
-    return [" t", " beta", " alpha_bar", " SNR dB", " posterior variance"], rows
+def _alone(schedule: Schedule, steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    decibels, columns = snr_decibels(schedule), columns_of(schedule)
+
+    def text(column: Column, t: int) -> str:
+        return f"{decibels[t]:.2f}" if column.key == "snr" else f"{column.values[t]:{column.digits}}"
+
+    rows = [[moment_text(schedule, t), *(text(column, t) for column in columns)] for t in steps]
+    return [" t", *(f" {column.head}" for column in columns)], rows
 
 
 def _compared(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    heads = [" \nt", *(head for named in schedules for head in (f" {named.kind}\nalpha_bar", " \nSNR dB"))]
-    curves = [(named.schedule.alphas_cumprod, snr_decibels(named.schedule)) for named in schedules]
+    name, signals = signal_curves([named.schedule for named in schedules])
+    heads = [" \nt", *(head for named in schedules for head in (f" {named.kind}\n{name}", " \nSNR dB"))]
+    curves = [(signal, snr_decibels(named.schedule)) for signal, named in zip(signals, schedules, strict=True)]
     rows = [[f"{t}", *(text for alphas, snr in curves for text in (f"{alphas[t]:.4g}", f"{snr[t]:.1f}"))] for t in steps]
     return heads, rows
 
@@ -116,9 +152,11 @@ def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
     low, high = 10 * np.floor(finite.min() / 10), 10 * np.ceil(finite.max() / 10)
     beside = results.drawing_width >= 2 * 50
     columns = min(results.drawing_width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
-    last = schedules[0].schedule.timesteps - 1
+    continuous = all(named.schedule.is_continuous for named in schedules)
+    last = "1" if continuous else f"{schedules[0].schedule.timesteps - 1}"
+    name, signals = signal_curves([named.schedule for named in schedules])
     panels = [
-        _panel("alpha_bar", [named.schedule.alphas_cumprod for named in schedules], 0.0, 1.0, columns, last),
+        _panel(name, signals, 0.0, 1.0, columns, last),
         _panel("SNR dB", decibels, float(low), float(max(high, low + 10)), columns, last),
     ]
     if beside:
@@ -133,7 +171,7 @@ def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
         results.print(Text.assemble(" " * (LABEL_WIDTH - 1), *legend))
 
 
-def _panel(title: str, curves: Sequence[NDArray[np.float64]], low: float, high: float, columns: int, last: int) -> list[Text]:
+def _panel(title: str, curves: Sequence[NDArray[np.float64]], low: float, high: float, columns: int, last: str) -> list[Text]:
     canvas = Canvas(columns, CURVE_ROWS)
     for index, values in enumerate(curves):
         heights = (np.maximum(values, low) - low) / (high - low)
@@ -156,6 +194,7 @@ def _mark(index: int, all_curves: Sequence[object]) -> str:
 def print_schedules_json(schedules: Sequence[NamedSchedule], *, compared: bool) -> None:
     """Print full tables: one object with `kind, timesteps, betas, alphas_cumprod, snr, posterior_variance`.
 
+    One without betas has `alpha` and `sigma`, x_t = alpha * x_0 + sigma * eps, at t = 1/T, 2/T ... 1 instead of them.
     Compared schedules are a list of such objects under the key `schedules`.
     """
     objects = [_as_json(named) for named in schedules]
@@ -164,24 +203,18 @@ def print_schedules_json(schedules: Sequence[NamedSchedule], *, compared: bool) 
 
 def _as_json(named: NamedSchedule) -> dict[str, Any]:
     schedule = named.schedule
-    return {
-        "kind": named.kind,
-        "timesteps": schedule.timesteps,
-        "betas": schedule.betas.tolist(),
-        "alphas_cumprod": schedule.alphas_cumprod.tolist(),
-        "snr": schedule.snr.tolist(),
-        "posterior_variance": schedule.posterior_variance.tolist(),
-    }
+    columns = {column.key: column.values.tolist() for column in columns_of(schedule)}
+    return {"kind": named.kind, "timesteps": schedule.timesteps} | columns
 
 
 def print_schedules_csv(schedules: Sequence[NamedSchedule]) -> None:
     """Print one row for each schedule and step, with every digit."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "t", "beta", "alpha_bar", "snr", "posterior_variance"])
+    scales = any(not isinstance(named.schedule, NoiseSchedule) for named in schedules)
+    writer.writerow(["kind", "t", *(column.name for column in columns_of(schedules[0].schedule, scales=scales))])
     for named in schedules:
-        schedule = named.schedule
-        columns = (schedule.betas, schedule.alphas_cumprod, schedule.snr, schedule.posterior_variance)
-        for t, numbers in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-            writer.writerow([named.kind, t, *numbers])
+        columns = columns_of(named.schedule, scales=scales)
+        for t, numbers in enumerate(zip(*(column.values.tolist() for column in columns), strict=True)):
+            writer.writerow([named.kind, moment_text(named.schedule, t), *numbers])
     print_text(text.getvalue().rstrip("\n"))

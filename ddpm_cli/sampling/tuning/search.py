@@ -26,7 +26,7 @@ from ddpm_cli.config.schema.sample import (
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SamplerBase
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
 
 LEAST_STEPS, MOST_STEPS = 2, 50
 """Of a sampler that is tuned. One step has nothing to choose: it begins at T-1, and ends at the image."""
@@ -72,7 +72,7 @@ def along(solver: SamplerBase, timesteps: Sequence[int]) -> SamplerBase:
     return solver.model_copy(update={"steps": None, "spacing": ListSpacing(timesteps=tuple(timesteps))})
 
 
-def starting_lists(schedule: NoiseSchedule, steps: int) -> list[list[int]]:
+def starting_lists(schedule: Schedule, steps: int) -> list[list[int]]:
     """List so many steps as usual, evenly spaced in t or in log SNR; and along a cosine, with more of them at both ends.
 
     Args:
@@ -88,7 +88,7 @@ def starting_lists(schedule: NoiseSchedule, steps: int) -> list[list[int]]:
     return [timesteps for place, timesteps in enumerate(lists) if timesteps not in lists[:place]]
 
 
-def on_whole_steps(sampler: SamplerBase, schedule: NoiseSchedule) -> SamplerBase:
+def on_whole_steps(sampler: SamplerBase, schedule: Schedule) -> SamplerBase:
     """Let a sampler list the steps of the schedule that it visits, or those nearest to the levels between them."""
     _, levels = sampler.prepare(schedule)
     return along(sampler, _whole([float(schedule.step(level)) for level in levels], schedule.timesteps - 1))
@@ -113,7 +113,7 @@ def _most_moves(steps: int) -> int:
     return len(MOVES) * ROUNDS * (2 * (steps - 1) + 1)
 
 
-def search(distance: Distance, schedule: NoiseSchedule, steps: int) -> list[Candidate]:
+def search(distance: Distance, schedule: Schedule, steps: int) -> list[Candidate]:
     """Search the steps that bring a solver's images closest, for the solvers that come closest with usual ones.
 
     Args:

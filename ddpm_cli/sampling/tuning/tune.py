@@ -36,7 +36,7 @@ from ddpm_cli.sampling.tuning.store import values_of
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SampleConfig, SamplerBase
     from ddpm_cli.diffusion.denoise import Denoise
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.sampling.trained_model import TrainedModel
 
 LONG = 100
@@ -68,12 +68,12 @@ class Ends:
         batches: Of noises.
     """
 
-    def __init__(self, schedule: NoiseSchedule, batches: Sequence[Batch]) -> None:
+    def __init__(self, schedule: Schedule, batches: Sequence[Batch]) -> None:
         self._schedule = schedule
         self._batches = batches
 
     @classmethod
-    def of(cls, schedule: NoiseSchedule, noises: Sequence[tuple[Denoise, Tensor]]) -> Ends:
+    def of(cls, schedule: Schedule, noises: Sequence[tuple[Denoise, Tensor]]) -> Ends:
         """Follow the trajectories from noises, each batch with what denoises it."""
         sampler = DpmSolverSampler(steps=min(LONG, schedule.timesteps), spacing=LogsnrSpacing())
         return cls(schedule, [Batch(denoise, x_T, _sampled(sampler, schedule, denoise, x_T)) for denoise, x_T in noises])
@@ -84,7 +84,7 @@ class Ends:
         return float(torch.cat(found).double().flatten(1).square().mean(1).sqrt().mean())
 
 
-def _sampled(sampler: SamplerBase, schedule: NoiseSchedule, denoise: Denoise, x_T: Tensor) -> Tensor:
+def _sampled(sampler: SamplerBase, schedule: Schedule, denoise: Denoise, x_T: Tensor) -> Tensor:
     step, levels = sampler.prepare(schedule)
     return sample(denoise, step, levels, x_T, partial(torch.zeros_like, x_T))
 
@@ -153,7 +153,7 @@ def _noises(trained: TrainedModel, settings: SampleConfig, seeds: Sequence[int])
 
 
 def choose(
-    steps: int, searched: Ends, held_out: Ends, schedule: NoiseSchedule, own: SamplerBase, on_event: Listener = ignore
+    steps: int, searched: Ends, held_out: Ends, schedule: Schedule, own: SamplerBase, on_event: Listener = ignore
 ) -> TunedSampler:
     """Search so many steps with some noises, and take the sampler that comes closest with others.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.diffusion.forward import Levels
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
+    from ddpm_cli.diffusion.levels import Schedule
 
 
 class Guide:
@@ -38,7 +38,7 @@ class Guide:
         config: Config,
         loss: ConsistencyLoss,
         image_shape: tuple[int, int, int],
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         device: torch.device,
     ) -> None:
         self.network = build_network(config, image_shape).eval().requires_grad_(False)
@@ -65,7 +65,7 @@ class Guide:
         return moved_ends(end, x_0, t, eps, self._schedule)
 
 
-def build_guide(config: Config, image_shape: tuple[int, int, int], schedule: NoiseSchedule, device: torch.device) -> Guide | None:
+def build_guide(config: Config, image_shape: tuple[int, int, int], schedule: Schedule, device: torch.device) -> Guide | None:
     """Build what the training of a config asks its teacher by; None if it asks none."""
     loss = config.objective.loss
     if not isinstance(loss, ConsistencyLoss) or not loss.needs_teacher:

@@ -15,7 +15,7 @@ from ddpm_cli.config.schema.sample import MOST_PICTURE_PIXELS
 from ddpm_cli.core.compute.device import precision_of
 from ddpm_cli.core.compute.out_of_memory import out_of_memory
 from ddpm_cli.data.scale import USUAL
-from ddpm_cli.diffusion.schedules import clipped_betas
+from ddpm_cli.diffusion.schedules import NoiseSchedule, clipped_betas
 from ddpm_cli.errors import RequestError
 from ddpm_cli.models.base import freeze
 from ddpm_cli.models.cost import forward_flops, parameter_count
@@ -190,7 +190,7 @@ def _notices(config: Config, budget: Budget) -> Iterator[Notice]:
             f"{config.optimizer.lr:g}. Lower optimizer.warmup_steps, or train longer.",
             important=True,
         )
-    clipped = clipped_betas(schedule)
+    clipped = clipped_betas(schedule) if isinstance(schedule, NoiseSchedule) else []
     if len(clipped) > 1:
         yield Notice(
             f"{len(clipped)} of {schedule.timesteps} betas are clipped, so that the schedule is another than its name says. "

@@ -115,6 +115,7 @@ def with_data(
         _require_as_many_classes(config, dataset)
     config = adapted(config, source, dataset, on_event) if source else config
     config = with_classes(config, dataset.train.class_names, dataset.label_columns)
+    config = config.model_copy(update={"schedule": config.schedule.for_images(dataset.image_shape)})
     for notice in dataset.notices:
         on_event(Notice(notice, important=True))
     return config, dataset

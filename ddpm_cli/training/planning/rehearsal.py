@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.core.compute.side_by_side import SideBySide
     from ddpm_cli.diffusion.denoise import Network
+    from ddpm_cli.diffusion.levels import Schedule
     from ddpm_cli.diffusion.objectives.learned_schedule import ScheduleLearner
-    from ddpm_cli.diffusion.schedules import NoiseSchedule
     from ddpm_cli.training.distillation.guide import Guide
 
 
@@ -48,7 +48,7 @@ class Rehearsal:
     config: Config
     network: nn.Module
     image_shape: tuple[int, int, int]
-    schedule: NoiseSchedule
+    schedule: Schedule
     learner: ScheduleLearner | None
     guide: Guide | None
     accelerator: Accelerator

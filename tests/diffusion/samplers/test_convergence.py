@@ -17,6 +17,8 @@ from plane_mixture import MEANS, WEIGHTS, best_denoise, best_x_0
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from ddpm_cli.diffusion.flows import Flow, TrigFlow
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.samplers.adams import deis
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
@@ -28,13 +30,17 @@ from ddpm_cli.diffusion.sampling import Step, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
 from ddpm_cli.diffusion.timesteps import karras_levels, logsnr_levels
 
+PATHS = {"tables": None, "flow": Flow(), "flow, shifted": Flow(shift=3.0), "trig-flow": TrigFlow()}
 
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize(
     ("make", "least", "most"),
     [
         pytest.param(ddim, 0.9, 1.1, id="ddim"),
         pytest.param(euler, 0.9, 1.1, id="euler"),
         pytest.param(heun, 1.8, 2.4, id="heun"),
+        pytest.param(partial(heun, along="path"), 1.8, 2.4, id="heun along the path"),
         pytest.param(partial(dpm_solver, order=1), 0.9, 1.1, id="dpm-solver++ 1"),
         pytest.param(partial(dpm_solver, order=2), 1.7, 2.3, id="dpm-solver++ 2M"),
         pytest.param(partial(dpm_solver, order=3), 2.7, 3.3, id="dpm-solver++ 3M"),
@@ -48,10 +54,32 @@ from ddpm_cli.diffusion.timesteps import karras_levels, logsnr_levels
         pytest.param(partial(unipc, order=2, variant="bh1"), 2.0, 3.2, id="unipc 2 bh1"),
     ],
 )
-def test_the_error_falls_with_the_order_of_the_solver(make: Callable[[], Step], least: float, most: float) -> None:
-    errors = [error(make(), n) for n in STEPS]
+def test_the_error_falls_with_the_order_of_the_solver(
+    make: Callable[[], Step], least: float, most: float, path: Schedule | None
+) -> None:
+    errors = [error(make(), n, path) for n in STEPS]
     assert least < order_of(errors) < most, errors
     assert all(more > less for more, less in pairwise(errors))
+
+
+def test_heun_along_a_path_is_of_order_two_from_where_no_signal_is_left() -> None:
+    """In t, from 1 to 0.1; in sigma / alpha, which is infinite at 1, the first step would be Euler's."""
+    path = Flow()
+    x_T = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def slope(t: float, flat: np.ndarray) -> np.ndarray:
+        estimate = best_denoise()(torch.from_numpy(flat).view(-1, 2), path.level(t))
+        return (estimate.eps_hat - estimate.x0_hat).flatten().numpy()
+
+    solution = solve_ivp(slope, (1.0, 0.1), x_T.flatten().numpy(), method="DOP853", rtol=1e-10, atol=1e-11)
+    exact = torch.from_numpy(solution.y[:, -1]).view(-1, 2)
+    errors = []
+    for n in STEPS:
+        x_t, step = x_T, heun(along="path")
+        for t, s in pairwise(np.linspace(1.0, 0.1, n + 1).tolist()):
+            x_t = step(best_denoise(), x_t, path.level(t), path.level(s), no_noise).x_s
+        errors.append(float((x_t - exact).square().mean().sqrt()))
+    assert 1.8 < order_of(errors) < 2.3, errors
 
 
 @pytest.mark.parametrize(("order", "least", "most"), [(1, 0.9, 1.3), (2, 1.7, 2.3), (3, 2.7, 3.6)])
