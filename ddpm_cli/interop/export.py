@@ -91,7 +91,9 @@ def export_model(
         on_event(Notice(f"{told} A file of the format safetensors or onnx holds them.", important=True))
     path = trained.config.sample.path
     if not chosen.keeps_tuning and not path.is_own:
-        on_event(Notice(f"The format {kind} has no place for sample.path = {path.kind}, along which the run is sampled.", important=True))
+        on_event(
+            Notice(f"The format {kind} has no place for sample.path = {path.kind}, along which the run is sampled.", important=True)
+        )
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
 
 

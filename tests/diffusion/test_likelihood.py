@@ -252,7 +252,8 @@ def test_heun_is_of_second_order(linear: NoiseSchedule) -> None:
     x = mixture_points(64)
     exact = ode_log_density(mixture_model, x, linear, range(1000), exact_divergence)
     errors = [
-        float((ode_log_density(mixture_model, x, linear, logsnr_grid(linear, n), exact_divergence) - exact).abs().mean()) for n in (25, 50)
+        float((ode_log_density(mixture_model, x, linear, logsnr_grid(linear, n), exact_divergence) - exact).abs().mean())
+        for n in (25, 50)
     ]
     assert math.log2(errors[0] / errors[1]) > 1.6
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import run_ddpm
 from trained_models import trained_model
 
-from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.config.schema.sample import EulerSampler, LinspaceSpacing
 from ddpm_cli.errors import CheckpointError, RequestError
 from ddpm_cli.interop.diffusers.config import inexpressible
@@ -52,7 +50,9 @@ def test_its_pipeline_alone_draws_the_images_of_our_sampler(tmp_path: Path) -> N
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(2, torch.Generator().manual_seed(5), num_inference_steps=4, output_type="np").images
     x_T = seeded_noise((2, *model.image_shape), 5)()
-    ours = (sample_from(model, EulerSampler(steps=4, spacing=LinspaceSpacing()), x_T, seeded_noise(x_T.shape, 0)) / 2 + 0.5).clamp(0, 1)
+    ours = (sample_from(model, EulerSampler(steps=4, spacing=LinspaceSpacing()), x_T, seeded_noise(x_T.shape, 0)) / 2 + 0.5).clamp(
+        0, 1
+    )
     assert ours.std() > 0.1
     assert torch.allclose(torch.from_numpy(drawn).permute(0, 3, 1, 2), ours, rtol=0, atol=5e-4)
 
@@ -89,12 +89,15 @@ def test_what_an_import_leaves_out_is_told() -> None:
     assert differences == ("Settings of its scheduler that have no counterpart here were left out: use_karras_sigmas = True.",)
 
 
-@pytest.mark.parametrize(("scheduler", "error", "words"), [
-    ({"invert_sigmas": True}, RequestError, "from image to noise"),
-    ({"shift": "much"}, CheckpointError, "damaged"),
-    ({"shift": -1.0}, CheckpointError, "damaged"),
-    ({"num_train_timesteps": 0}, CheckpointError, "damaged"),
-])
+@pytest.mark.parametrize(
+    ("scheduler", "error", "words"),
+    [
+        ({"invert_sigmas": True}, RequestError, "from image to noise"),
+        ({"shift": "much"}, CheckpointError, "damaged"),
+        ({"shift": -1.0}, CheckpointError, "damaged"),
+        ({"num_train_timesteps": 0}, CheckpointError, "damaged"),
+    ],
+)
 def test_an_import_that_cannot_be_is_refused(scheduler: dict[str, object], error: type[RequestError], words: str) -> None:
     with pytest.raises(error) as caught:
         read_scheduler(scheduler, STRAIGHT, Path("s.json"))
