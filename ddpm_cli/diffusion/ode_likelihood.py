@@ -1,13 +1,13 @@
 """Estimate the likelihood of images under the probability-flow ODE (Song et al. 2021, Score-Based Generative Modeling, Sec. 4.3).
 
-The ODE turns noise into images without any randomness, so that the density of an image follows from the change of variables. In the
-angle phi of x_phi = cos(phi) * x_0 + sin(phi) * eps it is free of singularities, up to and with zero terminal SNR:
+The ODE turns noise into images without any randomness, so that the density of an image follows from the change of variables. In
+the angle phi of x_phi = cos(phi) * x_0 + sin(phi) * eps it is free of singularities, up to and with zero terminal SNR:
 
     d x / d phi = v(x, phi)                                         (Salimans & Ho 2022, App. D)
     log p(x_data) = log N(x_T; 0, I) + integral of div v d phi + D * log cos(phi_0)
 
-Every process has such an angle, tan(phi) = sigma / alpha, and x_phi is its x_t divided by sqrt(alpha**2 + sigma**2): flow matching's
-x_t = (1 - t) * x_0 + t * eps too.
+Every process has such an angle, tan(phi) = sigma / alpha, and x_phi is its x_t divided by sqrt(alpha**2 + sigma**2). So has flow
+matching, x_t = (1 - t) * x_0 + t * eps.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def check_likelihood(metric: str, schedule: Schedule, steps: int | None, scale: 
     levels_of(scale, metric)
     if metric == "bits-per-dim" and not isinstance(schedule, NoiseSchedule):
         raise ScheduleError(
-            "bits-per-dim is the variational bound of a chain of steps, each with a beta; this model goes along a path without any.",
+            "bits-per-dim is the bound of a chain of steps, each with a beta; this model goes along a path without any.",
             "Measure nll-ode, the likelihood by its ordinary differential equation.",
         )
     try:

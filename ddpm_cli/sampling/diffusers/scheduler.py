@@ -181,7 +181,7 @@ def read_scheduler(scheduler: Mapping[str, Any], name: str, source: Path) -> tup
 
 
 def _read_straight(scheduler: Mapping[str, Any], source: Path) -> tuple[Settings, tuple[str, ...]]:
-    """Those of a straight path, x_t = (1 - t) x_0 + t eps, whose network predicts the velocity and is told T * t after the shift."""
+    """Those of a straight path, x_t = (1 - t) x_0 + t eps, whose network predicts the velocity and is told T * t, shifted."""
     timesteps, shift = scheduler.get("num_train_timesteps", 1000), scheduler.get("shift", 1.0)
     if not are_counts([timesteps]) or not _is_number(shift) or shift <= 0:
         raise CheckpointError(f"{source} does not say what its path is.", "It is damaged: download it again.")
