@@ -142,6 +142,8 @@ def guided_by(
 
 def reaches(schedule: Schedule, level: Level) -> bool:
     """Tell whether a schedule has a level with as much noise over signal as another schedule's has."""
+    if schedule.is_continuous:
+        return True
     first, last = schedule.at(0).ratio, schedule.at(schedule.timesteps - 1).ratio
     return first * (1 - ROUNDING) <= level.ratio <= last * (1 + ROUNDING)
 

@@ -117,6 +117,26 @@ def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(inspect, column
         assert f"{mark} {kind}" in text.splitlines()[-1]
 
 
+def test_a_path_shows_its_scales_instead_of_betas(inspect):
+    answer = json.loads(inspect("--kind", "flow", "--set", "shift=3", "-T", "4", "--json").stdout)
+    assert list(answer) == ["kind", "timesteps", "alpha", "sigma", "snr"]
+    np.testing.assert_allclose(answer["sigma"], [0.5, 0.75, 0.9, 1.0])
+    np.testing.assert_allclose(answer["alpha"], [0.5, 0.25, 0.1, 0.0], atol=1e-15)
+    rows = list(csv.DictReader(io.StringIO(inspect("--compare", "cosine,trig-flow", "-T", "3", "--csv").stdout)))
+    assert list(rows[0]) == ["kind", "t", "alpha", "sigma", "snr"]
+    assert [row["t"] for row in rows[:4]] == ["0", "1", "2", "0.333333"]
+    np.testing.assert_allclose([float(row["sigma"]) for row in rows[3:]], np.sin(np.pi / 6 * np.arange(1, 4)))
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("asked", [("--kind", "flow"), ("--compare", "cosine,flow,trig-flow")], ids=["alone", "compared"])
+def test_a_path_fits_the_terminal(inspect, columns, asked):
+    text = inspect(*asked, columns=columns).stdout
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+    assert text.count("alpha over t") == text.count("SNR dB over t") == 1
+
+
 def test_curve_falls_from_the_top_left_to_the_bottom_right(inspect):
     lines = inspect("--kind", "linear").stdout.splitlines()
     start = next(i for i, line in enumerate(lines) if "alpha_bar over t" in line) + 1

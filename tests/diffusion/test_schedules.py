@@ -178,7 +178,7 @@ def test_every_schedule_of_any_length_has_sound_tables(kind: str, timesteps: int
     assert schedule.betas.max() <= 0.999
 
 
-@pytest.mark.parametrize("member", sections()["schedule"].values())
+@pytest.mark.parametrize("member", [member for member in sections()["schedule"].values() if issubclass(member, ScheduleBase)])
 @pytest.mark.parametrize("adjustments", [{}, {"logsnr_shift": -1.0}, {"zero_terminal_snr": True}])
 def test_each_config_builds_a_schedule_with_each_adjustment(member: type[ScheduleBase], adjustments: dict[str, Any]) -> None:
     options = {"betas": [0.1] * 20} if member is TableSchedule else {}

@@ -21,14 +21,13 @@ COVARIANCE = _ROOT @ _ROOT.T
 
 
 def best_denoise() -> Denoise:
-    """E[x_0 | x_t] = m + sqrt(abar) C (abar C + (1 - abar) I)^-1 (x_t - sqrt(abar) m)."""
+    """E[x_0 | x_t] = m + alpha C (alpha**2 C + sigma**2 I)^-1 (x_t - alpha m)."""
 
     def denoise(x_t: Tensor, t: Level) -> Denoised:
-        abar = t.signal
-        gain = abar**0.5 * torch.linalg.solve(abar * COVARIANCE + (1 - abar) * EYE, COVARIANCE)
+        gain = t.alpha * torch.linalg.solve(t.signal * COVARIANCE + t.noise * EYE, COVARIANCE)
         flat = x_t.flatten(1)
-        x0_hat = MEAN + (flat - abar**0.5 * MEAN) @ gain
-        eps_hat = (flat - abar**0.5 * x0_hat) / (1 - abar) ** 0.5
+        x0_hat = MEAN + (flat - t.alpha * MEAN) @ gain
+        eps_hat = (flat - t.alpha * x0_hat) / t.sigma
         return Denoised(x0_hat.view_as(x_t), eps_hat.view_as(x_t))
 
     return denoise

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
 from ddpm_cli.diffusion.forward import Levels
-from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.levels import Level, Schedule
 from ddpm_cli.diffusion.prediction import X0, Denoised, Eps, V
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 
-def levels(schedule: NoiseSchedule, steps: Iterable[int]) -> list[Level]:
+def levels(schedule: Schedule, steps: Iterable[int]) -> list[Level]:
     return [schedule.at(step) for step in steps]
 
 

@@ -27,9 +27,9 @@ from ddpm_cli.config.schema.sample import (
 from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule, TableSchedule
 from ddpm_cli.diffusion.denoise import Network, make_denoise, predictor
 from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.prediction import Edm, Prediction, V
 from ddpm_cli.diffusion.sampling import ImageNoise, sample
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.errors import ScheduleError
 
 T = 60
@@ -54,35 +54,35 @@ GUIDANCES = {
 }
 
 
-def best_network(kind: Prediction, schedule: NoiseSchedule, *, learned_variance: bool) -> Network:
+def best_network(kind: Prediction, schedule: Schedule, *, learned_variance: bool) -> Network:
     """Predicts for class 0 and 1, and 2 for either; all images of a call are at the same step."""
 
     def network(x: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
         if isinstance(kind, Edm):
             level = schedule.level_of_ratio(math.exp(4 * float(t[0])))
         else:
-            level = schedule.level((float(t[0]) + 1.0) / T)
-        at, abar = Levels.all_at(level, 0, x), level.signal
+            level = schedule.level(float(t[0]) / T if schedule.is_continuous else (float(t[0]) + 1.0) / T)
+        at, alpha, sigma = Levels.all_at(level, 0, x), level.alpha, level.sigma
         if isinstance(kind, Edm):
             x = x / kind.preconditioning(at).c_in
-        total = abar * VARIANCE + 1 - abar
+        total = alpha**2 * VARIANCE + sigma**2
         # For two classes at +m and -m the softmax over distances is this logistic function.
-        either = 0.5 * torch.tanh(x.sum((1, 2, 3)) * abar**0.5 * 0.5 / total)
+        either = 0.5 * torch.tanh(x.sum((1, 2, 3)) * alpha * 0.5 / total)
         mean = torch.where(labels[0] == 2, either, labels[0] - 0.5).view(-1, 1, 1, 1)
-        x_0 = mean + VARIANCE * abar**0.5 / total * (x - abar**0.5 * mean)
-        output = kind.target(x_0, (x - abar**0.5 * x_0) / (1 - abar) ** 0.5, at)
+        x_0 = mean + VARIANCE * alpha / total * (x - alpha * mean)
+        output = kind.target(x_0, (x - alpha * x_0) / sigma, at)
         return torch.cat([output, torch.zeros_like(output)], 1) if learned_variance else output
 
     return network
 
 
 @pytest.fixture(scope="module")
-def schedules() -> dict[str, NoiseSchedule]:
+def schedules() -> dict[str, Schedule]:
     torch.manual_seed(0)
     return {name: build_schedule(config) for name, config in SCHEDULES.items()}
 
 
-def images(sampler: Any, spacing: Any, kind: Prediction, guidance: GuidanceConfig, schedule: NoiseSchedule, steps: int) -> Tensor:
+def images(sampler: Any, spacing: Any, kind: Prediction, guidance: GuidanceConfig, schedule: Schedule, steps: int) -> Tensor:
     learned = isinstance(sampler, DdpmSampler) and sampler.variance == "learned-range"
     predict = predictor(best_network(kind, schedule, learned_variance=learned), schedule, kind)
     denoise = make_denoise(
@@ -101,12 +101,12 @@ def images(sampler: Any, spacing: Any, kind: Prediction, guidance: GuidanceConfi
 
 @pytest.mark.parametrize("schedule_name", SCHEDULES)
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_the_whole_product(sampler_name: str, schedule_name: str, schedules: dict[str, NoiseSchedule]) -> None:
+def test_the_whole_product(sampler_name: str, schedule_name: str, schedules: dict[str, Schedule]) -> None:
     """Five steps of any of them give finite images in range; away from the few that extrapolate wildly, near the data too."""
     sampler, schedule = SAMPLERS[sampler_name], schedules[schedule_name]
     for kind, config in KINDS.items():
         prediction = config.build()
-        if "zero terminal SNR" in schedule_name and kind in ("eps", "edm"):
+        if schedule.at(T - 1).signal == 0.0 and kind in ("eps", "edm"):
             with pytest.raises(ScheduleError, match="zero terminal SNR"):
                 images(sampler, LogsnrSpacing(), prediction, GuidanceConfig(), schedule, 5)
             continue
@@ -122,9 +122,9 @@ def test_the_whole_product(sampler_name: str, schedule_name: str, schedules: dic
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
-def test_thirty_steps_end_at_the_class(sampler_name: str, spacing: str, schedules: dict[str, NoiseSchedule]) -> None:
+def test_thirty_steps_end_at_the_class(sampler_name: str, spacing: str, schedules: dict[str, Schedule]) -> None:
     """Each pixel within 4.5 of the data's standard deviations, or for the widest noise (fixed-large) within 6."""
     tolerance = 0.6 if sampler_name == "ddpm fixed-large" else 0.45
-    for schedule_name, guidance in itertools.product(("linear", "cosine"), ("conditional", "guided")):
+    for schedule_name, guidance in itertools.product(("linear", "cosine", "flow"), ("conditional", "guided")):
         x_0 = images(SAMPLERS[sampler_name], SPACINGS[spacing], V(), GUIDANCES[guidance], schedules[schedule_name], 30)
         assert (x_0 - MEANS.view(2, 1, 1, 1)).abs().max() < tolerance, (schedule_name, guidance, x_0)

@@ -6,6 +6,7 @@ import torch
 from noise_sources import source
 from scipy import special, stats
 
+from ddpm_cli.diffusion.flows import Flow, PathSchedule, TrigFlow
 from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.objectives.timestep_draws import (
     FlatDraws,
@@ -13,7 +14,9 @@ from ddpm_cli.diffusion.objectives.timestep_draws import (
     LogitNormalDraws,
     LogNormalDraws,
     LossAwareDraws,
+    ModeDraws,
     TimestepSampler,
+    draw_steps_within,
     draw_timesteps,
 )
 from ddpm_cli.diffusion.schedules import NoiseSchedule, make_beta_schedule
@@ -29,6 +32,7 @@ def samplers(timesteps: int) -> list[TimestepSampler]:
         FlatDraws("uniform"),
         FlatDraws("stratified"),
         LogitNormalDraws(0.0, 10.0),
+        ModeDraws(1.29),
         LogNormalDraws(-1.2, 10.0),
         LaplaceDraws(0.0, 10.0),
         LossAwareDraws(timesteps),
@@ -165,3 +169,64 @@ def test_real_steps_that_are_whole_have_the_levels_of_the_table(linear: NoiseSch
     expected = [linear.level((step + 1) / 1000) for step in (3.5, 998.25)]
     torch.testing.assert_close(between.alpha.flatten(), torch.tensor([level.alpha for level in expected], dtype=torch.float64))
     torch.testing.assert_close(between.sigma.flatten(), torch.tensor([level.sigma for level in expected], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("path", [Flow(50), Flow(50, shift=3.0), TrigFlow(50)], ids=["flow", "shifted", "trig-flow"])
+def test_on_a_path_draws_are_any_t(path: PathSchedule) -> None:
+    """Real steps, whose t = (step + 1) / T is above 0 and at most 1."""
+    for sampler in samplers(50):
+        t, weights = sampler.draw(512, path, source(3), "cpu")
+        assert t.dtype == torch.float64
+        assert float(t.min()) > -1.0
+        assert float(t.max()) <= 49.0
+        assert len(t.unique()) > 300
+        assert torch.equal(t, sampler.draw(512, path, source(3), "cpu").t)
+        torch.testing.assert_close(weights, torch.ones(512))
+        sampler.update(t, torch.ones(512))
+    within = draw_steps_within(10, 20, 512, path, source(3), "cpu")
+    assert 9.0 < float(within.min()) < float(within.max()) <= 19.0
+
+
+def test_on_a_path_draws_have_their_distributions() -> None:
+    """Kolmogorov and Smirnov, of t and of log sigma / alpha, against the distributions that the papers name."""
+    path, shares = Flow(1000, shift=2.0), {"uniform": stats.uniform(), "logit-normal": stats.norm(-0.5, 0.8)}
+
+    def drawn(sampler: TimestepSampler) -> np.ndarray:
+        return (sampler.draw(N, path, source(5), "cpu").t.numpy() + 1.0) / 1000
+
+    assert stats.kstest(drawn(FlatDraws("uniform")), shares["uniform"].cdf).pvalue > ALARM
+    assert stats.kstest(special.logit(drawn(LogitNormalDraws(-0.5, 0.8))), shares["logit-normal"].cdf).pvalue > ALARM
+    t = drawn(LogNormalDraws(-1.2, 1.2))
+    assert stats.kstest(np.log(2.0 * t / (1.0 - t)), stats.norm(-1.2, 1.2).cdf).pvalue > ALARM
+    t = drawn(LaplaceDraws(0.5, 0.7))
+    assert stats.kstest(-2.0 * np.log(2.0 * t / (1.0 - t)), stats.laplace(0.5, 0.7).cdf).pvalue > ALARM
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 1.29, 1.75])
+def test_mode_has_its_distribution(scale: float) -> None:
+    """The cumulative distribution is 1 - u(t), u solved for by bisection of Esser et al. 2024, Eq. 20, which falls in u."""
+
+    def share(u: np.ndarray) -> np.ndarray:
+        return 1.0 - u - scale * (np.cos(np.pi * u / 2) ** 2 - 1.0 + u)
+
+    def cumulative(t: np.ndarray) -> np.ndarray:
+        low, high = np.zeros_like(t), np.ones_like(t)
+        for _ in range(50):
+            middle = (low + high) / 2
+            above = share(middle) > t
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return 1.0 - low
+
+    t = (ModeDraws(scale).draw(N, Flow(1000), source(6), "cpu").t.numpy() + 1.0) / 1000
+    assert stats.kstest(t, cumulative).pvalue > ALARM
+
+
+def test_loss_aware_draws_of_a_path_are_learned_by_steps_of_the_grid() -> None:
+    sampler, path = LossAwareDraws(4, history=1), Flow(4)
+    drawn = torch.tensor([-0.9, 0.0, 0.5, 1.4, 2.2, 3.0], dtype=torch.float64)
+    sampler.update(drawn, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert sampler.losses[:, 0].tolist() == [2.0, 3.0, 4.0, 6.0]
+    t, weights = sampler.draw(4000, path, source(7), "cpu")
+    assert set(t.ceil().long().tolist()) == {0, 1, 2, 3}
+    expected = 1.0 / (4 * sampler.probabilities()[t.ceil().long()])
+    torch.testing.assert_close(weights.double(), expected, rtol=1e-6, atol=0)

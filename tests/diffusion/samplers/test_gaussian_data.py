@@ -18,9 +18,13 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Denoise
+from ddpm_cli.diffusion.flows import Flow, TrigFlow
+from ddpm_cli.diffusion.levels import Schedule
+from ddpm_cli.diffusion.samplers.churn import Churn, churn_share
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.samplers.dpm_solver import dpm_solver
+from ddpm_cli.diffusion.samplers.euler import euler
 from ddpm_cli.diffusion.sampling import Step, sample
 from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import select_timesteps
@@ -34,8 +38,11 @@ SAMPLERS: dict[str, tuple[Callable[[], Step], int]] = {
 }
 
 
+PATHS: dict[str, Schedule] = {"flow": Flow(), "shifted": Flow(shift=3.0), "trig-flow": TrigFlow()}
+
+
 def moments_of_a_deterministic_sampler(
-    schedule: NoiseSchedule, step: Step, n: int, denoise: Denoise | None = None
+    schedule: Schedule, step: Step, n: int, denoise: Denoise | None = None
 ) -> tuple[Tensor, Tensor]:
     """With this denoiser x_0 is an affine function of x_T ~ N(0, I), so mean and covariance are exact."""
     steps = levels(schedule, select_timesteps(1000, n, "trailing"))
@@ -43,9 +50,7 @@ def moments_of_a_deterministic_sampler(
     return b, A @ A.T
 
 
-def moments_of_a_markov_sampler(
-    schedule: NoiseSchedule, step: Step, n: int, denoise: Denoise | None = None
-) -> tuple[Tensor, Tensor]:
+def moments_of_a_markov_sampler(schedule: Schedule, step: Step, n: int, denoise: Denoise | None = None) -> tuple[Tensor, Tensor]:
     """Mean and covariance through each step, x_s = A x_t + b + std z, without drawing a number."""
     denoise = denoise or best_denoise()
     mean, covariance = torch.zeros(DIM, dtype=torch.float64), EYE
@@ -57,16 +62,24 @@ def moments_of_a_markov_sampler(
     return mean, covariance
 
 
+def noisy(schedule: Schedule) -> dict[str, tuple[Callable[[], Step], int]]:
+    churn = Churn(schedule.level_of_ratio, churn_share(1000, 10.0))
+    return {"euler churn": (lambda: euler(churn=churn), 1000)}
+
+
 def covariance_error(covariance: Tensor) -> float:
     """The largest relative error of the variance in any direction."""
     return float((torch.linalg.eigvals(torch.linalg.solve(COVARIANCE, covariance)).real - 1).abs().max())
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_exact_moments(name: str, linear: NoiseSchedule) -> None:
-    make, n = SAMPLERS[name]
+@pytest.mark.parametrize("schedule", ["linear", *PATHS])
+@pytest.mark.parametrize("name", [*SAMPLERS, "euler churn"])
+def test_exact_moments(name: str, schedule: str, linear: NoiseSchedule) -> None:
+    """Of paths too, along which variance is not preserved, and which begin where no signal is left."""
+    at = linear if schedule == "linear" else PATHS[schedule]
+    make, n = (SAMPLERS | noisy(at))[name]
     moments = moments_of_a_deterministic_sampler if name in ("ddim eta 0", "dpm-solver++") else moments_of_a_markov_sampler
-    mean, covariance = moments(linear, make(), n)
+    mean, covariance = moments(at, make(), n)
     assert (mean - MEAN).abs().max() < 0.005
     assert covariance_error(covariance) < 0.02
 
