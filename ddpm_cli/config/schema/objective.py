@@ -574,8 +574,11 @@ class ObjectiveConfig(Section):
             raise ValueError(
                 f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
             )
-        if self.loss.is_bound and isinstance(self.weighting, LearnedWeighting):
-            raise ValueError(f'the weighting "learned" makes no bound of the loss "{loss}"; choose another one')
+        if self.loss.is_bound and self.loss.is_weighted and self.weighting.told != self.weighting:
+            raise ValueError(
+                f'the weighting "{self.weighting.kind}" would weight the bound in the loss "{loss}" too, which is a mean over all t '
+                "alike; choose another one"
+            )
         if self.autoguidance.scale > 1 and (self.loss.is_bound or self.loss.is_staged):
             raise ValueError(f'autoguidance does not go with the loss "{loss}"; set objective.autoguidance.scale = 1')
         if isinstance(self.loss, ConsistencyLoss) and not self.parameterization.keeps_images:
