@@ -67,7 +67,7 @@ def loss_per_timestep(
         details={
             "loss": objective.loss.kind,
             "parameterization": objective.parameterization.kind,
-            "weighting": objective.weighting.kind,
+            "weighting": objective.weighting.told.kind,
             "timesteps": trained.schedule.timesteps,
         },
         n=len(images),

@@ -66,10 +66,8 @@ def _obstacle(metric: str, arm: Repeats, reference: Repeats) -> Verdict | None:
     one, other = arm.records[0], reference.records[0]
     if not _same_objective(arm, reference):
         return OBJECTIVES
-    if metric == "training loss":
-        draws, others = one.config.objective, other.config.objective
-        if (draws.timesteps, draws.label_dropout) != (others.timesteps, others.label_dropout):
-            return OBJECTIVES
+    if metric == "training loss" and _draws(one.config) != _draws(other.config):
+        return OBJECTIVES
     images = _trained_on if metric == "training loss" else _held_out
     return _unfinished(arm) if images(one) == images(other) else OTHER_IMAGES
 
@@ -89,9 +87,15 @@ def _objective(config: Config) -> Conditions:
         "schedule": config.schedule,
         "parameterization": objective.parameterization,
         "loss": objective.loss,
-        "weighting": objective.weighting,
+        "weighting": objective.weighting.told,
         "variance": objective.reverse_variance if objective.loss.is_bound else None,
     }
+
+
+def _draws(config: Config) -> tuple[Any, ...]:
+    """What the training loss is a mean over, beside images; the held-out loss is of noise as it comes, whatever training draws."""
+    objective = config.objective
+    return objective.timesteps, objective.label_dropout, objective.coupling, objective.noise_candidates
 
 
 def _learns_its_objective(config: Config) -> bool:

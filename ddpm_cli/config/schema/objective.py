@@ -375,9 +375,14 @@ LossConfig = Annotated[LossBase, OneOf("ddpm.losses", SimpleLoss, VlbLoss, Hybri
 class WeightingBase(Choice):
     """Weight the noise levels in L_simple."""
 
+    @property
+    def told(self) -> WeightingBase:
+        """Name the weighting of losses that are told and compared; training may weight them further."""
+        return self
+
     @abstractmethod
     def build(self) -> Weighting:
-        """Build what says how much each level of noise counts, in training and where losses are compared."""
+        """Build what says how much each level of noise counts in losses that are told."""
 
     def build_uncertainty(self, device: torch.device) -> Uncertainty | None:
         """Build what learns in training how much more each level counts, on a device, for one run; None where nothing does."""
@@ -436,9 +441,14 @@ class LearnedWeighting(WeightingBase):
     kind: Literal["learned"] = "learned"
     learning_rate: float = Field(1e-2, gt=0, le=1, description="Learning rate of that network's own Adam.")
 
+    @property
+    def told(self) -> WeightingBase:
+        """Name the plain squared error, so that losses compare with those of other runs, and of other times of this one."""
+        return SimpleWeighting()
+
     def build(self) -> Weighting:
-        """Build the weighting of the losses that are told, which is that of "simple", so that they compare."""
-        return "simple"
+        """Build the weighting of the losses that are told."""
+        return self.told.build()
 
     def build_uncertainty(self, device: torch.device) -> Uncertainty:
         """Build the network and its optimizer."""
@@ -457,7 +467,7 @@ class CouplingBase(Choice):
     """Pair the images of a batch with its noise."""
 
     chooses: ClassVar[bool] = True
-    """Whether the noise of an image depends on the image, so that there is no bound, and that of a teacher would be another."""
+    """Whether the noise of an image depends on the image, so that no loss is a bound."""
 
     @abstractmethod
     def build(self) -> Coupling | None:
@@ -589,15 +599,12 @@ class ObjectiveConfig(Section):
 
     @model_validator(mode="after")
     def _noise_may_be_chosen(self) -> ObjectiveConfig:
-        loss, chosen = self.loss.kind, f'"{self.coupling.kind}"'
         if self.loss.is_bound and self.chooses_noise:
             remedy = 'coupling at "independent"' if self.coupling.chooses else "noise_candidates at 1"
-            raise ValueError(f'noise that is chosen makes no bound of the loss "{loss}"; leave {remedy}')
+            raise ValueError(f'noise that is chosen makes no bound of the loss "{self.loss.kind}"; leave {remedy}')
         if self.coupling.chooses and self.noise_candidates > 1:
-            raise ValueError(f'noise is chosen twice; leave noise_candidates at 1, or coupling at "independent", not {chosen}')
-        if isinstance(self.loss, ConsistencyLoss) and self.loss.needs_teacher and self.coupling.chooses:
             raise ValueError(
-                f'the coupling {chosen} shows a teacher noisy images that it has not learned; leave it at "independent"'
+                f'noise is chosen twice; leave noise_candidates at 1, or coupling at "independent", not "{self.coupling.kind}"'
             )
         return self
 
@@ -614,8 +621,11 @@ class ObjectiveConfig(Section):
             raise ValueError(
                 f'timesteps "{self.timesteps.kind}" makes no bound of the loss "{loss}"; use uniform, stratified or loss-aware'
             )
-        if self.loss.is_bound and isinstance(self.weighting, LearnedWeighting):
-            raise ValueError(f'the weighting "learned" makes no bound of the loss "{loss}"; choose another one')
+        if self.loss.is_bound and self.loss.is_weighted and self.weighting.told != self.weighting:
+            raise ValueError(
+                f'the weighting "{self.weighting.kind}" would weight the bound in the loss "{loss}" too, which is a mean over all t '
+                "alike; choose another one"
+            )
         if self.autoguidance.scale > 1 and (self.loss.is_bound or self.loss.is_staged):
             raise ValueError(f'autoguidance does not go with the loss "{loss}"; set objective.autoguidance.scale = 1')
         if isinstance(self.loss, ConsistencyLoss) and not self.parameterization.keeps_images:

@@ -53,7 +53,8 @@ def require_whole(config: Config, source: Source, image_shape: tuple[int, int, i
         scale: Of their pixels.
         transfer: Which weights are taken.
     Raises:
-        ConfigError: If the schedule, the prediction or the network is another, or the teacher is a consistency model itself.
+        ConfigError: If the schedule, the prediction or the network is another, or the noise that the teacher is asked about; or if
+            the teacher is a consistency model itself.
         DataError: If the images have another shape, or another range.
     """
     theirs = source.config
@@ -62,10 +63,14 @@ def require_whole(config: Config, source: Source, image_shape: tuple[int, int, i
             f"{source.origin} is a consistency model already, and no teacher of one.",
             "Start from its teacher, or train another loss: --set objective.loss=simple --set objective.timesteps=uniform",
         )
-    parts = {
+    parts: dict[str, tuple[object, object]] = {
         "schedule": (config.schedule, theirs.schedule),
         "objective.parameterization": (config.objective.parameterization, theirs.objective.parameterization),
     }
+    loss = config.objective.loss
+    if isinstance(loss, ConsistencyLoss) and loss.needs_teacher:  # it is asked about noisy images, and knows those it has learned
+        for field in ("coupling", "noise_candidates"):
+            parts[f"objective.{field}"] = (getattr(config.objective, field), getattr(theirs.objective, field))
     for name, (ours, other) in parts.items():
         if ours != other:
             raise ConfigError(

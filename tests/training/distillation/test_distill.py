@@ -178,6 +178,11 @@ def test_a_teacher_that_makes_no_consistency_model_is_refused(sets: tuple[str, .
     [
         (("schedule.kind=linear",), 'schedule is not that of the teacher .*: "linear", not "cosine"'),
         (("objective.parameterization=edm",), 'objective.parameterization is not that of the teacher .*: "edm", not "v"'),
+        (
+            ("objective.coupling=optimal-transport", "objective.loss.ends=teacher"),
+            'objective.coupling is not that of the teacher .*: "optimal-transport", not "independent"',
+        ),
+        (("objective.noise_candidates=2", "objective.loss.ends=teacher"), "noise_candidates is not that of the .*: 2, not 1"),
         (("objective.loss=simple",), '"simple" distils nothing'),
         (("objective.loss.guidance.scale=2",), "guidance needs a teacher that was trained with classes"),
         (("model.base_channels=16",), "network is not that of the teacher"),

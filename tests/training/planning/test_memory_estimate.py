@@ -77,6 +77,8 @@ def test_the_parts_add_up() -> None:
     assert memory().peak(distilled) == 10**8 + 5 * 10**6 + 64 * 10**6  # and a teacher
     accumulated = load_config(sets=["train.batch_size=64", "train.micro_batch_size=16"]).config
     assert memory().peak(accumulated) == 10**8 + 4 * 10**6 + (16 + 1) * 10**6  # beside gradients that are there already
+    transported = load_config(sets=["train.batch_size=4096", "objective.coupling=optimal-transport"]).config
+    assert memory(per_image=0).peak(transported) == 10**8 + 4 * 10**6 + 3 * 8 * 4096**2  # products of every image with every noise
     assert memory(weights=10**9).peak(config) == 10**8 + (4 + 7) * 10**9  # a checkpoint's copies
 
 
