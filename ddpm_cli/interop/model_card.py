@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.config.schema.model import DitConfig
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.data.scale import USUAL
 from ddpm_cli.errors import RunError
@@ -48,7 +49,10 @@ A denoising diffusion model of images of {height}x{width} pixels ({channels}), {
 
 ## Use
 
-```python
+{use}
+"""
+
+_PIPELINE = """```python
 from diffusers import DDIMPipeline, DDPMPipeline, DPMSolverMultistepScheduler
 
 pipeline = DDPMPipeline.from_pretrained("FOLDER")
@@ -66,6 +70,26 @@ Numbers of steps should divide {timesteps}, and with fewer than all of them DDPM
 its scheduler's variance is "fixed_large".
 """
 
+_TRANSFORMER = """```python
+import torch
+from diffusers import DDIMScheduler, DiTTransformer2DModel
+
+network = DiTTransformer2DModel.from_pretrained("FOLDER", subfolder="transformer").float().eval()
+scheduler = DDIMScheduler.from_pretrained("FOLDER", subfolder="scheduler")
+scheduler.set_timesteps({ddim_steps})
+x, labels = torch.randn(4, {channels}, {height}, {width}), torch.zeros(4, dtype=torch.int64)
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x = scheduler.step(network(x, t.expand(4), labels).sample, t, x{ddim}).prev_sample
+```
+
+These lines give the images of `ddpm sample --sampler ddim` from the same noise, in [-1, 1]. {labels}{clipping}{tuned}
+Numbers of steps should divide {timesteps}. diffusers' DiTPipeline is for models of latents, with an autoencoder, and takes none of
+pixels.
+"""
+_LABELS = "`labels` are numbers of classes; {null} asks for none."
+_ONE_LABEL = "There are no classes, and `labels` stay 0."
+
 _CLIPPING = " `use_clipped_model_output` makes DDIM's noise fit the clipped image."
 
 
@@ -80,6 +104,20 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
     run, timesteps = run_of(trained.origin), trained.schedule.timesteps
     info = _info(run)
     channels, height, width = trained.image_shape
+    derives = derives_noise(trained.config.sample)
+    use = (_TRANSFORMER if isinstance(trained.config.model, DitConfig) else _PIPELINE).format(
+        timesteps=timesteps,
+        channels=channels,
+        height=height,
+        width=width,
+        ddim=", use_clipped_model_output=True" if derives else "",
+        clipping=_CLIPPING if derives else "",
+        tuned=_tuned(trained),
+        ddim_steps=min(50, timesteps),
+        solver_steps=min(20, timesteps),
+        solver="".join(f", {name}={value!r}" for name, value in solver_overrides(trained.config.sample).items()),
+        labels=_ONE_LABEL if trained.num_classes is None else _LABELS.format(null=trained.num_classes),
+    )
     return _CARD.format(
         license=license_name.lower(),  # as the Hub's list has them
         license_text=_license_text(license_name),
@@ -91,13 +129,7 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         half=", rounded to half precision" if half else "",
         data="\n".join(_data_lines(trained, info)),
         metrics="\n".join(_metric_lines(trained, run)),
-        timesteps=timesteps,
-        ddim=", use_clipped_model_output=True" if derives_noise(trained.config.sample) else "",
-        clipping=_CLIPPING if derives_noise(trained.config.sample) else "",
-        tuned=_tuned(trained),
-        ddim_steps=min(50, timesteps),
-        solver_steps=min(20, timesteps),
-        solver="".join(f", {name}={value!r}" for name, value in solver_overrides(trained.config.sample).items()),
+        use=use.rstrip("\n"),
     )
 
 

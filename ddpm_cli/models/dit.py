@@ -100,7 +100,7 @@ class DiT(Conditioned):
         """Reckon it from sizes; a trace of the memory and `forward_flops` say nearly the same, if the network can be afforded."""
         width, hidden, tokens = self.options.width, self.options.hidden, self.tokens
         pixels, depth = self.image_size[0] * self.image_size[1], len(self.blocks)
-        held = tokens * width + max(tokens * (7 * width), tokens * (width + 2 * hidden)) + 6 * width
+        held = tokens * (2 * width + max(6 * width, width + 2 * hidden)) + 12 * width
         ends = pixels * (self.in_channels + 2 * self.out_channels)
         of_token = 4 * width**2 + 2 * width * hidden + 2 * tokens * width
         of_image = (TIME_CHANNELS + width + 6 * width * depth + 2 * width) * width

@@ -1,7 +1,9 @@
-"""Write a folder that diffusers' `DDPMPipeline` and `DDIMPipeline` load."""
+"""Write a folder that diffusers loads: a U-Net as a whole pipeline, a transformer and its scheduler one by one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_cli.config.schema.model import UNetConfig
-from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
+from ddpm_cli.config.schema.model import DitConfig, UNetConfig
+from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, GuidanceConfig, LinspaceSpacing
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import write_new
 from ddpm_cli.core.io.paths import text_alias
@@ -21,17 +23,21 @@ from ddpm_cli.interop.diffusers.config import (
     solver_overrides,
     unet2d_arguments,
 )
+from ddpm_cli.interop.diffusers.dit import dit_arguments, to_dit
 from ddpm_cli.interop.model_card import model_card
-from ddpm_cli.interop.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
+from ddpm_cli.interop.same_noise import MOST_STEPS, Denoiser, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.results.interchange import Comparison
 from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 
 if TYPE_CHECKING:
+    from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import SamplerConfig
     from ddpm_cli.interop.registry import ExportOptions
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+UNET, TRANSFORMER = "unet", "transformer"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+WEIGHTS = Path(UNET) / WEIGHTS_FILE
 PREDICTION_TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-3
 IMAGES = 2
@@ -57,27 +63,63 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
     """
     check_expressible(trained.config, trained.image_shape)
     diffusers = _diffusers()
-    model = trained.config.model
-    assert isinstance(model, UNetConfig)  # else it is not expressible
-    with torch.device("meta"):
-        unet = diffusers.UNet2DModel(**unet2d_arguments(model, trained.image_shape))
     scheduler = diffusers.DDPMScheduler(**scheduler_arguments(trained.config, trained.schedule))
-    unet.save_config(folder / "unet")
+    with torch.device("meta"):
+        place, network, weights = _network(trained)
+    network.save_config(folder / place)
     scheduler.save_config(folder / "scheduler")
-    diffusers.DDPMPipeline(unet=unet, scheduler=scheduler).save_config(folder)
+    if place == UNET:
+        diffusers.DDPMPipeline(unet=network, scheduler=scheduler).save_config(folder)
     dtype = torch.float16 if half else torch.float32
-    weights = {name: tensor.to(dtype).contiguous() for name, tensor in to_unet2d(trained.network.state_dict()).items()}
-    write_new(folder / WEIGHTS, save(weights, metadata={"format": "pt", "ddpm_dtype": str(dtype).removeprefix("torch.")}))
+    stored = {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
+    write_new(
+        folder / place / WEIGHTS_FILE, save(stored, metadata={"format": "pt", "ddpm_dtype": str(dtype).removeprefix("torch.")})
+    )
     write_new(folder / "README.md", model_card(trained, license_name, half=half))
+
+
+def _network(trained: TrainedModel) -> tuple[str, Any, dict[str, Tensor]]:
+    """What the folder of the network is called, the network without weights, and the weights by its names."""
+    diffusers, model, shape, weights = _diffusers(), trained.config.model, trained.image_shape, trained.network.state_dict()
+    if isinstance(model, DitConfig):
+        return TRANSFORMER, diffusers.DiTTransformer2DModel(**dit_arguments(model, shape)), to_dit(weights)
+    assert isinstance(model, UNetConfig)  # else it is not expressible
+    return UNET, diffusers.UNet2DModel(**unet2d_arguments(model, shape)), to_unet2d(weights)
 
 
 def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> list[Comparison]:
     """Compare what diffusers makes of the folder with what we make of the model: predictions and, if asked for, images."""
+    predict, settings = _load(folder)
+    found = [Comparison("prediction", prediction_difference(trained, predict), PREDICTION_TOLERANCE)]
+    return found + (_compare_images(trained, predict, settings) if images else [])
+
+
+def _load(folder: Path) -> tuple[Denoiser, Any]:
+    """The network of the folder, called as ours is, and the settings of its scheduler."""
+    if (folder / TRANSFORMER).is_dir():
+        transformer, scheduler = load_transformer(folder)
+        return _predictor_of(transformer), scheduler.config
     pipeline = load_pipeline(folder)
     unet = pipeline.unet.float()
-    difference = prediction_difference(trained, lambda x, t: unet(x, t).sample)
-    found = [Comparison("prediction", difference, PREDICTION_TOLERANCE)]
-    return found + (_compare_images(trained, unet, pipeline.scheduler.config) if images else [])
+    return (lambda x, t: unet(x, t).sample), pipeline.scheduler.config
+
+
+def _predictor_of(transformer: Any) -> Denoiser:
+    def predict(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        only = torch.zeros(len(x), dtype=torch.int64) if labels is None else labels
+        result: Tensor = transformer(x, t.expand(len(x)), only).sample
+        return result
+
+    return predict
+
+
+def load_transformer(folder: Path) -> tuple[Any, Any]:
+    """Load the folder as diffusers' `DiTTransformer2DModel` and `DDPMScheduler`; nothing is downloaded."""
+    diffusers = _diffusers()
+    with text_alias(folder) as alias:
+        of_folder = {"pretrained_model_name_or_path": alias, "local_files_only": True}
+        transformer = diffusers.DiTTransformer2DModel.from_pretrained(**of_folder, subfolder=TRANSFORMER)
+        return transformer.float().eval(), diffusers.DDPMScheduler.from_pretrained(**of_folder, subfolder="scheduler")
 
 
 def load_pipeline(folder: Path) -> Any:
@@ -88,9 +130,10 @@ def load_pipeline(folder: Path) -> Any:
         return diffusers.DDPMPipeline.from_pretrained(alias, local_files_only=True)
 
 
-def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Comparison]:
+def _compare_images(trained: TrainedModel, predict: Denoiser, settings: Any) -> list[Comparison]:
     """Images by the three samplers; each is told what the model card tells its reader."""
     diffusers = _diffusers()
+    trained = replace(trained, config=_unguided(trained.config))
     steps, ancestral_steps = few_steps(trained.schedule.timesteps), min(MOST_STEPS, trained.schedule.timesteps)
     sampler = trained.config.sample.sampler
     variance = sampler.variance if isinstance(sampler, DdpmSampler) else "fixed-small"
@@ -103,26 +146,28 @@ def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Com
         ("DDIM", DdimSampler(steps=steps), diffusers.DDIMScheduler.from_config(settings), clipping),
         ("DPM-Solver++", DpmSolverSampler(steps=steps), solver, {}),
     ]
-    return [_compare_sampler(trained, name, ours, unet, theirs, extra) for name, ours, theirs, extra in pairs]
+    return [_compare_sampler(trained, name, ours, predict, theirs, extra) for name, ours, theirs, extra in pairs]
 
 
 def _compare_sampler(
-    trained: TrainedModel, name: str, ours: SamplerConfig, unet: Any, scheduler: Any, extra: dict[str, Any]
+    trained: TrainedModel, name: str, ours: SamplerConfig, predict: Denoiser, scheduler: Any, extra: dict[str, Any]
 ) -> Comparison:
     shape = (IMAGES, *trained.image_shape)
     x_T = seeded_noise(shape, 0)()
-    expected = sample_from(trained, ours, x_T, seeded_noise(shape, 1))
-    found = sample_diffusers(unet, scheduler, ours.number_of_steps(trained.schedule.timesteps), x_T, 1, extra)
+    labels = None if trained.num_classes is None else torch.arange(IMAGES) % trained.num_classes
+    expected = sample_from(trained, ours, x_T, seeded_noise(shape, 1), labels)
+    of_labels = predict if labels is None else partial(predict, labels=labels)
+    found = sample_diffusers(of_labels, scheduler, ours.number_of_steps(trained.schedule.timesteps), x_T, 1, extra)
     label = f"images of {name}, {ours.number_of_steps(trained.schedule.timesteps)} steps"
     return Comparison(label, float((found - expected).abs().max()), IMAGE_TOLERANCE)
 
 
 @torch.no_grad()
-def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: int, extra: dict[str, Any]) -> Tensor:
-    """Sample images of a `UNet2DModel` by one of diffusers' schedulers, from x_T; `extra` goes to the scheduler's step.
+def sample_diffusers(predict: Denoiser, scheduler: Any, steps: int, x_T: Tensor, seed: int, extra: dict[str, Any]) -> Tensor:
+    """Sample images by one of diffusers' schedulers, from x_T; `extra` goes to the scheduler's step.
 
     Args:
-        unet: The network.
+        predict: The network, called with images and one step for all of them.
         scheduler: Of its kind.
         steps: How many.
         x_T: Noise, [B, C, H, W].
@@ -133,8 +178,13 @@ def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: i
     scheduler.set_timesteps(steps)
     x = x_T
     for t in scheduler.timesteps:
-        x = scheduler.step(unet(x, t).sample, t, x, generator=generator, **extra).prev_sample
+        x = scheduler.step(predict(x, t), t, x, generator=generator, **extra).prev_sample
     return x
+
+
+def _unguided(config: Config) -> Config:
+    """The config without guidance, which a scheduler alone does not compute."""
+    return config.model_copy(update={"sample": config.sample.model_copy(update={"guidance": GuidanceConfig()})})
 
 
 def _diffusers() -> Any:
