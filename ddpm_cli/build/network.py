@@ -54,11 +54,9 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learn
 
 
 def _require_memory(network: Denoiser, config: ModelConfig) -> None:
-    from itertools import chain
-
     import psutil
 
-    wanted = sum(tensor.nbytes for tensor in chain(network.parameters(), network.buffers()))
+    wanted = sum(parameter.nbytes for parameter in network.parameters())
     memory = psutil.virtual_memory().total
     if wanted > memory:
         raise ConfigError(

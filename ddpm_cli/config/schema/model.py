@@ -192,10 +192,18 @@ class DitConfig(NetworkBase):
     patch_size: int = Field(4, ge=1, le=1024, description="Side of a patch, in pixels. Patches must divide the image.")
     width: int = Field(192, ge=4, le=16_384, description="Channels of a token, a multiple of 4 and of heads.")
     depth: int = Field(6, ge=1, le=256, description="Blocks, each of self-attention and a perceptron.")
-    heads: PositiveInt = Field(3, description="Heads of each self-attention. The number must divide the width.")
+    heads: PositiveInt = Field(4, description="Heads of each self-attention. The number must divide the width.")
     mlp_ratio: float = Field(4.0, gt=0, le=64, description="Channels inside the perceptrons, as a multiple of the width.")
     registers: int = Field(0, ge=0, le=4096, description="Learned tokens beside those of the patches (Darcet et al. 2024).")
     dropout: Share = Field(0.0, description="Dropout in the blocks.")
+
+    @model_validator(mode="after")
+    def _width_is_divided(self) -> DitConfig:
+        if self.width % self.heads:
+            raise ValueError(f"model.heads ({self.heads}) does not divide model.width ({self.width}); choose a divisor of it")
+        if self.width % 4:
+            raise ValueError(f"model.width ({self.width}) is no multiple of 4, which the positions of patches need")
+        return self
 
     @property
     def called(self) -> str:

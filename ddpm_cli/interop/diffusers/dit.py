@@ -100,7 +100,7 @@ def _embedding(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     reads = "timestep_embedder.linear_1.weight"
     found[reads] = torch.cat(found[reads].chunk(2, dim=1)[::-1], dim=1)
     table = "class_embedder.embedding_table.weight"
-    return found if table in found else found | {table: torch.zeros(ONE_CLASS + 1, len(found[reads]))}
+    return found if table in found else found | {table: found[reads].new_zeros(ONE_CLASS + 1, len(found[reads]))}
 
 
 def _renamed(name: str) -> str:

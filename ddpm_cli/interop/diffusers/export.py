@@ -71,7 +71,7 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
     if place == UNET:
         diffusers.DDPMPipeline(unet=network, scheduler=scheduler).save_config(folder)
     dtype = torch.float16 if half else torch.float32
-    stored = {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
+    stored = {name: tensor.to(dtype, copy=True).contiguous() for name, tensor in weights.items()}  # the file takes no ties
     write_new(
         folder / place / WEIGHTS_FILE, save(stored, metadata={"format": "pt", "ddpm_dtype": str(dtype).removeprefix("torch.")})
     )
