@@ -221,3 +221,10 @@ def test_attention_takes_the_fused_kernel_on_a_cpu(memory_format: torch.memory_f
     assert calls["aten::_scaled_dot_product_flash_attention_for_cpu_backward"] == 3
     assert "aten::_scaled_dot_product_attention_math" not in calls
     assert not {"aten::_softmax", "aten::_safe_softmax"} & calls.keys()
+
+
+def test_it_is_one_graph_to_the_compiler() -> None:
+    network = make_dit(registers=1, num_classes=3)
+    whole = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)
+    labels = torch.tensor([0, 1])
+    torch.testing.assert_close(whole(X, T, labels), network(X, T, labels))
