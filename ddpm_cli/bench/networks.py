@@ -6,15 +6,17 @@ Each function takes our `[model]` section and the shape of the images, and retur
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ddpm_cli.errors import RequestError
 from ddpm_cli.interop.diffusers.config import attended_levels, has_uneven_heads, norm_groups, unet2d_arguments
+from ddpm_cli.interop.diffusers.dit import MLP_RATIO, dit_arguments
 
 if TYPE_CHECKING:
-    from ddpm_cli.config.schema.model import UNetConfig
+    from ddpm_cli.config.schema.model import DitConfig, NetworkBase, UNetConfig
 
 Shape = tuple[int, int, int]
 SMALLDIFFUSION_GROUPS = 32
@@ -37,7 +39,7 @@ class Nearest:
 
 
 class OneResult(nn.Module):
-    """Call `UNet2DModel` as our network without labels is.
+    """Call a network of diffusers as our network without labels is.
 
     Args:
         network: It.
@@ -129,6 +131,46 @@ def smalldiffusion_unet(model: UNetConfig, shape: Shape) -> Nearest:
     return Nearest(network, image_shape, tuple(differences))
 
 
+def dit2d(model: DitConfig, shape: Shape) -> Nearest:
+    """Build `DiTTransformer2DModel` of diffusers, which can be the very same network as ours.
+
+    It is called without labels. Its blocks share one embedding of the noise level, as in the paper, and drop no labels.
+
+    Raises:
+        RequestError: If the images are not square.
+    """
+    from diffusers import DiTTransformer2DModel
+
+    if shape[1] != shape[2]:
+        raise RequestError(
+            f"The transformer of diffusers takes square images alone, not {shape[1]}x{shape[2]}.", "Leave it out of --against."
+        )
+
+    class OfImages(DiTTransformer2DModel):  # type: ignore[misc]  # diffusers has no types
+        def forward(self, x: Tensor, t: Tensor, return_dict: bool = True) -> Any:
+            levels, labels = (
+                torch.as_tensor(t, device=x.device).expand(len(x)),
+                torch.zeros(len(x), dtype=torch.int64, device=x.device),
+            )
+            return super().forward(x, levels, labels, return_dict=return_dict)
+
+    network = OfImages(**dit_arguments(model.model_copy(update={"num_classes": None}), shape))
+    embedding = network.transformer_blocks[0].norm1.emb
+    embedding.class_embedder.dropout_prob = 0.0
+    nn.init.zeros_(embedding.class_embedder.embedding_table.weight).requires_grad_(False)
+    for block in network.transformer_blocks:
+        block.norm1.emb = embedding
+    return Nearest(network, shape, tuple(_dit_differences(model)))
+
+
+def _dit_differences(model: DitConfig) -> list[str]:
+    return [
+        *_label_difference(model),
+        *([f"perceptrons {MLP_RATIO} times as wide as the tokens"] if model.mlp_ratio != MLP_RATIO else []),
+        *(["no registers"] if model.registers else []),
+    ]
+
+
 def _unet2d_differences(model: UNetConfig, shape: Shape) -> tuple[str, ...]:
     _, height, width = padded(model, shape)
     groups = norm_groups(model, shape)
@@ -146,5 +188,5 @@ def _stem_difference(model: UNetConfig) -> list[str]:
     return [f"no stem, so {model.stem**2} times the pixels"] if model.stem > 1 else []
 
 
-def _label_difference(model: UNetConfig) -> list[str]:
+def _label_difference(model: NetworkBase) -> list[str]:
     return ["no class labels"] if model.num_classes is not None else []

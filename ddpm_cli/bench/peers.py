@@ -6,7 +6,7 @@ behind torch's DataLoader: reading and decoding files is not held against them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from ddpm_cli.bench.networks import Nearest, Shape, lucidrains_unet, smalldiffusion_unet, unet2d
+from ddpm_cli.bench.networks import Nearest, Shape, dit2d, lucidrains_unet, smalldiffusion_unet, unet2d
 from ddpm_cli.bench.request import PEER_PACKAGES
-from ddpm_cli.config.schema.model import UNetConfig
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -62,18 +61,18 @@ class Peer:
 
     Attributes:
         packages: What must be installed, see `require_packages`.
-        network: Builds its nearest network.
+        networks: By the kind of ours, what builds its nearest network.
         steps: Builds its training step and its sampler.
     """
 
     packages: tuple[str, ...]
-    network: Callable[[UNetConfig, Shape], Nearest]
+    networks: Mapping[str, Callable[[Any, Shape], Nearest]]
     steps: Callable[[Loop], Steps]
 
 
 def _diffusers_steps(loop: Loop) -> Steps:
     """The loop of diffusers' script for unconditional images, with its default settings and EMA; DDIM as in its pipeline."""
-    from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+    from diffusers import DDIMScheduler, DDPMScheduler
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
 
@@ -82,7 +81,7 @@ def _diffusers_steps(loop: Loop) -> Steps:
     denoising.set_timesteps(loop.sampling_steps)
     parameters = loop.network.parameters()
     ema = EMAModel(
-        parameters, decay=0.9999, use_ema_warmup=True, power=0.75, model_cls=UNet2DModel, model_config=loop.network.config
+        parameters, decay=0.9999, use_ema_warmup=True, power=0.75, model_cls=type(loop.network), model_config=loop.network.config
     )
     ema.to(accelerator.device)
     adam = torch.optim.AdamW(loop.network.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
@@ -186,17 +185,20 @@ def _endless(loader: Any) -> Iterator[Tensor]:
 
 
 PEERS = {
-    "diffusers": Peer(PEER_PACKAGES["diffusers"], unet2d, _diffusers_steps),
-    "lucidrains": Peer(PEER_PACKAGES["lucidrains"], lucidrains_unet, _lucidrains_steps),
-    "smalldiffusion": Peer(PEER_PACKAGES["smalldiffusion"], smalldiffusion_unet, _smalldiffusion_steps),
+    "diffusers": Peer(PEER_PACKAGES["diffusers"], {"unet": unet2d, "dit": dit2d}, _diffusers_steps),
+    "lucidrains": Peer(PEER_PACKAGES["lucidrains"], {"unet": lucidrains_unet}, _lucidrains_steps),
+    "smalldiffusion": Peer(PEER_PACKAGES["smalldiffusion"], {"unet": smalldiffusion_unet}, _smalldiffusion_steps),
 }
 
 
 def nearest_network(name: str, config: Config, shape: Shape) -> Nearest:
     """Build a peer's nearest network to that of a config."""
-    if not isinstance(config.model, UNetConfig):
-        raise RequestError(f'No network of {name} is like one of the kind "{config.model.kind}".', "Compare a model of kind unet.")
-    nearest = PEERS[name].network(config.model, shape)
+    networks, kind = PEERS[name].networks, config.model.kind
+    if kind not in networks:
+        raise RequestError(
+            f'No network of {name} is like one of the kind "{kind}".', f"Compare a model of kind {' or '.join(networks)}."
+        )
+    nearest = networks[kind](config.model, shape)
     if config.objective.reverse_variance != "learned-range":
         return nearest
     return replace(nearest, differences=(*nearest.differences, "no learned variance"))

@@ -49,11 +49,11 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], *, learn
     out_channels = 2 * image_shape[0] if learned_variance else image_shape[0]
     if torch.get_default_device().type != "meta":
         with torch.device("meta"):
-            _require_memory(config.build(image_shape, out_channels))
+            _require_memory(config.build(image_shape, out_channels), config)
     return config.build(image_shape, out_channels)
 
 
-def _require_memory(network: Denoiser) -> None:
+def _require_memory(network: Denoiser, config: ModelConfig) -> None:
     import psutil
 
     wanted = sum(parameter.nbytes for parameter in network.parameters())
@@ -61,7 +61,7 @@ def _require_memory(network: Denoiser) -> None:
     if wanted > memory:
         raise ConfigError(
             f"The network's weights alone need {wanted / 1e9:,.0f} GB of memory, but this machine has {memory / 1e9:,.0f}.",
-            "Lower model.base_channels or model.channel_mult.",
+            f"Take a smaller one: {config.makes_smaller}.",
         )
 
 

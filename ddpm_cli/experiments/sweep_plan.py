@@ -12,7 +12,6 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.build.schedule import self_contained
 from ddpm_cli.config.resolve.changes import differences
 from ddpm_cli.config.resolve.loader import override
-from ddpm_cli.config.schema.model import UNetConfig
 from ddpm_cli.config.schema.schedule import FlowSchedule
 from ddpm_cli.core.compute.device import resolve_device
 from ddpm_cli.core.io.files import require_writable_folder
@@ -163,8 +162,8 @@ def _compared(config: Config, stored: Config) -> Config:
     """A config without its device, and with what training fills in from the data as `stored` has it."""
     config = self_contained(config)
     model = config.model
-    if config.start.weights is not None and isinstance(model, UNetConfig) and isinstance(stored.model, UNetConfig):
-        model = model.model_copy(update={"attention_resolutions": stored.model.attention_resolutions})
+    if config.start.weights is not None:
+        model = model.as_moved_in(stored.model)
     if model.num_classes == "auto":
         model = model.model_copy(update={"num_classes": stored.model.num_classes})
     schedule = config.schedule

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddpm_cli.config.schema.model import DitConfig
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.flows import Flow
@@ -52,7 +53,7 @@ A denoising diffusion model of images of {height}x{width} pixels ({channels}), {
 {use}
 """
 
-_USE = """```python
+_PIPELINE = """```python
 from diffusers import DDIMPipeline, DDPMPipeline, DPMSolverMultistepScheduler
 
 pipeline = DDPMPipeline.from_pretrained("FOLDER")
@@ -77,9 +78,34 @@ pipeline = DDPMPipeline.from_pretrained("FOLDER")  # its scheduler is FlowMatchE
 images = pipeline(batch_size=4, num_inference_steps={solver_steps}).images
 ```
 
-This goes along the straight path by Euler's method, as `ddpm sample --sampler euler` does with `sample.threshold=none` and
-`sample.sampler.spacing=linspace`. Steps are whole ones of {timesteps} there, and a shift moves the last level twice here.{left_out}
+{sampler}{left_out}
 """
+_BY_EULER = (
+    "This goes along the straight path by Euler's method, as `ddpm sample --sampler euler` does with `sample.threshold=none` and "
+    "`sample.sampler.spacing=linspace`. Steps are whole ones of {timesteps} there, and a shift moves the last level twice here."
+)
+_TRANSFORMER = """```python
+import torch
+from diffusers import {scheduler}, DiTTransformer2DModel
+
+network = DiTTransformer2DModel.from_pretrained("FOLDER", subfolder="transformer").float().eval()
+scheduler = {scheduler}.from_pretrained("FOLDER", subfolder="scheduler")
+scheduler.set_timesteps({ddim_steps})
+x, labels = torch.randn(4, {channels}, {height}, {width}), torch.zeros(4, dtype=torch.int64)
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x = scheduler.step(network(x, t.expand(4), labels).sample, t, x{ddim}).prev_sample
+```
+
+{sampler} {labels}{clipping}{left_out}
+diffusers' DiTPipeline is for models of latents, with an autoencoder, and takes none of pixels.
+"""
+_BY_DDIM = (
+    "These lines give the images of `ddpm sample --sampler ddim` from the same noise, in [-1, 1]. Numbers of steps should divide "
+    "{timesteps}."
+)
+_LABELS = "`labels` are numbers of classes; {null} asks for none."
+_ONE_LABEL = "There are no classes, and `labels` stay 0."
 
 _CLIPPING = " `use_clipped_model_output` makes DDIM's noise fit the clipped image."
 
@@ -106,23 +132,30 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         half=", rounded to half precision" if half else "",
         data="\n".join(_data_lines(trained, info)),
         metrics="\n".join(_metric_lines(trained, run)),
-        use=_use(trained),
+        use=_use(trained).rstrip("\n"),
     )
 
 
 def _use(trained: TrainedModel) -> str:
     """How to draw from the folder."""
     timesteps, derives = trained.schedule.timesteps, derives_noise(trained.config.sample)
-    if isinstance(trained.schedule, Flow):
-        return _USE_OF_FLOW.format(timesteps=timesteps, solver_steps=min(20, timesteps), left_out=_left_out(trained))
-    return _USE.format(
+    straight = isinstance(trained.schedule, Flow)
+    channels, height, width = trained.image_shape
+    of_network = _TRANSFORMER if isinstance(trained.config.model, DitConfig) else _USE_OF_FLOW if straight else _PIPELINE
+    return of_network.format(
         timesteps=timesteps,
-        ddim=", use_clipped_model_output=True" if derives else "",
-        clipping=_CLIPPING if derives else "",
+        channels=channels,
+        height=height,
+        width=width,
+        scheduler="FlowMatchEulerDiscreteScheduler" if straight else "DDIMScheduler",
+        sampler=(_BY_EULER if straight else _BY_DDIM).format(timesteps=timesteps),
+        ddim=", use_clipped_model_output=True" if derives and not straight else "",
+        clipping=_CLIPPING if derives and not straight else "",
         left_out=_left_out(trained),
         ddim_steps=min(50, timesteps),
         solver_steps=min(20, timesteps),
         solver="".join(f", {name}={value!r}" for name, value in solver_overrides(trained.config.sample).items()),
+        labels=_ONE_LABEL if trained.num_classes is None else _LABELS.format(null=trained.num_classes),
     )
 
 

@@ -105,7 +105,7 @@ _OF_THIS_PACKAGE = (
     ),
     Format(
         name="diffusers",
-        about="A folder for DDPMPipeline and DDIMPipeline, with a model card. It cannot hold every model.",
+        about="A folder for DDPMPipeline and DDIMPipeline, or a DiTTransformer2DModel, with a card. It cannot hold every model.",
         file_name="model-diffusers",
         write=lazily("ddpm_cli.interop.diffusers.export:write"),
         is_folder=True,

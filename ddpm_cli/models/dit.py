@@ -77,7 +77,6 @@ class DiT(Conditioned):
         self.options = TransformerOptions(width, heads, max(1, round(mlp_ratio * width)), dropout)
         rows, columns = (side // patch_size for side in image_size)
         self.grid = rows, columns
-        self.register_buffer("positions", grid_embedding(rows, columns, width), persistent=False)
         self.patch_in = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         nn.init.xavier_uniform_(self.patch_in.weight.view(width, -1))
         nn.init.zeros_(self.patch_in.bias)  # type: ignore[arg-type]  # there is a bias
@@ -100,7 +99,7 @@ class DiT(Conditioned):
         """Reckon it from sizes; a trace of the memory and `forward_flops` say nearly the same, if the network can be afforded."""
         width, hidden, tokens = self.options.width, self.options.hidden, self.tokens
         pixels, depth = self.image_size[0] * self.image_size[1], len(self.blocks)
-        held = tokens * width + max(tokens * (7 * width), tokens * (width + 2 * hidden)) + 6 * width
+        held = tokens * (2 * width + max(6 * width, width + 2 * hidden)) + 12 * width
         ends = pixels * (self.in_channels + 2 * self.out_channels)
         of_token = 4 * width**2 + 2 * width * hidden + 2 * tokens * width
         of_image = (TIME_CHANNELS + width + 6 * width * depth + 2 * width) * width
@@ -131,15 +130,17 @@ class DiT(Conditioned):
 
     def _read(self, x: Tensor) -> Tensor:
         """All tokens of images, [B, N, width], the registers first."""
-        patches = self.patch_in(x).flatten(2).transpose(1, 2) + self.get_buffer("positions")
-        return patches if self.registers is None else torch.cat([self.registers.expand(len(x), -1, -1), patches], dim=1)
+        # Not kept: a stranger's file may name images of any size, and is to take no memory before it is known how much.
+        positions = grid_embedding(*self.grid, self.options.width, x.device)
+        patches = self.patch_in(x).flatten(2).transpose(1, 2) + positions
+        return patches if self.registers is None else torch.cat([self.registers.expand(x.shape[0], -1, -1), patches], dim=1)
 
     def _written(self, h: Tensor, embedding: Tensor) -> Tensor:
         """Images of the tokens that patches stand behind."""
         shift, scale = self.modulation_out(functional.silu(embedding))[:, None].chunk(2, dim=-1)
         patches = h if self.registers is None else h[:, len(self.registers) :]
         pixels = self.linear_out(modulated(patches, shift, scale)).transpose(1, 2)
-        return functional.pixel_shuffle(pixels.reshape(len(h), -1, *self.grid), self.patch_size)
+        return functional.pixel_shuffle(pixels.unflatten(2, self.grid), self.patch_size)
 
 
 def _check_patches(image_size: tuple[int, int], patch_size: int) -> None:

@@ -39,7 +39,7 @@ def sinusoidal_embedding(t: Tensor, channels: int, frequencies: Frequencies = "d
     return nn.functional.pad(embedding, (0, channels % 2))
 
 
-def grid_embedding(rows: int, columns: int, channels: int) -> Tensor:
+def grid_embedding(rows: int, columns: int, channels: int, device: torch.device | None = None) -> Tensor:
     """Embed the places of a grid, half by its column and half by its row (Peebles & Xie 2023; Vaswani et al. 2017, Sec. 3.5).
 
     quarter = channels // 4;  frequency[i] = 10000 ** (-i / quarter)
@@ -49,12 +49,13 @@ def grid_embedding(rows: int, columns: int, channels: int) -> Tensor:
         rows: Of the grid.
         columns: Of the grid.
         channels: Length of the embedding, a multiple of 4.
+        device: Of the result; torch's default if None.
     Returns:
         Embedding in [-1, 1], float32, [rows * columns, channels], row by row.
     """
     half = channels // 2
-    of_rows = sinusoidal_embedding(torch.arange(rows), half, "transformer")[:, None].expand(rows, columns, half)
-    of_columns = sinusoidal_embedding(torch.arange(columns), half, "transformer")[None].expand(rows, columns, half)
+    of_rows = sinusoidal_embedding(torch.arange(rows, device=device), half, "transformer")[:, None].expand(rows, columns, half)
+    of_columns = sinusoidal_embedding(torch.arange(columns, device=device), half, "transformer")[None].expand(rows, columns, half)
     return torch.cat([of_columns, of_rows], dim=2).flatten(0, 1)
 
 

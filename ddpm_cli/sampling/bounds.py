@@ -168,7 +168,7 @@ def require_affordable(
         on_event(Notice(f"{told} {about(in_all)} on this machine.", important=True))
 
 
-def require_trainable(network: Denoiser, origin: Path, bounds: Bounds, on_event: Listener) -> None:
+def require_trainable(network: Denoiser, origin: Path, bounds: Bounds, on_event: Listener, makes_smaller: str) -> None:
     """Refuse a network of which a training step with a few images takes more memory than there is, before it is built.
 
     Weights, their average and Adam's moments are held, and no fewer feature maps than without gradients.
@@ -178,6 +178,7 @@ def require_trainable(network: Denoiser, origin: Path, bounds: Bounds, on_event:
         origin: What asks for it.
         bounds: Whether it is tried nevertheless.
         on_event: Told of that.
+        makes_smaller: See `NetworkBase.makes_smaller`.
     Raises:
         RequestError: Naming what it takes.
     """
@@ -186,7 +187,7 @@ def require_trainable(network: Denoiser, origin: Path, bounds: Bounds, on_event:
     if wanted > total:
         height, width = network.image_size
         message = f"Training {origin} on images of {height}x{width} takes more than {_gigabytes(wanted)} of memory"
-        remedy = "Take a smaller network (model.base_channels, model.stem) or smaller images"
+        remedy = f"Take smaller images or a smaller network: {makes_smaller}"
         _refuse((f"{message}, and this machine has {_gigabytes(total)}.", f"{remedy}{bounds.lift}."), bounds, on_event)
 
 

@@ -300,7 +300,7 @@ def _loop(
     from ddpm_cli.training.planning.memory_report import network_error
     from ddpm_cli.training.trainer import Trainer
 
-    with out_of_memory(network_error):
+    with out_of_memory(partial(network_error, config)):
         trainer = Trainer(config, dataset, accelerator, listen, start=start, since=since)
     return TrainingLoop(trainer, dataset, run, to_toml(config), listen, metrics, folder)
 

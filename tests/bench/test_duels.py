@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tiny_configs import NETWORK, as_sets
+from tiny_configs import DIT, NETWORK, as_sets
 
 from ddpm_cli.bench.duels import duels, same_network
 from ddpm_cli.bench.subject import Setting, random_dataset, subject
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.core.compute.team import make_accelerator
+from ddpm_cli.interop.diffusers.dit import to_dit
 from ddpm_cli.results.benchmark import UNDER_OUR_LOOP
 from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.training.trainer import Trainer
@@ -45,6 +46,21 @@ def test_the_same_network_is_trained_alike_by_our_loop(sets: tuple[str, ...]) ->
     found = theirs.ema.model.network.state_dict()
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)
+
+
+def test_the_same_transformer_is_trained_alike_by_our_loop() -> None:
+    sets = as_sets(DIT | {"schedule.timesteps": 50, "train.batch_size": 4, "train.device": "cpu"})
+    point = Setting(load_config(sets=sets).config, random_dataset((1, 8, 8), 8, 0), 4, "fp32", make_accelerator("cpu", "fp32"))
+    ours = Trainer(point.config, point.dataset, point.accelerator)
+    network = same_network(point)
+    network.network.load_state_dict(to_dit(ours.model.state_dict()))
+    theirs = Trainer(point.config, point.dataset, make_accelerator("cpu", "fp32"), network=network)
+    for _ in range(3):
+        ours.train_step()
+        theirs.train_step()
+    found = theirs.ema.model.network.state_dict()
+    for name, weight in to_dit(ours.ema.model.state_dict()).items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)
 
 

@@ -7,11 +7,13 @@ import torch
 from repository import ROOT
 from torch import nn
 
-from ddpm_cli.bench.networks import OneResult, Shape, padded, unet2d
+from ddpm_cli.bench.networks import OneResult, Shape, dit2d, padded, unet2d
 from ddpm_cli.bench.subject import image_shape
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import load_config
-from ddpm_cli.config.schema.model import UNetConfig
+from ddpm_cli.config.schema.model import DitConfig, UNetConfig
+from ddpm_cli.errors import RequestError
+from ddpm_cli.interop.diffusers.dit import to_dit
 from ddpm_cli.models.cost import forward_flops, parameter_count
 from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 
@@ -30,14 +32,15 @@ def norm_epsilons(network: nn.Module) -> set[float]:
     return {module.eps for module in network.modules() if isinstance(module, nn.GroupNorm)}
 
 
-def assert_same(model: UNetConfig, shape: Shape) -> None:
-    nearest = unet2d(model, shape)
+def assert_same(model: UNetConfig | DitConfig, shape: Shape) -> None:
+    build, rename = (dit2d, to_dit) if isinstance(model, DitConfig) else (unet2d, to_unet2d)
+    nearest = build(model, shape)
     assert nearest.differences == ()
     assert nearest.image_shape == shape
     ours, theirs = build_model(model, shape).eval(), nearest.network.eval()
     assert norm_epsilons(ours) == norm_epsilons(theirs)
     give_random_weights(ours)
-    theirs.load_state_dict(to_unet2d(ours.state_dict()))
+    theirs.load_state_dict(rename(ours.state_dict()))
     x, t = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 500, 999])
     with torch.no_grad():
         found, expected = ours(x, t), OneResult(theirs)(x, t)
@@ -91,3 +94,18 @@ def test_peers_get_images_as_large_as_ours_are_padded_to() -> None:
     nearest = unet2d(SMALL.model_copy(update={"attention_resolutions": ()}), (1, 29, 28))
     assert nearest.differences == ("padding inside the network",)
     assert nearest.image_shape == (1, 32, 28)
+
+
+@pytest.mark.parametrize("changes", [{}, {"patch_size": 2, "heads": 4, "dropout": 0.2}])
+def test_the_transformer_of_diffusers_is_the_same_too(changes: dict[str, object]) -> None:
+    model = DitConfig(width=16, depth=2, heads=2, patch_size=4).model_copy(update=changes)
+    assert_same(model, (3, 16, 16))
+    ours, theirs = build_model(model, (3, 16, 16)), dit2d(model, (3, 16, 16)).network
+    assert parameter_count(ours) == parameter_count(theirs)
+
+
+def test_what_sets_the_transformer_of_diffusers_apart_is_told() -> None:
+    model = DitConfig(width=16, depth=1, heads=2, registers=2, mlp_ratio=2, num_classes=3)
+    assert dit2d(model, (1, 8, 8)).differences == ("no class labels", "perceptrons 4 times as wide as the tokens", "no registers")
+    with pytest.raises(RequestError, match="square images alone, not 8x12"):
+        dit2d(model, (1, 8, 12))

@@ -11,6 +11,7 @@ from command import Ddpm, run_ddpm
 from launched import ARGUMENTS, killing, largest_difference, torchrun
 from picture_files import pixels
 from safetensors.numpy import load_file
+from tiny_configs import DIT, NETWORK, TINY, as_options
 
 # With noise that is handed out over the whole batch, and a weighting that is learned of all its losses.
 OF_THE_WHOLE_BATCH = ("--set=objective.coupling=optimal-transport", "--set=objective.weighting=learned")
@@ -67,6 +68,16 @@ def test_a_model_spread_over_two_processes_learns_the_same_and_goes_on_in_one(on
     assert "from step 8" in resumed.stderr
     assert largest_difference(one, run) < 1e-5
     assert np.abs(averages(run) - averages(one)).max() < 1e-4
+
+
+def test_a_transformer_spread_over_two_processes_learns_the_same(tmp_path: Path, ddpm: Ddpm) -> None:
+    settings = {key: value for key, value in TINY.items() if key not in NETWORK} | DIT | {"train.log_every": 1, "data.limit": 40}
+    train = ("train", *as_options(settings), "--steps=4", "--name=run", "--device=cpu", "--set=optimizer.kind=muon")
+    assert ddpm(*train).returncode == 0
+    (tmp_path / "two").mkdir()
+    done = torchrun(*train, "--set=train.sharding=full", cwd=tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert largest_difference(tmp_path / "runs/run", tmp_path / "two/runs/run") < 1e-4
 
 
 def test_muon_moves_matrices_that_are_spread_as_it_moves_whole_ones(tmp_path: Path, ddpm: Ddpm) -> None:

@@ -404,7 +404,7 @@ def _draw_what_is_asked(trained: TrainedModel) -> None:
     assert sum(len(batch) for batch in generate_samples(trained, range(settings.n), few)) == settings.n
     with torch.device("meta"):
         network = build_model(config.model, trained.image_shape)
-    require_trainable(network, trained.origin, STRICT, lambda event: None)
+    require_trainable(network, trained.origin, STRICT, lambda event: None, trained.config.model.makes_smaller)
     require_affordable_samples(config, trained.image_shape, network, torch.device("cpu"), trained.origin, STRICT)
 
 

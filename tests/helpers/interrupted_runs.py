@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from typing import Any
 
-from tiny_configs import tiny_config
+from tiny_configs import NETWORK, tiny_config
 
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.results.events import Event, Listener, TrainProgress
 
 
-def tiny(*sets: str, steps: int = 12) -> Config:
+def tiny(*sets: str, steps: int = 12, network: Mapping[str, Any] = NETWORK) -> Config:
     """A run that crosses epochs of 40 images in batches of 8, with logs, held-out losses and checkpoints on the way."""
-    return tiny_config(
-        "model.dropout=0.2", "train.log_every=3", "train.eval_every=5", "checkpoint.every=4", f"train.steps={steps}", *sets
-    )
+    schedule = ("train.log_every=3", "train.eval_every=5", "checkpoint.every=4", f"train.steps={steps}")
+    return tiny_config("model.dropout=0.2", *schedule, *sets, network=network)
 
 
 def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

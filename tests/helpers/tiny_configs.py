@@ -17,6 +17,14 @@ NETWORK: dict[str, Any] = {
     "model.stem": 2,
 }
 """A network that takes a step in milliseconds."""
+DIT: dict[str, Any] = {
+    "model.kind": "dit",
+    "model.patch_size": 4,
+    "model.width": 16,
+    "model.depth": 2,
+    "model.heads": 2,
+}
+"""A transformer as small."""
 TINY = {
     "data.kind": "fashion-mnist-10k",
     **NETWORK,
@@ -41,9 +49,10 @@ def as_options(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"--set={setting}" for setting in as_sets(settings))
 
 
-def tiny_config(*sets: str) -> Config:
+def tiny_config(*sets: str, network: Mapping[str, Any] = NETWORK) -> Config:
     """Make the config for a few images, with some settings more, or others; of several of one key the last counts."""
-    return load_config(sets=[*as_sets(TINY | FEW_IMAGES), *sets]).config
+    others = {key: value for key, value in (TINY | FEW_IMAGES).items() if key not in NETWORK}
+    return load_config(sets=[*as_sets({**others, **network}), *sets]).config
 
 
 def tiny_base(changes: Mapping[str, Any]) -> str:

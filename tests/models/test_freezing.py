@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_configs import tiny_config
+from tiny_configs import DIT, tiny_config
 
 from ddpm_cli.build.network import build_network
 from ddpm_cli.errors import ConfigError
@@ -36,3 +36,11 @@ def test_a_block_that_is_not_there_is_answered_with_those_that_are() -> None:
         freeze(network, "down.7")
     assert "down.0, down.1, middle_in, middle_out, up.0, up.1" in refused.value.remedy
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_blocks_of_a_transformer_are_frozen_with_what_reads_the_image() -> None:
+    network = build_network(tiny_config("model.num_classes=3", "model.registers=2", network=DIT), (1, 28, 28))
+    assert block_names(network) == ["blocks.0", "blocks.1"]
+    frozen = freeze(network, "blocks.0")
+    assert {name.split(".")[0] for name in frozen} == {"time_embedding", "patch_in", "registers", "blocks"}
+    assert not any(name.startswith("blocks.1.") for name in frozen)

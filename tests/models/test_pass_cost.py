@@ -20,6 +20,9 @@ CONFIGS = (
     ("3x8x32", "model.stem=1", "model.channel_mult=[1,8]", "model.middle_attention=false"),
     ("1x64x64", "model.stem=1", "model.channel_mult=[1,1]", "model.base_channels=4"),
     ("2x16x16", "model.channel_mult=[8,1]", "objective.loss=hybrid", "model.num_classes=9", "model.scale_shift_norm=true"),
+    ("1x28x28", "model=dit"),
+    ("3x16x32", "model=dit", "model.patch_size=2", "model.width=32", "model.heads=2", "model.registers=4", "objective.loss=hybrid"),
+    ("1x32x32", "model=dit", "model.width=64", "model.heads=4", "model.depth=2", "model.mlp_ratio=1", "model.num_classes=9"),
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_configs import tiny_config
+from tiny_configs import DIT, tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_cli.build.network import build_model
@@ -46,6 +46,12 @@ def final_tensors(runs: Path, name: str) -> dict[str, torch.Tensor]:
 def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert [name for name, tensor in one.items() if not torch.equal(tensor, other[name])] == []
+
+
+def test_the_weights_of_a_transformer_are_the_same_bit_for_bit(tmp_path: Path) -> None:
+    for name, sets in (("kept", ()), ("recomputed", (ON,))):
+        train(tiny_config("model.dropout=0.2", "train.steps=2", *sets, network=DIT), runs=tmp_path, name=name)
+    assert_same_bits(final_tensors(tmp_path, "kept"), final_tensors(tmp_path, "recomputed"))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from best_checkpoints import best_checkpoint
 from interrupted_runs import stop_at, tiny, without_times
+from tiny_configs import DIT, NETWORK
 
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.core.compute.team import make_accelerator
@@ -70,6 +71,10 @@ MORE_MODES: dict[str, list[str]] = {
     "autoguidance of augmented images": ["objective.autoguidance={scale=2, kept_at=0.2, start=0.6}", "data.augment=0.5"],
     "augmented": ["data.augment=0.5", "model.num_classes=auto", "train.micro_batch_size=3", "data.horizontal_flip=true"],
     "deterministic": ["train.deterministic=true", "model.attention_resolutions=[7]"],
+}
+DIT_MODES: dict[str, list[str]] = {
+    "transformer, muon, labels": ["optimizer.kind=muon", "model.num_classes=auto", "model.registers=2", "train.micro_batch_size=3"],
+    "transformer, edm, augmented": ["objective.parameterization=edm", "objective.timesteps=log-normal", "data.augment=0.5"],
 }
 FEW_STEPS = 8
 
@@ -135,9 +140,10 @@ def test_a_stopped_run_ends_with_the_same_bits(mode: str, step: int, tmp_path: P
     assert without_times(rows) == without_times(whole_rows)
 
 
-@pytest.mark.parametrize("mode", MORE_MODES)
+@pytest.mark.parametrize("mode", MORE_MODES | DIT_MODES)
 def test_every_mode_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(mode: str, tmp_path: Path) -> None:
-    config = tiny(*MORE_MODES[mode], "train.eval_every=100", "checkpoint.every=100", steps=FEW_STEPS)
+    sets, network = (MORE_MODES | DIT_MODES)[mode], DIT if mode in DIT_MODES else NETWORK
+    config = tiny(*sets, "train.eval_every=100", "checkpoint.every=100", steps=FEW_STEPS, network=network)
     train(config, runs=tmp_path / "whole", name="run")
     with pytest.raises(InterruptedRunError):
         train(config, runs=tmp_path / "parts", name="run", on_event=stop_at(3))

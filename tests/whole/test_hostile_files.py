@@ -23,6 +23,8 @@ from fuzzing import SETS, STATE
 from hostile import CONFIG, CPU, ESCAPE, checkpoint, exported, replace_sealed
 from PIL import Image
 from safetensors.torch import save
+from tiny_configs import DIT, tiny_config
+from trained_models import trained_dit
 
 from ddpm_cli.build.network import build_model
 from ddpm_cli.cli.app import app
@@ -31,10 +33,11 @@ from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.core.compute.weights import unflatten_optimizer
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.io.tensor_files import HEADER_LIMIT, read_tensor_file
-from ddpm_cli.errors import CheckpointError, ConfigError
+from ddpm_cli.errors import CheckpointError, ConfigError, RequestError
 from ddpm_cli.render.pictures.images import with_row_names
 from ddpm_cli.runs.checkpoints import load_checkpoint
-from ddpm_cli.runs.model_file import load_model_file
+from ddpm_cli.runs.model_file import load_model_file, save_model_file
+from ddpm_cli.sampling.bounds import Demand, require_affordable
 from ddpm_cli.sampling.generate import load_trained
 
 pytestmark = pytest.mark.usefixtures("cost")
@@ -248,6 +251,28 @@ def test_a_giant_network_is_refused_before_it_takes_memory(tmp_path: Path, line:
     config = kept.replace("[model]", f"[model]\n{line}")
     with pytest.raises((CheckpointError, ConfigError), match=message):
         load_trained(exported(tmp_path / "x.safetensors", config), CPU)
+
+
+def dit_file(path: Path, image_shape: tuple[int, int, int], *sets: str) -> Path:
+    """An exported transformer, whose weights fit images of any size, with a config of some settings more."""
+    weights = trained_dit("model.patch_size=1").network.state_dict()
+    config = to_toml(tiny_config("model.patch_size=1", "schedule.timesteps=12", *sets, network=DIT))
+    text = json.dumps({"config": config, "image_shape": image_shape, "step": 6, "class_names": []})
+    save_model_file(path, weights, {"ddpm": text})
+    return path
+
+
+@pytest.mark.parametrize("line", ["model.depth=256", "model.width=16384", "model.registers=4096", "model.mlp_ratio=64"])
+def test_a_giant_transformer_is_refused_before_it_takes_memory(tmp_path: Path, line: str) -> None:
+    with pytest.raises(CheckpointError, match="another architecture"):
+        load_trained(dit_file(tmp_path / "x.safetensors", (1, 8, 8), line), CPU)
+
+
+def test_a_transformer_for_giant_images_takes_no_memory_before_it_is_refused(tmp_path: Path) -> None:
+    trained = load_trained(dit_file(tmp_path / "x.safetensors", (1, 8192, 8192)), CPU)
+    settings = trained.config.sample
+    with pytest.raises(RequestError, match="8192x8192"):
+        require_affordable(trained, settings, Demand.of(trained, settings, 1))
 
 
 @pytest.mark.parametrize("command", ["resume", "sample", "export", "evaluate"])

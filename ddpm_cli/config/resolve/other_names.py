@@ -24,6 +24,7 @@ _KINDS: Mapping[str, Mapping[str, str]] = {
         '"flow"': "flow_matching rectified_flow fm",
         '"trig-flow"': "trigonometric scm",
     },
+    "model": {'"dit"': "transformer vit", '"unet"': "unet2d unet2dmodel"},
     "sampler": {
         '"dpm-solver++"': "dpm dpm++ dpmpp dpm-solver dpmsolver dpmpp_2m dpm++_2m dpmsolver_multistep dpmsolverpp",
         '"dpm-solver++" with sde = true': "dpmpp_sde dpmpp_2m_sde dpm++_sde dpm++_2m_sde dpmsolver_sde",
@@ -80,6 +81,8 @@ _KEYS: Mapping[str, str] = {
     "model.blocks_per_level": "num_res_blocks layers_per_block",
     "model.attention_resolutions": "attn_resolutions",
     "model.attention_heads": "num_heads attn_heads",
+    "model.width": "hidden_size embed_dim hidden_dim",
+    "model.depth": "num_layers n_layers",
     "model.norm_groups": "norm_num_groups groups resnet_block_groups",
     "model.num_classes": "classes n_classes num_class_embeds class_cond",
     "data.size": "image_size resolution img_size",

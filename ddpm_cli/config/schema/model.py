@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
@@ -32,6 +32,8 @@ def count_or_auto(value: Any) -> int | str:
 class NetworkBase(Choice):
     """Predict by a network."""
 
+    makes_smaller: ClassVar[str] = "lower its sizes in [model]"
+    """What to do for a smaller network: the end of a sentence, without its full stop."""
     num_classes: Annotated[int | str, PlainValidator(count_or_auto)] | None = Field(
         None, description="Number of classes, to train with class labels. auto takes it from the data."
     )
@@ -63,6 +65,10 @@ class NetworkBase(Choice):
         """
         return self
 
+    def as_moved_in(self, other: NetworkBase) -> NetworkBase:
+        """Take over from the settings of the same network for other images what `for_images` moves along."""
+        return self
+
     def resolved_classes(self) -> int | None:
         """Tell the number of classes that the network takes labels of; None if it takes none.
 
@@ -77,6 +83,7 @@ class NetworkBase(Choice):
 class UNetConfig(NetworkBase):
     """Predict by the U-Net of Ho et al. 2020, App. B."""
 
+    makes_smaller: ClassVar[str] = "lower model.base_channels or model.channel_mult, or raise model.stem"
     kind: Literal["unet"] = "unet"
     # These limits are far beyond any network of use, and keep a stranger's config from filling the memory.
     base_channels: int = Field(40, ge=4, le=16_384, description="Channels of the first level.")
@@ -163,6 +170,12 @@ class UNetConfig(NetworkBase):
         heights = tuple(dict.fromkeys(moved.get(height, height) for height in self.attention_resolutions))
         return self.model_copy(update={"attention_resolutions": heights})
 
+    def as_moved_in(self, other: NetworkBase) -> NetworkBase:
+        """Take over the heights that get self-attention."""
+        if not isinstance(other, UNetConfig):
+            return self
+        return self.model_copy(update={"attention_resolutions": other.attention_resolutions})
+
     def _heights(self, image_shape: tuple[int, int, int]) -> list[int]:
         import torch
 
@@ -174,14 +187,23 @@ class UNetConfig(NetworkBase):
 class DitConfig(NetworkBase):
     """Predict by a transformer on patches of the image (Peebles & Xie 2023)."""
 
+    makes_smaller: ClassVar[str] = "lower model.width or model.depth, or raise model.patch_size"
     kind: Literal["dit"] = "dit"
     patch_size: int = Field(4, ge=1, le=1024, description="Side of a patch, in pixels. Patches must divide the image.")
     width: int = Field(192, ge=4, le=16_384, description="Channels of a token, a multiple of 4 and of heads.")
     depth: int = Field(6, ge=1, le=256, description="Blocks, each of self-attention and a perceptron.")
-    heads: PositiveInt = Field(3, description="Heads of each self-attention. The number must divide the width.")
+    heads: PositiveInt = Field(4, description="Heads of each self-attention. The number must divide the width.")
     mlp_ratio: float = Field(4.0, gt=0, le=64, description="Channels inside the perceptrons, as a multiple of the width.")
     registers: int = Field(0, ge=0, le=4096, description="Learned tokens beside those of the patches (Darcet et al. 2024).")
     dropout: Share = Field(0.0, description="Dropout in the blocks.")
+
+    @model_validator(mode="after")
+    def _width_is_divided(self) -> DitConfig:
+        if self.width % self.heads:
+            raise ValueError(f"model.heads ({self.heads}) does not divide model.width ({self.width}); choose a divisor of it")
+        if self.width % 4:
+            raise ValueError(f"model.width ({self.width}) is no multiple of 4, which the positions of patches need")
+        return self
 
     @property
     def called(self) -> str:

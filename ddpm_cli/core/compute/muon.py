@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from ddpm_cli.core.compute.sharding import own_parts, spread_like, whole_tensor
+from ddpm_cli.models.base import Denoiser
 
 MOMENTUM = "momentum_buffer"
 MOMENTS = "moments"
@@ -172,9 +173,17 @@ def product_type(device: torch.device) -> torch.dtype:
 def inner_matrices(network: nn.Module) -> list[Tensor]:
     """List the weights of a network that Muon is for: of its linear maps and convolutions, but for the first and the last one.
 
-    What reads the image and what writes it stay with AdamW, as do norms, biases and embeddings (Jordan et al. 2024).
+    What reads the image and what writes it stay with AdamW, as do norms, biases and embeddings (Jordan et al. 2024). A network that
+    does not say which these are is taken to have them as its first and last convolutions.
     """
     maps = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)]
-    convolutions = [module for module in maps if not isinstance(module, nn.Linear)]
-    ends = convolutions[:1] + convolutions[-1:]
-    return list(dict.fromkeys(module.weight for module in maps if module not in ends))
+    ends = _ends(network, maps)
+    return list(dict.fromkeys(module.weight for module in maps if not any(module.weight is end for end in ends)))
+
+
+def _ends(network: nn.Module, maps: Sequence[nn.Linear | nn.Conv1d | nn.Conv2d]) -> list[Tensor]:
+    named = list(network.image_axes()) if isinstance(network, Denoiser) else []
+    if named:
+        return [network.get_parameter(name) for name in named]
+    convolutions = [module.weight for module in maps if not isinstance(module, nn.Linear)]
+    return convolutions[:1] + convolutions[-1:]

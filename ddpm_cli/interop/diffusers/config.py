@@ -1,4 +1,4 @@
-"""Say our config in the words of diffusers: `UNet2DModel` for the network, one of its schedulers for the schedule."""
+"""Say our config in the words of diffusers: its U-Net or transformer for the network, a scheduler for the schedule."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import nn
 from ddpm_cli.build.network import build_model
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.preset_files import preset_names
-from ddpm_cli.config.schema.model import UNetConfig
+from ddpm_cli.config.schema.model import DitConfig, UNetConfig
 from ddpm_cli.config.schema.sample import BoundThreshold, ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
 from ddpm_cli.config.schema.schedule import FlowSchedule
 from ddpm_cli.errors import RequestError
+from ddpm_cli.interop.diffusers.dit import dit_faults
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
@@ -94,7 +95,7 @@ def derives_noise(sample: SampleConfig) -> bool:
 
 
 def check_expressible(config: Config, shape: tuple[int, int, int]) -> None:
-    """Refuse a model that diffusers' `UNet2DModel` and its pipelines for it cannot be.
+    """Refuse a model that diffusers' networks and schedulers cannot be.
 
     Raises:
         RequestError: With all reasons, and the presets that can be exported.
@@ -111,14 +112,34 @@ def check_expressible(config: Config, shape: tuple[int, int, int]) -> None:
 
 def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
     """Tell why diffusers has no such model; nothing if it has."""
-    model, (_, height, width) = config.model, shape
-    if not isinstance(model, UNetConfig):
-        return [f'its network is a U-Net, not of the kind "{model.kind}" (model.kind)']
-    multiple = 2 ** (len(model.channel_mult) - 1)
+    match config.model:
+        case UNetConfig() as model:
+            faults = _unet2d_faults(model, shape)
+        case DitConfig() as model:
+            faults = dit_faults(model, shape)
+        case model:
+            return [f'its networks are a U-Net and a transformer, none is of the kind "{model.kind}" (model.kind)']
     parameterization = config.objective.parameterization
     kind = parameterization.kind
     straight = isinstance(config.schedule, FlowSchedule)
-    faults = {
+    faults |= {
+        f'its schedulers know no path "{config.schedule.kind}" (schedule.kind)': not (config.schedule.has_betas or straight),
+        f'on the straight path its scheduler takes velocities alone, not "{kind}" (objective.parameterization)': (
+            straight and kind != "flow"
+        ),
+        f'its schedulers know no parameterization "{kind}"': not straight and kind not in PREDICTION_TYPES,
+        "its schedulers tell a network the step alone (objective.parameterization.level_input)": (
+            kind in PREDICTION_TYPES and parameterization.knows_any_level
+        ),
+        "its DDIM and DPM-Solver++ take no learned variance": config.objective.reverse_variance == "learned-range",
+    }
+    return [reason for reason, holds in faults.items() if holds]
+
+
+def _unet2d_faults(model: UNetConfig, shape: tuple[int, int, int]) -> dict[str, bool]:
+    _, height, width = shape
+    multiple = 2 ** (len(model.channel_mult) - 1)
+    return {
         f"its U-Net has no space-to-depth stem (model.stem = {model.stem})": model.stem > 1,
         f"its U-Net does not pad images of {height}x{width} to multiples of {multiple}": bool(
             height % multiple or width % multiple
@@ -138,17 +159,7 @@ def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
         "it embeds the step as as many numbers as the first level has channels (model.time_channels)": (
             model.time_channels not in (None, model.base_channels)
         ),
-        f'its schedulers know no path "{config.schedule.kind}" (schedule.kind)': not (config.schedule.has_betas or straight),
-        f'on the straight path its scheduler takes velocities alone, not "{kind}" (objective.parameterization)': (
-            straight and kind != "flow"
-        ),
-        f'its schedulers know no parameterization "{kind}"': not straight and kind not in PREDICTION_TYPES,
-        "its schedulers tell a network the step alone (objective.parameterization.level_input)": (
-            kind in PREDICTION_TYPES and parameterization.knows_any_level
-        ),
-        "its DDIM and DPM-Solver++ take no learned variance": config.objective.reverse_variance == "learned-range",
     }
-    return [reason for reason, holds in faults.items() if holds]
 
 
 def _preset(name: str) -> tuple[Config, tuple[int, int, int]]:

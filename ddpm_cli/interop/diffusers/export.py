@@ -1,9 +1,10 @@
-"""Write a folder that diffusers' `DDPMPipeline` and `DDIMPipeline` load."""
+"""Write a folder that diffusers loads: a U-Net as a whole pipeline, a transformer and its scheduler one by one."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ddpm_cli.config.schema.model import UNetConfig
-from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing, OwnPath
+from ddpm_cli.config.schema.model import DitConfig, UNetConfig
+from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, GuidanceConfig, LinspaceSpacing, OwnPath
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import write_new
 from ddpm_cli.core.io.paths import text_alias
@@ -29,8 +30,9 @@ from ddpm_cli.interop.diffusers.config import (
     solver_overrides,
     unet2d_arguments,
 )
+from ddpm_cli.interop.diffusers.dit import dit_arguments, to_dit
 from ddpm_cli.interop.model_card import model_card
-from ddpm_cli.interop.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
+from ddpm_cli.interop.same_noise import MOST_STEPS, Denoiser, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.results.interchange import Comparison
 from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
 from ddpm_cli.sampling.trained_model import guided_predictor
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
     from ddpm_cli.interop.registry import ExportOptions
     from ddpm_cli.sampling.trained_model import TrainedModel
 
-WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+UNET, TRANSFORMER = "unet", "transformer"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+WEIGHTS = Path(UNET) / WEIGHTS_FILE
 PREDICTION_TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-3
 IMAGES = 2
@@ -66,30 +70,65 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
     """
     check_expressible(trained.config, trained.image_shape)
     diffusers = _diffusers()
-    model = trained.config.model
-    assert isinstance(model, UNetConfig)  # else it is not expressible
-    with torch.device("meta"):
-        unet = diffusers.UNet2DModel(**unet2d_arguments(model, trained.image_shape))
     scheduler = _scheduler(trained)
-    unet.save_config(folder / "unet")
+    with torch.device("meta"):
+        place, network, weights = _network(trained)
+    network.save_config(folder / place)
     scheduler.save_config(folder / "scheduler")
-    diffusers.DDPMPipeline(unet=unet, scheduler=scheduler).save_config(folder)
+    if place == UNET:
+        diffusers.DDPMPipeline(unet=network, scheduler=scheduler).save_config(folder)
     dtype = torch.float16 if half else torch.float32
-    weights = {name: tensor.to(dtype).contiguous() for name, tensor in to_unet2d(trained.network.state_dict()).items()}
-    write_new(folder / WEIGHTS, save(weights, metadata={"format": "pt", "ddpm_dtype": str(dtype).removeprefix("torch.")}))
+    stored = {name: tensor.to(dtype, copy=True).contiguous() for name, tensor in weights.items()}  # the file takes no ties
+    write_new(
+        folder / place / WEIGHTS_FILE, save(stored, metadata={"format": "pt", "ddpm_dtype": str(dtype).removeprefix("torch.")})
+    )
     write_new(folder / "README.md", model_card(trained, license_name, half=half))
+
+
+def _network(trained: TrainedModel) -> tuple[str, Any, dict[str, Tensor]]:
+    """What the folder of the network is called, the network without weights, and the weights by its names."""
+    diffusers, model, shape, weights = _diffusers(), trained.config.model, trained.image_shape, trained.network.state_dict()
+    if isinstance(model, DitConfig):
+        return TRANSFORMER, diffusers.DiTTransformer2DModel(**dit_arguments(model, shape)), to_dit(weights)
+    assert isinstance(model, UNetConfig)  # else it is not expressible
+    return UNET, diffusers.UNet2DModel(**unet2d_arguments(model, shape)), to_unet2d(weights)
 
 
 def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> list[Comparison]:
     """Compare what diffusers makes of the folder with what we make of the model: predictions and, if asked for, images."""
+    predict, scheduler = _load(folder)
+    found = [Comparison("prediction", prediction_difference(trained, predict), PREDICTION_TOLERANCE)]
+    compare = _compare_flow if isinstance(trained.schedule, Flow) else _compare_images
+    return found + (compare(_as_diffusers_samples(trained), predict, scheduler) if images else [])
+
+
+def _load(folder: Path) -> tuple[Denoiser, Any]:
+    """The network of the folder, called as ours is, and its scheduler."""
+    if (folder / TRANSFORMER).is_dir():
+        transformer, scheduler = load_transformer(folder)
+        return _predictor_of(transformer), scheduler
     pipeline = load_pipeline(folder)
     unet = pipeline.unet.float()
-    difference = prediction_difference(trained, lambda x, t: unet(x, t).sample)
-    found = [Comparison("prediction", difference, PREDICTION_TOLERANCE)]
-    if not images:
-        return found
-    is_flow = isinstance(trained.schedule, Flow)
-    return found + (_compare_flow if is_flow else _compare_images)(_on_own_path(trained), unet, pipeline.scheduler)
+    return (lambda x, t: unet(x, t).sample), pipeline.scheduler
+
+
+def _predictor_of(transformer: Any) -> Denoiser:
+    def predict(x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        only = torch.zeros(len(x), dtype=torch.int64) if labels is None else labels
+        result: Tensor = transformer(x, t.expand(len(x)), only).sample
+        return result
+
+    return predict
+
+
+def load_transformer(folder: Path) -> tuple[Any, Any]:
+    """Load the folder as diffusers' `DiTTransformer2DModel` and its scheduler; nothing is downloaded."""
+    diffusers = _diffusers()
+    with text_alias(folder) as alias:
+        of_folder = {"pretrained_model_name_or_path": alias, "local_files_only": True}
+        transformer = diffusers.DiTTransformer2DModel.from_pretrained(**of_folder, subfolder=TRANSFORMER)
+        kind = diffusers.DDPMScheduler.load_config(alias, local_files_only=True, subfolder="scheduler")["_class_name"]
+        return transformer.float().eval(), getattr(diffusers, kind).from_pretrained(**of_folder, subfolder="scheduler")
 
 
 def load_pipeline(folder: Path) -> Any:
@@ -107,26 +146,35 @@ def _scheduler(trained: TrainedModel) -> Any:
     return diffusers.DDPMScheduler(**scheduler_arguments(trained.config, as_table(trained.schedule)))
 
 
-def _on_own_path(trained: TrainedModel) -> TrainedModel:
-    """The model as diffusers samples it, whose schedulers know no other path."""
-    sample = trained.config.sample.model_copy(update={"path": OwnPath()})
+def _as_diffusers_samples(trained: TrainedModel) -> TrainedModel:
+    """The model without guidance, which a scheduler alone does not compute, and along its own path: they know no other."""
+    sample = trained.config.sample.model_copy(update={"path": OwnPath(), "guidance": GuidanceConfig()})
     return replace(trained, config=trained.config.model_copy(update={"sample": sample}))
 
 
-def _compare_flow(trained: TrainedModel, unet: Any, scheduler: Any) -> list[Comparison]:
+def _compare_flow(trained: TrainedModel, predict: Denoiser, scheduler: Any) -> list[Comparison]:
     """Images by Euler's method along the straight path, at the levels that diffusers chooses, without a threshold as there."""
     steps = few_steps(trained.schedule.timesteps)
     scheduler.set_timesteps(steps)
     sigmas = scheduler.sigmas[:-1].double().tolist()
     levels = [trained.schedule.level_of_ratio(sigma / (1.0 - sigma) if sigma < 1.0 else math.inf) for sigma in sigmas]
-    denoise = make_denoise(guided_predictor(trained, trained.config.sample), trained.schedule, threshold=None)
+    labels = _labels(trained)
+    denoise = make_denoise(guided_predictor(trained, trained.config.sample), trained.schedule, labels=labels, threshold=None)
     x_T = seeded_noise((IMAGES, *trained.image_shape), 0)()
     expected = sample(denoise, ddim(), levels, x_T, seeded_noise(x_T.shape, 1))
-    found = sample_diffusers(unet, scheduler, steps, x_T, 1, {})
+    found = sample_diffusers(_of_labels(predict, labels), scheduler, steps, x_T, 1, {})
     return [Comparison(f"images of Euler, {steps} steps", float((found - expected).abs().max()), IMAGE_TOLERANCE)]
 
 
-def _compare_images(trained: TrainedModel, unet: Any, scheduler: Any) -> list[Comparison]:
+def _labels(trained: TrainedModel) -> Tensor | None:
+    return None if trained.num_classes is None else torch.arange(IMAGES) % trained.num_classes
+
+
+def _of_labels(predict: Denoiser, labels: Tensor | None) -> Denoiser:
+    return predict if labels is None else partial(predict, labels=labels)
+
+
+def _compare_images(trained: TrainedModel, predict: Denoiser, scheduler: Any) -> list[Comparison]:
     """Images by the three samplers; each is told what the model card tells its reader."""
     diffusers, settings = _diffusers(), scheduler.config
     steps, ancestral_steps = few_steps(trained.schedule.timesteps), min(MOST_STEPS, trained.schedule.timesteps)
@@ -141,26 +189,29 @@ def _compare_images(trained: TrainedModel, unet: Any, scheduler: Any) -> list[Co
         ("DDIM", DdimSampler(steps=steps), diffusers.DDIMScheduler.from_config(settings), clipping),
         ("DPM-Solver++", DpmSolverSampler(steps=steps), solver, {}),
     ]
-    return [_compare_sampler(trained, name, ours, unet, theirs, extra) for name, ours, theirs, extra in pairs]
+    return [_compare_sampler(trained, name, ours, predict, theirs, extra) for name, ours, theirs, extra in pairs]
 
 
 def _compare_sampler(
-    trained: TrainedModel, name: str, ours: SamplerConfig, unet: Any, scheduler: Any, extra: dict[str, Any]
+    trained: TrainedModel, name: str, ours: SamplerConfig, predict: Denoiser, scheduler: Any, extra: dict[str, Any]
 ) -> Comparison:
     shape = (IMAGES, *trained.image_shape)
     x_T = seeded_noise(shape, 0)()
-    expected = sample_from(trained, ours, x_T, seeded_noise(shape, 1))
-    found = sample_diffusers(unet, scheduler, ours.number_of_steps(trained.schedule.timesteps), x_T, 1, extra)
+    labels = _labels(trained)
+    expected = sample_from(trained, ours, x_T, seeded_noise(shape, 1), labels)
+    found = sample_diffusers(
+        _of_labels(predict, labels), scheduler, ours.number_of_steps(trained.schedule.timesteps), x_T, 1, extra
+    )
     label = f"images of {name}, {ours.number_of_steps(trained.schedule.timesteps)} steps"
     return Comparison(label, float((found - expected).abs().max()), IMAGE_TOLERANCE)
 
 
 @torch.no_grad()
-def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: int, extra: dict[str, Any]) -> Tensor:
-    """Sample images of a `UNet2DModel` by one of diffusers' schedulers, from x_T; `extra` goes to the scheduler's step.
+def sample_diffusers(predict: Denoiser, scheduler: Any, steps: int, x_T: Tensor, seed: int, extra: dict[str, Any]) -> Tensor:
+    """Sample images by one of diffusers' schedulers, from x_T; `extra` goes to the scheduler's step.
 
     Args:
-        unet: The network.
+        predict: The network, called with images and one step for all of them.
         scheduler: Of its kind.
         steps: How many.
         x_T: Noise, [B, C, H, W].
@@ -171,7 +222,7 @@ def sample_diffusers(unet: Any, scheduler: Any, steps: int, x_T: Tensor, seed: i
     scheduler.set_timesteps(steps)
     x = x_T
     for t in scheduler.timesteps:
-        x = scheduler.step(unet(x, t).sample, t, x, generator=generator, **extra).prev_sample
+        x = scheduler.step(predict(x, t), t, x, generator=generator, **extra).prev_sample
     return x
 
 

@@ -12,7 +12,7 @@ from ddpm_cli.core.compute.machine_memory import local_processes, machine_memory
 from ddpm_cli.core.compute.out_of_memory import fits, out_of_memory
 from ddpm_cli.errors import OutOfMemoryError
 from ddpm_cli.training.planning.estimate import TrainingMemory, resident_bytes
-from ddpm_cli.training.planning.memory_report import SMALLER_NETWORK, network_error
+from ddpm_cli.training.planning.memory_report import network_error, smaller_network
 from ddpm_cli.training.planning.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Acceler
     """
     processes = accelerator.num_processes
     base = resident_bytes()
-    with out_of_memory(network_error):
+    with out_of_memory(partial(network_error, config)):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         most, on_cpu = len(dataset.train.images) // processes, accelerator.device.type == "cpu"
         fitting = _fits_on_cpu(rehearsal, base, most) if on_cpu else partial(fits_on_accelerator, rehearsal)
@@ -45,7 +45,7 @@ def with_found_batch_size(config: Config, dataset: Dataset, accelerator: Acceler
     if found == 0:
         raise OutOfMemoryError(
             f"Not even one image at a time can be trained with in the memory of {accelerator.device}.",
-            SMALLER_NETWORK,
+            smaller_network(config),
         )
     return _with_batch_size(config, found * processes)
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ddpm_cli.training.trainer import Trainer
 
 CHECKPOINTING = "train.gradient_checkpointing=true"
-SMALLER_NETWORK = "Take a smaller network: lower model.base_channels or model.channel_mult, or raise model.stem."
 
 
 # ----------------------------------------------------------------------------------------------------- before training
@@ -95,16 +94,21 @@ def _less_memory(micro: int | None, config: Config, begin: str, batch: int | Non
     ways += [] if batch is None else [f"--batch-size {batch}"]
     if not config.train.gradient_checkpointing:
         ways.append(f"--set {CHECKPOINTING}, which computes more and holds less")
-    return f"{begin} {', or '.join(ways)}." if ways else SMALLER_NETWORK
+    return f"{begin} {', or '.join(ways)}." if ways else smaller_network(config)
 
 
 # -------------------------------------------------------------------------------------------------------- after it ran out
 
 
-def network_error() -> OutOfMemoryError:
+def network_error(config: Config) -> OutOfMemoryError:
     """Say that building a network, or its first passes with a few images, ran out of memory."""
     message = "Out of memory while the network was built: there is no room for it and a few images."
-    return OutOfMemoryError(message, SMALLER_NETWORK)
+    return OutOfMemoryError(message, smaller_network(config))
+
+
+def smaller_network(config: Config) -> str:
+    """Say how to take less of a network."""
+    return f"Take a smaller network: {config.model.makes_smaller}."
 
 
 def training_error(trainer: Trainer, run: RunDirectory) -> OutOfMemoryError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def make_plan(
         on_event(notice)
     with torch.device("meta"):
         network = build_network(config, dataset.image_shape)
-    require_trainable(network, run or CONFIG, bounds, on_event)
+    require_trainable(network, run or CONFIG, bounds, on_event, config.model.makes_smaller)
     for notice in _of_averages(config, budget, network):
         on_event(notice)
     require_affordable_samples(config, dataset.image_shape, network, accelerator.device, run or CONFIG, bounds, on_event)
@@ -174,7 +175,7 @@ def require_affordable_samples(
 def _rehearse(config: Config, dataset: Dataset, accelerator: Accelerator) -> tuple[Pace, float, TrainingMemory]:
     """What an image takes, seconds of an update of the weights, and the memory of the run."""
     base = resident_bytes()
-    with out_of_memory(network_error):
+    with out_of_memory(partial(network_error, config)):
         rehearsal = Rehearsal.of(config, dataset.image_shape, accelerator)
         micro, _ = micro_batch(config, accelerator.num_processes)
         memory = TrainingMemory.of(rehearsal, base, micro)

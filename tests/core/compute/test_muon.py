@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_configs import DIT, tiny_config
 from torch import Tensor, nn
 
-from ddpm_cli.build.network import build_optimizer
+from ddpm_cli.build.network import build_network, build_optimizer
 from ddpm_cli.config.schema.optimizer import AdamWOptimizer, MuonOptimizer
 from ddpm_cli.core.compute.muon import MOMENTUM, inner_matrices, orthogonal, product_type
 from ddpm_cli.core.compute.skipping import step_if
@@ -110,6 +111,14 @@ def test_the_rest_moves_as_adamw_moves_it() -> None:
 def test_first_and_last_layer_norms_biases_and_embeddings_are_no_matrices_of_it() -> None:
     network = Net()
     assert [id(weight) for weight in inner_matrices(network)] == [id(network.inner.weight), id(network.linear.weight)]
+
+
+def test_of_a_transformer_it_moves_all_maps_between_patches_and_pixels() -> None:
+    network = build_network(tiny_config("model.num_classes=3", "model.registers=2", network=DIT), (1, 28, 28))
+    moved = {id(weight) for weight in inner_matrices(network)}
+    others = {name for name, weight in network.named_parameters() if weight.ndim > 1 and id(weight) not in moved}
+    assert others == {"patch_in.weight", "linear_out.weight", "label_embedding.weight", "registers"}
+    assert "modulation_out.weight" in {name for name, weight in network.named_parameters() if id(weight) in moved}
 
 
 def test_a_step_that_is_not_taken_moves_nothing() -> None:

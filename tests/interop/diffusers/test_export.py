@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import torch
 from command import assert_refused, run_ddpm
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from trained_models import trained_model
+from trained_models import trained_dit, trained_model
 
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.preset_files import preset_names
@@ -129,6 +132,44 @@ def test_what_diffusers_cannot_express_is_refused_with_the_reason(sets: str, rea
     with pytest.raises(RequestError, match=reason) as caught:
         check_expressible(model.config, model.image_shape)
     assert "--preset fashion-mnist-gpu or paper-cifar10" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sets", [("data.augment=0.1",), ("model.num_classes=3", "objective.parameterization=v", "schedule=cosine")]
+)
+def test_diffusers_makes_the_same_of_a_transformer(sets: tuple[str, ...], tmp_path: Path) -> None:
+    model = trained_dit(*sets)
+    found = compare_diffusers(model, folder_of(model, tmp_path), images=True)
+    assert len(found) == 4
+    assert all(comparison.holds for comparison in found), found
+
+
+def test_the_lines_of_the_card_draw_our_images_of_a_transformer_with_diffusers_alone(tmp_path: Path) -> None:
+    model = trained_dit("model.num_classes=3")
+    folder = folder_of(model, tmp_path)
+    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    program = lines.replace("FOLDER", str(folder)).replace("import torch\n", "import sys, torch\ntorch.manual_seed(5)\n", 1)
+    program += "\nassert not any(name.startswith('ddpm') for name in sys.modules)\ntorch.save(x, sys.argv[1])\n"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "x.pt")], check=True, cwd=tmp_path, timeout=120)
+    noise = torch.randn(4, *model.image_shape, generator=torch.Generator().manual_seed(5))
+    expected = sample_from(model, DdimSampler(steps=12), noise, lambda: noise, torch.zeros(4, dtype=torch.int64))
+    assert expected.std() > 0.1
+    torch.testing.assert_close(torch.load(tmp_path / "x.pt"), expected, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("sets", "shape", "reason"),
+    [
+        ("model.registers=2", (1, 8, 8), "no registers"),
+        ("model.mlp_ratio=2", (1, 8, 8), "4 times as wide"),
+        ("model.depth=1", (1, 8, 12), "square images alone, not 8x12"),
+        ("objective.loss=hybrid", (1, 8, 8), "no learned variance"),
+    ],
+)
+def test_transformers_that_diffusers_cannot_express_are_refused(sets: str, shape: tuple[int, int, int], reason: str) -> None:
+    model = trained_dit(sets, shape=shape)
+    with pytest.raises(RequestError, match=reason):
+        check_expressible(model.config, model.image_shape)
 
 
 def test_different_numbers_of_heads_are_refused() -> None:

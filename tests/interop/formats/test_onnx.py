@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from trained_models import trained_model
+from trained_models import trained_dit, trained_model
 
 from ddpm_cli.errors import RequestError
 from ddpm_cli.interop.formats.onnx import write_onnx, write_onnx_sampler
@@ -104,3 +104,10 @@ def test_a_graph_whose_name_is_no_utf8(tmp_path: Path) -> None:
     model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
     path.write_bytes(model.SerializeToString())
     assert load_onnx(path, ["x"])(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
+
+
+def test_a_transformer_is_written_too(folder: Path) -> None:
+    model = trained_dit("model.registers=2", "model.num_classes=3", "objective.loss=hybrid")
+    (comparison,) = write_onnx(model, folder / "transformer.onnx", half=False)
+    assert comparison.holds
+    assert comparison.difference < 1e-5

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from trained_models import trained_dit
 
 from ddpm_cli.errors import CheckpointError, OutputError
-from ddpm_cli.interop.formats.torch_export import load_program, save_program
+from ddpm_cli.interop.formats.torch_export import load_program, save_program, write
+from ddpm_cli.interop.registry import ExportOptions
 from ddpm_cli.interop.same_noise import largest_difference
 from ddpm_cli.models.unet import UNet
 
@@ -113,3 +115,10 @@ def test_largest_difference_sees_every_batch_and_nan() -> None:
     assert largest_difference(zero, zero, (1, 2, 2)) == 0
     assert largest_difference(zero, off_in_large_batches, (1, 2, 2)) == 0.5
     assert math.isnan(largest_difference(zero, nan_in_small_batches, (1, 2, 2)))
+
+
+def test_a_transformer_is_written_with_labels_and_a_batch_of_any_size(tmp_path: Path) -> None:
+    model = trained_dit("model.registers=2", "model.num_classes=3")
+    (comparison,) = write(model, tmp_path / "model.pt2", ExportOptions())
+    assert comparison.holds
+    assert comparison.difference < 1e-5

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
 import torch
-from tiny_configs import tiny_config
+from tiny_configs import DIT, NETWORK, tiny_config
 
 from ddpm_cli.build.network import build_network
 from ddpm_cli.models.base import Denoiser
 from ddpm_cli.training.start.transfer import Transfer, plan_transfer
 
 
-def network(*sets: str, shape: tuple[int, int, int] = (1, 28, 28), seed: int = 0) -> Denoiser:
-    made = build_network(tiny_config(*sets), shape)
+def network(*sets: str, shape: tuple[int, int, int] = (1, 28, 28), seed: int = 0, kind: Mapping[str, Any] = NETWORK) -> Denoiser:
+    made = build_network(tiny_config(*sets, network=kind), shape)
     torch.manual_seed(seed)
     for parameter in made.parameters():
         parameter.data = 0.2 * torch.randn_like(parameter)
@@ -30,10 +34,17 @@ def assert_all_named(before: Denoiser, after: Denoiser, transfer: Transfer) -> N
     assert used | {name.split(" ")[0] for name in transfer.left} == {*before.state_dict()}
 
 
-def test_colour_from_grey_predicts_of_a_grey_picture_what_grey_did_in_each_channel() -> None:
-    before, after = network(), network(shape=(3, 28, 28), seed=1)
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        (NETWORK, {"conv_in.weight", "conv_out.weight", "conv_out.bias"}),
+        (DIT, {"patch_in.weight", "linear_out.weight", "linear_out.bias"}),
+    ],
+)
+def test_colour_from_grey_predicts_of_a_grey_picture_what_grey_did_in_each_channel(kind: Mapping[str, Any], ends: set[str]) -> None:
+    before, after = network(kind=kind), network(shape=(3, 28, 28), seed=1, kind=kind)
     transfer = plan_transfer(before, after)
-    assert {*transfer.adapted} == {"conv_in.weight", "conv_out.weight", "conv_out.bias"}
+    assert {*transfer.adapted} == ends
     assert not transfer.new
     assert_all_named(before, after, transfer)
     x, t = torch.randn(2, 1, 28, 28), torch.tensor([3, 700])
@@ -43,8 +54,9 @@ def test_colour_from_grey_predicts_of_a_grey_picture_what_grey_did_in_each_chann
     torch.testing.assert_close(found, expected.expand(-1, 3, -1, -1), rtol=1e-4, atol=1e-4)
 
 
-def test_other_sizes_take_everything() -> None:
-    before, after = network(), network(shape=(1, 45, 64), seed=1)
+@pytest.mark.parametrize("kind", [NETWORK, DIT])
+def test_other_sizes_take_everything(kind: Mapping[str, Any]) -> None:
+    before, after = network(kind=kind), network(shape=(1, 44, 64), seed=1, kind=kind)
     transfer = plan_transfer(before, after)
     assert {*transfer.taken} == {*after.state_dict()}
     assert not transfer.new
@@ -97,3 +109,16 @@ def test_a_learned_variance_is_left_out_or_new() -> None:
     mean = taken_into(after, before, transfer).state_dict()["conv_out.weight"]
     assert torch.equal(mean, before.state_dict()["conv_out.weight"][: len(mean)])
     assert "conv_out.weight (variance)" in plan_transfer(after, before).new
+
+
+def test_a_transformer_takes_other_patches_but_for_what_reads_and_writes_them_and_a_variance_that_is_new() -> None:
+    before = network(kind=DIT)
+    after = network("model.patch_size=2", seed=1, kind=DIT)
+    transfer = plan_transfer(before, after)
+    assert {*transfer.new} == {"patch_in.weight", "linear_out.weight", "linear_out.bias"}
+    learned = network("objective.loss=hybrid", seed=1, kind=DIT)
+    transfer = plan_transfer(before, learned)
+    assert {*transfer.new} == {"linear_out.weight (variance)", "linear_out.bias (variance)"}
+    x, t = torch.randn(2, 1, 28, 28), torch.tensor([3, 700])
+    with torch.no_grad():
+        torch.testing.assert_close(taken_into(learned, before, transfer)(x, t)[:, :1], before(x, t), rtol=0, atol=1e-6)
