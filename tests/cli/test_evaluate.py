@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command import TINY, Ddpm, assert_refused, environment
+from command import TINY, Ddpm, assert_refused, run_ddpm
+from launched import two_processes
 
 LIKELIHOODS = "--metrics=bits-per-dim,nll-ode"
 QUICK = ("--sampler=ddim", "--steps=2", "-n", "12", "--batch-size=4")  # torchrun takes --n for one of its own
@@ -67,27 +66,15 @@ def test_evaluate_prints_metrics_of_samples_for_people_and_keeps_them(ddpm: Ddpm
     assert len((evaluations / "figures.jsonl").read_text().splitlines()) == 3
 
 
-def test_torchrun_gives_what_one_process_gives(tiny: Path) -> None:
-    def figures(*launcher: str, out: str) -> list[dict[str, object]]:
-        command = [
-            sys.executable,
-            "-m",
-            *launcher,
-            "ddpm_cli",
-            "evaluate",
-            "tiny",
-            *QUICK,
-            "--device=cpu",
-            f"--out={out}",
-            "--json",
-        ]
-        done = subprocess.run(command, cwd=tiny, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+def test_two_processes_give_what_one_gives(tiny: Path) -> None:
+    def figures(start: Ddpm, out: str) -> list[dict[str, object]]:
+        done = start("evaluate", "tiny", *QUICK, "--device=cpu", f"--out={out}", "--json", cwd=tiny)
         assert done.returncode == 0, done.stderr
         found: list[dict[str, object]] = json.loads(done.stdout)["figures"]
         return found
 
-    two = figures("torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", out="two")
-    assert two == figures(out="one")
+    two = figures(two_processes, "two")
+    assert two == figures(run_ddpm, "one")
     assert two[0]["n"] == 12
 
 
