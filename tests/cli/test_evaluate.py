@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ LIKELIHOODS = "--metrics=bits-per-dim,nll-ode"
 QUICK = ("--sampler=ddim", "--steps=2", "-n", "12", "--batch-size=4")  # torchrun takes --n for one of its own
 
 
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the features of references stay from one test to the next."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture
@@ -78,14 +83,14 @@ def test_two_processes_give_what_one_gives(tiny: Path) -> None:
     assert two[0]["n"] == 12
 
 
-def test_an_exported_file_leaves_nothing_behind(ddpm: Ddpm, tiny: Path) -> None:
+def test_an_exported_file_leaves_nothing_behind(ddpm: Ddpm, tiny: Path, cache: Path) -> None:
     assert ddpm("export", "tiny", "--out=model.safetensors").returncode == 0
     shutil.rmtree(tiny / "runs")
     done = ddpm("evaluate", "model.safetensors", *QUICK, "--json")
     assert done.returncode == 0, done.stderr
     assert [figure["metric"] for figure in json.loads(done.stdout)["figures"]] == ["fcd"]
-    assert {path.name for path in tiny.iterdir()} == {"model.safetensors", "cache"}
-    assert not list((tiny / "cache").rglob("part-*"))
+    assert {path.name for path in tiny.iterdir()} == {"model.safetensors"}
+    assert not list(cache.rglob("part-*"))
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ IMPORTING = (
     "interpolate 1 2 --n=2 --steps=1",
     "inpaint photo.png photo.png --steps=2",
     "img2img photo.png --steps=2",
-    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --steps=1",
+    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --sampler=ddim --steps=1 --likelihood-steps=2 --reference=test",
     "tune-sampler tiny --steps=2 --n=2",
     "distill tiny --steps=1 --name=fast --set=train.sample_n=2",
     "compare tiny fast --n=1",

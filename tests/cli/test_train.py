@@ -272,7 +272,7 @@ def test_a_config_with_blanks_in_its_name_makes_a_run(ddpm: Ddpm, tmp_path: Path
 def test_two_processes_train_and_resume_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
     # One process has one part of the batch, the other two, and waits for it.
-    arguments = [*TINY, "--batch-size=3", "--set=train.micro_batch_size=1"]
+    arguments = [*TINY, "--batch-size=3", "--set=train.micro_batch_size=1", "--set=data.limit=400"]
     arguments += ["--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5"]
     # Samples in batches of 4, so that both processes have some to draw.
     arguments += [
