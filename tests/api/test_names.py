@@ -145,7 +145,7 @@ def test_mypy_strict_accepts_a_right_script_and_finds_each_fault_of_a_wrong_one(
     (tmp_path / "right.py").write_text(RIGHT)
     (tmp_path / "wrong.py").write_text(WRONG)
     (tmp_path / "mypy.ini").write_text(MYPY)
-    command = [sys.executable, "-m", "mypy", "--config-file=mypy.ini", "right.py", "wrong.py"]
+    command = [sys.executable, "-m", "mypy", "--config-file=mypy.ini", f"--cache-dir={os.devnull}", "right.py", "wrong.py"]
     environment = {**os.environ, "MYPYPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     found = [line for line in done.stdout.splitlines() if " error: " in line]

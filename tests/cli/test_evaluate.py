@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import TINY, Ddpm, assert_refused, environment
+from command import TINY, Ddpm, assert_refused, run_ddpm
+from launched import two_processes
 
 LIKELIHOODS = "--metrics=bits-per-dim,nll-ode"
 QUICK = ("--sampler=ddim", "--steps=2", "-n", "12", "--batch-size=4")  # torchrun takes --n for one of its own
 
 
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the features of references stay from one test to the next."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDPM_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture
@@ -67,38 +71,26 @@ def test_evaluate_prints_metrics_of_samples_for_people_and_keeps_them(ddpm: Ddpm
     assert len((evaluations / "figures.jsonl").read_text().splitlines()) == 3
 
 
-def test_torchrun_gives_what_one_process_gives(tiny: Path) -> None:
-    def figures(*launcher: str, out: str) -> list[dict[str, object]]:
-        command = [
-            sys.executable,
-            "-m",
-            *launcher,
-            "ddpm_cli",
-            "evaluate",
-            "tiny",
-            *QUICK,
-            "--device=cpu",
-            f"--out={out}",
-            "--json",
-        ]
-        done = subprocess.run(command, cwd=tiny, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+def test_two_processes_give_what_one_gives(tiny: Path) -> None:
+    def figures(start: Ddpm, out: str) -> list[dict[str, object]]:
+        done = start("evaluate", "tiny", *QUICK, "--device=cpu", f"--out={out}", "--json", cwd=tiny)
         assert done.returncode == 0, done.stderr
         found: list[dict[str, object]] = json.loads(done.stdout)["figures"]
         return found
 
-    two = figures("torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", out="two")
-    assert two == figures(out="one")
+    two = figures(two_processes, "two")
+    assert two == figures(run_ddpm, "one")
     assert two[0]["n"] == 12
 
 
-def test_an_exported_file_leaves_nothing_behind(ddpm: Ddpm, tiny: Path) -> None:
+def test_an_exported_file_leaves_nothing_behind(ddpm: Ddpm, tiny: Path, cache: Path) -> None:
     assert ddpm("export", "tiny", "--out=model.safetensors").returncode == 0
     shutil.rmtree(tiny / "runs")
     done = ddpm("evaluate", "model.safetensors", *QUICK, "--json")
     assert done.returncode == 0, done.stderr
     assert [figure["metric"] for figure in json.loads(done.stdout)["figures"]] == ["fcd"]
-    assert {path.name for path in tiny.iterdir()} == {"model.safetensors", "cache"}
-    assert not list((tiny / "cache").rglob("part-*"))
+    assert {path.name for path in tiny.iterdir()} == {"model.safetensors"}
+    assert not list(cache.rglob("part-*"))
 
 
 @pytest.mark.parametrize(

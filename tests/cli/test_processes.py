@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import Ddpm, run_ddpm
-from launched import ARGUMENTS, killing, largest_difference, torchrun
+from launched import ARGUMENTS, killing, largest_difference, torchrun, two_processes
 from picture_files import pixels
 from safetensors.numpy import load_file
 from tiny_configs import DIT, NETWORK, TINY, as_options
@@ -55,7 +55,7 @@ def test_a_killed_process_is_named_and_the_launcher_goes_on_with_the_run(one: Pa
 
 
 def test_a_model_spread_over_two_processes_learns_the_same_and_goes_on_in_one(one: Path, tmp_path: Path, ddpm: Ddpm) -> None:
-    done = torchrun(*TRAIN, "--set=train.sharding=full", cwd=tmp_path)
+    done = two_processes(*TRAIN, "--set=train.sharding=full", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs/run"
     assert largest_difference(one, run) < 1e-5
@@ -84,7 +84,7 @@ def test_muon_moves_matrices_that_are_spread_as_it_moves_whole_ones(tmp_path: Pa
     muon = ("--set=optimizer.kind=muon",)
     (tmp_path / "two").mkdir()
     assert ddpm(*TRAIN, *muon).returncode == 0
-    done = torchrun(*TRAIN, *muon, "--set=train.sharding=full", cwd=tmp_path / "two")
+    done = two_processes(*TRAIN, *muon, "--set=train.sharding=full", cwd=tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert largest_difference(tmp_path / "runs/run", tmp_path / "two/runs/run") < 1e-4
     assert shapes(tmp_path / "two/runs/run") == shapes(tmp_path / "runs/run")
@@ -93,7 +93,7 @@ def test_muon_moves_matrices_that_are_spread_as_it_moves_whole_ones(tmp_path: Pa
 def test_two_processes_draw_the_grid_of_one(one: Path, tmp_path: Path, ddpm: Ddpm) -> None:
     command = ("sample", str(one), "-n", "3", "--sampler=ddim", "--steps=3", "--device=cpu")
     assert ddpm(*command, "--out=one.png", "--trajectory=one.gif").returncode == 0
-    done = torchrun(*command, "--out=two.png", "--trajectory=two.gif", cwd=tmp_path)
+    done = two_processes(*command, "--out=two.png", "--trajectory=two.gif", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("wrote: two.png") == 1
     for kind in ("png", "gif"):

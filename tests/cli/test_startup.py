@@ -88,23 +88,25 @@ def test_light_commands_import_nothing_heavy(tmp_path):
         assert sorted(set(modules) & set(absent.split())) == [], line
 
 
+OF_DIFFUSERS = ("--set=model.stem=1", "--set=model.norm_groups=4")
+KEPT = ("--steps=2", "--name=kept", "--set=ema.widths=[0.05,0.1]", "--set=checkpoint.every=1", *OF_DIFFUSERS)
 IMPORTING = (
+    " ".join(("train", *TINY, *KEPT)),
+    "ema kept --width=0.1",
     "resume tiny --steps=7",
     "sample tiny --n=1 --steps=1 --npz=images.npz",
     "interpolate 1 2 --n=2 --steps=1",
     "inpaint photo.png photo.png --steps=2",
     "img2img photo.png --steps=2",
-    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --steps=1",
+    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --sampler=ddim --steps=1 --likelihood-steps=2 --reference=test",
     "tune-sampler tiny --steps=2 --n=2",
     "distill tiny --steps=1 --name=fast --set=train.sample_n=2",
     "compare tiny fast --n=1",
     "report tiny",
     "export tiny --format=onnx --out=model.onnx",
-    "export tiny --format=diffusers --out=pipeline",
+    "export kept --format=diffusers --out=pipeline",
     "import pipeline --name=theirs --data=fashion-mnist-10k",
     "bench --seconds=0.01 --batch-sizes=1 --set=model.base_channels=8 --set=model.norm_groups=4",
-    " ".join(("train", *TINY, "--steps=2", "--name=kept", "--set=ema.widths=[0.05,0.1]", "--set=checkpoint.every=1")),
-    "ema kept --width=0.1",
 )
 """A line of each command that needs torch, but for those that other tests start anew."""
 

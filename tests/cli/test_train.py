@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command import TINY, Ddpm, assert_refused, environment, files_below, run_ddpm
+from launched import two_processes
 from picture_files import write_picture
 from PIL import Image
 from safetensors.numpy import load_file
@@ -271,7 +272,7 @@ def test_a_config_with_blanks_in_its_name_makes_a_run(ddpm: Ddpm, tmp_path: Path
 def test_two_processes_train_and_resume_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
     # One process has one part of the batch, the other two, and waits for it.
-    arguments = [*TINY, "--batch-size=3", "--set=train.micro_batch_size=1"]
+    arguments = [*TINY, "--batch-size=3", "--set=train.micro_batch_size=1", "--set=data.limit=400"]
     arguments += ["--set=model.dropout=0", "--name=run", "--set=checkpoint.every=5"]
     # Samples in batches of 4, so that both processes have some to draw.
     arguments += [
@@ -280,20 +281,11 @@ def test_two_processes_train_and_resume_like_one(tmp_path: Path, monkeypatch: py
         "--set=sample.batch_size=4",
         "--set=checkpoint.best_by=fcd",
     ]
-    for name, processes in (("one", 1), ("two", 2)):
+    for name, start in (("one", run_ddpm), ("two", two_processes)):
         folder = tmp_path / name
         folder.mkdir()
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port=29517"]
         for command in (("train", *arguments, "--steps=5"), ("resume", "run", "--steps=10")):
-            done = subprocess.run(
-                [*launch, "-m", "ddpm_cli", *command],
-                cwd=folder,
-                env=environment(),
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+            done = start(*command, cwd=folder)
             assert done.returncode == 0, done.stderr
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "runs/run/metrics.jsonl").read_text().splitlines()]

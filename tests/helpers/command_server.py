@@ -18,6 +18,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forked import Child, Speaker
 
 MOST_SECONDS = 240
 """Of a command, which is ended then; pytest would end the test a minute later and leave it running."""
@@ -56,15 +60,23 @@ class Server:
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._logs = tempfile.TemporaryDirectory()
 
-    def run(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        """`ddpm ARGUMENTS` in `folder`; what it says passes through files."""
-        out, err = Path(self._logs.name, "stdout"), Path(self._logs.name, "stderr")
-        request = {"arguments": list(arguments), "folder": str(folder), "out": str(out), "err": str(err)}
+    def run(
+        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], ranks: Sequence[Mapping[str, str]] = ({},)
+    ) -> subprocess.CompletedProcess[str]:
+        """`ddpm ARGUMENTS` in `folder`, in one process or in several at once, of which each has more variables of its own.
+
+        Returns:
+            The first status that is not 0, and what they said, which passes through files, one process after the other.
+        """
+        logs = [Path(self._logs.name, str(rank)) for rank in range(len(ranks))]
+        asked = [{"environment": {**environment, **own}, "log": str(log)} for own, log in zip(ranks, logs, strict=True)]
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(request | {"environment": dict(environment)}), file=self._process.stdin, flush=True)
+        request = {"arguments": list(arguments), "folder": str(folder), "processes": asked}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         status = int(self._process.stdout.readline())
-        return subprocess.CompletedProcess(["ddpm", *arguments], status, out.read_text(), err.read_text())
+        out, err = ("".join(log.with_suffix(kind).read_text() for log in logs) for kind in (".out", ".err"))
+        return subprocess.CompletedProcess(["ddpm", *arguments], status, out, err)
 
     def end(self) -> None:
         """Let it go, and wait for its end."""
@@ -101,24 +113,31 @@ def import_everything() -> None:
     gc.freeze()
 
 
+def fork(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Child:
+    """Start one process of a command."""
+    from forked import fork_command
+
+    def prepare(_: Speaker) -> None:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(log.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        signal.alarm(MOST_SECONDS)
+
+    return fork_command(arguments, folder, log.with_suffix(".err"), prepare)
+
+
 def serve() -> None:
     """Run each command that is read from stdin, and answer with its exit status."""
-    from forked import Speaker, fork_command
-
+    importlib.import_module("torch")
     if "bare" not in sys.argv:
         import_everything()
     for line in sys.stdin:
         request = json.loads(line)
-
-        def prepare(_: Speaker, request: dict[str, str | dict[str, str]] = request) -> None:
-            os.environ.clear()
-            os.environ.update(request["environment"])
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-            signal.alarm(MOST_SECONDS)
-
-        child = fork_command(request["arguments"], Path(request["folder"]), Path(request["err"]), prepare)
-        sys.stdout.write(f"{child.wait()}\n")
+        words, folder = request["arguments"], Path(request["folder"])
+        children = [fork(words, folder, process["environment"], Path(process["log"])) for process in request["processes"]]
+        statuses = [child.wait() for child in children]
+        sys.stdout.write(f"{next(filter(None, statuses), 0)}\n")
         sys.stdout.flush()
 
 

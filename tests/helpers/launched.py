@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from command import TINY, environment
+from command_server import the_server
 from safetensors.numpy import load_file
 
 # Without dropout, whose noise each process draws for itself.
@@ -36,6 +38,16 @@ def torchrun(*arguments: str, cwd: Path, options: Sequence[str] = (), **variable
     command = [*launcher, "-m", "ddpm_cli", *arguments]
     variables = environment() | variables
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240, check=False)
+
+
+def two_processes(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same with the variables that torchrun sets, without torchrun and the seconds in which each process imports torch."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return the_server().run(arguments, cwd, environment(), ranks)
 
 
 def killing(rank: int, at: Path, folder: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import numpy as np
-from command import run_ddpm
+from command import run_ddpm_anew
 from launched import ARGUMENTS, killing, largest_difference, tensors, torchrun
 from PIL import Image
 
@@ -55,7 +55,7 @@ class Soak:
         self._start(name, processes, "resume", "run")
 
     def _start(self, name: str, processes: int, *arguments: str) -> None:
-        start = run_ddpm if processes == 1 else torchrun
+        start = run_ddpm_anew if processes == 1 else torchrun
         done = start(*arguments, cwd=self.folder / name)
         if done.returncode:
             raise SystemExit(f"{name}: exit status {done.returncode}\n{done.stderr}")
@@ -91,7 +91,7 @@ def compare_grids(soak: Soak) -> None:
     """Samples of one process and of two."""
     command = ("sample", str(soak.run("one")), "-n", "9", "--sampler=ddim", "--steps=10", "--device=cpu")
     grids = []
-    for start, name in ((run_ddpm, "one.png"), (torchrun, "two.png")):
+    for start, name in ((run_ddpm_anew, "one.png"), (torchrun, "two.png")):
         done = start(*command, f"--out={name}", cwd=soak.folder)
         if done.returncode:
             raise SystemExit(done.stderr)
