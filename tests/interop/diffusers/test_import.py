@@ -73,7 +73,7 @@ def assert_same_images(model: TrainedModel, folder: Path) -> None:
     pipeline = load_pipeline(folder)
     scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
     x_T = seeded_noise((2, *model.image_shape), 3)()
-    theirs = sample_diffusers(pipeline.unet, scheduler, 5, x_T, 0, {})
+    theirs = sample_diffusers(lambda x, t: pipeline.unet(x, t).sample, scheduler, 5, x_T, 0, {})
     ours = sample_from(model, DdimSampler(steps=5), x_T, seeded_noise(x_T.shape, 0))
     assert theirs.std() > 0.05
     assert float((ours - theirs).abs().max()) < 1e-4
