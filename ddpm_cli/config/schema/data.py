@@ -305,14 +305,18 @@ class FolderData(OwnPictures):
 
     def find_pictures(self) -> Pictures:
         """Find the pictures in the folder."""
-        from ddpm_cli.data.archives.folder_tables import with_classes_of_tables
         from ddpm_cli.data.sources.folder import scan_folder
 
         if self.root is None:
             raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
         root = user_path(self.root, "data.root", DataError)
-        found = scan_folder(root, self.splits, follow_links=self.follow_links)
-        return found if self.splits == "old" else with_classes_of_tables(found, root, self.label_column)
+        return scan_folder(
+            root,
+            self.splits,
+            follow_links=self.follow_links,
+            with_tables=self.splits != "old",
+            label_column=self.label_column,
+        )
 
 
 class ArchiveData(OwnPictures):

@@ -15,12 +15,11 @@ from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.archives.arranging import arranged
 from ddpm_cli.data.archives.contents import MOST_PICTURE_BYTES, fingerprint, plain_name, require_modest, stem
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN, USUAL_NAMES, numbered
 from ddpm_cli.data.pictures.settings import Pictures, printable
-from ddpm_cli.data.pictures.splits import Splits
-from ddpm_cli.data.sources.folder import Placed, in_order_of_a_walk
+from ddpm_cli.data.placing.place import Listing, in_order_of_a_walk, place
+from ddpm_cli.data.placing.splits import Splits
 from ddpm_cli.errors import DataError
 
 BATCH_ROWS = 16
@@ -213,17 +212,12 @@ def open_parquet(path: Path, splits: Splits, label_column: str | None) -> Pictur
     labels, class_names = _classes(table, source)
     names = names_of(table, [class_names[label] for label in labels.tolist()] if class_names else [])
     order = in_order_of_a_walk(names)
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.arange(len(order))
-    ordered = [names[row] for row in order]
-    if table.label_column:
-        place, layout = Placed(list(range(len(order))), labels[order], class_names, None, ()), ""
-    else:
-        place, found = arranged(path, ordered, (), splits)
-        layout = found.text
-        numbers_of_used = np.full(len(order), -1, np.int64)
-        numbers_of_used[place.used] = np.arange(len(place.used))
-        numbers = numbers_of_used[numbers]
+    listing = Listing([names[row] for row in order], classes=(labels[order], class_names) if table.label_column else None)
+    # Folders that were made of classes are no splits.
+    has_folders = any("/" in path for path in table.paths if path)
+    found = place(path, listing, source, splits if has_folders else "none", archive=True)
+    numbers = np.full(len(order), -1, np.int64)
+    numbers[np.array(order, np.int64)[found.used]] = np.arange(len(found.used))
     others = [f"--set data.label_column={printable(name)}" for name in table.others if not table.label_column]
     notices = [f"The columns {first_few(table.others)} of {source} are not read; for classes: {others[0]}"] if others else []
     stream = partial(_in_order, path, table, numbers.tolist())
@@ -234,16 +228,16 @@ def open_parquet(path: Path, splits: Splits, label_column: str | None) -> Pictur
     return Pictures(
         name=stem(path),
         source=source,
-        names=[ordered[number] for number in place.used],
-        labels=place.labels,
-        class_names=place.class_names,
-        held_out=place.held_out,
+        names=[listing.names[number] for number in found.used],
+        labels=found.labels,
+        class_names=found.class_names,
+        held_out=found.held_out,
         fingerprint=of_now(),
-        read=lambda number: next(content for found, content in stream() if found == number),
+        read=lambda number: next(content for row, content in stream() if row == number),
         check=f"ddpm data check {shell_word(path)}",
         fingerprint_now=of_now,
-        notices=(*place.notices, *notices),
-        layout=layout,
+        notices=(*found.notices, *notices),
+        layout=found.layout,
         in_order=stream,
     )
 

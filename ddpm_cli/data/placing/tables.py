@@ -6,19 +6,86 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from ddpm_cli.core.io.files import UnreadableError, parse_json
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.archives.contents import CLASS_SUFFIX, JSON_SUFFIX, sample_of
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN
+from ddpm_cli.data.pictures.decode import SUFFIXES
 from ddpm_cli.data.pictures.settings import printable, shown
 from ddpm_cli.errors import DataError
 
 FILE_NAME = "file_name"
 DATASET_JSON = "dataset.json"
+TABLES = (DATASET_JSON, "metadata.csv", "metadata.jsonl")
+"""Files beside pictures that say their classes: of EDM and StyleGAN, and of Hugging Face's imagefolder."""
+
+CLASS_SUFFIX, JSON_SUFFIX = ".cls", ".json"
+"""Of what holds the class of a sample of WebDataset."""
+
+MOST_BYTES = {"table": 1 << 28, "mark": 1 << 16}
+Kind = Literal["picture", "table", "mark", "other"]
 Value = int | str
+
+
+def kind_of(name: str, *, wants_json: bool = False) -> Kind:
+    """Tell what a file in a folder or archive is by its name.
+
+    Args:
+        name: Of the file.
+        wants_json: Whether a sample's .json file is one of its class, because a column was named.
+    """
+    base = name.rpartition("/")[2]
+    if base in TABLES:
+        return "table"
+    suffix = f".{base.rpartition('.')[2].lower()}" if "." in base else ""
+    if suffix in SUFFIXES:
+        return "picture"
+    return "mark" if suffix == CLASS_SUFFIX or (suffix == JSON_SUFFIX and wants_json) else "other"
+
+
+def is_too_large(kind: Kind, name: str, size: int) -> bool:
+    """Tell whether a mark holds more than a class, and is none.
+
+    Raises:
+        UnreadableError: If it is a table that is too large.
+    """
+    if kind == "table" and size > MOST_BYTES[kind]:
+        raise UnreadableError(f"holds a table, {shown(name)}, of {size:,} bytes, more than {MOST_BYTES[kind]:,}")
+    return kind == "mark" and size > MOST_BYTES[kind]
+
+
+def text_of(content: bytes) -> str:
+    """Decode the text of a table or mark, with or without a byte order mark; what is no text is told when it is wanted."""
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
+def _read(texts: Mapping[str, str], name: str) -> str:
+    """The text of a table or mark.
+
+    Raises:
+        UnreadableError: If it is none: what stood in for its letters could make one class of two.
+    """
+    text = texts[name]
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UnreadableError("is not UTF-8 text") from error
+    return text
+
+
+def sample_of(name: str) -> str:
+    """Take a file's name up to its first dot, which the files of one sample of WebDataset share."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def folders_of(name: str) -> list[str]:
+    """List the folders that a name lies in, each ending in a slash, the outermost first."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: depth + 1]) + "/" for depth in range(len(parts))]
 
 
 class Given(NamedTuple):
@@ -27,61 +94,89 @@ class Given(NamedTuple):
     Attributes:
         values: Whole numbers or texts.
         where: What they come from, for people.
-        in_folders: Whether folders still may be splits; else they mean nothing.
         notices: What the user must know about them.
     """
 
     values: list[Value]
     where: str
-    in_folders: bool
     notices: tuple[str, ...] = ()
 
 
-def given_classes(
-    names: Sequence[str], tables: Mapping[str, str], marks: Mapping[str, str], column: str | None, source: str
-) -> Given | None:
+class Wanted(NamedTuple):
+    """Hold the pictures whose classes are wanted.
+
+    Attributes:
+        names: Of these pictures.
+        every: Of all pictures, those that are left aside too.
+        source: The collection, for messages.
+    """
+
+    names: Sequence[str]
+    every: Collection[str]
+    source: str
+
+
+def tables_over(names: Sequence[str], tables: Mapping[str, str]) -> list[str]:
+    """List the tables that may speak of some pictures: metadata in folders around any, the outermost dataset.json around all."""
+    around = {folder for name in {name[: name.rfind("/") + 1] for name in names} for folder in ("", *folders_of(name))}
+    kept = sorted(table for table in tables if _folder(table) in around)
+    whole = [table for table in kept if _is_dataset_json(table) and all(name.startswith(_folder(table)) for name in names)]
+    return [table for table in kept if not _is_dataset_json(table) or table == min(whole, key=len, default="")]
+
+
+def _folder(name: str) -> str:
+    return name[: name.rfind("/") + 1]
+
+
+def _is_dataset_json(table: str) -> bool:
+    return table.rpartition("/")[2] == DATASET_JSON
+
+
+def given_classes(wanted: Wanted, tables: Mapping[str, str], marks: Mapping[str, str], column: str | None) -> Given | None:
     """Read the classes that files beside the pictures give; None if none do, and folders may.
 
     A column that was named goes first, then dataset.json, then WebDataset's .cls files.
 
     Args:
-        names: Of the pictures.
+        wanted: The pictures.
         tables: Text of the tables, by name.
         marks: Text of the samples' files of a class, by name.
         column: Of a metadata table or of the samples' .json files; None if the user named none.
-        source: The collection, for messages.
     Raises:
         DataError: If they cannot be read, give vectors, or some pictures have no class.
     """
-    metadata = {name: text for name, text in tables.items() if not name.endswith(DATASET_JSON)}
+    source, over = wanted.source, tables_over(wanted.names, tables)
+    metadata = [name for name in over if not _is_dataset_json(name)]
     if column is not None:
         if metadata:
-            return _of_metadata(names, metadata, column, source)
-        jsons = {sample_of(name): text for name, text in marks.items() if name.lower().endswith(JSON_SUFFIX)}
-        if jsons:
-            return _of_samples(
-                names, {key: _of_json(key, text, column, source) for key, text in jsons.items()}, JSON_SUFFIX, source
-            )
+            return _of_metadata(wanted, metadata, tables, column)
+        if jsons := _of_suffix(marks, JSON_SUFFIX):
+            classes = {key: _of_json(key, name, marks, column, source) for key, name in jsons.items()}
+            return _of_samples(wanted, classes, JSON_SUFFIX)
         raise DataError(
             f"There is no metadata.csv, metadata.jsonl or .json of a sample in {source}, and so no column {printable(column)}.",
             "Leave out data.label_column, and folders are the classes.",
         )
-    if (text := tables.get(DATASET_JSON)) is not None:
-        return _of_dataset_json(names, text, source)
-    classes = {sample_of(name): text for name, text in marks.items() if name.lower().endswith(CLASS_SUFFIX)}
-    if classes:
-        numbers = {key: _whole(text.strip(), f"{shown(key)}{CLASS_SUFFIX}", source) for key, text in classes.items()}
-        return _of_samples(names, numbers, CLASS_SUFFIX, source)
+    if dataset_json := next(filter(_is_dataset_json, over), None):
+        return _of_dataset_json(wanted, dataset_json, tables)
+    if named := _of_suffix(marks, CLASS_SUFFIX):
+        numbers = {key: _whole(marks[name].strip(), f"{shown(key)}{CLASS_SUFFIX}", source) for key, name in named.items()}
+        return _of_samples(wanted, numbers, CLASS_SUFFIX)
     return None
 
 
-def unread_columns(tables: Mapping[str, str]) -> Iterator[str]:
-    """Say which columns of metadata tables may hold classes that were not asked for."""
-    for name, text in sorted(tables.items()):
-        if name.endswith(DATASET_JSON):
+def _of_suffix(marks: Mapping[str, str], suffix: str) -> dict[str, str]:
+    """Names of the files of a class, by their sample."""
+    return {sample_of(name): name for name in marks if name.lower().endswith(suffix)}
+
+
+def unread_columns(names: Sequence[str], tables: Mapping[str, str]) -> Iterator[str]:
+    """Say which columns of metadata tables over some pictures may hold classes that were not asked for."""
+    for name in tables_over(names, tables):
+        if _is_dataset_json(name):
             continue
         try:
-            row = next(_rows(name, text), {})
+            row = next(_rows(name, tables), {})
         except UnreadableError:
             continue
         if columns := [printable(str(key)) for key in row if key != FILE_NAME]:
@@ -91,14 +186,15 @@ def unread_columns(tables: Mapping[str, str]) -> Iterator[str]:
             )
 
 
-def _of_dataset_json(names: Sequence[str], text: str, source: str) -> Given:
+def _of_dataset_json(wanted: Wanted, table: str, tables: Mapping[str, str]) -> Given:
+    source = wanted.source
     try:
-        whole = parse_json(text)
+        whole = parse_json(_read(tables, table))
         labels = whole.get("labels") if isinstance(whole, dict) else whole
     except UnreadableError as error:
         raise DataError(f"{DATASET_JSON} in {source} {error}.", "Write it anew as EDM's dataset_tool.py does.") from error
     if labels is None:
-        return _without_classes(names)
+        return _without_classes(wanted.names)
     if not isinstance(labels, list) or not all(
         isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) for one in labels
     ):
@@ -106,31 +202,30 @@ def _of_dataset_json(names: Sequence[str], text: str, source: str) -> Given:
             f'"labels" of {DATASET_JSON} in {source} is no list of pairs [name, class].',
             'Write {"labels": [["00000/img00000000.png", 3], ...]}, or "labels": null for none.',
         )
-    by_name = {name.lstrip("./"): label for name, label in labels}
+    by_name = {f"{_folder(table)}{name.lstrip('./')}": label for name, label in labels}
     if all(label is None for label in by_name.values()):
-        return _without_classes(names)
+        return _without_classes(wanted.names)
     for name, label in by_name.items():
         if isinstance(label, list):
             raise DataError(
                 f"{DATASET_JSON} in {source} gives {shown(name)} a vector of {len(label):,} numbers, not one class.",
                 "A model of classes needs one whole number for each picture; several at once, or real numbers, are not trained on.",
             )
-    return _complete(names, names, by_name, DATASET_JSON, source, in_folders=False)
+    return _complete(wanted, wanted.names, by_name, DATASET_JSON)
 
 
 def _without_classes(names: Sequence[str]) -> Given:
     """What a file says that gives no picture a class: folders, which the tools number, are none then."""
-    return Given([0] * len(names), DATASET_JSON, in_folders=False)
+    return Given([0] * len(names), DATASET_JSON)
 
 
-def _complete(
-    names: Sequence[str], keys: Sequence[str], by_key: Mapping[str, Any], where: str, source: str, *, in_folders: bool
-) -> Given:
+def _complete(wanted: Wanted, keys: Sequence[str], by_key: Mapping[str, Any], where: str, *, by_sample: bool = False) -> Given:
     """The class of each picture, by its key in a table.
 
     Raises:
         DataError: If some have none, or one that is neither a whole number nor a text.
     """
+    names, every, source = wanted
     if lacking := [shown(name) for name, key in zip(names, keys, strict=True) if by_key.get(key) is None]:
         raise DataError(
             f"{counted(len(lacking))} of {len(names):,} in {source} {'has' if len(lacking) == 1 else 'have'} no class in {where}: "
@@ -143,20 +238,20 @@ def _complete(
             raise DataError(
                 f"{where} in {source} gives {shown(name)} {printable(repr(value))[:50]}, which is no class.", ANOTHER_COLUMN
             )
-    known = set(keys)
+    known = {sample_of(name) for name in every} if by_sample else set(every)
     absent = [shown(key) for key in by_key if key not in known]
     are = "is" if len(absent) == 1 else "are"
     notice = f"{where} in {source} names {counted(len(absent))} that {are} not there: {first_few(absent)}."
-    return Given(values, where, in_folders, (notice,) if absent else ())
+    return Given(values, where, (notice,) if absent else ())
 
 
-def _of_samples(names: Sequence[str], by_sample: Mapping[str, Any], suffix: str, source: str) -> Given:
-    return _complete(names, [sample_of(name) for name in names], by_sample, f"the {suffix} files", source, in_folders=False)
+def _of_samples(wanted: Wanted, classes: Mapping[str, Any], suffix: str) -> Given:
+    return _complete(wanted, [sample_of(name) for name in wanted.names], classes, f"the {suffix} files", by_sample=True)
 
 
-def _of_json(key: str, text: str, column: str, source: str) -> Any:
+def _of_json(key: str, name: str, marks: Mapping[str, str], column: str, source: str) -> Any:
     try:
-        found = parse_json(text)
+        found = parse_json(_read(marks, name))
     except UnreadableError as error:
         raise DataError(f"{shown(key)}{JSON_SUFFIX} in {source} {error}.", "Write it anew.") from error
     if not isinstance(found, dict) or column not in found:
@@ -176,21 +271,20 @@ def _whole(text: str, what: str, source: str) -> int:
     )
 
 
-def _of_metadata(names: Sequence[str], tables: Mapping[str, str], column: str, source: str) -> Given:
-    by_name: dict[str, Any] = {}
-    for table, text in sorted(tables.items()):
-        folder = table[: table.rfind("/") + 1]
+def _of_metadata(wanted: Wanted, metadata: Sequence[str], tables: Mapping[str, str], column: str) -> Given:
+    source, by_name = wanted.source, dict[str, Any]()
+    for table in metadata:
         try:
-            for row in _rows(table, text):
+            for row in _rows(table, tables):
                 _require_columns(row, table, column, source)
-                by_name[f"{folder}{row[FILE_NAME]}"] = row[column]
+                by_name[f"{_folder(table)}{row[FILE_NAME]}"] = row[column]
         except UnreadableError as error:
             raise DataError(f"{shown(table)} in {source} {error}.", "Write it anew.") from error
     texts = [value for value in by_name.values() if value is not None]
     if all(isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 for value in texts):
         by_name = {name: value and int(value) for name, value in by_name.items()}  # as CSV has no numbers
-    where = f"the column {printable(column)} of {first_few([shown(table) for table in sorted(tables)])}"
-    return _complete(names, names, by_name, where, source, in_folders=True)
+    where = f"the column {printable(column)} of {first_few([shown(table) for table in metadata])}"
+    return _complete(wanted, wanted.names, by_name, where)
 
 
 def _require_columns(row: Mapping[str, Any], table: str, column: str, source: str) -> None:
@@ -202,12 +296,13 @@ def _require_columns(row: Mapping[str, Any], table: str, column: str, source: st
         )
 
 
-def _rows(table: str, text: str) -> Iterator[dict[str, Any]]:
+def _rows(table: str, tables: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The rows of a metadata table.
 
     Raises:
         UnreadableError: If it is damaged.
     """
+    text = _read(tables, table)
     if table.endswith(".csv"):
         try:
             for row in csv.DictReader(io.StringIO(text, newline="")):
