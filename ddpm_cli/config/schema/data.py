@@ -282,7 +282,7 @@ class OwnPictures(PicturesBase, HeldOutShare):
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
         """Read the pictures."""
-        from ddpm_cli.data.pictures.cache import load_pictures
+        from ddpm_cli.data.cache.loading import load_pictures
 
         settings = self.picture_settings(held_out=self.held_out, dark=self.keeps_dark(trained_on=trained_on))
         return load_pictures(self.find_pictures(), settings, on_event)

@@ -1,4 +1,4 @@
-"""Decide which pictures are used, on which side of a split, and of which class: one way for folders and archives."""
+"""Choose which pictures are used, on which side of a split, and of which class: one way for folders and archives."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from deep_files import png_16, ppm_16, tiff
 from picture_files import write_folder
 from PIL import Image
 
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.images import Dataset, images_sha256
 from ddpm_cli.data.pictures import survey
-from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.decode import Levels
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.scale import USUAL, Scale
