@@ -22,8 +22,7 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on
     Args:
         config: The section.
         on_event: Told of downloads and progress.
-        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had, and the
-            range is that of earlier versions if the section names none.
+        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had.
     Raises:
         DataError: If they are nowhere to be had, or unusable.
     """

@@ -67,7 +67,7 @@ def choose_set_scale(
 
     Args:
         pictures: The collection.
-        found: What is known of it; of dark 8 bits, after `look_for_bright`.
+        found: What is known of it; of 8 bits, after `look_for_bright`.
         rows: Numbers of the pictures that are used, int64 [n].
         shape: Of all images.
         settings: What the user asks for.

@@ -134,7 +134,7 @@ def test_masks_are_black_and_white_with_a_notice(root: Path) -> None:
     assert dataset.scale == Scale(0, 1, "uint8")
     assert dataset.train.images.max() == 1
     assert "black is 0 and white is 1, the set's own extremes" in dataset.notices[0]
-    before = load(root, dark=True)
+    before = load(root, range="dtype")
     assert (before.scale, before.notices) == (USUAL, ())  # as a model of an earlier version was trained
 
 
