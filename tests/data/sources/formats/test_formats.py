@@ -206,6 +206,35 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
+# ------------------------------------------------------------------------------------------------------------------ HDF5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no such file: it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (gzip.compress(b"x"), "packed by gzip"),
+        (b"CDF\x01" + bytes(2000), "NetCDF of version 3"),
+        (b"a table\nof words\x1b[31m" + bytes(2000), r'it begins with "a table.of words'),
+    ],
+    ids=["empty", "pointer", "page", "packed", "NetCDF", "text"],
+)
+def test_a_file_that_is_named_as_hdf5_and_is_none_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load_arrays(tmp_path / "a.h5")
+    assert "\x1b" not in caught.value.message
+    assert "Fetch it anew" in caught.value.remedy
+
+
+def test_hdf5_behind_bytes_of_somebody_else(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w", userblock_size=2048) as file:
+        file["images"], file["labels"] = COLOUR, LABELS
+    assert by_pixels(load_arrays(tmp_path / "a.hdf5")) == expected(COLOUR, LABELS)
+
+
 # ---------------------------------------------------------------------------------------------------------------- MATLAB
 
 
