@@ -313,6 +313,11 @@ class ArchiveData(OwnPictures):
 
     kind: Literal["archive"] = "archive"
     path: FilePath | None = Field(None, description="The file, a pattern such as shard-{000..010}.tar, or a folder of shards.")
+    image_column: str | None = Field(
+        None,
+        description="Column of the pictures in parquet, or in WebDataset's shards their extension, such as jpg or mask.png. If "
+        "unset, the only column, or the extension without a dot in it.",
+    )
 
     def find_pictures(self) -> Pictures:
         """Find the pictures in the archive."""
@@ -320,7 +325,8 @@ class ArchiveData(OwnPictures):
 
         if self.path is None:
             raise DataError("The kind archive needs a file.", "Name it: --data FILE.zip (data.path).")
-        return open_archive(user_path(self.path, "data.path", DataError), self.splits, self.label_column)
+        path = user_path(self.path, "data.path", DataError)
+        return open_archive(path, self.splits, self.label_column, self.image_column)
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):

@@ -32,7 +32,7 @@ def arranged(
         filled = {name[: name.rfind("/") + 1] for name in names}
         every = {*folders, *(outer for folder in filled for outer in folders_of(folder))}
         every |= {outer for folder in folders for outer in folders_of(folder)}
-        found = _arrange(path, Folders(frozenset(filled), frozenset(every)), splits if given is None else "auto")
+        found = _arrange(path, Folders(frozenset(filled), frozenset(every)), splits)
     if given is None:
         return placed(path, Tree(list(names), sorted(folders)), found), found
     found = found._replace(classes=())

@@ -22,8 +22,9 @@ from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.archives.arranging import arranged
 from ddpm_cli.data.archives.contents import MOST_PICTURE_BYTES, Contents, facts_of, fingerprint, stem
-from ddpm_cli.data.archives.labels import given_classes, one_picture_a_sample, unread_columns
+from ddpm_cli.data.archives.labels import given_classes, unread_columns
 from ddpm_cli.data.archives.parquet import open_parquet
+from ddpm_cli.data.archives.samples import beside_notice, pictures_of_samples
 from ddpm_cli.data.archives.shards import shards
 from ddpm_cli.data.archives.tars import is_packed, list_tar, stream_tar
 from ddpm_cli.data.archives.zips import list_zip, read_exactly, read_member
@@ -55,7 +56,7 @@ class Member:
     row: int
 
 
-def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None) -> Pictures:
+def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None, image_column: str | None = None) -> Pictures:
     """Find the pictures in an archive, or in numbered shards of one; nothing is unpacked, and no picture is decoded.
 
     Its names count as those of a folder that it was made from: classes are folders, and folders named as splits are told from
@@ -65,6 +66,7 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
         path: A .zip, .tar, .tar.gz, .tgz, .tar.zst or .parquet file; a pattern such as `shard-{000..010}.tar`; a folder of shards.
         splits: How folders are told from classes.
         label_column: Of the classes, in metadata.csv, metadata.jsonl, a sample's .json, or parquet; None for those that are found.
+        image_column: Of the pictures, in parquet; of other archives the extension of the pictures, see `pictures_of_samples`.
     Raises:
         DataError: If it is missing, damaged, encrypted, or makes no data set.
         RequestError: If a package that reads it is missing.
@@ -76,12 +78,12 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
                 f"{path} stands for {len(files):,} parquet files, of which one can be read at a time.",
                 "Name one file, or write one of all: pyarrow.dataset.dataset(FILES).to_table() and pyarrow.parquet.write_table.",
             )
-        return open_parquet(files[0], splits, label_column)
+        return open_parquet(files[0], splits, label_column, image_column)
     listed = [_contents(file, wants_json=label_column is not None) for file in files]
     members = _members(files, listed)
     if not members:
         _refuse_empty(path, listed)
-    return _pictures(path, files, listed, members, splits, label_column)
+    return _pictures(path, files, listed, members, splits, label_column, image_column)
 
 
 # ------------------------------------------------------------------------------------------------------------- listing
@@ -156,7 +158,13 @@ def _top(listed: list[Contents]) -> str:
 
 
 def _pictures(
-    path: Path, files: list[Path], listed: list[Contents], members: list[Member], splits: Splits, label_column: str | None
+    path: Path,
+    files: list[Path],
+    listed: list[Contents],
+    members: list[Member],
+    splits: Splits,
+    label_column: str | None,
+    image_column: str | None,
 ) -> Pictures:
     source = f"the archive {path}" if len(files) == 1 else f"the {counted(len(files), 'archive')} {path}"
     prefixes = [""] if len(files) == 1 else [f"{stem(file)}/" for file in files]
@@ -165,10 +173,13 @@ def _pictures(
     names = [f"{prefixes[member.file]}{member.name}" for member in members]
     order = in_order_of_a_walk(names)
     notices = [f"Left out of {source}: {', '.join(reasons)}."] if (reasons := _left_out(listed)) else []
-    if marks and len(chosen := one_picture_a_sample(names)) < len(names):
-        notices.append(f"Took one picture of each sample in {source}, not {counted(len(names) - len(chosen))} beside them.")
-        kept = set(chosen)
-        order = [place for place in order if place in kept]
+    asked = [] if image_column is None else [image_column]
+    if marks or asked or not path.name.lower().endswith(ZIP):
+        chosen = set(pictures_of_samples(names, image_column, source, marked=bool(marks)))
+        if len(chosen) < len(names):
+            notices.append(beside_notice(names, chosen, source))
+            order = [place for place in order if place in chosen]
+            asked = [*asked, "one picture of each sample"]
     members, names = [members[place] for place in order], [names[place] for place in order]
     given = given_classes(names, tables, marks, label_column, source)
     inside = [member.name for member in members]
@@ -182,10 +193,10 @@ def _pictures(
         labels=place.labels,
         class_names=place.class_names,
         held_out=place.held_out,
-        fingerprint=fingerprint(files, splits, label_column),
+        fingerprint=fingerprint(files, splits, label_column, *asked),
         read=_Reader(files, listed, members),
         check=f"ddpm data check {shell_word(path)}",
-        fingerprint_now=lambda: fingerprint(files, splits, label_column),
+        fingerprint_now=lambda: fingerprint(files, splits, label_column, *asked),
         notices=(*place.notices, *notices),
         ignored_files=sum(one.others for one in listed),
         layout=found.text,

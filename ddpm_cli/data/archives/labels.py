@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -224,20 +223,3 @@ def _rows(table: str, text: str) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UnreadableError(f"has no object in line {number:,}")
             yield row
-
-
-def one_picture_a_sample(names: Sequence[str]) -> list[int]:
-    """Choose the picture of each sample of WebDataset's: of several, that with the suffix that most samples have.
-
-    Args:
-        names: Of the pictures.
-    Returns:
-        Numbers of those that are chosen.
-    """
-    suffixes = Counter(name[len(sample_of(name)) :] for name in names)
-    chosen: dict[str, int] = {}
-    for number, name in enumerate(names):
-        sample = sample_of(name)
-        if sample not in chosen or suffixes[name[len(sample) :]] > suffixes[names[chosen[sample]][len(sample) :]]:
-            chosen[sample] = number
-    return sorted(chosen.values())
