@@ -168,7 +168,8 @@ def _some(arrays: list[NDArray[np.generic]]) -> NDArray[np.float64]:
 
 def _kept(array: NDArray[np.generic], scale: Scale) -> tuple[NDArray[Any], int]:
     """The values as the scale keeps them, mapped from their file if they are that already, and how many are cut off."""
-    outside = sum(int(((part < scale.low) | (part > scale.high)).sum()) for part in _parts(array)) if scale != USUAL else 0
+    is_within = array.dtype == np.uint8 and scale == USUAL
+    outside = 0 if is_within else sum(int(((part < scale.low) | (part > scale.high)).sum()) for part in _parts(array))
     if array.dtype == scale.stored and not outside:
         return array, 0
     kept = np.empty(array.shape, scale.stored)
