@@ -54,7 +54,7 @@ class Member:
     row: int
 
 
-def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None) -> Pictures:
+def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None, image_column: str | None = None) -> Pictures:
     """Find the pictures in an archive, or in numbered shards of one; nothing is unpacked, and no picture is decoded.
 
     Its names count as those of a folder that it was made from: classes are folders, and folders named as splits are told from
@@ -64,6 +64,7 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
         path: A .zip, .tar, .tar.gz, .tgz, .tar.zst or .parquet file; a pattern such as `shard-{000..010}.tar`; a folder of shards.
         splits: How folders are told from classes.
         label_column: Of the classes, in metadata.csv, metadata.jsonl, a sample's .json, or parquet; None for those that are found.
+        image_column: Of the pictures, in parquet; of other archives their extension, see `samples.pictures_of_samples`.
     Raises:
         DataError: If it is missing, damaged, encrypted, or makes no data set.
         RequestError: If a package that reads it is missing.
@@ -75,12 +76,12 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
                 f"{path} stands for {len(files):,} parquet files, of which one can be read at a time.",
                 "Name one file, or write one of all: pyarrow.dataset.dataset(FILES).to_table() and pyarrow.parquet.write_table.",
             )
-        return open_parquet(files[0], splits, label_column)
+        return open_parquet(files[0], splits, label_column, image_column)
     listed = [_contents(file, wants_json=label_column is not None) for file in files]
     members, listing = _members(files, listed)
     if not members:
         _refuse_empty(path, listed)
-    return _pictures(path, files, listed, members, listing, splits, label_column)
+    return _pictures(path, files, listed, members, listing, splits, label_column, image_column)
 
 
 # ------------------------------------------------------------------------------------------------------------- listing
@@ -145,7 +146,9 @@ def _members(files: list[Path], listed: list[Contents]) -> tuple[list[Member], L
             all_texts |= {f"{shard}{name[len(top) :]}": text for name, text in texts.items()}
             folders |= {name[len(top) : name.rfind("/") + 1] for name in texts} - {""}
     members = [members[place] for place in in_order_of_a_walk([member.name for member in members])]
-    return members, Listing([member.name for member in members], folders, tables, marks, sharded=len(files) > 1)
+    are_tars = not files[0].name.lower().endswith(ZIP)
+    names = [member.name for member in members]
+    return members, Listing(names, folders, tables, marks, sharded=len(files) > 1, may_be_samples=are_tars)
 
 
 def _top(files: list[Path], listed: list[Contents]) -> str:
@@ -167,11 +170,16 @@ def _pictures(
     listing: Listing,
     splits: Splits,
     label_column: str | None,
+    image_column: str | None,
 ) -> Pictures:
     source = f"the archive {path}" if len(files) == 1 else f"the {counted(len(files), 'archive')} {path}"
     notices = [f"Left out of {source}: {', '.join(reasons)}."] if (reasons := _left_out(listed)) else []
-    found = place(path, listing, source, splits, label_column, archive=True)
+    found = place(path, listing, source, splits, label_column, image_column, archive=True)
     members = [members[number] for number in found.used]
+
+    def of_now() -> str:
+        return fingerprint(files, splits, label_column, image_column)
+
     return Pictures(
         name=stem(path),
         source=source + (f" ({found.layout})" if found.layout else ""),
@@ -179,10 +187,10 @@ def _pictures(
         labels=found.labels,
         class_names=found.class_names,
         held_out=found.held_out,
-        fingerprint=fingerprint(files, splits, label_column),
+        fingerprint=of_now(),
         read=_Reader(files, listed, members),
         check=f"ddpm data check {shell_word(path)}",
-        fingerprint_now=lambda: fingerprint(files, splits, label_column),
+        fingerprint_now=of_now,
         notices=(*found.notices, *notices),
         ignored_files=sum(one.others for one in listed),
         layout=found.layout,

@@ -140,7 +140,7 @@ def facts_of(path: Path) -> str:
     return f"{path} is gone"
 
 
-def fingerprint(files: Sequence[Path], splits: str, label_column: str | None) -> str:
+def fingerprint(files: Sequence[Path], splits: str, label_column: str | None, image_column: str | None) -> str:
     """Sum what changes when archives are written to, or are asked for otherwise."""
-    about = "\0".join([str(PLACING_VERSION), *map(facts_of, files), splits, label_column or ""])
+    about = "\0".join([str(PLACING_VERSION), *map(facts_of, files), splits, label_column or "", image_column or ""])
     return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()

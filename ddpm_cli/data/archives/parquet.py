@@ -48,12 +48,13 @@ class Table(NamedTuple):
     others: list[str]
 
 
-def list_parquet(path: Path, label_column: str | None) -> Table:
+def list_parquet(path: Path, label_column: str | None, image_column: str | None = None) -> Table:
     """List the pictures of a parquet file; their bytes are not read.
 
     Args:
         path: The file.
         label_column: Of the classes; None takes the only one that the file itself calls classes, or one with a usual name.
+        image_column: Of the pictures; None takes the only one.
     Raises:
         UnreadableError: If it is damaged or cut off, has no column of pictures, or not that of the classes.
         RequestError: If pyarrow is missing.
@@ -68,7 +69,7 @@ def list_parquet(path: Path, label_column: str | None) -> Table:
             for column in range(meta.num_columns)
         )
         require_modest(unpacked, size)
-        column, inside = _picture_column(schema)
+        column, inside = _picture_column(schema, image_column)
         features = _features(schema.metadata)
         labels = _label_column(schema, features, label_column, column)
         wanted = [*([labels] if labels else []), *([f"{column}.path"] if inside and _has_path(schema, column) else [])]
@@ -116,7 +117,7 @@ def _unreadable(error: BaseException) -> UnreadableError:
     return UnreadableError(f"is damaged or cut off, or no parquet file: {reason}")
 
 
-def _picture_column(schema: Any) -> tuple[str, str]:
+def _picture_column(schema: Any, named: str | None) -> tuple[str, str]:
     """The column of pictures, and what holds their bytes in it."""
     import pyarrow.types as types
 
@@ -128,10 +129,17 @@ def _picture_column(schema: Any) -> tuple[str, str]:
             found.append((field.name, ""))
     if not found:
         raise UnreadableError(f"has no column of pictures, only {', '.join(f'{field.name} ({field.type})' for field in schema)}")
+    columns = ", ".join(printable(name) for name, _ in found)
+    if named is not None:
+        if named not in dict(found):
+            raise UnreadableError(f'has no column of pictures "{printable(named)}", only {columns}')
+        return named, dict(found)[named]
     if len(found) > 1:
         structs = [one for one in found if one[1]]
         if len(structs) != 1:
-            raise UnreadableError(f"has several columns that may hold pictures: {', '.join(name for name, _ in found)}")
+            raise UnreadableError(
+                f"has several columns that may hold pictures: {columns}; name one: --set data.image_column=COLUMN"
+            )
         return structs[0]
     return found[0]
 
@@ -189,20 +197,21 @@ def names_of(table: Table, labels: Sequence[str]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{row:08}" for row in range(len(table.paths))]
 
 
-def open_parquet(path: Path, splits: Splits, label_column: str | None) -> Pictures:
+def open_parquet(path: Path, splits: Splits, label_column: str | None, image_column: str | None = None) -> Pictures:
     """Find the pictures in a parquet file.
 
     Args:
         path: The file.
         splits: How folders in the names of pictures are told from classes, where no column holds these.
         label_column: As for `list_parquet`.
+        image_column: Likewise.
     Raises:
         DataError: If it is damaged, has no pictures, or some have no class.
         RequestError: If pyarrow is missing.
     """
     source, remedy = f"the parquet file {path}", "Copy or download it again, or name its columns."
     try:
-        table = list_parquet(path, label_column)
+        table = list_parquet(path, label_column, image_column)
     except UnreadableError as error:
         raise DataError(f"The parquet file {path} {error}.", remedy) from error
     except OSError as error:
@@ -223,7 +232,7 @@ def open_parquet(path: Path, splits: Splits, label_column: str | None) -> Pictur
     stream = partial(_in_order, path, table, numbers.tolist())
 
     def of_now() -> str:
-        return fingerprint([path], splits, label_column)
+        return fingerprint([path], splits, label_column, image_column)
 
     return Pictures(
         name=stem(path),

@@ -37,7 +37,7 @@ from ddpm_cli.data.pictures.decode import DECODER_VERSION
 from ddpm_cli.data.pictures.plan import require_all_readable
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import survey
-from ddpm_cli.data.scale import USUAL, Scale
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.results.events import Listener, Notice, ignore
 
 KEY_VERSION = 1
@@ -94,7 +94,7 @@ def _read_content(remembered: Path) -> str | None:
 
 
 def _key(content: str, pictures: Pictures, settings: PictureSettings) -> str:
-    of_pixels = {key: value for key, value in asdict(settings).items() if key not in ("strict", "dark", "range")}
+    of_pixels = {key: value for key, value in asdict(settings).items() if key not in ("strict", "range")}
     if settings.range != "auto":  # which older keys do not name
         of_pixels["range"] = settings.range
     versions = {"version": KEY_VERSION, "decoder": DECODER_VERSION}
@@ -107,8 +107,6 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         require_all_readable(pictures, entry.unreadable)
     pixels = np.memmap(folder / PIXELS[entry.stored], np.dtype(entry.stored), mode="c", shape=entry.shape)
     labels = read_array(folder / LABELS)
-    as_before = settings.dark and entry.stored == "uint8"
-    told = () if as_before else entry.scale_notices
     held_out, training = slice(0, entry.held_out), slice(entry.held_out, None)
     return Dataset(
         pictures.name,
@@ -116,11 +114,11 @@ def _dataset(folder: Path, entry: Entry, pictures: Pictures, settings: PictureSe
         ImageSet(pixels[training], labels[training], entry.class_names),
         ImageSet(pixels[held_out], labels[held_out], entry.class_names),
         entry.sha256,
-        (*pictures.notices, *_notices(entry, pictures, labels[training]), *told),
+        (*pictures.notices, *_notices(entry, pictures, labels[training]), *entry.scale_notices),
         tuple(entry.unreadable),
         repeats=0 if pictures.held_out is None else entry.repeats,
         by_content=True,
-        scale=USUAL if as_before else Scale(*entry.scale),
+        scale=Scale(*entry.scale),
     )
 
 

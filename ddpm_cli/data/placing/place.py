@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.classes import numbered
 from ddpm_cli.data.pictures.settings import printable, shown
+from ddpm_cli.data.placing.samples import beside_notice, pictures_of_samples
 from ddpm_cli.data.placing.splits import Arrangement, Folders, Splits, arrange
-from ddpm_cli.data.placing.tables import Wanted, folders_of, given_classes, one_picture_a_sample, unread_columns
+from ddpm_cli.data.placing.tables import Wanted, folders_of, given_classes, unread_columns
 from ddpm_cli.errors import DataError
 
 LOOSE = -1
@@ -32,6 +33,7 @@ class Listing(NamedTuple):
         marks: Text of each sample's file of a class, by name.
         classes: Of the pictures, where they are known; otherwise tables, marks or folders tell them.
         sharded: Whether each name begins with that of its shard, which is no folder.
+        may_be_samples: Whether they may be those of WebDataset's samples though no marks say so, as in any tar.
     """
 
     names: Sequence[str]
@@ -40,6 +42,7 @@ class Listing(NamedTuple):
     marks: Mapping[str, str] = {}
     classes: Classes | None = None
     sharded: bool = False
+    may_be_samples: bool = False
 
 
 class Placed(NamedTuple):
@@ -65,7 +68,14 @@ class Placed(NamedTuple):
 
 
 def place(
-    root: Path, listing: Listing, source: str, splits: Splits = "auto", column: str | None = None, *, archive: bool = False
+    root: Path,
+    listing: Listing,
+    source: str,
+    splits: Splits = "auto",
+    label_column: str | None = None,
+    image_column: str | None = None,
+    *,
+    archive: bool = False,
 ) -> Placed:
     """Give pictures the classes and the side of the split that their folders, or files beside them, stand for.
 
@@ -76,17 +86,18 @@ def place(
         listing: The names in it.
         source: A phrase for it.
         splits: How folders are told from classes.
-        column: Of the classes, in tables or marks; None if the user named none.
+        label_column: Of the classes, in tables or marks; None if the user named none.
+        image_column: Extension of the pictures; None takes all, but one picture of each sample of WebDataset's.
         archive: Whether it is one, in which no folder can be named or emptied.
     Raises:
-        DataError: As `splits.arrange`, `tables.given_classes` and `classes.numbered`.
+        DataError: As `splits.arrange`, `samples.pictures_of_samples`, `tables.given_classes` and `classes.numbered`.
     """
     inside = [name.partition("/")[2] for name in listing.names] if listing.sharded else listing.names
     found = _arranged(root, inside, listing.folders, splits, archive)
     bases = tuple(base for base in (found.train, found.held_out) if base is not None)
     used = [number for number, name in enumerate(inside) if name.startswith(bases)]
-    used, notices = _one_a_sample(listing, used, source) if listing.marks else (used, [])
-    given = _given(listing, used, source, column, notices)
+    used, notices = _of_samples(listing, used, source, image_column)
+    given = _given(listing, used, source, label_column, notices)
     labels, class_names = given or _of_folders([inside[number] for number in used], found)
     loose = [inside[used[place]] for place in np.flatnonzero(labels == LOOSE).tolist()]
     used = [used[place] for place in np.flatnonzero(labels != LOOSE).tolist()]
@@ -97,11 +108,13 @@ def place(
     return Placed(used, labels[labels != LOOSE], class_names, held_out, told, found.text, given is not None)
 
 
-def _one_a_sample(listing: Listing, used: list[int], source: str) -> tuple[list[int], list[str]]:
-    """One picture of each sample, and what is said of the others."""
-    chosen = one_picture_a_sample([listing.names[number] for number in used])
-    others = counted(len(used) - len(chosen))
-    notices = [f"Took one picture of each sample in {source}, not {others} beside them."] if len(chosen) < len(used) else []
+def _of_samples(listing: Listing, used: list[int], source: str, image_column: str | None) -> tuple[list[int], list[str]]:
+    """The pictures of samples, where these may be some, and what is said of the others; a plain folder is one of pictures."""
+    if image_column is None and not listing.marks and not listing.may_be_samples:
+        return used, []
+    names = [listing.names[number] for number in used]
+    chosen = pictures_of_samples(names, image_column, source, marked=bool(listing.marks))
+    notices = [beside_notice(names, chosen, source)] if len(chosen) < len(used) else []
     return [used[place] for place in chosen], notices
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN
 from ddpm_cli.data.pictures.decode import SUFFIXES
 from ddpm_cli.data.pictures.settings import printable, shown
+from ddpm_cli.data.placing.samples import sample_of
 from ddpm_cli.errors import DataError
 
 FILE_NAME = "file_name"
@@ -74,12 +74,6 @@ def _read(texts: Mapping[str, str], name: str) -> str:
         except UnicodeEncodeError as error:
             raise UnreadableError("is not UTF-8 text") from error
     return text
-
-
-def sample_of(name: str) -> str:
-    """Take a file's name up to its first dot, which the files of one sample of WebDataset share."""
-    folder, slash, base = name.rpartition("/")
-    return f"{folder}{slash}{base.partition('.')[0]}"
 
 
 def folders_of(name: str) -> list[str]:
@@ -319,20 +313,3 @@ def _rows(table: str, tables: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UnreadableError(f"has no object in line {number:,}")
             yield row
-
-
-def one_picture_a_sample(names: Sequence[str]) -> list[int]:
-    """Choose the picture of each sample of WebDataset's: of several, that with the suffix that most samples have.
-
-    Args:
-        names: Of the pictures.
-    Returns:
-        Numbers of those that are chosen.
-    """
-    suffixes = Counter(name[len(sample_of(name)) :] for name in names)
-    chosen: dict[str, int] = {}
-    for number, name in enumerate(names):
-        sample = sample_of(name)
-        if sample not in chosen or suffixes[name[len(sample) :]] > suffixes[names[chosen[sample]][len(sample) :]]:
-            chosen[sample] = number
-    return sorted(chosen.values())

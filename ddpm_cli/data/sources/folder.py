@@ -63,6 +63,7 @@ def scan_folder(
     follow_links: bool = False,
     with_tables: bool = False,
     label_column: str | None = None,
+    image_column: str | None = None,
 ) -> Pictures:
     """Find the pictures below a folder; none is opened.
 
@@ -75,6 +76,7 @@ def scan_folder(
         follow_links: Follow links that lead out of the folder, each folder once.
         with_tables: Read the classes from dataset.json, metadata tables and samples' files of a class, where there are any.
         label_column: Of the classes, in a metadata table or samples' .json files; None for dataset.json or .cls files.
+        image_column: Extension of the pictures, see `samples.pictures_of_samples`; None for all of those that are no samples.
     Raises:
         DataError: If it is missing, holds no pictures, has a class without any, seems to have splits that make no data set, or
             tables that cannot be read or give some pictures no class.
@@ -94,7 +96,7 @@ def scan_folder(
         listing = listing._replace(tables=_texts(root, tree.tables), marks=_texts(root, tree.marks))
     source = f"the folder {root}"
     try:
-        found = place(root, listing, source, splits, label_column)
+        found = place(root, listing, source, splits, label_column, image_column)
     except UnreadableError as error:
         raise DataError(f"The folder {root} {error}.", "Write that file anew, or remove it.") from error
     except DataError as error:

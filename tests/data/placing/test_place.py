@@ -46,8 +46,14 @@ def labelled(*patterns: str, table: str = "dataset.json", each: int = 2, below: 
     return files | {table: text.encode()}
 
 
+def marks(*samples: str) -> dict[str, bytes]:
+    """The files of samples' classes."""
+    return {f"{sample}.cls": str(number % 2).encode() for number, sample in enumerate(samples)}
+
+
 LOOSE = labelled("a/*.png", "b/*.png", "loose.png")
 SPLIT = ("train/*.png", "val/*.png")
+TWO_EACH = named("*.a.png", "*.b.jpg", "03.a.png") | marks("00", "01", "03")
 LAYOUTS: dict[str, tuple[dict[str, bytes], dict[str, object]]] = {
     "flat": (named("*.png"), {}),
     "classes": (named("a/*.png", "b/*.png"), {}),
@@ -99,10 +105,22 @@ LAYOUTS: dict[str, tuple[dict[str, bytes], dict[str, object]]] = {
     "metadata without that column": (labelled("*.png", table="metadata.csv"), {"label_column": "colour"}),
     "a column without metadata": (named("*.png"), {"label_column": "kind"}),
     "samples": (named("*.png", each=4) | {f"0{number}.cls": str(number % 2).encode() for number in range(4)}, {}),
-    "samples of two pictures": (
-        named("*.a.png", "*.b.jpg", "03.a.png") | {f"0{number}.cls": str(number % 2).encode() for number in (0, 1, 3)},
+    "samples of two pictures": (TWO_EACH, {}),
+    "samples of two pictures of which one is named": (TWO_EACH, {"image_column": "A.png"}),
+    "samples beside masks": (named("*.png", "*.mask.png", each=3) | marks("00", "01", "02"), {}),
+    "samples beside masks of which one has lost its picture": (named("*.png", "*.mask.png", "02.mask.png") | marks("00", "01"), {}),
+    "samples beside masks in splits": (
+        named("train/*.png", "train/*.mask.png", "val/*.png", "test/*.a.png", "test/*.b.png")
+        | marks("train/00", "train/01", "val/00", "val/01"),
         {},
     ),
+    "samples beside masks, which are wanted": (
+        named("*.png", "*.mask.png", each=3) | marks("00", "01", "02"),
+        {"image_column": ".mask.png"},
+    ),
+    "one extension of several in class folders": (named("a/*.png", "a/*.mask.png", "b/*.jpg", "b/*.png"), {"image_column": "png"}),
+    "an extension that none has": (named("*.png", "*.mask.png"), {"image_column": "jpg"}),
+    "an extension that only what is left aside has": (named(*SPLIT, "test/*.jpg"), {"image_column": "jpg"}),
     "samples with notes": (
         named("*.png", each=4) | {f"0{number}.json": json.dumps({"kind": number % 2}).encode() for number in range(4)},
         {"label_column": "kind"},
@@ -118,7 +136,8 @@ REFUSED = {
         "metadata without that column",
         "a column without metadata",
     ),
-    "a sample that lacks its class",
+    *("a sample that lacks its class", "samples of two pictures"),
+    *("an extension that none has", "an extension that only what is left aside has"),
 }
 
 
@@ -234,6 +253,18 @@ def test_what_is_held_out_stays_so_though_a_table_tells_the_classes(tmp_path: Pa
         assert found.held_out is not None
         assert [name for name, held in zip(found.names, found.held_out, strict=True) if held] == [f"val/0{n}.png" for n in range(4)]
         assert found.class_names == ("0", "1")
+
+
+def test_samples_of_two_pictures_are_read_as_the_refusal_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    folder = unpack(tmp_path / "photos", TWO_EACH)
+    archive = pack(folder, tmp_path / "photos.tar", "")
+    for data in (FolderData(root=folder), ArchiveData(path=archive)):
+        with pytest.raises(DataError) as caught:
+            data.find_pictures()
+        assert caught.value.remedy == "Say which: --set data.image_column=EXTENSION"  # unpacked, they are refused no less
+        named_one = data.model_copy(update={"image_column": "a.png"})
+        assert named_one.find_pictures().names == ["00.a.png", "01.a.png", "03.a.png"]
 
 
 def test_loose_pictures_are_used_where_a_table_tells_their_class(tmp_path: Path) -> None:
