@@ -229,6 +229,23 @@ def test_the_cache_has_one_entry_of_both(layout: str, tmp_path: Path, monkeypatc
     assert len(list((tmp_path / "cache/images").glob("*/entry.json"))) == 1
 
 
+@pytest.mark.parametrize("splits", ["auto", "none"])
+def test_so_is_a_parquet_file_that_keeps_the_names_and_the_classes(splits: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import Table, parquet
+
+    files = labelled(*SPLIT, "test/*.png", table="metadata.csv", each=3)
+    folder = unpack(tmp_path / "photos", files)
+    names = [name for name in files if name.endswith(".png")]
+    rows = [{"image": {"bytes": files[name], "path": name}, "kind": number % 2} for number, name in enumerate(names)]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "photos.parquet")
+    settings = {"label_column": "kind", "splits": splits}
+    expected = look(FolderData(root=folder, **settings), folder)  # type: ignore[arg-type]
+    found = look(ArchiveData(path=tmp_path / "photos.parquet", **settings), tmp_path / "photos.parquet")  # type: ignore[arg-type]
+    assert found._replace(others=0) == expected._replace(others=0)
+    assert (found.held_out is None) == (splits == "none")
+
+
 def test_what_is_held_out_stays_so_though_a_table_tells_the_classes(tmp_path: Path) -> None:
     for table, settings in (("dataset.json", {}), ("metadata.csv", {"label_column": "kind"})):
         folder = unpack(tmp_path / table, labelled(*SPLIT, table=table, each=4))
