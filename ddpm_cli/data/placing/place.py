@@ -95,7 +95,7 @@ def place(
     inside = [name.partition("/")[2] for name in listing.names] if listing.sharded else listing.names
     found = _arranged(root, inside, listing.folders, splits, archive)
     bases = tuple(base for base in (found.train, found.held_out) if base is not None)
-    used = [number for number, name in enumerate(inside) if name.startswith(bases)]
+    used = list(range(len(inside))) if "" in bases else [number for number, name in enumerate(inside) if name.startswith(bases)]
     used, notices = _of_samples(listing, used, source, image_column)
     given = _given(listing, used, source, label_column, notices)
     labels, class_names = given or _of_folders([inside[number] for number in used], found)
@@ -186,7 +186,7 @@ def _notices(root: Path, names: Sequence[str], found: Arrangement, loose: list[s
         listed = [_aside_text(names, folder, why) for folder, why in found.aside]
         yield f"Not trained on, nor held out, in {root}: {first_few(listed)}."
     bases = tuple(base for base in (found.train, found.held_out, *(folder for folder, _ in found.aside)) if base is not None)
-    if stray := [shown(name) for name in names if not name.startswith(bases)]:
+    if "" not in bases and (stray := [shown(name) for name in names if not name.startswith(bases)]):
         yield f"Left out {counted(len(stray))} outside of the folders that are used in {root}: {first_few(stray)}."
 
 

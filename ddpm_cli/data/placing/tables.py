@@ -36,12 +36,12 @@ def kind_of(name: str, *, wants_json: bool = False) -> Kind:
         name: Of the file.
         wants_json: Whether a sample's .json file is one of its class, because a column was named.
     """
-    base = name.rpartition("/")[2]
-    if base in TABLES:
-        return "table"
-    suffix = f".{base.rpartition('.')[2].lower()}" if "." in base else ""
+    dot = name.rfind(".")
+    suffix = name[dot:].lower() if dot >= 0 else ""  # of a dot in a folder's name none that is known
     if suffix in SUFFIXES:
         return "picture"
+    if name.rpartition("/")[2] in TABLES:
+        return "table"
     return "mark" if suffix == CLASS_SUFFIX or (suffix == JSON_SUFFIX and wants_json) else "other"
 
 
@@ -112,6 +112,8 @@ class Wanted(NamedTuple):
 
 def tables_over(names: Sequence[str], tables: Mapping[str, str]) -> list[str]:
     """List the tables that may speak of some pictures: metadata in folders around any, the outermost dataset.json around all."""
+    if not tables:
+        return []
     around = {folder for name in {name[: name.rfind("/") + 1] for name in names} for folder in ("", *folders_of(name))}
     kept = sorted(table for table in tables if _folder(table) in around)
     whole = [table for table in kept if _is_dataset_json(table) and all(name.startswith(_folder(table)) for name in names)]
@@ -154,7 +156,7 @@ def given_classes(wanted: Wanted, tables: Mapping[str, str], marks: Mapping[str,
     if dataset_json := next(filter(_is_dataset_json, over), None):
         return _of_dataset_json(wanted, dataset_json, tables)
     if named := _of_suffix(marks, CLASS_SUFFIX):
-        numbers = {key: _whole(marks[name].strip(), f"{shown(key)}{CLASS_SUFFIX}", source) for key, name in named.items()}
+        numbers = {key: _whole(name, marks, source) for key, name in named.items()}
         return _of_samples(wanted, numbers, CLASS_SUFFIX)
     return None
 
@@ -256,13 +258,15 @@ def _of_json(key: str, name: str, marks: Mapping[str, str], column: str, source:
     return found[column]
 
 
-def _whole(text: str, what: str, source: str) -> int:
+def _whole(name: str, marks: Mapping[str, str], source: str) -> int:
+    remedy = "WebDataset writes a whole number from 0 on there."
+    try:
+        text = _read(marks, name).strip()
+    except UnreadableError as error:
+        raise DataError(f"{shown(name)} in {source} {error}.", remedy) from error
     if text.isascii() and text.isdigit() and len(text) < 10:
         return int(text)
-    raise DataError(
-        f"{what} in {source} holds {printable(text)[:50]!r}, which is no class.",
-        "WebDataset writes a whole number from 0 on there.",
-    )
+    raise DataError(f"{shown(name)} in {source} holds {printable(text)[:50]!r}, which is no class.", remedy)
 
 
 def _of_metadata(wanted: Wanted, metadata: Sequence[str], tables: Mapping[str, str], column: str) -> Given:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from ddpm_cli.data.pictures.decode import require_in_proportion
 from ddpm_cli.data.pictures.settings import Pictures, shown
 from ddpm_cli.data.placing.place import Listing, Placed, place
 from ddpm_cli.data.placing.splits import Splits
-from ddpm_cli.data.placing.tables import MOST_BYTES, Kind, is_too_large, kind_of, text_of
+from ddpm_cli.data.placing.tables import MOST_BYTES, is_too_large, kind_of, text_of
 from ddpm_cli.data.sources.litter import LITTER, PACKERS_LITTER
 from ddpm_cli.errors import DataError
 
@@ -31,6 +32,7 @@ _REMEDIES = {
     OUTSIDE: "Follow links that lead out of it with --set data.follow_links=true, name the folder that they lead to, or copy the "
     "pictures.",
 }
+AT_ONCE = 1000
 UNSEEN_BYTES = 1 << 24
 """Of a file, which is read without a look at its beginning."""
 
@@ -97,8 +99,6 @@ def scan_folder(
     source = f"the folder {root}"
     try:
         found = place(root, listing, source, splits, label_column, image_column)
-    except UnreadableError as error:
-        raise DataError(f"The folder {root} {error}.", "Write that file anew, or remove it.") from error
     except DataError as error:
         if not tree.links:
             raise
@@ -127,7 +127,7 @@ def _texts(root: Path, names: Sequence[str]) -> Mapping[str, str]:
         try:
             return text_of(read_bytes(root / name, MOST_BYTES["table"]))
         except OSError as error:
-            raise UnreadableError(f"holds {shown(name)}, which cannot be read: {error.strerror or error}") from error
+            raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
 
     return _Texts(names, read)
 
@@ -157,33 +157,32 @@ def _walk(root: Path, litter: frozenset[str], follow_links: bool, *, wants_json:
         files, folders = [], []
         try:
             with os.scandir(root / below) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.name.startswith(".") or entry.name.lower() in litter:
+                for entry in sorted(entries, key=attrgetter("name")):
+                    name, kind = f"{below}{entry.name}", kind_of(entry.name, wants_json=wants_json)
+                    if entry.name.startswith("."):
                         continue
-                    name = f"{below}{entry.name}"
-                    if entry.is_symlink() and (why := _why_not_followed(entry.path, name, real_root, seen, follow_links)):
+                    if kind == "picture" and entry.is_file(follow_symlinks=False):  # nearly always, so asked first
+                        files.append(name)
+                    elif entry.name.lower() in litter:
+                        continue
+                    elif entry.is_symlink() and (why := _why_not_followed(entry.path, name, real_root, seen, follow_links)):
                         tree.links[name] = why
                     elif entry.is_dir():
                         folders.append(f"{name}/")
-                    elif (kind := _kind(entry, wants_json)) == "picture":
-                        files.append(name)
-                    elif kind == "other":
+                    elif (
+                        not entry.is_file()
+                        or kind == "other"
+                        or (kind == "mark" and is_too_large(kind, name, entry.stat().st_size))
+                    ):
                         tree.others += 1
                     else:
-                        (tree.tables if kind == "table" else tree.marks).append(name)
+                        {"picture": files, "table": tree.tables, "mark": tree.marks}[kind].append(name)
         except OSError as error:
             raise _unread(root, below, error) from error
         tree.pictures += sorted(files)
         tree.folders += folders
         waiting += sorted(folders, reverse=True)
     return tree
-
-
-def _kind(entry: os.DirEntry[str], wants_json: bool) -> Kind:
-    kind = kind_of(entry.name, wants_json=wants_json)
-    if kind == "other" or not entry.is_file():
-        return "other"
-    return "other" if kind == "mark" and is_too_large(kind, entry.name, entry.stat().st_size) else kind
 
 
 def _unread(root: Path, below: str, error: OSError) -> DataError:
@@ -259,13 +258,18 @@ def fingerprint(
     digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
     for array in (labels, held_out):
         digest.update(b"\0" if array is None else array.tobytes())
-    base = os.fspath(root)
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape"))
-        with contextlib.suppress(OSError):  # one that is gone meanwhile is told of when it is read
-            facts = os.stat(f"{base}/{name}")  # no Path, which takes longer to make than the file to look at
-            digest.update(f"\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0".encode())
+    for start in range(0, len(names), AT_ONCE):
+        text = "".join(map(partial(_facts, f"{root}/"), names[start : start + AT_ONCE]))
+        digest.update(text.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _facts(base: str, name: str) -> str:
+    try:
+        facts = os.stat(base + name)  # no Path, which takes longer to make than the file to look at
+    except OSError:  # one that is gone meanwhile is told of when it is read
+        return name
+    return f"{name}\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0"
 
 
 def read_file(root: Path, name: str) -> bytes:

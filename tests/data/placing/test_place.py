@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from ddpm_cli.build.data import build_dataset
 from ddpm_cli.config.schema.data import ArchiveData, FolderData, OwnPictures
 from ddpm_cli.data.pictures.survey import survey
+from ddpm_cli.data.placing import tables
 from ddpm_cli.errors import DataError
 
 SETTINGS = {"size": (4, 4), "small": "enlarge", "held_out": 0.2}
@@ -246,6 +248,23 @@ def test_the_cache_has_one_entry_of_both(layout: str, tmp_path: Path, monkeypatc
     assert len(list((tmp_path / "cache/images").glob("*/entry.json"))) == 1
 
 
+@pytest.mark.parametrize("splits", ["auto", "none"])
+def test_so_is_a_parquet_file_that_keeps_the_names_and_the_classes(splits: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import Table, parquet
+
+    files = labelled(*SPLIT, "test/*.png", table="metadata.csv", each=3)
+    folder = unpack(tmp_path / "photos", files)
+    names = [name for name in files if name.endswith(".png")]
+    rows = [{"image": {"bytes": files[name], "path": name}, "kind": number % 2} for number, name in enumerate(names)]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "photos.parquet")
+    settings = {"label_column": "kind", "splits": splits}
+    expected = look(FolderData(root=folder, **settings), folder)  # type: ignore[arg-type]
+    found = look(ArchiveData(path=tmp_path / "photos.parquet", **settings), tmp_path / "photos.parquet")  # type: ignore[arg-type]
+    assert found._replace(others=0) == expected._replace(others=0)
+    assert (found.held_out is None) == (splits == "none")
+
+
 def test_what_is_held_out_stays_so_though_a_table_tells_the_classes(tmp_path: Path) -> None:
     for table, settings in (("dataset.json", {}), ("metadata.csv", {"label_column": "kind"})):
         folder = unpack(tmp_path / table, labelled(*SPLIT, table=table, each=4))
@@ -271,6 +290,32 @@ def test_loose_pictures_are_used_where_a_table_tells_their_class(tmp_path: Path)
     assert "loose.png" in FolderData(root=unpack(tmp_path / "with", LOOSE)).find_pictures().names
     del (files := dict(LOOSE))["dataset.json"]
     assert "loose.png" not in FolderData(root=unpack(tmp_path / "without", files)).find_pictures().names
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "00.cls", "metadata.csv"])
+def test_one_that_is_gone_when_it_is_wanted_is_named(name: str, tmp_path: Path) -> None:
+    """As on a network drive; a link that is followed to a file that nobody may read is the like."""
+    folder = unpack(tmp_path / "photos", named("*.png") | {name: b""})
+    with (
+        patch("ddpm_cli.data.sources.folder.read_bytes", side_effect=FileNotFoundError(2, "No such file or directory")),
+        pytest.raises(DataError, match=f"{name} in the folder .* cannot be read: No such file or directory"),
+    ):
+        FolderData(root=folder, label_column="kind" if name == "metadata.csv" else None).find_pictures()
+
+
+def test_a_large_table_is_refused_and_a_large_mark_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(tables.MOST_BYTES, "table", 10)
+    monkeypatch.setitem(tables.MOST_BYTES, "mark", 10)
+    for name, reason in (("dataset.json", "dataset.json"), ("00.cls", "")):
+        folder = unpack(tmp_path / name, named("*.png") | {name: b"1" + b" " * 10})
+        archive = pack(folder, tmp_path / f"{name}.zip", "")
+        for data in (FolderData(root=folder), ArchiveData(path=archive)):
+            if reason:
+                with pytest.raises(DataError, match=reason):
+                    data.find_pictures()
+            else:
+                assert data.find_pictures().class_names == ()
 
 
 def test_a_table_that_changes_is_seen(tmp_path: Path) -> None:
