@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_cli.config.schema.data import HuggingFaceData
+from ddpm_cli.config.schema.data import HuggingFaceData, RangedData
 from ddpm_cli.core.io.paths import user_path
+from ddpm_cli.data.scale import OF_MIXED_DEPTHS, STORED
 from ddpm_cli.errors import ConfigError, DataError
 from ddpm_cli.results.events import Listener, ignore
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ddpm_cli.config.schema.data import DataConfig
     from ddpm_cli.data.augmentation import Augmentation
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.data.scale import Scale
 
 
 def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on: bool = False) -> Dataset:
@@ -22,8 +24,7 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on
     Args:
         config: The section.
         on_event: Told of downloads and progress.
-        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had, and the
-            range is that of earlier versions if the section names none.
+        trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had.
     Raises:
         DataError: If they are nowhere to be had, or unusable.
     """
@@ -33,6 +34,31 @@ def build_dataset(config: DataConfig, on_event: Listener = ignore, *, trained_on
     from ddpm_cli.data.images import with_limit
 
     return with_limit(dataset, config.limit, evenly=config.limit_keeps_classes_even)
+
+
+def in_scale_of_run(config: DataConfig, scale: Scale, on_event: Listener = ignore) -> tuple[DataConfig, Dataset]:
+    """Load the images that a run goes on with in its own scale: a brighter one must not change what the others look like.
+
+    Args:
+        config: The run's section.
+        scale: That its model was trained with.
+        on_event: Told of downloads and progress.
+    Returns:
+        The section, with the run's range where another would come of the images that there are now, and the images. Those of fewer
+        bits than the run's, whose values mean something else, keep a scale of their own.
+    Raises:
+        DataError: As `build_dataset`.
+    """
+    can_be_pinned = isinstance(config, RangedData) and isinstance(config.range, str) and scale != OF_MIXED_DEPTHS
+    try:
+        dataset = build_dataset(config, on_event, trained_on=True)
+        if dataset.scale == scale or not can_be_pinned or STORED.index(dataset.scale.stored) < STORED.index(scale.stored):
+            return config, dataset
+    except DataError:
+        if not can_be_pinned or scale.stored != STORED[0]:  # else it may be that deeper ones have no scale in common with them
+            raise
+    pinned = config.model_copy(update={"range": (scale.low, scale.high)})
+    return pinned, build_dataset(pinned, on_event, trained_on=True)
 
 
 def build_augmentation(config: DataConfig, image_shape: tuple[int, int, int]) -> Augmentation | None:

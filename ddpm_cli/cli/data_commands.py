@@ -173,8 +173,8 @@ def _examine(config: DataConfig, *, preview: bool) -> tuple[Report, NDArray[np.u
     """What is in a data set, with the notices of a download; files are looked at where there are some."""
     from ddpm_cli.build.data import build_dataset
     from ddpm_cli.config.schema.data import OwnPictures
-    from ddpm_cli.data.pictures.cache import require_all_readable
     from ddpm_cli.data.pictures.check import check_images, check_pictures
+    from ddpm_cli.data.pictures.plan import require_all_readable
     from ddpm_cli.render.terminal.console import show_notices
     from ddpm_cli.render.terminal.data import DataBar
     from ddpm_cli.results.events import together

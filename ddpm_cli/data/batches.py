@@ -76,6 +76,7 @@ class Batches:
         since: From where on the images are these; their permutations are others than those of the images before.
         scale: Which stored values are -1 and 1.
         augmentation: Transforms images, after they were mirrored, and tells of it by `vectors_at`; None does neither.
+        on_grid: Round transformed images to values that stored ones have: a discretized likelihood is not of what lies between two.
     Raises:
         DataError: If there are no images.
     """
@@ -92,6 +93,7 @@ class Batches:
         since: Since = FROM_THE_START,
         scale: Scale = USUAL,
         augmentation: Augmentation | None = None,
+        on_grid: bool = False,
     ) -> None:
         if len(images) == 0:
             raise DataError("The training set holds no images.", "Choose another data set.")
@@ -103,6 +105,7 @@ class Batches:
         self.since = since
         self.scale = scale
         self.augmentation = augmentation
+        self.on_grid = on_grid and scale.levels is not None  # floats have no grid, and no such likelihood
         self.device = images.device if device is None else device
         # Two, because a batch may reach over the end of an epoch and be asked for in parts.
         # And of a function that knows not this object, which would otherwise hold itself and its images.
@@ -138,6 +141,7 @@ class Batches:
             x_0 = torch.where(mask, x_0.flip(-1), x_0)
         if self.augmentation is not None:
             x_0 = augmented(x_0, self.augmentation.draw(self.seed, step, self.batch_size)[part])
+            x_0 = self.scale.normalise(self.scale.restore(x_0)) if self.on_grid else x_0
         return x_0
 
     def vectors_at(self, step: int, part: slice = WHOLE) -> Tensor | None:

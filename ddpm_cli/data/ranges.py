@@ -135,7 +135,7 @@ def _auto(values: Values) -> tuple[float, float, str]:
             if high - low >= LEAST_SHARE * (top - bottom) or low == high:
                 return bottom, top, "kept in full depth"
             share = (high - low) / (top - bottom)
-            return low, high, f"the set's own extremes, which use {share:.2g} of {bottom:,.0f} to {top:,.0f}; {REMEDY}"
+            return low, high, f"the set's own extremes, which use {100 * share:.2g} % of {bottom:,.0f} to {top:,.0f}; {REMEDY}"
     return low, high, f"the set's own extremes; {REMEDY}"
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Stored = Literal["uint8", "uint16", "float32"]
-"""How a set's pixels are kept: whole numbers in as few bits as hold them, all else in floats."""
+"""How a set's pixels are kept: whole numbers in as few bits as hold them, all else in floats; the narrowest first."""
+STORED: tuple[Stored, ...] = get_args(Stored)
 LARGEST = 1e30
 """Ends of a range are smaller, so that float32 holds all that is reckoned with them."""
 MOST_WRITTEN_OUT = 1e9
@@ -81,6 +82,8 @@ class Scale:
 
 USUAL = Scale()
 """Eight bits, from black to white."""
+OF_MIXED_DEPTHS = Scale(0.0, 65535.0, "uint16")
+"""That of sets whose pictures differ in depth, where the values of each are multiplied by what makes white of its own white."""
 
 
 def scale_of(value: Any) -> Scale:
@@ -91,7 +94,7 @@ def scale_of(value: Any) -> Scale:
     """
     if value is None:
         return USUAL
-    if not isinstance(value, dict) or set(value) != {"low", "high", "stored"} or value["stored"] not in get_args(Stored):
+    if not isinstance(value, dict) or set(value) != {"low", "high", "stored"} or value["stored"] not in STORED:
         raise ValueError("no range of pixels")
     low, high = value["low"], value["high"]
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and abs(end) < LARGEST for end in (low, high))

@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.config.resolve.layers import flatten
+from ddpm_cli.config.resolve.loader import WEIGHTS
 from ddpm_cli.config.resolve.outline import default_of
+from ddpm_cli.core.io.paths import path_text
+from ddpm_cli.errors import DdpmError
+from ddpm_cli.runs.checkpoints import list_checkpoints
+from ddpm_cli.runs.record import data_sha256, read_config
+from ddpm_cli.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ddpm_cli.config.schema.config import Config
     from ddpm_cli.results.comparison import Run
     from ddpm_cli.runs.record import RunRecord
 
@@ -47,22 +56,27 @@ class Repeats:
 
     @property
     def counted(self) -> tuple[RunRecord, ...]:
-        """List the independent repeats: one run of each seed, and only finished ones if any is."""
-        by_seed: dict[int, RunRecord] = {}
+        """List the independent repeats: one run of each seed and first weights, and only finished ones if any is."""
+        by_repeat: dict[tuple[int, str], RunRecord] = {}
         for record in self.records:
             if record.run.finished or not self.finished:
-                by_seed.setdefault(record.run.seed, record)
-        return tuple(by_seed.values())
+                by_repeat.setdefault(record.run.repeat, record)
+        return tuple(by_repeat.values())
 
 
 def group_arms(records: Sequence[RunRecord]) -> list[Repeats]:
-    """Group some runs into arms, in the order of their first run; each has a name of its own."""
-    groups: dict[str, list[RunRecord]] = {}
+    """Group some runs into arms, in the order of their first run; each has a name of its own.
+
+    Runs that took their first weights from repeats of one experiment, such as students of its runs, differ in nothing by that.
+    """
+    groups: dict[str, tuple[Settings, list[RunRecord]]] = {}
+    sources = _Sources()
     for record in records:
-        groups.setdefault(json.dumps(_settings(record), sort_keys=True), []).append(record)
+        settings = sources.settings(record.config, record.data_sha256)
+        groups.setdefault(_text(settings), (settings, []))[1].append(record)
     arms: list[Repeats] = []
-    for group in groups.values():
-        arms.append(Repeats(_new_name(_name(group[0].run), [arm.name for arm in arms]), tuple(group), _settings(group[0])))
+    for settings, group in groups.values():
+        arms.append(Repeats(_new_name(_name(group[0].run), [arm.name for arm in arms]), tuple(group), settings))
     return arms
 
 
@@ -86,9 +100,40 @@ def _comes_with_kind(key: str, arms: Sequence[Repeats]) -> bool:
     )
 
 
-def _settings(record: RunRecord) -> Settings:
-    settings = {key: value for key, value in flatten(record.config).items() if key not in NO_SETTINGS}
-    return settings | {DATA: record.data_sha256}
+class _Sources:
+    """Put one run in the place of all repeats of its experiment that others took their first weights from."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._looked_into: set[Path] = set()
+
+    def settings(self, config: Config, sha256: str) -> Settings:
+        """List what tells arms apart."""
+        settings = {key: value for key, value in flatten(config).items() if key not in NO_SETTINGS} | {DATA: sha256}
+        if (weights := config.start.weights) is not None:
+            settings[WEIGHTS] = self._first.setdefault(self._arm(weights), path_text(weights))
+        return settings
+
+    def _arm(self, weights: Path) -> str:
+        """What tells a source apart: of a run its own settings, and the step if it is not the newest; else where it lies."""
+        of_checkpoint = RunDirectory(weights.parent.parent)
+        is_checkpoint = weights.parent == of_checkpoint.checkpoints_folder
+        run = of_checkpoint if is_checkpoint else RunDirectory(weights)
+        if run.path in self._looked_into:  # a run cannot come from itself, whatever a stranger's config says
+            return path_text(weights)
+        self._looked_into.add(run.path)
+        try:
+            settings = self.settings(read_config(run), data_sha256(run))
+            earlier = is_checkpoint and [path.name for path in list_checkpoints(run)][-1:] != [weights.name]
+        except (DdpmError, OSError):
+            return path_text(weights)
+        finally:
+            self._looked_into.discard(run.path)
+        return _text([settings, weights.name if earlier else ""])
+
+
+def _text(settings: Any) -> str:
+    return json.dumps(settings, sort_keys=True)
 
 
 def _name(run: Run) -> str:

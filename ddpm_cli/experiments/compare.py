@@ -99,10 +99,10 @@ def _notes(arms: Sequence[Arm], failures: Mapping[str, str]) -> list[str]:
             for run in arm.runs
             if not run.finished and run.name not in failures
         ]
-        seeds = [run.seed for run in arm.runs]
+        repeats = [run.repeat for run in arm.runs]
         notes += [
             f"{run.name} repeats seed {run.seed} of {arm.name}: the same experiment, not another repeat; the first counts."
             for place, run in enumerate(arm.runs)
-            if run.seed in seeds[:place]
+            if run.repeat in repeats[:place]
         ]
     return notes

@@ -36,6 +36,7 @@ class Run:
         has_checkpoint: Whether images can be drawn.
         finished: Whether its budget is used up.
         curves: "loss", "held_out_loss" and the metrics logged during training, by name.
+        start: Trained weights that it began with, a path; empty of random ones.
     """
 
     path: Path
@@ -50,6 +51,12 @@ class Run:
     has_checkpoint: bool
     finished: bool
     curves: Mapping[str, Curve]
+    start: str = ""
+
+    @property
+    def repeat(self) -> tuple[int, str]:
+        """Tell what sets it apart from other repeats of its experiment: its seed, and the weights that it began with."""
+        return self.seed, self.start
 
     def last(self, curve: str) -> float | None:
         """Take the value that was logged last, if one was."""
@@ -63,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Arm:
-    """Hold runs that differ in nothing but seed, name and device.
+    """Hold runs that differ in nothing but seed, name and device, as do runs that they took their first weights from.
 
     Attributes:
         name: That of the first run, without its seed.

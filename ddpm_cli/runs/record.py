@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ddpm_cli.build.budget import Budget
 from ddpm_cli.config.resolve.loader import from_toml_text
 from ddpm_cli.core.io.files import UnreadableError, input_errors, printable, read_text
+from ddpm_cli.core.io.paths import path_text
 from ddpm_cli.core.io.tensor_files import read_tensor_header
 from ddpm_cli.errors import RunError
 from ddpm_cli.results.comparison import Curve, Run
@@ -101,6 +102,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         has_checkpoint=checkpoint is not None,
         finished=checkpoint is not None and has_ended(checkpoint, config, info),
         curves=_curves(rows),
+        start="" if config.start.weights is None else path_text(config.start.weights),
     )
     return RunRecord(
         run=found,

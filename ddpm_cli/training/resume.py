@@ -22,6 +22,7 @@ from ddpm_cli.runs.record import budget_used, data_sha256, has_ended, read_confi
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.runs.checkpoints import Checkpoint
     from ddpm_cli.runs.run_directory import RunDirectory
     from ddpm_cli.training.trainer import Trainer
@@ -124,12 +125,21 @@ def data_since(
     return Since(step, epochs), _change(run, dataset, step, epochs, before, known, said)
 
 
+def scale_of_run(run: RunDirectory, checkpoint: Checkpoint | None) -> Scale:
+    """Read which values of the pixels are black and white in a run, from its checkpoint or else its run.json.
+
+    Raises:
+        CheckpointError: If it says no scale.
+        RunError: If there is neither.
+    """
+    if checkpoint is not None:
+        return checked_scale(checkpoint.state.get("scale"), checkpoint.path)
+    return checked_scale(data_facts(read_info(run)).get("scale"), run.info_path)
+
+
 def _require_same_scale(run: RunDirectory, checkpoint: Checkpoint | None, dataset: Dataset) -> None:
     """Refuse images whose values mean something else than those that the model was trained on."""
-    if checkpoint is not None:
-        before = checked_scale(checkpoint.state.get("scale"), checkpoint.path)
-    else:
-        before = checked_scale(data_facts(read_info(run)).get("scale"), run.info_path)
+    before = scale_of_run(run, checkpoint)
     if dataset.scale != before:
         raise DataError(
             f"{dataset.source} has pixels from {dataset.scale} now, and the model of {run.path} was made for {before}.",

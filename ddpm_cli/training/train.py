@@ -51,6 +51,7 @@ from ddpm_cli.training.resume import (
     is_finished,
     resume_flags,
     resume_notices,
+    scale_of_run,
     stored_config,
 )
 from ddpm_cli.training.start.source import find_start
@@ -226,7 +227,7 @@ def resume(
         stack.enter_context(deterministic_algorithms(config.train.deterministic))
         if checkpoint:
             check_architecture(config, checkpoint)
-        config, dataset = with_data(config, on_event, trained_on=True)
+        config, dataset = with_data(config, on_event, trained_with=scale_of_run(run, checkpoint))
         since, data_change = data_since(run, checkpoint, config, dataset, data_changed=data_changed)
         accelerator = accelerator_for(config, dataset, on_event)
         start = None if checkpoint else start_again(config, dataset, run, on_event)

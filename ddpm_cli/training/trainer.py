@@ -120,6 +120,7 @@ class Trainer:
             since=since,
             scale=dataset.scale,
             augmentation=build_augmentation(config.data, self.image_shape),
+            on_grid=config.objective.loss.is_bound or self.learner is not None,
         )
         self.budget = Budget.of(train, len(dataset.train.images), since)
 

@@ -28,19 +28,19 @@ IMPORT = "import torch"
 START = """
 import resource, sys, time
 begun = time.perf_counter()
-import torch
-from ddpm_cli.build.data import build_dataset
 from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.results.events import ignore
-config = load_config(flags=data_flags(sys.argv[1])).config.data
+from ddpm_cli.training.planning.prepare import checked, with_data
+config = checked(load_config(flags=data_flags(sys.argv[1]), sets=["train.device=cpu"]).config)
 imported = time.perf_counter()
-dataset = build_dataset(config, ignore)
+_, dataset = with_data(config, ignore)
+import torch
 done = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 print(len(dataset.train) + len(dataset.test), imported - begun, done - imported, *peak, dataset.sha256[:16])
 """
-"""Of one start, as `ddpm train` makes it up to its first step."""
+"""Of one start, as `ddpm train` makes it up to where it makes its network: config, data, torch."""
 
 
 def main() -> None:

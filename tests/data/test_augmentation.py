@@ -16,6 +16,7 @@ from ddpm_cli.build.network import build_network
 from ddpm_cli.config.schema.data import Transformation
 from ddpm_cli.data.augmentation import OWNERS, TRANSFORMATIONS, Augmentation, augmented, condition
 from ddpm_cli.data.batches import Batches
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.errors import ConfigError
 
 Matrix = NDArray[np.float64]
@@ -166,6 +167,26 @@ def test_parts_of_a_batch_are_augmented_as_the_whole() -> None:
         assert expected is not None
         assert torch.equal(torch.cat(vectors), expected)
     assert not torch.equal(whole.images_at(0), whole.images_at(5))
+
+
+@pytest.mark.parametrize("scale", [Scale(), Scale(0.0, 3.0, "uint8"), Scale(-5.0, 1000.0, "uint16")])
+def test_for_a_bound_pixels_lie_on_the_grid_of_stored_values_the_nearest(scale: Scale) -> None:
+    """What was not moved stays to the bit."""
+    free, bound = batches(scale=scale), batches(scale=scale, on_grid=True)
+    assert scale.levels is not None
+    for step in range(3):
+        moved, rounded = free.images_at(step).double(), bound.images_at(step).double()
+        places = (rounded + 1) * ((scale.levels - 1) / 2)
+        assert (places - places.round()).abs().max() < 1e-4 * scale.levels
+        stored = (moved >= bound.scale.normalise(torch.tensor(0))) & (moved <= bound.scale.normalise(torch.tensor(255)))
+        assert (rounded - moved)[stored].abs().max() <= 1 / (scale.levels - 1) + 1e-6
+        still = (bound.vectors_at(step) == 0).all(dim=1)  # type: ignore[union-attr]
+        assert torch.equal(moved[still], rounded[still])
+    assert not torch.equal(free.images_at(0), bound.images_at(0))
+
+
+def test_floats_have_no_grid() -> None:
+    assert not batches(scale=Scale(0.0, 1.0, "float32"), on_grid=True).on_grid
 
 
 def test_the_network_is_told_by_a_map_that_says_nothing_of_images_as_they_are() -> None:

@@ -61,6 +61,48 @@ def test_the_same_config_on_other_data_is_another_arm(tmp_path: Path) -> None:
     assert list(compare([tmp_path], runs=tmp_path).differences) == ["data.sha256"]
 
 
+def teachers_and_students(root: Path, student_seed: int | None = None) -> None:
+    """Two arms of teachers, and of students of their last checkpoints, two seeds each."""
+    for arm, lr in (("one", 0.001), ("two", 0.002)):
+        for seed in range(2):
+            teacher = fake_run(root / "teachers", f"{arm}-s{seed}", f"optimizer.lr={lr}", f"train.seed={seed}", step=100 + seed)
+            (weights,) = teacher.checkpoints_folder.iterdir()
+            own = seed if student_seed is None else student_seed
+            fake_run(root / "students", f"of-{arm}-{seed}", f"start.weights={weights.absolute()}", f"train.seed={own}")
+
+
+def test_students_of_repeats_are_repeats_and_of_other_teachers_another_arm(tmp_path: Path) -> None:
+    teachers_and_students(tmp_path)
+    comparison = compare([tmp_path / "students"], runs=tmp_path)
+    assert [[run.name for run in arm.runs] for arm in comparison.arms] == [["of-one-0", "of-one-1"], ["of-two-0", "of-two-1"]]
+    assert list(comparison.differences) == ["start.weights"]
+    assert [Path(value).parts[-3] for value in comparison.differences["start.weights"]] == ["one-s0", "two-s0"]
+    assert len(measure(comparison, "held-out loss").arms[0].values) == 2
+
+
+def test_students_of_one_seed_are_repeats_where_their_teachers_are(tmp_path: Path) -> None:
+    teachers_and_students(tmp_path, student_seed=0)
+    comparison = compare([tmp_path / "students"], runs=tmp_path)
+    assert list(measure(comparison, "held-out loss").arms[0].values) == ["of-one-0", "of-one-1"]
+    assert not [note for note in comparison.notes if "repeats seed" in note]
+
+
+def test_a_student_of_an_earlier_checkpoint_or_of_what_is_gone_is_another_arm(tmp_path: Path) -> None:
+    folders = [fake_run(tmp_path, f"teacher-s{seed}", f"train.seed={seed}").checkpoints_folder for seed in range(2)]
+    (newest,) = folders[0].iterdir()
+    earlier = folders[1] / "step-00000001"
+    for number, weights in enumerate([newest, newest.parent.parent, earlier, tmp_path / "gone-s0", tmp_path / "gone-s1"]):
+        fake_run(tmp_path / "students", f"s{number}", f"start.weights={weights.absolute()}", f"train.seed={number}")
+    comparison = compare([tmp_path / "students"], runs=tmp_path)
+    assert [[run.name for run in arm.runs] for arm in comparison.arms] == [["s0", "s1"], ["s2"], ["s3"], ["s4"]]
+
+
+def test_a_run_that_says_it_comes_from_itself_is_compared_all_the_same(tmp_path: Path) -> None:
+    for number in range(2):
+        fake_run(tmp_path, f"a-s{number}", f"start.weights={tmp_path.absolute() / f'a-s{1 - number}'}", f"train.seed={number}")
+    assert len(compare([tmp_path], runs=tmp_path).arms) <= 2
+
+
 def test_a_repeated_seed_is_no_other_repeat(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         fake_run(tmp_path, name, f"train.seed={seed}")

@@ -29,7 +29,7 @@ from ddpm_cli.build.data import build_dataset
 from ddpm_cli.core.compute.team import make_accelerator
 from ddpm_cli.core.io.files import to_json
 from ddpm_cli.core.io.tensor_files import SUM, summed
-from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.sources.arrays import load_arrays
 from ddpm_cli.data.sources.folder import scan_folder

@@ -7,19 +7,23 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from interrupted_runs import stop_at, without_times
 from picture_files import write_picture
+from PIL import Image
 from tiny_configs import FEW_IMAGES, TINY, as_sets
 
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.config import Config
+from ddpm_cli.data.scale import Scale
 from ddpm_cli.errors import DataError, InterruptedRunError
 from ddpm_cli.results.events import Event, Notice, TrainSummary
 from ddpm_cli.runs.checkpoints import latest_checkpoint
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.runs.run_directory import RunDirectory
+from ddpm_cli.sampling.generate import load_trained
 from ddpm_cli.training.train import resume, train
 
 SHAPE = (8, 8, 3)
@@ -85,6 +89,27 @@ def test_a_run_goes_on_with_pictures_that_were_added_and_is_itself_exactly_resum
     epochs = [row["epoch"] for row in rows]
     assert epochs == sorted(epochs)
     assert told(parts)["data_changes"] == after["data_changes"]
+
+
+def test_a_brighter_picture_leaves_the_others_what_they_were(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(20):
+        Image.fromarray(np.random.default_rng(number).integers(0, 12, (8, 8), np.uint8)).save(photos / f"{number:03d}.png")
+    run = train(config_of(photos, "train.steps=2", "data.held_out=0"), runs=tmp_path / "runs", name="dark").run
+    scale = load_trained(run, torch.device("cpu")).scale
+    assert scale == Scale(0, 11, "uint8")
+    Image.fromarray(np.full((8, 8), 200, np.uint8)).save(photos / "bright.png")
+    with pytest.raises(DataError, match="other training images"):
+        resume(run, budget={"steps": 4})
+    notices: list[str] = []
+    resume(run, budget={"steps": 4}, data_changed=True, on_event=lambda e: notices.append(getattr(e, "message", "")))
+    (change,) = told(run)["data_changes"]
+    assert (change["added"], change["removed"]) == (1, 0)
+    assert load_trained(run, torch.device("cpu")).scale == scale
+    assert any("64 values lie outside of 0 to 11" in notice for notice in notices)
+    assert any("data.range" in notice and "Changed for the rest of the run" in notice for notice in notices)
+    assert resume(run, budget={"steps": 5}) is not None  # without the flag, as config.toml has the range
 
 
 def test_a_run_that_was_killed_after_the_change_needs_no_flag_again(tmp_path: Path) -> None:

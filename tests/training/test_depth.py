@@ -14,6 +14,7 @@ import torch
 from tiny_configs import NETWORK, as_sets
 
 import ddpm_cli.bench.subject as bench_subject
+import ddpm_cli.build.data as building
 import ddpm_cli.evaluation.evaluate as evaluation
 import ddpm_cli.evaluation.extractors as extractors
 import ddpm_cli.training.planning.prepare as preparing
@@ -66,7 +67,7 @@ def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def give(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every loader of data find this set."""
-    for module in (preparing, evaluation, bench_subject):
+    for module in (building, preparing, evaluation, bench_subject):
         monkeypatch.setattr(module, "build_dataset", lambda *arguments, **named: dataset)
 
 

@@ -184,3 +184,18 @@ def test_moments_that_were_stored_lie_in_memory_as_their_weights_do() -> None:
         stepped(optimizer, weight, slope)
         stepped(restored, again, slope)
     assert torch.equal(weight, again)
+
+
+@pytest.mark.parametrize(
+    ("sets", "on_grid"),
+    [
+        ((), False),
+        (("objective.loss=hybrid", "objective.variance=learned-range"), True),
+        (("objective.loss=vlb",), True),
+        (("schedule=learned",), True),
+    ],
+)
+def test_a_bound_sees_augmented_pixels_on_the_grid_of_stored_ones(sets: tuple[str, ...], on_grid: bool, dataset: Dataset) -> None:
+    trainer = trainer_of(dataset, "data.augment=0.9", *sets)
+    levels = (trainer.batches.images_at(0) + 1) * 127.5
+    assert bool((levels - levels.round()).abs().max() < 1e-3) == on_grid

@@ -139,8 +139,10 @@ def from_toml_text(text: str, source: str = "config") -> Config:
 MEANT_BEFORE = {
     "folder": {"splits": "old", "range": "dtype"},
     "arrays": {"take": "first", "range": "dtype"},
+    "archive": {"range": "dtype"},
     "huggingface": {"range": "dtype"},
     "celeba": {"range": "dtype"},
+    "slices": {"range": "dtype"},
 }
 """Keys of `[data]` that the configs of older runs lack, with what was done when they were written, by kind."""
 

@@ -54,8 +54,7 @@ class DataBase(Choice):
 
         Args:
             on_event: Told of downloads and progress.
-            trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had,
-                and the range is that of earlier versions if the config names none.
+            trained_on: Whether a model was trained on them before. Then no others take the place of images that cannot be had.
         Raises:
             DataError: If they are nowhere to be had, or unusable.
         """
@@ -210,10 +209,6 @@ class RangedData(DataBase):
         'percentiles ("1%..99%"). auto takes what the files say, else the usual values, else the extremes of the set.',
     )
 
-    def keeps_dark(self, *, trained_on: bool) -> bool:
-        """Tell whether a model of an earlier version was trained on the images: its config names no range, and white was 255."""
-        return trained_on and "range" not in self.model_fields_set
-
 
 class PicturesBase(RangedData):
     size: ImageSize | None = Field(
@@ -230,12 +225,11 @@ class PicturesBase(RangedData):
     small: Literal["refuse", "skip", "enlarge"] = Field("refuse", description="What becomes of pictures smaller than size.")
     strict: bool = Field(False, description="Refuse to train if any picture cannot be read, instead of leaving it out.")
 
-    def picture_settings(self, *, held_out: float = 0.0, dark: bool = False) -> PictureSettings:
+    def picture_settings(self, *, held_out: float = 0.0) -> PictureSettings:
         """Say what becomes of pictures that are still encoded.
 
         Args:
             held_out: Share that is held out where the collection has no split of its own.
-            dark: Whether those of 8 bits are taken from 0 to 255 though all are almost black.
         """
         from ddpm_cli.data.pictures.settings import PictureSettings
 
@@ -245,7 +239,6 @@ class PicturesBase(RangedData):
             background=self.background,
             small=self.small,
             held_out=held_out,
-            dark=dark,
             strict=self.strict,
             range=self.range,
         )
@@ -279,12 +272,17 @@ class OwnPictures(PicturesBase, HeldOutShare):
         None,
         description="Column of the classes in metadata.csv, metadata.jsonl, parquet or samples' .json. If unset, folders tell.",
     )
+    image_column: str | None = Field(
+        None,
+        description="Column of the pictures in parquet; elsewhere their extension, such as jpg or mask.png. If unset, the only "
+        "column, and of several pictures of a sample of WebDataset that whose extension has no dot in it.",
+    )
 
     def load(self, on_event: Listener, *, trained_on: bool) -> Dataset:
         """Read the pictures."""
-        from ddpm_cli.data.pictures.cache import load_pictures
+        from ddpm_cli.data.cache.loading import load_pictures
 
-        settings = self.picture_settings(held_out=self.held_out, dark=self.keeps_dark(trained_on=trained_on))
+        settings = self.picture_settings(held_out=self.held_out)
         return load_pictures(self.find_pictures(), settings, on_event)
 
     @abstractmethod
@@ -305,14 +303,19 @@ class FolderData(OwnPictures):
 
     def find_pictures(self) -> Pictures:
         """Find the pictures in the folder."""
-        from ddpm_cli.data.archives.folder_tables import with_classes_of_tables
         from ddpm_cli.data.sources.folder import scan_folder
 
         if self.root is None:
             raise DataError("The kind folder needs a folder.", "Name it: --data DIR (data.root).")
         root = user_path(self.root, "data.root", DataError)
-        found = scan_folder(root, self.splits, follow_links=self.follow_links)
-        return found if self.splits == "old" else with_classes_of_tables(found, root, self.label_column)
+        return scan_folder(
+            root,
+            self.splits,
+            follow_links=self.follow_links,
+            with_tables=self.splits != "old",
+            label_column=self.label_column,
+            image_column=self.image_column,
+        )
 
 
 class ArchiveData(OwnPictures):
@@ -327,7 +330,8 @@ class ArchiveData(OwnPictures):
 
         if self.path is None:
             raise DataError("The kind archive needs a file.", "Name it: --data FILE.zip (data.path).")
-        return open_archive(user_path(self.path, "data.path", DataError), self.splits, self.label_column)
+        path = user_path(self.path, "data.path", DataError)
+        return open_archive(path, self.splits, self.label_column, self.image_column)
 
 
 class HuggingFaceData(PicturesBase, HeldOutShare):
@@ -348,7 +352,7 @@ class HuggingFaceData(PicturesBase, HeldOutShare):
         if self.name is None:
             raise DataError("The kind huggingface needs the name of a data set.", "Name it: --set data.name=NAME")
         query = HubQuery(self.name, self.subset, self.split, self.held_out_split, self.image_column, self.label_column)
-        settings = self.picture_settings(held_out=self.held_out, dark=self.keeps_dark(trained_on=trained_on))
+        settings = self.picture_settings(held_out=self.held_out)
         return load_huggingface(query, settings, on_event)
 
 
@@ -379,8 +383,7 @@ class ArraysData(HeldOutShare, RangedData):
         if self.path is None:
             raise DataError("The kind arrays needs a file.", "Name it: --data FILE.npz (data.path).")
         options = ArrayOptions(self.layout, self.images_key, self.labels_key, self.slices, self.flat_size)
-        path, dark = user_path(self.path, "data.path", DataError), self.keeps_dark(trained_on=trained_on)
-        return load_arrays(path, options, self.held_out, dark=dark, value_range=self.range)
+        return load_arrays(user_path(self.path, "data.path", DataError), options, self.held_out, value_range=self.range)
 
 
 class SlicesData(HeldOutShare, RangedData):
@@ -412,8 +415,7 @@ class SlicesData(HeldOutShare, RangedData):
             raise DataError("The kind slices needs a scan or a folder of scans.", "Name it: --data PATH (data.path).")
         axis = None if isinstance(self.axis, str) else self.axis
         settings = SliceSettings(self.size, axis, self.skip_empty, self.held_out, self.strict)
-        path, dark = user_path(self.path, "data.path", DataError), self.keeps_dark(trained_on=trained_on)
-        return load_slices(path, settings, on_event, dark=dark, value_range=self.range)
+        return load_slices(user_path(self.path, "data.path", DataError), settings, on_event, value_range=self.range)
 
 
 class MissingData(DataBase):

@@ -20,21 +20,20 @@ from ddpm_cli.core.io.downloads import cache_directory
 from ddpm_cli.core.io.files import UnreadableError, atomic_write, open_descriptor, read_bytes
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.archives.arranging import arranged
 from ddpm_cli.data.archives.contents import MOST_PICTURE_BYTES, Contents, facts_of, fingerprint, stem
-from ddpm_cli.data.archives.labels import given_classes, one_picture_a_sample, unread_columns
 from ddpm_cli.data.archives.parquet import open_parquet
 from ddpm_cli.data.archives.shards import shards
 from ddpm_cli.data.archives.tars import is_packed, list_tar, stream_tar
 from ddpm_cli.data.archives.zips import list_zip, read_exactly, read_member
 from ddpm_cli.data.pictures.decode import require_in_proportion
 from ddpm_cli.data.pictures.settings import Pictures, shown
-from ddpm_cli.data.pictures.splits import Splits
-from ddpm_cli.data.sources.folder import UNSEEN_BYTES, in_order_of_a_walk
+from ddpm_cli.data.placing.place import Listing, in_order_of_a_walk, place
+from ddpm_cli.data.placing.splits import Splits
+from ddpm_cli.data.sources.folder import UNSEEN_BYTES
 from ddpm_cli.errors import DataError, DdpmError
 
 ZIP, PARQUET = ".zip", ".parquet"
-LISTING_VERSION = 1
+LISTING_VERSION = 2
 MOST_OPEN = 200
 MOST_LISTING_BYTES = 1 << 32
 UNPACK = "Copy or download it again; or unpack it, and name the folder."
@@ -45,7 +44,7 @@ class Member:
     """Say where a picture lies.
 
     Attributes:
-        name: In its archive, without the folder around all.
+        name: In its archive, without the folder that was packed; after its shard, if there are several.
         file: Number of its archive.
         row: Number in the lists of that archive's contents.
     """
@@ -55,7 +54,7 @@ class Member:
     row: int
 
 
-def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None) -> Pictures:
+def open_archive(path: Path, splits: Splits = "auto", label_column: str | None = None, image_column: str | None = None) -> Pictures:
     """Find the pictures in an archive, or in numbered shards of one; nothing is unpacked, and no picture is decoded.
 
     Its names count as those of a folder that it was made from: classes are folders, and folders named as splits are told from
@@ -65,6 +64,7 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
         path: A .zip, .tar, .tar.gz, .tgz, .tar.zst or .parquet file; a pattern such as `shard-{000..010}.tar`; a folder of shards.
         splits: How folders are told from classes.
         label_column: Of the classes, in metadata.csv, metadata.jsonl, a sample's .json, or parquet; None for those that are found.
+        image_column: Of the pictures, in parquet; of other archives their extension, see `samples.pictures_of_samples`.
     Raises:
         DataError: If it is missing, damaged, encrypted, or makes no data set.
         RequestError: If a package that reads it is missing.
@@ -76,12 +76,12 @@ def open_archive(path: Path, splits: Splits = "auto", label_column: str | None =
                 f"{path} stands for {len(files):,} parquet files, of which one can be read at a time.",
                 "Name one file, or write one of all: pyarrow.dataset.dataset(FILES).to_table() and pyarrow.parquet.write_table.",
             )
-        return open_parquet(files[0], splits, label_column)
+        return open_parquet(files[0], splits, label_column, image_column)
     listed = [_contents(file, wants_json=label_column is not None) for file in files]
-    members = _members(files, listed)
+    members, listing = _members(files, listed)
     if not members:
         _refuse_empty(path, listed)
-    return _pictures(path, files, listed, members, splits, label_column)
+    return _pictures(path, files, listed, members, listing, splits, label_column, image_column)
 
 
 # ------------------------------------------------------------------------------------------------------------- listing
@@ -134,61 +134,66 @@ def _left_out(listed: list[Contents]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- members
 
 
-def _members(files: list[Path], listed: list[Contents]) -> list[Member]:
-    """The pictures of all files, without a folder around all that is in one."""
-    members = []
-    top = _top(listed)
+def _members(files: list[Path], listed: list[Contents]) -> tuple[list[Member], Listing]:
+    """The pictures of all files in the order of a walk, and all that is known by its name."""
+    top = _top(files, listed)
+    members, folders, tables, marks = list[Member](), set[str](), dict[str, str](), dict[str, str]()
     for number, contents in enumerate(listed):
-        members += [Member(name[len(top) :], number, row) for row, name in enumerate(contents.names)]
-        contents.folders = [folder[len(top) :] for folder in contents.folders if folder.startswith(top) and folder != top]
-        for held in (contents.tables, contents.marks):
-            renamed = {name[len(top) :]: text for name, text in held.items() if name.startswith(top)}
-            held.clear()
-            held.update(renamed)
-    return members
+        shard = f"{stem(files[number])}/" if len(files) > 1 else ""
+        members += [Member(f"{shard}{name[len(top) :]}", number, row) for row, name in enumerate(contents.names)]
+        folders |= {folder[len(top) :] for folder in contents.folders} - {""}
+        for all_texts, texts in ((tables, contents.tables), (marks, contents.marks)):
+            all_texts |= {f"{shard}{name[len(top) :]}": text for name, text in texts.items()}
+            folders |= {name[len(top) : name.rfind("/") + 1] for name in texts} - {""}
+    members = [members[place] for place in in_order_of_a_walk([member.name for member in members])]
+    are_tars = not files[0].name.lower().endswith(ZIP)
+    names = [member.name for member in members]
+    return members, Listing(names, folders, tables, marks, sharded=len(files) > 1, may_be_samples=are_tars)
 
 
-def _top(listed: list[Contents]) -> str:
-    """The folder that all pictures and tables lie in, as when a folder is packed from beside it; empty if there is none."""
-    names = [name for contents in listed for name in (*contents.names, *contents.tables)]
-    first = names[0].partition("/")[0] + "/" if names else ""
-    return first if first and all(name.startswith(first) for name in names) else ""
+def _top(files: list[Path], listed: list[Contents]) -> str:
+    """The folder that all lies in and that the archive is called after, or that all shards have; empty if there is none.
+
+    Then the folder was packed from beside it, and not what is in it; one of another name may be all that there is in a folder.
+    """
+    names = [name for one in listed for name in (*one.names, *one.tables, *one.marks, *one.folders)]
+    first = f"{names[0].partition('/')[0]}/" if names else ""
+    is_packed_folder = len(files) > 1 or first == f"{stem(files[0])}/"
+    return first if is_packed_folder and all(name.startswith(first) for name in names) else ""
 
 
 def _pictures(
-    path: Path, files: list[Path], listed: list[Contents], members: list[Member], splits: Splits, label_column: str | None
+    path: Path,
+    files: list[Path],
+    listed: list[Contents],
+    members: list[Member],
+    listing: Listing,
+    splits: Splits,
+    label_column: str | None,
+    image_column: str | None,
 ) -> Pictures:
     source = f"the archive {path}" if len(files) == 1 else f"the {counted(len(files), 'archive')} {path}"
-    prefixes = [""] if len(files) == 1 else [f"{stem(file)}/" for file in files]
-    tables = {f"{prefixes[number]}{name}": text for number, one in enumerate(listed) for name, text in one.tables.items()}
-    marks = {f"{prefixes[number]}{name}": text for number, one in enumerate(listed) for name, text in one.marks.items()}
-    names = [f"{prefixes[member.file]}{member.name}" for member in members]
-    order = in_order_of_a_walk(names)
     notices = [f"Left out of {source}: {', '.join(reasons)}."] if (reasons := _left_out(listed)) else []
-    if marks and len(chosen := one_picture_a_sample(names)) < len(names):
-        notices.append(f"Took one picture of each sample in {source}, not {counted(len(names) - len(chosen))} beside them.")
-        kept = set(chosen)
-        order = [place for place in order if place in kept]
-    members, names = [members[place] for place in order], [names[place] for place in order]
-    given = given_classes(names, tables, marks, label_column, source)
-    inside = [member.name for member in members]
-    place, found = arranged(path, inside, {folder for one in listed for folder in one.folders}, splits, given)
-    members = [members[number] for number in place.used]
-    notices += unread_columns(tables) if given is None else given.notices
+    found = place(path, listing, source, splits, label_column, image_column, archive=True)
+    members = [members[number] for number in found.used]
+
+    def of_now() -> str:
+        return fingerprint(files, splits, label_column, image_column)
+
     return Pictures(
         name=stem(path),
-        source=source + (f" ({found.text})" if found.text else ""),
-        names=[names[number] for number in place.used],
-        labels=place.labels,
-        class_names=place.class_names,
-        held_out=place.held_out,
-        fingerprint=fingerprint(files, splits, label_column),
+        source=source + (f" ({found.layout})" if found.layout else ""),
+        names=[member.name for member in members],
+        labels=found.labels,
+        class_names=found.class_names,
+        held_out=found.held_out,
+        fingerprint=of_now(),
         read=_Reader(files, listed, members),
         check=f"ddpm data check {shell_word(path)}",
-        fingerprint_now=lambda: fingerprint(files, splits, label_column),
-        notices=(*place.notices, *notices),
+        fingerprint_now=of_now,
+        notices=(*found.notices, *notices),
         ignored_files=sum(one.others for one in listed),
-        layout=found.text,
+        layout=found.layout,
         in_order=partial(_in_order, files, listed, members) if any(map(is_packed, files)) else None,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.data.pictures.decode import BYTES_PER_PIXEL, MOST_PIXELS, SPARE_BYTES, SUFFIXES
+from ddpm_cli.data.pictures.decode import BYTES_PER_PIXEL, MOST_PIXELS, SPARE_BYTES
 from ddpm_cli.data.sources.containers.found import MOST_PACKED, SMALL_BYTES
 from ddpm_cli.data.sources.litter import LITTER
 
@@ -19,17 +19,11 @@ MOST_MEMBERS = 20_000_000
 MOST_PICTURE_BYTES = SPARE_BYTES + BYTES_PER_PIXEL * MOST_PIXELS
 """Of a picture in an archive, as of the largest in a folder."""
 
-MOST_TABLE_BYTES = 1 << 28
-MOST_MARK_BYTES = 1 << 16
-TABLES = ("dataset.json", "metadata.csv", "metadata.jsonl")
-"""Files beside pictures that say their classes: of EDM and StyleGAN, and of Hugging Face's imagefolder."""
-
-CLASS_SUFFIX, JSON_SUFFIX = ".cls", ".json"
-"""Of what holds the class of a sample in WebDataset's shards."""
-
 ARRAYS = (".npz", ".npy")
 LINK, DEVICE, SPARSE, OUTSIDE, TWICE = "links", "devices", "files with holes", "names that lead out of it", "names that come again"
 _DRIVE = re.compile(r"[A-Za-z]:")
+PLACING_VERSION = 2
+"""Of what names and tables are taken for, which an archive that stays the same may stand for otherwise in another version."""
 
 
 @dataclass
@@ -41,8 +35,8 @@ class Contents:
         sizes: Bytes of each picture, unpacked.
         places: Where each begins: in a zip its header; in a tar its bytes, as they are unpacked; in a parquet file its row.
         facts: In a zip the packed size, the method and the sum of each.
-        folders: Every folder, ending in a slash.
-        tables: Text of the files named as TABLES, by name.
+        folders: Those that are members themselves, or hold a file that is none, each ending in a slash.
+        tables: Text of the files that say the classes of pictures, by name.
         marks: Text of each sample's file of a class, by its name.
         others: How many files are neither.
         arrays: Names of some of those that hold arrays.
@@ -62,16 +56,6 @@ class Contents:
     left_out: dict[str, int] = field(default_factory=dict)
     wants_json: bool = False
 
-    def kind_of(self, name: str) -> str:
-        """Tell what a file is by its name: picture, table, mark or other."""
-        base = name.rpartition("/")[2]
-        if base in TABLES:
-            return "table"
-        suffix = f".{base.rpartition('.')[2].lower()}" if "." in base else ""
-        if suffix in SUFFIXES:
-            return "picture"
-        return "mark" if suffix == CLASS_SUFFIX or (suffix == JSON_SUFFIX and self.wants_json) else "other"
-
     def leave_out(self, reason: str) -> None:
         """Count a member that is left out."""
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
@@ -87,6 +71,9 @@ class Contents:
     def add_other(self, name: str) -> None:
         """Count a file that is no picture."""
         self.others += 1
+        folder = name[: name.rfind("/") + 1]
+        if folder and (not self.folders or self.folders[-1] != folder):
+            self.folders.append(folder)
         if name.lower().endswith(ARRAYS) and len(self.arrays) < 3:
             self.arrays.append(name)
 
@@ -127,12 +114,6 @@ def plain_name(written: str) -> str | None:
     return "/".join(parts)
 
 
-def sample_of(name: str) -> str:
-    """Take a member's name up to its first dot, which the files of one sample share in WebDataset's shards."""
-    folder, slash, base = name.rpartition("/")
-    return f"{folder}{slash}{base.partition('.')[0]}"
-
-
 def require_modest(unpacked: int, packed: int) -> None:
     """Refuse what grows far beyond what pictures do.
 
@@ -144,17 +125,6 @@ def require_modest(unpacked: int, packed: int) -> None:
     """
     if unpacked > max(SMALL_BYTES, MOST_PACKED * packed):
         raise UnreadableError(f"would unpack to more than {unpacked / 1e9:,.1f} GB, {unpacked // max(packed, 1):,} times its size")
-
-
-def text_of(content: bytes) -> str:
-    """Decode the text of a table or mark, with or without a byte order mark."""
-    return content.decode("utf-8-sig", "replace")
-
-
-def folders_of(name: str) -> list[str]:
-    """List the folders that a name lies in, each ending in a slash, the outermost first."""
-    parts = name.split("/")[:-1]
-    return ["/".join(parts[: depth + 1]) + "/" for depth in range(len(parts))]
 
 
 def stem(path: Path) -> str:
@@ -170,7 +140,7 @@ def facts_of(path: Path) -> str:
     return f"{path} is gone"
 
 
-def fingerprint(files: Sequence[Path], splits: str, label_column: str | None) -> str:
+def fingerprint(files: Sequence[Path], splits: str, label_column: str | None, image_column: str | None) -> str:
     """Sum what changes when archives are written to, or are asked for otherwise."""
-    about = "\0".join([*map(facts_of, files), splits, label_column or ""])
+    about = "\0".join([str(PLACING_VERSION), *map(facts_of, files), splits, label_column or "", image_column or ""])
     return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()

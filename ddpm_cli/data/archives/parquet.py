@@ -15,12 +15,11 @@ from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.archives.arranging import arranged
 from ddpm_cli.data.archives.contents import MOST_PICTURE_BYTES, fingerprint, plain_name, require_modest, stem
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN, USUAL_NAMES, numbered
 from ddpm_cli.data.pictures.settings import Pictures, printable
-from ddpm_cli.data.pictures.splits import Splits
-from ddpm_cli.data.sources.folder import Placed, in_order_of_a_walk
+from ddpm_cli.data.placing.place import Listing, in_order_of_a_walk, place
+from ddpm_cli.data.placing.splits import Splits
 from ddpm_cli.errors import DataError
 
 BATCH_ROWS = 16
@@ -49,12 +48,13 @@ class Table(NamedTuple):
     others: list[str]
 
 
-def list_parquet(path: Path, label_column: str | None) -> Table:
+def list_parquet(path: Path, label_column: str | None, image_column: str | None = None) -> Table:
     """List the pictures of a parquet file; their bytes are not read.
 
     Args:
         path: The file.
         label_column: Of the classes; None takes the only one that the file itself calls classes, or one with a usual name.
+        image_column: Of the pictures; None takes the only one.
     Raises:
         UnreadableError: If it is damaged or cut off, has no column of pictures, or not that of the classes.
         RequestError: If pyarrow is missing.
@@ -69,7 +69,7 @@ def list_parquet(path: Path, label_column: str | None) -> Table:
             for column in range(meta.num_columns)
         )
         require_modest(unpacked, size)
-        column, inside = _picture_column(schema)
+        column, inside = _picture_column(schema, image_column)
         features = _features(schema.metadata)
         labels = _label_column(schema, features, label_column, column)
         wanted = [*([labels] if labels else []), *([f"{column}.path"] if inside and _has_path(schema, column) else [])]
@@ -117,7 +117,7 @@ def _unreadable(error: BaseException) -> UnreadableError:
     return UnreadableError(f"is damaged or cut off, or no parquet file: {reason}")
 
 
-def _picture_column(schema: Any) -> tuple[str, str]:
+def _picture_column(schema: Any, named: str | None) -> tuple[str, str]:
     """The column of pictures, and what holds their bytes in it."""
     import pyarrow.types as types
 
@@ -129,10 +129,17 @@ def _picture_column(schema: Any) -> tuple[str, str]:
             found.append((field.name, ""))
     if not found:
         raise UnreadableError(f"has no column of pictures, only {', '.join(f'{field.name} ({field.type})' for field in schema)}")
+    columns = ", ".join(printable(name) for name, _ in found)
+    if named is not None:
+        if named not in dict(found):
+            raise UnreadableError(f'has no column of pictures "{printable(named)}", only {columns}')
+        return named, dict(found)[named]
     if len(found) > 1:
         structs = [one for one in found if one[1]]
         if len(structs) != 1:
-            raise UnreadableError(f"has several columns that may hold pictures: {', '.join(name for name, _ in found)}")
+            raise UnreadableError(
+                f"has several columns that may hold pictures: {columns}; name one: --set data.image_column=COLUMN"
+            )
         return structs[0]
     return found[0]
 
@@ -190,20 +197,21 @@ def names_of(table: Table, labels: Sequence[str]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{row:08}" for row in range(len(table.paths))]
 
 
-def open_parquet(path: Path, splits: Splits, label_column: str | None) -> Pictures:
+def open_parquet(path: Path, splits: Splits, label_column: str | None, image_column: str | None = None) -> Pictures:
     """Find the pictures in a parquet file.
 
     Args:
         path: The file.
         splits: How folders in the names of pictures are told from classes, where no column holds these.
         label_column: As for `list_parquet`.
+        image_column: Likewise.
     Raises:
         DataError: If it is damaged, has no pictures, or some have no class.
         RequestError: If pyarrow is missing.
     """
     source, remedy = f"the parquet file {path}", "Copy or download it again, or name its columns."
     try:
-        table = list_parquet(path, label_column)
+        table = list_parquet(path, label_column, image_column)
     except UnreadableError as error:
         raise DataError(f"The parquet file {path} {error}.", remedy) from error
     except OSError as error:
@@ -213,37 +221,32 @@ def open_parquet(path: Path, splits: Splits, label_column: str | None) -> Pictur
     labels, class_names = _classes(table, source)
     names = names_of(table, [class_names[label] for label in labels.tolist()] if class_names else [])
     order = in_order_of_a_walk(names)
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.arange(len(order))
-    ordered = [names[row] for row in order]
-    if table.label_column:
-        place, layout = Placed(list(range(len(order))), labels[order], class_names, None, ()), ""
-    else:
-        place, found = arranged(path, ordered, (), splits)
-        layout = found.text
-        numbers_of_used = np.full(len(order), -1, np.int64)
-        numbers_of_used[place.used] = np.arange(len(place.used))
-        numbers = numbers_of_used[numbers]
+    listing = Listing([names[row] for row in order], classes=(labels[order], class_names) if table.label_column else None)
+    # Folders that were made of classes are no splits.
+    has_folders = any("/" in path for path in table.paths if path)
+    found = place(path, listing, source, splits if has_folders else "none", archive=True)
+    numbers = np.full(len(order), -1, np.int64)
+    numbers[np.array(order, np.int64)[found.used]] = np.arange(len(found.used))
     others = [f"--set data.label_column={printable(name)}" for name in table.others if not table.label_column]
     notices = [f"The columns {first_few(table.others)} of {source} are not read; for classes: {others[0]}"] if others else []
     stream = partial(_in_order, path, table, numbers.tolist())
 
     def of_now() -> str:
-        return fingerprint([path], splits, label_column)
+        return fingerprint([path], splits, label_column, image_column)
 
     return Pictures(
         name=stem(path),
         source=source,
-        names=[ordered[number] for number in place.used],
-        labels=place.labels,
-        class_names=place.class_names,
-        held_out=place.held_out,
+        names=[listing.names[number] for number in found.used],
+        labels=found.labels,
+        class_names=found.class_names,
+        held_out=found.held_out,
         fingerprint=of_now(),
-        read=lambda number: next(content for found, content in stream() if found == number),
+        read=lambda number: next(content for row, content in stream() if row == number),
         check=f"ddpm data check {shell_word(path)}",
         fingerprint_now=of_now,
-        notices=(*place.notices, *notices),
-        layout=layout,
+        notices=(*found.notices, *notices),
+        layout=found.layout,
         in_order=stream,
     )
 

@@ -15,17 +15,15 @@ from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.data.archives.contents import (
     DEVICE,
     LINK,
-    MOST_MARK_BYTES,
     MOST_MEMBERS,
     MOST_PICTURE_BYTES,
-    MOST_TABLE_BYTES,
     OUTSIDE,
     SPARSE,
     Contents,
     plain_name,
     require_modest,
-    text_of,
 )
+from ddpm_cli.data.placing.tables import is_too_large, kind_of, text_of
 
 BLOCK = 512
 STEP = 1 << 16
@@ -193,15 +191,13 @@ def _add(found: Contents, file: Forward, member: tarfile.TarInfo) -> None:
 
 
 def _add_file(found: Contents, file: Forward, name: str, member: tarfile.TarInfo) -> None:
-    kind = found.kind_of(name)
+    kind = kind_of(name, wants_json=found.wants_json)
     if kind == "picture":
         found.add(name, member.size, member.offset_data)
-    elif kind == "table" and member.size <= MOST_TABLE_BYTES:
-        found.tables[name] = text_of(file.content(member.size))
-    elif kind == "mark" and member.size <= MOST_MARK_BYTES:
-        found.marks[name] = text_of(file.content(member.size))
-    else:
+    elif kind == "other" or is_too_large(kind, name, member.size):
         found.add_other(name)
+    else:
+        (found.tables if kind == "table" else found.marks)[name] = text_of(file.content(member.size))
 
 
 def stream_tar(path: Path, places: Sequence[int], sizes: Sequence[int], order: Sequence[int]) -> Iterator[tuple[int, bytes]]:

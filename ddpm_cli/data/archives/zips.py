@@ -10,15 +10,13 @@ from pathlib import Path
 
 from ddpm_cli.core.io.files import UnreadableError, open_descriptor, read_at
 from ddpm_cli.data.archives.contents import (
-    MOST_MARK_BYTES,
     MOST_PICTURE_BYTES,
-    MOST_TABLE_BYTES,
     OUTSIDE,
     Contents,
     plain_name,
     require_modest,
-    text_of,
 )
+from ddpm_cli.data.placing.tables import is_too_large, kind_of, text_of
 
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ENCRYPTED = 1
@@ -76,16 +74,16 @@ def _add(found: Contents, descriptor: int, entry: zipfile.ZipInfo) -> None:
         return
     if entry.flag_bits & ENCRYPTED:
         raise UnreadableError(f"is protected by a password: {entry.filename} is encrypted")
-    kind = found.kind_of(name)
+    kind = kind_of(name, wants_json=found.wants_json)
     facts = [entry.compress_size, entry.compress_type, entry.CRC]
     if kind == "picture":
         found.add(name, entry.file_size, entry.header_offset, facts)
-    elif kind == "table" and entry.file_size <= MOST_TABLE_BYTES:
-        found.tables[name] = text_of(read_member(descriptor, entry.file_size, entry.header_offset, facts))
-    elif kind == "mark" and entry.file_size <= MOST_MARK_BYTES:
-        found.marks[name] = text_of(read_member(descriptor, entry.file_size, entry.header_offset, facts))
-    else:
+    elif kind == "other" or is_too_large(kind, name, entry.file_size):
         found.add_other(name)
+    else:
+        (found.tables if kind == "table" else found.marks)[name] = text_of(
+            read_member(descriptor, entry.file_size, entry.header_offset, facts)
+        )
 
 
 def _require_apart(entries: list[zipfile.ZipInfo], size: int) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ddpm_cli.core.wording import counted
 from ddpm_cli.data.images import Dataset, repeats_notice
-from ddpm_cli.data.pictures.cache import decoded, plan, remarks, scale_notices, unreadable
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.layout import Layout, Shape, size_counts, too_small, without_repeats
+from ddpm_cli.data.pictures.plan import decoded, plan, remarks, scale_notices, unreadable
 from ddpm_cli.data.pictures.reading import Read, over_pictures
 from ddpm_cli.data.pictures.set_scale import LOOKED_AT, SetScale
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable

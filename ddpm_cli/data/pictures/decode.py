@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from ddpm_cli.core.compute.allocator import return_freed_memory
 from ddpm_cli.core.io.colour import convert_to_srgb, profile_use
 from ddpm_cli.core.io.files import UnreadableError
-from ddpm_cli.data.pictures.deep import deep_values, depth_of, keeps_all_bits, raw_mode, said_range
+from ddpm_cli.data.pictures.deep import deep_values, depth_of, keeps_all_bits, raw_mode, said_range, significant_range
 from ddpm_cli.data.pictures.resizing import TURNED, Wanted, as_wanted, fitted
 
 # Without a handler Python itself would write Pillow's complaints to stderr; the error that follows says it all.
@@ -190,11 +190,11 @@ def read_whole(content: bytes, most_pixels: int = MOST_PIXELS) -> Whole:
     header = read_header(content, most_pixels)
     with _decoded(content, most_pixels) as image:
         if header.depth != 8:
-            said = said_range(image, content)
+            said = said_range(image)
             values = _upright_values(image, content)
             digest = hashlib.sha256(f"{header.height} {header.width} {values.shape[2]} {values.dtype} ".encode())
             digest.update(np.ascontiguousarray(values).data)
-            return Whole(header, digest.digest(), _levels(header.depth, values, said))
+            return Whole(header, digest.digest(), _levels(header.depth, values, said, content))
         seen = _upright(image, content)
         digest = hashlib.sha256(f"{seen.height} {seen.width} ".encode())
         for strip in _strips(seen):
@@ -212,8 +212,10 @@ def read_levels(content: bytes, most_pixels: int = MOST_PIXELS) -> Levels | None
         UnreadableError: If any part of it cannot be read, or not all of its values are finite.
     """
     with _decoded(content, most_pixels) as image:
-        depth = depth_of(image)
-        return None if depth == 8 else _levels(depth, said=said_range(image, content), values=deep_values(image, content))
+        if (depth := depth_of(image)) == 8:
+            return None
+        said = said_range(image)
+        return _levels(depth, deep_values(image, content), said, content)
 
 
 def decode(content: bytes, shape: tuple[int, int, int], background: str, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
@@ -437,10 +439,11 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
 
 
-def _levels(depth: int, values: NDArray[Any], said: tuple[float, float] | None) -> Levels:
+def _levels(depth: int, values: NDArray[Any], said: tuple[float, float] | None, content: bytes) -> Levels:
     """The smallest and largest value; of what is transparent, those of the colours."""
     colours = values[..., : values.shape[2] - (values.shape[2] in (2, 4))]
-    return Levels(depth, float(colours.min()), float(colours.max()), said)
+    low, high = float(colours.min()), float(colours.max())
+    return Levels(depth, low, high, said or significant_range(content, high))
 
 
 def _seen_levels(image: Image.Image) -> Levels:

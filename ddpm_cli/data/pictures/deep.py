@@ -31,6 +31,7 @@ LEAST_AND_MOST = ((340, 341), (280, 281))
 """Tags of TIFF: SMinSampleValue and SMaxSampleValue, and of older files MinSampleValue and MaxSampleValue (TIFF 6.0)."""
 
 WHITE_IS_ZERO, IS_SIGNED = 0, 2
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 _OTHER_BYTES = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for order, other in ("BL", "LB")}
 _OTHER_BYTES |= {f"{mode};16N": f"{mode};16{'B' if sys.byteorder == 'little' else 'L'}" for mode in ("RGB", "RGBA")}
@@ -62,16 +63,45 @@ def depth_of(image: Image.Image) -> int:
     return SIGNED_8 if signed and image.mode == "L" else 8
 
 
-def said_range(image: Image.Image, content: bytes) -> tuple[float, float] | None:
-    """Tell what a file says of the range of its values; None if it says nothing of use."""
+def said_range(image: Image.Image) -> tuple[float, float] | None:
+    """Tell what a file says of the range of `deep_values`; None if it says nothing of use. Of PNG see `significant_range`."""
     for least, most in LEAST_AND_MOST:
         low, high = _tag(image, least), _tag(image, most)
         if low and high and all(isinstance(value, int | float) for value in (*low, *high)) and min(low) < max(high):
-            return float(min(low)), float(max(high))
-    bits = max(_tag(image, BITS_PER_SAMPLE), default=0) or (_significant_bits(content) if image.format == "PNG" else 0)
+            return _turned_over(image, float(min(low)), float(max(high)))
+    bits = max(_tag(image, BITS_PER_SAMPLE), default=0)
     if white := _ppm_white(image):
         return 0.0, float(white)
     return (0.0, float(2**bits - 1)) if isinstance(bits, int) and 8 < bits < 16 else None
+
+
+def significant_range(content: bytes, high: float) -> tuple[float, float] | None:
+    """Tell what the sBIT of a PNG of 16 bits says of the range of its values; None if it has none of 9 to 15 bits.
+
+    Samples are to be scaled up to all of the 16 bits, of which sBIT counts the upper ones that matter (PNG, sections 11.3.2.4 and
+    12.4). Some writers leave them as they are, in the lower bits; then none is as large as 2 to the power of these.
+
+    Args:
+        content: The file.
+        high: The largest of its values. That of a dark picture may be small though it is scaled up: of a set, the widest counts.
+    """
+    bits = _significant_bits(content) if content.startswith(PNG_MAGIC) else 0
+    if not 8 < bits < 16:
+        return None
+    return 0.0, float(2**bits - 1 if high < 2**bits else BITS_16.high)
+
+
+def _white(image: Image.Image) -> int | None:
+    """The value that 0 becomes where a TIFF says that 0 is white; None where it does not, or values have a sign or are floats."""
+    kind = KINDS[depth_of(image)]
+    if _tag(image, PHOTOMETRIC) != (WHITE_IS_ZERO,) or kind.low != 0 or not kind.whole:
+        return None
+    return int(2 ** max(_tag(image, BITS_PER_SAMPLE), default=16) - 1)
+
+
+def _turned_over(image: Image.Image, low: float, high: float) -> tuple[float, float]:
+    white = _white(image)
+    return (low, high) if white is None else (white - high, white - low)
 
 
 def deep_values(image: Image.Image, content: bytes) -> NDArray[Any]:
@@ -86,11 +116,9 @@ def deep_values(image: Image.Image, content: bytes) -> NDArray[Any]:
     Raises:
         UnreadableError: If some are not finite.
     """
-    depth, raw, white = depth_of(image), raw_mode(image), _ppm_white(image)
-    inverted = _tag(image, PHOTOMETRIC) == (WHITE_IS_ZERO,) and KINDS[depth].low == 0 and KINDS[depth].whole
-    most = 2 ** max(_tag(image, BITS_PER_SAMPLE), default=16) - 1
+    depth, raw, white = depth_of(image), raw_mode(image), _white(image)
     transparent = image.info.get("transparency")
-    if white:
+    if _ppm_white(image):
         return _ppm_values(image, content)
     if raw == _GREY_WITH_ALPHA:
         return _unpacked(image, content, "RGBA").view(">u2").astype(np.uint16)
@@ -106,7 +134,7 @@ def deep_values(image: Image.Image, content: bytes) -> NDArray[Any]:
     if transparent is not None and values.shape[2] in (1, 3):
         shown = (values != np.array(transparent)).any(-1, keepdims=True)
         return np.concatenate([values, np.where(shown, 65535, 0).astype(values.dtype)], -1)
-    return (most - values.astype(np.int64)).astype(values.dtype) if inverted else values
+    return values if white is None else (white - values.astype(np.int64)).astype(values.dtype)
 
 
 def _colours(image: Image.Image, content: bytes, raw: str) -> NDArray[np.uint16]:

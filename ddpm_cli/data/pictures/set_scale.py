@@ -21,14 +21,14 @@ from ddpm_cli.data.pictures.resizing import Wanted
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import UNKNOWN, Survey, read_again
 from ddpm_cli.data.ranges import BITS_8, FLOATS, Kind, Values, choose_scale, stored_as
-from ddpm_cli.data.scale import USUAL, Scale
+from ddpm_cli.data.scale import OF_MIXED_DEPTHS, USUAL, Scale
 from ddpm_cli.errors import DataError
 
 LOOKED_AT = 200
 """Pictures that percentiles and a histogram go by, taken evenly from all of them."""
 
 ENDS = {8: (0.0, 255.0), 0: (0.0, 1.0)}
-WHOLE_16 = (0.0, 65535.0)
+WHOLE_16 = (OF_MIXED_DEPTHS.low, OF_MIXED_DEPTHS.high)
 """What black and white are in a set that mixes depths, of 8 bits, of floats and of all others."""
 
 
@@ -67,7 +67,7 @@ def choose_set_scale(
 
     Args:
         pictures: The collection.
-        found: What is known of it; of dark 8 bits, after `look_for_bright`.
+        found: What is known of it; of 8 bits, after `look_for_bright`.
         rows: Numbers of the pictures that are used, int64 [n].
         shape: Of all images.
         settings: What the user asks for.
@@ -114,7 +114,7 @@ def _mixed(
             )
     factors = {depth: WHOLE_16[1] / ENDS.get(depth, WHOLE_16)[1] for depth in depths}
     notice = f"The pictures hold {told}: each is taken from its own black to its own white, and kept as 0 to 65,535."
-    return SetScale(Scale(*WHOLE_16, "uint16"), notice, factors)
+    return SetScale(OF_MIXED_DEPTHS, notice, factors)
 
 
 def some_values(

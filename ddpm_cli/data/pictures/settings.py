@@ -24,7 +24,6 @@ class PictureSettings:
         background: What shows through transparent parts: white, black or #rrggbb.
         small: What becomes of pictures smaller than `size`.
         held_out: Share of the pictures that are not trained on, in [0, 1), where the collection has no split of its own.
-        dark: Take pictures of 8 bits from 0 to 255 though all are almost black, as a model of an earlier version was trained.
         range: Which values are black and white; see `ranges.Range`.
         strict: Refuse a collection in which some cannot be read, instead of leaving these out.
     """
@@ -34,7 +33,6 @@ class PictureSettings:
     background: str = "white"
     small: Literal["refuse", "skip", "enlarge"] = "refuse"
     held_out: float = 0.1
-    dark: bool = False
     strict: bool = False
     range: Range = "auto"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ class Survey:
     """Hold what is known of N pictures.
 
     Attributes:
-        content: Sum over the names, classes, splits and bytes of all pictures, hexadecimal.
+        content: Sum over the names below the folder around all, classes, splits and bytes of all pictures, hexadecimal.
         hashes: First 64 bits of the sum of each picture's bytes, uint64 [N]: random, and equal for equal files.
         heights: int32 [N], as seen; 0 where it cannot be read.
         widths: int32 [N].
@@ -131,15 +133,21 @@ def survey(pictures: Pictures, on_event: Listener = ignore, *, thorough: bool = 
 
 
 def _content(pictures: Pictures, digests: bytearray, *, is_deep: bool) -> str:
-    content = hashlib.sha256()
+    content, around = hashlib.sha256(), len(_common_folder(pictures.names))
     held_outs = [False] * len(pictures) if pictures.held_out is None else pictures.held_out.tolist()
     for number, (name, label, held_out) in enumerate(zip(pictures.names, pictures.labels.tolist(), held_outs, strict=True)):
         about = f"\0{label}\0{int(held_out)}\0"
-        content.update(name.encode("utf-8", "surrogateescape") + about.encode())
+        content.update(name[around:].encode("utf-8", "surrogateescape") + about.encode())
         content.update(digests[number * len(NO_HASH) : (number + 1) * len(NO_HASH)])
     if is_deep:
         content.update(DEEP_VERSION)
     return content.hexdigest()
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder around all names, which an archive may have and the folder that it was made of has not."""
+    first, last = (name.split("/")[:-1] for name in (min(names, default=""), max(names, default="")))
+    return "".join(f"{part}/" for part, _ in takewhile(lambda both: both[0] == both[1], zip(first, last, strict=False)))
 
 
 def _look(thorough: bool, decoders: Decoders, read: Read, number: int) -> _Look:

@@ -64,14 +64,13 @@ class ArraySet:
     said_range: tuple[float, float] | None = None
 
 
-def dataset_of(found: ArraySet, held_out: float = 0.1, *, dark: bool = False, value_range: Range = "auto") -> Dataset:
+def dataset_of(found: ArraySet, held_out: float = 0.1, *, value_range: Range = "auto") -> Dataset:
     """Make a data set of arrays.
 
     Args:
         found: What a reader found.
         held_out: Share of the images that is held out where the file has no such images. As for folders, the sum of an image's
             bytes decides, and the images are put into the order of these sums.
-        dark: Take images of 8 bits from 0 to 255 though all are almost black, as a model of an earlier version was trained.
         value_range: Which values are black and white; see `ranges.Range`.
     Returns:
         The images in memory; those that are mapped from a file and not split stay mapped.
@@ -92,7 +91,7 @@ def dataset_of(found: ArraySet, held_out: float = 0.1, *, dark: bool = False, va
     labels = [_labels(parts[0], len(arrays[0]), found)]
     labels += [_labels(part, len(array), found, len(labels[0][1])) for part, array in zip(parts[1:], arrays[1:], strict=True)]
     names = max((own for _, own in labels), key=len)
-    scale, notice = _scale(arrays, found, dark=dark, value_range=value_range)
+    scale, notice = _scale(arrays, found, value_range)
     kept = [_kept(array, scale) for array in arrays]
     outside = sum(count for _, count in kept)
     notices = (*found.notices, *([notice] if notice else []), *([clipped_notice(outside, scale)] if outside else []))
@@ -125,13 +124,13 @@ def _images(part: ArrayPart, found: ArraySet) -> NDArray[np.generic]:
     return array if _layout(array.shape, key, path, found.layout) == "NCHW" else array.transpose(0, 3, 1, 2)
 
 
-def _scale(arrays: list[NDArray[np.generic]], found: ArraySet, *, dark: bool, value_range: Range) -> tuple[Scale, str]:
+def _scale(arrays: list[NDArray[np.generic]], found: ArraySet, value_range: Range) -> tuple[Scale, str]:
     """Which values are black and white, and what to say of it."""
     kinds = {kind_of(array.dtype) for array in arrays}
     if len(kinds) > 1 and found.test is not None:
         kept = f"{found.train.key} are {arrays[0].dtype} and {found.test.key} {arrays[1].dtype}"
         raise DataError(f"{found.origin}: {kept}.", "Store both as the same numbers.")
-    if arrays[0].dtype == np.uint8 and (dark or (value_range == "auto" and not found.said_range and _has_bright(arrays))):
+    if arrays[0].dtype == np.uint8 and value_range == "auto" and not found.said_range and _has_bright(arrays):
         return USUAL, ""
     extremes = [_extremes(array, found) for array in arrays]
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
@@ -169,7 +168,8 @@ def _some(arrays: list[NDArray[np.generic]]) -> NDArray[np.float64]:
 
 def _kept(array: NDArray[np.generic], scale: Scale) -> tuple[NDArray[Any], int]:
     """The values as the scale keeps them, mapped from their file if they are that already, and how many are cut off."""
-    outside = sum(int(((part < scale.low) | (part > scale.high)).sum()) for part in _parts(array)) if scale != USUAL else 0
+    is_within = array.dtype == np.uint8 and scale == USUAL
+    outside = 0 if is_within else sum(int(((part < scale.low) | (part > scale.high)).sum()) for part in _parts(array))
     if array.dtype == scale.stored and not outside:
         return array, 0
     kept = np.empty(array.shape, scale.stored)

@@ -18,21 +18,18 @@ from ddpm_cli.errors import DataError
 DEFAULTS = ArrayOptions()
 
 
-def load_arrays(
-    path: Path, options: ArrayOptions = DEFAULTS, held_out: float = 0.1, *, dark: bool = False, value_range: Range = "auto"
-) -> Dataset:
+def load_arrays(path: Path, options: ArrayOptions = DEFAULTS, held_out: float = 0.1, *, value_range: Range = "auto") -> Dataset:
     """Load images from a file or folder of arrays; nothing in it is unpickled.
 
     Args:
         path: The file or folder.
         options: What the user knows of it.
         held_out: As for `dataset_of`.
-        dark: Likewise.
         value_range: Likewise.
     Raises:
         DataError: If it is missing, damaged, of no format that is known, or its layout cannot be told.
     """
-    return dataset_of(read_arrays(path, options), held_out, dark=dark, value_range=value_range)
+    return dataset_of(read_arrays(path, options), held_out, value_range=value_range)
 
 
 def read_arrays(path: Path, options: ArrayOptions = DEFAULTS) -> ArraySet:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.images import Dataset
-from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings
 from ddpm_cli.data.sources.folder import fingerprint, read_file
 from ddpm_cli.data.sources.torchvision_sets import Published, obtain

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_cli.core.io.files import UnreadableError, open_descriptor
+from ddpm_cli.core.io.files import UnreadableError, open_descriptor, read_bytes
 from ddpm_cli.core.io.paths import shell_word
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.decode import SUFFIXES, require_in_proportion
-from ddpm_cli.data.pictures.settings import Pictures, printable, shown
-from ddpm_cli.data.pictures.splits import Arrangement, Folders, Splits, arrange
+from ddpm_cli.data.pictures.decode import require_in_proportion
+from ddpm_cli.data.pictures.settings import Pictures, shown
+from ddpm_cli.data.placing.place import Listing, Placed, place
+from ddpm_cli.data.placing.splits import Splits
+from ddpm_cli.data.placing.tables import MOST_BYTES, is_too_large, kind_of, text_of
 from ddpm_cli.data.sources.litter import LITTER, PACKERS_LITTER
 from ddpm_cli.errors import DataError
 
@@ -30,6 +32,7 @@ _REMEDIES = {
     OUTSIDE: "Follow links that lead out of it with --set data.follow_links=true, name the folder that they lead to, or copy the "
     "pictures.",
 }
+AT_ONCE = 1000
 UNSEEN_BYTES = 1 << 24
 """Of a file, which is read without a look at its beginning."""
 
@@ -41,17 +44,29 @@ class Tree:
     Attributes:
         pictures: Files whose suffix is that of a picture, sorted within each folder.
         folders: All folders, each ending in a slash.
-        others: How many files have another suffix.
+        tables: Files that say the classes of pictures.
+        marks: Files that say the class of one sample each.
+        others: How many files are neither.
         links: Why each link that is not followed is not.
     """
 
     pictures: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
     others: int = 0
     links: dict[str, str] = field(default_factory=dict)
 
 
-def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = False) -> Pictures:
+def scan_folder(
+    root: Path,
+    splits: Splits = "auto",
+    *,
+    follow_links: bool = False,
+    with_tables: bool = False,
+    label_column: str | None = None,
+    image_column: str | None = None,
+) -> Pictures:
     """Find the pictures below a folder; none is opened.
 
     Subfolders are classes, with all that lies below them; one alone is none. Folders named as splits are told from classes, see
@@ -61,8 +76,12 @@ def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = Fal
         root: The folder.
         splits: How folders are told from classes.
         follow_links: Follow links that lead out of the folder, each folder once.
+        with_tables: Read the classes from dataset.json, metadata tables and samples' files of a class, where there are any.
+        label_column: Of the classes, in a metadata table or samples' .json files; None for dataset.json or .cls files.
+        image_column: Extension of the pictures, see `samples.pictures_of_samples`; None for all of those that are no samples.
     Raises:
-        DataError: If it is missing, holds no pictures, has a class without any, or seems to have splits that make no data set.
+        DataError: If it is missing, holds no pictures, has a class without any, seems to have splits that make no data set, or
+            tables that cannot be read or give some pictures no class.
     """
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
@@ -70,17 +89,47 @@ def scan_folder(root: Path, splits: Splits = "auto", *, follow_links: bool = Fal
             f"The folder {root} {problem}.",
             "Name a folder of pictures; one that a run was trained on must be put back, or linked to.",
         )
-    tree = _walk(root, frozenset({PACKERS_LITTER}) if splits == "old" else LITTER, follow_links)
+    litter = frozenset({PACKERS_LITTER}) if splits == "old" else LITTER
+    tree = _walk(root, litter, follow_links, wants_json=label_column is not None)
     if not tree.pictures:
         raise _no_pictures(root, tree)
-    filled = frozenset(f"{name.rpartition('/')[0]}/" if "/" in name else "" for name in tree.pictures)
+    listing = Listing(tree.pictures, tree.folders)
+    if with_tables:
+        listing = listing._replace(tables=_texts(root, tree.tables), marks=_texts(root, tree.marks))
+    source = f"the folder {root}"
     try:
-        found = arrange(Folders(filled, frozenset(tree.folders)), root, splits)
+        found = place(root, listing, source, splits, label_column, image_column)
     except DataError as error:
         if not tree.links:
             raise
         raise DataError(f"{error.message} {_links_notice(root, tree)}", error.remedy) from error  # which may be why one is empty
-    return _arranged(root, tree, found)
+    return _pictures(root, source, tree, found)
+
+
+class _Texts(Mapping[str, str]):
+    """Read tables or marks when they are asked for, by their names."""
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], str]) -> None:
+        self._names, self._read = dict.fromkeys(names), read
+
+    def __getitem__(self, name: str) -> str:
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _texts(root: Path, names: Sequence[str]) -> Mapping[str, str]:
+    def read(name: str) -> str:
+        try:
+            return text_of(read_bytes(root / name, MOST_BYTES["table"]))
+        except OSError as error:
+            raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
+
+    return _Texts(names, read)
 
 
 def _no_pictures(root: Path, tree: Tree) -> DataError:
@@ -99,7 +148,7 @@ def _listed_links(tree: Tree) -> str:
     return first_few([f"{shown(name)} ({why})" for name, why in tree.links.items()])
 
 
-def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
+def _walk(root: Path, litter: frozenset[str], follow_links: bool, *, wants_json: bool) -> Tree:
     """Everything below a folder, however deep, each folder before those in it."""
     tree, waiting, seen = Tree(), [""], {_identity(root): "."}
     real_root = root.resolve()
@@ -108,18 +157,26 @@ def _walk(root: Path, litter: frozenset[str], follow_links: bool) -> Tree:
         files, folders = [], []
         try:
             with os.scandir(root / below) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.name.startswith(".") or entry.name.lower() in litter:
+                for entry in sorted(entries, key=attrgetter("name")):
+                    name, kind = f"{below}{entry.name}", kind_of(entry.name, wants_json=wants_json)
+                    if entry.name.startswith("."):
                         continue
-                    name = f"{below}{entry.name}"
-                    if entry.is_symlink() and (why := _why_not_followed(entry.path, name, real_root, seen, follow_links)):
+                    if kind == "picture" and entry.is_file(follow_symlinks=False):  # nearly always, so asked first
+                        files.append(name)
+                    elif entry.name.lower() in litter:
+                        continue
+                    elif entry.is_symlink() and (why := _why_not_followed(entry.path, name, real_root, seen, follow_links)):
                         tree.links[name] = why
                     elif entry.is_dir():
                         folders.append(f"{name}/")
-                    elif entry.is_file() and os.path.splitext(name)[1].lower() in SUFFIXES:
-                        files.append(name)
-                    else:
+                    elif (
+                        not entry.is_file()
+                        or kind == "other"
+                        or (kind == "mark" and is_too_large(kind, name, entry.stat().st_size))
+                    ):
                         tree.others += 1
+                    else:
+                        {"picture": files, "table": tree.tables, "mark": tree.marks}[kind].append(name)
         except OSError as error:
             raise _unread(root, below, error) from error
         tree.pictures += sorted(files)
@@ -167,90 +224,28 @@ def _why_not_followed(link: str, name: str, real_root: Path, seen: dict[tuple[in
     return "" if first == name else f"leads where {shown(first)} does"
 
 
-class Placed(NamedTuple):
-    """Hold what becomes of pictures by the folders that they lie in.
+def _pictures(root: Path, source: str, tree: Tree, found: Placed) -> Pictures:
+    names = [tree.pictures[number] for number in found.used]
+    watched = [*names, *tree.tables, *tree.marks] if found.are_given else names
 
-    Attributes:
-        used: Numbers of those that are trained on or held out.
-        labels: Class of each of these, int64 [n].
-        class_names: Name of each class; empty if there is but one.
-        held_out: Which of them are held out, bool [n]; None if there is no split.
-        notices: What was left out.
-    """
+    def of_now() -> str:
+        return fingerprint(root, watched, found.labels, found.held_out)
 
-    used: list[int]
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    held_out: NDArray[np.bool_] | None
-    notices: tuple[str, ...]
-
-
-def placed(root: Path, tree: Tree, found: Arrangement) -> Placed:
-    """Give pictures the classes and the side of the split that their folders stand for.
-
-    Args:
-        root: For messages.
-        tree: The names.
-        found: What the folders stand for.
-    """
-    numbers = {name: number for number, name in enumerate(found.classes)}
-    folders = [name[: name.rfind("/") + 1] for name in tree.pictures]
-    known = {folder: _label(folder, found, numbers) for folder in set(folders)}
-    labels = np.array([known[folder] for folder in folders], np.int64)
-    used = np.flatnonzero(labels >= 0).tolist()
-    loose = [tree.pictures[place] for place in np.flatnonzero(labels == LOOSE).tolist()]
-    held_out = None
-    if found.held_out is not None:
-        held_out = np.array([tree.pictures[place].startswith(found.held_out) for place in used], np.bool_)
-    class_names = tuple(printable(name) for name in found.classes) if len(found.classes) > 1 else ()
-    return Placed(used, labels[used], class_names, held_out, tuple(_notices(root, tree, found, loose)))
-
-
-def _arranged(root: Path, tree: Tree, found: Arrangement) -> Pictures:
-    where = placed(root, tree, found)
-    names = [tree.pictures[place] for place in where.used]
     return Pictures(
         name=root.name or "folder",
-        source=f"the folder {root}" + (f" ({found.text})" if found.text else ""),
+        source=source + (f" ({found.layout})" if found.layout else ""),
         names=names,
-        labels=where.labels,
-        class_names=where.class_names,
-        held_out=where.held_out,
-        fingerprint=fingerprint(root, names, where.labels, where.held_out),
+        labels=found.labels,
+        class_names=found.class_names,
+        held_out=found.held_out,
+        fingerprint=of_now(),
         read=lambda number: read_file(root, names[number]),
-        fingerprint_now=lambda: fingerprint(root, names, where.labels, where.held_out),
+        fingerprint_now=of_now,
         check=f"ddpm data check {shell_word(root)}",
-        notices=where.notices,
+        notices=(*found.notices, *([_links_notice(root, tree)] if tree.links else [])),
         ignored_files=tree.others,
-        layout=found.text,
+        layout=found.layout,
     )
-
-
-def in_order_of_a_walk(names: Sequence[str]) -> list[int]:
-    """List names in the order in which those below a folder are found: the files of each folder, sorted, then the folders in it.
-
-    Args:
-        names: Relative, with "/" between folders.
-    Returns:
-        Their numbers in that order.
-    """
-    by_folder: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        by_folder.setdefault(name[: name.rfind("/") + 1], []).append(number)
-    folders = sorted(by_folder, key=lambda folder: [f"{part}/" for part in folder.split("/")[:-1]])
-    return [number for folder in folders for number in sorted(by_folder[folder], key=lambda number: names[number])]
-
-
-ELSEWHERE, LOOSE = -1, -2
-
-
-def _label(name: str, found: Arrangement, numbers: dict[str, int]) -> int:
-    """The number of a folder's class; ELSEWHERE if it lies in none of those used, LOOSE if beside the classes in one of them."""
-    base = next((base for base in (found.train, found.held_out) if base is not None and name.startswith(base)), None)
-    if base is None:
-        return ELSEWHERE
-    top, slash, _ = name[len(base) :].partition("/")
-    return numbers.get(top if slash else "", LOOSE) if numbers else 0
 
 
 def fingerprint(
@@ -263,13 +258,18 @@ def fingerprint(
     digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape"))
     for array in (labels, held_out):
         digest.update(b"\0" if array is None else array.tobytes())
-    base = os.fspath(root)
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape"))
-        with contextlib.suppress(OSError):  # one that is gone meanwhile is told of when it is read
-            facts = os.stat(f"{base}/{name}")  # no Path, which takes longer to make than the file to look at
-            digest.update(f"\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0".encode())
+    for start in range(0, len(names), AT_ONCE):
+        text = "".join(map(partial(_facts, f"{root}/"), names[start : start + AT_ONCE]))
+        digest.update(text.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _facts(base: str, name: str) -> str:
+    try:
+        facts = os.stat(base + name)  # no Path, which takes longer to make than the file to look at
+    except OSError:  # one that is gone meanwhile is told of when it is read
+        return name
+    return f"{name}\0{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\0"
 
 
 def read_file(root: Path, name: str) -> bytes:
@@ -288,24 +288,3 @@ def read_file(root: Path, name: str) -> bytes:
             require_in_proportion(file, facts.st_size)
             file.seek(0)
         return file.read()
-
-
-def _notices(root: Path, tree: Tree, found: Arrangement, loose: list[str]) -> Iterator[str]:
-    if loose:
-        yield (
-            f"Left out {counted(len(loose))} beside the class folders of {root}, which belong to none of them: "
-            f"{first_few([shown(name) for name in loose])}."
-        )
-    if found.aside:
-        listed = [_aside_text(tree, folder, why) for folder, why in found.aside]
-        yield f"Not trained on, nor held out, in {root}: {first_few(listed)}."
-    bases = tuple(base for base in (found.train, found.held_out, *(folder for folder, _ in found.aside)) if base is not None)
-    if stray := [shown(name) for name in tree.pictures if not name.startswith(bases)]:
-        yield f"Left out {counted(len(stray))} outside of the folders that are used in {root}: {first_few(stray)}."
-    if tree.links:
-        yield _links_notice(root, tree)
-
-
-def _aside_text(tree: Tree, folder: str, why: str) -> str:
-    count = sum(name.startswith(folder) for name in tree.pictures)
-    return f"{shown(folder)} ({counted(count)}; {why})" if count else f"{shown(folder)} ({why})"

@@ -16,8 +16,8 @@ from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.io.paths import is_text, user_path
 from ddpm_cli.core.wording import counted, first_few
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.images import Dataset
-from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.classes import ANOTHER_COLUMN, USUAL_NAMES, numbered
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, printable
 from ddpm_cli.errors import DataError

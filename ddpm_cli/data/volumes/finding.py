@@ -11,7 +11,7 @@ from pathlib import Path
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.wording import counted, first_few
 from ddpm_cli.data.pictures.settings import printable, shown
-from ddpm_cli.data.pictures.splits import Folders, arrange
+from ddpm_cli.data.placing.splits import Folders, arrange
 from ddpm_cli.data.sources.litter import LITTER
 from ddpm_cli.data.volumes.dicom import Place, in_order, read_place
 from ddpm_cli.data.volumes.recognise import Format, format_of

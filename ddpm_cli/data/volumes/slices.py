@@ -76,16 +76,11 @@ class _Found:
 
 
 def load_slices(
-    path: Path,
-    settings: SliceSettings,
-    on_event: Listener = ignore,
-    *,
-    dark: bool = False,
-    value_range: data_ranges.Range = "auto",
+    path: Path, settings: SliceSettings, on_event: Listener = ignore, *, value_range: data_ranges.Range = "auto"
 ) -> Dataset:
     """Load the slices of scans as a data set; see `read_slices` and `dataset_of`."""
     found, unreadable = read_slices(path, settings, on_event)
-    dataset = dataset_of(found, 0.0, dark=dark, value_range=value_range)
+    dataset = dataset_of(found, 0.0, value_range=value_range)
     what = "folder" if path.is_dir() else "file"
     return replace(dataset, source=f"the slices of the scans in the {what} {path}", unreadable=tuple(unreadable))
 

@@ -75,8 +75,13 @@ def _of_run(path: Path, settings: EvaluateSettings, device: torch.device, team: 
     models = [model_sha256(trained), *([model_sha256(trained.guide.model)] if trained.guide else [])]
     facts = json.dumps([*models, drawing_facts(sample, trained.schedule.timesteps), first, n])
     kept = references_folder() / f"drawn-{n}-{hashlib.sha256(facts.encode()).hexdigest()[:24]}.npz"
-    if not kept.exists():
+    if any(team.largest(team.is_main and not kept.exists())):  # as the main one sees it, so that none draws without the others
         _draw(kept, trained, sample, range(first, first + n), team, on_event)
+    if any(team.largest(not kept.exists())):
+        raise RequestError(
+            f"The samples of {trained.origin} lie in the cache of the main process's machine, where others do not see them.",
+            "Let DDPM_CACHE name a folder that all machines share, or evaluate on one machine.",
+        )
     images = read_images(kept, on_event)
     return GivenReference(path, replace(images, name=name, path=path), None)
 

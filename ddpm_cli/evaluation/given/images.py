@@ -18,9 +18,9 @@ from ddpm_cli.core.io.array_files import read_array
 from ddpm_cli.core.io.files import UnreadableError, input_errors
 from ddpm_cli.core.threads import in_parallel
 from ddpm_cli.core.wording import counted, first_few
-from ddpm_cli.data.pictures.cache import decoded
 from ddpm_cli.data.pictures.decode import quiet_decoders
 from ddpm_cli.data.pictures.decoders import Decoders
+from ddpm_cli.data.pictures.plan import decoded
 from ddpm_cli.data.pictures.set_scale import SetScale, choose_set_scale
 from ddpm_cli.data.pictures.settings import Pictures, PictureSettings, shown
 from ddpm_cli.data.pictures.survey import Survey, survey

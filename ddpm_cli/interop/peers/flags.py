@@ -52,6 +52,15 @@ class Flags:
             raise _wrong(name, text or "", "a number")
         return number
 
+    def number_or(self, name: str, usual: float) -> float:
+        """Give a flag's number, which may be 0; what is usual if it was not given.
+
+        Raises:
+            RequestError: If it is none.
+        """
+        number = self.number(name)
+        return usual if number is None else number
+
     def count(self, name: str) -> int | None:
         """Give a flag's whole number, -1 (which stands for none) or above 0; None if it was not given, or is -1.
 

@@ -91,7 +91,7 @@ def read_pytorch_ddpm(
     mult = [weights[f"downblocks.{place}.block1.2.weight"].shape[0] / base for place in starts]
     attended = [level for level, place in enumerate(starts) if f"downblocks.{place}.attn.proj.weight" in weights]
     _check(weights, flags, {"T": steps, "ch": base, "num_res_blocks": blocks, "ch_mult": mult, "attn": attended})
-    first, last = (flags.number(name) or usual for name, usual in zip(("beta_1", "beta_T"), BETAS, strict=True))
+    first, last = (flags.number_or(name, usual) for name, usual in zip(("beta_1", "beta_T"), BETAS, strict=True))
     settings = {
         "model.base_channels": base,
         "model.channel_mult": [int(multiple) for multiple in mult],

@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpm_cli.interop.peers.flags import Flags, check_known, words
+from ddpm_cli.errors import RequestError
+from ddpm_cli.interop.peers.flags import OPTION, Flags, check_known, words
 from ddpm_cli.interop.peers.peer_model import PeerModel, Weights, contradiction, image_size, inexpressible, missing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PROGRAM = "smalldiffusion"
-READ = words("N beta_end beta_start ch ch_mult dropout in_dim num_res_blocks schedule scaled sigma_max sigma_min")
-SCHEDULES = ("ScheduleDDPM", "ScheduleLDM", "ScheduleSigmoid", "ScheduleCosine", "ScheduleLogLinear")
+BETAS, SIGMAS = words("beta_start beta_end"), words("sigma_min sigma_max")
+SCHEDULES = {
+    "ScheduleDDPM": BETAS,
+    "ScheduleLDM": BETAS,
+    "ScheduleSigmoid": BETAS,
+    "ScheduleCosine": words("max_beta"),
+    "ScheduleLogLinear": SIGMAS,
+}
+"""Its classes of schedules, and which arguments beside N each goes by."""
+OF_SCHEDULES = frozenset(flag for flags in SCHEDULES.values() for flag in flags)
+READ = (*words("N ch ch_mult dropout in_dim num_res_blocks schedule scaled"), *OF_SCHEDULES)
 GROUPS, NORM_EPS = 32, 1e-6
 USUAL_STEPS = 1000
 EMBEDDING = "sig_embed.mlp.0.weight"
@@ -113,22 +123,33 @@ def read_small_diffusion(weights: Weights, flags: Flags, size: tuple[int, int] |
 
 def _schedule(name: str, steps: int, flags: Flags) -> dict[str, Any]:
     """The schedule in our words; betas are not scaled by 1000 / T there."""
+    _refuse_idle(name, flags)
     if name == "ScheduleLogLinear":
-        low, high = flags.number("sigma_min") or 0.02, flags.number("sigma_max") or 10.0
+        low, high = flags.number_or("sigma_min", 0.02), flags.number_or("sigma_max", 10.0)
         if not 0 < low < high:
             raise inexpressible(PROGRAM, [f"sigma goes from {low:g} to {high:g}"])
         alpha_bar = 1 / (1 + np.logspace(math.log10(low), math.log10(high), steps) ** 2)
         return {"schedule.kind": "table", "schedule.betas": (1 - alpha_bar / np.append(1.0, alpha_bar[:-1])).tolist()}
     if name == "ScheduleCosine":
-        return {"schedule.kind": "cosine", "schedule.max_beta": 0.999}
+        return {"schedule.kind": "cosine", "schedule.max_beta": flags.number_or("max_beta", 0.999)}
     kind, start, end = {
         "ScheduleDDPM": ("linear", 1e-4, 0.02),
         "ScheduleLDM": ("scaled-linear", 0.00085, 0.012),
         "ScheduleSigmoid": ("sigmoid", 1e-4, 0.02),
     }[name]
     scale = steps / USUAL_STEPS
-    start, end = flags.number("beta_start") or start, flags.number("beta_end") or end
+    start, end = flags.number_or("beta_start", start), flags.number_or("beta_end", end)
     return {"schedule.kind": kind, "schedule.beta_start": start * scale, "schedule.beta_end": end * scale}
+
+
+def _refuse_idle(schedule: str, flags: Flags) -> None:
+    """Refuse the arguments of another schedule: one of the two is not what the model was trained with."""
+    fitting = SCHEDULES[schedule]
+    if idle := [name for name in flags.given if name in OF_SCHEDULES and name not in fitting]:
+        raise RequestError(
+            f"{OPTION} names {' and '.join('--' + name for name in idle)}, which {schedule} has no use for.",
+            f"Leave that out; to {schedule} go --N and {' and '.join('--' + name for name in fitting)}.",
+        )
 
 
 def _count(weights: Weights, pattern: str) -> int:

@@ -35,8 +35,7 @@ def lead(comparison: Comparison) -> list[str]:
 
 def _only_seed(comparison: Comparison) -> str:
     arm = comparison.arms[0]
-    seeds = {run.seed for run in arm.runs}
-    if len(seeds) == 1:
+    if len({run.repeat for run in arm.runs}) == 1:
         return f"The {len(arm.runs)} runs have the same config and the same train.seed: they are one experiment."
     by_metric: dict[str, list[float]] = {}
     for measure in comparison.measures:

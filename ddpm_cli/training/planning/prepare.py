@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ddpm_cli.build.data import build_dataset
+from ddpm_cli.build.data import build_dataset, in_scale_of_run
 from ddpm_cli.build.network import build_network, with_classes
 from ddpm_cli.build.sampler import check_steps
 from ddpm_cli.build.schedule import build_schedule, self_contained
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.data.images import Dataset
+    from ddpm_cli.data.scale import Scale
     from ddpm_cli.training.start.source import Source
     from ddpm_cli.training.start.start import Start
 
@@ -94,24 +95,28 @@ def checked(config: Config) -> Config:
 
 
 def with_data(
-    config: Config, on_event: Listener, *, trained_on: bool = False, source: Source | None = None
+    config: Config, on_event: Listener, *, trained_with: Scale | None = None, source: Source | None = None
 ) -> tuple[Config, Dataset]:
     """Load the data, and complete the config by what it leaves to them. Imports no torch, unless they have to be downloaded.
 
     Args:
         config: Checked.
         on_event: Told of downloads and notices.
-        trained_on: Whether a run goes on with them.
+        trained_with: The scale of the images of a run that goes on; None for a new run.
         source: Of the first weights of a new run.
     Raises:
         DataError: If they cannot be had or hold nothing to train on.
         ConfigError: If they have other classes than the config says.
     """
-    dataset = build_dataset(config.data, on_event, trained_on=trained_on)
+    if trained_with is None:
+        dataset = build_dataset(config.data, on_event)
+    else:
+        data, dataset = in_scale_of_run(config.data, trained_with, on_event)
+        config = config.model_copy(update={"data": data})
     if len(dataset.train.images) == 0:
         raise DataError(f"{dataset.source} has no images to train on.", "Name another data set.")
     config = with_data_used(config, dataset)
-    if trained_on:
+    if trained_with is not None:
         _require_as_many_classes(config, dataset)
     config = adapted(config, source, dataset, on_event) if source else config
     config = with_classes(config, dataset.train.class_names, dataset.label_columns)

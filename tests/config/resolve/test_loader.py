@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config
+from ddpm_cli.config.resolve.outline import all_keys
+from ddpm_cli.config.resolve.toml_text import to_toml
 from ddpm_cli.config.schema.config import Config
 from ddpm_cli.config.schema.sample import DdimSampler, DpmSolverSampler, ListSpacing
 from ddpm_cli.config.schema.schedule import CosineSchedule, LinearSchedule
@@ -289,6 +291,15 @@ def test_stored_text_reports_its_source():
         from_toml_text("[optimizer]\nlrr = 1", "runs/a/config.toml")
     with pytest.raises(ConfigError, match=r"runs/a/config\.toml: TOML syntax error"):
         from_toml_text("[optimizer", "runs/a/config.toml")
+
+
+@pytest.mark.parametrize("kind", all_keys()["data.range"])
+def test_a_stored_config_without_a_range_has_that_of_earlier_versions(kind: str) -> None:
+    text = to_toml(load_config(sets=[f"data.kind={kind}"]).config)
+    assert from_toml_text(text).data.model_dump()["range"] == "auto"
+    older = text.replace('range = "auto"\n', "")
+    assert older != text
+    assert from_toml_text(older).data.model_dump()["range"] == "dtype"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from picture_files import display_p3, linear_grey, srgb, write_folder
 from PIL import Image, ImageCms
 
-from ddpm_cli.data.pictures.cache import load_pictures
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.pictures.decode import decode, decode_deep, read_header
 from ddpm_cli.data.pictures.resizing import Wanted
 from ddpm_cli.data.pictures.settings import PictureSettings

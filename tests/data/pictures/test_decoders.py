@@ -21,9 +21,9 @@ from PIL import Image
 
 from ddpm_cli.core.io.files import UnreadableError
 from ddpm_cli.core.threads import in_parallel
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.pictures import decode as picture
 from ddpm_cli.data.pictures import decoders
-from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.decoders import Decoders
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.sources.folder import UNSEEN_BYTES, read_file, scan_folder
@@ -175,7 +175,7 @@ def test_ctrl_c_answers_while_a_picture_is_decoded(tmp_path: Path) -> None:
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"decoders.COMMAND = (sys.executable, '-P', '-c', {stand_in!r})\n"
         "from ddpm_cli.data.sources.folder import scan_folder\n"
-        "from ddpm_cli.data.pictures.cache import load_pictures\n"
+        "from ddpm_cli.data.cache.loading import load_pictures\n"
         "from ddpm_cli.data.pictures.settings import PictureSettings\n"
         "load_pictures(scan_folder(__import__('pathlib').Path('in')), PictureSettings())\n"
     )

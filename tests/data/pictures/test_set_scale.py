@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command import Ddpm
 from deep_files import png_16, ppm_16, tiff
 from picture_files import write_folder
 from PIL import Image
 
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.images import Dataset, images_sha256
 from ddpm_cli.data.pictures import survey
-from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.decode import Levels
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.scale import USUAL, Scale
@@ -60,6 +61,11 @@ RAMPS: dict[str, tuple[bytes, np.ndarray, Scale]] = {
     "PNG 16, grey and alpha": (png_16(of_grey(ramp(0, 65535, np.uint16))), ramp(0, 65535, np.uint16), Scale(0, 65535, "uint16")),
     "PNG with sBIT": (png_16(ramp(0, 1000, np.uint16, 3), 12), ramp(0, 1000, np.uint16, 3), Scale(0, 4095, "uint16")),
     "PNG with sBIT, scaled up": (png_16(ramp(0, 65520, np.uint16), 12), ramp(0, 65520, np.uint16), Scale(0, 65535, "uint16")),
+    "PNG with sBIT, scaled up, not bright": (
+        png_16(ramp(0, 9e3, np.uint16), 12),
+        ramp(0, 9e3, np.uint16),
+        Scale(0, 65535, "uint16"),
+    ),
     "TIFF 12 in 16": (tiff(ramp(0, 4095, np.uint16)), ramp(0, 4095, np.uint16), Scale(0, 4095, "uint16")),
     "TIFF that says 12 of 16": (tiff(ramp(9, 900, np.uint16), said=(0, 4095)), ramp(9, 900, np.uint16), Scale(0, 4095, "uint16")),
     "TIFF that says too little": (tiff(ramp(9, 900, np.uint16), said=(0, 1)), ramp(9, 900, np.uint16), Scale(9, 900, "uint16")),
@@ -68,6 +74,11 @@ RAMPS: dict[str, tuple[bytes, np.ndarray, Scale]] = {
         tiff(65535 - ramp(0, 65535, np.uint16), white_is_zero=True),
         ramp(0, 65535, np.uint16),
         Scale(0, 65535, "uint16"),
+    ),
+    "TIFF, white is 0, that says 12 of 16": (
+        tiff(65535 - ramp(9, 900, np.uint16), said=(65535 - 4095, 65535), white_is_zero=True),
+        ramp(9, 900, np.uint16),
+        Scale(0, 4095, "uint16"),
     ),
     "TIFF of floats": (tiff(ramp(-1, 1)), ramp(-1, 1), Scale(-1, 1, "float32")),
     "TIFF of floats above 1": (tiff(ramp(0, 1.02)), ramp(0, 1.02), Scale(0, float(np.float32(1.02)), "float32")),
@@ -94,6 +105,20 @@ def test_a_ramp_arrives_value_for_value(root: Path, case: str) -> None:
     assert len(dataset.notices) == (scale != USUAL)
     again = load_pictures(scan_folder(root), PictureSettings(held_out=0))
     assert (again.scale, again.sha256, again.notices) == (dataset.scale, dataset.sha256, dataset.notices)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_both_conventions_of_sbit_show_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    scan = [ramp(0, high, np.uint16) for high in (2**bits / 40, 2**bits / 4)]  # of which the first is dark in either
+    files = {"low bits": scan, "scaled up": [(values << (16 - bits)) | (values >> (2 * bits - 16)) for values in scan]}
+    seen = []
+    for name, values in files.items():
+        (tmp_path / name).mkdir()
+        dataset = load(tmp_path / name, *(png_16(one, bits) for one in values))
+        seen.append(dataset.scale.normalise(torch.from_numpy(dataset.train.images.astype(np.int32))))
+    order = [np.argsort([float(image.max()) for image in images]) for images in seen]
+    assert (seen[0][order[0]] - seen[1][order[1]]).abs().max() < 2 / (2**bits - 1)
 
 
 RANGES: dict[str, tuple[Any, tuple[float, float], int]] = {
@@ -134,7 +159,7 @@ def test_masks_are_black_and_white_with_a_notice(root: Path) -> None:
     assert dataset.scale == Scale(0, 1, "uint8")
     assert dataset.train.images.max() == 1
     assert "black is 0 and white is 1, the set's own extremes" in dataset.notices[0]
-    before = load(root, dark=True)
+    before = load(root, range="dtype")
     assert (before.scale, before.notices) == (USUAL, ())  # as a model of an earlier version was trained
 
 

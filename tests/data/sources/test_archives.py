@@ -161,6 +161,104 @@ def test_shards_of_webdataset_are_one_set(pattern: bool, tmp_path: Path) -> None
         open_archive(shards / "shard-{000000..000002}.tar")
 
 
+def shard(path: Path, *suffixes: str, samples: int = 6) -> Path:
+    """A tar of samples, each with the same picture under all suffixes, and words beside it."""
+    keys = dict(zip(map("s{}".format, range(samples)), pictures(samples).values(), strict=True))
+    files = {f"{key}{suffix}": content for key, content in keys.items() for suffix in suffixes}
+    return write_tar(path, files | {f"{key}.txt": b"words" for key in keys})
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("suffixes", "column", "taken"),
+    [
+        ((".png", ".mask.png"), None, {".png"}),
+        ((".depth.map.png", ".JPG", ".seg_1.png"), None, {".JPG"}),
+        ((".png", ".mask.png"), "mask.png", {".mask.png"}),
+        ((".png", ".mask.png"), ".PNG", {".png"}),
+        ((".png", ".jpg"), "jpg", {".jpg"}),
+        ((".png", ".1.png"), None, {".png", ".1.png"}),  # no word
+    ],
+)
+def test_what_lies_beside_the_pictures_of_samples_is_none(
+    suffixes: tuple[str, ...], column: str | None, taken: set[str], tmp_path: Path
+) -> None:
+    found = open_archive(shard(tmp_path / "a.tar", *suffixes), image_column=column)
+    assert {name[2:] for name in found.names} == taken
+    assert len(found.names) == 6 * len(taken)
+    beside = [notice for notice in found.notices if "one picture of each sample" in notice]
+    assert [f"not {6 * (len(suffixes) - 1)} pictures beside them" in notice for notice in beside] == [True] * (taken != {*suffixes})
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("suffixes", "column", "words"),
+    [
+        ((".png", ".jpg", ".mask.png"), None, "such as s0 .jpg, .png, .mask.png.*there are 6 .jpg, 6 .png, 6 .mask.png"),
+        ((".rgb.png", ".mask.png"), None, "there are 6 .mask.png, 6 .rgb.png"),
+        ((".png", ".mask.png"), "jpg", 'has the extension "jpg", only 6 .png, 6 .mask.png'),
+    ],
+)
+def test_samples_of_which_nothing_says_the_picture_are_refused(
+    suffixes: tuple[str, ...], column: str | None, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        open_archive(shard(tmp_path / "a.tar", *suffixes), image_column=column)
+    assert "--set data.image_column=" in caught.value.remedy
+    assert ("unpack them" in caught.value.remedy) == (column is None)
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_mask_without_its_picture_is_none_and_names_with_dots_or_in_a_plain_folder_are_pictures(tmp_path: Path) -> None:
+    (content,) = pictures(1).values()
+    lost = {"a.png": content, "a.mask.png": content, "b.mask.png": content, "c.v2.png": content}
+    assert open_archive(write_tar(tmp_path / "lost.tar", lost)).names == ["a.png", "c.v2.png"]
+    people = {f"{first}.{last}.png": content for first in ("Ann", "Bob") for last in ("Ash", "Bell", "Cole", "Dunn", "Eads")}
+    assert len(open_archive(write_tar(tmp_path / "people.tar", people))) == 10
+    assert len(open_archive(write_zip(tmp_path / "lost.zip", lost))) == 4  # which is no shard
+    with zipfile.ZipFile(tmp_path / "lost.zip") as archive:
+        archive.extractall(tmp_path / "lost")
+    assert len(FolderData(root=tmp_path / "lost").find_pictures()) == 4
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
+def test_other_pictures_of_the_same_samples_are_not_those_of_the_cache(kind: str, tmp_path: Path) -> None:
+    contents = pictures(16).values()
+    files = {f"s{number // 2}{'.mask' * (number % 2)}.png": content for number, content in enumerate(contents)}
+    path = (write_tar if kind == "tar" else write_zip)(tmp_path / f"a.{kind}", files)
+    if kind == "folder":
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(path := tmp_path / "a")
+    first, second, third = (
+        load(path, held_out=0, **named) for named in ({}, {"image_column": "mask.png"}, {"image_column": "png"})
+    )
+    assert [len(one.train) for one in (first, second, third)] == [8 if kind == "tar" else 16, 8, 8]
+    assert len({first.sha256, second.sha256, third.sha256}) == (2 if kind == "tar" else 3)
+    assert load(path, held_out=0).sha256 == first.sha256
+
+
+@pytest.mark.usefixtures("_here")
+def test_splits_are_heeded_beside_a_table_of_classes(tmp_path: Path) -> None:
+    files = {
+        f"{'val' if number % 4 == 0 else 'train'}/{name}": content for number, (name, content) in enumerate(pictures(8).items())
+    }
+    rows = [f"{name},{'ab'[number % 2]}" for number, name in enumerate(files)]
+    files["metadata.csv"] = "\n".join(["file_name,kind", *rows]).encode()
+    path = write_zip(tmp_path / "a.zip", files)
+    for name, content in files.items():
+        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / name).write_bytes(content)
+    for splits, held_out in (("auto", 2), ("none", None)):
+        for config in (
+            ArchiveData(path=path, splits=splits, label_column="kind"),
+            FolderData(root=path.with_suffix(""), splits=splits, label_column="kind"),
+        ):
+            found = config.find_pictures()
+            assert (None if found.held_out is None else found.held_out.sum()) == held_out
+            assert found.class_names == ("a", "b")
+
+
 @pytest.mark.usefixtures("_here")
 @pytest.mark.parametrize("table", ["metadata.csv", "metadata.jsonl"])
 def test_a_column_of_a_metadata_table_says_the_classes(table: str, tmp_path: Path) -> None:
@@ -196,6 +294,23 @@ def test_parquet_of_other_programs_has_a_column_of_bytes(tmp_path: Path) -> None
         pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "bad.parquet")
         with pytest.raises(DataError, match=reason):
             open_archive(tmp_path / "bad.parquet", label_column=text)
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_column_of_the_pictures_in_parquet_can_be_named(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    contents = [*pictures(24).values()]
+    path = tmp_path / "set.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"photo": contents[:12], "mask": contents[12:], "words": ["a"] * 12}), path)
+    with pytest.raises(DataError, match=r"photo, mask; name one: --set data.image_column=COLUMN"):
+        load(path)
+    with pytest.raises(DataError, match='no column of pictures "words", only photo, mask'):
+        load(path, image_column="words")
+    first, second = load(path, image_column="photo"), load(path, image_column="mask")
+    assert len(first.train) + len(first.test) == len(second.train) + len(second.test) == 12
+    assert first.sha256 != second.sha256
+    assert load(path, image_column="photo").sha256 == first.sha256
 
 
 # -------------------------------------------------------------------------------------------------------------- bad input

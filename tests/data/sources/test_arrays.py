@@ -145,12 +145,10 @@ def test_numbers_of_every_kind_arrive_as_they_are(tmp_path: Path, case: str) -> 
     assert len(told) == (scale != USUAL)
 
 
-def test_a_model_of_an_earlier_version_gets_dark_images_as_it_did(tmp_path: Path) -> None:
+def test_dark_images_are_taken_from_0_to_255_by_their_dtype(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=GREY // 20)
-    assert load_arrays(tmp_path / "a.npz", dark=True).scale == USUAL
-    assert ArraysData(path="a.npz").keeps_dark(trained_on=True)
-    assert not ArraysData(path="a.npz").keeps_dark(trained_on=False)
-    assert not ArraysData(path="a.npz", range="auto").keeps_dark(trained_on=True)
+    dataset = load_arrays(tmp_path / "a.npz", value_range="dtype")
+    assert (dataset.scale, [notice for notice in dataset.notices if "black is" in notice]) == (USUAL, [])
 
 
 def test_a_range_that_is_given_cuts_and_counts(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from picture_files import write_folder, write_picture
 
 from ddpm_cli.data.pictures.settings import printable
-from ddpm_cli.data.pictures.splits import Splits
+from ddpm_cli.data.placing.splits import Splits
 from ddpm_cli.data.sources.folder import scan_folder
 from ddpm_cli.errors import DataError
 

@@ -13,7 +13,7 @@ from ddpm_cli.build.data import with_absolute_paths
 from ddpm_cli.build.network import with_classes
 from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.schema.data import HuggingFaceData
-from ddpm_cli.data.pictures import cache as image_cache
+from ddpm_cli.data.cache import loading
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.sources.huggingface import HubQuery, load_huggingface
 from ddpm_cli.errors import ConfigError, DataError, RequestError
@@ -72,7 +72,7 @@ def test_a_second_start_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(image_cache, "survey", refuse)
+    monkeypatch.setattr(loading, "survey", refuse)
     np.testing.assert_array_equal(load_huggingface(query, PictureSettings()).train.images, first.train.images)
 
 

@@ -25,6 +25,7 @@ from ddpm_cli.errors import CheckpointError, DataError, DdpmError, RequestError
 from ddpm_cli.interop.import_model import import_model
 from ddpm_cli.interop.peers import find
 from ddpm_cli.interop.peers.flags import read_flags
+from ddpm_cli.interop.peers.small_diffusion import read_small_diffusion
 from ddpm_cli.interop.same_noise import sample_from, seeded_noise
 from ddpm_cli.results.events import ignore
 from ddpm_cli.sampling.generate import load_trained
@@ -205,7 +206,7 @@ def test_a_checkpoint_of_pytorch_ddpm_draws_the_same_images(
 
 
 def test_a_network_of_smalldiffusion_draws_the_same_images(tmp_path: Path) -> None:
-    from smalldiffusion import Scaled, ScheduleDDPM, ScheduleLogLinear, Unet, samples
+    from smalldiffusion import Scaled, ScheduleCosine, ScheduleDDPM, ScheduleLogLinear, Unet, samples
 
     theirs = Scaled(Unet)(16, 1, 1, ch=32, ch_mult=(1, 2), attn_resolutions=(8,)).eval()
     randomise(theirs)
@@ -213,6 +214,7 @@ def test_a_network_of_smalldiffusion_draws_the_same_images(tmp_path: Path) -> No
     schedules = {
         "--schedule ScheduleDDPM --N 1000": ScheduleDDPM(1000),
         "--schedule ScheduleLogLinear --N 200 --sigma_max 20": ScheduleLogLinear(200, sigma_max=20),
+        "--schedule ScheduleCosine --N 100 --max_beta 0.5": ScheduleCosine(100, max_beta=0.5),
     }
     for place, (flags, schedule) in enumerate(schedules.items()):
         run = import_model(file, str(place), runs=tmp_path / "runs", flags=f"--in_dim 16 --scaled True {flags}").run
@@ -223,6 +225,34 @@ def test_a_network_of_smalldiffusion_draws_the_same_images(tmp_path: Path) -> No
         ours = sample_from(model, DdimSampler(steps=5), x_T, seeded_noise(x_T.shape, 6))
         assert wanted.std() > 0.05
         assert float((ours - wanted).abs().max()) < 1e-4 * max(1.0, float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "idle", "fitting"),
+    [
+        ("ScheduleDDPM", "--sigma_max", "--beta_start and --beta_end"),
+        ("ScheduleLDM", "--sigma_min", "--beta_start and --beta_end"),
+        ("ScheduleSigmoid", "--max_beta", "--beta_start and --beta_end"),
+        ("ScheduleCosine", "--beta_end", "--max_beta"),
+        ("ScheduleLogLinear", "--beta_start", "--sigma_min and --sigma_max"),
+    ],
+)
+def test_arguments_of_another_schedule_of_smalldiffusion_are_refused(schedule: str, idle: str, fitting: str) -> None:
+    from smalldiffusion import Unet
+
+    weights = Unet(16, 1, 1, ch=32, ch_mult=(1,)).state_dict()
+    flags = read_flags(f"--in_dim 16 --N 9 --scaled True --schedule {schedule} {idle} 0.1")
+    with pytest.raises(RequestError, match=f"names {idle}, which {schedule} has no use for") as caught:
+        read_small_diffusion(weights, flags, None, Path("model.pth"))
+    assert f"--N and {fitting}." in caught.value.remedy
+
+
+def test_a_flag_of_0_is_no_flag_that_is_missing() -> None:
+    from smalldiffusion import Unet
+
+    weights = Unet(16, 1, 1, ch=32, ch_mult=(1,)).state_dict()
+    flags = read_flags("--in_dim 16 --N 9 --scaled True --schedule ScheduleDDPM --beta_start 0")
+    assert read_small_diffusion(weights, flags, None, Path("model.pth")).settings["schedule.beta_start"] == 0
 
 
 def test_denoising_diffusion_pytorch_is_refused_by_the_name_of_each_layer(tmp_path: Path) -> None:

@@ -15,8 +15,22 @@ from ddpm_cli.data.sources.containers.numpy_files import UNREAD
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MATLAB_MAGIC = b"MATLAB 7.3"
+SUFFIXES = (".h5", ".hdf5")
+FIRST_BLOCK = 512
 DEEPEST = 5
 """Groups within groups that are looked into."""
+
+
+def begins_later(path: Path) -> bool:
+    """Tell whether HDF5 begins behind a block of somebody else's bytes: at 512, 1024, 2048 ... (HDF5 File Format, section II.A)."""
+    place, size = FIRST_BLOCK, path.stat().st_size
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            if file.read(len(MAGIC)) == MAGIC:
+                return True
+            place *= 2
+    return False
 
 
 def open_hdf5(path: Path, *, matlab: bool = False) -> Found:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 BATCH = re.compile(r"train_data_batch_(\d+)(?:\.npz)?")
 HELD_OUT = "val_data.npz"
+PUBLISHED = re.compile(r"train_data_batch_\d+|val_data|.*imagenet[ _-]?(8|16|32|64)(\D.*)?", re.IGNORECASE)
+"""Names, without their ending, of the published files and of archives of these: keys and shapes alone are those of many sets."""
+SIDES = (8, 16, 32, 64)
 CLASSES = tuple(str(number) for number in range(1000))
 
 
@@ -34,7 +37,8 @@ def _recognises(found: Found) -> bool:
     if found.path.is_dir():
         return bool(batches_of(found.path))
     shape = found.shape("data")
-    return "labels" in found.arrays and len(shape) == 2 and shape[1] % 3 == 0 and isqrt(shape[1] // 3) ** 2 * 3 == shape[1]
+    fits = "labels" in found.arrays and len(shape) == 2 and shape[1] in {3 * side**2 for side in SIDES}
+    return fits and PUBLISHED.fullmatch(found.path.stem) is not None
 
 
 def _read(found: Found, options: ArrayOptions) -> ArraySet:

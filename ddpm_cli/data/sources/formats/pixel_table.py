@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LABELS = ("label", "labels", "class", "target", "y")
 LONGEST_LINE = 1 << 24
 TRAIN, TEST = "_train.csv", "_test.csv"
+_FOUND = re.compile(r"the dtype passed requires (\d+) columns but (\d+) were found")
 
 
 class _Columns(NamedTuple):
@@ -69,14 +70,10 @@ def _read(found: Found, options: ArrayOptions) -> ArraySet:
 
 def _part(path: Path, options: ArrayOptions) -> tuple[ArrayPart, AnyLayout, str]:
     columns = guarded(path, lambda: _columns(path, options))
-    values = guarded(path, lambda: _values(path, columns))
-    count = len(columns.pixels)
-    images = as_images(values[:, :count], f"{path}: the columns of pixels", layout=options.layout, size=options.flat_size)
-    labels, which = None, "no column of labels"
-    if columns.label is not None:
-        which = f"labels in the column {printable(columns.names[columns.label])}"
-        if options.with_labels:
-            labels = whole(values[:, count])
+    pixels, labels = guarded(path, lambda: _values(path, columns))
+    images = as_images(pixels, f"{path}: the columns of pixels", layout=options.layout, size=options.flat_size)
+    which = "no column of labels" if labels is None else f"labels in the column {printable(columns.names[columns.label or 0])}"
+    labels = None if labels is None or not options.with_labels else whole(labels)
     return part(images.array, labels, "pixels", which), images.layout, f"{images.said}, {which}"
 
 
@@ -132,36 +129,46 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _values(path: Path, columns: _Columns) -> NDArray[np.generic]:
-    """The pixels and, as the last column, the labels: uint8 where all of them are, else float32."""
-    wanted = columns.pixels if columns.label is None else (*columns.pixels, columns.label)
+def _values(path: Path, columns: _Columns) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
+    """The pixels, uint8 where all of them are, else float32, and the labels, float64, whatever the pixels are."""
     try:
-        return _parsed(path, columns, wanted, np.uint8)
+        return _parsed(path, columns, np.uint8)
     except ValueError:
-        return _parsed(path, columns, wanted, np.float32)
+        return _parsed(path, columns, np.float32)
 
 
-def _parsed(path: Path, columns: _Columns, wanted: tuple[int, ...], kind: type) -> NDArray[np.generic]:
+def _parsed(path: Path, columns: _Columns, kind: type) -> tuple[NDArray[np.generic], NDArray[np.generic] | None]:
+    wanted = sorted(columns.pixels if columns.label is None else (*columns.pixels, columns.label))
     all_of_them = len(wanted) == len(columns.names)  # then NumPy refuses rows that are longer than the first
+    place = None if columns.label is None else wanted.index(columns.label)
     with _open(path) as file:
         lines = _Lines(file, path)
         try:
-            values: NDArray[np.generic] = np.loadtxt(
+            values = np.loadtxt(
                 iter(lines),
-                kind,
+                _row(len(columns.pixels), place, kind),
                 comments=None,
                 delimiter=columns.delimiter,
                 quotechar='"',
                 skiprows=int(columns.has_header),
                 usecols=None if all_of_them else wanted,
-                ndmin=2,
+                ndmin=1,
             )
         except ValueError as error:  # of its row NumPy counts some faults from 0 and others from 1
-            reason = str(error).partition(" at row ")[0]
+            reason = _FOUND.sub(r"it has \2 columns where \1 are wanted", str(error).partition(" at row ")[0])
             raise ValueError(f"line {lines.count:,}: {reason} (of {len(columns.names):,} columns)") from error
     if not len(values):
         raise ValueError("it holds no rows")
-    return values[:, wanted] if all_of_them else values
+    if place is None:
+        return values["before"], None
+    return np.concatenate([values["before"], values["after"]], axis=1), values["label"]
+
+
+def _row(pixels: int, label: int | None, kind: type) -> np.dtype[np.void]:
+    """A row of pixels of a kind with its label at a place; were all of one kind, a label above 255 would widen the pixels."""
+    if label is None:
+        return np.dtype([("before", kind, (pixels,))])
+    return np.dtype([("before", kind, (label,)), ("label", np.float64), ("after", kind, (pixels - label,))])
 
 
 PIXEL_TABLE = Reader(

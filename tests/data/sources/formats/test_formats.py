@@ -13,6 +13,7 @@ from scipy.io import savemat
 
 from ddpm_cli.config.resolve.data_choice import data_flags
 from ddpm_cli.data.images import Dataset
+from ddpm_cli.data.scale import USUAL
 from ddpm_cli.data.sources.arrays import load_arrays, read_arrays
 from ddpm_cli.data.sources.formats.reader import ArrayOptions
 from ddpm_cli.data.sources.formats.registry import READERS
@@ -175,6 +176,23 @@ def test_imagenet(tmp_path: Path) -> None:
         load_arrays(tmp_path / "train_data_batch_5.npz")
 
 
+@pytest.mark.parametrize("name", ["Imagenet32_val.npz", "imagenet-64.npz", "val_data.npz", "train_data_batch_10.npz"])
+def test_imagenet_goes_by_the_published_names(tmp_path: Path, name: str) -> None:
+    images = pictures(4, 64 if "64" in name else 32)
+    np.savez(tmp_path / name, data=planar(images), labels=np.arange(1, 5))
+    assert by_pixels(load_arrays(tmp_path / name)) == expected(images, np.arange(4))
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "imagenet.npz", "imagenet320.npz", "mine_train_data_batch_1.npz"])
+def test_arrays_of_ones_own_that_look_like_imagenet_are_not(tmp_path: Path, name: str) -> None:
+    images = pictures(12, 32)
+    np.savez(tmp_path / name, data=images.reshape(12, -1), labels=LABELS)
+    with pytest.raises(DataError, match="is of no format that is known: it holds data") as caught:
+        load_arrays(tmp_path / name)
+    assert "--set data.images_key=data --set data.labels_key=labels" in caught.value.remedy
+    assert by_pixels(load_arrays(tmp_path / name, ArrayOptions(images_key="data", labels_key="labels"))) == expected(images, LABELS)
+
+
 def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
     class Harmful:
         def __reduce__(self):
@@ -186,6 +204,35 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
             load_arrays(path)
         assert ".npz" in caught.value.remedy
     assert not (tmp_path / "harm").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------------ HDF5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no such file: it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (gzip.compress(b"x"), "packed by gzip"),
+        (b"CDF\x01" + bytes(2000), "NetCDF of version 3"),
+        (b"a table\nof words\x1b[31m" + bytes(2000), r'it begins with "a table.of words'),
+    ],
+    ids=["empty", "pointer", "page", "packed", "NetCDF", "text"],
+)
+def test_a_file_that_is_named_as_hdf5_and_is_none_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load_arrays(tmp_path / "a.h5")
+    assert "\x1b" not in caught.value.message
+    assert "Fetch it anew" in caught.value.remedy
+
+
+def test_hdf5_behind_bytes_of_somebody_else(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w", userblock_size=2048) as file:
+        file["images"], file["labels"] = COLOUR, LABELS
+    assert by_pixels(load_arrays(tmp_path / "a.hdf5")) == expected(COLOUR, LABELS)
 
 
 # ---------------------------------------------------------------------------------------------------------------- MATLAB
@@ -358,6 +405,7 @@ def table(path: Path, columns: list[np.ndarray], header: list[str] | None, delim
 
 FLAT, COLUMN = GREY.reshape(12, 784), LABELS[:, None]
 PIXELS = [f"pixel{number}" for number in range(784)]
+HEADER = [*"abc", "label", *map(str, range(13))]
 
 
 @pytest.mark.parametrize("name", ["digits.csv", "digits.csv.gz"])
@@ -377,6 +425,16 @@ def test_tables_of_pixels(tmp_path: Path, name: str, columns: list[np.ndarray], 
     assert by_pixels(dataset) == expected(GREY, LABELS)
     assert dataset.name == "digits"
     assert "a table of pixels: rows of 784 pixels, 28x28 each, labels in the column" in recognised(dataset)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_large_labels_leave_pixels_of_8_bits(tmp_path: Path, first: bool) -> None:
+    large = np.arange(300)[:, None]
+    flat = RNG.integers(0, 256, (300, 16), np.uint8)
+    path = table(tmp_path / "many.csv", [large, flat] if first else [flat[:, :3], large, flat[:, 3:]], None if first else HEADER)
+    dataset = load_arrays(path, held_out=0)
+    assert (dataset.train.images.dtype, dataset.scale) == (np.uint8, USUAL)
+    assert by_pixels(dataset) == expected(flat.reshape(300, 4, 4), large[:, 0])
 
 
 def test_tables_without_labels_in_colour_and_not_square(tmp_path: Path) -> None:
@@ -409,7 +467,7 @@ def test_a_table_of_test_images_beside_it_is_held_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1,2,3,4\n1,2,3\n", r"line 2: the number of columns changed from 4 to 3"),
+        ("1,2,3,4\n1,2,3\n", r"line 2: it has 3 columns where 4 are wanted"),
         ("1,2,3,4\n1,2,3,4\n1,2,x,4\n", r"line 3: could not convert string 'x'"),
         ("a,b,c,d\n", "it holds no rows"),
         ("", "it is empty"),

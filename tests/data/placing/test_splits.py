@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_cli.data.pictures.splits import Arrangement, Folders, arrange
+from ddpm_cli.data.placing.splits import Arrangement, Folders, arrange
 from ddpm_cli.errors import DataError
 
 ROOT = Path("set")

@@ -114,15 +114,16 @@ def arrange(folders: Folders, root: Path, splits: Splits = "auto") -> Arrangemen
         folders: Below the root.
         root: For messages.
         splits: "auto" recognises splits, folders around a whole data set, and images beside their annotations; "none" takes every
-            folder in the root for a class; "old" is what earlier versions did: only `train` beside one of `test`, `val`,
-            `valid` and `validation` is a split.
+            folder in the root, or in the only one in it, for a class; "old" is what earlier versions did: only `train` beside
+            one of `test`, `val`, `valid` and `validation` is a split.
     Raises:
         DataError: If folders look like splits and make none, or a class has no pictures.
     """
     if splits == "old":
         return _arrange_as_before(folders, root)
     if splits == "none":
-        return Arrangement(classes=_classes(folders, "", root))
+        base = _innermost(folders)
+        return Arrangement(base, classes=_classes(folders, base, root))
     base, aside = _unwrapped(folders, "")
     found = _split(folders, base, root)
     if found is None:
@@ -199,6 +200,14 @@ def _unwrapped(
         aside += [(folder, ANNOTATIONS_UNUSED) for folder in _beside(folders, base, inner)]
         base = inner
     return base, tuple(aside)
+
+
+def _innermost(folders: Folders) -> str:
+    """The folder that holds all others, as an archive has one more around all than the folder that it was made of."""
+    base = ""
+    while base not in folders.filled and len(inner := folders.below(base)) == 1 and not folders.bare(base):
+        base = inner[0]
+    return base
 
 
 def _inner(folders: Folders, base: str, in_split: bool) -> str | None:

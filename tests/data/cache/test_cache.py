@@ -19,9 +19,10 @@ from PIL import Image
 
 from ddpm_cli.core.io import block_sums
 from ddpm_cli.data.batches import place
+from ddpm_cli.data.cache import loading, writing
+from ddpm_cli.data.cache.entry import Entry
+from ddpm_cli.data.cache.loading import load_pictures
 from ddpm_cli.data.images import Dataset, images_sha256
-from ddpm_cli.data.pictures import cache as image_cache
-from ddpm_cli.data.pictures.cache import load_pictures
 from ddpm_cli.data.pictures.settings import PictureSettings
 from ddpm_cli.data.pictures.survey import Survey, survey
 from ddpm_cli.data.sources.folder import scan_folder
@@ -53,7 +54,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(image_cache.Decoders, "decode", refuse)
+    monkeypatch.setattr(writing.Decoders, "decode", refuse)
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +63,7 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(image_cache, "survey", refuse)
+    monkeypatch.setattr(loading, "survey", refuse)
 
 
 def test_every_picture_is_there_once_with_its_class(cache: Path, tmp_path: Path) -> None:
@@ -342,7 +343,7 @@ def test_an_error_halfway_leaves_nothing(cache: Path, tmp_path: Path, monkeypatc
         def full(*arguments: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(image_cache.os, "pwrite", full)
+        patch.setattr(writing.os, "pwrite", full)
         with pytest.raises(OutputError, match="the disk is full"):
             load(root)
     assert [path for path in cache.iterdir() if path.is_dir()] == [cache / "fingerprints"]
@@ -355,7 +356,7 @@ def test_a_disk_without_inodes_is_one_message(cache: Path, tmp_path: Path, monke
     def full(*arguments: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(image_cache.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(writing.tempfile, "mkdtemp", full)
     with pytest.raises(SaveFailedError, match="the disk is full") as raised:
         load(root)
     assert ".ddpm-tmp-" not in raised.value.message
@@ -365,7 +366,7 @@ def test_too_little_space_is_said_before(cache: Path, tmp_path: Path, monkeypatc
     root = write_folder(tmp_path / "in", 10)
     forbid_decoding(monkeypatch)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(OutputError, match="10 images") as caught:
         load(root)
     assert "DDPM_CACHE" in caught.value.remedy
@@ -485,7 +486,7 @@ def after_the_survey(monkeypatch: pytest.MonkeyPatch, change: Callable[[], objec
         change()
         return found
 
-    monkeypatch.setattr(image_cache, "survey", surveyed)
+    monkeypatch.setattr(loading, "survey", surveyed)
 
 
 def test_a_picture_that_changes_before_it_is_decoded_leaves_nothing(
@@ -520,16 +521,16 @@ def test_a_picture_that_changes_after_it_was_decoded_is_seen_at_the_next_start(
 ) -> None:
     root = write_folder(tmp_path / "in", 10)
     old = pixels_of(root / "003.png")
-    build = image_cache.build_entry
+    build = loading.build_entry
     events: list[Event] = []
 
-    def built(*arguments: Any) -> image_cache.Entry:
+    def built(*arguments: Any) -> Entry:
         entry = build(*arguments)
         write_picture(root / "003.png", 99)
         return entry
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "build_entry", built)
+        patch.setattr(loading, "build_entry", built)
         assert old in set.union(*sides(load_pictures(scan_folder(root), PictureSettings(), events.append)))
     assert any(isinstance(event, Notice) and "changed while they were read" in event.message for event in events)
     assert pixels_of(root / "003.png") in set.union(*sides(load(root)))
@@ -538,14 +539,14 @@ def test_a_picture_that_changes_after_it_was_decoded_is_seen_at_the_next_start(
 def test_two_at_once_make_one_entry(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_folder(tmp_path / "in", 30)
     built: list[Path] = []
-    build = image_cache.build_entry
+    build = loading.build_entry
 
-    def counted(folder: Path, *arguments: object) -> image_cache.Entry:
+    def counted(folder: Path, *arguments: object) -> Entry:
         built.append(folder)
         return build(folder, *arguments)
 
-    monkeypatch.setattr(image_cache, "build_entry", counted)
-    monkeypatch.setattr(image_cache, "quiet_decoders", image_cache.contextlib.nullcontext)  # not for use within threads
+    monkeypatch.setattr(loading, "build_entry", counted)
+    monkeypatch.setattr(writing, "quiet_decoders", writing.contextlib.nullcontext)  # not for use within threads
     results: list[Dataset] = []
     threads = [threading.Thread(target=lambda: results.append(load(root))) for _ in range(3)]
     for thread in threads:
@@ -566,12 +567,12 @@ def test_without_locks_the_second_to_finish_takes_the_first_ones(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    publish = image_cache.publish
+    publish = writing.publish
 
     def overtaken(temporary: Path, folder: Path) -> None:
         shutil.copytree(temporary, folder)  # what another process has just finished
         publish(temporary, folder)
 
-    monkeypatch.setattr(image_cache, "publish", overtaken)
+    monkeypatch.setattr(writing, "publish", overtaken)
     assert len(load(root).train) > 0
     assert not list(cache.glob(".ddpm-tmp-*"))
