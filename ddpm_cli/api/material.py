@@ -84,7 +84,8 @@ def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object
         timesteps: T, at least 1.
         options: Of that kind, such as beta_end=0.03 or s=0.01, and of all: logsnr_shift=-1.0, zero_terminal_snr=True.
     Returns:
-        Its tables `betas`, `alphas_cumprod`, `snr` and others, each float64 [T].
+        Its tables `betas`, `alphas_cumprod`, `snr` and others, each float64 [T]; "flow" and "trig-flow" have `signal_scales`,
+        `noise_scales`, `snr` and `sigmas`, and any `level(t)`.
     Raises:
         ConfigError: If there is no such kind or option, or a value is out of its range.
         ScheduleError: If the betas make no schedule.
