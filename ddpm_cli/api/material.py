@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from ddpm_cli.diffusion.flows import PathSchedule
     from ddpm_cli.diffusion.levels import Schedule
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 MOST_CHANNELS = 16
 SPLITS = ("train", "test")
@@ -74,6 +76,16 @@ def load_images(
     found = Images(images, chosen.labels[:n], chosen.class_names)
     found.scale = dataset.scale
     return found
+
+
+@overload
+def make_schedule(  # type: ignore[overload-overlap]
+    kind: Literal["flow", "trig-flow"], timesteps: int = 1000, **options: object
+) -> PathSchedule: ...
+
+
+@overload
+def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule: ...
 
 
 def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> Schedule:
