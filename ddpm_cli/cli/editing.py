@@ -214,6 +214,8 @@ def find_model(choice: ModelChoice, way: Way) -> Found:
     facts = {"model": model.origin, "step": model.step, "ema": choice.ema, "sampler": sampler}
     if editing.label is not None:
         facts |= {"label": editing.label if settings.guidance.scale else None, "guidance": settings.guidance.model_dump()}
+    if not settings.path.is_own:
+        facts["path"] = settings.path.model_dump()
     if guide is not None:
         facts["guide"] = guide_facts(guide, settings)
     return Found(device, model, editing, facts, Bounds(lifted=choice.no_limits), guide)

@@ -108,6 +108,7 @@ LISTINGS = {
     "timesteps": Listing("timesteps", partial(kinds_of, "objective.timesteps", "options")),
     "optimizers": Listing("optimizer", partial(kinds_of, "optimizer", "options")),
     "spacings": Listing("spacing", partial(kinds_of, "sample.sampler.spacing", "options")),
+    "paths": Listing("path", partial(kinds_of, "sample.path", "options")),
     "metrics": Listing("metric", metrics),
     "formats": Listing("format", formats),
     "thresholds": Listing("threshold", partial(kinds_of, "sample.threshold", "options")),

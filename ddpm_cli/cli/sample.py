@@ -196,7 +196,7 @@ def sample(
 
     team = sampling_team(device or "auto")
     trained = load_guide(load_model(found, team.device, on_event=show_notices), guide, settings, show_notices)
-    for notice in sampler_notices(settings.sampler, trained.schedule, "sample.sampler"):
+    for notice in sampler_notices(settings.sampler, settings.seen(trained.schedule), "sample.sampler"):
         show_notices(notice)
     labels = [of_row for of_row in classes for _ in numbers] or labels_from_seeds(numbers, trained.num_classes)
     numbers = numbers * max(len(classes), 1)
@@ -207,7 +207,8 @@ def sample(
         "evaluations": settings.sampler.evaluations(T),
     }
     show_model(trained.origin, trained.step, ema=ema, width=trained.width)
-    show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps")
+    path = "" if settings.path.is_own else f", along the path {settings.path.kind}"
+    show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps{path}")
     if guide is not None:
         show_guide(guide.origin, guide.step, settings.guide.scale)
     if labels:
@@ -226,6 +227,8 @@ def sample(
         facts |= trained.scale.facts()
         if labels:
             facts |= {"labels": labels, "guidance": settings.guidance.model_dump()}
+        if not settings.path.is_own:
+            facts["path"] = settings.path.model_dump()
         if guide is not None:
             facts["guide"] = guide_facts(guide, settings)
         print_json(facts | {"files": [*written, *singles]})

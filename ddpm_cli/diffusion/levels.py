@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +89,10 @@ class Schedule(ABC):
     more steps, and some ask for whole ones. Step -1 is clean data.
     """
 
-    is_continuous: ClassVar[bool] = False
-    """Whether training draws any t, and not those of the grid alone."""
+    @property
+    def is_continuous(self) -> bool:
+        """Tell whether any t counts, in training and for samplers, and not those of the grid alone."""
+        return False
 
     @property
     @abstractmethod

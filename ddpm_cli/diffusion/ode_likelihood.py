@@ -1,10 +1,13 @@
 """Estimate the likelihood of images under the probability-flow ODE (Song et al. 2021, Score-Based Generative Modeling, Sec. 4.3).
 
-The ODE turns noise into images without any randomness, so that the density of an image follows from the change of variables. In the
-angle phi of x_phi = cos(phi) * x_0 + sin(phi) * eps it is free of singularities, up to and with zero terminal SNR:
+The ODE turns noise into images without any randomness, so that the density of an image follows from the change of variables. In
+the angle phi of x_phi = cos(phi) * x_0 + sin(phi) * eps it is free of singularities, up to and with zero terminal SNR:
 
     d x / d phi = v(x, phi)                                         (Salimans & Ho 2022, App. D)
-    log p(x_data) = log N(x_T; 0, I) + integral of div v d phi + D / 2 * log abar_0
+    log p(x_data) = log N(x_T; 0, I) + integral of div v d phi + D * log cos(phi_0)
+
+Every process has such an angle, tan(phi) = sigma / alpha, and x_phi is its x_t divided by sqrt(alpha**2 + sigma**2). So has flow
+matching, x_t = (1 - t) * x_0 + t * eps.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
 from ddpm_cli.diffusion.forward import Levels
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.objectives.vlb import LEVELS
 from ddpm_cli.diffusion.prediction import v_from_x_0_eps
-from ddpm_cli.diffusion.schedules import NoiseSchedule
 from ddpm_cli.diffusion.timesteps import MAX_SIGMA, noisiest_spaced
 from ddpm_cli.errors import ScheduleError
 
@@ -55,7 +58,7 @@ def hutchinson_divergence(probe: Tensor) -> Divergence:
 def ode_log_density(
     predict: Predict,
     x: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     timesteps: Sequence[int],
     divergence: Divergence,
     *,
@@ -82,19 +85,23 @@ def ode_log_density(
 
     def velocity(t: int) -> Field:
         at = Levels.of_steps(schedule, torch.full((len(x),), t, dtype=torch.int64, device=x.device), x)
+        root = at.power**0.5
 
-        def field(x_t: Tensor) -> Tensor:
-            estimate = predict(x_t, at, labels)
-            return v_from_x_0_eps(estimate.x0_hat, estimate.eps_hat, at)
+        def field(x_phi: Tensor) -> Tensor:
+            estimate = predict(root * x_phi, at, labels)
+            return v_from_x_0_eps(estimate.x0_hat, estimate.eps_hat, at) / root
 
         return field
 
-    angles = [math.atan2(math.sqrt(1.0 - abar), math.sqrt(abar)) for abar in schedule.alphas_cumprod]
-    dimensions = x[0].numel()
-    change = torch.full((len(x),), 0.5 * dimensions * math.log(schedule.alphas_cumprod[0]), dtype=torch.float64)
-    x_t = schedule.at(0).alpha * x
+    def angle(t: int) -> float:
+        level = schedule.at(t)
+        return math.atan2(level.sigma, level.alpha)
+
+    first, dimensions = schedule.at(0), x[0].numel()
+    change = torch.full((len(x),), 0.5 * dimensions * math.log(first.signal / first.power), dtype=torch.float64)
+    x_t = first.alpha / first.power**0.5 * x
     for t, s in pairwise(timesteps):
-        step = angles[s] - angles[t]
+        step = angle(s) - angle(t)
         slope, growth = divergence(velocity(t), x_t)
         slope_ahead, growth_ahead = divergence(velocity(s), x_t + step * slope)
         x_t = x_t + 0.5 * step * (slope + slope_ahead)
@@ -104,7 +111,7 @@ def ode_log_density(
     return prior + change
 
 
-def logsnr_grid(schedule: NoiseSchedule, intervals: int) -> list[int]:
+def logsnr_grid(schedule: Schedule, intervals: int) -> list[int]:
     """Space steps from 0 to T - 1 about evenly in log SNR, as in logsnr_levels; where that repeats a step, take free ones.
 
     Args:

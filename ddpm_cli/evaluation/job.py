@@ -76,9 +76,9 @@ class Job:
         for metric in metrics:
             require_affordable(trained, self.sample, self._demand(metric), settings.bounds, self.on_event)
         if of_samples:
-            for notice in sampler_notices(self.sample.sampler, trained.schedule, "sample.sampler"):
+            for notice in sampler_notices(self.sample.sampler, self.sample.seen(trained.schedule), "sample.sampler"):
                 self.on_event(notice)
-            self.sample.sampler.prepare(trained.schedule)
+            self.sample.prepare(trained.schedule)
             asked = [known_metrics()[metric] for metric in of_samples]
             kinds = {metric.extractor for metric in asked if metric.extractor}
             drawn = sum(self._numbers(of_samples)) * settings.repeats
@@ -165,6 +165,8 @@ class Job:
     def _drawing(self) -> dict[str, Any]:
         """What samples depend on besides the model and their seeds."""
         drawing = self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
+        if not self.sample.path.is_own:  # left out where it is, as keys were before there was another
+            drawing["path"] = self.sample.path.model_dump(mode="json")
         if self.trained.guide is not None:  # by its weights: names stay when a run is trained anew
             guide = self.sample.guide.model_dump(mode="json", include={"scale", "interval"})
             drawing["guide"] = guide | {"sha256": model_sha256(self.trained.guide.model)}

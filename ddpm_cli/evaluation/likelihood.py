@@ -15,7 +15,7 @@ from ddpm_cli.data.scale import USUAL
 from ddpm_cli.diffusion.denoise import predictor
 from ddpm_cli.diffusion.likelihood import bits_per_dim, check_steps, respaced
 from ddpm_cli.diffusion.ode_likelihood import density_bits, dequantised, hutchinson_divergence, logsnr_grid, ode_log_density
-from ddpm_cli.diffusion.schedules import as_table
+from ddpm_cli.diffusion.schedules import NoiseSchedule, as_table
 from ddpm_cli.diffusion.timesteps import select_timesteps
 from ddpm_cli.errors import RequestError, ScheduleError
 from ddpm_cli.results.events import EvaluateProgress, Listener, ignore
@@ -58,12 +58,16 @@ def check_likelihood(metric: str, schedule: Schedule, steps: int | None, scale: 
         ScheduleError: Naming the steps that the schedule has.
     """
     levels_of(scale, metric)
-    table = as_table(schedule)
+    if metric == "bits-per-dim" and not isinstance(schedule, NoiseSchedule):
+        raise ScheduleError(
+            "bits-per-dim is the bound of a chain of steps, each with a beta; this model goes along a path without any.",
+            "Measure nll-ode, the likelihood by its ordinary differential equation.",
+        )
     try:
         if metric == "bits-per-dim":
             check_steps(schedule.timesteps, steps)
         elif steps is not None:
-            logsnr_grid(table, steps)
+            logsnr_grid(schedule, steps)
     except ScheduleError as error:
         raise ScheduleError(error.message, "Change --likelihood-steps.") from error
 
@@ -175,7 +179,7 @@ def measure_nll_ode(
 ) -> Figure:
     """Measure the likelihood of the first test images by the probability-flow ODE; see `measure_bits_per_dim`."""
     measurement = _Measurement(trained, dataset, settings, "nll-ode", on_event)
-    schedule = as_table(trained.schedule)
+    schedule = trained.schedule
     intervals = settings.likelihood_steps or min(ODE_STEPS, schedule.timesteps - 1)
     grid = logsnr_grid(schedule, intervals)
     predict = measurement.predict(2 * intervals)

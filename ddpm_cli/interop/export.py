@@ -89,6 +89,11 @@ def export_model(
     if not chosen.keeps_tuning and (lists := tuned_lists(trained.origin)):
         told = f"The format {kind} has no place for the steps that ddpm tune-sampler has found: {'; '.join(lists)}."
         on_event(Notice(f"{told} A file of the format safetensors or onnx holds them.", important=True))
+    path = trained.config.sample.path
+    if not chosen.keeps_tuning and not path.is_own:
+        on_event(
+            Notice(f"The format {kind} has no place for sample.path = {path.kind}, along which the run is sampled.", important=True)
+        )
     return ExportResult(trained.origin, trained.step, out, size, tuple(comparisons), rounding)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpm_cli.core.io.files import printable
 from ddpm_cli.data.scale import USUAL
+from ddpm_cli.diffusion.flows import Flow
 from ddpm_cli.errors import RunError
 from ddpm_cli.interop.diffusers.config import derives_noise, solver_overrides
 from ddpm_cli.interop.registry import UNKNOWN_LICENSE
@@ -48,7 +49,10 @@ A denoising diffusion model of images of {height}x{width} pixels ({channels}), {
 
 ## Use
 
-```python
+{use}
+"""
+
+_USE = """```python
 from diffusers import DDIMPipeline, DDPMPipeline, DPMSolverMultistepScheduler
 
 pipeline = DDPMPipeline.from_pretrained("FOLDER")
@@ -61,9 +65,20 @@ pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.
 images = pipeline(batch_size=4, num_inference_steps={solver_steps}).images
 ```
 
-These calls give the images of `ddpm sample` from the same noise.{clipping}{tuned}
+These calls give the images of `ddpm sample` from the same noise.{clipping}{left_out}
 Numbers of steps should divide {timesteps}, and with fewer than all of them DDPMPipeline adds a little noise to the last image if
 its scheduler's variance is "fixed_large".
+"""
+
+_USE_OF_FLOW = """```python
+from diffusers import DDPMPipeline
+
+pipeline = DDPMPipeline.from_pretrained("FOLDER")  # its scheduler is FlowMatchEulerDiscreteScheduler
+images = pipeline(batch_size=4, num_inference_steps={solver_steps}).images
+```
+
+This goes along the straight path by Euler's method, as `ddpm sample --sampler euler` does with `sample.threshold=none` and
+`sample.sampler.spacing=linspace`. Steps are whole ones of {timesteps} there, and a shift moves the last level twice here.{left_out}
 """
 
 _CLIPPING = " `use_clipped_model_output` makes DDIM's noise fit the clipped image."
@@ -77,7 +92,7 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         license_name: Of the weights.
         half: Whether they are stored as float16.
     """
-    run, timesteps = run_of(trained.origin), trained.schedule.timesteps
+    run = run_of(trained.origin)
     info = _info(run)
     channels, height, width = trained.image_shape
     return _CARD.format(
@@ -91,10 +106,20 @@ def model_card(trained: TrainedModel, license_name: str, *, half: bool) -> str:
         half=", rounded to half precision" if half else "",
         data="\n".join(_data_lines(trained, info)),
         metrics="\n".join(_metric_lines(trained, run)),
+        use=_use(trained),
+    )
+
+
+def _use(trained: TrainedModel) -> str:
+    """How to draw from the folder."""
+    timesteps, derives = trained.schedule.timesteps, derives_noise(trained.config.sample)
+    if isinstance(trained.schedule, Flow):
+        return _USE_OF_FLOW.format(timesteps=timesteps, solver_steps=min(20, timesteps), left_out=_left_out(trained))
+    return _USE.format(
         timesteps=timesteps,
-        ddim=", use_clipped_model_output=True" if derives_noise(trained.config.sample) else "",
-        clipping=_CLIPPING if derives_noise(trained.config.sample) else "",
-        tuned=_tuned(trained),
+        ddim=", use_clipped_model_output=True" if derives else "",
+        clipping=_CLIPPING if derives else "",
+        left_out=_left_out(trained),
         ddim_steps=min(50, timesteps),
         solver_steps=min(20, timesteps),
         solver="".join(f", {name}={value!r}" for name, value in solver_overrides(trained.config.sample).items()),
@@ -107,11 +132,14 @@ def run_of(origin: Path) -> RunDirectory | None:
     return run if run.checkpoints_folder == origin.absolute().parent and run.info_path.is_file() else None
 
 
-def _tuned(trained: TrainedModel) -> str:
-    """The lists of few steps that were tuned for the weights, for which a scheduler's file has no place."""
-    lists = tuned_lists(trained.origin)
-    if not lists:
-        return ""
+def _left_out(trained: TrainedModel) -> str:
+    """The path of the run's own sampling, and lists of few steps that were tuned: a scheduler's file has no place for either."""
+    path, lists = trained.config.sample.path, tuned_lists(trained.origin)
+    along = "" if path.is_own else f"\n\nThe run itself is sampled along another path ({path.kind}), which these calls are not."
+    return along + (_tuned(lists) if lists else "")
+
+
+def _tuned(lists: Sequence[str]) -> str:
     listed = "\n".join(f"- {one}" for one in lists)
     told = (
         "`ddpm tune-sampler` has found these steps for these weights. A scheduler's file has no place for them: pass them as "

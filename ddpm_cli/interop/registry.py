@@ -60,7 +60,7 @@ class Format:
         packages: What must be installed, see `require_packages`.
         extra: The extra of this distribution that they are in; empty for a format of another package.
         options: Which options it takes.
-        keeps_tuning: Whether what it writes holds all that `ddpm tune-sampler` found for the model.
+        keeps_tuning: Whether what it writes holds how the run is sampled: its path, and all that `ddpm tune-sampler` found.
         other_names: What others call it, in `plain` spelling.
     """
 

@@ -38,9 +38,10 @@ def seeded_noise(shape: tuple[int, ...], seed: int) -> Noise:
 def sample_from(trained: TrainedModel, sampler: SamplerConfig, x_T: Tensor, noise: Noise, labels: Tensor | None = None) -> Tensor:
     """Sample images, [B, C, H, W] about in [-1, 1], from x_T [B, C, H, W] and, where the sampler adds some, further noise.
 
-    Guidance and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
+    Guidance, path and threshold are those of the run's own `[sample]` section; `labels`, int64 [B], are for a model with classes.
     """
-    settings, (step, levels) = trained.config.sample, sampler.prepare(trained.schedule)
+    settings = trained.config.sample.model_copy(update={"sampler": sampler})
+    step, levels = settings.prepare(trained.schedule)
     predict, threshold = guided_predictor(trained, settings), settings.threshold.build()
     return sample(make_denoise(predict, trained.schedule, threshold=threshold, labels=labels), step, levels, x_T, noise)
 

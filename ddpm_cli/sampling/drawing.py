@@ -23,7 +23,7 @@ def sampler_notices(sampler: SamplerConfig, schedule: Schedule, where: str) -> I
 
     Args:
         sampler: The sampler.
-        schedule: The model's.
+        schedule: The model's, as `SampleConfig.seen` shows it.
         where: The section that it stands in, such as "sample.sampler".
     """
     from ddpm_cli.diffusion.samplers.heun import errors_on_gaussian_data
@@ -70,6 +70,7 @@ def drawing_facts(sample: SampleConfig, timesteps: int) -> dict[str, str | int |
         "threshold_options": _options(threshold, "kind"),
         "guidance": guidance.scale,
         "guidance_options": _options(guidance, "scale"),
+        **({} if sample.path.is_own else {"path": sample.path.kind, "path_options": _options(sample.path, "kind")}),
         **_guide_facts(sample.guide),
     }
 

@@ -82,7 +82,7 @@ def interpolated(
 
 def steps_of(course: Course, trained: TrainedModel, settings: SampleConfig) -> int:
     """Count how many times each image is denoised."""
-    return course.length(settings.sampler.prepare(trained.schedule)[1])
+    return course.length(settings.prepare(trained.schedule)[1])
 
 
 class _Counter:
@@ -108,7 +108,7 @@ def _inverted(trained: TrainedModel, x_0: Tensor, settings: SampleConfig, label:
     labels = None if label is None else torch.tensor([label], device=x_0.device)
     # Without a threshold, which cannot be undone.
     denoise = make_denoise(guided_predictor(trained, settings), trained.schedule, threshold=None, labels=labels)
-    _, levels = settings.sampler.prepare(trained.schedule)
+    _, levels = settings.prepare(trained.schedule)
     watched = counter.watch(denoise, INVERSION_ITERATIONS * len(levels))
     with out_of_memory(partial(sampling_error, partial(rehearse, trained, settings), 1, x_0.device)):
         return ddim_invert(watched, levels, x_0, iterations=INVERSION_ITERATIONS)

@@ -204,7 +204,7 @@ def generate_samples(
     done = start = 0
     while start < len(seeds):
         batch = seeds[start : start + size]
-        step, levels = settings.sampler.prepare(trained.schedule)
+        step, levels = settings.prepare(trained.schedule)
         of_batch = torch.tensor(labels[start : start + len(batch)], device=device) if labels else None
         denoise = make_denoise(predict, trained.schedule, threshold=threshold, labels=of_batch)
         length = course.length(levels)

@@ -86,7 +86,7 @@ def load_guide(
     loaded = Guide(load_model(guide, trained.device, on_event=on_event), guide_name(guide.origin, guide.step, trained.origin))
     with_guide = replace(trained, guide=loaded)
     if with_guide.schedule_of_guide is not None:
-        _, levels = settings.sampler.prepare(trained.schedule)
+        _, levels = settings.prepare(trained.schedule)
         missed = sum(not reaches(loaded.model.schedule, level) for level in levels)
         if missed == len(levels):
             raise RequestError(

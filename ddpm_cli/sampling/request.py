@@ -150,6 +150,7 @@ def settings_of(
     """
     from ddpm_cli.build.sampler import check_steps
     from ddpm_cli.config.resolve.loader import override
+    from ddpm_cli.config.schema.sample import OwnPath
     from ddpm_cli.sampling.tuning.choose import tuned_sampler, tuning_notices
 
     config = model.config
@@ -164,7 +165,7 @@ def settings_of(
     if as_known(drawing.get("sampler") or "", (TUNED,)) == TUNED:
         _refuse_other_steps(sets, spelt)
         tuning, sampler = tuned_sampler(model.origin, drawing.get("steps"), spelt)
-        config = config.model_copy(update={"sample": config.sample.model_copy(update={"sampler": sampler})})
+        config = config.model_copy(update={"sample": config.sample.model_copy(update={"sampler": sampler, "path": OwnPath()})})
         drawing = {**drawing, "sampler": None, "steps": None}
     settings = override(config, sets=sets, flags={**flags_of(drawing, spelt), **way.fixed}).sample
     check_steps(config.schedule, settings.sampler)
@@ -179,7 +180,7 @@ def settings_of(
 
 def _refuse_other_steps(sets: Sequence[str], spelt: Callable[[str], str]) -> None:
     """Refuse settings that would undo what was tuned."""
-    undone = next((text for text in sets if text.strip().startswith(("sample.sampler", "sample.timesteps"))), None)
+    undone = next((text for text in sets if text.strip().startswith(("sample.sampler", "sample.timesteps", "sample.path"))), None)
     if undone is not None:
         message = f'{undone.partition("=")[0].strip()} has no place beside the sampler "{TUNED}", which has steps of its own.'
         raise RequestError(message, f"Leave one of them out; {spelt('steps')} chooses among the numbers that were tuned.")

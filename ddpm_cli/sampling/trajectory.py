@@ -48,7 +48,7 @@ def draw_trajectory(trained: TrainedModel, bounds: Bounds | None = None, *, on_e
         fewer="Leave it out (--no-trajectory)",
     )
     require_affordable(trained, settings, demand, bounds, on_event)
-    _, levels = sampler.prepare(trained.schedule)
+    _, levels = settings.prepare(trained.schedule)
     timesteps = [round(trained.schedule.step(level)) for level in levels]
     noise = ImageNoise(seeds, trained.image_shape, "cpu")()
     moments = [Moment(timesteps[0], to_uint8(noise).numpy())]

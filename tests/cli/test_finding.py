@@ -145,6 +145,7 @@ def test_ls_lists_what_can_be_chosen(what: str, runs: Path, capsys: pytest.Captu
         "timesteps": "objective.timesteps",
         "samplers": "sample.sampler",
         "spacings": "sample.sampler.spacing",
+        "paths": "sample.path",
         "thresholds": "sample.threshold",
         "schedules": "schedule",
     }

@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from ddpm_cli.diffusion.denoise import Predict
+from ddpm_cli.diffusion.flows import Flow, TrigFlow
 from ddpm_cli.diffusion.forward import Levels
 from ddpm_cli.diffusion.likelihood import bits_per_dim, respaced
 from ddpm_cli.diffusion.ode_likelihood import (
@@ -177,20 +178,16 @@ SHARES = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 WIDTH = 0.2
 
 
-def mixture_model(schedule: NoiseSchedule) -> Predict:
+def mixture_model(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
     """The best denoiser of a mixture of three Gaussians in two dimensions."""
-
-    def predict(x_t: Tensor, at: Levels, labels: Tensor | None) -> Denoised:
-        abar = torch.tensor(schedule.alphas_cumprod[at.step.numpy()]).view(-1, 1)
-        marginal = abar * WIDTH**2 + 1 - abar
-        x = x_t.flatten(1)
-        distance = x[:, None] - abar.sqrt()[:, None] * CENTRES
-        posterior = torch.softmax(SHARES.log() - distance.square().sum(2) / (2 * marginal), dim=1)
-        shift = abar.sqrt() * WIDTH**2 / marginal
-        x0_hat = (posterior[:, :, None] * (CENTRES + shift[:, None] * distance)).sum(1)
-        return Denoised(x0_hat.view_as(x_t), ((x - abar.sqrt() * x0_hat) / (1 - abar).sqrt()).view_as(x_t))
-
-    return predict
+    alpha, sigma = at.alpha.view(-1, 1), at.sigma.view(-1, 1)
+    marginal = (alpha * WIDTH) ** 2 + sigma**2
+    x = x_t.flatten(1)
+    distance = x[:, None] - alpha[:, None] * CENTRES
+    posterior = torch.softmax(SHARES.log() - distance.square().sum(2) / (2 * marginal), dim=1)
+    shift = alpha * WIDTH**2 / marginal
+    x0_hat = (posterior[:, :, None] * (CENTRES + shift[:, None] * distance)).sum(1)
+    return Denoised(x0_hat.view_as(x_t), ((x - alpha * x0_hat) / sigma).view_as(x_t))
 
 
 def mixture_log_density(x: Tensor) -> np.ndarray:
@@ -216,12 +213,13 @@ def mixture_points(n: int) -> Tensor:
     return (CENTRES[which] + WIDTH * noise).view(n, 1, 1, 2)
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "flow", "flow, shifted", "trig-flow"])
 def test_the_ode_likelihood_of_a_mixture_is_the_analytic_one(kind: str) -> None:
     """To 1e-2 bits per dimension at every single point, most of it from the first noise level being taken for none."""
-    schedule = NoiseSchedule.from_betas(make_beta_schedule(kind, 1000))
+    paths = {"flow": Flow(), "flow, shifted": Flow(shift=3.0), "trig-flow": TrigFlow()}
+    schedule = paths[kind] if kind in paths else NoiseSchedule.from_betas(make_beta_schedule(kind, 1000))
     x = mixture_points(64)
-    found = ode_log_density(mixture_model(schedule), x, schedule, logsnr_grid(schedule, 200), exact_divergence)
+    found = ode_log_density(mixture_model, x, schedule, logsnr_grid(schedule, 200), exact_divergence)
     gap = (found.numpy() - mixture_log_density(x)) / (2 * math.log(2))
     assert np.abs(gap).max() < 1e-2
 
@@ -232,7 +230,7 @@ def test_the_ode_likelihood_holds_under_zero_terminal_snr() -> None:
     schedule = NoiseSchedule.from_alphas_cumprod(((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])) ** 2)
     assert schedule.alphas_cumprod[-1] == 0
     x = mixture_points(32)
-    found = ode_log_density(mixture_model(schedule), x, schedule, logsnr_grid(schedule, 200), exact_divergence)
+    found = ode_log_density(mixture_model, x, schedule, logsnr_grid(schedule, 200), exact_divergence)
     assert np.abs(found.numpy() - mixture_log_density(x)).max() / (2 * math.log(2)) < 1e-2
 
 
@@ -242,7 +240,7 @@ def test_hutchinsons_estimate_comes_to_the_same_with_many_probes(linear: NoiseSc
     x = points.repeat_interleave(probes, dim=0)
     signs = torch.randint(2, x.shape, generator=source(8)).double() * 2 - 1
     grid = logsnr_grid(linear, 100)
-    found = ode_log_density(mixture_model(linear), x, linear, grid, hutchinson_divergence(signs)).view(4, probes)
+    found = ode_log_density(mixture_model, x, linear, grid, hutchinson_divergence(signs)).view(4, probes)
     error = found.std(1).numpy() / probes**0.5
     gap = found.mean(1).numpy() - mixture_log_density(points)
     assert (error > 0).all()
@@ -252,10 +250,10 @@ def test_hutchinsons_estimate_comes_to_the_same_with_many_probes(linear: NoiseSc
 
 def test_heun_is_of_second_order(linear: NoiseSchedule) -> None:
     x = mixture_points(64)
-    model = mixture_model(linear)
-    exact = ode_log_density(model, x, linear, range(1000), exact_divergence)
+    exact = ode_log_density(mixture_model, x, linear, range(1000), exact_divergence)
     errors = [
-        float((ode_log_density(model, x, linear, logsnr_grid(linear, n), exact_divergence) - exact).abs().mean()) for n in (25, 50)
+        float((ode_log_density(mixture_model, x, linear, logsnr_grid(linear, n), exact_divergence) - exact).abs().mean())
+        for n in (25, 50)
     ]
     assert math.log2(errors[0] / errors[1]) > 1.6
 
@@ -292,7 +290,7 @@ def test_the_grid_is_even_in_log_snr_and_has_all_its_steps(linear: NoiseSchedule
 def test_a_path_that_does_not_span_the_schedule_is_refused(linear: NoiseSchedule) -> None:
     for timesteps in ([0, 500], [1, 999], [0, 600, 500, 999], []):
         with pytest.raises(ScheduleError, match="ascend"):
-            ode_log_density(mixture_model(linear), mixture_points(1), linear, timesteps, exact_divergence)
+            ode_log_density(mixture_model, mixture_points(1), linear, timesteps, exact_divergence)
 
 
 def test_pixels_fill_their_bins_and_even_noise_costs_eight_bits() -> None:

@@ -16,6 +16,7 @@ from ddpm_cli.errors import ConfigError, ScheduleError
 if TYPE_CHECKING:
     from ddpm_cli.diffusion.denoise import Predict, Threshold
     from ddpm_cli.diffusion.levels import Level, Schedule
+    from ddpm_cli.diffusion.paths import Path
     from ddpm_cli.diffusion.samplers.churn import Churn
     from ddpm_cli.diffusion.sampling import Step
 
@@ -406,6 +407,67 @@ class DynamicThreshold(BoundThreshold):
 ThresholdConfig = Annotated[ThresholdBase, OneOf("ddpm.thresholds", NoThreshold, ClampThreshold, DynamicThreshold)]
 
 
+class SamplingPathBase(Choice):
+    """Go from noise to data along some path, whichever the model was trained along."""
+
+    @abstractmethod
+    def build(self) -> Path | None:
+        """Build the path; None is that of the model's own schedule."""
+
+    @property
+    def is_own(self) -> bool:
+        """Tell whether it is that of the model's own schedule."""
+        return isinstance(self, OwnPath)
+
+
+class OwnPath(SamplingPathBase):
+    """Take the path that the model was trained along, with the steps of its schedule."""
+
+    kind: Literal["own"] = "own"
+
+    def build(self) -> None:
+        """Build nothing."""
+
+
+class FlowPath(SamplingPathBase):
+    """Go straight: x = (1-t) x_0 + t eps, even in t (Lipman et al. 2023; Liu et al. 2023)."""
+
+    kind: Literal["flow"] = "flow"
+
+    def build(self) -> Path:
+        """Build the path."""
+        from ddpm_cli.diffusion.flows import Flow
+
+        return Flow()
+
+
+class TrigFlowPath(SamplingPathBase):
+    """Go along an arc: x = cos(t) x_0 + sin(t) eps, even in t (Lu & Song 2024, TrigFlow)."""
+
+    kind: Literal["trig-flow"] = "trig-flow"
+
+    def build(self) -> Path:
+        """Build the path."""
+        from ddpm_cli.diffusion.flows import TrigFlow
+
+        return TrigFlow()
+
+
+class EdmPath(SamplingPathBase):
+    """Let the noise explode: x = x_0 + sigma eps, even in sigma^(1/7) (Karras et al. 2022, Eq. 5)."""
+
+    kind: Literal["edm"] = "edm"
+
+    def build(self) -> Path:
+        """Build the path."""
+        from ddpm_cli.diffusion.paths import Exploding
+
+        return Exploding()
+
+
+PathConfig = Annotated[SamplingPathBase, OneOf("ddpm.paths", OwnPath, FlowPath, TrigFlowPath, EdmPath)]
+
+
 class GuidanceConfig(Section):
     """Guide without a classifier (Ho & Salimans 2022); only for models with classes."""
 
@@ -491,6 +553,9 @@ class SampleConfig(Section):
         return rest | {"sampler": named | {"spacing": listed}}
 
     sampler: SamplerConfig = Field(DdpmSampler(), description="How `ddpm sample` denoises.")
+    path: PathConfig = Field(
+        OwnPath(), description="Along which path samplers go. Another one changes which levels of noise are evenly spaced steps."
+    )
     guidance: GuidanceConfig = Field(GuidanceConfig(), description="How closely samples follow their class.")
     guide: GuideConfig = Field(GuideConfig(), description="Which weaker model samples are led away from.")
     n: int = Field(16, ge=1, le=1_000_000, description="Images to draw.")
@@ -499,3 +564,29 @@ class SampleConfig(Section):
     compile: Literal["auto"] | bool = Field(
         "auto", description="Compile the network before the first step. auto does so on CUDA, if there is much to denoise."
     )
+
+    @model_validator(mode="after")
+    def _steps_of_the_own_path(self) -> SampleConfig:
+        if isinstance(self.sampler.spacing, ListSpacing) and not self.path.is_own:
+            raise ValueError(
+                f'listed steps are those of the model\'s own schedule, so that path must be "own", not "{self.path.kind}"; say how '
+                "many steps instead (sampler.steps)"
+            )
+        return self
+
+    def seen(self, schedule: Schedule) -> Schedule:
+        """Show a model's schedule as samplers see it: along the path."""
+        path = self.path.build()
+        if path is None:
+            return schedule
+        from ddpm_cli.diffusion.paths import Seen
+
+        return Seen(schedule, path)
+
+    def prepare(self, schedule: Schedule) -> tuple[Step, list[Level]]:
+        """Build the sampler's step, and the levels of a model's schedule that it visits; see `SamplerBase.prepare`."""
+        from ddpm_cli.diffusion.paths import Seen, along
+
+        seen = self.seen(schedule)
+        step, levels = self.sampler.prepare(seen)
+        return (along(seen, step), [seen.unseen(level) for level in levels]) if isinstance(seen, Seen) else (step, levels)

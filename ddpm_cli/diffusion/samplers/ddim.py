@@ -42,6 +42,7 @@ def ddim_invert(denoise: Denoise, levels: Sequence[Level], x_0: Tensor, *, itera
     """Find the noise from which DDIM with eta = 0 makes an image (Song et al. 2021, Sec. 5.4: Eq. 13 run backwards).
 
     x_t = alpha_t * (x_s / alpha_s + (sigma_t / alpha_t - sigma_s / alpha_s) * eps_hat(x_t, t))
+    x_t = sigma_t * (x_s - alpha_s * x0_hat(x_t, t)) / sigma_s        (where no signal is left, and eps_hat is x_t itself)
 
     x_t stands on both sides. It is iterated from x_t = x_s (Pan et al. 2023, AIDI): once is the usual explicit inversion, whose
     error falls with the number of steps; more makes it the inverse of the very same list of steps.
@@ -61,6 +62,10 @@ def ddim_invert(denoise: Denoise, levels: Sequence[Level], x_0: Tensor, *, itera
         noise_scale = t.sigma - ratio * s.sigma
         x_t = x_s
         for _ in range(iterations):
-            x_t = ratio * x_s + noise_scale * denoise(x_t, t).eps_hat
+            estimate = denoise(x_t, t)
+            if t.signal == 0.0 and s != CLEAN:
+                x_t = t.sigma / s.sigma * (x_s - s.alpha * estimate.x0_hat)
+            else:
+                x_t = ratio * x_s + noise_scale * estimate.eps_hat
         x_s = x_t
     return x_s

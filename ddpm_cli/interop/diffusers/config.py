@@ -1,4 +1,4 @@
-"""Say our config in the words of diffusers: `UNet2DModel` for the network, `DDPMScheduler` for the schedule."""
+"""Say our config in the words of diffusers: `UNet2DModel` for the network, one of its schedulers for the schedule."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from ddpm_cli.config.resolve.loader import load_config
 from ddpm_cli.config.resolve.preset_files import preset_names
 from ddpm_cli.config.schema.model import UNetConfig
 from ddpm_cli.config.schema.sample import BoundThreshold, ClampThreshold, DdpmSampler, DynamicThreshold, NoThreshold
+from ddpm_cli.config.schema.schedule import FlowSchedule
 from ddpm_cli.errors import RequestError
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.config import Config
     from ddpm_cli.config.schema.sample import SampleConfig
+    from ddpm_cli.diffusion.flows import Flow
     from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 PREDICTION_TYPES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -76,6 +78,11 @@ def scheduler_arguments(config: Config, schedule: NoiseSchedule) -> dict[str, An
     }
 
 
+def flow_arguments(schedule: Flow) -> dict[str, Any]:
+    """List what `FlowMatchEulerDiscreteScheduler` is called with to go along the run's straight path; it clips nothing."""
+    return {"num_train_timesteps": schedule.timesteps, "shift": schedule.shift}
+
+
 def solver_overrides(sample: SampleConfig) -> dict[str, Any]:
     """List what `DPMSolverMultistepScheduler` is told besides the scheduler's config: its only way to clip is thresholding."""
     return {"thresholding": True, "sample_max_value": 1.0} if isinstance(sample.threshold, ClampThreshold) else {}
@@ -110,6 +117,7 @@ def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
     multiple = 2 ** (len(model.channel_mult) - 1)
     parameterization = config.objective.parameterization
     kind = parameterization.kind
+    straight = isinstance(config.schedule, FlowSchedule)
     faults = {
         f"its U-Net has no space-to-depth stem (model.stem = {model.stem})": model.stem > 1,
         f"its U-Net does not pad images of {height}x{width} to multiples of {multiple}": bool(
@@ -130,7 +138,11 @@ def inexpressible(config: Config, shape: tuple[int, int, int]) -> list[str]:
         "it embeds the step as as many numbers as the first level has channels (model.time_channels)": (
             model.time_channels not in (None, model.base_channels)
         ),
-        f'its schedulers know no parameterization "{kind}"': kind not in PREDICTION_TYPES,
+        f'its schedulers know no path "{config.schedule.kind}" (schedule.kind)': not (config.schedule.has_betas or straight),
+        f'on the straight path its scheduler takes velocities alone, not "{kind}" (objective.parameterization)': (
+            straight and kind != "flow"
+        ),
+        f'its schedulers know no parameterization "{kind}"': not straight and kind not in PREDICTION_TYPES,
         "its schedulers tell a network the step alone (objective.parameterization.level_input)": (
             kind in PREDICTION_TYPES and parameterization.knows_any_level
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +12,19 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ddpm_cli.config.schema.model import UNetConfig
-from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing
+from ddpm_cli.config.schema.sample import DdimSampler, DdpmSampler, DpmSolverSampler, LinspaceSpacing, OwnPath
 from ddpm_cli.core.extras import require_packages
 from ddpm_cli.core.io.files import write_new
 from ddpm_cli.core.io.paths import text_alias
+from ddpm_cli.diffusion.denoise import make_denoise
+from ddpm_cli.diffusion.flows import Flow
+from ddpm_cli.diffusion.samplers.ddim import ddim
+from ddpm_cli.diffusion.sampling import sample
+from ddpm_cli.diffusion.schedules import as_table
 from ddpm_cli.interop.diffusers.config import (
     check_expressible,
     derives_noise,
+    flow_arguments,
     scheduler_arguments,
     solver_overrides,
     unet2d_arguments,
@@ -25,6 +33,7 @@ from ddpm_cli.interop.model_card import model_card
 from ddpm_cli.interop.same_noise import MOST_STEPS, few_steps, prediction_difference, sample_from, seeded_noise
 from ddpm_cli.results.interchange import Comparison
 from ddpm_cli.sampling.diffusers.unet2d_names import to_unet2d
+from ddpm_cli.sampling.trained_model import guided_predictor
 
 if TYPE_CHECKING:
     from ddpm_cli.config.schema.sample import SamplerConfig
@@ -61,7 +70,7 @@ def write_diffusers(trained: TrainedModel, folder: Path, license_name: str, *, h
     assert isinstance(model, UNetConfig)  # else it is not expressible
     with torch.device("meta"):
         unet = diffusers.UNet2DModel(**unet2d_arguments(model, trained.image_shape))
-    scheduler = diffusers.DDPMScheduler(**scheduler_arguments(trained.config, trained.schedule))
+    scheduler = _scheduler(trained)
     unet.save_config(folder / "unet")
     scheduler.save_config(folder / "scheduler")
     diffusers.DDPMPipeline(unet=unet, scheduler=scheduler).save_config(folder)
@@ -77,7 +86,10 @@ def compare_diffusers(trained: TrainedModel, folder: Path, *, images: bool) -> l
     unet = pipeline.unet.float()
     difference = prediction_difference(trained, lambda x, t: unet(x, t).sample)
     found = [Comparison("prediction", difference, PREDICTION_TOLERANCE)]
-    return found + (_compare_images(trained, unet, pipeline.scheduler.config) if images else [])
+    if not images:
+        return found
+    is_flow = isinstance(trained.schedule, Flow)
+    return found + (_compare_flow if is_flow else _compare_images)(_on_own_path(trained), unet, pipeline.scheduler)
 
 
 def load_pipeline(folder: Path) -> Any:
@@ -88,9 +100,35 @@ def load_pipeline(folder: Path) -> Any:
         return diffusers.DDPMPipeline.from_pretrained(alias, local_files_only=True)
 
 
-def _compare_images(trained: TrainedModel, unet: Any, settings: Any) -> list[Comparison]:
-    """Images by the three samplers; each is told what the model card tells its reader."""
+def _scheduler(trained: TrainedModel) -> Any:
     diffusers = _diffusers()
+    if isinstance(trained.schedule, Flow):
+        return diffusers.FlowMatchEulerDiscreteScheduler(**flow_arguments(trained.schedule))
+    return diffusers.DDPMScheduler(**scheduler_arguments(trained.config, as_table(trained.schedule)))
+
+
+def _on_own_path(trained: TrainedModel) -> TrainedModel:
+    """The model as diffusers samples it, whose schedulers know no other path."""
+    sample = trained.config.sample.model_copy(update={"path": OwnPath()})
+    return replace(trained, config=trained.config.model_copy(update={"sample": sample}))
+
+
+def _compare_flow(trained: TrainedModel, unet: Any, scheduler: Any) -> list[Comparison]:
+    """Images by Euler's method along the straight path, at the levels that diffusers chooses, without a threshold as there."""
+    steps = few_steps(trained.schedule.timesteps)
+    scheduler.set_timesteps(steps)
+    sigmas = scheduler.sigmas[:-1].double().tolist()
+    levels = [trained.schedule.level_of_ratio(sigma / (1.0 - sigma) if sigma < 1.0 else math.inf) for sigma in sigmas]
+    denoise = make_denoise(guided_predictor(trained, trained.config.sample), trained.schedule, threshold=None)
+    x_T = seeded_noise((IMAGES, *trained.image_shape), 0)()
+    expected = sample(denoise, ddim(), levels, x_T, seeded_noise(x_T.shape, 1))
+    found = sample_diffusers(unet, scheduler, steps, x_T, 1, {})
+    return [Comparison(f"images of Euler, {steps} steps", float((found - expected).abs().max()), IMAGE_TOLERANCE)]
+
+
+def _compare_images(trained: TrainedModel, unet: Any, scheduler: Any) -> list[Comparison]:
+    """Images by the three samplers; each is told what the model card tells its reader."""
+    diffusers, settings = _diffusers(), scheduler.config
     steps, ancestral_steps = few_steps(trained.schedule.timesteps), min(MOST_STEPS, trained.schedule.timesteps)
     sampler = trained.config.sample.sampler
     variance = sampler.variance if isinstance(sampler, DdpmSampler) else "fixed-small"

@@ -45,12 +45,14 @@ class DdimStep(nn.Module):
         schedule, settings = trained.schedule, trained.config.sample
         self.network = trained.network
         self.predict = thresholded(guided_predictor(trained, settings), settings.threshold.build())
-        path = sampler.spacing.build(schedule, sampler.number_of_steps(schedule.timesteps))
-        self.register_buffer("steps", torch.tensor([schedule.step(level) for level in path]))
+        _, path = settings.model_copy(update={"sampler": sampler}).prepare(schedule)
+        self.register_buffer("steps", torch.tensor([schedule.told(level) for level in path]))
         self._register("alpha", [level.alpha for level in path])
         self._register("sigma", [level.sigma for level in path])
         self._register("snr", [level.signal / level.noise for level in path])
         self._register("half_logsnr", [level.half_logsnr for level in path])
+        self.preserves_variance = all(level.power == 1.0 for level in path)
+        self._register("power", [level.power for level in path])
         self._register("next_alpha", [level.alpha for level in [*path[1:], CLEAN]])
         self._register("next_sigma", [level.sigma for level in [*path[1:], CLEAN]])
 
@@ -62,10 +64,11 @@ class DdimStep(nn.Module):
 
     def forward(self, x_t: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map x_t [B, C, H, W] to x_s at the next step; index, int64 without dimensions, is the place of t in the list of steps."""
-        batch, names = x_t.shape[0], ("alpha", "sigma", "snr", "half_logsnr")
-        alpha, sigma, snr, half_logsnr = (self.get_buffer(name)[index].expand(batch).view(-1, 1, 1, 1) for name in names)
+        batch, names = x_t.shape[0], ("alpha", "sigma", "snr", "half_logsnr", "power")
+        alpha, sigma, snr, half_logsnr, power = (self.get_buffer(name)[index].expand(batch).view(-1, 1, 1, 1) for name in names)
         step = self.get_buffer("steps")[index].expand(batch)
-        estimate = self.predict(x_t, Levels(step, alpha, sigma, snr, half_logsnr), labels)
+        at = Levels(step, alpha, sigma, snr, half_logsnr, power=1.0 if self.preserves_variance else power)
+        estimate = self.predict(x_t, at, labels)
         return self.get_buffer("next_alpha")[index] * estimate.x0_hat + self.get_buffer("next_sigma")[index] * estimate.eps_hat
 
 

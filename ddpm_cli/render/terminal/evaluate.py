@@ -18,7 +18,7 @@ from ddpm_cli.results.figure import Figure
 
 SHOWN_ELSEWHERE = {
     *("extractor", "extractor_sha256", "sampler", "steps", "evaluations", "threshold", "guidance"),
-    *("sampler_options", "threshold_options", "guidance_options", "guide", "guide_scale", "guide_options"),
+    *("sampler_options", "threshold_options", "guidance_options", "guide", "guide_scale", "guide_options", "path", "path_options"),
     *("samples", "samples_sha256"),
 }
 
@@ -110,9 +110,13 @@ def _sampler(figure: Figure) -> str:
     sampler, threshold, guidance = (_options(details, name) for name in ("sampler", "threshold", "guidance"))
     steps, evaluations = (counted(int(details[name]), name.removesuffix("s")) for name in ("steps", "evaluations"))
     return (
-        f"{details['sampler']}{sampler}, {steps} ({evaluations} an image), "
+        f"{details['sampler']}{sampler}, {steps} ({evaluations} an image), {_path(details)}"
         f"guidance {details['guidance']:g}{guidance}, {_guide(details)}threshold {details['threshold']}{threshold}"
     )
+
+
+def _path(details: Mapping[str, str | int | float]) -> str:
+    return f"along the path {details['path']}{_options(details, 'path')}, " if "path" in details else ""
 
 
 def _guide(details: Mapping[str, str | int | float]) -> str:

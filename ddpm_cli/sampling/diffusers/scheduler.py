@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,17 @@ KINDS: Mapping[str, Kind] = {
         derives=True,
     ),
 }
+STRAIGHT = "FlowMatchEulerDiscreteScheduler"
+"""The class of straight paths, which have no betas."""
+OF_STRAIGHT: Mapping[str, Any] = {
+    "use_dynamic_shifting": False,
+    "shift_terminal": None,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "stochastic_sampling": False,
+}
+"""Keys of it that choose its steps alone, or noise in them, and their values that ask for nothing else than what ours does."""
 OTHER = Kind("ddim", THRESHOLDING)
 """Any other class: ddim goes along the same path as most of them do."""
 PIPELINES = {"DDIMPipeline": "DDIMScheduler"}
@@ -145,13 +156,15 @@ def read_scheduler(scheduler: Mapping[str, Any], name: str, source: Path) -> tup
         CheckpointError: If it is none.
         RequestError: If ours cannot be that schedule; with all reasons.
     """
+    if name == STRAIGHT:
+        return _read_straight(scheduler, source)
     kind = KINDS.get(name, OTHER)
     reads = {**DEFAULTS, **kind.reads}
     given = {**reads, **{key: value for key, value in scheduler.items() if key in reads}}
     if name not in KINDS and not ({"beta_schedule", "trained_betas"} & scheduler.keys()):
         raise RequestError(
             f"{source} describes a {printable(name)}, which does not say by which betas its network was trained.",
-            "A model with a noise schedule of betas can be imported.",
+            f"A model with a noise schedule of betas can be imported, or with a {STRAIGHT}.",
         )
     _check_numbers(given, source)
     faults = [*not_among(given, {key: CHOICES[key] for key in CHOICES if key in given}), *_unfit_bounds(given)]
@@ -165,6 +178,38 @@ def read_scheduler(scheduler: Mapping[str, Any], name: str, source: Path) -> tup
         **_threshold(given, kind),
     }
     return settings, tuple(_differences(scheduler, given, name, kind))
+
+
+def _read_straight(scheduler: Mapping[str, Any], source: Path) -> tuple[Settings, tuple[str, ...]]:
+    """Those of a straight path, x_t = (1 - t) x_0 + t eps, whose network predicts the velocity and is told T * t, shifted."""
+    timesteps, shift = scheduler.get("num_train_timesteps", 1000), scheduler.get("shift", 1.0)
+    if not are_counts([timesteps]) or not _is_number(shift) or shift <= 0:
+        raise CheckpointError(f"{source} does not say what its path is.", "It is damaged: download it again.")
+    if scheduler.get("invert_sigmas"):
+        message = f"ddpm has no path as {source} describes it: its time runs from image to noise (invert_sigmas)."
+        raise RequestError(message, "Another model can be imported.")
+    settings: Settings = {
+        "schedule.kind": "flow",
+        "schedule.timesteps": timesteps,
+        "schedule.shift": shift,
+        "objective.parameterization.kind": "flow",
+        "sample.sampler.kind": "euler",
+        "sample.sampler.spacing.kind": "linspace",
+        "sample.threshold.kind": "none",
+    }
+    return settings, tuple(_differences_of_straight(scheduler, shift))
+
+
+def _differences_of_straight(scheduler: Mapping[str, Any], shift: float) -> Iterator[str]:
+    if shift != 1:
+        yield f"Its shift is {shift:g}, which moves its last level twice there, and once here."
+    if unlike := [key for key, usual in OF_STRAIGHT.items() if scheduler.get(key, usual) != usual]:
+        yield _left_out(scheduler, unlike)
+
+
+def _left_out(scheduler: Mapping[str, Any], keys: Sequence[str]) -> str:
+    told = ", ".join(f"{key} = {printable(str(scheduler[key]))}" for key in keys)
+    return f"Settings of its scheduler that have no counterpart here were left out: {told}."
 
 
 def _check_numbers(given: Mapping[str, Any], source: Path) -> None:
@@ -246,8 +291,7 @@ def _differences(scheduler: Mapping[str, Any], given: Mapping[str, Any], name: s
     unlike = [key for key in usual if key in scheduler and usual[key] is not None and scheduler[key] != usual[key]]
     unlike += [key for key in usual if usual[key] is None and scheduler.get(key) is not None and key != "solver_type"]
     if unlike:
-        told = ", ".join(f"{key} = {printable(str(scheduler[key]))}" for key in unlike)
-        yield f"Settings of its scheduler that have no counterpart here were left out: {told}."
+        yield _left_out(scheduler, unlike)
 
 
 def _is_number(value: Any) -> bool:

@@ -99,6 +99,9 @@ def tune_run(
     settings = settings_of(found, drawing or {}, sets, spelt)
     if settings.guide.model is not None:
         raise RequestError(f"{GUIDE} has no place here: a sampler is tuned for one model alone.", "Leave it out.")
+    if not settings.path.is_own:
+        remedy = f"Leave it out, or where the run has it: {spelt('set')} sample.path=own"
+        raise RequestError("sample.path has no place here: tuned steps are those of the model's own schedule.", remedy)
     T = found.config.schedule.timesteps
     _require_within("steps", steps, LEAST_STEPS, min(T, MOST_STEPS), spelt)
 

@@ -197,7 +197,7 @@ def _notices(config: Config, budget: Budget) -> Iterator[Notice]:
             "Raise schedule.timesteps, or lower schedule.beta_end.",
             important=True,
         )
-    yield from sampler_notices(config.sample.sampler, schedule, "sample.sampler")
+    yield from sampler_notices(config.sample.sampler, config.sample.seen(schedule), "sample.sampler")
     yield from sampler_notices(config.train.sampler, schedule, "train.sampler")
 
 

@@ -147,7 +147,7 @@ def accelerator_for(config: Config, dataset: Dataset, on_event: Listener) -> Acc
     schedule = build_schedule(config.schedule)
     check_prediction(config.objective.build_prediction(), schedule)
     config.train.sampler.prepare(schedule)
-    config.sample.sampler.prepare(schedule)
+    config.sample.prepare(schedule)
     with torch.device("meta"):
         build_network(config, dataset.image_shape)
     return accelerator

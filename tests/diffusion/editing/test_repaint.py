@@ -11,6 +11,8 @@ from noise_sources import no_noise
 from torch import Tensor
 
 from ddpm_cli.diffusion.editing.repaint import repaint_path, repaint_steps
+from ddpm_cli.diffusion.flows import Flow, TrigFlow
+from ddpm_cli.diffusion.levels import Schedule
 from ddpm_cli.diffusion.samplers.ddim import ddim
 from ddpm_cli.diffusion.samplers.ddpm import ddpm
 from ddpm_cli.diffusion.sampling import Noise, sample
@@ -33,13 +35,18 @@ def noises(count: int) -> Noise:
     return noise
 
 
-def fill(schedule: NoiseSchedule, count: int, n: int, jump: int, resample: int) -> Tensor:
+@pytest.fixture(params=["linear", "flow", "trig-flow"])
+def schedule(request: pytest.FixtureRequest, linear: NoiseSchedule) -> Schedule:
+    return {"linear": linear, "flow": Flow(), "trig-flow": TrigFlow()}[request.param]
+
+
+def fill(schedule: Schedule, count: int, n: int, jump: int, resample: int) -> Tensor:
     path = repaint_path(levels(schedule, select_timesteps(1000, n, "trailing")), jump, resample)
     steps = repaint_steps(best_denoise(), ddpm(), path, X_0.view(1, *SHAPE), MASK, noises(count))
     return list(steps)[-1].x_s.flatten(1)
 
 
-def test_resampling_brings_the_filled_to_its_conditional_distribution(linear: NoiseSchedule) -> None:
+def test_resampling_brings_the_filled_to_its_conditional_distribution(schedule: Schedule) -> None:
     """N(m + G (known - m), C_uu - G C_ku), G = C_uk C_kk^-1; 2,000 images, so that a standard error is below 0.02.
 
     The limits are on RePaint's own error, which resampling makes smaller; without it the mean goes half of the way.
@@ -50,7 +57,7 @@ def test_resampling_brings_the_filled_to_its_conditional_distribution(linear: No
     way = mean - MEAN[UNKNOWN]  # from what is likely if nothing is known
     errors = {}
     for resample in (1, 10):
-        filled = fill(linear, 2000, 100, 5, resample)
+        filled = fill(schedule, 2000, 100, 5, resample)
         assert torch.equal(filled[:, KNOWN], X_0[KNOWN].expand(2000, 2))
         errors[resample] = ((filled[:, UNKNOWN].mean(0) - mean) / way).abs()
         spread = torch.cov(filled[:, UNKNOWN].T)
@@ -59,15 +66,14 @@ def test_resampling_brings_the_filled_to_its_conditional_distribution(linear: No
     assert (spread.diagonal() / covariance.diagonal() - 1).abs().max() < 0.25
 
 
-def test_what_is_known_is_as_noisy_as_the_step(linear: NoiseSchedule) -> None:
+def test_what_is_known_is_as_noisy_as_the_step(schedule: Schedule) -> None:
     """Over 2,000 images; 5 standard errors of a mean and of a deviation, for 10 steps and 2 values: 1 false alarm in 10,000."""
-    path = repaint_path(levels(linear, select_timesteps(1000, 11, "trailing")), 5, 1)
+    path = repaint_path(levels(schedule, select_timesteps(1000, 11, "trailing")), 5, 1)
     filling = repaint_steps(best_denoise(), ddpm(), path, X_0.view(1, *SHAPE), MASK, noises(2000))
     for s, output in zip(path[1:-1], filling, strict=False):
-        abar, known = s.signal, output.x_s.flatten(1)[:, KNOWN]
-        std = (1 - abar) ** 0.5
-        assert (known.mean(0) - abar**0.5 * X_0[KNOWN]).abs().max() < 5 * std / 2000**0.5
-        assert (known.std(0) / std - 1).abs().max() < 5 / (2 * 2000) ** 0.5
+        known = output.x_s.flatten(1)[:, KNOWN]
+        assert (known.mean(0) - s.alpha * X_0[KNOWN]).abs().max() < 5 * s.sigma / 2000**0.5
+        assert (known.std(0) / s.sigma - 1).abs().max() < 5 / (2 * 2000) ** 0.5
 
 
 def test_filling_everything_is_sampling(linear: NoiseSchedule) -> None:

@@ -6,7 +6,8 @@ from levels_of_steps import levels
 from noise_sources import no_noise
 
 from ddpm_cli.diffusion.denoise import Denoise
-from ddpm_cli.diffusion.levels import Level
+from ddpm_cli.diffusion.flows import Flow, TrigFlow
+from ddpm_cli.diffusion.levels import Level, Schedule
 from ddpm_cli.diffusion.prediction import Denoised
 from ddpm_cli.diffusion.samplers.ddim import ddim, ddim_invert
 from ddpm_cli.diffusion.sampling import sample
@@ -20,12 +21,10 @@ def mixture_denoise() -> Denoise:
     """The best denoiser where each pixel is -0.5 or 0.5, each with a standard deviation of 0.2."""
 
     def denoise(x_t: torch.Tensor, t: Level) -> Denoised:
-        abar = t.signal
-        total = 0.04 * abar + 1 - abar
-        y = x_t * abar**0.5
-        mean = 0.5 * torch.tanh(0.5 * y / total)
-        x0_hat = mean + 0.04 * abar**0.5 / total * (x_t - abar**0.5 * mean)
-        return Denoised(x0_hat, (x_t - abar**0.5 * x0_hat) / (1 - abar) ** 0.5)
+        total = 0.04 * t.signal + t.noise
+        mean = 0.5 * torch.tanh(0.5 * t.alpha * x_t / total)
+        x0_hat = mean + 0.04 * t.alpha / total * (x_t - t.alpha * mean)
+        return Denoised(x0_hat, (x_t - t.alpha * x0_hat) / t.sigma)
 
     return denoise
 
@@ -43,6 +42,15 @@ def test_inversion_and_back_returns_the_image(n: int, iterations: int, limit: fl
     x_T = ddim_invert(denoise, steps, image(), iterations=iterations)
     difference = (sample(denoise, ddim(), steps, x_T, no_noise) - image()).abs().max()
     assert difference < limit
+
+
+@pytest.mark.parametrize("schedule", [Flow(), Flow(shift=3.0), TrigFlow()], ids=["flow", "flow, shifted", "trig-flow"])
+def test_it_goes_back_from_noise_alone(schedule: Schedule) -> None:
+    """Where no signal is left, the noise of x_t is x_t itself, and what the step before was made from follows from x0_hat."""
+    denoise, steps = mixture_denoise(), logsnr_levels(schedule, 50)
+    assert steps[0].signal == 0.0
+    x_T = ddim_invert(denoise, steps, image(), iterations=20)
+    assert (sample(denoise, ddim(), steps, x_T, no_noise) - image()).abs().max() < 1e-9
 
 
 def test_more_iterations_and_more_steps_bring_it_nearer(linear: NoiseSchedule) -> None:

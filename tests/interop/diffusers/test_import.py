@@ -405,8 +405,8 @@ def test_heads_of_one_width_in_levels_of_different_channels_make_the_same_images
 
 
 def test_a_scheduler_without_betas_is_refused() -> None:
-    with pytest.raises(RequestError, match="FlowMatchEulerDiscreteScheduler, which does not say by which betas"):
-        read_scheduler({"num_train_timesteps": 1000, "shift": 3.0}, "FlowMatchEulerDiscreteScheduler", Path("s.json"))
+    with pytest.raises(RequestError, match="FlowMatchLCMScheduler, which does not say by which betas"):
+        read_scheduler({"num_train_timesteps": 1000, "shift": 3.0}, "FlowMatchLCMScheduler", Path("s.json"))
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
