@@ -207,8 +207,8 @@ def sample(
         "evaluations": settings.sampler.evaluations(T),
     }
     show_model(trained.origin, trained.step, ema=ema, width=trained.width)
-    path = "" if settings.path.is_own else f", along the path {settings.path.kind}"
-    show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps{path}")
+    along = "" if settings.path.is_own else f", along the path {settings.path.kind}"
+    show_line("sampler:", "cyan", f"{described['kind']}, {described['steps']} steps{along}")
     if guide is not None:
         show_guide(guide.origin, guide.step, settings.guide.scale)
     if labels:
