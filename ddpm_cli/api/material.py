@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from ddpm_cli.diffusion.flows import PathSchedule
     from ddpm_cli.diffusion.levels import Schedule
+    from ddpm_cli.diffusion.schedules import NoiseSchedule
 
 MOST_CHANNELS = 16
 SPLITS = ("train", "test")
@@ -76,6 +78,16 @@ def load_images(
     return found
 
 
+@overload
+def make_schedule(  # type: ignore[overload-overlap]
+    kind: Literal["flow", "trig-flow"], timesteps: int = 1000, **options: object
+) -> PathSchedule: ...
+
+
+@overload
+def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> NoiseSchedule: ...
+
+
 def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object) -> Schedule:
     """Make a noise schedule as `ddpm train` would use it; needs no torch.
 
@@ -84,7 +96,8 @@ def make_schedule(kind: str = "linear", timesteps: int = 1000, **options: object
         timesteps: T, at least 1.
         options: Of that kind, such as beta_end=0.03 or s=0.01, and of all: logsnr_shift=-1.0, zero_terminal_snr=True.
     Returns:
-        Its tables `betas`, `alphas_cumprod`, `snr` and others, each float64 [T].
+        Its tables `betas`, `alphas_cumprod`, `snr` and others, each float64 [T]; "flow" and "trig-flow" have `signal_scales`,
+        `noise_scales`, `snr` and `sigmas`, and any `level(t)`.
     Raises:
         ConfigError: If there is no such kind or option, or a value is out of its range.
         ScheduleError: If the betas make no schedule.

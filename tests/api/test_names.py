@@ -70,6 +70,7 @@ ddpm_cli.make_grid(images).save("grid.png")
 assert_type(ddpm_cli.evaluate(run, ["fcd", "nearest"], n=10), list[ddpm_cli.Figure])
 ddpm_cli.evaluate(run, sampler="ddim", reference="test", variance="fixed-large", extractor_weights="inception.safetensors")
 assert_type(ddpm_cli.make_schedule("cosine", 10).betas, NDArray[np.float64])
+assert_type(ddpm_cli.make_schedule("flow", 10).signal_scales, NDArray[np.float64])
 assert_type(ddpm_cli.load_images("mnist").labels, NDArray[np.int64])
 assert_type(ddpm_cli.resume(ddpm_cli.find_run(), steps=20), ddpm_cli.Run)
 """

@@ -15,6 +15,7 @@ from ddpm_cli.config.schema.schedule import FlowSchedule
 from ddpm_cli.diffusion.denoise import make_denoise, predictor
 from ddpm_cli.diffusion.flows import Flow, PathSchedule, TrigFlow
 from ddpm_cli.diffusion.forward import Levels, noise_further, noised
+from ddpm_cli.diffusion.guidance import guided_by
 from ddpm_cli.diffusion.levels import CLEAN, Level, Schedule, added_noise
 from ddpm_cli.diffusion.objectives.losses import hybrid_losses, p_losses, vlb_losses
 from ddpm_cli.diffusion.objectives.weightings import Velocity, loss_weight
@@ -141,6 +142,26 @@ def test_one_network_is_another_by_a_change_of_coordinates(schedule: PathSchedul
         x_t = draws(4)
         ours = make_denoise(predictor(u_network, schedule, FlowVelocity()), schedule, threshold=None)(x_t, here)
         torch.testing.assert_close(ours.x0_hat, denoise_v(x_t * scale, there).x0_hat, rtol=1e-6, atol=1e-6)
+
+
+def test_a_guide_of_another_path_sees_the_images_as_they_are_there() -> None:
+    """A model on a table and a guide of flow matching: the guide is asked at its own level, alpha and sigma of it."""
+    guide, level = Flow(1000, shift=2.0), TABLE.at(600)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def network(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append((x_t, t))
+        return torch.zeros_like(x_t)
+
+    own = predictor(lambda x, t: torch.zeros_like(x), TABLE, V())
+    guided = guided_by(own, predictor(network, guide, FlowVelocity()), scale=2.0, schedule=guide)
+    x_0, eps = draws(1), draws(2)
+    guided(level.alpha * x_0 + level.sigma * eps, Levels.all_at(level, 600, x_0), None)
+    ((x_t, t),) = seen
+    theirs = guide.level_of_ratio(level.ratio)
+    torch.testing.assert_close(x_t, theirs.alpha * x_0 + theirs.sigma * eps)
+    assert t.tolist() == pytest.approx([guide.told(theirs)] * 4, rel=1e-6)
+    assert theirs.power != pytest.approx(1.0, abs=0.1)
 
 
 def test_velocities_are_derivatives_of_the_path() -> None:

@@ -529,7 +529,7 @@ class ObjectiveConfig(Section):
             raise ValueError(f'autoguidance does not go with the loss "{loss}"; set objective.autoguidance.scale = 1')
         if isinstance(self.loss, ConsistencyLoss) and not self.parameterization.keeps_images:
             raise ValueError(
-                f'the loss "{loss}" needs a parameterization that leaves an image without noise as it is: eps, v or edm, '
+                f'the loss "{loss}" needs a parameterization that leaves an image without noise as it is: eps, v, edm or flow, '
                 f'not "{self.parameterization.kind}"'
             )
         if not self.loss.is_weighted and not isinstance(self.weighting, SimpleWeighting):

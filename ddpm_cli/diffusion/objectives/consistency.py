@@ -4,7 +4,7 @@ Such a map f is the same all along a trajectory of the probability-flow ODE, and
 2023, Consistency Models, Sec. 3). Training asks f at level t to say what f says at a level r with less noise, of the same image and
 the same noise. Nothing flows back through what it says at r (Song & Dhariwal 2023, Improved Techniques, Sec. 3.2).
 
-The x0_hat of a network is such a map where it gives x_t back at no noise: that of eps, v and EDM does, that of x0 does not.
+The x0_hat of a network is such a map where it gives x_t back at no noise: that of eps, v, EDM and flow does, that of x0 does not.
 """
 
 from __future__ import annotations
