@@ -55,7 +55,8 @@ class Exploding:
 
     def time_of_ratio(self, ratio: float, xp: Any) -> float:
         """Give sigma**(1 / rho)."""
-        return float(ratio ** (1.0 / self.rho))
+        time: float = ratio ** (1.0 / self.rho)
+        return time
 
 
 class Seen(Schedule):
