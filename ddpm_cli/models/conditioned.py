@@ -1,4 +1,4 @@
-"""Condition a network by one vector: the noise level, the class and how the image was augmented, added up."""
+"""Embed what conditions a network as one vector: the noise level, the class and how the image was augmented, added up."""
 
 from __future__ import annotations
 

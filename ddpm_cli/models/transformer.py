@@ -17,7 +17,7 @@ from ddpm_cli.models.layers import NORM_EPS, linear, zeroed
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Normalise tokens and modulate them (Peebles & Xie 2023, Sec. 3.2, adaLN): layer_norm(x) * (1 + scale) + shift.
+    """Scale and shift normalised tokens (Peebles & Xie 2023, Sec. 3.2, adaLN): layer_norm(x) * (1 + scale) + shift.
 
     Args:
         x: Tokens, [B, N, width].

@@ -85,8 +85,8 @@ def to_dit(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {_renamed(name): weight for name, weight in inner.items()}
     pixels = weights["patch_in.weight"][0, 0].numel()
     for name in ("proj_out_2.weight", "proj_out_2.bias"):
-        of_pixels = found[name].reshape(-1, pixels, *found[name].shape[1:])
-        found[name] = of_pixels.transpose(0, 1).flatten(0, 1).contiguous()
+        weight = found[name]
+        found[name] = weight.reshape(-1, pixels, *weight.shape[1:]).transpose(0, 1).flatten(0, 1)
     depth = 1 + max(int(name.split(".")[1]) for name in inner if name.startswith("blocks."))
     return found | {f"transformer_blocks.{n}.{name}": weight for n in range(depth) for name, weight in of_embedding.items()}
 
