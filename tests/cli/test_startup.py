@@ -11,7 +11,7 @@ import pytest
 from command import TINY, run_ddpm
 from command_server import Server
 from fake_runs import fake_run
-from picture_files import write_folder, write_picture
+from picture_files import write_folder
 
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
@@ -93,12 +93,7 @@ KEPT = ("--steps=2", "--name=kept", "--set=ema.widths=[0.05,0.1]", "--set=checkp
 IMPORTING = (
     " ".join(("train", *TINY, *KEPT)),
     "ema kept --width=0.1",
-    "resume tiny --steps=7",
-    "sample tiny --n=1 --steps=1 --npz=images.npz",
     "interpolate 1 2 --n=2 --steps=1",
-    "inpaint photo.png photo.png --steps=2",
-    "img2img photo.png --steps=2",
-    "evaluate tiny --metrics=fcd,bits-per-dim --n=2 --sampler=ddim --steps=1 --likelihood-steps=2 --reference=test",
     "tune-sampler tiny --steps=2 --n=2",
     "distill tiny --steps=1 --name=fast --set=train.sample_n=2",
     "compare tiny fast --n=1",
@@ -108,12 +103,11 @@ IMPORTING = (
     "import pipeline --name=theirs --data=fashion-mnist-10k",
     "bench --seconds=0.01 --batch-sizes=1 --set=model.base_channels=8 --set=model.norm_groups=4",
 )
-"""A line of each command that needs torch, but for those that other tests start anew."""
+"""Of commands that need torch: those of test_windows, test_sample and test_commands are started anew there; one edits for all."""
 
 
 def test_each_command_imports_what_it_needs(trained_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(trained_folder / "runs", tmp_path / "runs")
-    write_picture(tmp_path / "photo.png", 0, (28, 28))
     server = Server(os.environ.get("PYTHONPATH", ""), bare=True)
     ended = {line: server.run(line.split(), tmp_path, {**ENVIRONMENT, "DDPM_CACHE": str(tmp_path / "cache")}) for line in IMPORTING}
     server.end()

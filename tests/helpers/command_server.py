@@ -35,6 +35,8 @@ MODULES = (
     "onnxruntime",
     "onnxscript",
     "plotly.graph_objects",
+    "rich.progress",
+    "rich.table",
     "scipy.linalg",
     "tensorboard.summary.writer.event_file_writer",
     "torch._dynamo",
@@ -44,6 +46,11 @@ MODULES = (
     "torch_fidelity",
     "torchvision",
 )
+
+
+CONSOLES = "ddpm_cli.render.terminal.console"
+"""They read the environment, such as RANK and NO_COLOR, when they are imported, which is left to each command."""
+IMPORT_CONSOLES = ("ddpm_cli.render", "ddpm_cli.api")
 
 
 class Server:
@@ -105,8 +112,9 @@ def import_everything() -> None:
 
     package = importlib.import_module("ddpm_cli")
     own = (found.name for found in pkgutil.walk_packages(package.__path__, "ddpm_cli."))
-    for module in (*MODULES, *own):
+    for module in (*MODULES, *(name for name in own if not name.startswith(IMPORT_CONSOLES))):
         importlib.import_module(module)
+    assert CONSOLES not in sys.modules
     be_quicker()
     load_fashion_mnist_10k()
     gc.collect()
