@@ -576,7 +576,7 @@ class ObjectiveConfig(Section):
             )
         if self.loss.is_bound and self.loss.is_weighted and self.weighting.told != self.weighting:
             raise ValueError(
-                f'the weighting "{self.weighting.kind}" would weight the bound in the loss "{loss}" too, which is a mean over all t '
+                f'the weighting "{self.weighting.kind}" would weight the bound in the loss "{loss}" too, a mean over all t '
                 "alike; choose another one"
             )
         if self.autoguidance.scale > 1 and (self.loss.is_bound or self.loss.is_staged):
