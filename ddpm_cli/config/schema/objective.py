@@ -417,7 +417,7 @@ WeightingConfig = Annotated[
 
 
 class CouplingBase(Choice):
-    """Pair the images of a batch with its noise."""
+    """Give each image of a batch one of its draws of noise."""
 
     chooses: ClassVar[bool] = True
     """Whether the noise of an image depends on the image, so that no loss is a bound."""
