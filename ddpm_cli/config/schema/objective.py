@@ -464,7 +464,7 @@ WeightingConfig = Annotated[
 
 
 class CouplingBase(Choice):
-    """Pair the images of a batch with its noise."""
+    """Give each image of a batch one of its draws of noise."""
 
     chooses: ClassVar[bool] = True
     """Whether the noise of an image depends on the image, so that no loss is a bound."""
@@ -623,8 +623,8 @@ class ObjectiveConfig(Section):
             )
         if self.loss.is_bound and self.loss.is_weighted and self.weighting.told != self.weighting:
             raise ValueError(
-                f'the weighting "{self.weighting.kind}" would weight the bound in the loss "{loss}" too, which is a mean over all '
-                "t alike; choose another one"
+                f'the weighting "{self.weighting.kind}" would weight the bound in the loss "{loss}" too, a mean over all t '
+                "alike; choose another one"
             )
         if self.autoguidance.scale > 1 and (self.loss.is_bound or self.loss.is_staged):
             raise ValueError(f'autoguidance does not go with the loss "{loss}"; set objective.autoguidance.scale = 1')

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from noise_sources import source
 from pydantic import ValidationError
 from tiny_configs import tiny_config
@@ -176,10 +178,25 @@ def test_all_images_of_a_step_take_part_whatever_passes_they_are_in(dataset: Dat
     assert not torch.equal(noise, drawn)
 
 
-def test_a_process_takes_its_rows_of_what_one_alone_would(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+class SecondOfTwo:
+    """Says that there is another process, and adds nothing of it."""
+
+    num_processes, process_index = 2, 1
+
+    def __init__(self, alone: Accelerator) -> None:
+        self.alone = alone
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.alone, name)
+
+    def reduce(self, values: Tensor, _: str) -> Tensor:
+        return values
+
+
+def test_a_process_takes_its_rows_of_what_one_alone_would(dataset: Dataset) -> None:
     whole, drawn = batch_of(trainer_of(dataset, TRANSPORT))
     trainer = trainer_of(dataset, TRANSPORT)
-    monkeypatch.setattr(trainer, "_parts", lambda: [slice(4, 8)])  # those of the second of two
+    trainer.accelerator = SecondOfTwo(trainer.accelerator)  # type: ignore[assignment]
     recorder = trainer.loss = Recorder()  # type: ignore[assignment]
     trainer.accumulate_gradients(torch.arange(8), torch.ones(8), drawn[:, None])
     assert torch.equal(recorder.seen[0][2], whole[4:])
