@@ -17,6 +17,7 @@ from ddpm_cli.data.sources.formats.reader import ArrayOptions
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 6, 6, 3), np.uint8)
 LABELS = np.arange(9) % 3 + 1
+EIGHT_BY_EIGHT = np.random.default_rng(0).integers(0, 256, (9, 192), np.uint8)
 NOISE = np.random.default_rng(0).bytes(2 * 27_648)
 """Two images of STL-10."""
 
@@ -35,7 +36,7 @@ def format_attacks(scratch: Path) -> dict[str, Attack]:
         "archives of others": {
             "medmnist.npz": _medmnist,
             "samples.npz": lambda path: np.savez_compressed(path, IMAGES, LABELS - 1),
-            "train_data_batch_1.npz": lambda path: np.savez(path, data=IMAGES.reshape(9, -1), labels=LABELS),
+            "train_data_batch_1.npz": lambda path: np.savez(path, data=EIGHT_BY_EIGHT, labels=LABELS),
         },
         "tables of pixels": {"plain.csv": lambda path: path.write_bytes(_table()), "packed.csv.gz": _packed_table},
         "raw pixels": {

@@ -218,7 +218,7 @@ def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     train(tiny(steps=4), runs=tmp_path, name="run")
     from dataclasses import replace
 
-    import ddpm_cli.training.planning.prepare as module
+    import ddpm_cli.build.data as module
 
     original = module.build_dataset
 

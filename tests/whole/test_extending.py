@@ -165,7 +165,7 @@ def test_a_sweep_can_ask_for_a_metric(ddpm: Extended, tmp_path: Path) -> None:
 def test_what_only_a_u_net_can_be_is_refused(ddpm: Extended, trained: Path) -> None:
     done = ddpm("export", "runs/toy", "--format=diffusers", "--out=toy", cwd=trained)
     assert done.returncode == 2
-    assert 'not of the kind "convnet"' in " ".join(done.stderr.split())
+    assert 'none is of the kind "convnet"' in " ".join(done.stderr.split())
     assert not (trained / "toy").exists()
 
 
