@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddpm_cli.config.schema.data import HuggingFaceData, RangedData
+from ddpm_cli.config.schema.data import HuggingFaceData, PicturesBase, RangedData
 from ddpm_cli.core.io.paths import user_path
 from ddpm_cli.data.scale import OF_MIXED_DEPTHS, STORED
 from ddpm_cli.errors import ConfigError, DataError
@@ -45,17 +45,20 @@ def in_scale_of_run(config: DataConfig, scale: Scale, on_event: Listener = ignor
         on_event: Told of downloads and progress.
     Returns:
         The section, with the run's range where another would come of the images that there are now, and the images. Those of fewer
-        bits than the run's, whose values mean something else, keep a scale of their own.
+        bits than the run's, and pictures of more, whose values mean something else, keep a scale of their own.
     Raises:
         DataError: As `build_dataset`.
     """
     can_be_pinned = isinstance(config, RangedData) and isinstance(config.range, str) and scale != OF_MIXED_DEPTHS
+    are_pictures = isinstance(config, PicturesBase)  # each has the unit of its own bits, an array one for all
     try:
         dataset = build_dataset(config, on_event, trained_on=True)
-        if dataset.scale == scale or not can_be_pinned or STORED.index(dataset.scale.stored) < STORED.index(scale.stored):
+        deeper = STORED.index(dataset.scale.stored) - STORED.index(scale.stored)
+        if dataset.scale == scale or not can_be_pinned or deeper < 0 or (deeper > 0 and are_pictures):
             return config, dataset
     except DataError:
-        if not can_be_pinned or scale.stored != STORED[0]:  # else it may be that deeper ones have no scale in common with them
+        # Of 8 bits, it may be that deeper ones in an array have no scale in common with them.
+        if not can_be_pinned or are_pictures or scale.stored != STORED[0]:
             raise
     pinned = config.model_copy(update={"range": (scale.low, scale.high)})
     return pinned, build_dataset(pinned, on_event, trained_on=True)

@@ -46,8 +46,28 @@ PICTURES: dict[str, tuple[np.ndarray, Scale, np.ndarray]] = {
 }
 
 
-@pytest.mark.parametrize("case", PICTURES)
-@pytest.mark.parametrize("as_arrays", [False, True])
+DEEPER = ("photographs and a deep scan", "photographs and a dark deep scan")
+"""As pictures, 255 is white in one and next to nothing in the other; in one array all have one unit."""
+
+
+@pytest.mark.parametrize("case", DEEPER)
+def test_deeper_pictures_are_not_cut_to_those_of_eight_bits(case: str, tmp_path: Path) -> None:
+    old, scale, new = PICTURES[case]
+    save(tmp_path / "in" / "old", old)
+    save(tmp_path / "in" / "new", new)
+    config = FolderData(root=tmp_path / "in", held_out=0)
+    if case == "photographs and a dark deep scan":
+        with pytest.raises(DataError, match="no scale in common"):
+            in_scale_of_run(config, scale)
+        return
+    same, dataset = in_scale_of_run(config, scale)
+    assert same == config
+    assert dataset.scale != scale  # which a resume refuses
+
+
+@pytest.mark.parametrize(
+    ("case", "as_arrays"), [(case, arrays) for case in PICTURES for arrays in (False, True) if arrays or case not in DEEPER]
+)
 def test_what_is_added_is_cut_and_the_others_stay(case: str, as_arrays: bool, tmp_path: Path) -> None:
     old, scale, new = PICTURES[case]
     config: ArraysData | FolderData = FolderData(root=tmp_path / "in", held_out=0)

@@ -14,7 +14,7 @@ from ddpm_cli.data.pictures.classes import numbered
 from ddpm_cli.data.pictures.settings import printable, shown
 from ddpm_cli.data.placing.samples import beside_notice, pictures_of_samples
 from ddpm_cli.data.placing.splits import Arrangement, Folders, Splits, arrange
-from ddpm_cli.data.placing.tables import Wanted, folders_of, given_classes, unread_columns
+from ddpm_cli.data.placing.tables import Wanted, folders_of, given_classes, marks_of_pictures, unread_columns
 from ddpm_cli.errors import DataError
 
 LOOSE = -1
@@ -110,10 +110,11 @@ def place(
 
 def _of_samples(listing: Listing, used: list[int], source: str, image_column: str | None) -> tuple[list[int], list[str]]:
     """The pictures of samples, where these may be some, and what is said of the others; a plain folder is one of pictures."""
-    if image_column is None and not listing.marks and not listing.may_be_samples:
+    marked = bool(marks_of_pictures(listing.marks, listing.names))
+    if image_column is None and not marked and not listing.may_be_samples:
         return used, []
     names = [listing.names[number] for number in used]
-    chosen = pictures_of_samples(names, image_column, source, marked=bool(listing.marks))
+    chosen = pictures_of_samples(names, image_column, source, marked=marked)
     notices = [beside_notice(names, chosen, source)] if len(chosen) < len(used) else []
     return [used[place] for place in chosen], notices
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ddpm_cli.core.io.files import UnreadableError, parse_json
@@ -146,24 +146,32 @@ def given_classes(wanted: Wanted, tables: Mapping[str, str], marks: Mapping[str,
     if column is not None:
         if metadata:
             return _of_metadata(wanted, metadata, tables, column)
-        if jsons := _of_suffix(marks, JSON_SUFFIX):
+        if jsons := _of_suffix(wanted, marks, JSON_SUFFIX):
             classes = {key: _of_json(key, name, marks, column, source) for key, name in jsons.items()}
             return _of_samples(wanted, classes, JSON_SUFFIX)
         raise DataError(
             f"There is no metadata.csv, metadata.jsonl or .json of a sample in {source}, and so no column {printable(column)}.",
             "Leave out data.label_column, and folders are the classes.",
         )
-    if dataset_json := next(filter(_is_dataset_json, over), None):
-        return _of_dataset_json(wanted, dataset_json, tables)
-    if named := _of_suffix(marks, CLASS_SUFFIX):
+    dataset_json = next(filter(_is_dataset_json, over), None)
+    if dataset_json and (given := _of_dataset_json(wanted, dataset_json, tables)) is not None:
+        return given
+    if named := _of_suffix(wanted, marks, CLASS_SUFFIX):
         numbers = {key: _whole(name, marks, source) for key, name in named.items()}
         return _of_samples(wanted, numbers, CLASS_SUFFIX)
     return None
 
 
-def _of_suffix(marks: Mapping[str, str], suffix: str) -> dict[str, str]:
+def marks_of_pictures(marks: Iterable[str], names: Collection[str]) -> list[str]:
+    """List the marks of samples that hold one of these pictures: what else is called so, such as a class of LaTeX's, is none."""
+    marks = list(marks)
+    samples = {sample_of(name) for name in names} if marks else set()
+    return [name for name in marks if sample_of(name) in samples]
+
+
+def _of_suffix(wanted: Wanted, marks: Iterable[str], suffix: str) -> dict[str, str]:
     """Names of the files of a class, by their sample."""
-    return {sample_of(name): name for name in marks if name.lower().endswith(suffix)}
+    return {sample_of(name): name for name in marks_of_pictures(marks, wanted.every) if name.lower().endswith(suffix)}
 
 
 def unread_columns(names: Sequence[str], tables: Mapping[str, str]) -> Iterator[str]:
@@ -182,11 +190,14 @@ def unread_columns(names: Sequence[str], tables: Mapping[str, str]) -> Iterator[
             )
 
 
-def _of_dataset_json(wanted: Wanted, table: str, tables: Mapping[str, str]) -> Given:
+def _of_dataset_json(wanted: Wanted, table: str, tables: Mapping[str, str]) -> Given | None:
+    """What it gives; None where it does not speak of labels, as it is another program's then."""
     source = wanted.source
     try:
         whole = parse_json(_read(tables, table))
-        labels = whole.get("labels") if isinstance(whole, dict) else whole
+        if isinstance(whole, dict) and "labels" not in whole:
+            return None
+        labels = whole["labels"] if isinstance(whole, dict) else whole
     except UnreadableError as error:
         raise DataError(f"{DATASET_JSON} in {source} {error}.", "Write it anew as EDM's dataset_tool.py does.") from error
     if labels is None:

@@ -127,6 +127,9 @@ LAYOUTS: dict[str, tuple[dict[str, bytes], dict[str, object]]] = {
         named("*.png", each=4) | {f"0{number}.json": json.dumps({"kind": number % 2}).encode() for number in range(4)},
         {"label_column": "kind"},
     ),
+    "a file called as a class, of no sample": (named("a/*.png", "b/*.png") | {"article.cls": b"% of LaTeX"}, {}),
+    "dataset.json of another program": (named("a/*.png", "b/*.png") | {"dataset.json": b'{"info": "mine"}'}, {}),
+    "such a one in the only folder": (named("only/a/*.png", "only/b/*.png") | {"only/dataset.json": b'{"info": "mine"}'}, {}),
     "a sample that lacks its class": (named("*.png") | {"00.cls": b"1"}, {}),
 }
 REFUSED = {
@@ -209,6 +212,16 @@ def test_a_folder_and_its_archives_are_the_same(layout: str, tmp_path: Path, mon
             archive = pack(folder, tmp_path / f"photos.{suffix}", around)
             assert look(ArchiveData(path=archive, **settings), archive) == expected, (suffix, around)  # type: ignore[arg-type]
             archive.unlink()
+
+
+FOREIGN = [layout for layout in LAYOUTS if layout.startswith(("a file called as a class", "dataset.json of another", "such a one"))]
+
+
+@pytest.mark.parametrize("layout", FOREIGN)
+def test_files_of_other_programs_take_no_class_away(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    folder = unpack(tmp_path / "photos", LAYOUTS[layout][0])
+    assert build_dataset(FolderData(root=folder)).train.class_names == ("a", "b")
 
 
 RENAMED = sorted(set(LAYOUTS) - REFUSED)
