@@ -166,6 +166,8 @@ class Job:
     def _drawing(self) -> dict[str, Any]:
         """What samples depend on besides the model and their seeds."""
         drawing = self.sample.model_dump(mode="json", include={"sampler", "guidance", "threshold"})
+        if drawing["sampler"].get("along") == "auto":  # as before there was a choice
+            del drawing["sampler"]["along"]
         if not self.sample.path.is_own:  # left out where it is, as keys were before there was another
             drawing["path"] = self.sample.path.model_dump(mode="json")
         if self.trained.guide is not None:  # by its weights: names stay when a run is trained anew

@@ -46,7 +46,7 @@ def sampler_notices(sampler: SamplerConfig, schedule: Schedule, objective: Objec
             f"noise alone, which belongs to {T - 1}. Begin the list with {T - 1}.",
             important=True,
         )
-    if isinstance(sampler.spacing, LeadingSpacing) and T // 2 < steps < T:
+    if isinstance(sampler.spacing, LeadingSpacing) and not schedule.is_continuous and T // 2 < steps < T:
         yield Notice(
             f"Leading spacing takes every step below {steps - 1} and none between there and {T - 1}, because {steps} is more than "
             f"half of {T}. Set {where}.spacing.kind = trailing.",

@@ -98,6 +98,8 @@ def model_sha256(trained: TrainedModel) -> str:
     objective = trained.config.objective.model_dump(mode="json")
     if objective["parameterization"].get("level_input") == "step":  # as where nothing was said of it, whose sums stay
         del objective["parameterization"]["level_input"]
+    if objective["coupling"] == {"kind": "independent"}:  # as before there was another
+        del objective["coupling"]
     digest = hashlib.sha256(json.dumps(objective).encode())
     digest.update(np.ascontiguousarray(trained.schedule.identity).tobytes())
     digest.update("".join(map(str, trained.scale.facts().values())).encode())

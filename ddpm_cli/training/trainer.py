@@ -208,7 +208,7 @@ class Trainer:
         if self.learner:
             self.learner.step(t, self._sum) if taken else self.learner.discard()
             self.schedule = self.learner.schedule
-        nearest = t.round().long() if t.is_floating_point() else t
+        nearest = t.round().long().clamp(min=0) if t.is_floating_point() else t
         self.outcomes.append(Outcome(self.step, nearest, weighted, LateNumbers(loss, norm, taken)))
         self.step += 1
         self.settle(self.lag)

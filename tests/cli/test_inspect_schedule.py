@@ -106,6 +106,11 @@ def test_table_shows_the_chosen_number_of_steps_from_first_to_last(inspect):
     assert rows[-1] == ["999", "0.02", "4.0358e-05", "-43.94", "0.02"]
 
 
+@pytest.mark.parametrize("kind", ["flow", "trig-flow"])
+def test_a_path_of_one_step_has_no_level_but_noise(inspect, kind):
+    assert "-inf" in inspect("--kind", kind, "--timesteps", "1").stdout
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize("kinds", ["linear,cosine", "linear,quadratic,cosine,sigmoid"])
 def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(inspect, columns, kinds):

@@ -11,7 +11,9 @@ from command import TINY, Ddpm, assert_refused
 from ddpm_cli.build.schedule import build_schedule
 from ddpm_cli.config.resolve.loader import from_toml_text, load_config, override
 from ddpm_cli.config.resolve.toml_text import to_toml
-from ddpm_cli.config.schema.sample import DdimSampler, SampleConfig
+from ddpm_cli.config.schema.objective import ObjectiveConfig
+from ddpm_cli.config.schema.sample import DdimSampler, LeadingSpacing, SampleConfig
+from ddpm_cli.diffusion.flows import Flow
 from ddpm_cli.errors import ConfigError
 from ddpm_cli.sampling.drawing import sampler_notices
 
@@ -133,3 +135,10 @@ def test_noise_that_was_chosen_and_a_sampler_that_adds_some(chosen: str) -> None
         assert told(sampler) == []
     for sampler in ("ddim", "euler", "heun", "dpm-solver++", "unipc", "deis", "ipndm", "{kind='consistency',steps=1}"):
         assert told(sampler, chosen) == []
+
+
+def test_leading_spacing_is_even_on_a_path() -> None:
+    sampler, table = DdimSampler(steps=600, spacing=LeadingSpacing()), build_schedule(load_config().config.schedule)
+    on_path, on_table = (list(sampler_notices(sampler, schedule, ObjectiveConfig(), "x")) for schedule in (Flow(1000), table))
+    assert on_path == []
+    assert "Leading spacing" in on_table[0].message

@@ -20,6 +20,7 @@ from ddpm_cli.cli.app import run as run_command
 from ddpm_cli.config.resolve.loader import override
 from ddpm_cli.runs.metrics_log import read_rows
 from ddpm_cli.sampling.generate import generate_samples, load_trained
+from ddpm_cli.sampling.trained_model import model_sha256
 
 STORED = ROOT / "tests" / "stored"
 MADE_WITH = json.loads((STORED / "made_with.json").read_text())
@@ -44,6 +45,7 @@ SAMPLERS = {
     "unipc": ["steps=8"],
     "leading": ["spacing.kind=leading", "steps=7"],
 }
+CPU_DEVICE = torch.device("cpu")
 KINDS = {
     "ddim-eta": "ddim",
     "ddpm-large": "ddpm",
@@ -51,6 +53,18 @@ KINDS = {
     "dpm-solver++ sde": "dpm-solver++",
     "leading": "ddim",
 }
+
+
+SUMS = {
+    "eps": "7a6de207fff00d6d2d26916ae0714a34f0f444a00ff94853e01d07b4447b5e7f",
+    "edm": "1562b1c035425dbe0bcd034d620594927c391aa059f2ff1a1364b4669053d6fe",
+}
+"""By which commit 9e83d22 keyed their figures and the samples drawn of them."""
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_figures_and_drawn_samples_of_older_models_are_found_again(name: str) -> None:
+    assert model_sha256(load_trained(STORED / f"{name}.safetensors", CPU_DEVICE)) == SUMS[name]
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in STORED.glob("*.safetensors")))

@@ -423,7 +423,7 @@ class MinSnrWeighting(WeightingBase):
 
 
 class VelocityWeighting(WeightingBase):
-    """Take the squared error of the velocity eps - x_0, whatever is predicted (Li & He 2025, JiT). For flow it is simple."""
+    """Take the squared error of the velocity eps - x_0, whatever is predicted (Li & He 2025, JiT). For flow it is nearly simple."""
 
     kind: Literal["velocity"] = "velocity"
     least_sigma: float = Field(0.05, gt=0, le=1, description="sigma where it is smaller, as the weight goes with 1/sigma^2.")

@@ -205,7 +205,7 @@ class FlowSchedule(PathBase):
     """Go straight from image to noise: flow matching, rectified flow (Lipman et al. 2023, Liu et al. 2023)."""
 
     kind: Literal["flow"] = "flow"
-    shift: Annotated[float, Field(gt=0, le=1000)] | Literal["resolution"] = Field(
+    shift: Annotated[float, Field(ge=0.001, le=1000)] | Literal["resolution"] = Field(
         1.0,
         description="Factor on sigma/alpha at each t (Esser et al. 2024, Eq. 23). Above 1 gives more steps to much noise. "
         "resolution is sqrt(height * width) / 64.",

@@ -149,7 +149,8 @@ def _compared(schedules: Sequence[NamedSchedule], steps: Sequence[int]) -> tuple
 def _show_curves(schedules: Sequence[NamedSchedule]) -> None:
     decibels = [snr_decibels(named.schedule) for named in schedules]
     finite = np.concatenate(decibels)[np.isfinite(np.concatenate(decibels))]
-    low, high = 10 * np.floor(finite.min() / 10), 10 * np.ceil(finite.max() / 10)
+    lowest, highest = (finite.min(), finite.max()) if len(finite) else (-10.0, 0.0)  # none is where T is 1
+    low, high = 10 * np.floor(lowest / 10), 10 * np.ceil(highest / 10)
     beside = results.drawing_width >= 2 * 50
     columns = min(results.drawing_width // (2 if beside else 1), WIDEST_CURVE) - LABEL_WIDTH - 3
     continuous = all(named.schedule.is_continuous for named in schedules)
